@@ -1,0 +1,12 @@
+//! Annotations and labels that lockstep reads or writes.
+
+/// On a Secret: the name of the SyncedSecret that writes it. The admission policy binds every write to it.
+pub const OWNER: &str = "lockstep.dev/owner";
+/// On a Secret that lockstep did not create: the name of the SyncedSecret that may take it over.
+pub const ADOPT: &str = "lockstep.dev/adopt";
+/// On a SyncedSecret: any new value forces one refresh.
+pub const REFRESH: &str = "lockstep.dev/refresh";
+/// Label on every Secret that lockstep writes; `driftWatch` selects by it.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.
+pub const MANAGER: &str = "lockstep";

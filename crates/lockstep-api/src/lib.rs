@@ -1,0 +1,43 @@
+//! The Kubernetes API of lockstep: group `lockstep.dev`, version `v1alpha1`.
+//!
+//! Three kinds: [`SyncedSecret`] says which remote values become which Kubernetes Secret, [`SecretStore`] and
+//! [`ClusterSecretStore`] say where remote values are and with whose credentials they are read. The YAML in
+//! `crds/` is generated from these types by [`crd::all`]; the rules that can be checked at admission are CEL rules
+//! beside the fields that they are about.
+
+#![expect(unreachable_pub, reason = "the schema derive copies each public struct into a private scope")]
+
+pub mod annotation;
+pub mod condition;
+pub mod crd;
+pub mod credential;
+pub mod duration;
+pub mod file;
+pub mod reason;
+pub mod status;
+pub mod store;
+pub mod synced_secret;
+pub mod vault;
+
+pub use condition::{Condition, ConditionStatus, ConditionType};
+pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccountRef};
+pub use duration::Duration;
+pub use file::FileProvider;
+pub use reason::Reason;
+pub use status::{SourceStatus, StoreStatus, SyncedSecretStatus, TargetStatus};
+pub use store::{
+    Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore, SecretStoreSpec,
+    StoreKind, StoreProvider, StoreRef,
+};
+pub use synced_secret::{
+    CreationPolicy, DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Extract, Find, FindName, MergePolicy,
+    RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy, RewriteMergePriorityPolicy,
+    RewriteMergeStrategy, RewriteRegexp, RewriteTransform, SyncedSecret, SyncedSecretSpec, Target, Template,
+    TemplateFrom, TemplateMetadata, TemplateTarget,
+};
+pub use vault::VaultProvider;
+
+/// The API group of every lockstep kind.
+pub const GROUP: &str = "lockstep.dev";
+/// The served and stored version.
+pub const VERSION: &str = "v1alpha1";

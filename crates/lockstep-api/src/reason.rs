@@ -1,0 +1,88 @@
+//! Why a condition is as it is: one enumerated list, the same in status, events, logs and metrics.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// Reason of the `Ready` condition.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason, for documentation and for tests.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The reason as it stands in status.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The Secret holds what the sources hold.
+    Synced,
+    /// `suspend` is set: the Secret stays as it is.
+    Suspended,
+    /// The store was reached with its credentials.
+    StoreReady,
+    /// The spec holds what cannot work, in a way that admission could not see.
+    InvalidSpec,
+    /// The store that is named does not exist.
+    StoreNotFound,
+    /// The store does not grant this namespace the key.
+    AccessDenied,
+    /// The store's own configuration cannot work.
+    ConfigInvalid,
+    /// lockstep may not read what the store's `auth` names, or it is not there.
+    CredentialsUnavailable,
+    /// The store refused the credentials.
+    Unauthenticated,
+    /// The store does not let these credentials read the key.
+    PermissionDenied,
+    /// The remote value, or the property of it, does not exist.
+    SourceNotFound,
+    /// Every remote value is gone, and `deletionPolicy` deleted the Secret.
+    SourceDeleted,
+    /// The store asks to slow down.
+    RateLimited,
+    /// The store cannot be reached, or says that it cannot serve.
+    Unavailable,
+    /// The store did not answer in time.
+    Timeout,
+    /// The store, or a remote value, is not in the form that it must have.
+    Malformed,
+    /// The provider cannot do what is asked.
+    Unsupported,
+    /// Two entries write the same key.
+    DuplicateKey,
+    /// A key is not allowed in a Secret.
+    InvalidKey,
+    /// The Secret would be larger than 1 MiB.
+    TooLarge,
+    /// A value could not be decoded.
+    DecodeFailed,
+    /// A rewrite failed.
+    RewriteFailed,
+    /// A template failed.
+    TemplateFailed,
+    /// The Secret exists, and is not lockstep's.
+    TargetForeign,
+    /// The Secret that `creationPolicy: Merge` writes to does not exist.
+    TargetNotFound,
+    /// Another SyncedSecret writes the same Secret.
+    Conflict,
+    /// The API server refused to write the Secret.
+    WriteFailed,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// A fault in lockstep itself.
+    Internal,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

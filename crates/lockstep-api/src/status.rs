@@ -1,0 +1,86 @@
+//! Status of the kinds. It is written when it changes, not when time passes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Condition, ConditionType};
+
+/// Status of a SyncedSecret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncedSecretStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and `Reconciling` or `Stalled` while it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The Secret that was written last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+    /// The remote values that the Secret was made from; at most 64 are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceStatus>,
+    /// How many remote values the Secret was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_count: Option<i64>,
+    /// The value of the annotation `lockstep.dev/refresh` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_refresh: Option<String>,
+}
+
+impl SyncedSecretStatus {
+    /// The condition of that type.
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// The Secret that was written last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion after the write. A later one means that somebody else changed it.
+    pub resource_version: String,
+    /// Short name of the Secret's content: a keyed hash, which changes when the content does.
+    pub revision: String,
+    /// Keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
+    pub fingerprint: String,
+    /// When the content last changed (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change_time: Option<String>,
+}
+
+/// A remote value that the Secret was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The store: `SecretStore/name` or `ClusterSecretStore/name`.
+    pub store: String,
+    /// The key in the store.
+    pub key: String,
+    /// The version in the store, where it has versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When this version was created (RFC 3339), where the store tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<String>,
+}
+
+/// Status of a SecretStore or ClusterSecretStore.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and `Reconciling` or `Stalled` while it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

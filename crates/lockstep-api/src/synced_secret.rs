@@ -1,0 +1,430 @@
+//! `SyncedSecret`: which remote values become which Kubernetes Secret.
+
+use std::collections::BTreeMap;
+
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{duration::Duration, status::SyncedSecretStatus, store::StoreRef};
+
+/// Which remote values become which Kubernetes Secret of the same namespace.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "lockstep.dev",
+    version = "v1alpha1",
+    kind = "SyncedSecret",
+    plural = "syncedsecrets",
+    singular = "syncedsecret",
+    shortname = "sysec",
+    category = "lockstep",
+    namespaced,
+    status = "SyncedSecretStatus",
+    derive = "PartialEq",
+    doc = "Which remote values become which Kubernetes Secret of the same namespace.",
+    crates(kube_core = "::kube_core"),
+    printcolumn(name = "Store", type_ = "string", json_path = ".spec.secretStoreRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Last change", type_ = "date", json_path = ".status.target.lastChangeTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = ("has(self.data) && self.data.size() > 0 || has(self.dataFrom) && self.dataFrom.size() > 0", "at least one entry in data or dataFrom is needed"),
+    validation = (
+        "has(self.secretStoreRef) || (!has(self.data) || self.data.all(e, has(e.secretStoreRef))) && (!has(self.dataFrom) || self.dataFrom.all(e, has(e.secretStoreRef)))",
+        "secretStoreRef is needed, on top or in every entry of data and dataFrom"
+    )
+)]
+pub struct SyncedSecretSpec {
+    /// The store of every entry that does not name its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_store_ref: Option<StoreRef>,
+    /// How often the remote values are read again; the operator adds up to 10 % of jitter. Go's durations and `d` for
+    /// days; at least `1s`. Default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_interval: Option<Duration>,
+    /// When the remote values are read again. Default: `Periodic`.
+    #[serde(default)]
+    pub refresh_policy: RefreshPolicy,
+    /// Stop syncing; the Secret stays as it is. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// One key of the Secret from one remote value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2000))]
+    pub data: Vec<DataEntry>,
+    /// Many keys of the Secret from one remote value or from many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub data_from: Vec<DataFromEntry>,
+    /// The Secret to write. Default: a Secret with the SyncedSecret's own name.
+    #[serde(default, skip_serializing_if = "Target::is_default")]
+    pub target: Target,
+}
+
+/// The refresh interval where none is given.
+pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// When the remote values are read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RefreshPolicy {
+    /// Every refresh interval, and when the spec changes.
+    #[default]
+    Periodic,
+    /// When the spec changes.
+    OnChange,
+    /// Never again after the Secret was written once.
+    CreatedOnce,
+}
+
+/// One key of the Secret from one remote value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataEntry {
+    /// The key in the Secret: letters, digits, `-`, `_` and `.`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub secret_key: String,
+    /// The remote value.
+    pub remote_ref: RemoteRef,
+    /// How the remote value is decoded before it is written. Default: `None`.
+    #[serde(default)]
+    pub decoding_strategy: DecodingStrategy,
+    /// A missing remote value leaves the key out, where it would otherwise fail the sync. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// The store of this entry. Default: the SyncedSecret's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_store_ref: Option<StoreRef>,
+}
+
+/// One remote value, or a property of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteRef {
+    /// The key in the store, as the store spells it.
+    #[schemars(length(min = 1, max = 2048))]
+    pub key: String,
+    /// Path into the value, which must be JSON: a literal field name, or field names and indexes joined by dots.
+    /// Default: the whole value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub property: Option<String>,
+    /// The version in the store. Default: the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub version: Option<String>,
+}
+
+/// How a remote value is decoded before it is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DecodingStrategy {
+    /// Written as it is.
+    #[default]
+    None,
+    /// Standard base64.
+    Base64,
+    /// URL-safe base64.
+    #[serde(rename = "Base64URL")]
+    Base64Url,
+    /// Base64 or URL-safe base64 where the value is one of them, as it is otherwise.
+    Auto,
+}
+
+/// Many keys of the Secret: from `extract` or from `find`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = ("has(self.extract) != has(self.find)", "an entry of dataFrom needs exactly one of extract, find")
+)]
+pub struct DataFromEntry {
+    /// Every property of one remote value, which must be a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extract: Option<Extract>,
+    /// Every remote value that matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub find: Option<Find>,
+    /// How the keys are renamed, step by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub rewrite: Vec<Rewrite>,
+    /// The store of this entry. Default: the SyncedSecret's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_store_ref: Option<StoreRef>,
+}
+
+/// Every property of one remote value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Extract {
+    /// The key in the store.
+    #[schemars(length(min = 1, max = 2048))]
+    pub key: String,
+    /// Path to the JSON object inside the value. Default: the value itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub property: Option<String>,
+    /// The version in the store. Default: the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub version: Option<String>,
+    /// How each value is decoded. Default: `None`.
+    #[serde(default)]
+    pub decoding_strategy: DecodingStrategy,
+}
+
+/// Every remote value that matches all that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = ("has(self.path) || has(self.name) || has(self.tags)", "find needs at least one of path, name, tags")
+)]
+pub struct Find {
+    /// Path below which is searched. Default: the store's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub path: Option<String>,
+    /// Name of the remote value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<FindName>,
+    /// Tags (in Vault: custom metadata) that the remote value must carry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// How each value is decoded. Default: `None`.
+    #[serde(default)]
+    pub decoding_strategy: DecodingStrategy,
+}
+
+/// Name of a remote value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FindName {
+    /// Regular expression (RE2 syntax) that the name must match somewhere; anchor it with `^` and `$`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub regexp: String,
+}
+
+/// One step of renaming keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "[has(self.regexp), has(self.transform), has(self.merge)].filter(x, x).size() == 1",
+        "a rewrite step needs exactly one of regexp, transform, merge"
+    )
+)]
+pub struct Rewrite {
+    /// Replace what a regular expression matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regexp: Option<RewriteRegexp>,
+    /// Rename by a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<RewriteTransform>,
+    /// Merge the JSON objects in the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<RewriteMerge>,
+}
+
+/// Replace what a regular expression matches in each key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RewriteRegexp {
+    /// The regular expression (RE2 syntax).
+    #[schemars(length(min = 1, max = 1024))]
+    pub source: String,
+    /// The replacement; `$1` and `${name}` are groups.
+    #[schemars(length(max = 1024))]
+    pub target: String,
+}
+
+/// Rename each key by a template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RewriteTransform {
+    /// Go template that yields the new key; `.value` is the old key.
+    #[schemars(length(min = 1, max = 4096))]
+    pub template: String,
+}
+
+/// Merge the JSON objects in the values into one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = ("self.strategy != 'JSON' || has(self.into)", "merge with strategy JSON needs into")
+)]
+pub struct RewriteMerge {
+    /// The key that receives the merged object, with strategy `JSON`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub into: Option<String>,
+    /// Keys whose objects win over others, the last one most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub priority: Vec<String>,
+    /// What a key in `priority` that is not there means. Default: `Strict`.
+    #[serde(default)]
+    pub priority_policy: RewriteMergePriorityPolicy,
+    /// What it means when two objects hold the same field and neither has priority. Default: `Error`.
+    #[serde(default)]
+    pub conflict_policy: RewriteMergeConflictPolicy,
+    /// Where the merged fields go. Default: `Extract`.
+    #[serde(default)]
+    pub strategy: RewriteMergeStrategy,
+}
+
+/// What a key in `priority` that is not there means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RewriteMergePriorityPolicy {
+    /// An error.
+    #[default]
+    Strict,
+    /// Nothing.
+    IgnoreNotFound,
+}
+
+/// What it means when two objects hold the same field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RewriteMergeConflictPolicy {
+    /// An error.
+    #[default]
+    Error,
+    /// The one that comes later in the order of the keys wins.
+    Ignore,
+}
+
+/// Where merged fields go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RewriteMergeStrategy {
+    /// Each field becomes a key of its own.
+    #[default]
+    Extract,
+    /// The whole object, as JSON, becomes the value of `into`.
+    #[serde(rename = "JSON")]
+    Json,
+}
+
+/// The Secret to write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Name of the Secret. Default: the SyncedSecret's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+    /// What is written beyond the values as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+    /// Whose the Secret is. Default: `Owner`.
+    #[serde(default)]
+    pub creation_policy: CreationPolicy,
+    /// What happens to the Secret when every remote value is gone. Default: `Retain`.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// Write an immutable Secret; a change replaces it. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub immutable: bool,
+}
+
+impl Target {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whose the Secret is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CreationPolicy {
+    /// The SyncedSecret's: it goes when the SyncedSecret goes.
+    #[default]
+    Owner,
+    /// Created by lockstep, and stays when the SyncedSecret goes.
+    Orphan,
+    /// Somebody else's, which exists and carries the annotation `lockstep.dev/adopt`: only the keys of this
+    /// SyncedSecret are written, the others stay.
+    Merge,
+}
+
+/// What happens to the Secret when every remote value is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays as it was.
+    #[default]
+    Retain,
+    /// It is deleted (with `Merge`: the keys of this SyncedSecret are).
+    Delete,
+}
+
+/// What is written beyond the values as they are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Template {
+    /// Type of the Secret, such as `kubernetes.io/tls`. Default: `Opaque`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_type: Option<String>,
+    /// Labels and annotations of the Secret; the values are templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+    /// Keys of the Secret; the values are Go templates over the keys that `data` and `dataFrom` yield.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+    /// More templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub template_from: Vec<TemplateFrom>,
+    /// What happens to the values that no template names. Default: `Replace`.
+    #[serde(default)]
+    pub merge_policy: MergePolicy,
+}
+
+/// Labels and annotations of the Secret; the values are templates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMetadata {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations. Those of lockstep itself (`lockstep.dev/…`) are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A template that yields several keys at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateFrom {
+    /// Go template whose output is a YAML map of strings.
+    #[schemars(length(min = 1, max = 65536))]
+    pub literal: String,
+    /// Where the map goes. Default: `Data`.
+    #[serde(default)]
+    pub target: TemplateTarget,
+}
+
+/// Where the output of a [`TemplateFrom`] goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TemplateTarget {
+    /// The Secret's data.
+    #[default]
+    Data,
+    /// The Secret's annotations.
+    Annotations,
+    /// The Secret's labels.
+    Labels,
+}
+
+/// What happens to the values that no template names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MergePolicy {
+    /// Where there are templates for data, only their output is written.
+    #[default]
+    Replace,
+    /// They are written beside the templates' output.
+    Merge,
+}

@@ -1,0 +1,1 @@
+//! Go templates over the keys of a Secret.

@@ -1,0 +1,25 @@
+//! Time as an argument.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+/// Where the current time comes from: the system in the binary, a test's own in tests.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The current time.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one home of the system clock")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A clock that can be shared.
+pub type SharedClock = Arc<dyn Clock>;

@@ -1,0 +1,54 @@
+use std::{fmt, time::Instant};
+
+use async_trait::async_trait;
+
+use crate::{FindQuery, ProviderError, RemoteMeta, RemoteRef, RemoteSecret};
+
+/// A client of one store with one identity. Everything that a tenant could influence was checked before.
+#[async_trait]
+pub trait Provider: Send + Sync + fmt::Debug {
+    /// What this provider can do.
+    fn capability(&self) -> Capability;
+
+    /// Reads values: one result per reference, in order, never fewer. Batches where the service can.
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>>;
+
+    /// Finds values by path, name and tags, sorted by key.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capability::find`] or [`Capability::find_by_tags`] says so; `NotFound` never: nothing
+    /// found is an empty list.
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError>;
+
+    /// Whether the store can be reached with its credentials, by the cheapest call there is.
+    ///
+    /// # Errors
+    /// What the first read would fail with.
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError>;
+}
+
+/// What a provider can do, in place of matching on its name. The behaviour suite holds each provider to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capability {
+    /// The name of the provider, as in YAML: the label in metrics.
+    pub name: &'static str,
+    /// `version` in a reference is understood.
+    pub versions: bool,
+    /// Values by path and name can be found.
+    pub find: bool,
+    /// Values by tags can be found.
+    pub find_by_tags: bool,
+    /// Values that are not UTF-8 can be stored.
+    pub binary: bool,
+    /// The largest number of references that go out as one request; 1 where the service has no batches.
+    pub batch: usize,
+    /// A change of a value announces itself (a watched folder).
+    pub notifies: bool,
+}
+
+/// The circumstances of one request.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// When whoever asked gives up. A provider need not watch it: the timeout layer does.
+    pub deadline: Option<Instant>,
+}
