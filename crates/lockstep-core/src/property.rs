@@ -1,0 +1,210 @@
+//! Taking a property out of a remote value that is JSON.
+//!
+//! The text is never turned into numbers and back, so `1.10` stays `1.10` and integers of any size stay exact.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde_json::value::RawValue;
+
+use crate::remote::SecretValue;
+
+/// How many fields and indexes a path may have.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// Why there is no such property. Neither a value nor a field that the user did not name is ever shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyError {
+    /// The value is not JSON.
+    #[error("the value is not JSON, so it has no properties")]
+    NotJson,
+    /// The value is JSON, but a single string, number or boolean (for [`fields`]: anything but an object).
+    #[error("the value is JSON, but not an object, so it has no properties")]
+    NotObject,
+    /// The path leads nowhere, or to `null`.
+    #[error("it has no such property; it has {}", count(*properties))]
+    Missing {
+        /// How many fields (of an array: elements) the whole value has.
+        properties: usize,
+    },
+    /// The path has more than [`MAX_SEGMENTS`] fields and indexes.
+    #[error("the property names more than {MAX_SEGMENTS} fields and indexes")]
+    PathTooDeep,
+}
+
+fn count(properties: usize) -> String {
+    if properties == 1 { "1 property".to_owned() } else { format!("{properties} properties") }
+}
+
+/// The property of a JSON value at `path`.
+///
+/// A field that is really named like the whole path wins, so `a.b` finds the field `a.b` before the field `b` in `a`.
+/// Otherwise the path is field names and indexes joined by dots, as in External Secrets Operator: `a.b.0.c`, `items.1`,
+/// with `\.` for a dot and `\\` for a backslash in a name. Of fields with the same name the last one counts.
+///
+/// A string yields its text; a number or boolean its JSON text, unchanged; an object or array its JSON without white
+/// space. An explicit `null` is a missing property.
+///
+/// # Errors
+///
+/// See [`PropertyError`].
+pub fn extract(value: &SecretValue, path: &str) -> Result<SecretValue, PropertyError> {
+    text(find(value, path)?)
+}
+
+/// Every field of a JSON object: of the one at `path`, or of the value itself. A field that is `null` is left out.
+///
+/// # Errors
+///
+/// As of [`extract`]; [`PropertyError::NotObject`] where the path leads to something else than an object.
+pub fn fields(value: &SecretValue, path: Option<&str>) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
+    let raw = match path {
+        Some(path) => find(value, path)?,
+        None => whole(value)?,
+    };
+    let Node::Object(object) = Node::of(raw)? else { return Err(PropertyError::NotObject) };
+    object
+        .into_iter()
+        .filter(|(_, field)| field.get() != "null")
+        .map(|(name, field)| Ok((name.into_owned(), text(field)?)))
+        .collect()
+}
+
+type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+enum Node<'a> {
+    Object(Object<'a>),
+    Array(Vec<&'a RawValue>),
+    Scalar,
+}
+
+impl<'a> Node<'a> {
+    fn of(raw: &'a RawValue) -> Result<Self, PropertyError> {
+        let json = raw.get();
+        let node = match json.as_bytes().first() {
+            Some(b'{') => {
+                let names: BTreeMap<Name<'a>, &'a RawValue> =
+                    serde_json::from_str(json).map_err(|_| PropertyError::NotJson)?;
+                Self::Object(names.into_iter().map(|(name, field)| (name.0, field)).collect())
+            }
+            Some(b'[') => Self::Array(serde_json::from_str(json).map_err(|_| PropertyError::NotJson)?),
+            _ => Self::Scalar,
+        };
+        Ok(node)
+    }
+
+    fn child(&self, name: &str) -> Option<&'a RawValue> {
+        match self {
+            Self::Object(object) => object.get(name).copied(),
+            Self::Array(array) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+                array.get(name.parse::<usize>().ok()?).copied()
+            }
+            Self::Array(_) | Self::Scalar => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Object(object) => object.len(),
+            Self::Array(array) => array.len(),
+            Self::Scalar => 0,
+        }
+    }
+}
+
+/// A field name; borrowed where it holds no escape.
+#[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn whole(value: &SecretValue) -> Result<&RawValue, PropertyError> {
+    let json = value.expose_str().ok_or(PropertyError::NotJson)?;
+    serde_json::from_str(json).map_err(|_| PropertyError::NotJson)
+}
+
+fn find<'a>(value: &'a SecretValue, path: &str) -> Result<&'a RawValue, PropertyError> {
+    let top = Node::of(whole(value)?)?;
+    if matches!(top, Node::Scalar) {
+        return Err(PropertyError::NotObject);
+    }
+    let missing = PropertyError::Missing { properties: top.len() };
+    let found = match &top {
+        Node::Object(object) if object.contains_key(path) => object.get(path).copied(),
+        _ => walk(&top, path)?,
+    };
+    found.filter(|raw| raw.get() != "null").ok_or(missing)
+}
+
+fn walk<'a>(top: &Node<'a>, path: &str) -> Result<Option<&'a RawValue>, PropertyError> {
+    let segments = segments(path);
+    if segments.len() > MAX_SEGMENTS {
+        return Err(PropertyError::PathTooDeep);
+    }
+    let mut segments = segments.iter();
+    let mut found = segments.next().and_then(|first| top.child(first));
+    for segment in segments {
+        let Some(raw) = found else { return Ok(None) };
+        found = Node::of(raw)?.child(segment);
+    }
+    Ok(found)
+}
+
+fn segments(path: &str) -> Vec<String> {
+    let mut segments = vec![];
+    let mut segment = String::new();
+    let mut characters = path.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => segment.push(characters.next().unwrap_or('\\')),
+            '.' => segments.push(std::mem::take(&mut segment)),
+            other => segment.push(other),
+        }
+    }
+    segments.push(segment);
+    segments
+}
+
+fn text(raw: &RawValue) -> Result<SecretValue, PropertyError> {
+    let json = raw.get();
+    match json.as_bytes().first() {
+        Some(b'"') => {
+            let text: String = serde_json::from_str(json).map_err(|_| PropertyError::NotJson)?;
+            Ok(SecretValue::from(text))
+        }
+        Some(b'{' | b'[') => Ok(SecretValue::new(compact(json))),
+        _ => Ok(SecretValue::from(json)),
+    }
+}
+
+/// JSON without the white space between its parts.
+fn compact(json: &str) -> Vec<u8> {
+    let mut compact = Vec::with_capacity(json.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in json.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = byte == b'"';
+        }
+        compact.push(byte);
+    }
+    compact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacting_leaves_strings_alone() {
+        assert_eq!(compact(r#"{ "a \" b" : [ 1 , "c  d\\" ] }"#), br#"{"a \" b":[1,"c  d\\"]}"#);
+    }
+
+    #[test]
+    fn a_backslash_escapes_a_dot_and_itself() {
+        assert_eq!(segments(r"a\.b.c\\d.e\"), ["a.b", r"c\d", r"e\"]);
+    }
+}
