@@ -1,5 +1,23 @@
 //! The decisions of lockstep, as pure functions: no I/O, no clock, no client.
+//!
+//! A reconcile goes through them in this order: [`decide`] says what is due, [`plan`] what is to be read and whether
+//! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
+//! makes the status, [`schedule`] says when to look again.
 
+pub mod access;
+pub mod assemble;
+pub mod collect;
+pub mod decide;
+pub mod decode;
+pub mod failure;
+pub mod fingerprint;
+pub mod plan;
+pub mod property;
 pub mod remote;
+pub mod report;
+pub mod rewrite;
+pub mod schedule;
 pub mod template;
 pub mod time;
+
+pub use failure::Failure;

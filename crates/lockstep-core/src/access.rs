@@ -1,0 +1,276 @@
+//! Who may read what from a ClusterSecretStore. Authorisation comes before any read.
+
+use std::collections::BTreeMap;
+
+use globset::{Glob, GlobMatcher};
+use lockstep_api::{
+    Access,
+    store::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement},
+};
+
+/// A namespace, as grants see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Namespace<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// The keys of one store that one namespace is granted.
+#[derive(Debug, Clone)]
+pub enum Grant {
+    /// Every key: a SecretStore of the namespace itself.
+    Everything,
+    /// The keys that one of these globs matches; the number is the entry of `access`.
+    Keys(Vec<(usize, GlobMatcher, String)>),
+}
+
+impl Grant {
+    /// The grants of a ClusterSecretStore to a namespace. A glob that is malformed grants nothing.
+    pub fn new(access: &[Access], namespace: Namespace<'_>) -> Self {
+        let keys = access
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| names_namespace(entry, namespace))
+            .flat_map(|(index, entry)| entry.keys.iter().map(move |glob| (index, glob)))
+            .filter_map(|(index, glob)| Some((index, compile(glob)?, glob.clone())))
+            .collect();
+        Self::Keys(keys)
+    }
+
+    /// Whether the key may be read.
+    pub fn allows(&self, key: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            // a key with a dot segment could mean another one to the backend than to the glob
+            Self::Keys(keys) => {
+                !key.split('/').any(|segment| matches!(segment, "." | ".."))
+                    && keys.iter().any(|(_, glob, _)| glob.is_match(key))
+            }
+        }
+    }
+
+    /// Whether no key at all may be read.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Keys(keys) if keys.is_empty())
+    }
+
+    /// What is granted, for a message: `access[0] grants "shop/*"`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Everything => "everything is granted".to_owned(),
+            Self::Keys(keys) if keys.is_empty() => {
+                "no entry of access grants this namespace anything".to_owned()
+            }
+            Self::Keys(keys) => {
+                let shown: Vec<_> = keys
+                    .iter()
+                    .take(4)
+                    .map(|(index, _, glob)| format!("access[{index}] grants \"{glob}\""))
+                    .collect();
+                let more = keys.len().saturating_sub(shown.len());
+                let more = if more == 0 {
+                    String::new()
+                } else {
+                    format!(" and {more} more")
+                };
+                format!("{}{more}", shown.join(", "))
+            }
+        }
+    }
+}
+
+fn compile(glob: &str) -> Option<GlobMatcher> {
+    globset::GlobBuilder::new(glob)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .ok()
+        .as_ref()
+        .map(Glob::compile_matcher)
+}
+
+/// The first glob of a store that is malformed, for the store's own status.
+pub fn malformed_glob(access: &[Access]) -> Option<(usize, &str)> {
+    access
+        .iter()
+        .enumerate()
+        .flat_map(|(index, entry)| entry.keys.iter().map(move |glob| (index, glob.as_str())))
+        .find(|(_, glob)| compile(glob).is_none())
+}
+
+fn names_namespace(entry: &Access, namespace: Namespace<'_>) -> bool {
+    entry.namespaces.names.iter().any(|name| name == namespace.name)
+        || entry
+            .namespaces
+            .selector
+            .as_ref()
+            .is_some_and(|selector| matches(selector, namespace.labels))
+}
+
+fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+        && selector
+            .match_expressions
+            .iter()
+            .all(|requirement| holds(requirement, labels))
+}
+
+fn holds(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+    let value = labels.get(&requirement.key);
+    match requirement.operator {
+        LabelSelectorOperator::In => value.is_some_and(|value| requirement.values.contains(value)),
+        LabelSelectorOperator::NotIn => !value.is_some_and(|value| requirement.values.contains(value)),
+        LabelSelectorOperator::Exists => value.is_some(),
+        LabelSelectorOperator::DoesNotExist => value.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::AccessNamespaces;
+
+    use super::*;
+
+    fn access(names: &[&str], selector: Option<&[(&str, &str)]>, keys: &[&str]) -> Access {
+        Access {
+            namespaces: AccessNamespaces {
+                names: names.iter().map(ToString::to_string).collect(),
+                selector: selector.map(|labels| LabelSelector {
+                    match_labels: labels
+                        .iter()
+                        .map(|(k, v)| (k.to_string(), v.to_string()))
+                        .collect(),
+                    match_expressions: vec![],
+                }),
+            },
+            keys: keys.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn with_no_entry_nobody_may_read_anything() {
+        let labels = labels(&[]);
+        let grant = Grant::new(
+            &[],
+            Namespace {
+                name: "shop",
+                labels: &labels,
+            },
+        );
+        assert!(grant.is_empty() && !grant.allows("shop/database"));
+    }
+
+    #[test]
+    fn a_star_stays_within_a_segment_and_two_stars_cross() {
+        let none = labels(&[]);
+        let shop = Namespace {
+            name: "shop",
+            labels: &none,
+        };
+        let one = Grant::new(&[access(&["shop"], None, &["shop/*"])], shop);
+        assert!(one.allows("shop/database"));
+        for key in [
+            "shop/a/b",
+            "shop",
+            "billing/x",
+            "shop/../billing",
+            "xshop/a",
+            "shop/./a",
+        ] {
+            assert!(!one.allows(key), "{key}");
+        }
+        let all = Grant::new(&[access(&["shop"], None, &["shop/**"])], shop);
+        assert!(all.allows("shop/a/b"));
+        assert!(!all.allows("shop/../billing/key"));
+    }
+
+    #[test]
+    fn an_entry_without_keys_grants_nothing() {
+        let none = labels(&[]);
+        assert!(
+            Grant::new(
+                &[access(&["shop"], None, &[])],
+                Namespace {
+                    name: "shop",
+                    labels: &none
+                }
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn labels_grant_and_their_loss_takes_away() {
+        let entry = [access(&[], Some(&[("team", "shop")]), &["**"])];
+        let has = labels(&[("team", "shop")]);
+        let lost = labels(&[("team", "billing")]);
+        assert!(
+            Grant::new(
+                &entry,
+                Namespace {
+                    name: "a",
+                    labels: &has
+                }
+            )
+            .allows("x/y")
+        );
+        assert!(
+            !Grant::new(
+                &entry,
+                Namespace {
+                    name: "a",
+                    labels: &lost
+                }
+            )
+            .allows("x/y")
+        );
+    }
+
+    #[test]
+    fn a_malformed_glob_grants_nothing_and_is_named() {
+        let none = labels(&[]);
+        let entry = [access(&["shop"], None, &["a[", "ok"])];
+        let grant = Grant::new(
+            &entry,
+            Namespace {
+                name: "shop",
+                labels: &none,
+            },
+        );
+        assert!(grant.allows("ok") && !grant.allows("a["));
+        assert_eq!(malformed_glob(&entry), Some((0, "a[")));
+    }
+
+    #[test]
+    fn requirements_mean_what_kubernetes_means() {
+        let has = labels(&[("tier", "gold")]);
+        let rows = [
+            (LabelSelectorOperator::In, vec!["gold"], true),
+            (LabelSelectorOperator::In, vec!["iron"], false),
+            (LabelSelectorOperator::NotIn, vec!["gold"], false),
+            (LabelSelectorOperator::NotIn, vec!["iron"], true),
+            (LabelSelectorOperator::Exists, vec![], true),
+            (LabelSelectorOperator::DoesNotExist, vec![], false),
+        ];
+        for (operator, values, expected) in rows {
+            let requirement = LabelSelectorRequirement {
+                key: "tier".into(),
+                operator,
+                values: values.iter().map(ToString::to_string).collect(),
+            };
+            assert_eq!(holds(&requirement, &has), expected, "{operator:?} {values:?}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From the keys to the Secret: templates, metadata, type, sizes, and what identifies the result.
+
+use std::collections::BTreeMap;
+
+use lockstep_api::{CreationPolicy, MergePolicy, Reason, Template, TemplateTarget, annotation};
+
+use crate::{
+    Failure,
+    collect::{Collected, shown_key},
+    fingerprint::FingerprintKey,
+    plan::{self, Input},
+    remote::SecretValue,
+    template,
+};
+
+/// What the API server accepts as the data of one Secret, in bytes.
+pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
+
+/// The Secret as it has to be.
+#[derive(Debug, Clone)]
+pub struct DesiredSecret {
+    /// Its name.
+    pub name: String,
+    /// Its type; `None` leaves it to the API server (`Opaque`).
+    pub secret_type: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its keys.
+    pub data: BTreeMap<String, SecretValue>,
+    /// Whether it is immutable.
+    pub immutable: bool,
+    /// Whose it is.
+    pub creation_policy: CreationPolicy,
+}
+
+/// What identifies the result, without telling anything about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Hash of every input. It changes when anything does that the Secret is made from.
+    pub fingerprint: String,
+    /// Hash of the inputs of the Secret's content. It changes when pods would see another value.
+    pub revision: String,
+}
+
+/// The format of the fingerprint's inputs: raise it when the same inputs begin to mean another Secret, so that every
+/// Secret is written once more after the upgrade.
+const FORMAT: &[u8] = b"1";
+
+/// Identifies the Secret that these keys would make. It costs no template, so a salted function is no change.
+pub fn identify(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> Identity {
+    let target = &input.spec.target;
+    let template = target.template.clone().unwrap_or_default();
+    let json = |value: &dyn erased::Json| value.bytes();
+    let mut content = key.hash("revision");
+    content
+        .field(FORMAT)
+        .values(&collected.values)
+        .field(&json(&template.data))
+        .field(&json(&template.template_from))
+        .field(&json(&template.merge_policy))
+        .field(&json(&template.secret_type));
+    let mut all = key.hash("fingerprint");
+    all.field(FORMAT)
+        .field(input.namespace.as_bytes())
+        .field(input.name.as_bytes())
+        .field(input.uid.as_bytes())
+        .field(&json(target))
+        .values(&collected.values);
+    Identity {
+        fingerprint: all.finish(64),
+        revision: content.finish(8),
+    }
+}
+
+mod erased {
+    /// Anything that serde can write as JSON, so that one closure takes them all.
+    pub(super) trait Json {
+        fn bytes(&self) -> Vec<u8>;
+    }
+
+    impl<T: serde::Serialize> Json for T {
+        fn bytes(&self) -> Vec<u8> {
+            serde_json::to_vec(self).unwrap_or_default()
+        }
+    }
+}
+
+/// Makes the Secret.
+///
+/// # Errors
+/// A template that fails, a key that Kubernetes does not allow, a Secret that is too large.
+pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecret, Failure> {
+    let target = &input.spec.target;
+    let default = Template::default();
+    let template = target.template.as_ref().unwrap_or(&default);
+    let mut secret = DesiredSecret {
+        name: input.target_name().to_owned(),
+        secret_type: template.secret_type.clone(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        data: BTreeMap::new(),
+        immutable: target.immutable,
+        creation_policy: target.creation_policy,
+    };
+    render_metadata(template, collected, &mut secret)?;
+    render_data(template, collected, &mut secret)?;
+    secret.labels.insert(
+        annotation::MANAGED_BY_LABEL.to_owned(),
+        annotation::MANAGER.to_owned(),
+    );
+    secret
+        .annotations
+        .insert(annotation::OWNER.to_owned(), input.name.to_owned());
+    check(&secret)?;
+    Ok(secret)
+}
+
+fn failed(place: &str, error: &template::TemplateError) -> Failure {
+    Failure::new(Reason::TemplateFailed, format!("{place} {error}"))
+}
+
+fn render_text(text: &str, collected: &Collected, place: &str) -> Result<String, Failure> {
+    let value = template::render(text, &collected.values).map_err(|error| failed(place, &error))?;
+    value.expose_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new(
+            Reason::TemplateFailed,
+            format!("{place}: the output is not text, which labels and annotations must be"),
+        )
+    })
+}
+
+fn render_metadata(
+    template: &Template,
+    collected: &Collected,
+    secret: &mut DesiredSecret,
+) -> Result<(), Failure> {
+    if let Some(metadata) = &template.metadata {
+        for (key, text) in &metadata.labels {
+            let place = format!("target.template.metadata.labels[\"{key}\"]");
+            secret
+                .labels
+                .insert(key.clone(), render_text(text, collected, &place)?);
+        }
+        for (key, text) in &metadata.annotations {
+            let place = format!("target.template.metadata.annotations[\"{key}\"]");
+            secret
+                .annotations
+                .insert(key.clone(), render_text(text, collected, &place)?);
+        }
+    }
+    Ok(())
+}
+
+fn render_data(
+    template: &Template,
+    collected: &Collected,
+    secret: &mut DesiredSecret,
+) -> Result<(), Failure> {
+    let renders_data = !template.data.is_empty()
+        || template
+            .template_from
+            .iter()
+            .any(|from| from.target == TemplateTarget::Data);
+    if !renders_data || template.merge_policy == MergePolicy::Merge {
+        secret.data.clone_from(&collected.values);
+    }
+    for (index, from) in template.template_from.iter().enumerate() {
+        let place = format!("target.template.templateFrom[{index}].literal");
+        let rendered =
+            template::render_map(&from.literal, &collected.values).map_err(|error| failed(&place, &error))?;
+        for (key, value) in rendered {
+            let text = || {
+                value.expose_str().map(str::to_owned).ok_or_else(|| {
+                    Failure::new(
+                        Reason::TemplateFailed,
+                        format!("{place}: labels and annotations must be text"),
+                    )
+                })
+            };
+            match from.target {
+                TemplateTarget::Data => {
+                    secret.data.insert(key, value);
+                }
+                target => {
+                    if key
+                        .split_once('/')
+                        .is_some_and(|(prefix, _)| plan::is_ours(prefix))
+                    {
+                        return Err(Failure::new(
+                            Reason::TemplateFailed,
+                            format!("{place}: keys under lockstep.dev are lockstep's own"),
+                        ));
+                    }
+                    let map = if target == TemplateTarget::Labels {
+                        &mut secret.labels
+                    } else {
+                        &mut secret.annotations
+                    };
+                    map.insert(key, text()?);
+                }
+            }
+        }
+    }
+    for (key, text) in &template.data {
+        let place = format!("target.template.data[\"{key}\"]");
+        let value = template::render(text, &collected.values).map_err(|error| failed(&place, &error))?;
+        secret.data.insert(key.clone(), value);
+    }
+    Ok(())
+}
+
+fn check(secret: &DesiredSecret) -> Result<(), Failure> {
+    for key in secret.data.keys() {
+        if !is_valid_key(key) {
+            return Err(Failure::new(
+                Reason::InvalidKey,
+                format!(
+                    "\"{}\" is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. Rename it with dataFrom[].rewrite",
+                    shown_key(key)
+                ),
+            ));
+        }
+    }
+    for (key, value) in &secret.labels {
+        if !is_valid_label(value) {
+            return Err(Failure::new(
+                Reason::TemplateFailed,
+                format!(
+                    "the label \"{}\" would get a value that Kubernetes does not allow in labels",
+                    shown_key(key)
+                ),
+            ));
+        }
+    }
+    let size: usize = secret
+        .data
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if size > MAX_SECRET_BYTES {
+        return Err(Failure::new(
+            Reason::TooLarge,
+            format!(
+                "the Secret would have {size} bytes in {} keys; Kubernetes allows {MAX_SECRET_BYTES}",
+                secret.data.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether Kubernetes allows this as a key of a Secret.
+pub fn is_valid_key(key: &str) -> bool {
+    !key.is_empty()
+        && key.len() <= 253
+        && key != "."
+        && !key.starts_with("..")
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+fn is_valid_label(value: &str) -> bool {
+    let ends = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = value.as_bytes();
+    bytes.len() <= 63
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}

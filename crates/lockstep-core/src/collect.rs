@@ -1,0 +1,295 @@
+//! From what was read to the keys of the Secret, before any template.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lockstep_api::{
+    DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Reason, SourceStatus, StoreRef,
+};
+
+use crate::{
+    Failure,
+    decode::decode,
+    plan::{self, Input, Read},
+    property::{self, PropertyError},
+    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
+    rewrite::rewrite,
+};
+
+/// What was read: every read of the plan, and every result of its searches.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// The answer to each read.
+    pub reads: HashMap<Read, Result<RemoteSecret, ProviderError>>,
+    /// What each search found, by the entry of `dataFrom` that wanted it: keys that are in `reads`.
+    pub found: BTreeMap<usize, Result<Vec<String>, ProviderError>>,
+}
+
+/// The keys of the Secret, before any template.
+#[derive(Debug, Clone, Default)]
+pub struct Collected {
+    /// Keys and values.
+    pub values: BTreeMap<String, SecretValue>,
+    /// The remote values that they come from.
+    pub sources: Vec<SourceStatus>,
+}
+
+/// How collecting ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Every key that is wanted is there.
+    Complete(Collected),
+    /// Every remote value is gone, and the policy is to delete the Secret.
+    Gone,
+}
+
+/// Makes the keys of the Secret from what was read.
+///
+/// # Errors
+/// The first entry that cannot be made, in the order of the spec. There is never half a Secret.
+pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure> {
+    match gather_keys(input, fetched) {
+        Err(failure)
+            if failure.is_not_found()
+                && input.spec.target.deletion_policy == DeletionPolicy::Delete
+                && all_gone(fetched) =>
+        {
+            Ok(Outcome::Gone)
+        }
+        Err(failure) => Err(failure),
+        Ok(collected)
+            if collected.sources.is_empty()
+                && input.spec.target.deletion_policy == DeletionPolicy::Delete =>
+        {
+            Ok(Outcome::Gone)
+        }
+        Ok(collected) => Ok(Outcome::Complete(collected)),
+    }
+}
+
+fn all_gone(fetched: &Fetched) -> bool {
+    fetched
+        .reads
+        .values()
+        .all(|read| matches!(read, Err(error) if error.kind == ErrorKind::NotFound))
+        && fetched.found.values().all(Result::is_ok)
+}
+
+fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failure> {
+    let mut keys = Keys::default();
+    for (index, entry) in input.spec.data.iter().enumerate() {
+        let place = plan::data_place(index, &entry.secret_key);
+        if let Some(value) = data_value(input, fetched, entry, &place)? {
+            keys.insert(&entry.secret_key, value, &place)?;
+        }
+    }
+    for (index, entry) in input.spec.data_from.iter().enumerate() {
+        let place = plan::data_from_place(index, entry);
+        let entries = data_from_values(input, fetched, index, entry, &place)?;
+        let entries = rewrite(&entry.rewrite, entries)
+            .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
+        for (key, value) in entries {
+            keys.insert(&key, value, &place)?;
+        }
+    }
+    Ok(Collected {
+        values: keys.values,
+        sources: sources(fetched),
+    })
+}
+
+#[derive(Default)]
+struct Keys {
+    values: BTreeMap<String, SecretValue>,
+    places: HashMap<String, String>,
+}
+
+impl Keys {
+    fn insert(&mut self, key: &str, value: SecretValue, place: &str) -> Result<(), Failure> {
+        if let Some(first) = self.places.insert(key.to_owned(), place.to_owned()) {
+            return Err(Failure::new(
+                Reason::DuplicateKey,
+                format!("{first} and {place} both write the key \"{}\"", shown_key(key)),
+            ));
+        }
+        self.values.insert(key.to_owned(), value);
+        Ok(())
+    }
+}
+
+/// A key that came from a backend's answer, cut to what a message can carry.
+pub(crate) fn shown_key(key: &str) -> String {
+    let shown: String = key
+        .chars()
+        .take(64)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if shown.len() < key.len() {
+        format!("{shown}…")
+    } else {
+        shown
+    }
+}
+
+fn lookup<'a>(
+    fetched: &'a Fetched,
+    store: &StoreRef,
+    reference: &RemoteRef,
+    place: &str,
+) -> Result<&'a RemoteSecret, (Failure, ErrorKind)> {
+    let read = Read {
+        store: store.clone(),
+        reference: reference.clone(),
+    };
+    let context = format!("{place}: {store}");
+    match fetched.reads.get(&read) {
+        Some(Ok(secret)) => Ok(secret),
+        Some(Err(error)) => Err((Failure::provider(&context, error), error.kind)),
+        None => Err((
+            Failure::new(
+                Reason::Malformed,
+                format!("{context}: the answer left out key \"{}\"", reference.key),
+            )
+            .requeued(crate::remote::Requeue::Backoff),
+            ErrorKind::Malformed,
+        )),
+    }
+}
+
+fn store<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
+    plan::store_ref(input.spec, own).ok_or_else(|| {
+        Failure::new(
+            Reason::InvalidSpec,
+            format!("{place}: secretStoreRef is needed, here or on top"),
+        )
+    })
+}
+
+fn data_value(
+    input: &Input<'_>,
+    fetched: &Fetched,
+    entry: &DataEntry,
+    place: &str,
+) -> Result<Option<SecretValue>, Failure> {
+    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
+    let secret = match lookup(fetched, store, &plan::remote_ref(&entry.remote_ref), place) {
+        Ok(secret) => secret,
+        Err((_, ErrorKind::NotFound)) if entry.optional => return Ok(None),
+        Err((failure, _)) => return Err(failure),
+    };
+    let value = match &entry.remote_ref.property {
+        None => secret.value.clone(),
+        Some(path) => match property::extract(&secret.value, path) {
+            Ok(value) => value,
+            Err(PropertyError::Missing { .. }) if entry.optional => return Ok(None),
+            Err(error) => {
+                return Err(property_failure(
+                    &error,
+                    &entry.remote_ref.key,
+                    Some(path),
+                    store,
+                    place,
+                ));
+            }
+        },
+    };
+    decoded(entry.decoding_strategy, &value, place).map(Some)
+}
+
+fn decoded(strategy: DecodingStrategy, value: &SecretValue, place: &str) -> Result<SecretValue, Failure> {
+    decode(strategy, value).map_err(|error| Failure::new(Reason::DecodeFailed, format!("{place}: {error}")))
+}
+
+fn property_failure(
+    error: &PropertyError,
+    key: &str,
+    path: Option<&str>,
+    store: &StoreRef,
+    place: &str,
+) -> Failure {
+    let message = match (error, path) {
+        (PropertyError::Missing { properties }, Some(path)) => format!(
+            "{place}: key \"{key}\" has no property \"{path}\" in store {store}; it has {properties} {}",
+            if *properties == 1 {
+                "property"
+            } else {
+                "properties"
+            }
+        ),
+        (error, Some(path)) => {
+            format!("{place}: property \"{path}\" of key \"{key}\" in store {store}: {error}")
+        }
+        (error, None) => format!("{place}: key \"{key}\" in store {store}: {error}"),
+    };
+    match error {
+        PropertyError::Missing { .. } => {
+            Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue())
+        }
+        _ => Failure::new(Reason::Malformed, message),
+    }
+}
+
+fn data_from_values(
+    input: &Input<'_>,
+    fetched: &Fetched,
+    index: usize,
+    entry: &DataFromEntry,
+    place: &str,
+) -> Result<BTreeMap<String, SecretValue>, Failure> {
+    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
+    if let Some(extract) = &entry.extract {
+        let reference = RemoteRef {
+            key: extract.key.clone(),
+            version: extract.version.clone(),
+        };
+        let secret = lookup(fetched, store, &reference, place).map_err(|(failure, _)| failure)?;
+        let path = extract.property.as_deref();
+        let fields = property::fields(&secret.value, path)
+            .map_err(|error| property_failure(&error, &extract.key, path, store, place))?;
+        return fields
+            .into_iter()
+            .map(|(key, value)| Ok((key, decoded(extract.decoding_strategy, &value, place)?)))
+            .collect();
+    }
+    let strategy = entry
+        .find
+        .as_ref()
+        .map_or(DecodingStrategy::None, |find| find.decoding_strategy);
+    let keys = match fetched.found.get(&index) {
+        Some(Ok(keys)) => keys,
+        Some(Err(error)) => return Err(Failure::provider(&format!("{place}: {store}"), error)),
+        None => {
+            return Err(Failure::new(
+                Reason::Internal,
+                format!("{place}: the search was not made"),
+            ));
+        }
+    };
+    let mut values = BTreeMap::new();
+    for key in keys {
+        match lookup(fetched, store, &RemoteRef::current(key.clone()), place) {
+            Ok(secret) => {
+                values.insert(key.clone(), decoded(strategy, &secret.value, place)?);
+            }
+            // listed a moment ago and gone now: as if the search had come later
+            Err((_, ErrorKind::NotFound)) => {}
+            Err((failure, _)) => return Err(failure),
+        }
+    }
+    Ok(values)
+}
+
+fn sources(fetched: &Fetched) -> Vec<SourceStatus> {
+    let mut sources: Vec<_> = fetched
+        .reads
+        .iter()
+        .filter_map(|(read, secret)| Some((read, secret.as_ref().ok()?)))
+        .map(|(read, secret)| SourceStatus {
+            store: read.store.to_string(),
+            key: read.reference.key.clone(),
+            version: secret.version.clone(),
+            created_time: secret.created.map(|time| time.to_string()),
+        })
+        .collect();
+    sources.sort();
+    sources
+}

@@ -1,0 +1,290 @@
+//! What is due for a SyncedSecret right now: nothing, a look at the Secret, or a sync.
+//!
+//! ```text
+//!                 never synced, spec changed, refresh asked for,
+//!                 a dependency changed, retry due, interval over
+//!      ┌────────┐ ─────────────────────────────────────────────▶ ┌───────┐
+//!      │  Idle  │                                                │ Fetch │
+//!      └────────┘ ◀───────────────────────────────────────────── └───────┘
+//!          │ ▲       in sync: next refresh; failed: retry            ▲
+//!   probe  │ │ same                                                  │
+//!    due   ▼ │                  edited or gone                       │
+//!      ┌────────┐ ───────────────────────────────────────────────────┘
+//!      │ Probe  │
+//!      └────────┘
+//! ```
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lockstep_api::{
+    ConditionStatus, ConditionType, Reason, RefreshPolicy, SyncedSecretSpec, SyncedSecretStatus,
+    synced_secret::DEFAULT_REFRESH_INTERVAL,
+};
+
+use crate::schedule;
+
+/// What is known about the object from the API server.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// Its uid.
+    pub uid: &'a str,
+    /// Its generation.
+    pub generation: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The value of the annotation that asks for a refresh.
+    pub refresh: Option<&'a str>,
+    /// What it declares.
+    pub spec: &'a SyncedSecretSpec,
+    /// What was reported last.
+    pub status: Option<&'a SyncedSecretStatus>,
+}
+
+/// What this process remembers about the object. It may be lost at any time: then the object is looked at anew.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The next refresh, once one was planned.
+    pub next_refresh: Option<Timestamp>,
+    /// The next look at the Secret.
+    pub next_probe: Option<Timestamp>,
+    /// When a failed sync is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Failures in a row.
+    pub attempt: u32,
+    /// Refreshes so far.
+    pub round: u64,
+    /// Generation and refresh annotation of the last attempt.
+    pub attempted: Option<(i64, Option<String>)>,
+    /// A store, a credential or a label changed since the last sync.
+    pub dirty: bool,
+}
+
+/// Why a sync is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It never succeeded: it goes before all others.
+    First,
+    /// The spec changed.
+    SpecChanged,
+    /// The annotation asks for it.
+    Requested,
+    /// A store, a credential or a label changed.
+    Dependency,
+    /// The last one failed.
+    Retry,
+    /// The interval is over.
+    Interval,
+    /// The Secret was edited or deleted.
+    Drift,
+}
+
+impl Why {
+    /// The label in logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::First => "first_sync",
+            Self::SpecChanged => "spec_changed",
+            Self::Requested => "refresh_requested",
+            Self::Dependency => "dependency_changed",
+            Self::Retry => "retry",
+            Self::Interval => "interval",
+            Self::Drift => "drift",
+        }
+    }
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until the object changes.
+    Await,
+    /// Nothing, for this long.
+    Idle(Duration),
+    /// Say in status that the spec was seen, without syncing.
+    Acknowledge,
+    /// Look whether the Secret is as it was written.
+    Probe,
+    /// Read the sources and write what changed.
+    Fetch(Why),
+}
+
+/// The settings of the process that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Time between two looks at the same Secret; zero turns them off.
+    pub drift_probe_interval: Duration,
+    /// A number that differs between two starts of the process.
+    pub process_seed: u64,
+}
+
+/// The time between two refreshes that a spec asks for.
+pub fn interval(spec: &SyncedSecretSpec) -> Duration {
+    spec.refresh_interval.unwrap_or(DEFAULT_REFRESH_INTERVAL).to_std()
+}
+
+/// A time so much later; the end of time when it is beyond it.
+pub fn later(now: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| now.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// Decides what is due, and plans what was not yet planned.
+pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
+    if observed.deleting {
+        return Step::Await;
+    }
+    let status = observed.status;
+    let seen = status.is_some_and(|status| {
+        status.observed_generation == Some(observed.generation)
+            && status.handled_refresh.as_deref() == observed.refresh
+    });
+    if observed.spec.suspend {
+        let said = ready_reason(status) == Some(Reason::Suspended.as_str());
+        return if said && seen {
+            Step::Await
+        } else {
+            Step::Acknowledge
+        };
+    }
+    let written = status.is_some_and(|status| status.target.is_some());
+    if observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && written && is_ready(status) {
+        return if !seen || ready_reason(status) == Some(Reason::Suspended.as_str()) {
+            Step::Acknowledge
+        } else {
+            probe_or_idle(observed, memory, settings, now, None)
+        };
+    }
+    if let Some(why) = trigger(observed, memory, seen, written) {
+        return Step::Fetch(why);
+    }
+    if let Some(at) = memory.retry_at {
+        return if now >= at {
+            Step::Fetch(Why::Retry)
+        } else {
+            Step::Idle(until(at, now))
+        };
+    }
+    if !is_ready(status) || ready_reason(status) == Some(Reason::Suspended.as_str()) {
+        // a failure of an earlier process, or the end of a suspension
+        return Step::Fetch(Why::Retry);
+    }
+    let refresh = (observed.spec.refresh_policy == RefreshPolicy::Periodic).then(|| {
+        *memory.next_refresh.get_or_insert_with(|| {
+            later(
+                now,
+                schedule::first_after_restart(interval(observed.spec), observed.uid, settings.process_seed),
+            )
+        })
+    });
+    if refresh.is_some_and(|at| now >= at) {
+        return Step::Fetch(Why::Interval);
+    }
+    probe_or_idle(observed, memory, settings, now, refresh)
+}
+
+fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Why> {
+    if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
+        return Some(if written { Why::Dependency } else { Why::First });
+    }
+    let current = (observed.generation, observed.refresh.map(str::to_owned));
+    let attempted = memory.attempted.as_ref() == Some(&current);
+    if seen || (attempted && memory.retry_at.is_some()) {
+        // what failed waits for its retry, also when not even the status could be written
+        return (memory.dirty && memory.retry_at.is_some()).then_some(Why::Dependency);
+    }
+    Some(match observed.status {
+        _ if !written => Why::First,
+        Some(status) if status.observed_generation == Some(observed.generation) => Why::Requested,
+        _ => Why::SpecChanged,
+    })
+}
+
+fn probe_or_idle(
+    observed: &Observed<'_>,
+    memory: &mut Memory,
+    settings: Settings,
+    now: Timestamp,
+    refresh: Option<Timestamp>,
+) -> Step {
+    let probe = (!settings.drift_probe_interval.is_zero()).then(|| {
+        *memory.next_probe.get_or_insert_with(|| {
+            let spread = schedule::fraction((observed.uid, settings.process_seed, "probe"));
+            later(now, settings.drift_probe_interval.mul_f64(spread))
+        })
+    });
+    if probe.is_some_and(|at| now >= at) {
+        return Step::Probe;
+    }
+    match (refresh, probe) {
+        (Some(a), Some(b)) => Step::Idle(until(a.min(b), now)),
+        (Some(at), None) | (None, Some(at)) => Step::Idle(until(at, now)),
+        (None, None) => Step::Await,
+    }
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now))
+        .unwrap_or(Duration::ZERO)
+        .max(Duration::from_millis(1))
+}
+
+fn ready_reason(status: Option<&SyncedSecretStatus>) -> Option<&str> {
+    status?
+        .condition(ConditionType::Ready)
+        .map(|condition| condition.reason.as_str())
+}
+
+fn is_ready(status: Option<&SyncedSecretStatus>) -> bool {
+    status
+        .and_then(|status| status.condition(ConditionType::Ready))
+        .is_some_and(|condition| condition.status == ConditionStatus::True)
+}
+
+impl Memory {
+    /// Notes that a sync begins: what triggered it is dealt with.
+    pub fn begin(&mut self, observed: &Observed<'_>) {
+        self.dirty = false;
+        self.attempted = Some((observed.generation, observed.refresh.map(str::to_owned)));
+    }
+
+    /// Plans what comes after a sync that succeeded.
+    pub fn succeeded(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
+        self.round = self.round.wrapping_add(1);
+        self.attempt = 0;
+        self.retry_at = None;
+        self.next_refresh = Some(later(
+            now,
+            schedule::refresh(interval(observed.spec), observed.uid, self.round),
+        ));
+        self.probed(observed, settings, now);
+    }
+
+    /// Plans the next look at the Secret.
+    pub fn probed(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
+        self.next_probe = Some(later(
+            now,
+            schedule::refresh(settings.drift_probe_interval, observed.uid, self.round),
+        ));
+    }
+
+    /// Plans when a sync that failed is tried again, and tells how long that is.
+    pub fn failed(&mut self, observed: &Observed<'_>, failure: &crate::Failure, now: Timestamp) -> Duration {
+        let wait = schedule::retry(
+            failure.requeue,
+            interval(observed.spec),
+            failure.retry_after,
+            observed.uid,
+            self.attempt,
+        );
+        self.attempt = self.attempt.saturating_add(1);
+        self.retry_at = Some(later(now, wait));
+        wait
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

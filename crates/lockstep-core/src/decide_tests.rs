@@ -1,0 +1,290 @@
+use lockstep_api::{Condition, TargetStatus};
+
+use super::*;
+use crate::Failure;
+
+const SETTINGS: Settings = Settings {
+    drift_probe_interval: Duration::from_secs(600),
+    process_seed: 7,
+};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn after(seconds: u64) -> Timestamp {
+    later(now(), Duration::from_secs(seconds))
+}
+
+fn ready(status: ConditionStatus, reason: Reason) -> SyncedSecretStatus {
+    SyncedSecretStatus {
+        observed_generation: Some(1),
+        conditions: vec![Condition {
+            kind: ConditionType::Ready,
+            status,
+            reason: reason.to_string(),
+            message: String::new(),
+            last_transition_time: now().to_string(),
+            observed_generation: Some(1),
+        }],
+        target: Some(TargetStatus::default()),
+        ..SyncedSecretStatus::default()
+    }
+}
+
+fn synced() -> SyncedSecretStatus {
+    ready(ConditionStatus::True, Reason::Synced)
+}
+
+fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatus>) -> Observed<'a> {
+    Observed {
+        uid: "uid",
+        generation: 1,
+        deleting: false,
+        refresh: None,
+        spec,
+        status,
+    }
+}
+
+#[test]
+fn a_new_object_is_synced_at_once() {
+    let spec = SyncedSecretSpec::default();
+    let step = decide(&observed(&spec, None), &mut Memory::default(), SETTINGS, now());
+    assert_eq!(step, Step::Fetch(Why::First));
+}
+
+#[test]
+fn an_object_in_sync_is_left_alone_until_something_is_due() {
+    let (spec, status) = (SyncedSecretSpec::default(), synced());
+    let mut memory = Memory::default();
+    let object = observed(&spec, Some(&status));
+    memory.succeeded(&object, SETTINGS, now());
+    let Step::Idle(wait) = decide(&object, &mut memory, SETTINGS, now()) else {
+        panic!("not idle")
+    };
+    assert!(
+        wait >= Duration::from_secs(600) && wait <= Duration::from_secs(660),
+        "{wait:?}"
+    );
+    assert_eq!(decide(&object, &mut memory, SETTINGS, after(661)), Step::Probe);
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, after(3961)),
+        Step::Fetch(Why::Interval)
+    );
+}
+
+#[test]
+fn after_a_restart_objects_in_sync_are_refreshed_within_ten_minutes_and_not_all_at_once() {
+    let (spec, status) = (SyncedSecretSpec::default(), synced());
+    let due: Vec<_> = (0..100)
+        .map(|n| {
+            let uid = format!("uid-{n}");
+            let object = Observed {
+                uid: &uid,
+                ..observed(&spec, Some(&status))
+            };
+            let mut memory = Memory::default();
+            decide(&object, &mut memory, SETTINGS, now());
+            memory.next_refresh.unwrap()
+        })
+        .collect();
+    assert!(due.iter().all(|at| *at <= after(600)));
+    assert!(due.iter().filter(|at| **at < after(300)).count() > 25);
+    assert!(due.iter().filter(|at| **at > after(300)).count() > 25);
+}
+
+#[test]
+fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() {
+    let (spec, mut status) = (SyncedSecretSpec::default(), synced());
+    let mut memory = Memory::default();
+    let object = observed(&spec, Some(&status));
+    memory.succeeded(&object, SETTINGS, now());
+    let changed = Observed {
+        generation: 2,
+        ..object
+    };
+    assert_eq!(
+        decide(&changed, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::SpecChanged)
+    );
+    let asked = Observed {
+        refresh: Some("x"),
+        ..object
+    };
+    assert_eq!(
+        decide(&asked, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::Requested)
+    );
+    memory.dirty = true;
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::Dependency)
+    );
+    memory.begin(&object);
+    assert!(matches!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Idle(_)
+    ));
+    status.handled_refresh = Some("x".into());
+    let handled = Observed {
+        refresh: Some("x"),
+        ..observed(&spec, Some(&status))
+    };
+    assert!(matches!(
+        decide(&handled, &mut memory, SETTINGS, now()),
+        Step::Idle(_)
+    ));
+}
+
+#[test]
+fn a_failure_waits_for_its_retry_even_when_its_status_could_not_be_written() {
+    let spec = SyncedSecretSpec::default();
+    let object = observed(&spec, None);
+    let mut memory = Memory::default();
+    memory.begin(&object);
+    memory.failed(&object, &Failure::new(Reason::Malformed, "x"), now());
+    assert!(matches!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Idle(_)
+    ));
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, after(700)),
+        Step::Fetch(Why::Retry)
+    );
+    memory.dirty = true;
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::First),
+        "a dependency does not wait"
+    );
+    memory.dirty = false;
+    let changed = Observed {
+        generation: 2,
+        ..object
+    };
+    assert_eq!(
+        decide(&changed, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::First),
+        "a new spec does not wait"
+    );
+}
+
+#[test]
+fn a_failure_of_an_earlier_process_is_tried_again_at_once() {
+    let (spec, status) = (
+        SyncedSecretSpec::default(),
+        ready(ConditionStatus::False, Reason::Unavailable),
+    );
+    let step = decide(
+        &observed(&spec, Some(&status)),
+        &mut Memory::default(),
+        SETTINGS,
+        now(),
+    );
+    assert_eq!(step, Step::Fetch(Why::Retry));
+}
+
+#[test]
+fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
+    let spec = SyncedSecretSpec {
+        suspend: true,
+        ..SyncedSecretSpec::default()
+    };
+    let status = synced();
+    assert_eq!(
+        decide(
+            &observed(&spec, Some(&status)),
+            &mut Memory::default(),
+            SETTINGS,
+            now()
+        ),
+        Step::Acknowledge
+    );
+    let said = ready(ConditionStatus::True, Reason::Suspended);
+    assert_eq!(
+        decide(
+            &observed(&spec, Some(&said)),
+            &mut Memory::default(),
+            SETTINGS,
+            now()
+        ),
+        Step::Await
+    );
+    let resumed = SyncedSecretSpec::default();
+    assert_eq!(
+        decide(
+            &observed(&resumed, Some(&said)),
+            &mut Memory::default(),
+            SETTINGS,
+            now()
+        ),
+        Step::Fetch(Why::Retry)
+    );
+}
+
+#[test]
+fn created_once_never_reads_again_but_looks_whether_the_secret_is_there() {
+    let spec = SyncedSecretSpec {
+        refresh_policy: RefreshPolicy::CreatedOnce,
+        ..SyncedSecretSpec::default()
+    };
+    let status = synced();
+    let mut memory = Memory {
+        dirty: true,
+        ..Memory::default()
+    };
+    let object = observed(&spec, Some(&status));
+    assert!(matches!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Idle(_)
+    ));
+    assert_eq!(decide(&object, &mut memory, SETTINGS, after(700)), Step::Probe);
+    let changed = Observed {
+        generation: 2,
+        ..object
+    };
+    assert_eq!(decide(&changed, &mut memory, SETTINGS, now()), Step::Acknowledge);
+}
+
+#[test]
+fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
+    let spec = SyncedSecretSpec {
+        refresh_policy: RefreshPolicy::OnChange,
+        ..SyncedSecretSpec::default()
+    };
+    let status = synced();
+    let object = observed(&spec, Some(&status));
+    let mut memory = Memory::default();
+    memory.succeeded(&object, SETTINGS, now());
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, after(100_000)),
+        Step::Probe
+    );
+    let off = Settings {
+        drift_probe_interval: Duration::ZERO,
+        ..SETTINGS
+    };
+    assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
+    let changed = Observed {
+        generation: 2,
+        ..object
+    };
+    assert_eq!(
+        decide(&changed, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::SpecChanged)
+    );
+}
+
+#[test]
+fn nothing_is_done_for_what_is_being_deleted() {
+    let spec = SyncedSecretSpec::default();
+    let object = Observed {
+        deleting: true,
+        ..observed(&spec, None)
+    };
+    assert_eq!(
+        decide(&object, &mut Memory::default(), SETTINGS, now()),
+        Step::Await
+    );
+}

@@ -1,0 +1,135 @@
+//! Keyed hashes of what a Secret was made from. The key is generated at install and never leaves the cluster, so a
+//! fingerprint in status tells nobody anything about a value, not even to somebody who can guess it.
+
+use std::{collections::BTreeMap, fmt};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::remote::SecretValue;
+
+/// The key of every fingerprint: at least 32 random bytes.
+#[derive(Clone)]
+pub struct FingerprintKey(Zeroizing<Vec<u8>>);
+
+/// The key has fewer than 32 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the fingerprint key is shorter than 32 bytes")]
+pub struct KeyTooShort;
+
+impl FingerprintKey {
+    /// Takes the key over.
+    ///
+    /// # Errors
+    /// When it has fewer than 32 bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, KeyTooShort> {
+        let bytes = Zeroizing::new(bytes.into());
+        if bytes.len() < 32 {
+            Err(KeyTooShort)
+        } else {
+            Ok(Self(bytes))
+        }
+    }
+
+    /// Starts a hash for one purpose; hashes of different purposes never meet.
+    pub fn hash(&self, purpose: &str) -> Hasher {
+        // HMAC takes keys of any length, so this cannot fail; a wrong length would be hashed first
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok();
+        let mut hasher = Hasher(mac);
+        hasher.field(purpose.as_bytes());
+        hasher
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey")
+    }
+}
+
+/// A keyed hash in the making. Every field is framed by its length, so that no two lists of fields hash alike.
+pub struct Hasher(Option<Hmac<Sha256>>);
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+impl Hasher {
+    /// Adds a field.
+    pub fn field(&mut self, bytes: &[u8]) -> &mut Self {
+        if let Some(mac) = &mut self.0 {
+            mac.update(&(bytes.len() as u64).to_be_bytes());
+            mac.update(bytes);
+        }
+        self
+    }
+
+    /// Adds a map of values.
+    pub fn values(&mut self, values: &BTreeMap<String, SecretValue>) -> &mut Self {
+        self.field(&(values.len() as u64).to_be_bytes());
+        for (key, value) in values {
+            self.field(key.as_bytes()).field(value.expose());
+        }
+        self
+    }
+
+    /// The hash, as `length` hexadecimal digits (64 at most).
+    pub fn finish(self, length: usize) -> String {
+        let mut text = String::with_capacity(64);
+        if let Some(mac) = self.0 {
+            for byte in mac.finalize().into_bytes() {
+                for digit in [byte >> 4, byte & 15] {
+                    text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+                }
+            }
+        }
+        text.truncate(length);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> FingerprintKey {
+        FingerprintKey::new(vec![byte; 32]).unwrap()
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
+        pairs
+            .iter()
+            .map(|(k, v)| (k.to_string(), SecretValue::from(*v)))
+            .collect()
+    }
+
+    fn hash(key: &FingerprintKey, purpose: &str, pairs: &[(&str, &str)]) -> String {
+        let mut hasher = key.hash(purpose);
+        hasher.values(&values(pairs));
+        hasher.finish(64)
+    }
+
+    #[test]
+    fn the_same_inputs_hash_alike_and_others_do_not() {
+        let one = hash(&key(1), "a", &[("x", "1")]);
+        assert_eq!(one, hash(&key(1), "a", &[("x", "1")]));
+        assert_eq!(one.len(), 64);
+        for other in [
+            hash(&key(2), "a", &[("x", "1")]),
+            hash(&key(1), "b", &[("x", "1")]),
+            hash(&key(1), "a", &[("x", "2")]),
+            hash(&key(1), "a", &[("x1", "")]),
+            hash(&key(1), "a", &[("x", "1"), ("y", "")]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        assert!(FingerprintKey::new(vec![0; 31]).is_err());
+    }
+}

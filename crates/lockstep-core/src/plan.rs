@@ -1,0 +1,320 @@
+//! What has to be read for a SyncedSecret, and whether it may be: everything that can be said before the first request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_api::{
+    DataFromEntry, Reason, RemoteRef as SpecRef, StoreKind, StoreRef, SyncedSecretSpec, Target,
+};
+
+use crate::{
+    Failure,
+    access::Grant,
+    remote::{FindQuery, RemoteRef, Requeue},
+    template,
+};
+
+/// A store, as far as a plan needs to know it.
+#[derive(Debug, Clone)]
+pub struct StoreView {
+    /// What the SyncedSecret's namespace may read from it.
+    pub grant: Grant,
+}
+
+/// Another SyncedSecret that writes the same Secret and is older.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Name of the SyncedSecret.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// What it declares.
+    pub spec: &'a SyncedSecretSpec,
+    /// Every store that it names, as far as it exists.
+    pub stores: &'a BTreeMap<StoreRef, StoreView>,
+    /// The older SyncedSecret that writes the same Secret.
+    pub rival: Option<&'a Rival>,
+}
+
+impl Input<'_> {
+    /// The name of the Secret.
+    pub fn target_name(&self) -> &str {
+        target_name(self.name, &self.spec.target)
+    }
+}
+
+/// The name of the Secret that a SyncedSecret writes.
+pub fn target_name<'a>(name: &'a str, target: &'a Target) -> &'a str {
+    target.name.as_deref().unwrap_or(name)
+}
+
+/// One read of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Read {
+    /// The store.
+    pub store: StoreRef,
+    /// The remote value.
+    pub reference: RemoteRef,
+}
+
+/// One search of the plan.
+#[derive(Debug, Clone)]
+pub struct Search {
+    /// The entry of `dataFrom` that wants it.
+    pub entry: usize,
+    /// The store.
+    pub store: StoreRef,
+    /// What is looked for.
+    pub query: FindQuery,
+    /// What of it may be read.
+    pub grant: Grant,
+}
+
+/// What has to be read.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Remote values by key, each once.
+    pub reads: Vec<Read>,
+    /// Searches, whose results are read as well.
+    pub searches: Vec<Search>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// What is wrong with the spec, with the stores that it names, or with the rights of its namespace.
+pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
+    check_spec(input.spec)?;
+    if let Some(rival) = input.rival {
+        return Err(Failure::new(
+            Reason::Conflict,
+            format!(
+                "Secret \"{}\" is already written by SyncedSecret \"{}\" (older). Rename target.name, or delete one of the two",
+                input.target_name(),
+                rival.name
+            ),
+        ));
+    }
+    let mut reads = BTreeSet::new();
+    let mut plan = Plan::default();
+    for (index, entry) in input.spec.data.iter().enumerate() {
+        let place = data_place(index, &entry.secret_key);
+        let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
+        let reference = remote_ref(&entry.remote_ref);
+        authorise(input, store, &reference.key, &place)?;
+        reads.insert(Read {
+            store: store.clone(),
+            reference,
+        });
+    }
+    for (index, entry) in input.spec.data_from.iter().enumerate() {
+        let place = data_from_place(index, entry);
+        let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
+        if let Some(extract) = &entry.extract {
+            let reference = RemoteRef {
+                key: extract.key.clone(),
+                version: extract.version.clone(),
+            };
+            authorise(input, store, &reference.key, &place)?;
+            reads.insert(Read {
+                store: store.clone(),
+                reference,
+            });
+        } else if let Some(find) = &entry.find {
+            let grant = view(input, store, &place)?.grant.clone();
+            if grant.is_empty() {
+                return Err(denied(input, store, &grant, None));
+            }
+            let query = FindQuery {
+                path: find.path.clone(),
+                name: find.name.as_ref().map(|name| name.regexp.clone()),
+                tags: find.tags.clone(),
+            };
+            plan.searches.push(Search {
+                entry: index,
+                store: store.clone(),
+                query,
+                grant,
+            });
+        } else {
+            return Err(invalid(format!(
+                "{place}: exactly one of extract and find is needed"
+            )));
+        }
+    }
+    plan.reads = reads.into_iter().collect();
+    Ok(plan)
+}
+
+/// How messages name an entry of `data`.
+pub fn data_place(index: usize, secret_key: &str) -> String {
+    format!("data[{index}] (secretKey \"{secret_key}\")")
+}
+
+/// How messages name an entry of `dataFrom`.
+pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
+    if entry.find.is_some() {
+        format!("dataFrom[{index}].find")
+    } else {
+        format!("dataFrom[{index}].extract")
+    }
+}
+
+/// The reference that a spec's `remoteRef` means.
+pub fn remote_ref(spec: &SpecRef) -> RemoteRef {
+    RemoteRef {
+        key: spec.key.clone(),
+        version: spec.version.clone(),
+    }
+}
+
+/// The store of an entry: its own, or the SyncedSecret's.
+pub fn store_ref<'a>(spec: &'a SyncedSecretSpec, own: Option<&'a StoreRef>) -> Option<&'a StoreRef> {
+    own.or(spec.secret_store_ref.as_ref())
+}
+
+/// Every store that a spec names.
+pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
+    let own = spec
+        .data
+        .iter()
+        .map(|entry| entry.secret_store_ref.as_ref())
+        .chain(spec.data_from.iter().map(|entry| entry.secret_store_ref.as_ref()));
+    own.filter_map(|own| store_ref(spec, own)).cloned().collect()
+}
+
+fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
+    store_ref(input.spec, own)
+        .ok_or_else(|| invalid(format!("{place}: secretStoreRef is needed, here or on top")))
+}
+
+fn view<'a>(input: &Input<'a>, store: &StoreRef, place: &str) -> Result<&'a StoreView, Failure> {
+    input.stores.get(store).ok_or_else(|| {
+        let where_ = match store.kind {
+            StoreKind::SecretStore => format!(" in namespace \"{}\"", input.namespace),
+            StoreKind::ClusterSecretStore => String::new(),
+        };
+        Failure::new(
+            Reason::StoreNotFound,
+            format!("{place}: {store} does not exist{where_}"),
+        )
+    })
+}
+
+fn authorise(input: &Input<'_>, store: &StoreRef, key: &str, place: &str) -> Result<(), Failure> {
+    let grant = &view(input, store, place)?.grant;
+    if grant.allows(key) {
+        Ok(())
+    } else {
+        Err(denied(input, store, grant, Some(key)))
+    }
+}
+
+fn denied(input: &Input<'_>, store: &StoreRef, grant: &Grant, key: Option<&str>) -> Failure {
+    let what = key.map_or_else(|| "any key".to_owned(), |key| format!("the key \"{key}\""));
+    Failure::new(
+        Reason::AccessDenied,
+        format!(
+            "{store} does not grant namespace \"{}\" {what} ({}). Ask its owner, or use another store",
+            input.namespace,
+            grant.describe()
+        ),
+    )
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(Reason::InvalidSpec, message)
+}
+
+/// Types of Secrets that hold Kubernetes' own credentials: whoever writes one can mint an identity.
+pub const REFUSED_TYPES: [&str; 2] = [
+    "kubernetes.io/service-account-token",
+    "bootstrap.kubernetes.io/token",
+];
+
+fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
+    if spec.data.is_empty() && spec.data_from.is_empty() {
+        return Err(invalid("at least one entry in data or dataFrom is needed"));
+    }
+    if spec
+        .refresh_interval
+        .is_some_and(|interval| interval.to_std() < std::time::Duration::from_secs(1))
+    {
+        return Err(invalid(
+            "refreshInterval must be at least 1s; for a single sync use refreshPolicy: CreatedOnce",
+        ));
+    }
+    let mut keys: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, entry) in spec.data.iter().enumerate() {
+        if let Some(first) = keys.insert(&entry.secret_key, index) {
+            return Err(Failure::new(
+                Reason::DuplicateKey,
+                format!(
+                    "data[{first}] and data[{index}] both write the key \"{}\"",
+                    entry.secret_key
+                ),
+            ));
+        }
+    }
+    spec.target.template.as_ref().map_or(Ok(()), check_template)
+}
+
+fn check_template(template: &lockstep_api::Template) -> Result<(), Failure> {
+    if let Some(refused) = template
+        .secret_type
+        .as_deref()
+        .filter(|kind| REFUSED_TYPES.contains(kind))
+    {
+        return Err(invalid(format!(
+            "target.template.type: lockstep does not write Secrets of type {refused}"
+        )));
+    }
+    for (key, text) in &template.data {
+        check_text(&format!("target.template.data[\"{key}\"]"), text)?;
+    }
+    for (index, from) in template.template_from.iter().enumerate() {
+        check_text(
+            &format!("target.template.templateFrom[{index}].literal"),
+            &from.literal,
+        )?;
+    }
+    if let Some(metadata) = &template.metadata {
+        for (field, texts) in [
+            ("labels", &metadata.labels),
+            ("annotations", &metadata.annotations),
+        ] {
+            for (key, text) in texts {
+                let place = format!("target.template.metadata.{field}[\"{key}\"]");
+                if key.split_once('/').is_some_and(|(prefix, _)| is_ours(prefix)) {
+                    return Err(invalid(format!(
+                        "{place}: keys under lockstep.dev are lockstep's own"
+                    )));
+                }
+                check_text(&place, text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a label or annotation prefix belongs to lockstep.
+pub fn is_ours(prefix: &str) -> bool {
+    prefix == lockstep_api::GROUP
+        || prefix
+            .strip_suffix(lockstep_api::GROUP)
+            .is_some_and(|rest| rest.ends_with('.'))
+}
+
+fn check_text(place: &str, text: &str) -> Result<(), Failure> {
+    template::check(text).map_err(|error| {
+        Failure::new(Reason::TemplateFailed, format!("{place} {error}")).requeued(Requeue::OnChange)
+    })
+}

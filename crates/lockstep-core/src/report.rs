@@ -1,0 +1,353 @@
+//! From the outcome of a sync to the status that says so. What did not change keeps its words and its times, so that
+//! an unchanged status is not written.
+
+use jiff::Timestamp;
+use lockstep_api::{
+    Condition, ConditionStatus, ConditionType, Reason, SourceStatus, SyncedSecretStatus, TargetStatus,
+};
+
+use crate::Failure;
+
+/// How many sources a status lists.
+pub const MAX_SOURCES: usize = 64;
+/// How long a message may be, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 2048;
+
+/// How a sync ended.
+#[derive(Debug, Clone)]
+pub enum Outcome<'a> {
+    /// The Secret holds what the sources hold.
+    Synced {
+        /// The Secret. Its `last_change_time` is filled in here.
+        target: TargetStatus,
+        /// The remote values that it was made from.
+        sources: Vec<SourceStatus>,
+        /// How many keys it has.
+        keys: usize,
+    },
+    /// The sync could not go on.
+    Failed(&'a Failure),
+    /// Every remote value is gone, and the Secret was deleted.
+    Gone,
+    /// Nothing was done: the spec says so.
+    Acknowledged {
+        /// Whether `suspend` is set.
+        suspended: bool,
+    },
+}
+
+/// What the status is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The generation of the spec.
+    pub generation: i64,
+    /// The value of the annotation that asks for a refresh.
+    pub refresh: Option<&'a str>,
+    /// The name of the Secret.
+    pub target_name: &'a str,
+    /// The status so far.
+    pub old: Option<&'a SyncedSecretStatus>,
+}
+
+/// The status after a sync.
+pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> SyncedSecretStatus {
+    let old = subject.old.cloned().unwrap_or_default();
+    let mut status = SyncedSecretStatus {
+        observed_generation: Some(subject.generation),
+        handled_refresh: subject.refresh.map(str::to_owned),
+        conditions: Vec::new(),
+        ..old.clone()
+    };
+    let mut set = |kind, holds, reason: Reason, message: String| {
+        status.conditions.push(condition(
+            &old.conditions,
+            kind,
+            holds,
+            reason,
+            message,
+            subject.generation,
+            now,
+        ));
+    };
+    match outcome {
+        Outcome::Synced {
+            mut target,
+            mut sources,
+            keys,
+        } => {
+            let count = sources.len();
+            let message = format!(
+                "Secret \"{}\" holds {} from {} at revision {}",
+                target.name,
+                counted(keys, "key"),
+                counted(count, "remote value"),
+                target.revision
+            );
+            set(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                Reason::Synced,
+                message,
+            );
+            target.last_change_time = match &old.target {
+                Some(before) if before.revision == target.revision && before.name == target.name => {
+                    before.last_change_time.clone()
+                }
+                _ => Some(to_seconds(now)),
+            };
+            status.target = Some(target);
+            sources.truncate(MAX_SOURCES);
+            status.sources = sources;
+            status.source_count = i64::try_from(count).ok();
+        }
+        Outcome::Failed(failure) => {
+            let message = bounded(format!("{}. {}", failure.message, keeps(subject)));
+            set(
+                ConditionType::Ready,
+                ConditionStatus::False,
+                failure.reason,
+                message.clone(),
+            );
+            let kind = if failure.is_stalled() {
+                ConditionType::Stalled
+            } else {
+                ConditionType::Reconciling
+            };
+            set(kind, ConditionStatus::True, failure.reason, message);
+        }
+        Outcome::Gone => {
+            let message = format!(
+                "every remote value is gone, and deletionPolicy: Delete removed the Secret \"{}\"; it comes back with the first of them",
+                subject.target_name
+            );
+            set(
+                ConditionType::Ready,
+                ConditionStatus::False,
+                Reason::SourceDeleted,
+                message,
+            );
+            status.target = None;
+            status.sources = Vec::new();
+            status.source_count = Some(0);
+        }
+        Outcome::Acknowledged { suspended: true } => {
+            let ready = if old.target.is_some() {
+                ConditionStatus::True
+            } else {
+                ConditionStatus::False
+            };
+            let message = format!("suspend is set. {}", keeps(subject));
+            set(ConditionType::Ready, ready, Reason::Suspended, message);
+        }
+        Outcome::Acknowledged { suspended: false } => {
+            let message = format!("refreshPolicy: CreatedOnce. {}", keeps(subject));
+            set(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                Reason::Synced,
+                message,
+            );
+        }
+    }
+    status
+}
+
+/// The conditions of a store.
+pub fn store_conditions(
+    old: &[Condition],
+    result: Result<(), &Failure>,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let one = |kind, holds, reason, message| condition(old, kind, holds, reason, message, generation, now);
+    match result {
+        Ok(()) => vec![one(
+            ConditionType::Ready,
+            ConditionStatus::True,
+            Reason::StoreReady,
+            "the store answers and takes its credentials".to_owned(),
+        )],
+        Err(failure) => {
+            let message = bounded(failure.message.clone());
+            let kind = if failure.is_stalled() {
+                ConditionType::Stalled
+            } else {
+                ConditionType::Reconciling
+            };
+            vec![
+                one(
+                    ConditionType::Ready,
+                    ConditionStatus::False,
+                    failure.reason,
+                    message.clone(),
+                ),
+                one(kind, ConditionStatus::True, failure.reason, message),
+            ]
+        }
+    }
+}
+
+fn condition(
+    old: &[Condition],
+    kind: ConditionType,
+    holds: ConditionStatus,
+    reason: Reason,
+    message: String,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let since = old
+        .iter()
+        .find(|before| before.kind == kind && before.status == holds)
+        .map_or_else(|| to_seconds(now), |before| before.last_transition_time.clone());
+    Condition {
+        kind,
+        status: holds,
+        reason: reason.to_string(),
+        message,
+        last_transition_time: since,
+        observed_generation: Some(generation),
+    }
+}
+
+fn keeps(subject: &Subject<'_>) -> String {
+    match subject.old.and_then(|old| old.target.as_ref()) {
+        Some(target) if !target.revision.is_empty() => {
+            format!(
+                "The Secret \"{}\" keeps its last good revision {}",
+                target.name, target.revision
+            )
+        }
+        _ => format!("The Secret \"{}\" has not been written yet", subject.target_name),
+    }
+}
+
+/// Kubernetes writes times in whole seconds.
+fn to_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        let end = (0..=MAX_MESSAGE_BYTES - 3)
+            .rev()
+            .find(|at| message.is_char_boundary(*at))
+            .unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn target(revision: &str) -> TargetStatus {
+        TargetStatus {
+            name: "database".into(),
+            revision: revision.into(),
+            ..TargetStatus::default()
+        }
+    }
+
+    fn synced(revision: &str) -> Outcome<'static> {
+        Outcome::Synced {
+            target: target(revision),
+            sources: vec![SourceStatus::default()],
+            keys: 2,
+        }
+    }
+
+    fn subject(old: Option<&SyncedSecretStatus>) -> Subject<'_> {
+        Subject {
+            generation: 1,
+            refresh: None,
+            target_name: "database",
+            old,
+        }
+    }
+
+    #[test]
+    fn a_second_report_of_the_same_is_equal_however_late() {
+        let first = report(&subject(None), synced("9c41"), at(10));
+        let second = report(&subject(Some(&first)), synced("9c41"), at(99));
+        assert_eq!(first, second);
+        assert_eq!(
+            first.target.unwrap().last_change_time.unwrap(),
+            "1970-01-01T00:00:10Z"
+        );
+    }
+
+    #[test]
+    fn a_new_revision_is_a_change_and_keeps_the_transition_time_of_ready() {
+        let first = report(&subject(None), synced("7f3a"), at(10));
+        let second = report(&subject(Some(&first)), synced("9c41"), at(99));
+        assert_eq!(
+            second.target.as_ref().unwrap().last_change_time.as_deref(),
+            Some("1970-01-01T00:01:39Z")
+        );
+        assert_eq!(second.conditions[0].last_transition_time, "1970-01-01T00:00:10Z");
+    }
+
+    #[test]
+    fn a_failure_says_what_the_secret_keeps() {
+        let first = report(&subject(None), synced("7f3a"), at(10));
+        let failure = Failure::new(Reason::InvalidSpec, "data[0] is wrong");
+        let failed = report(&subject(Some(&first)), Outcome::Failed(&failure), at(20));
+        let ready = failed.condition(ConditionType::Ready).unwrap();
+        assert_eq!(
+            ready.message,
+            "data[0] is wrong. The Secret \"database\" keeps its last good revision 7f3a"
+        );
+        assert!(
+            failed
+                .condition(ConditionType::Stalled)
+                .unwrap()
+                .holds(ConditionType::Stalled)
+        );
+        assert_eq!(failed.target, first.target);
+        let never = report(&subject(None), Outcome::Failed(&failure), at(20));
+        assert!(
+            never.conditions[0]
+                .message
+                .ends_with("The Secret \"database\" has not been written yet")
+        );
+    }
+
+    #[test]
+    fn a_failure_that_heals_leaves_no_trace() {
+        let failure = Failure::new(Reason::InvalidSpec, "x");
+        let failed = report(&subject(None), Outcome::Failed(&failure), at(20));
+        let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
+        assert_eq!(healed.conditions.len(), 1);
+        assert_eq!(healed.conditions[0].last_transition_time, "1970-01-01T00:00:30Z");
+    }
+
+    #[test]
+    fn long_lists_and_long_messages_are_cut() {
+        let many = Outcome::Synced {
+            target: target("a"),
+            sources: vec![SourceStatus::default(); 1000],
+            keys: 1000,
+        };
+        let status = report(&subject(None), many, at(0));
+        assert_eq!(
+            (status.sources.len(), status.source_count),
+            (MAX_SOURCES, Some(1000))
+        );
+        let failure = Failure::new(Reason::Internal, "ü".repeat(4000));
+        let status = report(&subject(None), Outcome::Failed(&failure), at(0));
+        assert!(status.conditions[0].message.len() <= MAX_MESSAGE_BYTES);
+    }
+}
