@@ -1,0 +1,59 @@
+//! A clock that stands still until a test moves it.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use lockstep_core::time::Clock;
+
+/// A clock that a test sets and moves.
+#[derive(Debug)]
+pub struct ManualClock(Mutex<Timestamp>);
+
+impl ManualClock {
+    /// A clock that stands at `now`.
+    pub const fn at(now: Timestamp) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    /// Moves it forward. At the end of representable time it stays where it is.
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = now.checked_add(by).unwrap_or(*now);
+    }
+
+    /// Sets it, also backwards, as a corrected system clock would.
+    pub fn set(&self, now: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+impl Default for ManualClock {
+    /// Stands at the first second of 2026, UTC.
+    fn default() -> Self {
+        Self::at(Timestamp::constant(1_767_225_600, 0))
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_only_when_the_test_says_so() {
+        let clock = ManualClock::default();
+        let before = clock.now();
+        assert_eq!(before.to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(clock.now(), before);
+        clock.advance(Duration::from_secs(90));
+        assert_eq!(clock.now().to_string(), "2026-01-01T00:01:30Z");
+    }
+}

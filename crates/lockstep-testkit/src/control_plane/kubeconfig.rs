@@ -1,0 +1,113 @@
+//! Kubeconfigs: for the administrator, and for ServiceAccounts.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+    config::Kubeconfig,
+};
+use serde_json::{Value, json};
+
+use super::{ControlPlane, client_from};
+
+/// Long enough for any test.
+const TOKEN_SECONDS: i64 = 12 * 3600;
+
+impl ControlPlane {
+    /// Path of a kubeconfig with all rights.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder().join("admin.kubeconfig")
+    }
+
+    /// Path of a kubeconfig with the rights of a ServiceAccount, which is created when it does not exist. Its token is
+    /// good for twelve hours.
+    ///
+    /// # Errors
+    /// When the API server refuses the ServiceAccount or the token.
+    pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let text = serde_yaml_ng::to_string(&self.service_account(namespace, name).await?)?;
+        self.folder.write(&format!("{namespace}.{name}.kubeconfig"), text)
+    }
+
+    /// A client with the rights of a ServiceAccount, which is created when it does not exist.
+    ///
+    /// # Errors
+    /// When the API server refuses the ServiceAccount or the token.
+    pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> Result<Client> {
+        client_from(parse(self.service_account(namespace, name).await?)?).await
+    }
+
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Value> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}});
+        api.patch(
+            name,
+            &PatchParams::apply("lockstep-testkit"),
+            &Patch::Apply(account),
+        )
+        .await
+        .with_context(|| format!("apply ServiceAccount {namespace}/{name}"))?;
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(TOKEN_SECONDS),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let answer = api
+            .create_token_request(name, &PostParams::default(), &request)
+            .await
+            .with_context(|| format!("request a token of ServiceAccount {namespace}/{name}"))?;
+        let token = answer
+            .status
+            .context("the answer to a TokenRequest has no token")?
+            .token;
+        Ok(self.kubeconfig_of(&format!("{namespace}:{name}"), &json!({ "token": token })))
+    }
+
+    pub(super) fn write_admin_kubeconfig(&self) -> Result<()> {
+        self.folder
+            .write("admin.kubeconfig", serde_yaml_ng::to_string(&self.admin_value())?)
+            .map(drop)
+    }
+
+    pub(super) fn admin_kubeconfig(&self) -> Result<Kubeconfig> {
+        parse(self.admin_value())
+    }
+
+    fn admin_value(&self) -> Value {
+        self.kubeconfig_of(
+            "admin",
+            &json!({
+                "client-certificate-data": STANDARD.encode(&self.admin.certificate),
+                "client-key-data": STANDARD.encode(&self.admin.key),
+            }),
+        )
+    }
+
+    fn kubeconfig_of(&self, user: &str, credentials: &Value) -> Value {
+        let name = &self.name;
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{
+                "name": name,
+                "cluster": { "server": self.url, "certificate-authority-data": STANDARD.encode(&self.ca) },
+            }],
+            "users": [{ "name": user, "user": credentials }],
+            "contexts": [{ "name": name, "context": { "cluster": name, "user": user } }],
+            "current-context": name,
+        })
+    }
+}
+
+fn parse(value: Value) -> Result<Kubeconfig> {
+    serde_json::from_value(value).context("read a kubeconfig of the test's own")
+}
