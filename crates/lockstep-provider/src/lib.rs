@@ -1,11 +1,20 @@
-//! The provider interface, the registry of providers, the layers around every provider, and the two providers that
-//! need no network: memory (for tests) and file.
+//! The provider interface, the registry of providers, the layers around every provider, the cache of clients, and the
+//! two providers that need no network: memory (for tests) and file.
 
+pub mod clients;
 mod factory;
+mod filter;
+pub mod layers;
+pub mod memory;
+pub mod metrics;
 mod provider;
 
+pub use clients::Clients;
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
+pub use filter::KeyFilter;
 pub use lockstep_core::remote::{
     ErrorKind, FindQuery, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
+pub use memory::{MemoryBackend, MemoryFactory};
+pub use metrics::FetchMetrics;
 pub use provider::{Capability, Context, Provider};

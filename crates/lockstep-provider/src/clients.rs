@@ -1,0 +1,223 @@
+//! The clients of stores, one for each store identity, with all layers around each.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use moka::future::Cache;
+use prometheus::IntGauge;
+use tokio::time::Instant;
+
+use crate::{
+    Capability, Context, Credentials, FetchMetrics, FindQuery, Provider, ProviderError, Registry, RemoteMeta,
+    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
+    layers::{self, StackOptions},
+};
+
+/// A client that nobody asked for during this time is dropped, and its login with it.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How long a failure to make a client stands, so that a store with a thousand dependents is not tried a thousand times.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
+
+/// The clients of stores.
+///
+/// A store's identity is its key and the revision of what its client is made from (configuration, credentials, CA): the
+/// caller computes the revision so that it changes with any of them. Each identity has a client of its own, and nothing
+/// is ever shared between two. A new revision drops the client of the old one.
+#[derive(Clone)]
+pub struct Clients {
+    registry: Registry,
+    metrics: FetchMetrics,
+    options: StackOptions,
+    cache: Cache<Identity, Arc<Client>>,
+    state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store with one configuration and one set of credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    key: StoreKey,
+    revision: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// The identity that each store has now.
+    current: HashMap<StoreKey, String>,
+    /// Identities whose client could not be made, and when that was found out.
+    failures: HashMap<Identity, (Instant, ProviderError)>,
+}
+
+impl Clients {
+    /// No clients yet; at most `capacity` are kept.
+    pub fn new(registry: Registry, metrics: FetchMetrics, capacity: u64) -> Self {
+        let cache = Cache::builder().max_capacity(capacity).time_to_idle(IDLE).build();
+        Self {
+            registry,
+            metrics,
+            options: StackOptions::default(),
+            cache,
+            state: Arc::default(),
+        }
+    }
+
+    /// Uses other options for the layers around each client.
+    #[must_use]
+    pub fn with_options(mut self, options: StackOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The client of a store identity, made when there is none. However many ask at once, it is made once.
+    ///
+    /// # Errors
+    /// What making the client fails with. A failure stands for a second; after that the next caller tries again.
+    pub async fn get(
+        &self,
+        key: &StoreKey,
+        revision: &str,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let identity = Identity {
+            key: key.clone(),
+            revision: revision.to_owned(),
+        };
+        if let Some(client) = self.cache.get(&identity).await {
+            return Ok(client);
+        }
+        let make = async {
+            self.standing_failure(&identity)?;
+            match self.registry.build(config, credentials).await {
+                Ok(provider) => {
+                    let provider = layers::stack(provider, config, &self.metrics, self.options);
+                    Ok(Arc::new(Client::new(provider, self.metrics.clients().clone())))
+                }
+                Err(error) => {
+                    self.remember_failure(identity.clone(), error.clone());
+                    Err(error)
+                }
+            }
+        };
+        let client = self.cache.try_get_with_by_ref(&identity, make).await;
+        let client = client.map_err(|error: Arc<ProviderError>| ProviderError::clone(&error))?;
+        self.drop_older(identity).await;
+        Ok(client)
+    }
+
+    /// Drops a store's client, of whatever revision; the next caller makes a new one.
+    pub async fn drop_client(&self, key: &StoreKey) {
+        let revision = {
+            let mut state = self.state();
+            state.failures.retain(|identity, _| identity.key != *key);
+            state.current.remove(key)
+        };
+        if let Some(revision) = revision {
+            self.remove(&Identity {
+                key: key.clone(),
+                revision,
+            })
+            .await;
+        }
+    }
+
+    /// The store is gone: drops its client and removes its series from the metrics.
+    pub async fn forget(&self, key: &StoreKey) {
+        self.drop_client(key).await;
+        self.metrics.remove_store(key);
+    }
+
+    /// Makes this identity the store's current one, and drops the one before.
+    async fn drop_older(&self, identity: Identity) {
+        let older = {
+            let mut state = self.state();
+            state.failures.remove(&identity);
+            state
+                .current
+                .insert(identity.key.clone(), identity.revision.clone())
+        };
+        if let Some(revision) = older.filter(|older| *older != identity.revision) {
+            self.remove(&Identity {
+                key: identity.key,
+                revision,
+            })
+            .await;
+        }
+    }
+
+    async fn remove(&self, identity: &Identity) {
+        self.cache.invalidate(identity).await;
+        // An evicted client may be kept for a while for readers that do not exist here; it holds a login.
+        self.cache.run_pending_tasks().await;
+    }
+
+    fn standing_failure(&self, identity: &Identity) -> Result<(), ProviderError> {
+        match self.state().failures.get(identity) {
+            Some((since, error)) if since.elapsed() < FAILURE_STANDS => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_failure(&self, identity: Identity, error: ProviderError) {
+        let mut state = self.state();
+        state
+            .failures
+            .retain(|_, (since, _)| since.elapsed() < FAILURE_STANDS);
+        state.failures.insert(identity, (Instant::now(), error));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client that is counted while it lives: a reconcile may hold it beyond its place in the cache.
+#[derive(Debug)]
+struct Client {
+    provider: Arc<dyn Provider>,
+    count: IntGauge,
+}
+
+impl Client {
+    fn new(provider: Arc<dyn Provider>, count: IntGauge) -> Self {
+        count.inc();
+        Self { provider, count }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.count.dec();
+    }
+}
+
+#[async_trait]
+impl Provider for Client {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        self.provider.fetch(cx, refs).await
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        self.provider.find(cx, query).await
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.provider.check(cx).await
+    }
+}

@@ -1,0 +1,170 @@
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use lockstep_api::Limits;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    DEFAULT_MAX_CONCURRENT, DEFAULT_TIMEOUT, deadline,
+    gate::{Gate, Verdict},
+    pace::Pace,
+};
+use crate::{Context, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
+
+/// What one store may spend, shared by the layers that spend it: [`Limit`](super::Limit) asks before a request,
+/// [`Retry`](super::Retry) before each further attempt and tells what each came to.
+#[derive(Debug)]
+pub struct Budget {
+    slots: Arc<Semaphore>,
+    max_concurrent: u32,
+    pace: Option<Pace>,
+    per_second: u32,
+    timeout: Duration,
+    gate: Mutex<Gate>,
+    metrics: StoreMetrics,
+}
+
+impl Budget {
+    /// The budget that a store's `limits` set.
+    pub fn new(limits: &Limits, metrics: StoreMetrics) -> Self {
+        let max_concurrent = limits.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT).max(1);
+        Self {
+            slots: Arc::new(Semaphore::new(max_concurrent as usize)),
+            max_concurrent,
+            pace: Pace::new(limits.requests_per_second, limits.burst),
+            per_second: limits.requests_per_second.unwrap_or_default(),
+            timeout: limits
+                .timeout
+                .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std),
+            gate: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Waits for a slot and a turn, no longer than the deadline and the store's time-out.
+    ///
+    /// # Errors
+    /// `RateLimited` while the store is held or when the queue is longer than the wait may be; `Timeout` or
+    /// `Unavailable` while the store does not answer; `Timeout` when no slot becomes free.
+    pub(super) async fn admit(
+        &self,
+        cx: &Context,
+        operation: Operation,
+    ) -> Result<Admission<'_>, ProviderError> {
+        self.refused(operation)?;
+        let deadline = deadline(cx, self.timeout);
+        let waiting = timeout_at(deadline, Arc::clone(&self.slots).acquire_owned());
+        let Ok(Ok(slot)) = waiting.await else {
+            return Err(self.no_slot(operation));
+        };
+        self.turn(operation, deadline).await?;
+        // The store may have been held while this waited.
+        let verdict = self.gate().admit(Instant::now());
+        let trial = passes(verdict, operation)?;
+        Ok(Admission {
+            budget: self,
+            trial,
+            _slot: slot,
+        })
+    }
+
+    /// Before a further attempt, whose slot is held already.
+    ///
+    /// # Errors
+    /// As for [`Budget::admit`].
+    pub(super) async fn admit_again(&self, cx: &Context, operation: Operation) -> Result<(), ProviderError> {
+        self.turn(operation, deadline(cx, self.timeout)).await?;
+        self.refused(operation)
+    }
+
+    /// What an attempt came to; `None` is a success.
+    pub(super) fn record(&self, error: Option<&ProviderError>) {
+        let error = error.map(|error| (error.kind, error.retry_after));
+        let longer = self.gate().record(Instant::now(), error);
+        if !longer.is_zero() {
+            self.metrics.throttled(longer);
+        }
+    }
+
+    async fn turn(&self, operation: Operation, deadline: Instant) -> Result<(), ProviderError> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        pace.turn(deadline).await.map_err(|queue| {
+            ProviderError::new(
+                ErrorKind::RateLimited,
+                operation,
+                format!(
+                    "the store's own budget is spent (limits.requestsPerSecond: {})",
+                    self.per_second
+                ),
+            )
+            .with_retry_after(queue)
+        })
+    }
+
+    /// Refuses what could not pass now, before it waits for anything.
+    fn refused(&self, operation: Operation) -> Result<(), ProviderError> {
+        let verdict = self.gate().verdict(Instant::now());
+        passes(verdict, operation).map(|_| ())
+    }
+
+    fn no_slot(&self, operation: Operation) -> ProviderError {
+        ProviderError::new(
+            ErrorKind::Timeout,
+            operation,
+            format!(
+                "no request slot became free in time (limits.maxConcurrent: {})",
+                self.max_concurrent
+            ),
+        )
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a request that passes is the trial. The messages carry no time: they stand in a status, which must not
+/// change with every request; the time is in the error.
+fn passes(verdict: Verdict, operation: Operation) -> Result<bool, ProviderError> {
+    let (kind, left, message) = match verdict {
+        Verdict::Pass => return Ok(false),
+        Verdict::Trial => return Ok(true),
+        Verdict::Held(left) => (
+            ErrorKind::RateLimited,
+            left,
+            "the store asked to slow down, and is left alone for a while",
+        ),
+        Verdict::Broken(ErrorKind::Timeout, left) => (
+            ErrorKind::Timeout,
+            left,
+            "the store did not answer in time several times in a row, and is left alone for a while",
+        ),
+        Verdict::Broken(kind, left) => (
+            kind,
+            left,
+            "the store could not be reached several times in a row, and is left alone for a while",
+        ),
+    };
+    Err(ProviderError::new(kind, operation, message).with_retry_after(left))
+}
+
+/// A slot that is held. Whoever was the trial and ends without a record leaves the turn to the next.
+#[derive(Debug)]
+pub(super) struct Admission<'a> {
+    budget: &'a Budget,
+    trial: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.trial {
+            self.budget.gate().give_up_trial();
+        }
+    }
+}

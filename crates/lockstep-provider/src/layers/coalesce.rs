@@ -1,0 +1,294 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared, join_all},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{checked, deadline, for_each};
+use crate::{
+    Capability, Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret, metrics::StoreMetrics,
+};
+
+/// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
+///
+/// Nothing is kept: a request leaves the table when it is answered, and its answer lives as long as those who waited
+/// for it. A request ends early when the last of them goes away; while one is left, it is carried on, by whoever that
+/// is. Each waits no longer than its own deadline.
+#[derive(Debug)]
+pub struct Coalesce {
+    provider: Arc<dyn Provider>,
+    metrics: StoreMetrics,
+    longest: Duration,
+    reads: Table<RemoteRef, Vec<Result<RemoteSecret, ProviderError>>>,
+    searches: Table<FindQuery, Result<Vec<RemoteMeta>, ProviderError>>,
+}
+
+impl Coalesce {
+    /// Joins the requests of `provider`, which belongs to one store identity. A joined request takes at most `longest`.
+    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics, longest: Duration) -> Self {
+        Self {
+            provider,
+            metrics,
+            longest,
+            reads: Table::default(),
+            searches: Table::default(),
+        }
+    }
+
+    /// The request that reads `refs` (one batch), not yet begun.
+    fn read(&self, refs: Vec<RemoteRef>) -> BoxFuture<'static, Vec<Result<RemoteSecret, ProviderError>>> {
+        let (provider, cx) = (Arc::clone(&self.provider), self.context());
+        async move {
+            match AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await {
+                Ok(results) => checked(refs.len(), Operation::Read, results),
+                Err(_) => for_each(refs.len(), &panicked(Operation::Read)),
+            }
+        }
+        .boxed()
+    }
+
+    fn search(&self, query: FindQuery) -> BoxFuture<'static, Result<Vec<RemoteMeta>, ProviderError>> {
+        let (provider, cx) = (Arc::clone(&self.provider), self.context());
+        async move {
+            let search = AssertUnwindSafe(provider.find(&cx, &query)).catch_unwind();
+            search.await.unwrap_or_else(|_| Err(panicked(Operation::Find)))
+        }
+        .boxed()
+    }
+
+    /// A joined request serves callers with different deadlines, so it has an end of its own.
+    fn context(&self) -> Context {
+        Context {
+            deadline: Some(deadline(&Context::default(), self.longest).into_std()),
+        }
+    }
+
+    /// Joins the reads in flight and begins one for each batch of what is left. Returns the requests, and for each
+    /// reference which of them answers it at which place.
+    fn join(&self, refs: &[RemoteRef]) -> (Vec<ReadFlight>, Vec<(usize, usize)>) {
+        let batch = self.capability().batch.max(1);
+        let (mut joined, mut new) = (Vec::new(), Vec::new());
+        let mut known: HashMap<&RemoteRef, Place> = HashMap::new();
+
+        let mut table = self.reads.lock();
+        for reference in refs {
+            known
+                .entry(reference)
+                .or_insert_with(|| match table.join(reference) {
+                    Some((flight, place)) => {
+                        joined.push(flight);
+                        Place::Joined(joined.len() - 1, place)
+                    }
+                    None => {
+                        new.push(reference.clone());
+                        Place::New(new.len() - 1)
+                    }
+                });
+        }
+        let first_new = joined.len();
+        let mut flights = joined;
+        for refs in new.chunks(batch) {
+            flights.push(table.begin(&self.reads, refs.to_vec(), self.read(refs.to_vec())));
+        }
+        drop(table);
+
+        self.metrics.saved(refs.len() - new.len());
+        let place = |reference| match known.get(reference) {
+            Some(Place::Joined(flight, place)) => (*flight, *place),
+            Some(Place::New(index)) => (first_new + index / batch, index % batch),
+            None => (usize::MAX, 0),
+        };
+        let places = refs.iter().map(place).collect();
+        (flights, places)
+    }
+}
+
+/// A request in flight that reads a batch.
+type ReadFlight = Flight<Vec<Result<RemoteSecret, ProviderError>>>;
+
+/// Where the answer for a reference comes from.
+enum Place {
+    /// From that joined request, at that place of its answer.
+    Joined(usize, usize),
+    /// From a new request: it is the so-manieth new reference.
+    New(usize),
+}
+
+fn panicked(operation: Operation) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Internal,
+        operation,
+        "a fault in lockstep's provider ended the request",
+    )
+}
+
+fn gave_up(operation: Operation) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Timeout,
+        operation,
+        "the store did not answer before the deadline of this sync",
+    )
+}
+
+#[async_trait]
+impl Provider for Coalesce {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let (flights, places) = self.join(refs);
+        let end = cx.deadline.map(Instant::from_std);
+        let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
+        places
+            .into_iter()
+            .map(|(flight, place)| match answers.get(flight) {
+                Some(Some(answer)) => answer
+                    .get(place)
+                    .cloned()
+                    .unwrap_or_else(|| Err(panicked(Operation::Read))),
+                _ => Err(gave_up(Operation::Read)),
+            })
+            .collect()
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let flight = {
+            let mut table = self.searches.lock();
+            if let Some((flight, _)) = table.join(query) {
+                self.metrics.saved(1);
+                flight
+            } else {
+                table.begin(&self.searches, vec![query.clone()], self.search(query.clone()))
+            }
+        };
+        match wait(flight, cx.deadline.map(Instant::from_std)).await {
+            Some(answer) => Result::clone(&answer),
+            None => Err(gave_up(Operation::Find)),
+        }
+    }
+
+    /// Not joined: a check asks for now.
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.provider.check(cx).await
+    }
+}
+
+async fn wait<A>(flight: Flight<A>, end: Option<Instant>) -> Option<Arc<A>> {
+    match end {
+        None => Some(flight.await),
+        Some(end) => timeout_at(end, flight).await.ok(),
+    }
+}
+
+/// A request in flight, carried on by any of those who hold it.
+type Flight<A> = Shared<BoxFuture<'static, Arc<A>>>;
+
+/// The requests in flight, by what they ask for.
+struct Table<K, A>(Arc<Mutex<Flights<K, A>>>);
+
+impl<K, A> Default for Table<K, A> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Flights {
+            next: 0,
+            flights: HashMap::new(),
+        })))
+    }
+}
+
+impl<K, A> fmt::Debug for Table<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in flight", self.lock().flights.len())
+    }
+}
+
+impl<K, A> Table<K, A> {
+    fn lock(&self) -> MutexGuard<'_, Flights<K, A>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Flights<K, A> {
+    next: u64,
+    flights: HashMap<K, Entry<A>>,
+}
+
+/// A weak handle, so that the table keeps neither a request nor an answer alive.
+struct Entry<A> {
+    id: u64,
+    flight: WeakShared<BoxFuture<'static, Arc<A>>>,
+    place: usize,
+}
+
+impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K, A> {
+    /// The request in flight that asks for `key`, and the place of its answer.
+    fn join(&self, key: &K) -> Option<(Flight<A>, usize)> {
+        let entry = self.flights.get(key)?;
+        Some((entry.flight.upgrade()?, entry.place))
+    }
+
+    /// Begins a request that asks for `keys`.
+    fn begin(&mut self, table: &Table<K, A>, keys: Vec<K>, request: BoxFuture<'static, A>) -> Flight<A> {
+        let id = self.next;
+        self.next += 1;
+        let leave = Leave {
+            table: Arc::downgrade(&table.0),
+            keys: keys.clone(),
+            id,
+        };
+        let flight = async move {
+            let answer = Arc::new(request.await);
+            // Before anybody sees the answer: whoever comes now asks anew.
+            drop(leave);
+            answer
+        }
+        .boxed()
+        .shared();
+        if let Some(weak) = flight.downgrade() {
+            for (place, key) in keys.into_iter().enumerate() {
+                self.flights.insert(
+                    key,
+                    Entry {
+                        id,
+                        flight: weak.clone(),
+                        place,
+                    },
+                );
+            }
+        }
+        flight
+    }
+}
+
+/// Takes a request out of the table when it is answered or given up.
+struct Leave<K: Eq + Hash, A> {
+    table: std::sync::Weak<Mutex<Flights<K, A>>>,
+    keys: Vec<K>,
+    id: u64,
+}
+
+impl<K: Eq + Hash, A> Drop for Leave<K, A> {
+    fn drop(&mut self) {
+        let Some(table) = self.table.upgrade() else { return };
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            if table.flights.get(key).is_some_and(|entry| entry.id == self.id) {
+                table.flights.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+use futures::{future::join, join};
+use proptest::prelude::*;
+use tokio::time::sleep;
+
+use super::*;
+use crate::{MemoryBackend, layers::testing::measured};
+
+const LATENCY: Duration = Duration::from_millis(100);
+
+fn backend(keys: &[&str]) -> MemoryBackend {
+    let backend = MemoryBackend::new();
+    backend.set_latency(LATENCY);
+    for key in keys {
+        backend.put(key, format!("value of {key}"));
+    }
+    backend
+}
+
+fn coalesce(backend: &MemoryBackend) -> Coalesce {
+    Coalesce::new(backend.provider(), measured().store, Duration::from_secs(30))
+}
+
+fn refs(keys: &[&str]) -> Vec<RemoteRef> {
+    keys.iter().map(|key| RemoteRef::current(*key)).collect()
+}
+
+fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
+    result.as_ref().unwrap().value.expose_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_many_want_at_once_is_read_once_and_the_bytes_are_shared() {
+    let backend = backend(&["a"]);
+    let measured = measured();
+    let coalesce = Coalesce::new(
+        backend.provider(),
+        measured.store.clone(),
+        Duration::from_secs(30),
+    );
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let answers = join_all((0..50).map(|_| coalesce.fetch(&cx, &a))).await;
+    assert_eq!(backend.reads("a"), 1);
+    let first = answers[0][0].as_ref().unwrap().value.expose().as_ptr();
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer[0].as_ref().unwrap().value.expose().as_ptr() == first)
+    );
+    assert!(measured.lines("lockstep_provider_requests_saved_total")[0].ends_with(" 49"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_is_another_request() {
+    let backend = backend(&["a", "a"]);
+    let coalesce = coalesce(&backend);
+    let refs = [
+        RemoteRef::current("a"),
+        RemoteRef::version("a", "1"),
+        RemoteRef::version("a", "2"),
+    ];
+    let results = coalesce.fetch(&Context::default(), &refs).await;
+    assert_eq!(backend.reads("a"), 3);
+    let versions: Vec<_> = results
+        .iter()
+        .map(|result| result.as_ref().unwrap().version.clone().unwrap())
+        .collect();
+    assert_eq!(versions, ["2", "1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_not_in_flight_is_asked_and_every_answer_finds_its_place() {
+    let backend = backend(&["a", "b", "c", "d"]).with_batch(10);
+    let coalesce = coalesce(&backend);
+    let cx = Context::default();
+    let (first, second) = (refs(&["a", "b"]), refs(&["c", "b", "missing", "c", "a", "d"]));
+    let (first, second) = join(coalesce.fetch(&cx, &first), async {
+        sleep(LATENCY / 2).await;
+        coalesce.fetch(&cx, &second).await
+    })
+    .await;
+    assert_eq!(
+        first.iter().map(text).collect::<Vec<_>>(),
+        ["value of a", "value of b"]
+    );
+    assert!(
+        second[2]
+            .as_ref()
+            .is_err_and(|error| error.kind == ErrorKind::NotFound)
+    );
+    let found: Vec<_> = [0, 1, 3, 4, 5].map(|index| text(&second[index])).to_vec();
+    assert_eq!(
+        found,
+        [
+            "value of c",
+            "value of b",
+            "value of c",
+            "value of a",
+            "value of d"
+        ]
+    );
+    assert_eq!(
+        ["a", "b", "c", "d", "missing"].map(|key| backend.reads(key)),
+        [1; 5]
+    );
+    assert_eq!(
+        backend.calls(Operation::Read),
+        2,
+        "the new ones went out as one batch"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_began_the_request_may_go_away() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let mut leader = Box::pin(coalesce.fetch(&cx, &a));
+    assert!(futures::poll!(&mut leader).is_pending());
+    let mut follower = Box::pin(coalesce.fetch(&cx, &a));
+    assert!(futures::poll!(&mut follower).is_pending());
+    sleep(LATENCY / 2).await;
+    drop(leader);
+    assert_eq!(text(&follower.await[0]), "value of a");
+    assert_eq!(backend.reads("a"), 1, "it was carried on, not begun again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_goes_away_harms_nobody() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let (answer, given_up) = join!(
+        coalesce.fetch(&cx, &a),
+        tokio::time::timeout(LATENCY / 4, coalesce.fetch(&cx, &a)),
+    );
+    assert!(given_up.is_err());
+    assert!(answer[0].is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_nobody_waits_for_ends_and_leaves_nothing_behind() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let _ = tokio::time::timeout(LATENCY / 4, coalesce.fetch(&cx, &a)).await;
+    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    drop(coalesce.fetch(&cx, &a));
+    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    assert!(coalesce.fetch(&cx, &a).await[0].is_ok(), "the next asks anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_once_it_is_answered() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let before = coalesce.fetch(&cx, &a).await;
+    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    backend.put("a", "rotated");
+    assert_eq!(
+        text(&coalesce.fetch(&cx, &a).await[0]),
+        "rotated",
+        "although somebody still holds the old answer"
+    );
+    assert_eq!(text(&before[0]), "value of a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_somebody_has_not_picked_up_yet_is_given_to_nobody_else() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let mut idle = Box::pin(coalesce.fetch(&cx, &a));
+    assert!(futures::poll!(&mut idle).is_pending());
+    coalesce.fetch(&cx, &a).await;
+    backend.put("a", "rotated");
+    assert_eq!(text(&coalesce.fetch(&cx, &a).await[0]), "rotated");
+    assert_eq!(text(&idle.await[0]), "value of a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_waits_for_its_own_deadline_only() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let hurried = Context {
+        deadline: Some((Instant::now() + LATENCY / 2).into_std()),
+    };
+    let (patient, a) = (Context::default(), refs(&["a"]));
+    let start = Instant::now();
+    let (first, second) = join!(
+        async { (coalesce.fetch(&hurried, &a).await, start.elapsed()) },
+        coalesce.fetch(&patient, &a)
+    );
+    assert_eq!(first.0[0].as_ref().unwrap_err().kind, ErrorKind::Timeout);
+    assert_eq!(first.1, LATENCY / 2);
+    assert!(
+        second[0].is_ok(),
+        "the hurried one began it, and its deadline did not end it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_shared() {
+    let backend = backend(&["a"]);
+    backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(7)));
+    let coalesce = coalesce(&backend);
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    for mut answer in join_all((0..5).map(|_| coalesce.fetch(&cx, &a))).await {
+        let error = answer.remove(0).unwrap_err();
+        assert_eq!(
+            (error.kind, error.retry_after),
+            (ErrorKind::RateLimited, Some(Duration::from_secs(7)))
+        );
+    }
+    assert_eq!(backend.calls(Operation::Read), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_search_is_made_once_and_another_is_another() {
+    let backend = backend(&["a/1", "b/1"]);
+    let coalesce = coalesce(&backend);
+    let cx = Context::default();
+    let below = |path: &str| FindQuery {
+        path: Some(path.into()),
+        ..FindQuery::default()
+    };
+    let (a, b) = (below("a"), below("b"));
+    let (first, second, other) = join!(
+        coalesce.find(&cx, &a),
+        coalesce.find(&cx, &a),
+        coalesce.find(&cx, &b)
+    );
+    assert_eq!(first.as_ref().unwrap(), second.as_ref().unwrap());
+    assert_eq!(other.unwrap()[0].key, "b/1");
+    assert_eq!(backend.calls(Operation::Find), 2);
+    assert_eq!(coalesce.searches.lock().flights.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_stores_share_neither_a_request_nor_an_answer() {
+    let (one, other) = (backend(&["a"]), backend(&[]));
+    other.put("a", "of the other");
+    let (first, second) = (coalesce(&one), coalesce(&other));
+    let (cx, a) = (Context::default(), refs(&["a"]));
+    let (first, second) = join(first.fetch(&cx, &a), second.fetch(&cx, &a)).await;
+    assert_eq!(
+        (text(&first[0]), text(&second[0])),
+        ("value of a".into(), "of the other".into())
+    );
+    assert_eq!((one.reads("a"), other.reads("a")), (1, 1));
+}
+
+/// A provider that does what it must not.
+#[derive(Debug)]
+struct Broken;
+
+#[async_trait]
+impl Provider for Broken {
+    fn capability(&self) -> Capability {
+        Capability {
+            batch: 10,
+            ..MemoryBackend::new().provider().capability()
+        }
+    }
+
+    async fn fetch(&self, _: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        if refs.len() > 1 {
+            return vec![Err(gave_up(Operation::Read))];
+        }
+        panic!("canary");
+    }
+
+    async fn find(&self, _: &Context, _: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        panic!("canary");
+    }
+
+    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_who_waits() {
+    let coalesce = Coalesce::new(Arc::new(Broken), measured().store, Duration::from_secs(30));
+    let (cx, one, two) = (Context::default(), refs(&["a"]), refs(&["b", "c"]));
+    let (first, second, found, short) = join!(
+        coalesce.fetch(&cx, &one),
+        coalesce.fetch(&cx, &one),
+        coalesce.find(&cx, &FindQuery::default()),
+        coalesce.fetch(&cx, &two),
+    );
+    assert_eq!(short.len(), 2);
+    let errors = first
+        .into_iter()
+        .chain(second)
+        .chain(short)
+        .map(Result::unwrap_err);
+    for error in errors.chain([found.unwrap_err()]) {
+        assert_eq!(error.kind, ErrorKind::Internal);
+        assert!(!error.to_string().contains("canary"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whoever asks for whatever, whenever, and goes away whenever: who stays gets its own values in its own order, no
+    /// key is read twice at once, and nothing stays behind.
+    #[test]
+    fn whoever_stays_is_answered_in_full(
+        batch in 1_usize..5,
+        callers in prop::collection::vec(
+            (0_u64..150, prop::option::of(1_u64..150), prop::collection::vec(0_usize..6, 0..8)),
+            1..8,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let keys: Vec<String> = (0..6).map(|index| format!("key-{index}")).collect();
+            let backend = backend(&keys.iter().map(String::as_str).collect::<Vec<_>>()).with_batch(batch);
+            let coalesce = coalesce(&backend);
+            let total: usize = callers.iter().map(|(_, _, wanted)| wanted.len()).sum();
+            join_all(callers.iter().map(|(start, patience, wanted)| {
+                let (coalesce, keys) = (&coalesce, &keys);
+                async move {
+                    sleep(Duration::from_millis(*start)).await;
+                    let refs: Vec<_> = wanted.iter().map(|index| RemoteRef::current(&keys[*index])).collect();
+                    let patience = Duration::from_millis(patience.unwrap_or(10_000));
+                    if let Ok(answers) = tokio::time::timeout(patience, coalesce.fetch(&Context::default(), &refs)).await {
+                        let answers: Vec<_> = answers.iter().map(text).collect();
+                        let expected: Vec<_> = wanted.iter().map(|index| format!("value of {}", keys[*index])).collect();
+                        assert_eq!(answers, expected);
+                    }
+                }
+            }))
+            .await;
+            assert!(backend.total_reads() <= total as u64);
+            assert_eq!(coalesce.reads.lock().flights.len(), 0);
+        });
+    }
+}

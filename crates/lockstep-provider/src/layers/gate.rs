@@ -1,0 +1,304 @@
+//! Whether a store may be asked at all: the hold after "slow down", and the circuit breaker after no answers. A pure
+//! state machine; the current time is an argument.
+//!
+//! ```text
+//!            RateLimited                       3 × Timeout or Unavailable in a row
+//!   open ───────────────▶ held        open ─────────────────────────────────────▶ broken
+//!    ▲   retry-after passed │          ▲                                            │ 1 s … 30 s, jittered
+//!    └──────────────────────┘          │ trial answered                             ▼
+//!                                      └──────────────────────────────────────── one trial
+//!                                                   trial not answered ─▶ broken, for twice as long
+//! ```
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::ErrorKind;
+
+/// The first hold when the backend does not say how long; it doubles with each hold until the store answers again.
+const HOLD: Duration = Duration::from_secs(5);
+const HOLD_MAX: Duration = Duration::from_secs(60);
+/// What a backend may at most ask for: a day-long Retry-After is a fault, and the store must heal without help.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Requests in a row without an answer that break the circuit.
+const FAILURES: u32 = 3;
+/// The first wait of the broken circuit; jitter adds up to as much again, so the longest is 30 s.
+const BREAK: Duration = Duration::from_secs(1);
+const BREAK_MAX: Duration = Duration::from_secs(15);
+
+/// What the gate says to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go.
+    Pass,
+    /// Go, as the one that finds out whether the store answers again.
+    Trial,
+    /// The store asked to slow down: not for so long.
+    Held(Duration),
+    /// The store does not answer; the kind of its last failure, and how long nobody asks it.
+    Broken(ErrorKind, Duration),
+}
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    held_until: Option<Instant>,
+    next_hold: Duration,
+    failures: u32,
+    broken: Option<Broken>,
+    waits: ExponentialBackoff,
+}
+
+#[derive(Debug)]
+struct Broken {
+    kind: ErrorKind,
+    until: Instant,
+    trial: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            held_until: None,
+            next_hold: HOLD,
+            failures: 0,
+            broken: None,
+            waits: waits(),
+        }
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(BREAK)
+        .with_max_delay(BREAK_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+impl Gate {
+    /// What a request would be told now.
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        if let Some(until) = self.held_until.filter(|until| *until > now) {
+            return Verdict::Held(until - now);
+        }
+        match &self.broken {
+            None => Verdict::Pass,
+            Some(broken) if broken.until <= now && !broken.trial => Verdict::Trial,
+            Some(broken) => Verdict::Broken(
+                broken.kind,
+                broken.until.saturating_duration_since(now).max(BREAK),
+            ),
+        }
+    }
+
+    /// Tells a request whether it may go out. A [`Verdict::Trial`] must be followed by [`Gate::record`] or
+    /// [`Gate::give_up_trial`].
+    pub(super) fn admit(&mut self, now: Instant) -> Verdict {
+        let verdict = self.verdict(now);
+        if let (Verdict::Trial, Some(broken)) = (verdict, &mut self.broken) {
+            broken.trial = true;
+        }
+        verdict
+    }
+
+    /// The trial ended without an answer to learn from: the next request tries.
+    pub(super) fn give_up_trial(&mut self) {
+        if let Some(broken) = &mut self.broken {
+            broken.trial = false;
+        }
+    }
+
+    /// What a request came to; `None` is a success. Returns for how much longer than before the store is now left
+    /// alone.
+    pub(super) fn record(&mut self, now: Instant, error: Option<(ErrorKind, Option<Duration>)>) -> Duration {
+        match error {
+            Some((ErrorKind::RateLimited, retry_after)) => self.hold(now, retry_after),
+            Some((kind, _)) if kind.is_transient() => self.fail(now, kind),
+            // Any other error is an answer: the store works.
+            _ => {
+                self.failures = 0;
+                self.broken = None;
+                self.waits = waits();
+                if self.held_until.is_none_or(|until| until <= now) {
+                    self.next_hold = HOLD;
+                }
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn hold(&mut self, now: Instant, retry_after: Option<Duration>) -> Duration {
+        // "Slow down" is an answer, too.
+        self.failures = 0;
+        self.broken = None;
+        let before = self.held_until.filter(|until| *until > now);
+        let wait = match retry_after {
+            Some(wait) => wait.min(RETRY_AFTER_MAX),
+            // Requests that were in flight together are told together: that is one hold, not several.
+            None if before.is_some() => return Duration::ZERO,
+            None => {
+                let wait = self.next_hold;
+                self.next_hold = (wait * 2).min(HOLD_MAX);
+                wait
+            }
+        };
+        let until = (now + wait).max(before.unwrap_or(now));
+        self.held_until = Some(until);
+        until.saturating_duration_since(before.unwrap_or(now))
+    }
+
+    fn fail(&mut self, now: Instant, kind: ErrorKind) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(broken) = &self.broken
+            && !broken.trial
+        {
+            // It was in flight when the circuit broke: nothing new.
+            return Duration::ZERO;
+        }
+        if self.failures < FAILURES {
+            return Duration::ZERO;
+        }
+        let wait = self.waits.next().unwrap_or(BREAK_MAX);
+        self.broken = Some(Broken {
+            kind,
+            until: now + wait,
+            trial: false,
+        });
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNAVAILABLE: Option<(ErrorKind, Option<Duration>)> = Some((ErrorKind::Unavailable, None));
+
+    fn limited(retry_after: Option<u64>) -> Option<(ErrorKind, Option<Duration>)> {
+        Some((ErrorKind::RateLimited, retry_after.map(Duration::from_secs)))
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_store_that_asks_to_slow_down_is_left_alone_for_as_long_as_it_says() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        assert_eq!(gate.record(now, limited(Some(7))), seconds(7));
+        assert_eq!(gate.admit(now + seconds(3)), Verdict::Held(seconds(4)));
+        assert_eq!(gate.admit(now + seconds(7)), Verdict::Pass);
+    }
+
+    #[test]
+    fn holds_without_a_time_grow_to_a_minute_and_start_over_after_a_success() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        for expected in [5, 10, 20, 40, 60, 60] {
+            assert_eq!(gate.record(now, limited(None)), seconds(expected));
+            now += seconds(expected);
+            assert_eq!(gate.admit(now), Verdict::Pass);
+        }
+        gate.record(now, None);
+        assert_eq!(gate.record(now, limited(None)), seconds(5));
+    }
+
+    #[test]
+    fn requests_that_are_told_together_are_one_hold() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        assert_eq!(gate.record(now, limited(None)), seconds(5));
+        assert_eq!(gate.record(now + seconds(1), limited(None)), Duration::ZERO);
+        assert_eq!(
+            gate.record(now + seconds(1), limited(Some(9))),
+            seconds(5),
+            "only what is longer counts"
+        );
+        assert_eq!(
+            gate.record(now + seconds(2), limited(Some(1))),
+            Duration::ZERO,
+            "never shorter"
+        );
+        assert_eq!(gate.admit(now + seconds(2)), Verdict::Held(seconds(8)));
+    }
+
+    #[test]
+    fn a_late_success_does_not_end_a_hold() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        gate.record(now, limited(Some(10)));
+        gate.record(now + seconds(1), None);
+        assert_eq!(gate.admit(now + seconds(2)), Verdict::Held(seconds(8)));
+    }
+
+    #[test]
+    fn a_hold_of_days_is_cut_to_an_hour() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        assert_eq!(gate.record(now, limited(Some(10_000_000))), RETRY_AFTER_MAX);
+    }
+
+    #[test]
+    fn three_requests_without_an_answer_break_the_circuit_and_one_trial_goes_through() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        gate.record(now, UNAVAILABLE);
+        gate.record(now, UNAVAILABLE);
+        assert_eq!(gate.admit(now), Verdict::Pass);
+        let wait = gate.record(now, UNAVAILABLE);
+        assert!(wait >= seconds(1) && wait <= seconds(2), "{}", wait.as_secs_f64());
+        assert_eq!(gate.admit(now), Verdict::Broken(ErrorKind::Unavailable, wait));
+        let now = now + wait;
+        assert_eq!(gate.admit(now), Verdict::Trial);
+        assert!(
+            matches!(gate.admit(now), Verdict::Broken(..)),
+            "one trial at a time"
+        );
+        gate.record(now, None);
+        assert_eq!(gate.admit(now), Verdict::Pass);
+    }
+
+    #[test]
+    fn failed_trials_wait_longer_and_longer_up_to_half_a_minute() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let mut waits = Vec::new();
+        gate.record(now, UNAVAILABLE);
+        gate.record(now, UNAVAILABLE);
+        for _ in 0..8 {
+            let wait = gate.record(now, Some((ErrorKind::Timeout, None)));
+            waits.push(wait);
+            now += wait;
+            assert_eq!(gate.admit(now), Verdict::Trial);
+        }
+        assert!(
+            waits.windows(2).take(3).all(|pair| pair[0] <= pair[1]),
+            "they grow"
+        );
+        assert!(waits.iter().all(|wait| *wait >= BREAK && *wait <= 2 * BREAK_MAX));
+        assert!(waits[7] >= BREAK_MAX);
+    }
+
+    #[test]
+    fn failures_that_were_in_flight_when_the_circuit_broke_do_not_lengthen_it() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let waits: Vec<_> = (0..16).map(|_| gate.record(now, UNAVAILABLE)).collect();
+        assert_eq!(waits.iter().filter(|wait| !wait.is_zero()).count(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_is_an_error_is_an_answer() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        gate.record(now, UNAVAILABLE);
+        gate.record(now, UNAVAILABLE);
+        gate.record(now, Some((ErrorKind::NotFound, None)));
+        assert_eq!(gate.record(now, UNAVAILABLE), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_trial_that_is_given_up_leaves_the_turn_to_the_next() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let wait = (0..3).map(|_| gate.record(now, UNAVAILABLE)).max().unwrap();
+        let now = now + wait;
+        assert_eq!(gate.admit(now), Verdict::Trial);
+        gate.give_up_trial();
+        assert_eq!(gate.admit(now), Verdict::Trial);
+    }
+}

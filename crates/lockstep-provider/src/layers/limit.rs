@@ -1,0 +1,261 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use super::{Budget, for_each};
+use crate::{
+    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+};
+
+/// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
+/// slow store holds nobody for long. References are cut into the provider's batches, so that what is counted is what
+/// goes out.
+#[derive(Debug)]
+pub struct Limit {
+    provider: Arc<dyn Provider>,
+    budget: Arc<Budget>,
+}
+
+impl Limit {
+    /// Requests of `provider` spend from `budget`.
+    pub fn new(provider: Arc<dyn Provider>, budget: Arc<Budget>) -> Self {
+        Self { provider, budget }
+    }
+
+    async fn batch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        match self.budget.admit(cx, Operation::Read).await {
+            Ok(_admission) => self.provider.fetch(cx, refs).await,
+            Err(error) => for_each(refs.len(), &error),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Limit {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let batch = self.capability().batch.max(1);
+        if refs.len() <= batch {
+            return if refs.is_empty() {
+                Vec::new()
+            } else {
+                self.batch(cx, refs).await
+            };
+        }
+        join_all(refs.chunks(batch).map(|refs| self.batch(cx, refs)))
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Find).await?;
+        self.provider.find(cx, query).await
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Check).await?;
+        self.provider.check(cx).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lockstep_api::Limits;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::{
+        ErrorKind, MemoryBackend,
+        layers::{Retry, StackOptions, Timeout, testing},
+    };
+
+    /// The layers from the limit inwards, without further attempts.
+    fn limited(backend: &MemoryBackend, limits: Limits) -> (Limit, testing::Measured) {
+        let measured = testing::measured();
+        let budget = Arc::new(Budget::new(&limits, measured.store.clone()));
+        let provider = Arc::new(Timeout::new(backend.provider(), Duration::from_secs(10)));
+        let options = StackOptions {
+            retries: 0,
+            ..StackOptions::default()
+        };
+        (
+            Limit::new(
+                Arc::new(Retry::new(provider, Arc::clone(&budget), options)),
+                budget,
+            ),
+            measured,
+        )
+    }
+
+    fn refs(count: usize) -> Vec<RemoteRef> {
+        (0..count)
+            .map(|index| RemoteRef::current(format!("key-{index}")))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_requests_are_in_flight_than_the_store_allows() {
+        for (limits, expected) in [
+            (Limits::default(), 16),
+            (
+                Limits {
+                    max_concurrent: Some(3),
+                    ..Limits::default()
+                },
+                3,
+            ),
+        ] {
+            let backend = MemoryBackend::new();
+            backend.set_latency(Duration::from_millis(10));
+            let (limit, _) = limited(&backend, limits);
+            limit.fetch(&Context::default(), &refs(50)).await;
+            assert_eq!(backend.most_in_flight(), expected);
+            assert_eq!(backend.calls(Operation::Read), 50);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn references_are_cut_into_the_batches_that_the_provider_takes() {
+        let backend = MemoryBackend::new().with_batch(20);
+        let (limit, _) = limited(&backend, Limits::default());
+        let results = limit.fetch(&Context::default(), &refs(45)).await;
+        assert_eq!(results.len(), 45);
+        assert_eq!(backend.calls(Operation::Read), 3);
+        assert!(limit.fetch(&Context::default(), &[]).await.is_empty());
+        assert_eq!(backend.calls(Operation::Read), 3, "nothing asked is nothing sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_waited_for_no_longer_than_the_time_out_or_the_caller() {
+        let backend = MemoryBackend::new();
+        backend.set_latency(Duration::from_secs(8));
+        let limits = Limits {
+            max_concurrent: Some(1),
+            timeout: Some(lockstep_api::Duration::from_secs(5)),
+            ..Limits::default()
+        };
+        let (limit, _) = limited(&backend, limits);
+        let start = Instant::now();
+        let cx = Context {
+            deadline: Some((start + Duration::from_secs(2)).into_std()),
+        };
+        let (_, waited, impatient) = futures::join!(
+            limit.check(&Context::default()),
+            async { (limit.check(&Context::default()).await, start.elapsed()) },
+            async { (limit.check(&cx).await, start.elapsed()) },
+        );
+        for ((result, elapsed), seconds) in [(waited, 5), (impatient, 2)] {
+            let error = result.unwrap_err();
+            assert_eq!((error.kind, elapsed.as_secs()), (ErrorKind::Timeout, seconds));
+            assert!(error.message.contains("limits.maxConcurrent: 1"), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_kept_and_who_cannot_be_served_in_time_is_told_when_to_come_back() {
+        let backend = MemoryBackend::new();
+        let limits = Limits {
+            requests_per_second: Some(2),
+            max_concurrent: Some(1000),
+            timeout: Some(lockstep_api::Duration::from_secs(5)),
+            ..Limits::default()
+        };
+        let (limit, _) = limited(&backend, limits);
+        let results = limit.fetch(&Context::default(), &refs(40)).await;
+        let sent = backend.calls(Operation::Read);
+        assert!((10..=14).contains(&sent), "{sent}");
+        let refused: Vec<_> = results
+            .into_iter()
+            .filter_map(Result::err)
+            .filter(|error| error.kind == ErrorKind::RateLimited)
+            .collect();
+        assert_eq!(refused.len() as u64, 40 - sent);
+        assert!(
+            refused
+                .iter()
+                .all(|error| error.retry_after >= Some(Duration::from_secs(1)))
+        );
+        assert!(
+            limit.check(&Context::default()).await.is_ok(),
+            "the store's own pace is no hold"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_store_is_left_alone_for_as_long_as_it_asks() {
+        let backend = MemoryBackend::new();
+        backend.put("a", "canary");
+        let (limit, measured) = limited(&backend, Limits::default());
+        backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(7)));
+        let _ = limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await;
+        sleep(Duration::from_secs(3)).await;
+        let error = limit
+            .find(&Context::default(), &FindQuery::default())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.retry_after),
+            (ErrorKind::RateLimited, Some(Duration::from_secs(4)))
+        );
+        assert_eq!(backend.calls(Operation::Find), 0);
+        sleep(Duration::from_secs(4)).await;
+        assert!(limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await[0].is_ok());
+        assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 7"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hung_store_holds_nobody_once_it_is_known_to_hang() {
+        let backend = MemoryBackend::new();
+        backend.put("a", "canary");
+        backend.set_hung(true);
+        let (limit, _) = limited(&backend, Limits::default());
+        let a = [RemoteRef::current("a")];
+        let start = Instant::now();
+        let first: Vec<_> = (0..100).map(|_| limit.fetch(&Context::default(), &a)).collect();
+        for mut result in futures::future::join_all(first).await {
+            assert_eq!(result.remove(0).unwrap_err().kind, ErrorKind::Timeout);
+        }
+        assert_eq!(
+            start.elapsed().as_secs(),
+            10,
+            "those behind the 16 do not wait their turn to hang"
+        );
+        assert_eq!(backend.calls(Operation::Read), 16);
+        let before = Instant::now();
+        assert_eq!(
+            limit.check(&Context::default()).await.unwrap_err().kind,
+            ErrorKind::Timeout
+        );
+        assert!(before.elapsed().is_zero());
+
+        backend.set_hung(false);
+        sleep(Duration::from_secs(3)).await;
+        assert!(
+            limit.fetch(&Context::default(), &a).await[0].is_ok(),
+            "it heals by itself"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_whose_caller_goes_away_leaves_the_turn_to_the_next() {
+        let backend = MemoryBackend::new();
+        let (limit, _) = limited(&backend, Limits::default());
+        backend.fail_next(3, ErrorKind::Unavailable, None);
+        for _ in 0..3 {
+            let _ = limit.check(&Context::default()).await;
+        }
+        sleep(Duration::from_secs(3)).await;
+        backend.set_hung(true);
+        let _ = tokio::time::timeout(Duration::from_secs(1), limit.check(&Context::default())).await;
+        backend.set_hung(false);
+        assert!(limit.check(&Context::default()).await.is_ok());
+    }
+}

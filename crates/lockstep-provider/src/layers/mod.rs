@@ -1,0 +1,183 @@
+//! What surrounds every provider. Each layer is a [`Provider`] around a provider and does one thing; [`stack`] puts
+//! them around a client in the one order that works:
+//!
+//! ```text
+//!  caller ─▶ coalesce ─▶ limit ─▶ retry ─▶ metrics ─▶ timeout ─▶ provider
+//! ```
+//!
+//! | layer | does | stands here because |
+//! |---|---|---|
+//! | [`Coalesce`] | joins requests for the same value | what is joined must cost nothing further in |
+//! | [`Limit`] | the store's budget: pace, slots, hold, circuit breaker; cuts requests into the provider's batches | a slot covers a request with its retries, so that retries cannot overtake |
+//! | [`Retry`] | tries again what may succeed within seconds | asks the budget before each further attempt |
+//! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
+//! | [`Timeout`] | ends what takes too long | applies to one attempt |
+//!
+//! One stack belongs to one store identity: nothing in it is shared with another.
+
+mod budget;
+mod coalesce;
+mod gate;
+mod limit;
+mod observe;
+mod pace;
+mod retry;
+mod timeout;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub use budget::Budget;
+pub use coalesce::Coalesce;
+pub use limit::Limit;
+pub use observe::Observe;
+pub use retry::Retry;
+pub use timeout::Timeout;
+
+use crate::{Context, ErrorKind, FetchMetrics, Provider, ProviderError, StoreConfig};
+
+/// `limits.timeout` when the store sets none.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// `limits.maxConcurrent` when the store sets none.
+pub const DEFAULT_MAX_CONCURRENT: u32 = 16;
+
+/// What a store's YAML does not say about its stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackOptions {
+    /// Attempts after the first for what may succeed within seconds. Default: 2.
+    pub retries: usize,
+    /// The wait before the first further attempt; it doubles, and jitter adds up to as much again. Default: 100 ms.
+    pub retry_delay: Duration,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            retries: 2,
+            retry_delay: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Puts all layers around a client.
+pub fn stack(
+    provider: Arc<dyn Provider>,
+    config: &StoreConfig,
+    metrics: &FetchMetrics,
+    options: StackOptions,
+) -> Arc<dyn Provider> {
+    let store = metrics.store(provider.capability().name, &config.key);
+    let timeout = config
+        .limits
+        .timeout
+        .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
+    let budget = Arc::new(Budget::new(&config.limits, store.clone()));
+    let provider: Arc<dyn Provider> = Arc::new(Timeout::new(provider, timeout));
+    let provider: Arc<dyn Provider> = Arc::new(Observe::new(provider, store.clone()));
+    let provider: Arc<dyn Provider> = Arc::new(Retry::new(provider, Arc::clone(&budget), options));
+    let provider: Arc<dyn Provider> = Arc::new(Limit::new(provider, budget));
+    // A joined request may outlast the one who began it, so it has an end of its own: waiting for a slot, then every
+    // attempt and the waits between them.
+    let attempts = u32::try_from(options.retries)
+        .unwrap_or(u32::MAX)
+        .saturating_add(2);
+    let longest = timeout
+        .saturating_add(options.retry_delay * 8)
+        .saturating_mul(attempts);
+    Arc::new(Coalesce::new(provider, store, longest))
+}
+
+/// The earlier of the caller's deadline and `limit` from now.
+fn deadline(cx: &Context, limit: Duration) -> Instant {
+    // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
+    const FAR: Duration = Duration::from_secs(1 << 30);
+    let own = Instant::now() + limit.min(FAR);
+    cx.deadline
+        .map_or(own, |deadline| own.min(Instant::from_std(deadline)))
+}
+
+/// The same error for each of so many references.
+fn for_each<T>(count: usize, error: &ProviderError) -> Vec<Result<T, ProviderError>> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// The outcome of a request for several references: of the first that failed.
+fn outcome<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
+    results.iter().find_map(|result| result.as_ref().err())
+}
+
+/// A provider that answers fewer or more than it was asked would pair values with the wrong keys.
+fn checked<T>(
+    asked: usize,
+    operation: crate::Operation,
+    results: Vec<Result<T, ProviderError>>,
+) -> Vec<Result<T, ProviderError>> {
+    if results.len() == asked {
+        return results;
+    }
+    let message = format!("the provider answered {} of {asked} references", results.len());
+    for_each(
+        asked,
+        &ProviderError::new(ErrorKind::Internal, operation, message),
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Arc;
+
+    use lockstep_api::{Limits, StoreKind, StoreProvider};
+
+    use crate::{FetchMetrics, StoreConfig, StoreKey, metrics::StoreMetrics};
+
+    pub(crate) fn key() -> StoreKey {
+        StoreKey {
+            kind: StoreKind::SecretStore,
+            namespace: Some("shop".into()),
+            name: "vault".into(),
+        }
+    }
+
+    pub(crate) fn config(limits: Limits) -> StoreConfig {
+        StoreConfig {
+            key: key(),
+            provider: StoreProvider::default(),
+            limits,
+        }
+    }
+
+    pub(crate) struct Measured {
+        pub(crate) registry: prometheus::Registry,
+        pub(crate) metrics: FetchMetrics,
+        pub(crate) store: StoreMetrics,
+    }
+
+    pub(crate) fn measured() -> Measured {
+        let registry = prometheus::Registry::new();
+        let metrics = FetchMetrics::new(&registry).unwrap();
+        let store = metrics.store("memory", &key());
+        Measured {
+            registry,
+            metrics,
+            store,
+        }
+    }
+
+    impl Measured {
+        /// The lines of `/metrics` that begin so.
+        pub(crate) fn lines(&self, prefix: &str) -> Vec<String> {
+            let text = prometheus::TextEncoder::new()
+                .encode_to_string(&self.registry.gather())
+                .unwrap();
+            text.lines()
+                .filter(|line| line.starts_with(prefix))
+                .map(str::to_owned)
+                .collect()
+        }
+    }
+
+    pub(crate) fn budget(limits: Limits) -> Arc<super::Budget> {
+        Arc::new(super::Budget::new(&limits, measured().store))
+    }
+}

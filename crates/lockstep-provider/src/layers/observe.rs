@@ -1,0 +1,92 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::outcome;
+use crate::{
+    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    metrics::StoreMetrics,
+};
+
+/// Counts and measures every request.
+#[derive(Debug)]
+pub struct Observe {
+    provider: Arc<dyn Provider>,
+    metrics: StoreMetrics,
+}
+
+impl Observe {
+    /// Counts the requests of `provider` as those of one store.
+    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics) -> Self {
+        Self { provider, metrics }
+    }
+}
+
+#[async_trait]
+impl Provider for Observe {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let timer = self.metrics.begin(Operation::Read);
+        let results = self.provider.fetch(cx, refs).await;
+        timer.end(outcome(&results).map(|error| error.kind));
+        results
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let timer = self.metrics.begin(Operation::Find);
+        let result = self.provider.find(cx, query).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        let timer = self.metrics.begin(Operation::Check);
+        let result = self.provider.check(cx).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
+
+    #[tokio::test]
+    async fn each_request_is_counted_with_its_outcome_and_duration() {
+        let (backend, measured) = (MemoryBackend::new(), measured());
+        backend.put("a", "canary");
+        let provider = Observe::new(backend.provider(), measured.store.clone());
+        let cx = Context::default();
+        let _ = provider.fetch(&cx, &[RemoteRef::current("a")]).await;
+        let _ = provider.fetch(&cx, &[RemoteRef::current("missing")]).await;
+        backend.fail_next(1, ErrorKind::Unavailable, None);
+        let _ = provider.find(&cx, &FindQuery::default()).await;
+        let _ = provider.check(&cx).await;
+        let lines = measured.lines("lockstep_provider_requests_total");
+        let line = |operation: &str, outcome: &str| {
+            format!(
+                "lockstep_provider_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\",provider=\"memory\",store=\"shop/vault\"}} 1"
+            )
+        };
+        for expected in [
+            line("read", "ok"),
+            line("read", "not_found"),
+            line("find", "unavailable"),
+            line("check", "ok"),
+        ] {
+            assert!(lines.contains(&expected), "{expected}");
+        }
+        assert_eq!(lines.len(), 4);
+        let counts = measured.lines("lockstep_provider_request_duration_seconds_count");
+        assert!(
+            counts
+                .iter()
+                .any(|line| line.contains("\"read\"") && line.ends_with(" 2"))
+        );
+        assert!(measured.lines("lockstep_provider_in_flight")[0].ends_with(" 0"));
+    }
+}

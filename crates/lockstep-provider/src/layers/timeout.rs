@@ -1,0 +1,123 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::timeout_at;
+
+use super::{checked, deadline, for_each};
+use crate::{
+    Capability, Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret,
+};
+
+/// Ends a request that takes longer than the store's time-out, or than its caller waits.
+#[derive(Debug)]
+pub struct Timeout {
+    provider: Arc<dyn Provider>,
+    limit: Duration,
+}
+
+impl Timeout {
+    /// Requests of `provider` take at most `limit`.
+    pub fn new(provider: Arc<dyn Provider>, limit: Duration) -> Self {
+        Self { provider, limit }
+    }
+
+    async fn within<T>(
+        &self,
+        cx: &Context,
+        operation: Operation,
+        request: impl Future<Output = T> + Send,
+    ) -> Result<T, ProviderError> {
+        timeout_at(deadline(cx, self.limit), request).await.map_err(|_| {
+            let limit = lockstep_api::Duration::from(self.limit);
+            let message = format!("{} took longer than {limit}", verb(operation));
+            ProviderError::new(ErrorKind::Timeout, operation, message)
+                .with_hint("A store that is slow by nature needs a longer spec.limits.timeout.")
+        })
+    }
+}
+
+/// The operation as the subject of a sentence.
+fn verb(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Configure => "making a client",
+        Operation::Login => "the login",
+        Operation::Renew => "renewing the login",
+        Operation::Read => "reading",
+        Operation::Find => "searching",
+        Operation::Check => "checking the store",
+    }
+}
+
+#[async_trait]
+impl Provider for Timeout {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        match self
+            .within(cx, Operation::Read, self.provider.fetch(cx, refs))
+            .await
+        {
+            Ok(results) => checked(refs.len(), Operation::Read, results),
+            Err(error) => for_each(refs.len(), &error),
+        }
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        self.within(cx, Operation::Find, self.provider.find(cx, query))
+            .await?
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.within(cx, Operation::Check, self.provider.check(cx)).await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::MemoryBackend;
+
+    fn hung(limit: Duration) -> Timeout {
+        let backend = MemoryBackend::new();
+        backend.set_hung(true);
+        Timeout::new(backend.provider(), limit)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_with_the_time_out_and_says_what_took_how_long() {
+        let provider = hung(Duration::from_secs(10));
+        let start = Instant::now();
+        let refs = [RemoteRef::current("a"), RemoteRef::current("b")];
+        let results = provider.fetch(&Context::default(), &refs).await;
+        assert_eq!(start.elapsed().as_secs(), 10);
+        assert_eq!(results.len(), 2);
+        for result in results {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Timeout);
+            assert_eq!(error.message, "reading took longer than 10s");
+        }
+        let error = provider
+            .find(&Context::default(), &FindQuery::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.message, "searching took longer than 10s");
+        let error = provider.check(&Context::default()).await.unwrap_err();
+        assert_eq!(error.message, "checking the store took longer than 10s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_when_its_caller_gives_up() {
+        let provider = hung(Duration::from_secs(10));
+        let start = Instant::now();
+        let cx = Context {
+            deadline: Some((start + Duration::from_secs(3)).into_std()),
+        };
+        assert_eq!(provider.check(&cx).await.unwrap_err().kind, ErrorKind::Timeout);
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+}

@@ -1,0 +1,90 @@
+//! The provider for tests: values in memory, with versions, tags and faults on demand. It stands in for any backend by
+//! being registered under that backend's name.
+
+mod backend;
+mod faults;
+mod provider;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+
+pub use backend::MemoryBackend;
+
+use crate::{
+    Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig, StoreKey,
+};
+
+/// Makes memory providers under the name of another backend, one [`MemoryBackend`] for each store. Clones share their
+/// backends, so that a test can add stores after the factory is registered.
+#[derive(Debug, Clone)]
+pub struct MemoryFactory {
+    name: &'static str,
+    backends: Arc<RwLock<HashMap<StoreKey, MemoryBackend>>>,
+    builds: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl MemoryFactory {
+    /// A factory that is registered as `name` ("vault", "file"), without stores.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            backends: Arc::default(),
+            builds: Arc::default(),
+        }
+    }
+
+    /// Adds a store; see [`MemoryFactory::insert`].
+    #[must_use]
+    pub fn with(self, key: StoreKey, backend: &MemoryBackend) -> Self {
+        self.insert(key, backend);
+        self
+    }
+
+    /// Puts a backend behind a store, in place of the one that was there.
+    pub fn insert(&self, key: StoreKey, backend: &MemoryBackend) {
+        self.backends
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, backend.clone());
+    }
+
+    /// How many clients were asked for.
+    pub fn builds(&self) -> u64 {
+        self.builds.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl ProviderFactory for MemoryFactory {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn build(
+        &self,
+        config: &StoreConfig,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.builds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let backend = self
+            .backends
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&config.key)
+            .cloned();
+        let Some(backend) = backend else {
+            let message = "there is no backend in memory for this store";
+            return Err(ProviderError::new(
+                ErrorKind::ConfigInvalid,
+                Operation::Configure,
+                message,
+            ));
+        };
+        backend.configure().await?;
+        Ok(backend.provider_named(self.name))
+    }
+}

@@ -1,0 +1,96 @@
+use async_trait::async_trait;
+
+use super::backend::{MemoryBackend, State};
+use crate::{
+    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret,
+};
+
+/// A client of a [`MemoryBackend`].
+#[derive(Debug)]
+pub(super) struct MemoryProvider {
+    pub(super) backend: MemoryBackend,
+    pub(super) name: &'static str,
+    pub(super) batch: usize,
+}
+
+#[async_trait]
+impl Provider for MemoryProvider {
+    fn capability(&self) -> Capability {
+        Capability {
+            name: self.name,
+            versions: true,
+            find: true,
+            find_by_tags: true,
+            binary: true,
+            batch: self.batch,
+            notifies: false,
+        }
+    }
+
+    async fn fetch(&self, _: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        if refs.is_empty() {
+            return Vec::new();
+        }
+        match self.backend.request(Operation::Read).await {
+            Err(error) => refs.iter().map(|_| Err(error.clone())).collect(),
+            Ok(_in_flight) => {
+                let mut state = self.backend.write();
+                refs.iter().map(|reference| read(&mut state, reference)).collect()
+            }
+        }
+    }
+
+    async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let filter = KeyFilter::new(query)?;
+        let _in_flight = self.backend.request(Operation::Find).await?;
+        let state = self.backend.read();
+        let found = state.entries.iter().filter(|(key, entry)| {
+            entry.versions.last().is_some_and(Option::is_some)
+                && filter.matches_key(key)
+                && filter.matches_tags(&entry.tags)
+        });
+        Ok(found.map(|(key, _)| RemoteMeta { key: key.clone() }).collect())
+    }
+
+    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
+        self.backend.request(Operation::Check).await.map(|_| ())
+    }
+}
+
+fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+    let key = &reference.key;
+    let error = |kind, message| ProviderError::new(kind, Operation::Read, message);
+    *state.faults.reads.entry(key.clone()).or_default() += 1;
+    if let Some(fault) = state.faults.next_for_key(key) {
+        return Err(fault.error(Operation::Read));
+    }
+    let missing = || error(ErrorKind::NotFound, format!("key \"{key}\" does not exist"));
+    let entry = state.entries.get(key).ok_or_else(missing)?;
+    if entry.denied {
+        return Err(error(
+            ErrorKind::PermissionDenied,
+            format!("permission denied reading \"{key}\""),
+        ));
+    }
+    let number = match &reference.version {
+        None => entry.versions.len(),
+        Some(version) => version.parse().unwrap_or(0),
+    };
+    let version = number
+        .checked_sub(1)
+        .and_then(|index| entry.versions.get(index))
+        .and_then(Option::as_ref);
+    let version = version.ok_or_else(|| match &reference.version {
+        None => missing(),
+        Some(version) => error(
+            ErrorKind::NotFound,
+            format!("key \"{key}\" has no version \"{version}\""),
+        ),
+    })?;
+    Ok(RemoteSecret {
+        value: version.value.clone(),
+        version: Some(number.to_string()),
+        created: Some(version.created),
+    })
+}

@@ -1,0 +1,364 @@
+//! What the fetch layer measures. The list [`METRICS`] is the source of the metrics' documentation; every metric that
+//! [`FetchMetrics::new`] registers is made from its entry there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use crate::{ErrorKind, Operation, StoreKey};
+
+/// What kind of metric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+/// One metric, as documentation tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// Its full name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts, and in which unit.
+    pub help: &'static str,
+}
+
+const REQUESTS: MetricInfo = MetricInfo {
+    name: "lockstep_provider_requests_total",
+    kind: MetricKind::Counter,
+    labels: &["provider", "store", "operation", "outcome"],
+    help: "Requests sent to a store, each attempt counted. The outcome is ok or the kind of the error; of a batch that failed in part it is the first error.",
+};
+const DURATION: MetricInfo = MetricInfo {
+    name: "lockstep_provider_request_duration_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["provider", "store", "operation"],
+    help: "How long a request to a store took, in seconds.",
+};
+const SAVED: MetricInfo = MetricInfo {
+    name: "lockstep_provider_requests_saved_total",
+    kind: MetricKind::Counter,
+    labels: &["provider", "store", "reason"],
+    help: "Reads and searches that were answered without a request of their own: coalesced are those that joined one in flight.",
+};
+const THROTTLED: MetricInfo = MetricInfo {
+    name: "lockstep_store_throttled_seconds_total",
+    kind: MetricKind::Counter,
+    labels: &["provider", "store"],
+    help: "Seconds for which requests to a store were held back because it asked to slow down or did not answer.",
+};
+const IN_FLIGHT: MetricInfo = MetricInfo {
+    name: "lockstep_provider_in_flight",
+    kind: MetricKind::Gauge,
+    labels: &["provider", "store"],
+    help: "Requests to a store that are in flight.",
+};
+const CLIENTS: MetricInfo = MetricInfo {
+    name: "lockstep_provider_clients",
+    kind: MetricKind::Gauge,
+    labels: &[],
+    help: "Clients of stores that are kept, one for each store identity.",
+};
+
+/// Every metric of the fetch layer.
+pub const METRICS: &[MetricInfo] = &[REQUESTS, DURATION, SAVED, THROTTLED, IN_FLIGHT, CLIENTS];
+
+/// Seconds; from a neighbour's cache to the longest time-out that is sensible.
+const BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Every operation that may have a series.
+const OPERATIONS: [Operation; 6] = [
+    Operation::Configure,
+    Operation::Login,
+    Operation::Renew,
+    Operation::Read,
+    Operation::Find,
+    Operation::Check,
+];
+
+/// `reason` of [`SAVED`].
+const COALESCED: &str = "coalesced";
+/// `outcome` of a request that succeeded.
+const OK: &str = "ok";
+
+/// The metrics of the fetch layer. Clones share them.
+#[derive(Clone)]
+pub struct FetchMetrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    saved: IntCounterVec,
+    throttled: CounterVec,
+    in_flight: IntGaugeVec,
+    clients: IntGauge,
+    /// Which providers each store has had, by the store's label: their series go when the store goes.
+    stores: Arc<Mutex<BTreeMap<String, BTreeSet<&'static str>>>>,
+}
+
+impl fmt::Debug for FetchMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchMetrics").finish_non_exhaustive()
+    }
+}
+
+impl FetchMetrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When one of them is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = |info: MetricInfo| Opts::new(info.name, info.help);
+        let metrics = Self {
+            requests: IntCounterVec::new(opts(REQUESTS), REQUESTS.labels)?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(DURATION.name, DURATION.help).buckets(BUCKETS.to_vec()),
+                DURATION.labels,
+            )?,
+            saved: IntCounterVec::new(opts(SAVED), SAVED.labels)?,
+            throttled: CounterVec::new(opts(THROTTLED), THROTTLED.labels)?,
+            in_flight: IntGaugeVec::new(opts(IN_FLIGHT), IN_FLIGHT.labels)?,
+            clients: IntGauge::with_opts(opts(CLIENTS))?,
+            stores: Arc::default(),
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.saved.clone()))?;
+        registry.register(Box::new(metrics.throttled.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.clients.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The metrics of one store.
+    pub fn store(&self, provider: &'static str, key: &StoreKey) -> StoreMetrics {
+        let store = key.label();
+        self.stores().entry(store.clone()).or_default().insert(provider);
+        let labels = [provider, store.as_str()];
+        StoreMetrics {
+            saved: self.saved.with_label_values(&[provider, &store, COALESCED]),
+            throttled: self.throttled.with_label_values(&labels),
+            in_flight: self.in_flight.with_label_values(&labels),
+            metrics: self.clone(),
+            provider,
+            store,
+        }
+    }
+
+    /// Removes every series of a store: it is gone.
+    pub fn remove_store(&self, key: &StoreKey) {
+        let store = key.label();
+        let Some(providers) = self.stores().remove(&store) else {
+            return;
+        };
+        for provider in providers {
+            // An error says that there is no such series, which is what is wanted.
+            for operation in OPERATIONS.map(Operation::label) {
+                for outcome in ErrorKind::ALL.iter().map(|kind| kind.label()).chain([OK]) {
+                    let _ = self
+                        .requests
+                        .remove_label_values(&[provider, &store, operation, outcome]);
+                }
+                let _ = self.duration.remove_label_values(&[provider, &store, operation]);
+            }
+            let _ = self.saved.remove_label_values(&[provider, &store, COALESCED]);
+            let _ = self.throttled.remove_label_values(&[provider, &store]);
+            let _ = self.in_flight.remove_label_values(&[provider, &store]);
+        }
+    }
+
+    pub(crate) fn clients(&self) -> &IntGauge {
+        &self.clients
+    }
+
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<&'static str>>> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The metrics of one store.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    metrics: FetchMetrics,
+    provider: &'static str,
+    store: String,
+    saved: IntCounter,
+    throttled: Counter,
+    in_flight: IntGauge,
+}
+
+impl fmt::Debug for StoreMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreMetrics")
+            .field("provider", &self.provider)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreMetrics {
+    /// Counts a request that begins; what is returned measures it and counts its end.
+    pub(crate) fn begin(&self, operation: Operation) -> RequestTimer<'_> {
+        self.in_flight.inc();
+        RequestTimer {
+            store: self,
+            operation,
+            started: tokio::time::Instant::now(),
+        }
+    }
+
+    /// Counts reads and searches that joined another's request.
+    pub(crate) fn saved(&self, count: usize) {
+        self.saved.inc_by(count as u64);
+    }
+
+    /// Counts time for which the store is left alone.
+    pub(crate) fn throttled(&self, time: Duration) {
+        self.throttled.inc_by(time.as_secs_f64());
+    }
+
+    /// The store was removed while this client was still in use: its series must not come back.
+    fn is_removed(&self) -> bool {
+        !self.metrics.stores().contains_key(&self.store)
+    }
+
+    fn request(&self, operation: Operation, outcome: &str) -> Option<(IntCounter, Histogram)> {
+        if self.is_removed() {
+            return None;
+        }
+        let labels = [self.provider, self.store.as_str(), operation.label()];
+        Some((
+            self.metrics
+                .requests
+                .with_label_values(&[labels[0], labels[1], labels[2], outcome]),
+            self.metrics.duration.with_label_values(&labels),
+        ))
+    }
+}
+
+/// One request in flight. A request that is given up (its future is dropped) leaves the gauge, and counts as no
+/// outcome.
+pub(crate) struct RequestTimer<'a> {
+    store: &'a StoreMetrics,
+    operation: Operation,
+    started: tokio::time::Instant,
+}
+
+impl RequestTimer<'_> {
+    /// The request was answered.
+    pub(crate) fn end(self, outcome: Option<ErrorKind>) {
+        if let Some((requests, duration)) = self
+            .store
+            .request(self.operation, outcome.map_or(OK, ErrorKind::label))
+        {
+            requests.inc();
+            duration.observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Drop for RequestTimer<'_> {
+    fn drop(&mut self) {
+        self.store.in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::StoreKind;
+
+    use super::*;
+
+    fn key(name: &str) -> StoreKey {
+        StoreKey {
+            kind: StoreKind::SecretStore,
+            namespace: Some("shop".into()),
+            name: name.into(),
+        }
+    }
+
+    fn exercise(metrics: &FetchMetrics, name: &str) -> StoreMetrics {
+        let store = metrics.store("vault", &key(name));
+        store.begin(Operation::Read).end(None);
+        store.begin(Operation::Find).end(Some(ErrorKind::Timeout));
+        store.saved(3);
+        store.throttled(Duration::from_secs(5));
+        store
+    }
+
+    #[test]
+    fn what_is_registered_is_what_is_documented() {
+        let registry = Registry::new();
+        exercise(&FetchMetrics::new(&registry).unwrap(), "vault");
+        let mut families = registry.gather();
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut documented = METRICS.to_vec();
+        documented.sort_by_key(|info| info.name);
+        assert_eq!(families.len(), documented.len());
+        for (family, info) in families.iter().zip(documented) {
+            assert_eq!((family.name(), family.help()), (info.name, info.help));
+            assert_eq!(
+                format!("{:?}", family.get_field_type()).to_uppercase(),
+                format!("{:?}", info.kind).to_uppercase()
+            );
+            let mut labels: Vec<_> = family.get_metric()[0]
+                .get_label()
+                .iter()
+                .map(|pair| pair.name())
+                .collect();
+            let mut expected = info.labels.to_vec();
+            labels.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(labels, expected, "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn the_series_of_a_store_go_with_it_and_stay_away() {
+        let registry = Registry::new();
+        let metrics = FetchMetrics::new(&registry).unwrap();
+        exercise(&metrics, "other");
+        let before = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        let in_use = exercise(&metrics, "vault");
+        metrics.remove_store(&key("vault"));
+        in_use.begin(Operation::Read).end(None);
+        let after = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        let names = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series.to_owned()))
+                .collect()
+        };
+        assert_eq!(names(&before), names(&after));
+        assert!(after.contains("store=\"shop/other\""));
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_leaves_the_gauge() {
+        let metrics = FetchMetrics::new(&Registry::new()).unwrap();
+        let store = metrics.store("vault", &key("vault"));
+        let timer = store.begin(Operation::Read);
+        assert_eq!(store.in_flight.get(), 1);
+        drop(timer);
+        assert_eq!(store.in_flight.get(), 0);
+    }
+}
