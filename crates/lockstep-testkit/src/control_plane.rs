@@ -23,7 +23,7 @@ use kube::{Api, Client, Config, api::PostParams, config::KubeConfigOptions, conf
 
 pub use self::builder::ControlPlaneBuilder;
 use self::servers::Servers;
-use crate::{certificates::Identity, http, process::Process, scratch::Scratch};
+use crate::{certificates::Identity, http, process::Process, progress::human, scratch::Scratch};
 
 /// How long the control plane may take to become ready, on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(90);
@@ -173,7 +173,10 @@ impl ControlPlane {
                     .as_ref()
                     .map(Process::log_tail)
                     .unwrap_or_default();
-                bail!("the API server is not ready after {READY_LIMIT:?}; the end of its log:\n{log}");
+                bail!(
+                    "the API server is not ready after {}; the end of its log:\n{log}",
+                    human(READY_LIMIT)
+                );
             }
             tokio::time::sleep(POLL).await;
         }

@@ -38,6 +38,7 @@ pub mod clock;
 pub mod control_plane;
 pub mod environment;
 mod http;
+pub mod openbao;
 pub mod ports;
 pub mod process;
 pub mod progress;
@@ -50,6 +51,7 @@ use tokio::sync::OnceCell;
 pub use self::{
     clock::ManualClock,
     control_plane::{ControlPlane, ControlPlaneBuilder},
+    openbao::OpenBao,
     process::{Process, ProcessSpec},
     scratch::Scratch,
 };

@@ -18,6 +18,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::progress::human;
+
 /// Runs its arguments, writes their process id to the file `$1`, and kills them at the end of standard input.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
@@ -154,9 +156,6 @@ impl Process {
     }
 
     /// Process id of the program itself.
-    ///
-    /// # Panics
-    /// Never: a process without an id is not handed out.
     pub fn pid(&self) -> u32 {
         self.pid
             .map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
@@ -209,7 +208,12 @@ impl Process {
                 return Ok(status);
             }
             if began.elapsed() > limit {
-                bail!("{} still runs after {limit:?}:\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} still runs after {}:\n{}",
+                    self.name,
+                    human(limit),
+                    self.log_tail()
+                );
             }
             std::thread::sleep(POLL);
         }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What runs when nothing else is said: what lockstep's own tests lean on.
-const CONTROLLERS: [&str; 7] = [
+const CONTROLLERS: [&str; 8] = [
     "namespace-controller",
     "garbage-collector-controller",
     "serviceaccount-controller",
@@ -21,6 +21,7 @@ const CONTROLLERS: [&str; 7] = [
     "clusterrole-aggregation-controller",
     "deployment-controller",
     "replicaset-controller",
+    "validatingadmissionpolicy-status-controller",
 ];
 
 /// Settings of a control plane that has not been started.
@@ -67,9 +68,10 @@ impl ControlPlaneBuilder {
         crate::init();
         let etcd = ensure_async(Tool::Etcd).await?;
         let api_server = ensure_async(Tool::ApiServer).await?;
-        let controller_manager = match self.controller_manager {
-            true => Some(ensure_async(Tool::ControllerManager).await?),
-            false => None,
+        let controller_manager = if self.controller_manager {
+            Some(ensure_async(Tool::ControllerManager).await?)
+        } else {
+            None
         };
         let servers = Servers {
             etcd,

@@ -69,7 +69,7 @@ async fn wait_until_established(api: &Api<CustomResourceDefinition>, name: &str)
                 .filter_map(|condition| condition.message.as_deref())
                 .collect();
             bail!(
-                "CustomResourceDefinition {name} is not served after {ESTABLISHED_LIMIT:?}: {}",
+                "CustomResourceDefinition {name} is not served: {}",
                 said.join("; ")
             );
         }

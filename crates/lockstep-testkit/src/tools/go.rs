@@ -73,10 +73,14 @@ impl Program {
             linker_flags,
             ..
         } = self.module;
-        let environment: String = ENVIRONMENT
-            .iter()
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect();
+        let environment = ENVIRONMENT
+            .map(|(name, value)| {
+                format!(
+                    "{name}={value}
+"
+                )
+            })
+            .concat();
         format!("{manifest}\n{checksums}\n{linker_flags}\n{environment}-trimpath\n")
     }
 

@@ -1,0 +1,187 @@
+//! A real OpenBao server, which speaks Vault's API.
+//!
+//! It keeps its data in a raft store of one node in a temporary folder, so that a restart loses nothing and comes back sealed, as a
+//! server in production does. It is initialised and unsealed when it is handed out, with a key/value engine version 2
+//! at `secret/` and the root token `root`.
+
+mod api;
+mod builder;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+pub use self::builder::OpenBaoBuilder;
+use crate::{
+    certificates::CertificateAuthority,
+    process::{Process, ProcessSpec},
+    progress::human,
+    scratch::Scratch,
+};
+
+/// How long the server may take to answer, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The root token of every server of this kind. It opens nothing but tests.
+pub const ROOT_TOKEN: &str = "root";
+
+/// A running OpenBao server. It ends with this value, and with the process that holds it.
+#[derive(Debug)]
+pub struct OpenBao {
+    process: Mutex<Option<Process>>,
+    spec: ProcessSpec,
+    address: String,
+    authority: Option<CertificateAuthority>,
+    ca: Option<String>,
+    unseal_key: String,
+    _folder: Scratch,
+}
+
+impl OpenBao {
+    /// Settings of a server that has not been started.
+    pub fn builder() -> OpenBaoBuilder {
+        OpenBaoBuilder::default()
+    }
+
+    /// A server on plain HTTP, ready to use.
+    ///
+    /// # Errors
+    /// When the program cannot be had, or does not start; its last log lines are in the message.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Its address, such as `http://127.0.0.1:28200`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A token with all rights.
+    #[expect(
+        clippy::unused_self,
+        reason = "a caller should not care that every server has the same one"
+    )]
+    pub fn root_token(&self) -> &str {
+        ROOT_TOKEN
+    }
+
+    /// The key that unseals it.
+    pub fn unseal_key(&self) -> &str {
+        &self.unseal_key
+    }
+
+    /// Certificate of the authority that signs the server's certificate, PEM; `None` on plain HTTP.
+    pub fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
+    /// The authority that signs the server's certificate, to issue client certificates with; `None` on plain HTTP.
+    pub fn authority(&self) -> Option<&CertificateAuthority> {
+        self.authority.as_ref()
+    }
+
+    /// Seals the server: it answers 503 until [`OpenBao::unseal`].
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn seal(&self) -> Result<()> {
+        self.request(Method::PUT, "sys/seal", None).await.map(drop)
+    }
+
+    /// Unseals the server, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn unseal(&self) -> Result<()> {
+        self.request(Method::PUT, "sys/unseal", Some(json!({ "key": self.unseal_key })))
+            .await?;
+        self.wait_for_health(200).await
+    }
+
+    /// Kills the server (signal 9). Connections to its address are refused from now on.
+    pub fn stop(&self) {
+        drop(lock(&self.process).take());
+    }
+
+    /// Starts a stopped server again, on the same address and with the same data, and leaves it sealed.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn start_sealed(&self) -> Result<()> {
+        self.spawn()?;
+        self.wait_for_health(503).await
+    }
+
+    /// Kills the server, starts it again and unseals it. Tokens and leases are kept.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart(&self) -> Result<()> {
+        self.stop();
+        self.start_sealed().await?;
+        self.unseal().await
+    }
+
+    fn spawn(&self) -> Result<()> {
+        *lock(&self.process) = Some(self.spec.spawn()?);
+        Ok(())
+    }
+
+    /// Brings up a server whose folder is empty: one unseal key, the root token, a key/value engine.
+    async fn initialise(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_for_health(501).await?;
+        let shares = json!({ "secret_shares": 1, "secret_threshold": 1 });
+        let answer = self.send(Method::PUT, "sys/init", Some(shares), None).await?;
+        let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        self.unseal_key = text("/keys_base64/0").context("the answer to sys/init holds no unseal key")?;
+        let first_token = text("/root_token").context("the answer to sys/init holds no root token")?;
+        let unseal = json!({ "key": self.unseal_key });
+        self.send(Method::PUT, "sys/unseal", Some(unseal), None).await?;
+        self.wait_for_health(200).await?;
+        let root = json!({ "id": ROOT_TOKEN, "policies": ["root"], "no_parent": true });
+        self.send(Method::POST, "auth/token/create", Some(root), Some(&first_token))
+            .await?;
+        self.enable_kv("secret", 2).await
+    }
+
+    /// Waits until `sys/health` answers with this status: 200 serving, 501 not initialised, 503 sealed.
+    async fn wait_for_health(&self, wanted: u16) -> Result<()> {
+        let client = crate::http::client(self.ca())?;
+        let began = Instant::now();
+        loop {
+            if let Some(process) = lock(&self.process).as_mut() {
+                process.ensure_running()?;
+            }
+            let health = client
+                .get(format!("{}/v1/sys/health", self.address))
+                .timeout(Duration::from_secs(2));
+            if let Ok(response) = health.send().await
+                && response.status().as_u16() == wanted
+            {
+                return Ok(());
+            }
+            if began.elapsed() > READY_LIMIT {
+                let log = lock(&self.process)
+                    .as_ref()
+                    .map(Process::log_tail)
+                    .unwrap_or_default();
+                bail!(
+                    "OpenBao's health is not {wanted} after {}; the end of its log:\n{log}",
+                    human(READY_LIMIT)
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

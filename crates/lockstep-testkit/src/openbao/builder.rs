@@ -1,0 +1,82 @@
+//! Settings of an OpenBao server, and its start.
+
+use std::{fs, sync::Mutex};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::OpenBao;
+use crate::{
+    certificates::CertificateAuthority,
+    ports,
+    process::ProcessSpec,
+    scratch::Scratch,
+    tools::{Tool, ensure_async},
+};
+
+/// Settings of an OpenBao server that has not been started.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct OpenBaoBuilder {
+    tls: bool,
+}
+
+impl OpenBaoBuilder {
+    /// Serves HTTPS with a certificate of an authority of its own, and asks clients for theirs without insisting.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Starts it and waits until it serves, some two seconds.
+    ///
+    /// # Errors
+    /// When the program cannot be had, or does not start; its last log lines are in the message.
+    pub async fn start(self) -> Result<OpenBao> {
+        crate::init();
+        let program = ensure_async(Tool::OpenBao).await?;
+        let folder = Scratch::new("openbao")?;
+        let port = ports::free()?;
+        let authority = self
+            .tls
+            .then(|| CertificateAuthority::new("lockstep test OpenBao"))
+            .transpose()?;
+        let cluster = format!("127.0.0.1:{}", ports::free()?);
+        let mut listener = json!({ "address": format!("127.0.0.1:{port}"), "cluster_address": cluster });
+        if let Some(authority) = &authority {
+            let server = authority.server(&["127.0.0.1", "localhost"])?;
+            listener["tls_cert_file"] = json!(folder.write("server.crt", server.certificate)?);
+            listener["tls_key_file"] = json!(folder.write("server.key", server.key)?);
+            listener["tls_client_ca_file"] = json!(folder.write("ca.crt", authority.pem())?);
+        } else {
+            listener["tls_disable"] = json!(true);
+        }
+        let scheme = if self.tls { "https" } else { "http" };
+        let address = format!("{scheme}://127.0.0.1:{port}");
+        let data = folder.path().join("data");
+        fs::create_dir(&data).context("create the data folder of OpenBao")?;
+        let config = json!({
+            "api_addr": address,
+            "cluster_addr": format!("https://{cluster}"),
+            "storage": { "raft": { "path": data, "node_id": "one", "performance_multiplier": 1 } },
+            "listener": [{ "tcp": listener }],
+            "log_level": "warn",
+        });
+        let config = folder.write("openbao.json", serde_json::to_vec_pretty(&config)?)?;
+        let spec = ProcessSpec::new("openbao", program, folder.path())
+            .arg("server")
+            .arg("-config")
+            .arg(config);
+        let mut server = OpenBao {
+            process: Mutex::new(None),
+            spec,
+            address,
+            ca: authority.as_ref().map(CertificateAuthority::pem),
+            authority,
+            unseal_key: String::new(),
+            _folder: folder,
+        };
+        server.initialise().await?;
+        Ok(server)
+    }
+}
