@@ -1,0 +1,269 @@
+//! Answers of the server: bounded bytes, and the borrowed views that are parsed from them.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// The longest pause that a server may ask for: a mistyped date must not stop a store for years.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// One answer. The body may hold values and tokens: it is wiped, and `Debug` tells its length only.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<Duration>,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer(status {}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, retry_after: Option<Duration>, body: Zeroizing<Vec<u8>>) -> Self {
+        Self {
+            status,
+            retry_after,
+            body,
+        }
+    }
+
+    /// Whether the status says that it worked.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// How many bytes the body has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The body in Vault's form; `None` when it is not.
+    pub(crate) fn envelope(&self) -> Option<Envelope<'_>> {
+        // A login page or a gateway's error is not Vault's, even where it happens to be JSON of another kind.
+        self.body
+            .trim_ascii_start()
+            .starts_with(b"{")
+            .then(|| serde_json::from_slice(&self.body).ok())
+            .flatten()
+    }
+
+    /// What the server says that went wrong: to tell cases apart, never to be shown.
+    fn complaints(&self) -> Vec<Cow<'_, str>> {
+        let Some(envelope) = self.envelope() else {
+            return Vec::new();
+        };
+        envelope
+            .errors
+            .into_iter()
+            .chain(envelope.warnings)
+            .flatten()
+            .collect()
+    }
+
+    /// Whether one of the server's complaints holds this text.
+    pub(crate) fn complains_of(&self, text: &str) -> bool {
+        self.complaints().iter().any(|complaint| complaint.contains(text))
+    }
+
+    /// Whether the server complains of anything.
+    pub(crate) fn complains(&self) -> bool {
+        !self.complaints().is_empty()
+    }
+}
+
+/// The form of every answer.
+#[derive(Deserialize)]
+pub(crate) struct Envelope<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) auth: Option<Auth<'a>>,
+    #[serde(borrow, default)]
+    errors: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow, default)]
+    warnings: Option<Vec<Cow<'a, str>>>,
+}
+
+impl<'a> Envelope<'a> {
+    /// The `data`, as the engine answers it.
+    pub(crate) fn data(&self) -> Option<&'a RawValue> {
+        self.data
+    }
+
+    /// The `data` as names; `None` when it is not in that form.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.data?.get()).ok()
+    }
+
+    /// The `data` of version 2; `None` when it is not in that form.
+    pub(crate) fn versioned(&self) -> Option<Versioned<'a>> {
+        serde_json::from_str(self.data?.get()).ok()
+    }
+}
+
+/// The token in the answer to a login or a renewal.
+#[derive(Deserialize)]
+pub(crate) struct Auth<'a> {
+    #[serde(borrow)]
+    pub(crate) client_token: Cow<'a, str>,
+    /// Seconds; 0 is for ever.
+    #[serde(default)]
+    pub(crate) lease_duration: u64,
+    #[serde(default)]
+    pub(crate) renewable: bool,
+}
+
+/// A value of version 2.
+#[derive(Deserialize)]
+pub(crate) struct Versioned<'a> {
+    #[serde(borrow)]
+    pub(crate) data: Option<&'a RawValue>,
+    pub(crate) metadata: VersionMetadata,
+}
+
+/// What version 2 tells of one version.
+#[derive(Deserialize)]
+pub(crate) struct VersionMetadata {
+    pub(crate) version: u64,
+    #[serde(default)]
+    pub(crate) created_time: String,
+    #[serde(default)]
+    pub(crate) deletion_time: String,
+    #[serde(default)]
+    pub(crate) destroyed: bool,
+}
+
+/// What version 2 tells of one key.
+#[derive(Deserialize)]
+pub(crate) struct KeyMetadata {
+    #[serde(default)]
+    pub(crate) custom_metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub(crate) current_version: u64,
+    #[serde(default)]
+    pub(crate) versions: BTreeMap<String, KeyVersion>,
+}
+
+/// What [`KeyMetadata`] tells of one version.
+#[derive(Deserialize)]
+pub(crate) struct KeyVersion {
+    #[serde(default)]
+    pub(crate) deletion_time: String,
+    #[serde(default)]
+    pub(crate) destroyed: bool,
+}
+
+impl KeyMetadata {
+    /// Whether there is a current version to read. A deletion may be set for a later time.
+    pub(crate) fn is_readable(&self, now: Timestamp) -> bool {
+        let current = self.versions.get(&self.current_version.to_string());
+        current.is_some_and(|version| {
+            let kept = version.deletion_time.is_empty()
+                || version
+                    .deletion_time
+                    .parse::<Timestamp>()
+                    .is_ok_and(|deletion| deletion > now);
+            kept && !version.destroyed
+        })
+    }
+}
+
+/// Names below a path.
+#[derive(Deserialize)]
+pub(crate) struct Names {
+    pub(crate) keys: Vec<String>,
+}
+
+/// How long the server asks to wait: seconds, or a date that counts from the server's own `Date`, or from now where it
+/// has none. At most an hour.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = http_date(text)?;
+            let from = headers
+                .get(DATE)
+                .and_then(|date| http_date(date.to_str().ok()?))
+                .unwrap_or(now);
+            until.duration_since(from).try_into().unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_never_more_than_an_hour() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let cases: [(&[(&str, &str)], Option<u64>); 8] = [
+            (&[("retry-after", "7")], Some(7)),
+            (&[("retry-after", "0")], Some(0)),
+            (&[("retry-after", "999999999")], Some(3600)),
+            (&[("retry-after", "Thu, 01 Jan 2026 00:00:30 GMT")], Some(30)),
+            (
+                &[
+                    ("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),
+                    ("date", "Thu, 01 Jan 2026 00:00:50 GMT"),
+                ],
+                Some(10),
+            ),
+            (&[("retry-after", "Wed, 31 Dec 2025 00:00:00 GMT")], Some(0)),
+            (&[("retry-after", "soon")], None),
+            (&[], None),
+        ];
+        for (pairs, want) in cases {
+            assert_eq!(
+                retry_after(&headers(pairs), now),
+                want.map(Duration::from_secs),
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_shows_its_length_and_nothing_else() {
+        let answer = Answer::new(200, None, Zeroizing::new(b"canary".to_vec()));
+        assert_eq!(format!("{answer:?}"), "Answer(status 200, 6 bytes)");
+    }
+
+    #[test]
+    fn what_is_not_a_json_object_has_no_envelope() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "null",
+            "{",
+            r#"{"data":{}} trailing"#,
+            "\u{0}",
+        ] {
+            assert!(
+                Answer::new(200, None, Zeroizing::new(body.as_bytes().to_vec()))
+                    .envelope()
+                    .is_none(),
+                "{body}"
+            );
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The store's configuration, checked before anything that speaks HTTP sees it.
+
+use lockstep_api::{
+    SecretKeyRef, ServiceAccountRef, VaultProvider,
+    vault::{CaProvider, KvVersion, VaultAuth},
+};
+use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use reqwest::header::HeaderValue;
+use url::Url;
+
+use crate::path::{self, PathError};
+
+/// A checked configuration. It holds no credential, only where credentials are.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// The server, with a path that ends in `/v1/`.
+    pub(crate) base: Url,
+    /// Mount path of the engine, without slashes at its ends.
+    pub(crate) mount: Option<String>,
+    /// Version of the engine.
+    pub(crate) version: KvVersion,
+    /// The namespace header.
+    pub(crate) namespace: Option<HeaderValue>,
+    /// Where certificate authorities come from.
+    pub(crate) authorities: Authorities,
+    /// How to log in.
+    pub(crate) method: Method,
+}
+
+/// Where certificate authorities come from.
+#[derive(Clone)]
+pub(crate) enum Authorities {
+    /// The system's.
+    System,
+    /// PEM from the spec.
+    Bundle(Vec<u8>),
+    /// PEM from a Secret or ConfigMap.
+    Provider(CaProvider),
+}
+
+/// How to log in.
+#[derive(Clone)]
+pub(crate) enum Method {
+    /// No login: a token from a Secret.
+    Token(SecretKeyRef),
+    /// AppRole.
+    AppRole {
+        mount: String,
+        role: RoleId,
+        secret: SecretKeyRef,
+    },
+    /// A ServiceAccount's token, reviewed by the server.
+    Kubernetes {
+        mount: String,
+        role: String,
+        account: ServiceAccountRef,
+    },
+    /// A JWT, checked by its signature.
+    Jwt {
+        mount: String,
+        role: Option<String>,
+        source: JwtSource,
+    },
+    /// TLS client certificate.
+    Cert {
+        mount: String,
+        role: Option<String>,
+        certificate: SecretKeyRef,
+        key: SecretKeyRef,
+    },
+    /// User name and password.
+    UserPass {
+        mount: String,
+        username: String,
+        secret: SecretKeyRef,
+    },
+}
+
+/// Where the role id of an AppRole comes from.
+#[derive(Clone)]
+pub(crate) enum RoleId {
+    /// The spec.
+    Literal(String),
+    /// A Secret.
+    Secret(SecretKeyRef),
+}
+
+/// Where a JWT comes from.
+#[derive(Clone)]
+pub(crate) enum JwtSource {
+    /// A Secret.
+    Secret(SecretKeyRef),
+    /// A ServiceAccount.
+    Account(ServiceAccountRef),
+}
+
+/// A role id is half of a credential: only where the store is and who reads from it is shown.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config({}, {})", self.base, self.method)
+    }
+}
+
+/// As messages name who reads: `as role "shop" (auth/kubernetes)`.
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(secret) => write!(f, "with the token from Secret \"{}\"", secret.name),
+            Self::AppRole { mount, .. } => write!(f, "as AppRole (auth/{mount})"),
+            Self::Kubernetes { mount, role, .. }
+            | Self::Jwt {
+                mount,
+                role: Some(role),
+                ..
+            }
+            | Self::Cert {
+                mount,
+                role: Some(role),
+                ..
+            } => write!(f, "as role \"{role}\" (auth/{mount})"),
+            Self::Jwt {
+                mount, role: None, ..
+            } => write!(f, "as the default role (auth/{mount})"),
+            Self::Cert {
+                mount, role: None, ..
+            } => write!(f, "with a client certificate (auth/{mount})"),
+            Self::UserPass { mount, username, .. } => write!(f, "as user \"{username}\" (auth/{mount})"),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the user wrote.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, naming the field below `spec.provider.vault`.
+    pub(crate) fn new(spec: &VaultProvider) -> Result<Self, ProviderError> {
+        let base = server(&spec.server)?;
+        let method = method(&spec.auth)?;
+        if matches!(method, Method::Cert { .. }) && base.scheme() != "https" {
+            return Err(invalid(
+                "server",
+                "must be https, because auth.cert shows a client certificate",
+            ));
+        }
+        let authorities = match (&spec.ca_bundle, &spec.ca_provider) {
+            (None, None) => Authorities::System,
+            (Some(bundle), None) => Authorities::Bundle(ca_bundle(bundle)?),
+            (None, Some(provider)) => Authorities::Provider(provider.clone()),
+            (Some(_), Some(_)) => return Err(invalid("caBundle", "and caProvider exclude each other")),
+        };
+        let namespace = match spec.namespace.as_deref() {
+            None | Some("") => None,
+            Some(namespace) => {
+                let namespace = mount("namespace", namespace)?;
+                let header = HeaderValue::from_str(&namespace)
+                    .ok()
+                    .filter(|_| namespace.is_ascii());
+                Some(header.ok_or_else(|| invalid("namespace", "must be printable ASCII"))?)
+            }
+        };
+        let mount = match spec.path.as_deref() {
+            None | Some("") => None,
+            Some(path) => Some(mount("path", path)?),
+        };
+        Ok(Self {
+            base,
+            mount,
+            version: spec.version,
+            namespace,
+            authorities,
+            method,
+        })
+    }
+}
+
+fn server(text: &str) -> Result<Url, ProviderError> {
+    let bad = |what: &str| invalid("server", what);
+    // The parser would drop these in silence.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(bad("has white space or control characters in it"));
+    }
+    let mut url = Url::parse(text).map_err(|_| bad("is not a URL such as https://vault.internal:8200"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad("must begin with https:// or http://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(bad("has no host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || text.contains('@') {
+        return Err(bad("must not hold credentials"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must not have a query or a fragment"));
+    }
+    let prefix = url.path().trim_matches('/').to_owned();
+    if !prefix.is_empty() {
+        path::check(&prefix).map_err(|error| bad(&format!("has a path that {error}")))?;
+    }
+    url.set_path(&if prefix.is_empty() {
+        "v1/".to_owned()
+    } else {
+        format!("{prefix}/v1/")
+    });
+    Ok(url)
+}
+
+fn method(auth: &VaultAuth) -> Result<Method, ProviderError> {
+    let mut methods = Vec::new();
+    if let Some(secret) = &auth.token_secret_ref {
+        methods.push(Method::Token(secret.clone()));
+    }
+    if let Some(auth) = &auth.app_role {
+        let role = match (&auth.role_id, &auth.role_ref) {
+            (Some(id), None) => RoleId::Literal(id.clone()),
+            (None, Some(secret)) => RoleId::Secret(secret.clone()),
+            _ => return Err(invalid("auth.appRole", "needs exactly one of roleId, roleRef")),
+        };
+        let mount = mount("auth.appRole.path", &auth.path)?;
+        methods.push(Method::AppRole {
+            mount,
+            role,
+            secret: auth.secret_ref.clone(),
+        });
+    }
+    if let Some(auth) = &auth.kubernetes {
+        let mount = mount("auth.kubernetes.mountPath", &auth.mount_path)?;
+        let role = name("auth.kubernetes.role", &auth.role)?;
+        methods.push(Method::Kubernetes {
+            mount,
+            role,
+            account: auth.service_account_ref.clone(),
+        });
+    }
+    if let Some(auth) = &auth.jwt {
+        let source = match (&auth.secret_ref, &auth.service_account_ref) {
+            (Some(secret), None) => JwtSource::Secret(secret.clone()),
+            (None, Some(account)) => JwtSource::Account(account.clone()),
+            _ => {
+                return Err(invalid(
+                    "auth.jwt",
+                    "needs exactly one of secretRef, serviceAccountRef",
+                ));
+            }
+        };
+        let mount = mount("auth.jwt.path", &auth.path)?;
+        let role = auth
+            .role
+            .as_deref()
+            .map(|role| name("auth.jwt.role", role))
+            .transpose()?;
+        methods.push(Method::Jwt { mount, role, source });
+    }
+    if let Some(auth) = &auth.cert {
+        let mount = mount("auth.cert.path", &auth.path)?;
+        let role = auth
+            .role
+            .as_deref()
+            .map(|role| name("auth.cert.role", role))
+            .transpose()?;
+        let (certificate, key) = (auth.client_cert.clone(), auth.secret_ref.clone());
+        methods.push(Method::Cert {
+            mount,
+            role,
+            certificate,
+            key,
+        });
+    }
+    if let Some(auth) = &auth.user_pass {
+        let mount = mount("auth.userPass.path", &auth.path)?;
+        let username = name("auth.userPass.username", &auth.username)?;
+        // It is a segment of the login's path.
+        path::check(&username).map_err(|error| invalid("auth.userPass.username", error))?;
+        if username.contains('/') {
+            return Err(invalid("auth.userPass.username", "must not hold a slash"));
+        }
+        methods.push(Method::UserPass {
+            mount,
+            username,
+            secret: auth.secret_ref.clone(),
+        });
+    }
+    match (methods.pop(), methods.is_empty()) {
+        (Some(method), true) => Ok(method),
+        _ => Err(invalid(
+            "auth",
+            "must hold exactly one of tokenSecretRef, appRole, kubernetes, jwt, cert, userPass",
+        )),
+    }
+}
+
+/// A mount path or a namespace, both of which people write with slashes at the ends as often as without.
+fn mount(field: &str, text: &str) -> Result<String, ProviderError> {
+    let inner = text.strip_prefix('/').unwrap_or(text);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    path::check(inner).map_err(|error: PathError| invalid(field, error))?;
+    Ok(inner.to_owned())
+}
+
+fn name(field: &str, text: &str) -> Result<String, ProviderError> {
+    if text.is_empty() {
+        return Err(invalid(field, "is empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(field, "has a control character"));
+    }
+    Ok(text.to_owned())
+}
+
+fn ca_bundle(text: &str) -> Result<Vec<u8>, ProviderError> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    if text.trim_ascii_start().starts_with("-----BEGIN") {
+        return Err(invalid("caBundle", "is PEM that is not base64-encoded")
+            .with_hint("Encode it once more, for example with: base64 -w0 ca.pem"));
+    }
+    let packed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD
+        .decode(packed)
+        .map_err(|_| invalid("caBundle", "is not base64"))
+}
+
+/// A field that cannot work; the sentence goes on after the field's name.
+pub(crate) fn invalid(field: &str, what: impl std::fmt::Display) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::ConfigInvalid,
+        Operation::Configure,
+        format!("spec.provider.vault.{field} {what}"),
+    )
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! What an answer that is no success means, in words of ours. The server's own text tells cases apart and is never
+//! shown: it may hold values, tokens, or names that the user did not write.
+
+use lockstep_provider::{ErrorKind, Operation, ProviderError};
+
+use crate::answer::Answer;
+
+/// What a request was for: the words of its error.
+#[derive(Debug, Clone)]
+pub(crate) struct Purpose {
+    /// The operation.
+    pub(crate) operation: Operation,
+    /// Goes on after `permission denied `: `reading "shop/database"`.
+    pub(crate) doing: String,
+    /// Who asked: `as role "shop" (auth/kubernetes)`.
+    pub(crate) identity: String,
+    /// What is not there when the server says so: `key "shop/database" does not exist`.
+    pub(crate) missing: String,
+    /// Mount path of the engine, for when there is none.
+    pub(crate) mount: String,
+    /// The policy that it needs: path and capability.
+    pub(crate) policy: Option<(String, &'static str)>,
+}
+
+impl Purpose {
+    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> ProviderError {
+        ProviderError::new(kind, self.operation, message)
+    }
+
+    /// An answer in another form than the one that it must have.
+    pub(crate) fn malformed(&self, answer: &Answer, what: &str) -> ProviderError {
+        let (status, length) = (answer.status, answer.len());
+        let message = format!(
+            "the answer to {} {what} (status {status}, {length} bytes)",
+            self.doing
+        );
+        self.error(ErrorKind::Malformed, message)
+    }
+
+    /// The error of an answer that is no success.
+    pub(crate) fn failed(&self, answer: &Answer) -> ProviderError {
+        if let Some(error) = cannot_serve(self.operation, answer) {
+            return error;
+        }
+        // From here on only Vault's own word counts: an ingress that answers 404 must not make a value "gone".
+        if answer.envelope().is_none() {
+            return self
+                .malformed(answer, "is not Vault's JSON")
+                .with_hint("See that server is the address of Vault");
+        }
+        let doing = &self.doing;
+        match answer.status {
+            404 if answer.complains_of("namespace not found") => self
+                .error(
+                    ErrorKind::ConfigInvalid,
+                    format!("the server has no such namespace, {doing}"),
+                )
+                .with_hint("Check spec.provider.vault.namespace"),
+            404 if answer.complains_of("versioned K/V") => self
+                .error(
+                    ErrorKind::ConfigInvalid,
+                    format!("\"{}\" is a key/value engine of version 2, {doing}", self.mount),
+                )
+                .with_hint("Set spec.provider.vault.version to v2"),
+            404 if answer.complains() => self
+                .error(
+                    ErrorKind::ConfigInvalid,
+                    format!("the server has no secrets engine at \"{}\", {doing}", self.mount),
+                )
+                .with_hint(
+                    "Check spec.provider.vault.path, or the beginning of the key where path is not set",
+                ),
+            404 => self.error(ErrorKind::NotFound, self.missing.clone()),
+            401 => self.error(
+                ErrorKind::Unauthenticated,
+                format!("the token was refused {doing} {}", self.identity),
+            ),
+            403 => {
+                let error = self.error(
+                    ErrorKind::PermissionDenied,
+                    format!("permission denied {doing} {}", self.identity),
+                );
+                match &self.policy {
+                    Some((path, capability)) => error.with_hint(format!(
+                        "The policy needs: path \"{path}\" {{ capabilities = [\"{capability}\"] }}"
+                    )),
+                    None => error,
+                }
+            }
+            400 | 405 => self
+                .error(
+                    ErrorKind::ConfigInvalid,
+                    format!(
+                        "the server does not take the request (status {}), {doing}",
+                        answer.status
+                    ),
+                )
+                .with_hint(
+                    "Check spec.provider.vault.path and version: the engine there may be of another kind",
+                ),
+            _ => self.malformed(answer, "has a status that Vault does not use here"),
+        }
+    }
+}
+
+/// What a server that cannot serve says, whoever asks for what: `None` when it can.
+pub(crate) fn cannot_serve(operation: Operation, answer: &Answer) -> Option<ProviderError> {
+    let status = answer.status;
+    let (kind, message) = match status {
+        429 => (
+            ErrorKind::RateLimited,
+            "the server asks to slow down (status 429)".to_owned(),
+        ),
+        300..=399 => {
+            let message =
+                format!("the server points to another address (status {status}), which is not followed");
+            return Some(
+                ProviderError::new(ErrorKind::Unavailable, operation, message)
+                    .with_hint("Set server to the address that answers itself, such as the active node's"),
+            );
+        }
+        503 if answer.complains_of("sealed") => (
+            ErrorKind::Unavailable,
+            "the server is sealed (status 503)".to_owned(),
+        ),
+        // 412: a standby that has not caught up; 472, 473: a standby that does not forward.
+        412 | 472 | 473 => (
+            ErrorKind::Unavailable,
+            format!("the server is a standby that cannot answer (status {status})"),
+        ),
+        500..=599 => (
+            ErrorKind::Unavailable,
+            format!("the server cannot serve (status {status})"),
+        ),
+        _ => return None,
+    };
+    let error = ProviderError::new(kind, operation, message);
+    Some(match answer.retry_after {
+        Some(wait) => error.with_retry_after(wait),
+        None => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn purpose() -> Purpose {
+        Purpose {
+            operation: Operation::Read,
+            doing: "reading \"shop/database\"".to_owned(),
+            identity: "as role \"shop\" (auth/kubernetes)".to_owned(),
+            missing: "key \"shop/database\" does not exist".to_owned(),
+            mount: "secret".to_owned(),
+            policy: Some(("secret/data/shop/database".to_owned(), "read")),
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer::new(
+            status,
+            Some(Duration::from_secs(7)),
+            Zeroizing::new(body.as_bytes().to_vec()),
+        )
+    }
+
+    #[test]
+    fn every_status_has_one_kind_and_the_body_is_never_shown() {
+        let vault = r#"{"errors":["canary"]}"#;
+        let none = r#"{"errors":[]}"#;
+        let html = "<html>canary</html>";
+        let cases = [
+            (301, html, ErrorKind::Unavailable),
+            (307, "", ErrorKind::Unavailable),
+            (400, vault, ErrorKind::ConfigInvalid),
+            (400, html, ErrorKind::Malformed),
+            (401, vault, ErrorKind::Unauthenticated),
+            (403, vault, ErrorKind::PermissionDenied),
+            (403, html, ErrorKind::Malformed),
+            (404, none, ErrorKind::NotFound),
+            (404, r#"{"data":null,"warnings":null}"#, ErrorKind::NotFound),
+            (404, vault, ErrorKind::ConfigInvalid),
+            (
+                404,
+                r#"{"data":null,"warnings":["Invalid path for a versioned K/V secrets engine."]}"#,
+                ErrorKind::ConfigInvalid,
+            ),
+            (
+                404,
+                r#"{"errors":["namespace not found"]}"#,
+                ErrorKind::ConfigInvalid,
+            ),
+            (404, html, ErrorKind::Malformed),
+            (404, "", ErrorKind::Malformed),
+            (404, "[]", ErrorKind::Malformed),
+            (405, vault, ErrorKind::ConfigInvalid),
+            (412, vault, ErrorKind::Unavailable),
+            (418, vault, ErrorKind::Malformed),
+            (429, vault, ErrorKind::RateLimited),
+            (429, html, ErrorKind::RateLimited),
+            (473, vault, ErrorKind::Unavailable),
+            (500, vault, ErrorKind::Unavailable),
+            (502, html, ErrorKind::Unavailable),
+            (503, r#"{"errors":["Vault is sealed"]}"#, ErrorKind::Unavailable),
+        ];
+        for (status, body, want) in cases {
+            let error = purpose().failed(&answer(status, body));
+            assert_eq!(error.kind, want, "{status} {body}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_server_is_called_sealed() {
+        let error = purpose().failed(&answer(503, r#"{"errors":["Vault is sealed"]}"#));
+        assert_eq!(error.message, "the server is sealed (status 503)");
+    }
+
+    #[test]
+    fn retry_after_is_kept_where_the_server_cannot_serve() {
+        assert_eq!(
+            purpose().failed(&answer(429, "")).retry_after,
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(
+            purpose().failed(&answer(503, "")).retry_after,
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(
+            purpose().failed(&answer(404, r#"{"errors":[]}"#)).retry_after,
+            None
+        );
+    }
+
+    #[test]
+    fn a_denial_names_key_role_method_and_the_policy_line() {
+        assert_eq!(
+            purpose()
+                .failed(&answer(403, r#"{"errors":["permission denied"]}"#))
+                .to_string(),
+            "permission denied reading \"shop/database\" as role \"shop\" (auth/kubernetes). \
+             The policy needs: path \"secret/data/shop/database\" { capabilities = [\"read\"] }"
+        );
+    }
+}

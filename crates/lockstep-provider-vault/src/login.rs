@@ -1,0 +1,237 @@
+//! Logging in: what each method sends, and what a refusal means.
+
+use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use reqwest::header::HeaderValue;
+use vaultrs::api::auth::{
+    approle::requests::LoginWithApproleRequest, kubernetes::requests::LoginWithKubernetesRequest,
+    oidc::requests::JWTLoginRequest, userpass::requests::LoginRequest as LoginWithPasswordRequest,
+};
+
+use crate::{
+    answer::{Answer, Auth},
+    client::Client,
+    config::{JwtSource, Method, RoleId},
+    credential::{self, clean_word, describe},
+    endpoint::LoginWithCertificate,
+    error::cannot_serve,
+};
+
+/// A token and how long it lives.
+pub(crate) struct Grant {
+    /// The token's header.
+    pub(crate) token: HeaderValue,
+    /// Seconds; 0 is for ever.
+    pub(crate) lease_seconds: u64,
+    /// Whether it can be renewed.
+    pub(crate) renewable: bool,
+}
+
+impl Grant {
+    /// The token in the answer to a login or a renewal.
+    ///
+    /// # Errors
+    /// `Malformed` when there is none, `Unauthenticated` when the server wants more than a login.
+    pub(crate) fn of(answer: &Answer, operation: Operation) -> Result<Self, ProviderError> {
+        let Some(auth) = answer.envelope().and_then(|envelope| envelope.auth) else {
+            let (status, length) = (answer.status, answer.len());
+            let message = format!("the answer to the login holds no token (status {status}, {length} bytes)");
+            return Err(ProviderError::new(ErrorKind::Malformed, operation, message)
+                .with_hint("See that server is the address of Vault"));
+        };
+        let Auth {
+            client_token,
+            lease_duration,
+            renewable,
+        } = auth;
+        if client_token.is_empty() {
+            let message = "the server wants a second factor after the login, which lockstep does not have";
+            return Err(ProviderError::new(ErrorKind::Unauthenticated, operation, message));
+        }
+        let token = credential::token_header(client_token.as_bytes(), "the token that the server gave")
+            .map_err(|error| ProviderError {
+                kind: ErrorKind::Malformed,
+                operation,
+                ..error
+            })?;
+        Ok(Self {
+            token,
+            lease_seconds: lease_duration,
+            renewable,
+        })
+    }
+}
+
+impl Method {
+    /// Logs in. Every credential is read anew, so that a login after a refusal has the current one.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable`, `Unauthenticated`, and whatever [`Client::send`] says.
+    pub(crate) async fn log_in(
+        &self,
+        client: &Client,
+        credentials: &dyn Credentials,
+    ) -> Result<Grant, ProviderError> {
+        let answer = match self {
+            Self::Token(reference) => {
+                let value = credentials.secret(&reference.name, &reference.key).await?;
+                let token = credential::token_header(value.expose(), &describe(reference))?;
+                return Ok(Grant {
+                    token,
+                    lease_seconds: 0,
+                    renewable: false,
+                });
+            }
+            Self::AppRole { mount, role, secret } => {
+                let role_id = match role {
+                    RoleId::Literal(id) => id.trim().to_owned(),
+                    RoleId::Secret(reference) => credential::word(credentials, reference).await?.to_string(),
+                };
+                let secret_id = credential::word(credentials, secret).await?.to_string();
+                let login = LoginWithApproleRequest {
+                    mount: mount.clone(),
+                    role_id,
+                    secret_id,
+                };
+                client.send(Operation::Login, &login, None).await?
+            }
+            Self::Kubernetes { mount, role, account } => {
+                let jwt = account_token(credentials, account).await?;
+                let login = LoginWithKubernetesRequest {
+                    mount: mount.clone(),
+                    role: role.clone(),
+                    jwt,
+                };
+                client.send(Operation::Login, &login, None).await?
+            }
+            Self::Jwt { mount, role, source } => {
+                let jwt = match source {
+                    JwtSource::Secret(reference) => {
+                        credential::word(credentials, reference).await?.to_string()
+                    }
+                    JwtSource::Account(account) => account_token(credentials, account).await?,
+                };
+                let login = JWTLoginRequest {
+                    mount: mount.clone(),
+                    jwt,
+                    role: role.clone(),
+                };
+                client.send(Operation::Login, &login, None).await?
+            }
+            Self::Cert { mount, role, .. } => {
+                let login = LoginWithCertificate {
+                    mount: mount.clone(),
+                    name: role.clone(),
+                };
+                client.send(Operation::Login, &login, None).await?
+            }
+            Self::UserPass {
+                mount,
+                username,
+                secret,
+            } => {
+                let password = credential::password(credentials, secret).await?.to_string();
+                let login = LoginWithPasswordRequest {
+                    mount: mount.clone(),
+                    username: username.clone(),
+                    password,
+                };
+                client.send(Operation::Login, &login, None).await?
+            }
+        };
+        if answer.is_success() {
+            Grant::of(&answer, Operation::Login)
+        } else {
+            Err(self.refused(&answer))
+        }
+    }
+
+    /// What a login that failed means.
+    fn refused(&self, answer: &Answer) -> ProviderError {
+        if let Some(error) = cannot_serve(Operation::Login, answer) {
+            return error;
+        }
+        let error = |kind, message| ProviderError::new(kind, Operation::Login, message);
+        let status = answer.status;
+        if answer.envelope().is_none() {
+            let length = answer.len();
+            let message =
+                format!("the answer to the login is not Vault's JSON (status {status}, {length} bytes)");
+            return error(ErrorKind::Malformed, message).with_hint("See that server is the address of Vault");
+        }
+        match status {
+            404 if answer.complains_of("namespace not found") => error(
+                ErrorKind::ConfigInvalid,
+                format!("the server has no such namespace, logging in {self}"),
+            )
+            .with_hint("Check spec.provider.vault.namespace"),
+            404 | 405 => error(
+                ErrorKind::ConfigInvalid,
+                format!("the server has no such auth method, logging in {self}"),
+            )
+            .with_hint("Check the mount path of the auth method"),
+            _ => error(
+                ErrorKind::Unauthenticated,
+                format!("the server refused the login {self} (status {status})"),
+            )
+            .with_hint(self.advice()),
+        }
+    }
+
+    /// What to look at when the server refuses the login.
+    fn advice(&self) -> String {
+        match self {
+            Self::Token(reference) => format!("Put a valid token into {}", describe(reference)),
+            Self::AppRole { secret, .. } => {
+                format!(
+                    "Check the role id, and that the secret id in {} is still valid",
+                    describe(secret)
+                )
+            }
+            Self::Kubernetes { account, role, .. } => bound(account, role),
+            Self::Jwt {
+                source: JwtSource::Account(account),
+                role,
+                ..
+            } => bound(account, role.as_deref().unwrap_or("default_role")),
+            Self::Jwt {
+                source: JwtSource::Secret(reference),
+                ..
+            } => {
+                format!(
+                    "Check that the JWT in {} is still valid and fits the role's bound claims",
+                    describe(reference)
+                )
+            }
+            Self::Cert { certificate, .. } => {
+                format!(
+                    "Check that the certificate in {} is still valid and fits the role",
+                    describe(certificate)
+                )
+            }
+            Self::UserPass { secret, .. } => {
+                format!("Check the user name and the password in {}", describe(secret))
+            }
+        }
+    }
+}
+
+fn bound(account: &lockstep_api::ServiceAccountRef, role: &str) -> String {
+    let (name, audience) = (&account.name, &account.audience);
+    format!(
+        "The role \"{role}\" must be bound to ServiceAccount \"{name}\" of the store's namespace and to the audience \"{audience}\", and the auth method must be able to check the cluster's tokens"
+    )
+}
+
+async fn account_token(
+    credentials: &dyn Credentials,
+    account: &lockstep_api::ServiceAccountRef,
+) -> Result<String, ProviderError> {
+    let token = credentials
+        .service_account_token(&account.name, &account.audience)
+        .await?;
+    Ok(clean_word(
+        &token,
+        &format!("the token of ServiceAccount \"{}\"", account.name),
+    )?
+    .to_string())
+}

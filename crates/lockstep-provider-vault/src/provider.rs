@@ -1,0 +1,253 @@
+//! The provider itself: reads values, and makes itself from a store's configuration.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use lockstep_api::vault::KvVersion;
+use lockstep_core::time::{SharedClock, SystemClock};
+use lockstep_provider::{
+    Capability, Context, Credentials, ErrorKind, FindQuery, Operation, Provider, ProviderError,
+    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+};
+use serde_json::value::RawValue;
+use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
+
+use crate::{
+    answer::{Answer, VersionMetadata},
+    auth::Authenticated,
+    client::Client,
+    config::Config,
+    error::Purpose,
+    json,
+    path::{Location, locate},
+    tls::Tls,
+};
+
+/// How many requests of one call are under way at once.
+pub(crate) const CONCURRENCY: usize = 8;
+
+/// Makes `vault` providers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VaultFactory;
+
+#[async_trait]
+impl ProviderFactory for VaultFactory {
+    fn name(&self) -> &'static str {
+        "vault"
+    }
+
+    async fn build(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let Some(spec) = &config.provider.vault else {
+            let message = "spec.provider.vault is not set";
+            return Err(ProviderError::new(
+                ErrorKind::ConfigInvalid,
+                Operation::Configure,
+                message,
+            ));
+        };
+        let config = Config::new(spec)?;
+        let tls = Tls::load(&config, credentials.as_ref()).await?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let client = Client::new(&config, tls, Arc::clone(&clock))?;
+        let server = Authenticated::new(client, config.method, credentials);
+        Ok(Arc::new(Vault {
+            server,
+            mount: config.mount,
+            version: config.version,
+            clock,
+        }))
+    }
+}
+
+/// One key/value engine, or all of them where the store names no mount path, read with one identity.
+pub(crate) struct Vault {
+    pub(crate) server: Authenticated,
+    pub(crate) mount: Option<String>,
+    pub(crate) version: KvVersion,
+    pub(crate) clock: SharedClock,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("server", &self.server)
+            .field("mount", &self.mount)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Provider for Vault {
+    fn capability(&self) -> Capability {
+        let versioned = self.version == KvVersion::V2;
+        Capability {
+            name: "vault",
+            versions: versioned,
+            find: true,
+            find_by_tags: versioned,
+            binary: false,
+            batch: 1,
+            notifies: false,
+        }
+    }
+
+    async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let reads: Vec<_> = refs.iter().map(|reference| self.read(reference)).collect();
+        stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        self.search(query).await
+    }
+
+    async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
+        self.server.check().await
+    }
+}
+
+impl Vault {
+    async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let key = &reference.key;
+        let location = locate(self.mount.as_deref(), self.version, key).map_err(|error| {
+            let message = format!("key \"{}\" {error}", key.escape_debug());
+            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        })?;
+        let mut purpose = Purpose {
+            operation: Operation::Read,
+            doing: format!("reading \"{key}\""),
+            identity: self.server.identity(),
+            missing: format!("key \"{key}\" does not exist"),
+            mount: location.mount.clone(),
+            policy: Some((location.value_policy(self.version), "read")),
+        };
+        let version = reference
+            .version
+            .as_deref()
+            .map(|text| self.wanted_version(key, text))
+            .transpose()?;
+        if let Some(version) = version {
+            purpose.missing = format!("key \"{key}\" has no version {version}");
+        }
+        match self.version {
+            KvVersion::V1 => self.read_unversioned(location, &purpose).await,
+            KvVersion::V2 => self.read_versioned(key, location, version, &purpose).await,
+        }
+    }
+
+    /// The version that the user wrote, as the engine counts them.
+    fn wanted_version(&self, key: &str, text: &str) -> Result<u64, ProviderError> {
+        let unsupported = |message| ProviderError::new(ErrorKind::Unsupported, Operation::Read, message);
+        if self.version == KvVersion::V1 {
+            let message =
+                format!("version of key \"{key}\": a key/value engine of version 1 keeps no versions");
+            return Err(unsupported(message).with_hint(
+                "Leave version out, or set spec.provider.vault.version to v2 if the engine is one",
+            ));
+        }
+        // Only digits: "+7" would be a number to the parser, and 0 the current version to the server.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|version| digits && *version > 0)
+            .ok_or_else(|| {
+                let shown = text.escape_debug();
+                unsupported(format!(
+                    "version \"{shown}\" of key \"{key}\" is not a version of Vault: 1, 2, 3 and so on"
+                ))
+            })
+    }
+
+    async fn read_unversioned(
+        &self,
+        location: Location,
+        purpose: &Purpose,
+    ) -> Result<RemoteSecret, ProviderError> {
+        let endpoint = GetSecretRequest {
+            mount: location.mount,
+            path: location.path,
+        };
+        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        if !answer.is_success() {
+            return Err(purpose.failed(&answer));
+        }
+        let value = value(
+            &answer,
+            purpose,
+            answer.envelope().and_then(|envelope| envelope.data()),
+        )?;
+        Ok(RemoteSecret {
+            value,
+            version: None,
+            created: None,
+        })
+    }
+
+    async fn read_versioned(
+        &self,
+        key: &str,
+        location: Location,
+        wanted: Option<u64>,
+        purpose: &Purpose,
+    ) -> Result<RemoteSecret, ProviderError> {
+        let endpoint = ReadSecretRequest {
+            mount: location.mount,
+            path: location.path,
+            version: wanted,
+        };
+        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
+        if !answer.is_success() {
+            return Err(match versioned {
+                Some(gone) if answer.status == 404 => no_longer(key, &gone.metadata),
+                _ => purpose.failed(&answer),
+            });
+        }
+        let Some(versioned) = versioned else {
+            return Err(purpose.malformed(&answer, "is not in the form of a key/value engine of version 2"));
+        };
+        let metadata = &versioned.metadata;
+        if versioned.data.is_none_or(|data| data.get() == "null") {
+            if metadata.destroyed || !metadata.deletion_time.is_empty() {
+                return Err(no_longer(key, metadata));
+            }
+            return Err(purpose.malformed(&answer, "holds no data"));
+        }
+        if wanted.is_some_and(|wanted| wanted != metadata.version) {
+            return Err(purpose.malformed(&answer, "is another version than the one that was asked for"));
+        }
+        let value = value(&answer, purpose, versioned.data)?;
+        Ok(RemoteSecret {
+            value,
+            version: Some(metadata.version.to_string()),
+            created: metadata.created_time.parse::<Timestamp>().ok(),
+        })
+    }
+}
+
+/// A version that was and is no more.
+fn no_longer(key: &str, metadata: &VersionMetadata) -> ProviderError {
+    let version = metadata.version;
+    let what = if metadata.destroyed {
+        "destroyed"
+    } else {
+        "deleted"
+    };
+    let message = format!("version {version} of key \"{key}\" was {what}");
+    ProviderError::new(ErrorKind::NotFound, Operation::Read, message)
+}
+
+/// The value: the object of its fields.
+fn value(answer: &Answer, purpose: &Purpose, data: Option<&RawValue>) -> Result<SecretValue, ProviderError> {
+    let text = data.map(RawValue::get).filter(|text| text.starts_with('{'));
+    let mut bytes = text
+        .and_then(json::compact)
+        .ok_or_else(|| purpose.malformed(answer, "does not hold a JSON object of Unicode text"))?;
+    // Taken out, not copied: what is left behind has nothing to wipe.
+    Ok(SecretValue::new(std::mem::take(&mut *bytes)))
+}
