@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The controller: watches, reconciles, writes, and the admin server.
+//!
+//! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`reconcile`]
+//! asks [`lockstep_core`] what is due and does it through [`fetch`] and [`secret`], [`stores`] checks stores,
+//! [`admin`] shows how all of it goes. [`admission`] proves at the start that the cluster holds the operator to its
+//! limits.
+
+pub mod admin;
+pub mod admission;
+pub mod context;
+pub mod credentials;
+pub mod fetch;
+pub mod index;
+pub mod key;
+pub mod lanes;
+pub mod metrics;
+pub mod objects;
+pub mod reconcile;
+pub mod run;
+pub mod secret;
+pub mod stores;
+pub mod tasks;
+pub mod wake;
+pub mod watch;
+
+pub use run::{Options, RunError, run};

@@ -1,0 +1,116 @@
+//! What every reconcile shares.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
+};
+
+use kube::{Client, runtime::events::Recorder};
+use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, time::SharedClock};
+use lockstep_provider::{Clients, Credentials, Provider, ProviderError, StoreKey, ErrorKind, Operation};
+
+use crate::{
+    credentials::NamespaceCredentials,
+    index::{Index, ObjectKey},
+    lanes::{Lanes, Slots},
+    metrics::Metrics,
+    objects::Objects,
+    secret::SecretWriter,
+    wake::WakeQueue,
+};
+
+/// What every reconcile shares.
+pub struct Shared {
+    /// The client of the API server.
+    pub client: Client,
+    /// Writes Secrets.
+    pub writer: SecretWriter,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Clients of stores.
+    pub clients: Clients,
+    /// Who depends on whom.
+    pub index: Arc<RwLock<Index>>,
+    /// What is remembered about each object.
+    pub objects: Arc<Objects>,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// The key of fingerprints.
+    pub key: FingerprintKey,
+    /// Where the time comes from.
+    pub clock: SharedClock,
+    /// Settings that decisions depend on.
+    pub settings: Settings,
+    /// Slots by set of stores.
+    pub lanes: Lanes<BTreeSet<StoreKey>>,
+    /// Slots for writes to the API server.
+    pub writes: Slots,
+    /// Whether the admission policy was proven, or its absence accepted.
+    pub may_write: AtomicBool,
+    /// Objects to look at again, by the namespace that a controller watches (`None`: all).
+    pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
+    /// Stores to check.
+    pub checks: WakeQueue<StoreKey>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    /// The index, to ask.
+    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, to change.
+    pub fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has objects looked at again because something they depend on changed.
+    pub fn wake(&self, keys: BTreeSet<ObjectKey>) {
+        if keys.is_empty() {
+            return;
+        }
+        self.objects.mark_dirty(&keys);
+        self.enqueue(keys);
+    }
+
+    /// Has an object looked at, without anything that it depends on having changed.
+    pub fn wake_quietly(&self, key: ObjectKey) {
+        self.enqueue(BTreeSet::from([key]));
+    }
+
+    fn enqueue(&self, keys: BTreeSet<ObjectKey>) {
+        if let Some(all) = self.wake.get(&None) {
+            all.wake(keys);
+            return;
+        }
+        for key in keys {
+            if let Some(queue) = self.wake.get(&Some(key.namespace.to_string())) {
+                queue.wake([key]);
+            }
+        }
+    }
+
+    /// The client of a store.
+    ///
+    /// # Errors
+    /// What making it fails with.
+    pub async fn provider(&self, key: &StoreKey) -> Result<Arc<dyn Provider>, ProviderError> {
+        let (config, revision, namespace) = {
+            let index = self.index();
+            let Some((config, revision)) = index.store_config(key) else {
+                // it was there when the plan was made; the deletion wakes the object again
+                return Err(ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, "the store was deleted"));
+            };
+            (config, revision, index.credential_namespace(key).to_owned())
+        };
+        let credentials: Arc<dyn Credentials> =
+            Arc::new(NamespaceCredentials::new(self.client.clone(), namespace, self.index.clone()));
+        self.clients.get(key, &revision, &config, credentials).await
+    }
+}

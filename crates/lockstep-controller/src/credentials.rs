@@ -1,0 +1,152 @@
+//! Credentials of stores, read from the one namespace that a store may read from.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    ByteString,
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{ConfigMap, Secret, ServiceAccount},
+    },
+};
+use kube::{Api, Client, api::PostParams};
+use lockstep_api::CredentialKind;
+use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
+
+use crate::index::{CredentialKey, Index};
+
+/// How long a requested token lives, in seconds: what the admission policy allows at most.
+pub const TOKEN_SECONDS: i64 = 600;
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reads credentials of one namespace.
+pub struct NamespaceCredentials {
+    client: Client,
+    namespace: String,
+    index: Arc<RwLock<Index>>,
+}
+
+impl std::fmt::Debug for NamespaceCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NamespaceCredentials({})", self.namespace)
+    }
+}
+
+impl NamespaceCredentials {
+    /// The credentials of that namespace.
+    pub fn new(client: Client, namespace: String, index: Arc<RwLock<Index>>) -> Self {
+        Self { client, namespace, index }
+    }
+
+    /// Notes which version was read, so that a watch that starts later can tell whether it has changed since.
+    fn note(&self, kind: CredentialKind, name: &str, version: &str) {
+        let key = CredentialKey { kind, namespace: self.namespace.clone(), name: name.to_owned() };
+        self.index.write().unwrap_or_else(PoisonError::into_inner).note_credential(&key, version);
+    }
+
+    fn unavailable(message: String) -> ProviderError {
+        ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Configure, message)
+    }
+
+    fn failed(&self, error: &kube::Error, kind: &str, plural: &str, name: &str) -> ProviderError {
+        let namespace = &self.namespace;
+        let code = match error {
+            kube::Error::Api(status) => status.code,
+            _ => 0,
+        };
+        match code {
+            404 => Self::unavailable(format!("{kind} \"{name}\" does not exist in namespace \"{namespace}\"")),
+            403 => Self::unavailable(format!("lockstep may not read {kind} \"{name}\" in namespace \"{namespace}\""))
+                .with_hint(format!(
+                    "Grant it with: kubectl create role lockstep-{name} -n {namespace} --verb=get,list,watch --resource={plural} --resource-name={name} && kubectl create rolebinding lockstep-{name} -n {namespace} --role=lockstep-{name} --serviceaccount=lockstep-system:lockstep"
+                )),
+            _ => ProviderError::new(
+                ErrorKind::Unavailable,
+                Operation::Configure,
+                format!("{kind} \"{name}\" in namespace \"{namespace}\" could not be read from the API server"),
+            ),
+        }
+    }
+
+    fn no_key(&self, kind: &str, name: &str, key: &str) -> ProviderError {
+        Self::unavailable(format!("{kind} \"{name}\" in namespace \"{}\" has no key \"{key}\"", self.namespace))
+    }
+}
+
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, ProviderError> {
+    tokio::time::timeout(TIMEOUT, request).await.map_err(|_| {
+        ProviderError::new(
+            ErrorKind::Timeout,
+            Operation::Configure,
+            format!("the API server did not answer within {} s", TIMEOUT.as_secs()),
+        )
+    })
+}
+
+#[async_trait]
+impl Credentials for NamespaceCredentials {
+    async fn secret(&self, name: &str, key: &str) -> Result<SecretValue, ProviderError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = bounded(api.get(name)).await?;
+        let secret = found.map_err(|error| {
+            self.note(CredentialKind::Secret, name, "unreadable");
+            self.failed(&error, "Secret", "secrets", name)
+        })?;
+        self.note(CredentialKind::Secret, name, secret.metadata.resource_version.as_deref().unwrap_or_default());
+        let mut data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
+        let value = data.remove(key).map(|bytes| SecretValue::new(bytes.0));
+        for (_, mut other) in data {
+            zeroize::Zeroize::zeroize(&mut other.0);
+        }
+        value.ok_or_else(|| self.no_key("Secret", name, key))
+    }
+
+    async fn config_map(&self, name: &str, key: &str) -> Result<String, ProviderError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = bounded(api.get(name)).await?;
+        let map = found.map_err(|error| {
+            self.note(CredentialKind::ConfigMap, name, "unreadable");
+            self.failed(&error, "ConfigMap", "configmaps", name)
+        })?;
+        self.note(CredentialKind::ConfigMap, name, map.metadata.resource_version.as_deref().unwrap_or_default());
+        map.data.unwrap_or_default().remove(key).ok_or_else(|| self.no_key("ConfigMap", name, key))
+    }
+
+    async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: vec![audience.to_owned()],
+                expiration_seconds: Some(TOKEN_SECONDS),
+                bound_object_ref: None,
+            },
+            ..TokenRequest::default()
+        };
+        let answer = bounded(api.create_token_request(name, &PostParams::default(), &request)).await?;
+        let namespace = &self.namespace;
+        match answer {
+            Ok(answer) => {
+                let token = answer.status.map(|status| status.token).unwrap_or_default();
+                Ok(SecretValue::from(token))
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                Err(Self::unavailable(format!("ServiceAccount \"{name}\" does not exist in namespace \"{namespace}\"")))
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => Err(Self::unavailable(format!(
+                "lockstep may not request a token of ServiceAccount \"{name}\" in namespace \"{namespace}\" for the audience \"{audience}\""
+            ))
+            .with_hint("The admission policy lockstep-token-requests lists the audiences that are allowed")),
+            Err(_) => Err(ProviderError::new(
+                ErrorKind::Unavailable,
+                Operation::Configure,
+                format!("a token of ServiceAccount \"{name}\" in namespace \"{namespace}\" could not be requested"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Who depends on whom: a plain struct that watches feed and reconciles ask, without a cluster and without `async`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use lockstep_api::{Access, CredentialKind, Limits, StoreKind, StoreProvider, StoreRef, SyncedSecret};
+use lockstep_core::{
+    access::{self, Grant, Namespace},
+    plan::{self, Rival, StoreView},
+};
+use lockstep_provider::{StoreConfig, StoreKey};
+
+/// Namespace and name of a SyncedSecret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// The key of an object.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a SyncedSecret.
+    pub fn of(object: &SyncedSecret) -> Self {
+        Self::new(
+            object.metadata.namespace.as_deref().unwrap_or_default(),
+            object.metadata.name.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A Secret or ConfigMap that a store reads credentials or certificates from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialKey {
+    /// Secret or ConfigMap.
+    pub kind: CredentialKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A store, as the API server has it.
+#[derive(Debug, Clone)]
+pub struct StoreEntry {
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Its backend.
+    pub provider: StoreProvider,
+    /// Its budget.
+    pub limits: Limits,
+    /// Who may use it; `None` for a SecretStore, which its whole namespace may use.
+    pub access: Option<Vec<Access>>,
+}
+
+#[derive(Debug, Clone)]
+struct StoreState {
+    entry: Arc<StoreEntry>,
+    /// Counts changes of its credentials, so that a client made from older ones is not used again.
+    epoch: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct NamespaceState {
+    labels: BTreeMap<String, String>,
+    terminating: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ObjectState {
+    uid: String,
+    created: String,
+    target: String,
+    stores: BTreeSet<StoreKey>,
+}
+
+/// What a reconcile needs to know beyond its own object.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The stores that the object names, as far as they exist.
+    pub views: BTreeMap<StoreRef, StoreView>,
+    /// The older SyncedSecret that writes the same Secret.
+    pub rival: Option<Rival>,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+}
+
+/// Everything that the watches have told.
+#[derive(Debug, Default)]
+pub struct Index {
+    operator_namespace: String,
+    objects: HashMap<ObjectKey, ObjectState>,
+    by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
+    by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
+    by_namespace: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
+    stores: HashMap<StoreKey, StoreState>,
+    by_credential: HashMap<CredentialKey, BTreeSet<StoreKey>>,
+    credentials: HashMap<CredentialKey, String>,
+    namespaces: HashMap<String, NamespaceState>,
+}
+
+/// The store that a reference in a namespace means.
+pub fn store_key(namespace: &str, reference: &StoreRef) -> StoreKey {
+    StoreKey {
+        kind: reference.kind,
+        namespace: (reference.kind == StoreKind::SecretStore).then(|| namespace.to_owned()),
+        name: reference.name.clone(),
+    }
+}
+
+impl Index {
+    /// An empty index of an operator that lives in that namespace.
+    pub fn new(operator_namespace: &str) -> Self {
+        Self { operator_namespace: operator_namespace.to_owned(), ..Self::default() }
+    }
+
+    /// The namespace that a store's credentials are in.
+    pub fn credential_namespace<'a>(&'a self, store: &'a StoreKey) -> &'a str {
+        store.namespace.as_deref().unwrap_or(&self.operator_namespace)
+    }
+
+    /// Takes in a SyncedSecret; answers which others have to look again, because they want the same Secret.
+    pub fn apply_object(&mut self, object: &SyncedSecret) -> BTreeSet<ObjectKey> {
+        let key = ObjectKey::of(object);
+        let state = ObjectState {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            target: plan::target_name(&key.name, &object.spec.target).to_owned(),
+            stores: plan::store_refs(&object.spec).iter().map(|store| store_key(&key.namespace, store)).collect(),
+        };
+        if self.objects.get(&key) == Some(&state) {
+            return BTreeSet::new();
+        }
+        let mut wake = self.delete_object(&key);
+        for store in &state.stores {
+            self.by_store.entry(store.clone()).or_default().insert(key.clone());
+        }
+        let rivals = self.by_target.entry((key.namespace.clone(), state.target.clone())).or_default();
+        wake.extend(rivals.iter().cloned());
+        rivals.insert(key.clone());
+        self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+        self.objects.insert(key.clone(), state);
+        wake.remove(&key);
+        wake
+    }
+
+    /// Forgets a SyncedSecret; answers which others have to look again, because they want the same Secret.
+    pub fn delete_object(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(state) = self.objects.remove(key) else { return BTreeSet::new() };
+        for store in &state.stores {
+            remove(&mut self.by_store, store, key);
+        }
+        remove(&mut self.by_namespace, &key.namespace, key);
+        let target = (key.namespace.clone(), state.target);
+        remove(&mut self.by_target, &target, key);
+        self.by_target.get(&target).cloned().unwrap_or_default()
+    }
+
+    /// The SyncedSecrets of a namespace, or all.
+    pub fn objects(&self, namespace: Option<&str>) -> Vec<ObjectKey> {
+        match namespace {
+            Some(namespace) => self.by_namespace.get(namespace).into_iter().flatten().cloned().collect(),
+            None => self.objects.keys().cloned().collect(),
+        }
+    }
+
+    /// Takes in a store; answers who depends on it, when it changed.
+    pub fn apply_store(&mut self, key: &StoreKey, entry: StoreEntry) -> Option<BTreeSet<ObjectKey>> {
+        if self.stores.get(key).is_some_and(|known| {
+            known.entry.uid == entry.uid && known.entry.generation == entry.generation
+        }) {
+            return None;
+        }
+        let epoch = self.stores.get(key).map_or(0, |known| known.epoch);
+        self.unlink_credentials(key);
+        for credential in entry.provider.credential_refs() {
+            let credential = CredentialKey {
+                kind: credential.kind,
+                namespace: self.credential_namespace(key).to_owned(),
+                name: credential.name,
+            };
+            self.by_credential.entry(credential).or_default().insert(key.clone());
+        }
+        self.stores.insert(key.clone(), StoreState { entry: Arc::new(entry), epoch });
+        Some(self.dependents(key))
+    }
+
+    /// Forgets a store; answers who depends on it.
+    pub fn delete_store(&mut self, key: &StoreKey) -> BTreeSet<ObjectKey> {
+        self.unlink_credentials(key);
+        self.stores.remove(key);
+        self.dependents(key)
+    }
+
+    /// The stores of a kind, in a namespace or in all.
+    pub fn stores(&self, kind: StoreKind, namespace: Option<&str>) -> Vec<StoreKey> {
+        let wanted = |key: &&StoreKey| {
+            key.kind == kind && (namespace.is_none() || key.namespace.as_deref() == namespace)
+        };
+        self.stores.keys().filter(wanted).cloned().collect()
+    }
+
+    /// The first glob of a store that is malformed.
+    pub fn malformed_glob(&self, key: &StoreKey) -> Option<(usize, String)> {
+        let access = self.stores.get(key)?.entry.access.as_ref()?;
+        access::malformed_glob(access).map(|(index, glob)| (index, glob.to_owned()))
+    }
+
+    fn unlink_credentials(&mut self, key: &StoreKey) {
+        self.by_credential.retain(|_, stores| {
+            stores.remove(key);
+            !stores.is_empty()
+        });
+        let by_credential = &self.by_credential;
+        self.credentials.retain(|credential, _| by_credential.contains_key(credential));
+    }
+
+    /// Who reads from a store.
+    pub fn dependents(&self, key: &StoreKey) -> BTreeSet<ObjectKey> {
+        self.by_store.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Every Secret and ConfigMap that stores read credentials from.
+    pub fn credential_keys(&self) -> BTreeSet<CredentialKey> {
+        self.by_credential.keys().cloned().collect()
+    }
+
+    /// Takes in which version of a credential there is; answers the stores whose clients were made from another one.
+    pub fn apply_credential(&mut self, key: &CredentialKey, version: &str) -> BTreeSet<StoreKey> {
+        let Some(stores) = self.by_credential.get(key).cloned() else { return BTreeSet::new() };
+        match self.credentials.insert(key.clone(), version.to_owned()) {
+            Some(before) if before != version => {
+                for store in &stores {
+                    if let Some(state) = self.stores.get_mut(store) {
+                        state.epoch = state.epoch.wrapping_add(1);
+                    }
+                }
+                stores
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Notes which version of a credential was read, where no watch has told yet.
+    pub fn note_credential(&mut self, key: &CredentialKey, version: &str) {
+        if self.by_credential.contains_key(key) {
+            self.credentials.entry(key.clone()).or_insert_with(|| version.to_owned());
+        }
+    }
+
+    /// What a client of the store is made from, and the name of this state of it.
+    pub fn store_config(&self, key: &StoreKey) -> Option<(StoreConfig, String)> {
+        let state = self.stores.get(key)?;
+        let config = StoreConfig {
+            key: key.clone(),
+            provider: state.entry.provider.clone(),
+            limits: state.entry.limits,
+        };
+        Some((config, format!("{}/{}/{}", state.entry.uid, state.entry.generation, state.epoch)))
+    }
+
+    /// Takes in a namespace; answers which SyncedSecrets have to look again, because its labels or its end decide
+    /// about them.
+    pub fn apply_namespace(
+        &mut self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        terminating: bool,
+    ) -> BTreeSet<ObjectKey> {
+        let state = NamespaceState { labels, terminating };
+        let before = self.namespaces.insert(name.to_owned(), state.clone());
+        // a namespace that is seen for the first time changes something too: until now it had no labels
+        if before.unwrap_or_default() == state {
+            return BTreeSet::new();
+        }
+        let Some(objects) = self.by_namespace.get(name) else { return BTreeSet::new() };
+        objects.iter().filter(|key| self.uses_cluster_store(key)).cloned().collect()
+    }
+
+    fn uses_cluster_store(&self, key: &ObjectKey) -> bool {
+        self.objects
+            .get(key)
+            .is_some_and(|state| state.stores.iter().any(|store| store.kind == StoreKind::ClusterSecretStore))
+    }
+
+    /// Forgets a namespace.
+    pub fn delete_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// What a reconcile of this object needs to know.
+    pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> Surroundings {
+        let default = NamespaceState::default();
+        let namespace = self.namespaces.get(key.namespace.as_ref()).unwrap_or(&default);
+        let views = plan::store_refs(&object.spec)
+            .into_iter()
+            .filter_map(|reference| {
+                let entry = &self.stores.get(&store_key(&key.namespace, &reference))?.entry;
+                let grant = match &entry.access {
+                    None => Grant::Everything,
+                    Some(access) => {
+                        Grant::new(access, Namespace { name: &key.namespace, labels: &namespace.labels })
+                    }
+                };
+                Some((reference, StoreView { grant }))
+            })
+            .collect();
+        Surroundings { views, rival: self.rival(key), terminating: namespace.terminating }
+    }
+
+    fn rival(&self, key: &ObjectKey) -> Option<Rival> {
+        let own = self.objects.get(key)?;
+        let rank = |key: &ObjectKey, state: &ObjectState| (state.created.clone(), state.uid.clone(), key.clone());
+        let own_rank = rank(key, own);
+        self.by_target
+            .get(&(key.namespace.clone(), own.target.clone()))?
+            .iter()
+            .filter(|other| *other != key)
+            .filter_map(|other| Some(rank(other, self.objects.get(other)?)))
+            .filter(|other| *other < own_rank)
+            .min()
+            .map(|(_, _, oldest)| Rival { name: oldest.name.to_string() })
+    }
+}
+
+fn remove<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<ObjectKey>>, at: &K, key: &ObjectKey) {
+    if let Some(set) = map.get_mut(at) {
+        set.remove(key);
+        if set.is_empty() {
+            map.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! What the controller measures. [`METRICS`] is the source of the metrics' documentation.
+//!
+//! The series of single SyncedSecrets are written at scrape time from what is remembered about them anyway: they cost
+//! no memory of their own, and go with their object.
+
+use std::fmt::Write as _;
+
+use lockstep_provider::metrics::{MetricInfo, MetricKind};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::objects::{Objects, Sample};
+
+const RECONCILE: MetricInfo = MetricInfo {
+    name: "lockstep_reconcile_duration_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["outcome"],
+    help: "How long a reconcile that had something to do took, in seconds, by outcome: the reason of the Ready condition, or unchanged.",
+};
+const WRITES: MetricInfo = MetricInfo {
+    name: "lockstep_secret_writes_total",
+    kind: MetricKind::Counter,
+    labels: &["outcome"],
+    help: "Writes of Secrets: applied, replaced, deleted, or the kind of the error.",
+};
+const STATUS: MetricInfo = MetricInfo {
+    name: "lockstep_status_writes_total",
+    kind: MetricKind::Counter,
+    labels: &["outcome"],
+    help: "Writes of the status of SyncedSecrets and stores: ok or error.",
+};
+const PROBES: MetricInfo = MetricInfo {
+    name: "lockstep_drift_probes_total",
+    kind: MetricKind::Counter,
+    labels: &["outcome"],
+    help: "Looks at written Secrets: unchanged, edited, gone, foreign or error.",
+};
+const PANICS: MetricInfo = MetricInfo {
+    name: "lockstep_reconcile_panics_total",
+    kind: MetricKind::Counter,
+    labels: &[],
+    help: "Reconciles that panicked. Each is a fault in lockstep: please report it.",
+};
+const MALFORMED: MetricInfo = MetricInfo {
+    name: "lockstep_malformed_objects",
+    kind: MetricKind::Gauge,
+    labels: &["kind"],
+    help: "Objects that this version of lockstep cannot read, and skips.",
+};
+const QUEUE: MetricInfo = MetricInfo {
+    name: "lockstep_queue_depth",
+    kind: MetricKind::Gauge,
+    labels: &["queue"],
+    help: "Reconciles that wait: for a slot of their store (fetch), or for a slot to write (write).",
+};
+const ADMISSION: MetricInfo = MetricInfo {
+    name: "lockstep_admission_self_test",
+    kind: MetricKind::Gauge,
+    labels: &["policy"],
+    help: "1 when the admission policy refused what it must refuse at the last self-test, 0 when it did not.",
+};
+const BUILD: MetricInfo = MetricInfo {
+    name: "lockstep_build_info",
+    kind: MetricKind::Gauge,
+    labels: &["version"],
+    help: "Always 1; the label is the version.",
+};
+const OBJECT_LABELS: &[&str] = &["namespace", "name"];
+const READY: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_ready",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "1 when the SyncedSecret is Ready, 0 when it is not.",
+};
+const LAST_SUCCESS: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_last_success_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the sources were last read and the Secret was found or made as they say, by this process (Unix time).",
+};
+const LAST_CHANGE: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_last_change_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the content of the Secret last changed (Unix time).",
+};
+const SOURCE_CREATED: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_source_created_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the oldest of the source versions in the Secret was created, where the store tells (Unix time).",
+};
+const NEXT_REFRESH: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_next_refresh_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the sources are read next, by the clock or as a retry (Unix time).",
+};
+
+/// Every metric of the controller.
+pub const METRICS: &[MetricInfo] = &[
+    RECONCILE,
+    WRITES,
+    STATUS,
+    PROBES,
+    PANICS,
+    MALFORMED,
+    QUEUE,
+    ADMISSION,
+    BUILD,
+    READY,
+    LAST_SUCCESS,
+    LAST_CHANGE,
+    SOURCE_CREATED,
+    NEXT_REFRESH,
+];
+
+/// The metrics of the controller.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// The registry that `/metrics` shows.
+    pub registry: Registry,
+    /// Reconciles by outcome.
+    pub reconcile: HistogramVec,
+    /// Writes of Secrets by outcome.
+    pub writes: IntCounterVec,
+    /// Writes of status by outcome.
+    pub status: IntCounterVec,
+    /// Looks at written Secrets by outcome.
+    pub probes: IntCounterVec,
+    /// Reconciles that panicked.
+    pub panics: IntCounter,
+    /// Objects that cannot be read.
+    pub malformed: IntGaugeVec,
+    queue: IntGaugeVec,
+    /// The last self-test of each admission policy.
+    pub admission: IntGaugeVec,
+}
+
+fn opts(info: &MetricInfo) -> Opts {
+    Opts::new(info.name, info.help)
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// When a metric of that name is registered already.
+    pub fn new(registry: Registry) -> prometheus::Result<Self> {
+        let buckets = vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+        let histogram = HistogramOpts::new(RECONCILE.name, RECONCILE.help).buckets(buckets);
+        let metrics = Self {
+            reconcile: HistogramVec::new(histogram, RECONCILE.labels)?,
+            writes: IntCounterVec::new(opts(&WRITES), WRITES.labels)?,
+            status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
+            probes: IntCounterVec::new(opts(&PROBES), PROBES.labels)?,
+            panics: IntCounter::with_opts(opts(&PANICS))?,
+            malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
+            queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
+            admission: IntGaugeVec::new(opts(&ADMISSION), ADMISSION.labels)?,
+            registry,
+        };
+        let build = IntGaugeVec::new(opts(&BUILD), BUILD.labels)?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.registry.register(Box::new(metrics.reconcile.clone()))?;
+        metrics.registry.register(Box::new(metrics.writes.clone()))?;
+        metrics.registry.register(Box::new(metrics.status.clone()))?;
+        metrics.registry.register(Box::new(metrics.probes.clone()))?;
+        metrics.registry.register(Box::new(metrics.panics.clone()))?;
+        metrics.registry.register(Box::new(metrics.malformed.clone()))?;
+        metrics.registry.register(Box::new(metrics.queue.clone()))?;
+        metrics.registry.register(Box::new(metrics.admission.clone()))?;
+        metrics.registry.register(Box::new(build))?;
+        for policy in ["secrets", "token_requests"] {
+            metrics.admission.with_label_values(&[policy]).set(0);
+        }
+        for kind in ["SyncedSecret", "SecretStore", "ClusterSecretStore"] {
+            metrics.malformed.with_label_values(&[kind]).set(0);
+        }
+        Ok(metrics)
+    }
+
+    /// The histogram of one outcome.
+    pub fn outcome(&self, outcome: &str) -> Histogram {
+        self.reconcile.with_label_values(&[outcome])
+    }
+
+    fn queue(&self, name: &str) -> IntGauge {
+        self.queue.with_label_values(&[name])
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn encode(&self, objects: &Objects, waiting_to_fetch: usize, waiting_to_write: usize) -> String {
+        self.queue("fetch").set(i64::try_from(waiting_to_fetch).unwrap_or(i64::MAX));
+        self.queue("write").set(i64::try_from(waiting_to_write).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        if TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text).is_err() {
+            tracing::error!("the metrics could not be encoded");
+        }
+        let samples = objects.samples();
+        let columns: [(&MetricInfo, fn(&Sample) -> Option<i64>); 5] = [
+            (&READY, |sample| Some(i64::from(sample.ready))),
+            (&LAST_SUCCESS, |sample| sample.last_success),
+            (&LAST_CHANGE, |sample| sample.last_change),
+            (&SOURCE_CREATED, |sample| sample.source_created),
+            (&NEXT_REFRESH, |sample| sample.next_refresh),
+        ];
+        for (info, value) in columns {
+            let mut head = false;
+            for (key, sample) in &samples {
+                let Some(value) = value(sample) else { continue };
+                if !head {
+                    head = true;
+                    let _ = writeln!(text, "# HELP {} {}\n# TYPE {} gauge", info.name, info.help, info.name);
+                }
+                // names of Kubernetes objects hold nothing that would need escaping
+                let _ = writeln!(
+                    text,
+                    "{}{{namespace=\"{}\",name=\"{}\"}} {value}",
+                    info.name, key.namespace, key.name
+                );
+            }
+        }
+        text
+    }
+}

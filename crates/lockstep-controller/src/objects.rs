@@ -1,0 +1,133 @@
+//! What this process remembers about each SyncedSecret. All of it may be lost at any time.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret, SyncedSecretStatus};
+use lockstep_core::decide::Memory;
+
+use crate::index::ObjectKey;
+
+/// One SyncedSecret.
+#[derive(Debug, Default)]
+pub struct Tracked {
+    uid: String,
+    /// What decisions depend on.
+    pub memory: Memory,
+    /// The status that was written last, until the watch has brought it back.
+    written: Option<(u64, SyncedSecretStatus)>,
+    sample: Sample,
+}
+
+/// What the metrics say about one SyncedSecret. Times are Unix time, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Whether it is Ready.
+    pub ready: bool,
+    /// When it last succeeded in this process.
+    pub last_success: Option<i64>,
+    /// When the content of the Secret last changed.
+    pub last_change: Option<i64>,
+    /// When the oldest source version was created.
+    pub source_created: Option<i64>,
+    /// When the sources are read next.
+    pub next_refresh: Option<i64>,
+}
+
+/// Every SyncedSecret.
+#[derive(Debug, Default)]
+pub struct Objects(Mutex<HashMap<ObjectKey, Tracked>>);
+
+impl Objects {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Tracked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at or changes what is remembered about an object. A new uid is a new object.
+    pub fn with<T>(&self, key: &ObjectKey, uid: &str, change: impl FnOnce(&mut Tracked) -> T) -> T {
+        let mut objects = self.lock();
+        let tracked = objects.entry(key.clone()).or_default();
+        if tracked.uid != uid {
+            *tracked = Tracked { uid: uid.to_owned(), ..Tracked::default() };
+        }
+        change(tracked)
+    }
+
+    /// Marks objects whose surroundings changed.
+    pub fn mark_dirty<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) {
+        let mut objects = self.lock();
+        for key in keys {
+            if let Some(tracked) = objects.get_mut(key) {
+                tracked.memory.dirty = true;
+            }
+        }
+    }
+
+    /// Has the Secret of an object looked at now.
+    pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
+        if let Some(tracked) = self.lock().get_mut(key) {
+            tracked.memory.next_probe = Some(*now);
+        }
+    }
+
+    /// Forgets an object, and with it its metrics.
+    pub fn remove(&self, key: &ObjectKey) {
+        self.lock().remove(key);
+    }
+
+    /// What the metrics say, in order of name.
+    pub fn samples(&self) -> Vec<(ObjectKey, Sample)> {
+        let mut samples: Vec<_> =
+            self.lock().iter().map(|(key, tracked)| (key.clone(), tracked.sample())).collect();
+        samples.sort_by(|a, b| a.0.cmp(&b.0));
+        samples
+    }
+}
+
+impl Tracked {
+    /// The status of an object: what was written last, where the watch has not brought it back yet.
+    pub fn status(&mut self, object: &SyncedSecret) -> Option<SyncedSecretStatus> {
+        if let Some((version, status)) = &self.written {
+            if version_of(object.metadata.resource_version.as_deref()) < *version {
+                return Some(status.clone());
+            }
+            self.written = None;
+        }
+        object.status.clone()
+    }
+
+    /// Notes a status that was written, and the version of the object since.
+    pub fn note_written(&mut self, resource_version: Option<&str>, status: SyncedSecretStatus) {
+        self.written = Some((version_of(resource_version), status));
+    }
+
+    /// Notes a sync that succeeded.
+    pub fn note_success(&mut self, now: Timestamp) {
+        self.sample.last_success = Some(now.as_second());
+    }
+
+    /// Notes what the status says.
+    pub fn note_status(&mut self, status: &SyncedSecretStatus) {
+        let seconds = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_second);
+        self.sample.ready = status
+            .condition(ConditionType::Ready)
+            .is_some_and(|condition| condition.status == ConditionStatus::True);
+        self.sample.last_change =
+            status.target.as_ref().and_then(|target| target.last_change_time.as_deref()).and_then(seconds);
+        self.sample.source_created =
+            status.sources.iter().filter_map(|source| source.created_time.as_deref()).filter_map(seconds).min();
+    }
+
+    fn sample(&self) -> Sample {
+        let next = self.memory.retry_at.or(self.memory.next_refresh);
+        Sample { next_refresh: next.map(Timestamp::as_second), ..self.sample }
+    }
+}
+
+/// Kubernetes promises that versions of one resource can be compared as numbers; what is no number counts as oldest.
+fn version_of(resource_version: Option<&str>) -> u64 {
+    resource_version.and_then(|version| version.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,150 @@
+//! The status of stores: whether each can be reached with its credentials.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use lockstep_api::{
+    ClusterSecretStore, ConditionStatus, ConditionType, Reason, SecretStore, StoreKind, StoreStatus, annotation,
+};
+use lockstep_core::{Failure, report, schedule};
+use lockstep_provider::{Context, StoreKey};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{context::Shared, secret::WRITE_TIMEOUT};
+
+/// Stores that are checked at the same time.
+const AT_ONCE: usize = 8;
+/// How often a store that is ready is checked again.
+const RECHECK: Duration = Duration::from_secs(600);
+const CHECK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Checks stores: when they change, when their credentials do, and from time to time. A store that becomes ready wakes
+/// who depends on it.
+pub async fn check_stores(shared: Arc<Shared>) {
+    let mut woken = shared.checks.clone();
+    let mut due: BTreeMap<StoreKey, (Instant, u32)> = BTreeMap::new();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let now = Instant::now();
+        while running.len() < AT_ONCE
+            && let Some(key) = due.iter().find(|(_, (at, _))| *at <= now).map(|(key, _)| key.clone())
+        {
+            let attempt = due.remove(&key).map_or(0, |(_, attempt)| attempt);
+            running.push(check(shared.clone(), key, attempt));
+        }
+        let next = due.values().map(|(at, _)| *at).min().unwrap_or(now + RECHECK).max(now);
+        tokio::select! {
+            Some(key) = woken.next() => {
+                due.insert(key, (now, 0));
+            }
+            Some((key, again)) = running.next(), if !running.is_empty() => {
+                if let Some((wait, attempt)) = again {
+                    due.entry(key).or_insert((Instant::now() + wait, attempt));
+                }
+            }
+            () = tokio::time::sleep_until(next), if running.len() < AT_ONCE => {}
+        }
+    }
+}
+
+async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, Option<(Duration, u32)>) {
+    if shared.index().store_config(&key).is_none() {
+        return (key, None);
+    }
+    let result = verdict(&shared, &key).await;
+    let label = key.to_string();
+    let again = match &result {
+        Ok(()) => (RECHECK.mul_f64(1.0 + 0.1 * schedule::fraction(&label)), 0),
+        Err(failure) => (
+            schedule::retry(failure.requeue, RECHECK, failure.retry_after, &label, attempt),
+            attempt.saturating_add(1),
+        ),
+    };
+    let client = shared.client.clone();
+    let turned_ready = match key.kind {
+        StoreKind::SecretStore => {
+            let namespace = key.namespace.as_deref().unwrap_or_default();
+            write(&shared, Api::<SecretStore>::namespaced(client, namespace), &key.name, result.as_ref().err()).await
+        }
+        StoreKind::ClusterSecretStore => {
+            write(&shared, Api::<ClusterSecretStore>::all(client), &key.name, result.as_ref().err()).await
+        }
+    };
+    if turned_ready {
+        let dependents = shared.index().dependents(&key);
+        shared.wake(dependents);
+    }
+    (key, Some(again))
+}
+
+async fn verdict(shared: &Shared, key: &StoreKey) -> Result<(), Failure> {
+    let malformed = shared.index().malformed_glob(key);
+    if let Some((index, glob)) = malformed {
+        return Err(Failure::new(
+            Reason::ConfigInvalid,
+            format!("access[{index}].keys: \"{glob}\" is not a glob, and grants nothing"),
+        ));
+    }
+    let context = key.to_string();
+    let cx = Context { deadline: Some(std::time::Instant::now() + CHECK_DEADLINE) };
+    let provider = shared.provider(key).await.map_err(|error| Failure::provider(&context, &error))?;
+    provider.check(&cx).await.map_err(|error| Failure::provider(&context, &error))
+}
+
+/// A store, as far as its status is concerned.
+trait HasStatus {
+    fn status(&self) -> Option<&StoreStatus>;
+    fn generation(&self) -> i64;
+}
+
+impl HasStatus for SecretStore {
+    fn status(&self) -> Option<&StoreStatus> {
+        self.status.as_ref()
+    }
+    fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+}
+
+impl HasStatus for ClusterSecretStore {
+    fn status(&self) -> Option<&StoreStatus> {
+        self.status.as_ref()
+    }
+    fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+}
+
+/// Writes the status when it changed; answers whether the store was not ready before and is now.
+async fn write<K>(shared: &Shared, api: Api<K>, name: &str, failure: Option<&Failure>) -> bool
+where
+    K: HasStatus + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let Ok(Ok(store)) = tokio::time::timeout(WRITE_TIMEOUT, api.get(name)).await else { return false };
+    let old = store.status().cloned().unwrap_or_default();
+    let was_ready = old
+        .conditions
+        .iter()
+        .any(|condition| condition.kind == ConditionType::Ready && condition.status == ConditionStatus::True);
+    let known = !old.conditions.is_empty();
+    let conditions = report::store_conditions(
+        &old.conditions,
+        failure.map_or(Ok(()), Err),
+        store.generation(),
+        shared.clock.now(),
+    );
+    let status = StoreStatus { observed_generation: Some(store.generation()), conditions };
+    if status != old {
+        let params = PatchParams { field_manager: Some(annotation::MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({ "status": status }));
+        let written = tokio::time::timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &patch)).await;
+        let outcome = if matches!(written, Ok(Ok(_))) { "ok" } else { "error" };
+        shared.metrics.status.with_label_values(&[outcome]).inc();
+    }
+    known && !was_ready && failure.is_none()
+}

@@ -1,0 +1,51 @@
+//! The one place where tasks are started: each has a name, a panic in one is logged without its payload, and shutdown
+//! waits for all of them.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Tasks that end together.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    /// Tasks that end when the token is cancelled.
+    pub fn new(shutdown: CancellationToken) -> Self {
+        Self { tracker: TaskTracker::new(), shutdown }
+    }
+
+    /// The token that ends them.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Starts a task that runs until it ends or until `token` is cancelled.
+    pub fn spawn(&self, name: &'static str, token: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tracker.spawn(async move {
+            let guarded = AssertUnwindSafe(task).catch_unwind();
+            let ended = tokio::select! {
+                () = shutdown.cancelled() => Ok(()),
+                () = token.cancelled() => Ok(()),
+                ended = guarded => ended,
+            };
+            if ended.is_err() {
+                tracing::error!(task = name, "a task panicked; the operator stops, so that it is started anew");
+                shutdown.cancel();
+            }
+        });
+    }
+
+    /// Waits until all have ended, for that long at most.
+    pub async fn wait(&self, at_most: Duration) {
+        self.tracker.close();
+        if tokio::time::timeout(at_most, self.tracker.wait()).await.is_err() {
+            tracing::warn!(remaining = self.tracker.len(), "some tasks did not end in time");
+        }
+    }
+}

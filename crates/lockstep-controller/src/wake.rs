@@ -1,0 +1,80 @@
+//! Objects that have to be looked at again: each once, however often it is named, and none is ever dropped.
+
+use std::{
+    collections::BTreeSet,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures::Stream;
+
+/// A set of keys that is also a stream of them. It is bounded by the number of keys that there are.
+#[derive(Debug)]
+pub struct WakeQueue<K>(Arc<Mutex<State<K>>>);
+
+#[derive(Debug)]
+struct State<K> {
+    pending: BTreeSet<K>,
+    waker: Option<Waker>,
+}
+
+impl<K> Clone for WakeQueue<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Ord> Default for WakeQueue<K> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State { pending: BTreeSet::new(), waker: None })))
+    }
+}
+
+impl<K: Ord> WakeQueue<K> {
+    /// Names objects that have to be looked at.
+    pub fn wake(&self, keys: impl IntoIterator<Item = K>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.pending.len();
+        state.pending.extend(keys);
+        if state.pending.len() > before
+            && let Some(waker) = state.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+impl<K: Ord> Stream for WakeQueue<K> {
+    type Item = K;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<K>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.pending.pop_first() {
+            Some(key) => Poll::Ready(Some(key)),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[test]
+    fn each_key_comes_once_and_later_ones_wake_the_stream() {
+        let queue = WakeQueue::default();
+        let mut stream = queue.clone();
+        queue.wake([2, 1, 2]);
+        assert_eq!(stream.next().now_or_never(), Some(Some(1)));
+        assert_eq!(stream.next().now_or_never(), Some(Some(2)));
+        assert_eq!(stream.next().now_or_never(), None);
+        queue.wake([3]);
+        assert_eq!(stream.next().now_or_never(), Some(Some(3)));
+    }
+}

@@ -1,0 +1,347 @@
+//! Watches: what they tell goes into the index, and who depends on it is woken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Debug,
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt, future};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Config, Event, metadata_watcher, watcher},
+    },
+};
+use lockstep_api::{ClusterSecretStore, CredentialKind, SecretStore, StoreKind};
+use lockstep_provider::StoreKey;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::Shared,
+    index::{CredentialKey, StoreEntry},
+    tasks::Tasks,
+};
+
+/// Watches objects of a kind of ours. An object that this version cannot read is skipped and counted, and never stops
+/// the watch; one that could be read before counts as deleted, so that nobody acts on a spec that is no longer true.
+pub fn ours<K>(api: Api<DeserializeGuard<K>>, shared: &Arc<Shared>) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + Default + 'static,
+{
+    let kind = K::kind(&()).into_owned();
+    let gauge = shared.metrics.malformed.with_label_values(&[kind.as_str()]);
+    let mut malformed: BTreeSet<(Option<String>, String)> = BTreeSet::new();
+    watcher(api, Config::default()).default_backoff().filter_map(move |event| {
+        let mut read = |guard: DeserializeGuard<K>| match guard.0 {
+            Ok(mut object) => {
+                object.managed_fields_mut().clear();
+                if malformed.remove(&(object.namespace(), object.name_any())) {
+                    gauge.dec();
+                }
+                Ok(object)
+            }
+            Err(invalid) => {
+                let name = invalid.metadata.name.clone().unwrap_or_default();
+                if malformed.insert((invalid.metadata.namespace.clone(), name.clone())) {
+                    gauge.inc();
+                    let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                    tracing::warn!(kind, namespace, name, "skipped an object that this version of lockstep cannot read");
+                }
+                let mut placeholder = K::default();
+                *placeholder.meta_mut() = invalid.metadata;
+                Err(placeholder)
+            }
+        };
+        future::ready(match event {
+            Ok(Event::Apply(guard)) => Some(Ok(match read(guard) {
+                Ok(object) => Event::Apply(object),
+                Err(placeholder) => Event::Delete(placeholder),
+            })),
+            Ok(Event::InitApply(guard)) => read(guard).ok().map(|object| Ok(Event::InitApply(object))),
+            Ok(Event::Delete(guard)) => {
+                let object = match read(guard) {
+                    Ok(object) | Err(object) => object,
+                };
+                if malformed.remove(&(object.namespace(), object.name_any())) {
+                    gauge.dec();
+                }
+                Some(Ok(Event::Delete(object)))
+            }
+            Ok(Event::Init) => Some(Ok(Event::Init)),
+            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
+            Err(error) => {
+                // the error's own text can hold the body of an answer
+                tracing::warn!(kind, "a watch broke off, and is taken up again");
+                Some(Err(error))
+            }
+        })
+    })
+}
+
+/// A kind of store.
+pub trait Store: Resource<DynamicType = ()> {
+    /// The kind.
+    const KIND: StoreKind;
+    /// What the index keeps of it.
+    fn entry(&self) -> StoreEntry;
+}
+
+impl Store for SecretStore {
+    const KIND: StoreKind = StoreKind::SecretStore;
+
+    fn entry(&self) -> StoreEntry {
+        StoreEntry {
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+            generation: self.metadata.generation.unwrap_or_default(),
+            provider: self.spec.provider.clone(),
+            limits: self.spec.limits.unwrap_or_default(),
+            access: None,
+        }
+    }
+}
+
+impl Store for ClusterSecretStore {
+    const KIND: StoreKind = StoreKind::ClusterSecretStore;
+
+    fn entry(&self) -> StoreEntry {
+        StoreEntry {
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+            generation: self.metadata.generation.unwrap_or_default(),
+            provider: self.spec.provider.clone(),
+            limits: self.spec.limits.unwrap_or_default(),
+            access: Some(self.spec.access.clone()),
+        }
+    }
+}
+
+/// Follows the stores of a kind, in a namespace or in all, and tells when the first list is complete.
+pub async fn follow_stores<K>(
+    shared: Arc<Shared>,
+    api: Api<DeserializeGuard<K>>,
+    namespace: Option<String>,
+    ready: watch::Sender<bool>,
+    credentials: Arc<CredentialWatches>,
+) where
+    K: Store + Clone + Debug + DeserializeOwned + Send + Sync + Default + 'static,
+{
+    let mut events = std::pin::pin!(ours(api, &shared));
+    let mut listed: Option<BTreeSet<StoreKey>> = None;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed = Some(BTreeSet::new()),
+            Ok(Event::InitApply(store) | Event::Apply(store)) => {
+                let key = key_of(&store);
+                if let Some(listed) = &mut listed {
+                    listed.insert(key.clone());
+                }
+                apply_store(&shared, &key, store.entry()).await;
+                credentials.follow(&shared);
+            }
+            Ok(Event::Delete(store)) => {
+                delete_store(&shared, &key_of(&store)).await;
+                credentials.follow(&shared);
+            }
+            Ok(Event::InitDone) => {
+                let listed = listed.take().unwrap_or_default();
+                let known = shared.index().stores(K::KIND, namespace.as_deref());
+                for gone in known.into_iter().filter(|key| !listed.contains(key)) {
+                    delete_store(&shared, &gone).await;
+                }
+                credentials.follow(&shared);
+                ready.send_replace(true);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn key_of<K: Store>(store: &K) -> StoreKey {
+    StoreKey { kind: K::KIND, namespace: store.meta().namespace.clone(), name: store.name_any() }
+}
+
+async fn apply_store(shared: &Shared, key: &StoreKey, entry: StoreEntry) {
+    let dependents = shared.index_mut().apply_store(key, entry);
+    if let Some(dependents) = dependents {
+        shared.clients.drop_client(key).await;
+        shared.checks.wake([key.clone()]);
+        shared.wake(dependents);
+    }
+}
+
+async fn delete_store(shared: &Shared, key: &StoreKey) {
+    let dependents = shared.index_mut().delete_store(key);
+    shared.clients.forget(key).await;
+    shared.wake(dependents);
+}
+
+/// Follows the labels and the end of namespaces, by their metadata.
+pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) {
+    let api: Api<Namespace> = Api::all(shared.client.clone());
+    let mut events = std::pin::pin!(metadata_watcher(api, Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => {
+                let terminating = namespace.metadata.deletion_timestamp.is_some();
+                let labels = namespace.metadata.labels.clone().unwrap_or_default();
+                let woken = shared.index_mut().apply_namespace(&namespace.name_any(), labels, terminating);
+                shared.wake(woken);
+            }
+            Ok(Event::Delete(namespace)) => shared.index_mut().delete_namespace(&namespace.name_any()),
+            Ok(Event::InitDone) => {
+                ready.send_replace(true);
+            }
+            Ok(Event::Init) => {}
+            Err(_) => tracing::warn!(kind = "Namespace", "a watch broke off, and is taken up again"),
+        }
+    }
+}
+
+/// One watch, by name, for each Secret or ConfigMap that a store reads credentials from: of its metadata only.
+#[derive(Debug)]
+pub struct CredentialWatches {
+    tasks: Tasks,
+    running: std::sync::Mutex<HashMap<CredentialKey, CancellationToken>>,
+}
+
+impl CredentialWatches {
+    /// No watches yet.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { tasks, running: std::sync::Mutex::default() }
+    }
+
+    /// Starts the watches that the index asks for, and ends the others.
+    pub fn follow(&self, shared: &Arc<Shared>) {
+        let wanted = shared.index().credential_keys();
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        running.retain(|key, token| {
+            let keep = wanted.contains(key);
+            if !keep {
+                token.cancel();
+            }
+            keep
+        });
+        for key in wanted {
+            if running.contains_key(&key) {
+                continue;
+            }
+            let token = CancellationToken::new();
+            running.insert(key.clone(), token.clone());
+            let shared = shared.clone();
+            self.tasks.spawn("credential watch", token, async move {
+                match key.kind {
+                    CredentialKind::Secret => follow_credential::<Secret>(shared, key).await,
+                    CredentialKind::ConfigMap => follow_credential::<ConfigMap>(shared, key).await,
+                }
+            });
+        }
+    }
+}
+
+async fn follow_credential<K>(shared: Arc<Shared>, key: CredentialKey)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api: Api<K> = Api::namespaced(shared.client.clone(), &key.namespace);
+    let config = Config::default().fields(&format!("metadata.name={}", key.name));
+    let mut events = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    let mut seen = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => seen = false,
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                seen = true;
+                changed(&shared, &key, version(&object)).await;
+            }
+            Ok(Event::InitDone) if seen => {}
+            Ok(Event::InitDone | Event::Delete(_)) => changed(&shared, &key, "unreadable").await,
+            Err(error) => {
+                if is_forbidden(&error) {
+                    changed(&shared, &key, "unreadable").await;
+                }
+            }
+        }
+    }
+}
+
+fn version<K>(object: &PartialObjectMeta<K>) -> &str {
+    object.metadata.resource_version.as_deref().unwrap_or_default()
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    status.code == 403
+}
+
+async fn changed(shared: &Shared, key: &CredentialKey, version: &str) {
+    let stores = shared.index_mut().apply_credential(key, version);
+    for store in stores {
+        tracing::info!(store = %store, credential = key.name, "a credential changed");
+        shared.clients.drop_client(&store).await;
+        shared.checks.wake([store.clone()]);
+        let dependents = shared.index().dependents(&store);
+        shared.wake(dependents);
+    }
+}
+
+/// Waits until every watch has listed what there is.
+pub async fn all_ready(mut watches: BTreeMap<&'static str, watch::Receiver<bool>>, mut each: impl FnMut(&'static str)) {
+    for (name, ready) in &mut watches {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            each(name);
+        }
+    }
+}
+
+/// A client of all namespaces, or of one.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Follows the metadata of written Secrets, so that an edit is repaired within a second.
+pub async fn follow_secrets(shared: Arc<Shared>, namespace: Option<String>) {
+    use lockstep_api::annotation::{MANAGED_BY_LABEL, MANAGER, OWNER};
+    let api: Api<Secret> = match &namespace {
+        Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
+        None => Api::all(shared.client.clone()),
+    };
+    let config = Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let mut events = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let secret = match event {
+            Ok(Event::Apply(secret) | Event::Delete(secret)) => secret,
+            Ok(_) => continue,
+            Err(error) => {
+                let forbidden = is_forbidden(&error);
+                tracing::warn!(forbidden, "the watch of written Secrets broke off, and is taken up again");
+                continue;
+            }
+        };
+        let (Some(owner), Some(namespace)) = (secret.annotations().get(OWNER), secret.namespace()) else { continue };
+        let key = crate::index::ObjectKey::new(&namespace, owner);
+        shared.objects.look(&key, &shared.clock.now());
+        shared.wake_quietly(key);
+    }
+}
