@@ -47,13 +47,22 @@ fn auto(value: &SecretValue) -> SecretValue {
     if bytes.is_empty() || bytes.len() % 4 != 0 {
         return value.clone();
     }
-    base64(&STANDARD, &bytes).or_else(|| base64(&URL_SAFE, &bytes)).unwrap_or_else(|| value.clone())
+    base64(&STANDARD, &bytes)
+        .or_else(|| base64(&URL_SAFE, &bytes))
+        .unwrap_or_else(|| value.clone())
 }
 
 fn base64(alphabet: &Alphabet, bytes: &[u8]) -> Option<SecretValue> {
-    GeneralPurpose::new(alphabet, LENIENT).decode(without_space(bytes)).ok().map(SecretValue::new)
+    GeneralPurpose::new(alphabet, LENIENT)
+        .decode(without_space(bytes))
+        .ok()
+        .map(SecretValue::new)
 }
 
 fn without_space(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
+    bytes
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect()
 }

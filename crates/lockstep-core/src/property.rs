@@ -32,7 +32,11 @@ pub enum PropertyError {
 }
 
 fn count(properties: usize) -> String {
-    if properties == 1 { "1 property".to_owned() } else { format!("{properties} properties") }
+    if properties == 1 {
+        "1 property".to_owned()
+    } else {
+        format!("{properties} properties")
+    }
 }
 
 /// The property of a JSON value at `path`.
@@ -56,17 +60,28 @@ pub fn extract(value: &SecretValue, path: &str) -> Result<SecretValue, PropertyE
 /// # Errors
 ///
 /// As of [`extract`]; [`PropertyError::NotObject`] where the path leads to something else than an object.
-pub fn fields(value: &SecretValue, path: Option<&str>) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
+pub fn fields(
+    value: &SecretValue,
+    path: Option<&str>,
+) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
     let raw = match path {
         Some(path) => find(value, path)?,
         None => whole(value)?,
     };
-    let Node::Object(object) = Node::of(raw)? else { return Err(PropertyError::NotObject) };
+    let Node::Object(object) = Node::of(raw)? else {
+        return Err(PropertyError::NotObject);
+    };
     object
         .into_iter()
         .filter(|(_, field)| field.get() != "null")
         .map(|(name, field)| Ok((name.into_owned(), text(field)?)))
         .collect()
+}
+
+/// Every field of a JSON object as its JSON, without white space between its parts; `null` too.
+pub(crate) fn raw_fields(value: &SecretValue) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
+    let Node::Object(object) = Node::of(whole(value)?)? else { return Err(PropertyError::NotObject) };
+    Ok(object.into_iter().map(|(name, raw)| (name.into_owned(), SecretValue::new(compact(raw.get())))).collect())
 }
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -126,7 +141,9 @@ fn find<'a>(value: &'a SecretValue, path: &str) -> Result<&'a RawValue, Property
     if matches!(top, Node::Scalar) {
         return Err(PropertyError::NotObject);
     }
-    let missing = PropertyError::Missing { properties: top.len() };
+    let missing = PropertyError::Missing {
+        properties: top.len(),
+    };
     let found = match &top {
         Node::Object(object) if object.contains_key(path) => object.get(path).copied(),
         _ => walk(&top, path)?,
@@ -200,7 +217,10 @@ mod tests {
 
     #[test]
     fn compacting_leaves_strings_alone() {
-        assert_eq!(compact(r#"{ "a \" b" : [ 1 , "c  d\\" ] }"#), br#"{"a \" b":[1,"c  d\\"]}"#);
+        assert_eq!(
+            compact(r#"{ "a \" b" : [ 1 , "c  d\\" ] }"#),
+            br#"{"a \" b":[1,"c  d\\"]}"#
+        );
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! Renaming the keys that `dataFrom` yields.
 
+mod merge;
+
 use std::collections::BTreeMap;
 
-use lockstep_api::Rewrite;
+use lockstep_api::{Rewrite, RewriteRegexp};
+use regex::{Regex, RegexBuilder, Replacer};
 
-use crate::remote::SecretValue;
+use crate::{remote::SecretValue, template};
+
+/// How large a compiled regular expression may be, in bytes.
+const MAX_PROGRAM: usize = 1 << 20;
+/// How long a key may become between the steps, in bytes. What Kubernetes takes is checked later.
+const MAX_KEY: usize = 4096;
 
 /// Why a step of `rewrite` failed: a sentence that names the step and keys, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,10 +28,78 @@ pub struct RewriteError {
 ///
 /// # Errors
 ///
-/// See [`RewriteError`].
+/// A regular expression or template that does not work, two keys that become one, or values that cannot be merged: see
+/// [`RewriteError`].
 pub fn rewrite(
-    _steps: &[Rewrite],
+    steps: &[Rewrite],
     entries: BTreeMap<String, SecretValue>,
 ) -> Result<BTreeMap<String, SecretValue>, RewriteError> {
+    let mut entries = entries;
+    for (step, rewrite) in steps.iter().enumerate() {
+        entries = apply(rewrite, entries).map_err(|message| RewriteError { step, message })?;
+    }
     Ok(entries)
+}
+
+fn apply(
+    rewrite: &Rewrite,
+    entries: BTreeMap<String, SecretValue>,
+) -> Result<BTreeMap<String, SecretValue>, String> {
+    if let Some(regexp) = &rewrite.regexp {
+        let pattern = compile(regexp)?;
+        return rename(entries, |key| replaced(&pattern, key, &regexp.target));
+    }
+    if let Some(transform) = &rewrite.transform {
+        return rename(entries, |key| {
+            template::render_key(&transform.template, key)
+                .map_err(|error| format!("transform.template for key \"{key}\": {error}"))
+        });
+    }
+    match &rewrite.merge {
+        Some(merge) => merge::merge(merge, entries),
+        None => Ok(entries),
+    }
+}
+
+fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
+    RegexBuilder::new(&regexp.source)
+        .size_limit(MAX_PROGRAM)
+        .dfa_size_limit(MAX_PROGRAM)
+        .nest_limit(64)
+        .build()
+        .map_err(|_| format!("regexp.source \"{}\" is not a valid regular expression, or too large", regexp.source))
+}
+
+fn replaced(pattern: &Regex, key: &str, mut target: &str) -> Result<String, String> {
+    let mut renamed = String::new();
+    let mut end = 0;
+    for captures in pattern.captures_iter(key) {
+        let Some(found) = captures.get(0) else { continue };
+        renamed.push_str(&key[end..found.start()]);
+        target.replace_append(&captures, &mut renamed);
+        end = found.end();
+        if renamed.len() > MAX_KEY {
+            break;
+        }
+    }
+    renamed.push_str(&key[end..]);
+    Ok(renamed)
+}
+
+fn rename(
+    entries: BTreeMap<String, SecretValue>,
+    new_name: impl Fn(&str) -> Result<String, String>,
+) -> Result<BTreeMap<String, SecretValue>, String> {
+    let mut renamed: BTreeMap<String, (String, SecretValue)> = BTreeMap::new();
+    for (key, value) in entries {
+        let new = new_name(&key)?;
+        if new.len() > MAX_KEY {
+            return Err(format!("key \"{key}\" would become longer than {MAX_KEY} bytes"));
+        }
+        if let Some((other, _)) = renamed.get(&new) {
+            return Err(format!("keys \"{other}\" and \"{key}\" both become \"{new}\""));
+        }
+        renamed.insert(new, (key, value));
+    }
+    Ok(renamed.into_iter().map(|(new, (_, value))| (new, value)).collect())
 }

@@ -14,7 +14,11 @@ pub struct TemplateError {
 impl TemplateError {
     /// An error of the template as a whole.
     pub(super) fn whole(message: impl Into<String>) -> Self {
-        Self { line: None, column: None, message: message.into() }
+        Self {
+            line: None,
+            column: None,
+            message: message.into(),
+        }
     }
 }
 

@@ -1,62 +1,109 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use gtmpl_ng::{Context, Template, Value};
+use gtmpl_ng::{Context, Limits, Template, Value};
 
-use super::TemplateError;
+use super::{
+    TemplateError, diagnose,
+    functions::{FUNCTIONS, PRINTED, printed},
+    session,
+    source::Source,
+};
 use crate::remote::SecretValue;
+
+/// How large the output of a template may be, in bytes: as large as a Secret.
+pub const MAX_OUTPUT: usize = 1024 * 1024;
+/// How large the values that a template may read may be together, in bytes.
+const MAX_VALUES: usize = 2 * 1024 * 1024;
+/// How long a template may take. It is looked at before each call of a function.
+const DEADLINE: Duration = Duration::from_secs(1);
+const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 
 /// Renders a template over the keys of a Secret.
 ///
 /// # Errors
 ///
-/// See [`TemplateError`].
+/// The template does not parse, prints what is not there, or comes upon a limit: see [`TemplateError`].
 pub fn render(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<SecretValue, TemplateError> {
-    let mut template = Template::default();
-    template.parse(text).map_err(|_| TemplateError::whole("the template does not parse"))?;
-    let values: std::collections::HashMap<String, Value> = values
-        .iter()
-        .filter_map(|(key, value)| Some((key.clone(), Value::from(value.expose_str()?))))
-        .collect();
-    let output = template
-        .render(&Context::from(values))
-        .map_err(|_| TemplateError::whole("the template cannot be evaluated"))?;
-    Ok(SecretValue::from(output))
+    let _session = session::begin();
+    resolved(&output(text, values)?)
 }
 
-/// Renders a template whose output is a YAML map of strings.
+/// Renders a template whose output is a YAML map of texts; numbers and booleans stay the text that they are written as,
+/// and null is the empty text. No output is an empty map.
 ///
 /// # Errors
 ///
-/// See [`TemplateError`].
+/// As of [`render`]; also when the output is no such map, or holds a key twice.
 pub fn render_map(
     text: &str,
     values: &BTreeMap<String, SecretValue>,
 ) -> Result<BTreeMap<String, SecretValue>, TemplateError> {
-    let output = render(text, values)?;
-    let map: BTreeMap<String, String> = serde_yaml_ng::from_slice(output.expose())
-        .map_err(|_| TemplateError::whole("the output is not a YAML map of strings"))?;
-    Ok(map.into_iter().map(|(key, value)| (key, SecretValue::from(value))).collect())
+    let _session = session::begin();
+    let mut map = BTreeMap::new();
+    for (key, value) in super::map::parse(&output(text, values)?)? {
+        map.insert(key, resolved(&value)?);
+    }
+    Ok(map)
 }
 
-/// Renders the template of a `rewrite` step, with `.value` the key.
+/// Renders the template of a `rewrite` step: `.value` is the key.
 ///
 /// # Errors
 ///
-/// See [`TemplateError`].
+/// As of [`render`].
 pub fn render_key(text: &str, key: &str) -> Result<String, TemplateError> {
+    let _session = session::begin();
     let values = BTreeMap::from([("value".to_owned(), SecretValue::from(key))]);
-    let output = render(text, &values)?;
-    output
-        .expose_str()
-        .map(str::to_owned)
-        .ok_or_else(|| TemplateError::whole("the new key is not text"))
+    let output = resolved(&output(text, &values)?)?;
+    output.expose_str().map(str::to_owned).ok_or_else(|| TemplateError::whole("the new key is not text."))
 }
 
 /// Parses a template, without values.
 ///
 /// # Errors
 ///
-/// See [`TemplateError`].
+/// The template does not parse, or calls a function that is not in [`FUNCTIONS`].
 pub fn check(text: &str) -> Result<(), TemplateError> {
-    Template::default().parse(text).map_err(|_| TemplateError::whole("the template does not parse"))
+    parse(&Source::new(text)?).map(drop)
+}
+
+fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
+    let limits = Limits::default()
+        .with_output_bytes(MAX_OUTPUT)
+        .with_function_output(2 * MAX_OUTPUT)
+        .with_iterations(10_000)
+        .with_total_iterations(100_000)
+        .with_deadline(DEADLINE);
+    let mut template = Template::with_limits(limits);
+    template.funcs.clear();
+    for function in FUNCTIONS {
+        template.add_func(function.name, function.call);
+    }
+    template.add_func(PRINTED, printed);
+    template.parse(source.rewritten.text.as_str()).map_err(|error| diagnose::parse(source, &error))?;
+    Ok(template)
+}
+
+/// The output, with stand-ins in the place of binary values.
+fn output(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<String, TemplateError> {
+    let source = Source::new(text)?;
+    let template = parse(&source)?;
+    if values.values().map(SecretValue::len).sum::<usize>() > MAX_VALUES {
+        return Err(TemplateError::whole("the values that the template may read are larger than 2 MiB together."));
+    }
+    let fields: HashMap<String, Value> =
+        values.iter().map(|(key, value)| (key.clone(), session::value_of(value.expose()))).collect();
+    let mut written = vec![];
+    template
+        .execute(&mut written, &Context::from(fields))
+        .map_err(|error| diagnose::evaluate(&source, values, &error))?;
+    String::from_utf8(written).map_err(|_| TemplateError::whole("the output is not text."))
+}
+
+fn resolved(output: &str) -> Result<SecretValue, TemplateError> {
+    let bytes = session::bytes_of(output).ok_or_else(|| TemplateError::whole(TOO_LARGE))?;
+    Ok(SecretValue::new(bytes.into_owned()))
 }

@@ -1,0 +1,127 @@
+//! Reading the arguments of functions, as Go and Sprig do.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use gtmpl_ng::{NumberKind, Value};
+
+/// What a function returns. The error is a constant, so it cannot hold a value.
+pub(super) type Outcome = Result<Value, &'static str>;
+
+/// The fields of a dictionary.
+pub(super) type Fields = HashMap<String, Value>;
+
+/// How large a value a function may make, in bytes.
+pub(super) const MAX_VALUE: usize = super::super::MAX_OUTPUT;
+
+pub(super) const TOO_LARGE: &str = "the result would be larger than 1 MiB";
+pub(super) const NOT_A_LIST: &str = "it takes a list";
+pub(super) const NOT_A_DICT: &str = "it takes a dictionary";
+pub(super) const NOT_A_NUMBER: &str = "it takes a number";
+
+/// A value as text, as `%v` prints it.
+pub(super) fn text(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Nil | Value::NoValue => Cow::Borrowed("<nil>"),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+/// Text, unless there is too much of it.
+pub(super) fn bounded(text: String) -> Outcome {
+    if text.len() > MAX_VALUE { Err(TOO_LARGE) } else { Ok(Value::String(text)) }
+}
+
+pub(super) fn is_nil(value: &Value) -> bool {
+    matches!(value, Value::Nil | Value::NoValue)
+}
+
+/// Sprig's notion of empty: absent, false, zero, or without content.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Nil | Value::NoValue => true,
+        Value::Bool(truth) => !truth,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Map(fields) | Value::Object(fields) => fields.is_empty(),
+        Value::Number(number) => match number.kind() {
+            NumberKind::Signed(number) => number == 0,
+            NumberKind::Unsigned(number) => number == 0,
+            NumberKind::Float(number) => number == 0.0,
+        },
+        Value::Function(_) => false,
+    }
+}
+
+pub(super) fn list(value: &Value) -> Result<&[Value], &'static str> {
+    match value {
+        Value::Array(items) => Ok(items),
+        _ => Err(NOT_A_LIST),
+    }
+}
+
+pub(super) fn dict(value: &Value) -> Result<&Fields, &'static str> {
+    match value {
+        Value::Map(fields) | Value::Object(fields) => Ok(fields),
+        _ => Err(NOT_A_DICT),
+    }
+}
+
+/// The fields of a dictionary in the order of their names.
+pub(super) fn sorted(fields: &Fields) -> Vec<(&String, &Value)> {
+    let mut sorted: Vec<_> = fields.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    sorted
+}
+
+/// A whole number: fractions are cut off, text is read, what is no number is an error.
+pub(super) fn integer(value: &Value) -> Result<i64, &'static str> {
+    match value {
+        Value::Number(number) => match number.kind() {
+            NumberKind::Signed(number) => Ok(number),
+            NumberKind::Unsigned(number) => i64::try_from(number).map_err(|_| "the number is too large"),
+            NumberKind::Float(number) => Ok(truncated(number)),
+        },
+        Value::Bool(truth) => Ok(i64::from(*truth)),
+        Value::String(text) => parse_integer(text).ok_or(NOT_A_NUMBER),
+        _ => Err(NOT_A_NUMBER),
+    }
+}
+
+/// A whole number in text: decimal, perhaps with a fraction of zeros.
+pub(super) fn parse_integer(text: &str) -> Option<i64> {
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
+        Some(_) => return None,
+        None => text,
+    };
+    whole.parse().ok()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "cutting off the fraction is what is asked for; out of range saturates")]
+pub(super) fn truncated(number: f64) -> i64 {
+    number as i64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Go converts integers to floats in the same way")]
+pub(super) fn float(value: &Value) -> Result<f64, &'static str> {
+    match value {
+        Value::Number(number) => Ok(match number.kind() {
+            NumberKind::Signed(number) => number as f64,
+            NumberKind::Unsigned(number) => number as f64,
+            NumberKind::Float(number) => number,
+        }),
+        Value::Bool(truth) => Ok(f64::from(u8::from(*truth))),
+        Value::String(text) => text.trim().parse().map_err(|_| NOT_A_NUMBER),
+        _ => Err(NOT_A_NUMBER),
+    }
+}
+
+/// A count that must not be negative.
+pub(super) fn count(value: &Value) -> Result<usize, &'static str> {
+    usize::try_from(integer(value)?).map_err(|_| "it takes a number that is not negative")
+}
+
+pub(super) fn strings(values: impl IntoIterator<Item = String>) -> Value {
+    Value::Array(values.into_iter().map(Value::String).collect())
+}

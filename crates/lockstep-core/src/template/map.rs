@@ -1,0 +1,52 @@
+//! The output of a template that yields several keys.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+use super::TemplateError;
+
+/// A YAML map of texts. The parser's own messages may hold values, so that none of them passes.
+pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateError> {
+    match serde_yaml_ng::from_str::<Entries>(output) {
+        Ok(Entries::Unique(entries)) => Ok(entries),
+        Ok(Entries::Repeated) => Err(TemplateError::whole("the output is a YAML map that holds a key twice.")),
+        Err(_) => Err(TemplateError::whole(
+            "the output is not a YAML map of texts; values with special characters need quotes, such as those of toJson.",
+        )),
+    }
+}
+
+enum Entries {
+    Unique(BTreeMap<String, String>),
+    Repeated,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map of texts")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Entries, E> {
+        Ok(Entries::Unique(BTreeMap::new()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Entries, A::Error> {
+        let mut entries = BTreeMap::new();
+        let mut repeated = false;
+        while let Some((key, value)) = access.next_entry::<String, Option<String>>()? {
+            repeated |= entries.insert(key, value.unwrap_or_default()).is_some();
+        }
+        Ok(if repeated { Entries::Repeated } else { Entries::Unique(entries) })
+    }
+}
