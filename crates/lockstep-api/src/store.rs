@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
-#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lockstep.dev",
     version = "v1alpha1",
@@ -23,6 +23,7 @@ use crate::{
     namespaced,
     status = "StoreStatus",
     derive = "PartialEq",
+    derive = "Default",
     doc = "A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.",
     crates(kube_core = "::kube_core"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -44,7 +45,7 @@ pub struct SecretStoreSpec {
 
 /// A store that SyncedSecrets of several namespaces read from, as far as `access` grants it, with credentials of the
 /// operator's own namespace.
-#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "lockstep.dev",
     version = "v1alpha1",
@@ -55,6 +56,7 @@ pub struct SecretStoreSpec {
     category = "lockstep",
     status = "StoreStatus",
     derive = "PartialEq",
+    derive = "Default",
     doc = "A store that SyncedSecrets of several namespaces read from, as far as access grants it, with credentials of the operator's own namespace.",
     crates(kube_core = "::kube_core"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),

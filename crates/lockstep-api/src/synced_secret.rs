@@ -21,6 +21,7 @@ use crate::{duration::Duration, status::SyncedSecretStatus, store::StoreRef};
     namespaced,
     status = "SyncedSecretStatus",
     derive = "PartialEq",
+    derive = "Default",
     doc = "Which remote values become which Kubernetes Secret of the same namespace.",
     crates(kube_core = "::kube_core"),
     printcolumn(name = "Store", type_ = "string", json_path = ".spec.secretStoreRef.name"),

@@ -13,7 +13,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        watcher::{self, Config, Event, metadata_watcher, watcher},
+        watcher::{self, Config, Event, watcher},
     },
 };
 use lockstep_api::{ClusterSecretStore, CredentialKind, SecretStore, StoreKind};
@@ -182,8 +182,8 @@ async fn delete_store(shared: &Shared, key: &StoreKey) {
 
 /// Follows the labels and the end of namespaces, by their metadata.
 pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) {
-    let api: Api<Namespace> = Api::all(shared.client.clone());
-    let mut events = std::pin::pin!(metadata_watcher(api, Config::default()).default_backoff());
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(shared.client.clone());
+    let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => {
@@ -252,9 +252,9 @@ where
         + Send
         + 'static,
 {
-    let api: Api<K> = Api::namespaced(shared.client.clone(), &key.namespace);
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(shared.client.clone(), &key.namespace);
     let config = Config::default().fields(&format!("metadata.name={}", key.name));
-    let mut events = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut seen = false;
     while let Some(event) = events.next().await {
         match event {
@@ -323,12 +323,12 @@ where
 /// Follows the metadata of written Secrets, so that an edit is repaired within a second.
 pub async fn follow_secrets(shared: Arc<Shared>, namespace: Option<String>) {
     use lockstep_api::annotation::{MANAGED_BY_LABEL, MANAGER, OWNER};
-    let api: Api<Secret> = match &namespace {
+    let api: Api<PartialObjectMeta<Secret>> = match &namespace {
         Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
         None => Api::all(shared.client.clone()),
     };
     let config = Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let mut events = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         let secret = match event {
             Ok(Event::Apply(secret) | Event::Delete(secret)) => secret,
