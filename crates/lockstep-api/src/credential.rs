@@ -55,11 +55,17 @@ pub struct CredentialRef {
 impl CredentialRef {
     /// A reference to a Secret.
     pub fn secret(name: impl Into<String>) -> Self {
-        Self { kind: CredentialKind::Secret, name: name.into() }
+        Self {
+            kind: CredentialKind::Secret,
+            name: name.into(),
+        }
     }
 
     /// A reference to a ConfigMap.
     pub fn config_map(name: impl Into<String>) -> Self {
-        Self { kind: CredentialKind::ConfigMap, name: name.into() }
+        Self {
+            kind: CredentialKind::ConfigMap,
+            name: name.into(),
+        }
     }
 }

@@ -66,13 +66,17 @@ impl FromStr for Duration {
             return Err(ParseError::Syntax);
         }
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(ParseError::Syntax)?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .ok_or(ParseError::Syntax)?;
             let (number, tail) = rest.split_at(digits);
             if number.starts_with('.') || number.ends_with('.') {
                 return Err(ParseError::Syntax);
             }
             let number: f64 = number.parse().map_err(|_| ParseError::Syntax)?;
-            let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let end = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(end);
             seconds += number * unit_seconds(unit).ok_or(ParseError::Unit)?;
             if seconds > MAX_SECONDS {
@@ -80,7 +84,9 @@ impl FromStr for Duration {
             }
             rest = tail;
         }
-        Ok(Self(std::time::Duration::from_nanos(0) + std::time::Duration::from_secs_f64(seconds)))
+        Ok(Self(
+            std::time::Duration::from_nanos(0) + std::time::Duration::from_secs_f64(seconds),
+        ))
     }
 }
 
@@ -126,7 +132,9 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -152,16 +160,37 @@ mod tests {
 
     #[test]
     fn go_durations_and_days_are_read() {
-        for (text, millis) in
-            [("90s", 90_000), ("1h30m", 5_400_000), ("300ms", 300), ("1.5h", 5_400_000), ("2d", 172_800_000), ("0s", 0)]
-        {
-            assert_eq!(text.parse::<Duration>().unwrap().to_std().as_millis(), millis, "{text}");
+        for (text, millis) in [
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("300ms", 300),
+            ("1.5h", 5_400_000),
+            ("2d", 172_800_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                text.parse::<Duration>().unwrap().to_std().as_millis(),
+                millis,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn malformed_durations_are_refused() {
-        for text in ["", "5", "h", "1x", "-1s", "1.s", ".5s", "1 h", "99999999d", "1h 2m", "٣s"] {
+        for text in [
+            "",
+            "5",
+            "h",
+            "1x",
+            "-1s",
+            "1.s",
+            ".5s",
+            "1 h",
+            "99999999d",
+            "1h 2m",
+            "٣s",
+        ] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
     }

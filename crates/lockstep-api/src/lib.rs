@@ -5,7 +5,10 @@
 //! `crds/` is generated from these types by [`crd::all`]; the rules that can be checked at admission are CEL rules
 //! beside the fields that they are about.
 
-#![expect(unreachable_pub, reason = "the schema derive copies each public struct into a private scope")]
+#![expect(
+    unreachable_pub,
+    reason = "the schema derive copies each public struct into a private scope"
+)]
 
 pub mod annotation;
 pub mod condition;
@@ -26,14 +29,14 @@ pub use file::FileProvider;
 pub use reason::Reason;
 pub use status::{SourceStatus, StoreStatus, SyncedSecretStatus, TargetStatus};
 pub use store::{
-    Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore, SecretStoreSpec,
-    StoreKind, StoreProvider, StoreRef,
+    Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore,
+    SecretStoreSpec, StoreKind, StoreProvider, StoreRef,
 };
 pub use synced_secret::{
-    CreationPolicy, DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Extract, Find, FindName, MergePolicy,
-    RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy, RewriteMergePriorityPolicy,
-    RewriteMergeStrategy, RewriteRegexp, RewriteTransform, SyncedSecret, SyncedSecretSpec, Target, Template,
-    TemplateFrom, TemplateMetadata, TemplateTarget,
+    CreationPolicy, DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Extract, Find, FindName,
+    MergePolicy, RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy,
+    RewriteMergePriorityPolicy, RewriteMergeStrategy, RewriteRegexp, RewriteTransform, SyncedSecret,
+    SyncedSecretSpec, Target, Template, TemplateFrom, TemplateMetadata, TemplateTarget,
 };
 pub use vault::VaultProvider;
 

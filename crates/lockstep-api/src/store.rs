@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::CredentialRef, duration::Duration, file::FileProvider, status::StoreStatus, vault::VaultProvider,
+    credential::CredentialRef, duration::Duration, file::FileProvider, status::StoreStatus,
+    vault::VaultProvider,
 };
 
 /// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
@@ -26,8 +27,16 @@ use crate::{
     derive = "Default",
     doc = "A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.",
     crates(kube_core = "::kube_core"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -59,8 +68,16 @@ pub struct SecretStoreSpec {
     derive = "Default",
     doc = "A store that SyncedSecrets of several namespaces read from, as far as access grants it, with credentials of the operator's own namespace.",
     crates(kube_core = "::kube_core"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -104,7 +121,10 @@ impl StoreProvider {
 
     /// Every Secret and ConfigMap that the backend's configuration reads, in the store's credential namespace.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
-        self.vault.as_ref().map(VaultProvider::credential_refs).unwrap_or_default()
+        self.vault
+            .as_ref()
+            .map(VaultProvider::credential_refs)
+            .unwrap_or_default()
     }
 }
 
@@ -201,7 +221,9 @@ pub enum LabelSelectorOperator {
 }
 
 /// Kind of a store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum StoreKind {
     /// A store of the same namespace.
     #[default]

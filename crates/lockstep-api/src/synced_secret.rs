@@ -25,9 +25,21 @@ use crate::{duration::Duration, status::SyncedSecretStatus, store::StoreRef};
     doc = "Which remote values become which Kubernetes Secret of the same namespace.",
     crates(kube_core = "::kube_core"),
     printcolumn(name = "Store", type_ = "string", json_path = ".spec.secretStoreRef.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Last change", type_ = "date", json_path = ".status.target.lastChangeTime"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Last change",
+        type_ = "date",
+        json_path = ".status.target.lastChangeTime"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -316,7 +328,10 @@ pub enum RewriteMergeStrategy {
 pub struct Target {
     /// Name of the Secret. Default: the SyncedSecret's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: Option<String>,
     /// What is written beyond the values as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -238,7 +238,12 @@ impl VaultProvider {
             CaProviderKind::Secret => CredentialRef::secret(&ca.name),
             CaProviderKind::ConfigMap => CredentialRef::config_map(&ca.name),
         });
-        let mut refs: Vec<_> = secrets.into_iter().flatten().map(|s| CredentialRef::secret(&s.name)).chain(ca).collect();
+        let mut refs: Vec<_> = secrets
+            .into_iter()
+            .flatten()
+            .map(|s| CredentialRef::secret(&s.name))
+            .chain(ca)
+            .collect();
         refs.sort();
         refs.dedup();
         refs

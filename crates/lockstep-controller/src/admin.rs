@@ -14,12 +14,18 @@ pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
 impl Readiness {
     /// Names something that is missing, and why.
     pub fn missing(&self, what: &'static str, why: impl Into<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what, Some(why.into()));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(what, Some(why.into()));
     }
 
     /// Names something that is there.
     pub fn there(&self, what: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what, None);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(what, None);
     }
 
     /// Whether everything is there, and a line for each thing.
@@ -62,9 +68,19 @@ pub fn router(admin: Admin) -> Router {
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     let (ready, text) = admin.readiness.report();
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    (
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        text,
+    )
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (admin.metrics)())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        (admin.metrics)(),
+    )
 }

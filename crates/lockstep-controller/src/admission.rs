@@ -36,9 +36,9 @@ fn verdict(result: Result<kube::Result<()>, tokio::time::error::Elapsed>, policy
         {
             Verdict::Enforced
         }
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-            Verdict::Unknown("the API server forbids the attempt itself: lockstep's role lacks a right that it needs")
-        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Verdict::Unknown(
+            "the API server forbids the attempt itself: lockstep's role lacks a right that it needs",
+        ),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
             Verdict::Unknown("the operator's namespace or ServiceAccount does not exist")
         }
@@ -52,7 +52,11 @@ pub async fn secrets(client: &Client, namespace: &str) -> Verdict {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = PatchParams::apply("lockstep").force().dry_run();
     let body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": SELF_TEST_NAME } });
-    let attempt = async { api.patch_metadata(SELF_TEST_NAME, &params, &Patch::Apply(body)).await.map(drop) };
+    let attempt = async {
+        api.patch_metadata(SELF_TEST_NAME, &params, &Patch::Apply(body))
+            .await
+            .map(drop)
+    };
     verdict(tokio::time::timeout(TIMEOUT, attempt).await, "lockstep-secrets")
 }
 
@@ -67,7 +71,17 @@ pub async fn token_requests(client: &Client, namespace: &str, service_account: &
         },
         ..TokenRequest::default()
     };
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    let attempt = async { api.create_token_request(service_account, &params, &request).await.map(drop) };
-    verdict(tokio::time::timeout(TIMEOUT, attempt).await, "lockstep-token-requests")
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let attempt = async {
+        api.create_token_request(service_account, &params, &request)
+            .await
+            .map(drop)
+    };
+    verdict(
+        tokio::time::timeout(TIMEOUT, attempt).await,
+        "lockstep-token-requests",
+    )
 }

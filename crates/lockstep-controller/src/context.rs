@@ -7,7 +7,7 @@ use std::{
 
 use kube::{Client, runtime::events::Recorder};
 use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, time::SharedClock};
-use lockstep_provider::{Clients, Credentials, Provider, ProviderError, StoreKey, ErrorKind, Operation};
+use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, ProviderError, StoreKey};
 
 use crate::{
     credentials::NamespaceCredentials,
@@ -105,12 +105,19 @@ impl Shared {
             let index = self.index();
             let Some((config, revision)) = index.store_config(key) else {
                 // it was there when the plan was made; the deletion wakes the object again
-                return Err(ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, "the store was deleted"));
+                return Err(ProviderError::new(
+                    ErrorKind::ConfigInvalid,
+                    Operation::Configure,
+                    "the store was deleted",
+                ));
             };
             (config, revision, index.credential_namespace(key).to_owned())
         };
-        let credentials: Arc<dyn Credentials> =
-            Arc::new(NamespaceCredentials::new(self.client.clone(), namespace, self.index.clone()));
+        let credentials: Arc<dyn Credentials> = Arc::new(NamespaceCredentials::new(
+            self.client.clone(),
+            namespace,
+            self.index.clone(),
+        ));
         self.clients.get(key, &revision, &config, credentials).await
     }
 }

@@ -41,13 +41,24 @@ impl std::fmt::Debug for NamespaceCredentials {
 impl NamespaceCredentials {
     /// The credentials of that namespace.
     pub fn new(client: Client, namespace: String, index: Arc<RwLock<Index>>) -> Self {
-        Self { client, namespace, index }
+        Self {
+            client,
+            namespace,
+            index,
+        }
     }
 
     /// Notes which version was read, so that a watch that starts later can tell whether it has changed since.
     fn note(&self, kind: CredentialKind, name: &str, version: &str) {
-        let key = CredentialKey { kind, namespace: self.namespace.clone(), name: name.to_owned() };
-        self.index.write().unwrap_or_else(PoisonError::into_inner).note_credential(&key, version);
+        let key = CredentialKey {
+            kind,
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+        };
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note_credential(&key, version);
     }
 
     fn unavailable(message: String) -> ProviderError {
@@ -75,11 +86,16 @@ impl NamespaceCredentials {
     }
 
     fn no_key(&self, kind: &str, name: &str, key: &str) -> ProviderError {
-        Self::unavailable(format!("{kind} \"{name}\" in namespace \"{}\" has no key \"{key}\"", self.namespace))
+        Self::unavailable(format!(
+            "{kind} \"{name}\" in namespace \"{}\" has no key \"{key}\"",
+            self.namespace
+        ))
     }
 }
 
-async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, ProviderError> {
+async fn bounded<T>(
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<kube::Result<T>, ProviderError> {
     tokio::time::timeout(TIMEOUT, request).await.map_err(|_| {
         ProviderError::new(
             ErrorKind::Timeout,
@@ -98,7 +114,11 @@ impl Credentials for NamespaceCredentials {
             self.note(CredentialKind::Secret, name, "unreadable");
             self.failed(&error, "Secret", "secrets", name)
         })?;
-        self.note(CredentialKind::Secret, name, secret.metadata.resource_version.as_deref().unwrap_or_default());
+        self.note(
+            CredentialKind::Secret,
+            name,
+            secret.metadata.resource_version.as_deref().unwrap_or_default(),
+        );
         let mut data: BTreeMap<String, ByteString> = secret.data.unwrap_or_default();
         let value = data.remove(key).map(|bytes| SecretValue::new(bytes.0));
         for (_, mut other) in data {
@@ -114,8 +134,15 @@ impl Credentials for NamespaceCredentials {
             self.note(CredentialKind::ConfigMap, name, "unreadable");
             self.failed(&error, "ConfigMap", "configmaps", name)
         })?;
-        self.note(CredentialKind::ConfigMap, name, map.metadata.resource_version.as_deref().unwrap_or_default());
-        map.data.unwrap_or_default().remove(key).ok_or_else(|| self.no_key("ConfigMap", name, key))
+        self.note(
+            CredentialKind::ConfigMap,
+            name,
+            map.metadata.resource_version.as_deref().unwrap_or_default(),
+        );
+        map.data
+            .unwrap_or_default()
+            .remove(key)
+            .ok_or_else(|| self.no_key("ConfigMap", name, key))
     }
 
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {

@@ -29,10 +29,18 @@ const STORES_AT_ONCE: usize = 8;
 pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context) -> Fetched {
     let mut by_store: BTreeMap<StoreRef, (Vec<RemoteRef>, Vec<Search>)> = BTreeMap::new();
     for read in &plan.reads {
-        by_store.entry(read.store.clone()).or_default().0.push(read.reference.clone());
+        by_store
+            .entry(read.store.clone())
+            .or_default()
+            .0
+            .push(read.reference.clone());
     }
     for search in &plan.searches {
-        by_store.entry(search.store.clone()).or_default().1.push(search.clone());
+        by_store
+            .entry(search.store.clone())
+            .or_default()
+            .1
+            .push(search.clone());
     }
     let mut answers = stream::iter(by_store)
         .map(|(store, (refs, searches))| fetch_store(store, refs, searches, stores, cx))
@@ -56,15 +64,25 @@ async fn fetch_store(
     let provider = match stores.provider(&store).await {
         Ok(provider) => provider,
         Err(error) => {
-            fetched.reads.extend(refs.into_iter().map(|reference| (read(&store, reference), Err(error.clone()))));
-            fetched.found.extend(searches.into_iter().map(|search| (search.entry, Err(error.clone()))));
+            fetched.reads.extend(
+                refs.into_iter()
+                    .map(|reference| (read(&store, reference), Err(error.clone()))),
+            );
+            fetched.found.extend(
+                searches
+                    .into_iter()
+                    .map(|search| (search.entry, Err(error.clone()))),
+            );
             return fetched;
         }
     };
     for search in searches {
         let found = provider.find(cx, &search.query).await.map(|found| {
-            let mut keys: Vec<_> =
-                found.into_iter().map(|meta| meta.key).filter(|key| search.grant.allows(key)).collect();
+            let mut keys: Vec<_> = found
+                .into_iter()
+                .map(|meta| meta.key)
+                .filter(|key| search.grant.allows(key))
+                .collect();
             keys.sort();
             keys.dedup();
             keys
@@ -81,12 +99,23 @@ async fn fetch_store(
     }
     let answers = provider.fetch(cx, &refs).await;
     let missing = std::iter::repeat_with(|| {
-        Err(ProviderError::new(ErrorKind::Malformed, Operation::Read, "the answer left out some of the keys"))
+        Err(ProviderError::new(
+            ErrorKind::Malformed,
+            Operation::Read,
+            "the answer left out some of the keys",
+        ))
     });
-    fetched.reads.extend(refs.into_iter().map(|reference| read(&store, reference)).zip(answers.into_iter().chain(missing)));
+    fetched.reads.extend(
+        refs.into_iter()
+            .map(|reference| read(&store, reference))
+            .zip(answers.into_iter().chain(missing)),
+    );
     fetched
 }
 
 fn read(store: &StoreRef, reference: RemoteRef) -> Read {
-    Read { store: store.clone(), reference }
+    Read {
+        store: store.clone(),
+        reference,
+    }
 }

@@ -25,7 +25,10 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key of an object.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of a SyncedSecret.
@@ -127,7 +130,10 @@ pub fn store_key(namespace: &str, reference: &StoreRef) -> StoreKey {
 impl Index {
     /// An empty index of an operator that lives in that namespace.
     pub fn new(operator_namespace: &str) -> Self {
-        Self { operator_namespace: operator_namespace.to_owned(), ..Self::default() }
+        Self {
+            operator_namespace: operator_namespace.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// The namespace that a store's credentials are in.
@@ -140,21 +146,38 @@ impl Index {
         let key = ObjectKey::of(object);
         let state = ObjectState {
             uid: object.metadata.uid.clone().unwrap_or_default(),
-            created: object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            created: object
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0.to_string())
+                .unwrap_or_default(),
             target: plan::target_name(&key.name, &object.spec.target).to_owned(),
-            stores: plan::store_refs(&object.spec).iter().map(|store| store_key(&key.namespace, store)).collect(),
+            stores: plan::store_refs(&object.spec)
+                .iter()
+                .map(|store| store_key(&key.namespace, store))
+                .collect(),
         };
         if self.objects.get(&key) == Some(&state) {
             return BTreeSet::new();
         }
         let mut wake = self.delete_object(&key);
         for store in &state.stores {
-            self.by_store.entry(store.clone()).or_default().insert(key.clone());
+            self.by_store
+                .entry(store.clone())
+                .or_default()
+                .insert(key.clone());
         }
-        let rivals = self.by_target.entry((key.namespace.clone(), state.target.clone())).or_default();
+        let rivals = self
+            .by_target
+            .entry((key.namespace.clone(), state.target.clone()))
+            .or_default();
         wake.extend(rivals.iter().cloned());
         rivals.insert(key.clone());
-        self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+        self.by_namespace
+            .entry(key.namespace.clone())
+            .or_default()
+            .insert(key.clone());
         self.objects.insert(key.clone(), state);
         wake.remove(&key);
         wake
@@ -162,7 +185,9 @@ impl Index {
 
     /// Forgets a SyncedSecret; answers which others have to look again, because they want the same Secret.
     pub fn delete_object(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let Some(state) = self.objects.remove(key) else { return BTreeSet::new() };
+        let Some(state) = self.objects.remove(key) else {
+            return BTreeSet::new();
+        };
         for store in &state.stores {
             remove(&mut self.by_store, store, key);
         }
@@ -175,16 +200,24 @@ impl Index {
     /// The SyncedSecrets of a namespace, or all.
     pub fn objects(&self, namespace: Option<&str>) -> Vec<ObjectKey> {
         match namespace {
-            Some(namespace) => self.by_namespace.get(namespace).into_iter().flatten().cloned().collect(),
+            Some(namespace) => self
+                .by_namespace
+                .get(namespace)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
             None => self.objects.keys().cloned().collect(),
         }
     }
 
     /// Takes in a store; answers who depends on it, when it changed.
     pub fn apply_store(&mut self, key: &StoreKey, entry: StoreEntry) -> Option<BTreeSet<ObjectKey>> {
-        if self.stores.get(key).is_some_and(|known| {
-            known.entry.uid == entry.uid && known.entry.generation == entry.generation
-        }) {
+        if self
+            .stores
+            .get(key)
+            .is_some_and(|known| known.entry.uid == entry.uid && known.entry.generation == entry.generation)
+        {
             return None;
         }
         let epoch = self.stores.get(key).map_or(0, |known| known.epoch);
@@ -195,9 +228,18 @@ impl Index {
                 namespace: self.credential_namespace(key).to_owned(),
                 name: credential.name,
             };
-            self.by_credential.entry(credential).or_default().insert(key.clone());
+            self.by_credential
+                .entry(credential)
+                .or_default()
+                .insert(key.clone());
         }
-        self.stores.insert(key.clone(), StoreState { entry: Arc::new(entry), epoch });
+        self.stores.insert(
+            key.clone(),
+            StoreState {
+                entry: Arc::new(entry),
+                epoch,
+            },
+        );
         Some(self.dependents(key))
     }
 
@@ -228,7 +270,8 @@ impl Index {
             !stores.is_empty()
         });
         let by_credential = &self.by_credential;
-        self.credentials.retain(|credential, _| by_credential.contains_key(credential));
+        self.credentials
+            .retain(|credential, _| by_credential.contains_key(credential));
     }
 
     /// Who reads from a store.
@@ -243,7 +286,9 @@ impl Index {
 
     /// Takes in which version of a credential there is; answers the stores whose clients were made from another one.
     pub fn apply_credential(&mut self, key: &CredentialKey, version: &str) -> BTreeSet<StoreKey> {
-        let Some(stores) = self.by_credential.get(key).cloned() else { return BTreeSet::new() };
+        let Some(stores) = self.by_credential.get(key).cloned() else {
+            return BTreeSet::new();
+        };
         match self.credentials.insert(key.clone(), version.to_owned()) {
             Some(before) if before != version => {
                 for store in &stores {
@@ -260,7 +305,9 @@ impl Index {
     /// Notes which version of a credential was read, where no watch has told yet.
     pub fn note_credential(&mut self, key: &CredentialKey, version: &str) {
         if self.by_credential.contains_key(key) {
-            self.credentials.entry(key.clone()).or_insert_with(|| version.to_owned());
+            self.credentials
+                .entry(key.clone())
+                .or_insert_with(|| version.to_owned());
         }
     }
 
@@ -272,7 +319,10 @@ impl Index {
             provider: state.entry.provider.clone(),
             limits: state.entry.limits,
         };
-        Some((config, format!("{}/{}/{}", state.entry.uid, state.entry.generation, state.epoch)))
+        Some((
+            config,
+            format!("{}/{}/{}", state.entry.uid, state.entry.generation, state.epoch),
+        ))
     }
 
     /// Takes in a namespace; answers which SyncedSecrets have to look again, because its labels or its end decide
@@ -289,14 +339,23 @@ impl Index {
         if before.unwrap_or_default() == state {
             return BTreeSet::new();
         }
-        let Some(objects) = self.by_namespace.get(name) else { return BTreeSet::new() };
-        objects.iter().filter(|key| self.uses_cluster_store(key)).cloned().collect()
+        let Some(objects) = self.by_namespace.get(name) else {
+            return BTreeSet::new();
+        };
+        objects
+            .iter()
+            .filter(|key| self.uses_cluster_store(key))
+            .cloned()
+            .collect()
     }
 
     fn uses_cluster_store(&self, key: &ObjectKey) -> bool {
-        self.objects
-            .get(key)
-            .is_some_and(|state| state.stores.iter().any(|store| store.kind == StoreKind::ClusterSecretStore))
+        self.objects.get(key).is_some_and(|state| {
+            state
+                .stores
+                .iter()
+                .any(|store| store.kind == StoreKind::ClusterSecretStore)
+        })
     }
 
     /// Forgets a namespace.
@@ -314,19 +373,28 @@ impl Index {
                 let entry = &self.stores.get(&store_key(&key.namespace, &reference))?.entry;
                 let grant = match &entry.access {
                     None => Grant::Everything,
-                    Some(access) => {
-                        Grant::new(access, Namespace { name: &key.namespace, labels: &namespace.labels })
-                    }
+                    Some(access) => Grant::new(
+                        access,
+                        Namespace {
+                            name: &key.namespace,
+                            labels: &namespace.labels,
+                        },
+                    ),
                 };
                 Some((reference, StoreView { grant }))
             })
             .collect();
-        Surroundings { views, rival: self.rival(key), terminating: namespace.terminating }
+        Surroundings {
+            views,
+            rival: self.rival(key),
+            terminating: namespace.terminating,
+        }
     }
 
     fn rival(&self, key: &ObjectKey) -> Option<Rival> {
         let own = self.objects.get(key)?;
-        let rank = |key: &ObjectKey, state: &ObjectState| (state.created.clone(), state.uid.clone(), key.clone());
+        let rank =
+            |key: &ObjectKey, state: &ObjectState| (state.created.clone(), state.uid.clone(), key.clone());
         let own_rank = rank(key, own);
         self.by_target
             .get(&(key.namespace.clone(), own.target.clone()))?
@@ -335,7 +403,9 @@ impl Index {
             .filter_map(|other| Some(rank(other, self.objects.get(other)?)))
             .filter(|other| *other < own_rank)
             .min()
-            .map(|(_, _, oldest)| Rival { name: oldest.name.to_string() })
+            .map(|(_, _, oldest)| Rival {
+                name: oldest.name.to_string(),
+            })
     }
 }
 

@@ -1,4 +1,6 @@
-use lockstep_api::{AccessNamespaces, SecretKeyRef, SyncedSecretSpec, VaultProvider, store::LabelSelector, vault::VaultAuth};
+use lockstep_api::{
+    AccessNamespaces, SecretKeyRef, SyncedSecretSpec, VaultProvider, store::LabelSelector, vault::VaultAuth,
+};
 use serde_json::json;
 
 use super::*;
@@ -20,11 +22,18 @@ fn object(name: &str, target: Option<&str>, store: (&str, StoreKind), created: &
 fn vault(name: &str) -> StoreProvider {
     let server = "https://vault:8200".into();
     let auth = VaultAuth {
-        token_secret_ref: Some(SecretKeyRef { name: name.into(), key: "token".into() }),
+        token_secret_ref: Some(SecretKeyRef {
+            name: name.into(),
+            key: "token".into(),
+        }),
         ..VaultAuth::default()
     };
-    let vault: VaultProvider = serde_json::from_value(json!({ "server": server_text(&server), "auth": auth })).unwrap();
-    StoreProvider { vault: Some(vault), file: None }
+    let vault: VaultProvider =
+        serde_json::from_value(json!({ "server": server_text(&server), "auth": auth })).unwrap();
+    StoreProvider {
+        vault: Some(vault),
+        file: None,
+    }
 }
 
 fn server_text(server: &String) -> &str {
@@ -32,15 +41,29 @@ fn server_text(server: &String) -> &str {
 }
 
 fn entry(generation: i64, access: Option<Vec<Access>>) -> StoreEntry {
-    StoreEntry { uid: "store".into(), generation, provider: vault("vault-token"), limits: Limits::default(), access }
+    StoreEntry {
+        uid: "store".into(),
+        generation,
+        provider: vault("vault-token"),
+        limits: Limits::default(),
+        access,
+    }
 }
 
 fn own_store() -> StoreKey {
-    StoreKey { kind: StoreKind::SecretStore, namespace: Some("shop".into()), name: "vault".into() }
+    StoreKey {
+        kind: StoreKind::SecretStore,
+        namespace: Some("shop".into()),
+        name: "vault".into(),
+    }
 }
 
 fn cluster_store() -> StoreKey {
-    StoreKey { kind: StoreKind::ClusterSecretStore, namespace: None, name: "prod".into() }
+    StoreKey {
+        kind: StoreKind::ClusterSecretStore,
+        namespace: None,
+        name: "prod".into(),
+    }
 }
 
 fn keys(names: &[&str]) -> BTreeSet<ObjectKey> {
@@ -55,9 +78,19 @@ fn a_changed_store_wakes_who_reads_from_it_and_nobody_else() {
     let mut index = Index::new("lockstep-system");
     index.apply_object(&object("a", None, ("vault", StoreKind::SecretStore), FIRST));
     index.apply_object(&object("b", None, ("other", StoreKind::SecretStore), FIRST));
-    assert_eq!(index.apply_store(&own_store(), entry(1, None)), Some(keys(&["a"])));
-    assert_eq!(index.apply_store(&own_store(), entry(1, None)), None, "a status write is no change");
-    assert_eq!(index.apply_store(&own_store(), entry(2, None)), Some(keys(&["a"])));
+    assert_eq!(
+        index.apply_store(&own_store(), entry(1, None)),
+        Some(keys(&["a"]))
+    );
+    assert_eq!(
+        index.apply_store(&own_store(), entry(1, None)),
+        None,
+        "a status write is no change"
+    );
+    assert_eq!(
+        index.apply_store(&own_store(), entry(2, None)),
+        Some(keys(&["a"]))
+    );
     assert_eq!(index.delete_store(&own_store()), keys(&["a"]));
 }
 
@@ -65,13 +98,19 @@ fn a_changed_store_wakes_who_reads_from_it_and_nobody_else() {
 fn a_changed_credential_makes_a_new_client_and_the_first_sight_of_it_does_not() {
     let mut index = Index::new("lockstep-system");
     index.apply_store(&own_store(), entry(1, None));
-    let credential =
-        CredentialKey { kind: CredentialKind::Secret, namespace: "shop".into(), name: "vault-token".into() };
+    let credential = CredentialKey {
+        kind: CredentialKind::Secret,
+        namespace: "shop".into(),
+        name: "vault-token".into(),
+    };
     assert_eq!(index.credential_keys(), BTreeSet::from([credential.clone()]));
     let before = index.store_config(&own_store()).unwrap().1;
     assert!(index.apply_credential(&credential, "1").is_empty());
     assert_eq!(index.store_config(&own_store()).unwrap().1, before);
-    assert_eq!(index.apply_credential(&credential, "2"), BTreeSet::from([own_store()]));
+    assert_eq!(
+        index.apply_credential(&credential, "2"),
+        BTreeSet::from([own_store()])
+    );
     assert_ne!(index.store_config(&own_store()).unwrap().1, before);
     index.delete_store(&own_store());
     assert!(index.credential_keys().is_empty());
@@ -81,7 +120,10 @@ fn a_changed_credential_makes_a_new_client_and_the_first_sight_of_it_does_not() 
 fn credentials_of_a_cluster_store_are_in_the_operators_namespace() {
     let mut index = Index::new("lockstep-system");
     index.apply_store(&cluster_store(), entry(1, Some(vec![])));
-    assert_eq!(index.credential_keys().first().unwrap().namespace, "lockstep-system");
+    assert_eq!(
+        index.credential_keys().first().unwrap().namespace,
+        "lockstep-system"
+    );
 }
 
 #[test]
@@ -91,7 +133,8 @@ fn the_older_of_two_with_one_target_wins_and_the_younger_wakes_when_it_goes() {
     let young = object("young", Some("shared"), ("vault", StoreKind::SecretStore), LATER);
     index.apply_object(&young);
     assert_eq!(index.apply_object(&old), keys(&["young"]));
-    let rival = |index: &Index, object: &SyncedSecret| index.surroundings(&ObjectKey::of(object), object).rival;
+    let rival =
+        |index: &Index, object: &SyncedSecret| index.surroundings(&ObjectKey::of(object), object).rival;
     assert_eq!(rival(&index, &young), Some(Rival { name: "old".into() }));
     assert_eq!(rival(&index, &old), None);
     assert_eq!(index.delete_object(&ObjectKey::of(&old)), keys(&["young"]));
@@ -104,9 +147,15 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     let object_a = object("a", None, ("prod", StoreKind::ClusterSecretStore), FIRST);
     index.apply_object(&object_a);
     index.apply_object(&object("b", None, ("vault", StoreKind::SecretStore), FIRST));
-    let selector = LabelSelector { match_labels: [("team".into(), "shop".into())].into(), match_expressions: vec![] };
+    let selector = LabelSelector {
+        match_labels: [("team".into(), "shop".into())].into(),
+        match_expressions: vec![],
+    };
     let access = Access {
-        namespaces: AccessNamespaces { names: vec![], selector: Some(selector) },
+        namespaces: AccessNamespaces {
+            names: vec![],
+            selector: Some(selector),
+        },
         keys: vec!["shop/*".into()],
     };
     index.apply_store(&cluster_store(), entry(1, Some(vec![access])));
@@ -119,6 +168,9 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     assert_eq!(index.apply_namespace("shop", labels.clone(), false), keys(&["a"]));
     assert!(may(&index));
     assert!(index.apply_namespace("shop", labels, false).is_empty());
-    assert_eq!(index.apply_namespace("shop", BTreeMap::new(), false), keys(&["a"]));
+    assert_eq!(
+        index.apply_namespace("shop", BTreeMap::new(), false),
+        keys(&["a"])
+    );
     assert!(!may(&index));
 }

@@ -13,7 +13,9 @@ const FIELD: &str = "key";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The API server could not be asked.
-    #[error("Secret \"{KEY_NAME}\" in namespace \"{namespace}\" could not be {action}: the API server answered {code}")]
+    #[error(
+        "Secret \"{KEY_NAME}\" in namespace \"{namespace}\" could not be {action}: the API server answered {code}"
+    )]
     Api {
         /// The namespace.
         namespace: String,
@@ -23,7 +25,9 @@ pub enum KeyError {
         code: u16,
     },
     /// The Secret holds no usable key.
-    #[error("Secret \"{KEY_NAME}\" in namespace \"{0}\" holds no key of 32 bytes or more; delete it, and lockstep makes a new one")]
+    #[error(
+        "Secret \"{KEY_NAME}\" in namespace \"{0}\" holds no key of 32 bytes or more; delete it, and lockstep makes a new one"
+    )]
     Malformed(String),
     /// The machine has no randomness.
     #[error("the operating system gave no random bytes")]
@@ -42,8 +46,17 @@ pub async fn load_or_create(client: &Client, namespace: &str) -> Result<Fingerpr
         code: code(error),
     };
     for _ in 0..3 {
-        if let Some(secret) = api.get_opt(KEY_NAME).await.map_err(|error| failed("read", &error))? {
-            let bytes = secret.data.unwrap_or_default().remove(FIELD).map(|bytes| bytes.0).unwrap_or_default();
+        if let Some(secret) = api
+            .get_opt(KEY_NAME)
+            .await
+            .map_err(|error| failed("read", &error))?
+        {
+            let bytes = secret
+                .data
+                .unwrap_or_default()
+                .remove(FIELD)
+                .map(|bytes| bytes.0)
+                .unwrap_or_default();
             return FingerprintKey::new(bytes).map_err(|_| KeyError::Malformed(namespace.to_owned()));
         }
         let mut bytes = vec![0_u8; 32];

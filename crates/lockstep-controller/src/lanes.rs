@@ -36,7 +36,10 @@ pub struct Permit(Option<Slots>);
 impl Slots {
     /// That many slots.
     pub fn new(count: usize) -> Self {
-        Self(Arc::new(Mutex::new(Queue { free: count.max(1), ..Queue::default() })))
+        Self(Arc::new(Mutex::new(Queue {
+            free: count.max(1),
+            ..Queue::default()
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -113,7 +116,10 @@ pub struct Lanes<K> {
 impl<K: Hash + Eq> Lanes<K> {
     /// Lanes of that many slots each.
     pub fn new(slots: usize) -> Self {
-        Self { slots, lanes: Mutex::new(HashMap::new()) }
+        Self {
+            slots,
+            lanes: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The lane of that name. Lanes that nobody uses are forgotten on the way.
@@ -127,7 +133,12 @@ impl<K: Hash + Eq> Lanes<K> {
 
     /// How many wait, in all lanes.
     pub fn waiting(&self) -> usize {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).values().map(Slots::waiting).sum()
+        self.lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(Slots::waiting)
+            .sum()
     }
 }
 

@@ -149,7 +149,9 @@ impl Metrics {
     /// # Errors
     /// When a metric of that name is registered already.
     pub fn new(registry: Registry) -> prometheus::Result<Self> {
-        let buckets = vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+        let buckets = vec![
+            0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+        ];
         let histogram = HistogramOpts::new(RECONCILE.name, RECONCILE.help).buckets(buckets);
         let metrics = Self {
             reconcile: HistogramVec::new(histogram, RECONCILE.labels)?,
@@ -193,10 +195,15 @@ impl Metrics {
 
     /// Everything, in the text format of Prometheus.
     pub fn encode(&self, objects: &Objects, waiting_to_fetch: usize, waiting_to_write: usize) -> String {
-        self.queue("fetch").set(i64::try_from(waiting_to_fetch).unwrap_or(i64::MAX));
-        self.queue("write").set(i64::try_from(waiting_to_write).unwrap_or(i64::MAX));
+        self.queue("fetch")
+            .set(i64::try_from(waiting_to_fetch).unwrap_or(i64::MAX));
+        self.queue("write")
+            .set(i64::try_from(waiting_to_write).unwrap_or(i64::MAX));
         let mut text = String::new();
-        if TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text).is_err() {
+        if TextEncoder::new()
+            .encode_utf8(&self.registry.gather(), &mut text)
+            .is_err()
+        {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
@@ -213,7 +220,11 @@ impl Metrics {
                 let Some(value) = value(sample) else { continue };
                 if !head {
                     head = true;
-                    let _ = writeln!(text, "# HELP {} {}\n# TYPE {} gauge", info.name, info.help, info.name);
+                    let _ = writeln!(
+                        text,
+                        "# HELP {} {}\n# TYPE {} gauge",
+                        info.name, info.help, info.name
+                    );
                 }
                 // names of Kubernetes objects hold nothing that would need escaping
                 let _ = writeln!(

@@ -51,7 +51,10 @@ impl Objects {
         let mut objects = self.lock();
         let tracked = objects.entry(key.clone()).or_default();
         if tracked.uid != uid {
-            *tracked = Tracked { uid: uid.to_owned(), ..Tracked::default() };
+            *tracked = Tracked {
+                uid: uid.to_owned(),
+                ..Tracked::default()
+            };
         }
         change(tracked)
     }
@@ -80,8 +83,11 @@ impl Objects {
 
     /// What the metrics say, in order of name.
     pub fn samples(&self) -> Vec<(ObjectKey, Sample)> {
-        let mut samples: Vec<_> =
-            self.lock().iter().map(|(key, tracked)| (key.clone(), tracked.sample())).collect();
+        let mut samples: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(key, tracked)| (key.clone(), tracked.sample()))
+            .collect();
         samples.sort_by(|a, b| a.0.cmp(&b.0));
         samples
     }
@@ -115,19 +121,31 @@ impl Tracked {
         self.sample.ready = status
             .condition(ConditionType::Ready)
             .is_some_and(|condition| condition.status == ConditionStatus::True);
-        self.sample.last_change =
-            status.target.as_ref().and_then(|target| target.last_change_time.as_deref()).and_then(seconds);
-        self.sample.source_created =
-            status.sources.iter().filter_map(|source| source.created_time.as_deref()).filter_map(seconds).min();
+        self.sample.last_change = status
+            .target
+            .as_ref()
+            .and_then(|target| target.last_change_time.as_deref())
+            .and_then(seconds);
+        self.sample.source_created = status
+            .sources
+            .iter()
+            .filter_map(|source| source.created_time.as_deref())
+            .filter_map(seconds)
+            .min();
     }
 
     fn sample(&self) -> Sample {
         let next = self.memory.retry_at.or(self.memory.next_refresh);
-        Sample { next_refresh: next.map(Timestamp::as_second), ..self.sample }
+        Sample {
+            next_refresh: next.map(Timestamp::as_second),
+            ..self.sample
+        }
     }
 }
 
 /// Kubernetes promises that versions of one resource can be compared as numbers; what is no number counts as oldest.
 fn version_of(resource_version: Option<&str>) -> u64 {
-    resource_version.and_then(|version| version.parse().ok()).unwrap_or(0)
+    resource_version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }

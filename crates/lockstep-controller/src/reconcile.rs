@@ -10,10 +10,17 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use kube::{Api, Resource, api::{Patch, PatchParams}, runtime::{controller::Action, events::{Event, EventType}}};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
 use lockstep_api::{
-    ConditionStatus, ConditionType, CreationPolicy, DeletionPolicy, Reason, StoreRef, SyncedSecret, SyncedSecretStatus,
-    TargetStatus, annotation,
+    ConditionStatus, ConditionType, CreationPolicy, DeletionPolicy, Reason, StoreRef, SyncedSecret,
+    SyncedSecretStatus, TargetStatus, annotation,
 };
 use lockstep_core::{
     Failure,
@@ -61,7 +68,11 @@ struct Reconcile {
 /// How a sync went.
 enum Synced {
     /// The Secret is as it has to be.
-    InSync { target: TargetStatus, collected: Collected, keys: usize },
+    InSync {
+        target: TargetStatus,
+        collected: Collected,
+        keys: usize,
+    },
     /// Every source is gone, and so is the Secret.
     Gone,
 }
@@ -81,7 +92,13 @@ impl Stores for ObjectStores<'_> {
 impl Reconcile {
     fn new(key: ObjectKey, object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Self {
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        Self { key, uid, object, shared, priority: Priority::Low }
+        Self {
+            key,
+            uid,
+            object,
+            shared,
+            priority: Priority::Low,
+        }
     }
 
     fn observed<'a>(&'a self, status: Option<&'a SyncedSecretStatus>) -> Observed<'a> {
@@ -96,7 +113,12 @@ impl Reconcile {
     }
 
     fn refresh(&self) -> Option<&str> {
-        self.object.metadata.annotations.as_ref()?.get(annotation::REFRESH).map(String::as_str)
+        self.object
+            .metadata
+            .annotations
+            .as_ref()?
+            .get(annotation::REFRESH)
+            .map(String::as_str)
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -116,7 +138,12 @@ impl Reconcile {
             if let Some(status) = &status {
                 tracked.note_status(status);
             }
-            let step = decide::decide(&self.observed(status.as_ref()), &mut tracked.memory, shared.settings, now);
+            let step = decide::decide(
+                &self.observed(status.as_ref()),
+                &mut tracked.memory,
+                shared.settings,
+                now,
+            );
             (step, status)
         })
     }
@@ -134,21 +161,30 @@ impl Reconcile {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
-        let guarded = AssertUnwindSafe(tokio::time::timeout(RECONCILE_DEADLINE, self.step(step, status.clone())));
+        let guarded = AssertUnwindSafe(tokio::time::timeout(
+            RECONCILE_DEADLINE,
+            self.step(step, status.clone()),
+        ));
         let outcome = match guarded.catch_unwind().await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => {
                 let failure = Failure::new(Reason::Internal, "the reconcile did not end in time");
-                self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff)).await
+                self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff))
+                    .await
             }
             Err(_) => {
                 self.shared.metrics.panics.inc();
                 tracing::error!("the reconcile panicked");
-                let failure = Failure::new(Reason::Internal, "a fault in lockstep itself; its log says where");
-                self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff)).await
+                let failure =
+                    Failure::new(Reason::Internal, "a fault in lockstep itself; its log says where");
+                self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff))
+                    .await
             }
         };
-        self.shared.metrics.outcome(outcome).observe(started.elapsed().as_secs_f64());
+        self.shared
+            .metrics
+            .outcome(outcome)
+            .observe(started.elapsed().as_secs_f64());
         match self.decide().0 {
             Step::Idle(wait) => Action::requeue(wait),
             Step::Await => Action::await_change(),
@@ -158,7 +194,10 @@ impl Reconcile {
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {
-        plan::store_refs(&self.object.spec).iter().map(|store| store_key(&self.key.namespace, store)).collect()
+        plan::store_refs(&self.object.spec)
+            .iter()
+            .map(|store| store_key(&self.key.namespace, store))
+            .collect()
     }
 
     async fn step(&self, step: Step, status: Option<SyncedSecretStatus>) -> &'static str {
@@ -168,7 +207,11 @@ impl Reconcile {
             Step::Acknowledge => {
                 let suspended = self.object.spec.suspend;
                 self.report(status, Outcome::Acknowledged { suspended }).await;
-                if suspended { Reason::Suspended.as_str() } else { Reason::Synced.as_str() }
+                if suspended {
+                    Reason::Suspended.as_str()
+                } else {
+                    Reason::Synced.as_str()
+                }
             }
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
@@ -195,7 +238,11 @@ impl Reconcile {
                 true
             }
             (Err(error), _) => {
-                self.count_probe(if error.label() == "foreign" { "foreign" } else { "error" });
+                self.count_probe(if error.label() == "foreign" {
+                    "foreign"
+                } else {
+                    "error"
+                });
                 let failure = error.failure(&owner);
                 return self.fail(status, &failure).await;
             }
@@ -227,9 +274,17 @@ impl Reconcile {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         match self.sync(status, why).await {
-            Ok(Synced::InSync { target, collected, keys }) => {
+            Ok(Synced::InSync {
+                target,
+                collected,
+                keys,
+            }) => {
                 self.succeeded();
-                let outcome = Outcome::Synced { target, sources: collected.sources, keys };
+                let outcome = Outcome::Synced {
+                    target,
+                    sources: collected.sources,
+                    keys,
+                };
                 self.report(status, outcome).await;
                 Reason::Synced.as_str()
             }
@@ -278,8 +333,13 @@ impl Reconcile {
             rival: around.rival.as_ref(),
         };
         let plan = plan::plan(&input)?;
-        let stores = ObjectStores { shared, namespace: &self.key.namespace };
-        let cx = Context { deadline: Some(Instant::now() + FETCH_DEADLINE) };
+        let stores = ObjectStores {
+            shared,
+            namespace: &self.key.namespace,
+        };
+        let cx = Context {
+            deadline: Some(Instant::now() + FETCH_DEADLINE),
+        };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
         let known = status.and_then(|status| status.target.as_ref());
         let collected = match collect::collect(&input, &fetched)? {
@@ -297,7 +357,11 @@ impl Reconcile {
             && known.name == input.target_name()
         {
             let keys = collected.values.len();
-            return Ok(Synced::InSync { target: known.clone(), collected, keys });
+            return Ok(Synced::InSync {
+                target: known.clone(),
+                collected,
+                keys,
+            });
         }
         let secret = assemble::assemble(&input, &collected)?;
         let target = self.write(&secret, identity).await?;
@@ -305,14 +369,19 @@ impl Reconcile {
             self.remove_renamed(old).await?;
         }
         let keys = secret.data.len();
-        Ok(Synced::InSync { target, collected, keys })
+        Ok(Synced::InSync {
+            target,
+            collected,
+            keys,
+        })
     }
 
     fn check_may_write(&self) -> Result<(), Failure> {
         if self.shared.may_write.load(Ordering::Acquire) {
             return Ok(());
         }
-        let message = "lockstep writes no Secret while its admission policy does not refuse what it must refuse";
+        let message =
+            "lockstep writes no Secret while its admission policy does not refuse what it must refuse";
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
@@ -322,8 +391,16 @@ impl Reconcile {
         let _slot = self.shared.writes.acquire(self.priority).await;
         let writes = &self.shared.metrics.writes;
         match self.shared.writer.apply_or_replace(&owner, secret).await {
-            Ok((Written { uid, resource_version }, replaced)) => {
-                writes.with_label_values(&[if replaced { "replaced" } else { "applied" }]).inc();
+            Ok((
+                Written {
+                    uid,
+                    resource_version,
+                },
+                replaced,
+            )) => {
+                writes
+                    .with_label_values(&[if replaced { "replaced" } else { "applied" }])
+                    .inc();
                 Ok(TargetStatus {
                     name: secret.name.clone(),
                     uid,
@@ -366,7 +443,10 @@ impl Reconcile {
         if self.object.spec.target.creation_policy != CreationPolicy::Owner {
             return Ok(());
         }
-        let owner = Owner { target: &old.name, ..self.owner() };
+        let owner = Owner {
+            target: &old.name,
+            ..self.owner()
+        };
         match self.shared.writer.delete(&owner).await {
             // somebody took it over meanwhile: it is not ours to remove
             Ok(()) | Err(crate::secret::WriteError::Foreign) => Ok(()),
@@ -388,7 +468,10 @@ impl Reconcile {
             return;
         }
         let api: Api<SyncedSecret> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
-        let params = PatchParams { field_manager: Some(annotation::MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(annotation::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let patch = Patch::Merge(json!({ "status": replaced(old, &status) }));
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
@@ -411,7 +494,9 @@ impl Reconcile {
                 let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
                 let now = self.shared.clock.now();
                 self.remember(|tracked, observed, _| {
-                    tracked.memory.failed(&observed, &failure.requeued(Requeue::Backoff), now)
+                    tracked
+                        .memory
+                        .failed(&observed, &failure.requeued(Requeue::Backoff), now)
                 });
                 "error"
             }
@@ -420,17 +505,25 @@ impl Reconcile {
     }
 
     async fn publish(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
-        let Some(ready) = status.condition(ConditionType::Ready) else { return };
+        let Some(ready) = status.condition(ConditionType::Ready) else {
+            return;
+        };
         let before = old.and_then(|old| old.condition(ConditionType::Ready));
-        let revision = |status: &SyncedSecretStatus| status.target.as_ref().map(|target| target.revision.clone());
-        let turned = before.is_none_or(|before| before.status != ready.status || before.reason != ready.reason);
+        let revision =
+            |status: &SyncedSecretStatus| status.target.as_ref().map(|target| target.revision.clone());
+        let turned =
+            before.is_none_or(|before| before.status != ready.status || before.reason != ready.reason);
         let rewritten = old.is_some_and(|old| revision(old) != revision(status));
         // a first success is in the status, and costs no third write
         if !(turned || rewritten) || (before.is_none() && ready.status == ConditionStatus::True) {
             return;
         }
         let event = Event {
-            type_: if ready.status == ConditionStatus::True { EventType::Normal } else { EventType::Warning },
+            type_: if ready.status == ConditionStatus::True {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
             reason: ready.reason.clone(),
             note: Some(ready.message.chars().take(1000).collect()),
             action: "Sync".to_owned(),
@@ -438,7 +531,10 @@ impl Reconcile {
         };
         let reference = self.object.object_ref(&());
         let publish = self.shared.recorder.publish(&event, &reference);
-        if !matches!(tokio::time::timeout(Duration::from_secs(5), publish).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout(Duration::from_secs(5), publish).await,
+            Ok(Ok(()))
+        ) {
             tracing::debug!("an event could not be published");
         }
     }
@@ -453,9 +549,10 @@ fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde
             patch.entry(field.clone()).or_insert(serde_json::Value::Null);
         }
         // a nested field that goes away would stay: replace the object as a whole by naming its fields
-        if let (Some(new), Some(old)) =
-            (patch.get_mut("target").and_then(serde_json::Value::as_object_mut), before.get("target").and_then(serde_json::Value::as_object))
-        {
+        if let (Some(new), Some(old)) = (
+            patch.get_mut("target").and_then(serde_json::Value::as_object_mut),
+            before.get("target").and_then(serde_json::Value::as_object),
+        ) {
             for field in old.keys() {
                 new.entry(field.clone()).or_insert(serde_json::Value::Null);
             }

@@ -110,7 +110,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let prometheus = prometheus::Registry::new();
     #[cfg(target_os = "linux")]
-    prometheus.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    prometheus.register(Box::new(
+        prometheus::process_collector::ProcessCollector::for_self(),
+    ))?;
     let fetch_metrics = FetchMetrics::new(&prometheus)?;
     let metrics = Metrics::new(prometheus)?;
     let tasks = Tasks::new(shutdown.child_token());
@@ -132,7 +134,10 @@ pub async fn run(
     readiness.there("fingerprint key");
 
     let clock = Arc::new(SystemClock);
-    let reporter = Reporter { controller: annotation::MANAGER.to_owned(), instance: None };
+    let reporter = Reporter {
+        controller: annotation::MANAGER.to_owned(),
+        instance: None,
+    };
     let scopes = scopes(&options.namespaces);
     let shared = Arc::new(Shared {
         writer: SecretWriter::new(client.clone()),
@@ -150,7 +155,10 @@ pub async fn run(
         lanes: Lanes::new(LANE_SLOTS),
         writes: Slots::new(usize::from(options.concurrency)),
         may_write: AtomicBool::new(true),
-        wake: scopes.iter().map(|scope| (scope.clone(), WakeQueue::default())).collect(),
+        wake: scopes
+            .iter()
+            .map(|scope| (scope.clone(), WakeQueue::default()))
+            .collect(),
         checks: WakeQueue::default(),
         client,
     });
@@ -159,11 +167,19 @@ pub async fn run(
     keep_proving(&tasks, &shared, &options, &readiness, proven);
     tasks.shutdown().cancelled().await;
     tasks.wait(SHUTDOWN_PATIENCE).await;
-    if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::Task) }
+    if shutdown.is_cancelled() {
+        Ok(())
+    } else {
+        Err(RunError::Task)
+    }
 }
 
 fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
-    if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() }
+    if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().cloned().map(Some).collect()
+    }
 }
 
 async fn serve(
@@ -174,17 +190,23 @@ async fn serve(
     objects: &Arc<Objects>,
     late: Arc<std::sync::OnceLock<Arc<Shared>>>,
 ) -> Result<(), RunError> {
-    let listener =
-        TcpListener::bind(options.listen).await.map_err(|error| RunError::Listen(options.listen, error))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| RunError::Listen(options.listen, error))?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
     }
     let (metrics, objects) = (metrics.clone(), objects.clone());
     let encode = move || {
-        let waiting = late.get().map_or((0, 0), |shared| (shared.lanes.waiting(), shared.writes.waiting()));
+        let waiting = late
+            .get()
+            .map_or((0, 0), |shared| (shared.lanes.waiting(), shared.writes.waiting()));
         metrics.encode(&objects, waiting.0, waiting.1)
     };
-    let router = admin::router(Admin { readiness: readiness.clone(), metrics: Arc::new(encode) });
+    let router = admin::router(Admin {
+        readiness: readiness.clone(),
+        metrics: Arc::new(encode),
+    });
     tasks.spawn("admin server", CancellationToken::new(), async move {
         if axum::serve(listener, router).await.is_err() {
             tracing::error!("the admin server ended");
@@ -198,7 +220,10 @@ async fn prove(client: &Client, options: &Options, metrics: &Metrics) -> Result<
     let until = tokio::time::Instant::now() + SELF_TEST_PATIENCE;
     loop {
         let verdict = admission::secrets(client, &options.operator_namespace).await;
-        metrics.admission.with_label_values(&["secrets"]).set(i64::from(verdict == Verdict::Enforced));
+        metrics
+            .admission
+            .with_label_values(&["secrets"])
+            .set(i64::from(verdict == Verdict::Enforced));
         let why = match verdict {
             Verdict::Enforced => return Ok(()),
             Verdict::Open => "a Secret without owner would have been written",
@@ -220,7 +245,10 @@ fn accept(verdict: Result<(), String>, options: &Options, readiness: &Readiness)
             Ok(())
         }
         Err(why) if options.unsafe_without_admission_policy => {
-            tracing::warn!(why, "running without a proven admission policy, as --unsafe-without-admission-policy says");
+            tracing::warn!(
+                why,
+                "running without a proven admission policy, as --unsafe-without-admission-policy says"
+            );
             readiness.there("admission policy");
             Ok(())
         }
@@ -228,20 +256,29 @@ fn accept(verdict: Result<(), String>, options: &Options, readiness: &Readiness)
     }
 }
 
-fn keep_proving(tasks: &Tasks, shared: &Arc<Shared>, options: &Options, readiness: &Readiness, mut proven: bool) {
+fn keep_proving(
+    tasks: &Tasks,
+    shared: &Arc<Shared>,
+    options: &Options,
+    readiness: &Readiness,
+    mut proven: bool,
+) {
     let (shared, options, readiness) = (shared.clone(), options.clone(), readiness.clone());
     tasks.spawn("admission self-test", CancellationToken::new(), async move {
         loop {
             // the second policy guards tokens; the operator works without it, and says so
             let account = "lockstep";
-            let tokens = admission::token_requests(&shared.client, &options.operator_namespace, account).await;
+            let tokens =
+                admission::token_requests(&shared.client, &options.operator_namespace, account).await;
             shared
                 .metrics
                 .admission
                 .with_label_values(&["token_requests"])
                 .set(i64::from(tokens == Verdict::Enforced));
             if tokens == Verdict::Open {
-                tracing::warn!("the admission policy lockstep-token-requests does not refuse what it must refuse");
+                tracing::warn!(
+                    "the admission policy lockstep-token-requests does not refuse what it must refuse"
+                );
             }
             tokio::time::sleep(SELF_TEST_INTERVAL).await;
             let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
@@ -255,13 +292,20 @@ fn keep_proving(tasks: &Tasks, shared: &Arc<Shared>, options: &Options, readines
                 Verdict::Open => {
                     shared.metrics.admission.with_label_values(&["secrets"]).set(0);
                     if proven && !options.unsafe_without_admission_policy {
-                        tracing::error!("the admission policy lockstep-secrets no longer holds; no Secret is written");
+                        tracing::error!(
+                            "the admission policy lockstep-secrets no longer holds; no Secret is written"
+                        );
                         shared.may_write.store(false, Ordering::Release);
-                        readiness.missing("admission policy", "lockstep-secrets no longer refuses what it must refuse");
+                        readiness.missing(
+                            "admission policy",
+                            "lockstep-secrets no longer refuses what it must refuse",
+                        );
                     }
                 }
                 // an API server that is away proves nothing either way
-                Verdict::Unknown(why) => tracing::warn!(why, "the admission policy could not be proven again"),
+                Verdict::Unknown(why) => {
+                    tracing::warn!(why, "the admission policy could not be proven again")
+                }
             }
         }
     });
@@ -309,10 +353,15 @@ fn start(
     if options.namespaces.is_empty() {
         let (sender, receiver) = watch::channel(false);
         ready.insert("Namespace", receiver);
-        tasks.spawn("Namespace watch", forever(), follow::follow_namespaces(shared.clone(), sender));
+        tasks.spawn(
+            "Namespace watch",
+            forever(),
+            follow::follow_namespaces(shared.clone(), sender),
+        );
     }
     tasks.spawn("store checks", forever(), check_stores(shared.clone()));
-    let (shared, readiness, scopes, inner) = (shared.clone(), readiness.clone(), scopes.to_vec(), tasks.clone());
+    let (shared, readiness, scopes, inner) =
+        (shared.clone(), readiness.clone(), scopes.to_vec(), tasks.clone());
     let drift_watch = options.drift_watch;
     tasks.spawn("controllers", forever(), async move {
         for mut receiver in stores {
@@ -323,7 +372,12 @@ fn start(
         follow::all_ready(ready, |_| {}).await;
         readiness.there("stores");
         for scope in scopes {
-            let controller = control(shared.clone(), scope.clone(), readiness.clone(), inner.shutdown().clone());
+            let controller = control(
+                shared.clone(),
+                scope.clone(),
+                readiness.clone(),
+                inner.shutdown().clone(),
+            );
             inner.spawn("SyncedSecret controller", CancellationToken::new(), controller);
             if drift_watch {
                 let drift = follow::follow_secrets(shared.clone(), scope);
@@ -342,12 +396,20 @@ impl Predicate<SyncedSecret> for Relevant {
         let meta = &object.metadata;
         let mut hasher = DefaultHasher::new();
         (&meta.uid, meta.generation, meta.deletion_timestamp.is_some()).hash(&mut hasher);
-        meta.annotations.as_ref().and_then(|all| all.get(annotation::REFRESH)).hash(&mut hasher);
+        meta.annotations
+            .as_ref()
+            .and_then(|all| all.get(annotation::REFRESH))
+            .hash(&mut hasher);
         Some(hasher.finish())
     }
 }
 
-async fn control(shared: Arc<Shared>, scope: Option<String>, readiness: Readiness, shutdown: CancellationToken) {
+async fn control(
+    shared: Arc<Shared>,
+    scope: Option<String>,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
     let (reader, writer) = reflector::store::<SyncedSecret>();
     let events = follow::ours(follow::scoped(&shared.client, scope.as_deref()), &shared);
     let taking_in = shared.clone();

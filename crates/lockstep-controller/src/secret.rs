@@ -94,7 +94,10 @@ fn requests(namespace: &str) -> UrlBuilder {
 }
 
 fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(annotation::MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(annotation::MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 impl SecretWriter {
@@ -110,7 +113,11 @@ impl SecretWriter {
         secret: &DesiredSecret,
         uid: Option<&str>,
     ) -> Result<Written, WriteError> {
-        let body = Patch::Apply(Body { owner: *owner, secret, uid });
+        let body = Patch::Apply(Body {
+            owner: *owner,
+            secret,
+            uid,
+        });
         let request = requests(owner.namespace).patch(&secret.name, &patch_params().force(), &body);
         self.send(request).await
     }
@@ -128,10 +135,17 @@ impl SecretWriter {
 
     /// Deletes the Secret, when it is ours: the probe proves it, and its uid binds the deletion to what was probed.
     pub async fn delete(&self, owner: &Owner<'_>) -> Result<(), WriteError> {
-        let Probed::There(written) = self.probe(owner).await? else { return Ok(()) };
-        let preconditions =
-            Preconditions { uid: Some(written.uid), resource_version: Some(written.resource_version) };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let Probed::There(written) = self.probe(owner).await? else {
+            return Ok(());
+        };
+        let preconditions = Preconditions {
+            uid: Some(written.uid),
+            resource_version: Some(written.resource_version),
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
         let request = requests(owner.namespace).delete(owner.target, &params);
         match self.request(request).await {
             Ok(_) | Err(WriteError::Missing) => Ok(()),
@@ -146,7 +160,9 @@ impl SecretWriter {
         secret: &DesiredSecret,
     ) -> Result<(Written, bool), WriteError> {
         if secret.creation_policy == CreationPolicy::Merge {
-            let Probed::There(there) = self.probe(owner).await? else { return Err(WriteError::Missing) };
+            let Probed::There(there) = self.probe(owner).await? else {
+                return Err(WriteError::Missing);
+            };
             return Ok((self.apply(owner, secret, Some(&there.uid)).await?, false));
         }
         match self.apply(owner, secret, None).await {
@@ -164,12 +180,19 @@ impl SecretWriter {
     ) -> Result<Written, WriteError> {
         let answer = self.request(request).await?;
         let text = |field: &str| {
-            answer.pointer(field).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| WriteError::Other {
-                what: "the API server answered without uid and resourceVersion".to_owned(),
-                transient: true,
-            })
+            answer
+                .pointer(field)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .ok_or_else(|| WriteError::Other {
+                    what: "the API server answered without uid and resourceVersion".to_owned(),
+                    transient: true,
+                })
         };
-        Ok(Written { uid: text("/metadata/uid")?, resource_version: text("/metadata/resourceVersion")? })
+        Ok(Written {
+            uid: text("/metadata/uid")?,
+            resource_version: text("/metadata/resourceVersion")?,
+        })
     }
 
     async fn request(
@@ -180,11 +203,16 @@ impl SecretWriter {
             what: "the request could not be built".to_owned(),
             transient: false,
         })?;
-        request.headers_mut().insert(header::ACCEPT, header::HeaderValue::from_static(METADATA_ONLY));
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, header::HeaderValue::from_static(METADATA_ONLY));
         match tokio::time::timeout(WRITE_TIMEOUT, self.client.request::<Value>(request)).await {
             Ok(result) => result.map_err(|error| classify(&error)),
             Err(_) => Err(WriteError::Other {
-                what: format!("the API server did not answer within {} s", WRITE_TIMEOUT.as_secs()),
+                what: format!(
+                    "the API server did not answer within {} s",
+                    WRITE_TIMEOUT.as_secs()
+                ),
                 transient: true,
             }),
         }
@@ -194,12 +222,17 @@ impl SecretWriter {
 /// Tells an error of the API server apart, without its text.
 pub fn classify(error: &kube::Error) -> WriteError {
     let kube::Error::Api(status) = error else {
-        return WriteError::Other { what: "the API server could not be reached".to_owned(), transient: true };
+        return WriteError::Other {
+            what: "the API server could not be reached".to_owned(),
+            transient: true,
+        };
     };
-    let terminating = status
-        .details
-        .as_ref()
-        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    let terminating = status.details.as_ref().is_some_and(|details| {
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    });
     match status.code {
         _ if terminating => WriteError::NamespaceTerminating,
         403 if is_policy_denial(&status.message) => WriteError::Foreign,
@@ -231,7 +264,11 @@ pub fn is_policy_denial(message: &str) -> bool {
 
 /// A reason of the API server: one word of letters, or nothing.
 fn word(reason: &str) -> &str {
-    if reason.len() <= 64 && reason.chars().all(|c| c.is_ascii_alphabetic()) { reason } else { "" }
+    if reason.len() <= 64 && reason.chars().all(|c| c.is_ascii_alphabetic()) {
+        reason
+    } else {
+        ""
+    }
 }
 
 impl WriteError {
@@ -249,7 +286,12 @@ impl WriteError {
 
     /// What the user is told.
     pub fn failure(&self, owner: &Owner<'_>) -> Failure {
-        let Owner { target, name, namespace, object } = owner;
+        let Owner {
+            target,
+            name,
+            namespace,
+            object,
+        } = owner;
         match self {
             Self::Foreign => Failure::new(
                 Reason::TargetForeign,
@@ -262,25 +304,34 @@ impl WriteError {
                 Reason::TargetNotFound,
                 format!("creationPolicy: Merge writes to a Secret that exists, and \"{target}\" does not"),
             ),
-            Self::Missing => {
-                Failure::new(Reason::WriteFailed, format!("Secret \"{target}\" went away while it was written"))
-                    .requeued(Requeue::Backoff)
-            }
+            Self::Missing => Failure::new(
+                Reason::WriteFailed,
+                format!("Secret \"{target}\" went away while it was written"),
+            )
+            .requeued(Requeue::Backoff),
             Self::Immutable => Failure::new(
                 Reason::WriteFailed,
                 format!("Secret \"{target}\" has a field that cannot be changed, and could not be replaced"),
             )
             .requeued(Requeue::Backoff),
-            Self::NamespaceTerminating => {
-                Failure::new(Reason::NamespaceTerminating, format!("namespace \"{namespace}\" is being deleted"))
-            }
+            Self::NamespaceTerminating => Failure::new(
+                Reason::NamespaceTerminating,
+                format!("namespace \"{namespace}\" is being deleted"),
+            ),
             Self::TooLarge => Failure::new(
                 Reason::TooLarge,
                 format!("the API server refuses Secret \"{target}\" because of its size"),
             ),
             Self::Other { what, transient } => {
-                let failure = Failure::new(Reason::WriteFailed, format!("Secret \"{target}\" could not be written: {what}"));
-                if *transient { failure.requeued(Requeue::Backoff) } else { failure }
+                let failure = Failure::new(
+                    Reason::WriteFailed,
+                    format!("Secret \"{target}\" could not be written: {what}"),
+                );
+                if *transient {
+                    failure.requeued(Requeue::Backoff)
+                } else {
+                    failure
+                }
             }
         }
     }
@@ -378,8 +429,18 @@ mod tests {
             (api(403, "Forbidden", "User cannot patch"), "error"),
             (api(404, "NotFound", ""), "missing"),
             (api(413, "RequestEntityTooLarge", ""), "too_large"),
-            (api(422, "Invalid", "data: Forbidden: field is immutable when `immutable` is set"), "immutable"),
-            (api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"), "too_large"),
+            (
+                api(
+                    422,
+                    "Invalid",
+                    "data: Forbidden: field is immutable when `immutable` is set",
+                ),
+                "immutable",
+            ),
+            (
+                api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"),
+                "too_large",
+            ),
             (api(503, "ServiceUnavailable", "etcd"), "error"),
         ];
         for (error, label) in rows {
@@ -390,7 +451,12 @@ mod tests {
     #[test]
     fn no_text_of_the_api_server_reaches_a_message() {
         let object = SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
-        let owner = Owner { object: &object, namespace: "shop", name: "a", target: "a" };
+        let owner = Owner {
+            object: &object,
+            namespace: "shop",
+            name: "a",
+            target: "a",
+        };
         for code in [400, 403, 404, 409, 413, 422, 429, 500] {
             let failure = classify(&api(code, "canary canary", "canary Too long canary")).failure(&owner);
             assert!(!failure.message.contains("canary"), "{}", failure.message);
@@ -409,8 +475,17 @@ mod tests {
             immutable: false,
             creation_policy: CreationPolicy::Owner,
         };
-        let owner = Owner { object: &object, namespace: "shop", name: "a", target: "a" };
-        let body = Body { owner, secret: &secret, uid: None };
+        let owner = Owner {
+            object: &object,
+            namespace: "shop",
+            name: "a",
+            target: "a",
+        };
+        let body = Body {
+            owner,
+            secret: &secret,
+            uid: None,
+        };
         assert!(!format!("{body:?} {secret:?}").contains("canary"));
         let wire = serde_json::to_value(&body).unwrap();
         assert_eq!(wire["data"]["k"], "Y2FuYXJ5");

@@ -8,7 +8,8 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use lockstep_api::{
-    ClusterSecretStore, ConditionStatus, ConditionType, Reason, SecretStore, StoreKind, StoreStatus, annotation,
+    ClusterSecretStore, ConditionStatus, ConditionType, Reason, SecretStore, StoreKind, StoreStatus,
+    annotation,
 };
 use lockstep_core::{Failure, report, schedule};
 use lockstep_provider::{Context, StoreKey};
@@ -32,12 +33,20 @@ pub async fn check_stores(shared: Arc<Shared>) {
     loop {
         let now = Instant::now();
         while running.len() < AT_ONCE
-            && let Some(key) = due.iter().find(|(_, (at, _))| *at <= now).map(|(key, _)| key.clone())
+            && let Some(key) = due
+                .iter()
+                .find(|(_, (at, _))| *at <= now)
+                .map(|(key, _)| key.clone())
         {
             let attempt = due.remove(&key).map_or(0, |(_, attempt)| attempt);
             running.push(check(shared.clone(), key, attempt));
         }
-        let next = due.values().map(|(at, _)| *at).min().unwrap_or(now + RECHECK).max(now);
+        let next = due
+            .values()
+            .map(|(at, _)| *at)
+            .min()
+            .unwrap_or(now + RECHECK)
+            .max(now);
         tokio::select! {
             Some(key) = woken.next() => {
                 due.insert(key, (now, 0));
@@ -69,10 +78,22 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
     let turned_ready = match key.kind {
         StoreKind::SecretStore => {
             let namespace = key.namespace.as_deref().unwrap_or_default();
-            write(&shared, Api::<SecretStore>::namespaced(client, namespace), &key.name, result.as_ref().err()).await
+            write(
+                &shared,
+                Api::<SecretStore>::namespaced(client, namespace),
+                &key.name,
+                result.as_ref().err(),
+            )
+            .await
         }
         StoreKind::ClusterSecretStore => {
-            write(&shared, Api::<ClusterSecretStore>::all(client), &key.name, result.as_ref().err()).await
+            write(
+                &shared,
+                Api::<ClusterSecretStore>::all(client),
+                &key.name,
+                result.as_ref().err(),
+            )
+            .await
         }
     };
     if turned_ready {
@@ -91,9 +112,17 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Result<(), Failure> {
         ));
     }
     let context = key.to_string();
-    let cx = Context { deadline: Some(std::time::Instant::now() + CHECK_DEADLINE) };
-    let provider = shared.provider(key).await.map_err(|error| Failure::provider(&context, &error))?;
-    provider.check(&cx).await.map_err(|error| Failure::provider(&context, &error))
+    let cx = Context {
+        deadline: Some(std::time::Instant::now() + CHECK_DEADLINE),
+    };
+    let provider = shared
+        .provider(key)
+        .await
+        .map_err(|error| Failure::provider(&context, &error))?;
+    provider
+        .check(&cx)
+        .await
+        .map_err(|error| Failure::provider(&context, &error))
 }
 
 /// A store, as far as its status is concerned.
@@ -125,7 +154,9 @@ async fn write<K>(shared: &Shared, api: Api<K>, name: &str, failure: Option<&Fai
 where
     K: HasStatus + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let Ok(Ok(store)) = tokio::time::timeout(WRITE_TIMEOUT, api.get(name)).await else { return false };
+    let Ok(Ok(store)) = tokio::time::timeout(WRITE_TIMEOUT, api.get(name)).await else {
+        return false;
+    };
     let old = store.status().cloned().unwrap_or_default();
     let was_ready = old
         .conditions
@@ -138,12 +169,22 @@ where
         store.generation(),
         shared.clock.now(),
     );
-    let status = StoreStatus { observed_generation: Some(store.generation()), conditions };
+    let status = StoreStatus {
+        observed_generation: Some(store.generation()),
+        conditions,
+    };
     if status != old {
-        let params = PatchParams { field_manager: Some(annotation::MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(annotation::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let patch = Patch::Merge(json!({ "status": status }));
         let written = tokio::time::timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &patch)).await;
-        let outcome = if matches!(written, Ok(Ok(_))) { "ok" } else { "error" };
+        let outcome = if matches!(written, Ok(Ok(_))) {
+            "ok"
+        } else {
+            "error"
+        };
         shared.metrics.status.with_label_values(&[outcome]).inc();
     }
     known && !was_ready && failure.is_none()

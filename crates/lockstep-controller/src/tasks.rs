@@ -16,7 +16,10 @@ pub struct Tasks {
 impl Tasks {
     /// Tasks that end when the token is cancelled.
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), shutdown }
+        Self {
+            tracker: TaskTracker::new(),
+            shutdown,
+        }
     }
 
     /// The token that ends them.
@@ -25,7 +28,12 @@ impl Tasks {
     }
 
     /// Starts a task that runs until it ends or until `token` is cancelled.
-    pub fn spawn(&self, name: &'static str, token: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        token: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let shutdown = self.shutdown.clone();
         self.tracker.spawn(async move {
             let guarded = AssertUnwindSafe(task).catch_unwind();
@@ -35,7 +43,10 @@ impl Tasks {
                 ended = guarded => ended,
             };
             if ended.is_err() {
-                tracing::error!(task = name, "a task panicked; the operator stops, so that it is started anew");
+                tracing::error!(
+                    task = name,
+                    "a task panicked; the operator stops, so that it is started anew"
+                );
                 shutdown.cancel();
             }
         });

@@ -27,7 +27,10 @@ impl<K> Clone for WakeQueue<K> {
 
 impl<K: Ord> Default for WakeQueue<K> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State { pending: BTreeSet::new(), waker: None })))
+        Self(Arc::new(Mutex::new(State {
+            pending: BTreeSet::new(),
+            waker: None,
+        })))
     }
 }
 

@@ -30,58 +30,68 @@ use crate::{
 
 /// Watches objects of a kind of ours. An object that this version cannot read is skipped and counted, and never stops
 /// the watch; one that could be read before counts as deleted, so that nobody acts on a spec that is no longer true.
-pub fn ours<K>(api: Api<DeserializeGuard<K>>, shared: &Arc<Shared>) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+pub fn ours<K>(
+    api: Api<DeserializeGuard<K>>,
+    shared: &Arc<Shared>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + Default + 'static,
 {
     let kind = K::kind(&()).into_owned();
     let gauge = shared.metrics.malformed.with_label_values(&[kind.as_str()]);
     let mut malformed: BTreeSet<(Option<String>, String)> = BTreeSet::new();
-    watcher(api, Config::default()).default_backoff().filter_map(move |event| {
-        let mut read = |guard: DeserializeGuard<K>| match guard.0 {
-            Ok(mut object) => {
-                object.managed_fields_mut().clear();
-                if malformed.remove(&(object.namespace(), object.name_any())) {
-                    gauge.dec();
+    watcher(api, Config::default())
+        .default_backoff()
+        .filter_map(move |event| {
+            let mut read = |guard: DeserializeGuard<K>| match guard.0 {
+                Ok(mut object) => {
+                    object.managed_fields_mut().clear();
+                    if malformed.remove(&(object.namespace(), object.name_any())) {
+                        gauge.dec();
+                    }
+                    Ok(object)
                 }
-                Ok(object)
-            }
-            Err(invalid) => {
-                let name = invalid.metadata.name.clone().unwrap_or_default();
-                if malformed.insert((invalid.metadata.namespace.clone(), name.clone())) {
-                    gauge.inc();
-                    let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
-                    tracing::warn!(kind, namespace, name, "skipped an object that this version of lockstep cannot read");
+                Err(invalid) => {
+                    let name = invalid.metadata.name.clone().unwrap_or_default();
+                    if malformed.insert((invalid.metadata.namespace.clone(), name.clone())) {
+                        gauge.inc();
+                        let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                        tracing::warn!(
+                            kind,
+                            namespace,
+                            name,
+                            "skipped an object that this version of lockstep cannot read"
+                        );
+                    }
+                    let mut placeholder = K::default();
+                    *placeholder.meta_mut() = invalid.metadata;
+                    Err(placeholder)
                 }
-                let mut placeholder = K::default();
-                *placeholder.meta_mut() = invalid.metadata;
-                Err(placeholder)
-            }
-        };
-        future::ready(match event {
-            Ok(Event::Apply(guard)) => Some(Ok(match read(guard) {
-                Ok(object) => Event::Apply(object),
-                Err(placeholder) => Event::Delete(placeholder),
-            })),
-            Ok(Event::InitApply(guard)) => read(guard).ok().map(|object| Ok(Event::InitApply(object))),
-            Ok(Event::Delete(guard)) => {
-                let object = match read(guard) {
-                    Ok(object) | Err(object) => object,
-                };
-                if malformed.remove(&(object.namespace(), object.name_any())) {
-                    gauge.dec();
+            };
+            future::ready(match event {
+                Ok(Event::Apply(guard)) => Some(Ok(match read(guard) {
+                    Ok(object) => Event::Apply(object),
+                    Err(placeholder) => Event::Delete(placeholder),
+                })),
+                Ok(Event::InitApply(guard)) => read(guard).ok().map(|object| Ok(Event::InitApply(object))),
+                Ok(Event::Delete(guard)) => {
+                    let object = match read(guard) {
+                        Ok(object) | Err(object) => object,
+                    };
+                    if malformed.remove(&(object.namespace(), object.name_any())) {
+                        gauge.dec();
+                    }
+                    Some(Ok(Event::Delete(object)))
                 }
-                Some(Ok(Event::Delete(object)))
-            }
-            Ok(Event::Init) => Some(Ok(Event::Init)),
-            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
-            Err(error) => {
-                // the error's own text can hold the body of an answer
-                tracing::warn!(kind, "a watch broke off, and is taken up again");
-                Some(Err(error))
-            }
+                Ok(Event::Init) => Some(Ok(Event::Init)),
+                Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
+                Err(error) => {
+                    // the error's own text can hold the body of an answer
+                    tracing::warn!(kind, "a watch broke off, and is taken up again");
+                    Some(Err(error))
+                }
+            })
         })
-    })
 }
 
 /// A kind of store.
@@ -162,7 +172,11 @@ pub async fn follow_stores<K>(
 }
 
 fn key_of<K: Store>(store: &K) -> StoreKey {
-    StoreKey { kind: K::KIND, namespace: store.meta().namespace.clone(), name: store.name_any() }
+    StoreKey {
+        kind: K::KIND,
+        namespace: store.meta().namespace.clone(),
+        name: store.name_any(),
+    }
 }
 
 async fn apply_store(shared: &Shared, key: &StoreKey, entry: StoreEntry) {
@@ -189,7 +203,9 @@ pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) 
             Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => {
                 let terminating = namespace.metadata.deletion_timestamp.is_some();
                 let labels = namespace.metadata.labels.clone().unwrap_or_default();
-                let woken = shared.index_mut().apply_namespace(&namespace.name_any(), labels, terminating);
+                let woken = shared
+                    .index_mut()
+                    .apply_namespace(&namespace.name_any(), labels, terminating);
                 shared.wake(woken);
             }
             Ok(Event::Delete(namespace)) => shared.index_mut().delete_namespace(&namespace.name_any()),
@@ -212,13 +228,19 @@ pub struct CredentialWatches {
 impl CredentialWatches {
     /// No watches yet.
     pub fn new(tasks: Tasks) -> Self {
-        Self { tasks, running: std::sync::Mutex::default() }
+        Self {
+            tasks,
+            running: std::sync::Mutex::default(),
+        }
     }
 
     /// Starts the watches that the index asks for, and ends the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
         let wanted = shared.index().credential_keys();
-        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         running.retain(|key, token| {
             let keep = wanted.contains(key);
             if !keep {
@@ -301,7 +323,10 @@ async fn changed(shared: &Shared, key: &CredentialKey, version: &str) {
 }
 
 /// Waits until every watch has listed what there is.
-pub async fn all_ready(mut watches: BTreeMap<&'static str, watch::Receiver<bool>>, mut each: impl FnMut(&'static str)) {
+pub async fn all_ready(
+    mut watches: BTreeMap<&'static str, watch::Receiver<bool>>,
+    mut each: impl FnMut(&'static str),
+) {
     for (name, ready) in &mut watches {
         if ready.wait_for(|ready| *ready).await.is_ok() {
             each(name);
@@ -335,11 +360,16 @@ pub async fn follow_secrets(shared: Arc<Shared>, namespace: Option<String>) {
             Ok(_) => continue,
             Err(error) => {
                 let forbidden = is_forbidden(&error);
-                tracing::warn!(forbidden, "the watch of written Secrets broke off, and is taken up again");
+                tracing::warn!(
+                    forbidden,
+                    "the watch of written Secrets broke off, and is taken up again"
+                );
                 continue;
             }
         };
-        let (Some(owner), Some(namespace)) = (secret.annotations().get(OWNER), secret.namespace()) else { continue };
+        let (Some(owner), Some(namespace)) = (secret.annotations().get(OWNER), secret.namespace()) else {
+            continue;
+        };
         let key = crate::index::ObjectKey::new(&namespace, owner);
         shared.objects.look(&key, &shared.clock.now());
         shared.wake_quietly(key);

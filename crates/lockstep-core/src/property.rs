@@ -80,8 +80,13 @@ pub fn fields(
 
 /// Every field of a JSON object as its JSON, without white space between its parts; `null` too.
 pub(crate) fn raw_fields(value: &SecretValue) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
-    let Node::Object(object) = Node::of(whole(value)?)? else { return Err(PropertyError::NotObject) };
-    Ok(object.into_iter().map(|(name, raw)| (name.into_owned(), SecretValue::new(compact(raw.get())))).collect())
+    let Node::Object(object) = Node::of(whole(value)?)? else {
+        return Err(PropertyError::NotObject);
+    };
+    Ok(object
+        .into_iter()
+        .map(|(name, raw)| (name.into_owned(), SecretValue::new(compact(raw.get()))))
+        .collect())
 }
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;

@@ -67,7 +67,12 @@ fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
         .dfa_size_limit(MAX_PROGRAM)
         .nest_limit(64)
         .build()
-        .map_err(|_| format!("regexp.source \"{}\" is not a valid regular expression, or too large", regexp.source))
+        .map_err(|_| {
+            format!(
+                "regexp.source \"{}\" is not a valid regular expression, or too large",
+                regexp.source
+            )
+        })
 }
 
 fn replaced(pattern: &Regex, key: &str, mut target: &str) -> Result<String, String> {
@@ -101,5 +106,8 @@ fn rename(
         }
         renamed.insert(new, (key, value));
     }
-    Ok(renamed.into_iter().map(|(new, (_, value))| (new, value)).collect())
+    Ok(renamed
+        .into_iter()
+        .map(|(new, (_, value))| (new, value))
+        .collect())
 }

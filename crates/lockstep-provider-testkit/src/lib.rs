@@ -1,1 +1,105 @@
-//! Placeholder.
+//! One behaviour suite that every provider passes.
+//!
+//! A provider's tests give the suite a [`Subject`]: a backend with nothing in it, a client of that backend, and the
+//! means to put values into it and to break it. [`behaviour!`] makes one test of each case:
+//!
+//! ```ignore
+//! // tests/it/behaviour.rs of a provider's crate
+//! struct Memory(MemoryBackend);
+//!
+//! #[async_trait]
+//! impl Subject for Memory { /* … */ }
+//!
+//! lockstep_provider_testkit::behaviour!(async { Memory(MemoryBackend::new()) });
+//! ```
+//!
+//! # What the suite demands
+//!
+//! - One result per reference, in order, duplicates too.
+//! - What [`Capability`](lockstep_provider::Capability) promises works, and what it denies answers `Unsupported`.
+//! - Each fault is told by its kind, and the message names the key as the user wrote it.
+//! - No value, and no field that the user did not name, is in any error or in anything logged while the case runs. All
+//!   values that the suite stores contain [`CANARY`]; nothing that is logged or said may.
+//!
+//! # Skips
+//!
+//! A case needs a fault or a feature that a subject may not have: a folder cannot ask to slow down. Then the subject
+//! answers [`Skip`] with the reason, which is printed. Which cases may be skipped is pinned in [`Subject::skips`]: a
+//! case that is skipped and not listed fails, and so does one that is listed and not skipped. So the suite cannot
+//! shrink unnoticed.
+
+#![expect(clippy::panic, reason = "a case of the suite fails as a test does")]
+
+mod assert;
+pub mod cases;
+mod logs;
+mod run;
+mod subject;
+
+pub use run::run;
+pub use subject::{Skip, Subject};
+
+/// In every value that the suite stores, and in every field that the user does not name: it must never be seen.
+pub const CANARY: &str = "CANARY";
+
+/// One test for each case. The argument is an expression that makes a future of a new [`Subject`]; it is evaluated once
+/// for each case, so that a broken backend breaks no other case.
+#[macro_export]
+macro_rules! behaviour {
+    ($subject:expr) => {
+        $crate::behaviour_cases! { $subject;
+            values_are_answered_with_all_their_fields,
+            properties_can_be_taken_out_of_a_value,
+            unicode_values_are_answered_unchanged,
+            empty_values_are_answered_empty,
+            binary_values_are_answered_byte_for_byte,
+            unicode_keys_are_found,
+            large_values_are_answered_or_refused_cleanly,
+            results_are_one_per_reference_in_order,
+            many_references_are_answered_at_once,
+            the_current_version_is_answered,
+            a_pinned_version_is_answered,
+            a_missing_version_is_not_found,
+            a_missing_key_is_not_found,
+            a_deleted_key_is_not_found,
+            keys_that_lead_elsewhere_are_refused,
+            a_denied_key_is_permission_denied,
+            a_throttled_request_tells_when_to_come_back,
+            a_hung_backend_ends_in_a_time_out,
+            an_unavailable_backend_is_told_and_heals,
+            garbage_is_malformed,
+            an_endless_answer_is_an_error,
+            values_are_found_by_path,
+            values_are_found_by_name,
+            values_are_found_by_tags,
+            what_is_found_can_be_read,
+            nothing_found_is_an_empty_list,
+            a_pattern_that_is_none_is_refused,
+            a_thousand_and_two_hundred_keys_are_found,
+            what_the_capability_denies_is_unsupported,
+            a_working_store_passes_its_check,
+        }
+    };
+}
+
+/// Used by [`behaviour!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! behaviour_cases {
+    ($subject:expr; $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::run(stringify!($case), async { $subject.await }, async |subject| {
+                    $crate::cases::$case(subject).await
+                })
+                .await;
+            }
+        )*
+
+        #[test]
+        fn every_case_of_the_suite_is_run() {
+            assert_eq!($crate::cases::NAMES, [$(stringify!($case)),*]);
+        }
+    };
+}

@@ -39,6 +39,7 @@ pub mod control_plane;
 pub mod environment;
 mod http;
 pub mod openbao;
+pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod progress;
@@ -52,6 +53,7 @@ pub use self::{
     clock::ManualClock,
     control_plane::{ControlPlane, ControlPlaneBuilder},
     openbao::OpenBao,
+    operator::Operator,
     process::{Process, ProcessSpec},
     scratch::Scratch,
 };

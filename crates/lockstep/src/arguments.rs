@@ -7,12 +7,17 @@ use lockstep_api::Duration;
 
 /// Keeps Kubernetes Secrets in lockstep with a key management system.
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version, max_term_width = 100, after_long_help = "Examples:
+#[command(
+    name = "lockstep",
+    version,
+    max_term_width = 100,
+    after_long_help = "Examples:
   lockstep run --operator-namespace lockstep-system
   lockstep crds | kubectl apply --server-side -f -
   lockstep completions bash > /etc/bash_completion.d/lockstep
 
-Exit codes: 0 all went well, 1 it did not, 2 the command line cannot be understood.")]
+Exit codes: 0 all went well, 1 it did not, 2 the command line cannot be understood."
+)]
 pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -120,15 +125,29 @@ mod tests {
         for sub in command.get_subcommands() {
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
             for argument in sub.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    sub.get_name(),
+                    argument.get_id()
+                );
             }
         }
     }
 
     #[test]
     fn durations_and_lists_are_read() {
-        let line = ["lockstep", "run", "--namespaces", "a,b", "--drift-probe-interval", "1h30m"];
-        let Command::Run(run) = Arguments::try_parse_from(line).unwrap().command else { panic!("not run") };
+        let line = [
+            "lockstep",
+            "run",
+            "--namespaces",
+            "a,b",
+            "--drift-probe-interval",
+            "1h30m",
+        ];
+        let Command::Run(run) = Arguments::try_parse_from(line).unwrap().command else {
+            panic!("not run")
+        };
         assert_eq!(run.namespaces, ["a", "b"]);
         assert_eq!(run.drift_probe_interval.to_std().as_secs(), 5400);
     }

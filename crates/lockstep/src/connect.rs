@@ -16,14 +16,20 @@ const READ_TIMEOUT: Duration = Duration::from_secs(330);
 /// # Errors
 /// When there is no usable configuration.
 pub(crate) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<Client> {
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
     let mut config = match (kubeconfig, context) {
         (Some(path), _) => {
-            let file = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file =
+                Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
             Config::from_custom_kubeconfig(file, &options).await?
         }
         (None, Some(_)) => Config::from_kubeconfig(&options).await?,
-        (None, None) => Config::infer().await.context("no kubeconfig, and not in a pod: use --kubeconfig")?,
+        (None, None) => Config::infer()
+            .await
+            .context("no kubeconfig, and not in a pod: use --kubeconfig")?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(READ_TIMEOUT);

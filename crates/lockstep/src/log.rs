@@ -24,11 +24,14 @@ const CAPPED: [&str; 10] = [
 /// # Errors
 /// When the level cannot be understood.
 pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
-    let mut filter = EnvFilter::try_new(level).with_context(|| format!("--log-level \"{level}\" cannot be understood"))?;
+    let mut filter =
+        EnvFilter::try_new(level).with_context(|| format!("--log-level \"{level}\" cannot be understood"))?;
     for cap in CAPPED {
         filter = filter.add_directive(cap.parse::<Directive>().context("a built-in log filter")?);
     }
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

@@ -15,7 +15,10 @@ use crate::{arguments::RunArguments, connect, log, providers};
 /// When it cannot start, or a part of it fails for good.
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     log::init(arguments.log_format, &arguments.log_level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
     runtime.block_on(operate(arguments))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -36,7 +39,12 @@ async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let registry = providers::registry(arguments.file_root.clone());
-    let mut operator = std::pin::pin!(lockstep_controller::run(client, registry, options, shutdown.clone()));
+    let mut operator = std::pin::pin!(lockstep_controller::run(
+        client,
+        registry,
+        options,
+        shutdown.clone()
+    ));
     tokio::select! {
         result = &mut operator => result?,
         _ = terminate.recv() => {

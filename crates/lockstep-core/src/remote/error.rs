@@ -171,7 +171,13 @@ pub struct ProviderError {
 impl ProviderError {
     /// An error of that kind.
     pub fn new(kind: ErrorKind, operation: Operation, message: impl Into<String>) -> Self {
-        Self { kind, operation, message: message.into(), hint: None, retry_after: None }
+        Self {
+            kind,
+            operation,
+            message: message.into(),
+            hint: None,
+            retry_after: None,
+        }
     }
 
     /// Adds what the user can do.

@@ -23,12 +23,18 @@ pub struct RemoteRef {
 impl RemoteRef {
     /// The current version of a key.
     pub fn current(key: impl Into<String>) -> Self {
-        Self { key: key.into(), version: None }
+        Self {
+            key: key.into(),
+            version: None,
+        }
     }
 
     /// A certain version of a key.
     pub fn version(key: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { key: key.into(), version: Some(version.into()) }
+        Self {
+            key: key.into(),
+            version: Some(version.into()),
+        }
     }
 }
 

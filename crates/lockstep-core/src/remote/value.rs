@@ -58,6 +58,9 @@ mod tests {
 
     #[test]
     fn debug_tells_the_length_and_nothing_else() {
-        assert_eq!(format!("{:?}", SecretValue::from("canary")), "SecretValue(6 bytes)");
+        assert_eq!(
+            format!("{:?}", SecretValue::from("canary")),
+            "SecretValue(6 bytes)"
+        );
     }
 }

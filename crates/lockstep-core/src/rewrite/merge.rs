@@ -24,16 +24,24 @@ pub(super) fn merge(
     if merge.priority_policy == RewriteMergePriorityPolicy::Strict
         && let Some(missing) = merge.priority.iter().find(|key| !entries.contains_key(*key))
     {
-        return Err(format!("merge.priority names \"{missing}\", which is not among the keys"));
+        return Err(format!(
+            "merge.priority names \"{missing}\", which is not among the keys"
+        ));
     }
     let mut merged: BTreeMap<String, Source<'_>> = BTreeMap::new();
     for (key, value) in &entries {
-        let rank = merge.priority.iter().rposition(|name| name == key).map_or(0, |index| index + 1);
+        let rank = merge
+            .priority
+            .iter()
+            .rposition(|name| name == key)
+            .map_or(0, |index| index + 1);
         let object = match merge.strategy {
             RewriteMergeStrategy::Extract => property::fields(value, None),
             RewriteMergeStrategy::Json => property::raw_fields(value),
         };
-        let object = object.map_err(|_| format!("the value of key \"{key}\" is not a JSON object, and merge takes those only"))?;
+        let object = object.map_err(|_| {
+            format!("the value of key \"{key}\" is not a JSON object, and merge takes those only")
+        })?;
         for (name, field) in object {
             let source = Source { key, rank, field };
             match merged.get(&name) {
@@ -57,7 +65,10 @@ pub(super) fn merge(
     match merge.strategy {
         RewriteMergeStrategy::Extract => Ok(fields.collect()),
         RewriteMergeStrategy::Json => {
-            let into = merge.into.as_ref().ok_or("merge with strategy JSON needs merge.into")?;
+            let into = merge
+                .into
+                .as_ref()
+                .ok_or("merge with strategy JSON needs merge.into")?;
             Ok(BTreeMap::from([(into.clone(), object(fields)?)]))
         }
     }

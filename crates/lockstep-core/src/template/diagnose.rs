@@ -26,7 +26,10 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     let place = source.rewritten.original(place);
     let sentence = [
         ("undefined variable", "the variable is not declared here."),
-        ("bad character", "a name holds letters, digits and \"_\"; a key with others is read with: index . \"the-key\"."),
+        (
+            "bad character",
+            "a name holds letters, digits and \"_\"; a key with others is read with: index . \"the-key\".",
+        ),
         ("bad number", "this is not a number."),
         ("illegal number", "this is not a number."),
         ("unclosed left paren", "\"(\" is not closed by \")\"."),
@@ -38,9 +41,18 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
         ("non executable command", "behind \"|\" stands a function."),
         ("{{break}}", "{{ break }} stands outside of {{ range }}."),
         ("{{continue}}", "{{ continue }} stands outside of {{ range }}."),
-        ("too many declarations", "only {{ range }} declares two variables."),
-        ("template multiple definition", "a template with this name is defined twice."),
-        ("unexpected . after term", "only keys, variables and parentheses have fields."),
+        (
+            "too many declarations",
+            "only {{ range }} declares two variables.",
+        ),
+        (
+            "template multiple definition",
+            "a template with this name is defined twice.",
+        ),
+        (
+            "unexpected . after term",
+            "only keys, variables and parentheses have fields.",
+        ),
     ]
     .iter()
     .find(|(beginning, _)| message.starts_with(beginning))
@@ -55,10 +67,18 @@ pub(super) fn evaluate(
     error: &ExecError,
 ) -> TemplateError {
     let place = error.as_structured().map(|structured| {
-        let place = offset(&source.rewritten.text, structured.context.line, structured.context.col);
+        let place = offset(
+            &source.rewritten.text,
+            structured.context.line,
+            structured.context.col,
+        );
         source.rewritten.original(place)
     });
-    let finding = Finding { source, values, place };
+    let finding = Finding {
+        source,
+        values,
+        place,
+    };
     match session::fault() {
         Some(fault) => finding.fault(fault),
         None => finding.engine(error),
@@ -85,7 +105,12 @@ impl Finding<'_> {
                 Some(message) => self.here(format!("{function}: {why}: {message}.")),
                 None => self.here(format!("{function}: {why}.")),
             },
-            Fault::Arguments { function, least, most, given } => {
+            Fault::Arguments {
+                function,
+                least,
+                most,
+                given,
+            } => {
                 let wanted = match (least, most) {
                     (least, most) if least == most => least.to_string(),
                     (least, usize::MAX) => format!("at least {least}"),
@@ -119,14 +144,21 @@ impl Finding<'_> {
     /// The words from the failing part on; all of them where that part holds no word that fits.
     fn search<T>(&self, fits: impl Fn(usize, &[Token], Scope) -> Option<T>) -> Option<T> {
         let (action, scope) = self.action()?;
-        let from = action.tokens.iter().position(|token| Some(token.span.end) > self.place).unwrap_or(0);
-        (from..action.tokens.len()).chain(0..from).find_map(|index| fits(index, &action.tokens, *scope))
+        let from = action
+            .tokens
+            .iter()
+            .position(|token| Some(token.span.end) > self.place)
+            .unwrap_or(0);
+        (from..action.tokens.len())
+            .chain(0..from)
+            .find_map(|index| fits(index, &action.tokens, *scope))
     }
 
     fn missing(&self, function: Option<&str>) -> TemplateError {
         let unknown = self.search(|index, tokens, scope| {
             let name = self.key(index, tokens, scope)?;
-            (!self.values.contains_key(name.trim_start_matches('.'))).then(|| (tokens[index].span.start, name))
+            (!self.values.contains_key(name.trim_start_matches('.')))
+                .then(|| (tokens[index].span.start, name))
         });
         if let Some((place, name)) = unknown {
             let whole = self.source.action_at(place).and_then(|(action, _)| {
@@ -139,16 +171,25 @@ impl Finding<'_> {
                 }
                 _ => String::new(),
             };
-            return at(self.source.text, place, format!("\"{name}\" is not a key of this Secret; {}.{hint}", self.keys()));
+            return at(
+                self.source.text,
+                place,
+                format!("\"{name}\" is not a key of this Secret; {}.{hint}", self.keys()),
+            );
         }
         let field = self.search(|index, tokens, _| {
             let token = &tokens[index];
             let word = self.source.word(token);
-            let named = matches!(token.kind, Kind::Field | Kind::Chain) || token.kind == Kind::Variable && word.len() > 1;
+            let named = matches!(token.kind, Kind::Field | Kind::Chain)
+                || token.kind == Kind::Variable && word.len() > 1;
             named.then(|| (token.span.start, word.to_owned()))
         });
         match (field, function) {
-            (Some((place, word)), _) => at(self.source.text, place, format!("\"{word}\" is not there, or null.")),
+            (Some((place, word)), _) => at(
+                self.source.text,
+                place,
+                format!("\"{word}\" is not there, or null."),
+            ),
             (None, Some(function)) => self.here(format!("{function} is given a value that is not there.")),
             (None, None) => self.here("the value that is printed here is not there, or null."),
         }
@@ -166,10 +207,17 @@ impl Finding<'_> {
         if !root {
             return None;
         }
-        if let Some(chain) = word.trim_start_matches('$').strip_prefix('.').filter(|chain| !chain.is_empty()) {
+        if let Some(chain) = word
+            .trim_start_matches('$')
+            .strip_prefix('.')
+            .filter(|chain| !chain.is_empty())
+        {
             return Some(format!(".{}", chain.split('.').next().unwrap_or(chain)));
         }
-        let literal = tokens.get(index + 1).filter(|next| next.kind == Kind::Text).map(|next| self.source.word(next))?;
+        let literal = tokens
+            .get(index + 1)
+            .filter(|next| next.kind == Kind::Text)
+            .map(|next| self.source.word(next))?;
         let indexes = index > 0 && self.source.word(&tokens[index - 1]) == "index";
         (indexes && !literal.contains('\\')).then(|| literal.trim_matches(['"', '`']).to_owned())
     }
@@ -190,7 +238,10 @@ impl Finding<'_> {
         let key = self.search(|index, tokens, scope| {
             let name = self.key(index, tokens, scope)?;
             let value = self.values.get(name.trim_start_matches('.'))?;
-            value.expose_str().is_none().then(|| (tokens[index].span.start, name))
+            value
+                .expose_str()
+                .is_none()
+                .then(|| (tokens[index].span.start, name))
         });
         let way_out = "b64enc makes text of it, and mergePolicy Merge writes it untouched";
         match key {
@@ -199,37 +250,65 @@ impl Finding<'_> {
                 place,
                 format!("\"{name}\" is binary, and {function} takes text only; {way_out}."),
             ),
-            None => self.here(format!("{function} takes text only, and is given a binary value; {way_out}.")),
+            None => self.here(format!(
+                "{function} takes text only, and is given a binary value; {way_out}."
+            )),
         }
     }
 
     fn engine(&self, error: &ExecError) -> TemplateError {
-        let message = error.as_structured().map_or_else(|| error.to_string(), |structured| structured.message.clone());
+        let message = error
+            .as_structured()
+            .map_or_else(|| error.to_string(), |structured| structured.message.clone());
         if message.starts_with("only maps and objects have fields") {
             let field = self.search(|index, tokens, _| {
                 let word = self.source.word(&tokens[index]);
-                (matches!(tokens[index].kind, Kind::Field | Kind::Chain | Kind::Variable) && word.contains('.'))
-                    .then(|| (tokens[index].span.start, word.to_owned()))
+                (matches!(tokens[index].kind, Kind::Field | Kind::Chain | Kind::Variable)
+                    && word.contains('.'))
+                .then(|| (tokens[index].span.start, word.to_owned()))
             });
             return match field {
                 Some((place, word)) => at(
                     self.source.text,
                     place,
-                    format!("\"{word}\" asks for a field of a value that has none; fromJson makes fields of JSON text."),
+                    format!(
+                        "\"{word}\" asks for a field of a value that has none; fromJson makes fields of JSON text."
+                    ),
                 ),
                 None => self.here("only dictionaries have fields; fromJson makes them of JSON text."),
             };
         }
         let sentence = [
-            ("range can't iterate", "range goes over lists, dictionaries and whole numbers only."),
+            (
+                "range can't iterate",
+                "range goes over lists, dictionaries and whole numbers only.",
+            ),
             ("can't use", "a range over a number has one variable only."),
-            ("range over", "a range over a number has at most 10000 iterations."),
-            ("the render would run", "the loops have more than 100000 iterations together."),
+            (
+                "range over",
+                "a range over a number has at most 10000 iterations.",
+            ),
+            (
+                "the render would run",
+                "the loops have more than 100000 iterations together.",
+            ),
             ("the render would write", "the output would be larger than 1 MiB."),
-            ("the render did not finish", "the template did not finish within 1 s."),
-            ("a function produced a value larger", "a value would be larger than 1 MiB."),
-            ("a function produced a value nested", "a value is nested deeper than 128 levels."),
-            ("exceeded the maximum template nesting", "blocks and templates are nested too deep."),
+            (
+                "the render did not finish",
+                "the template did not finish within 1 s.",
+            ),
+            (
+                "a function produced a value larger",
+                "a value would be larger than 1 MiB.",
+            ),
+            (
+                "a function produced a value nested",
+                "a value is nested deeper than 128 levels.",
+            ),
+            (
+                "exceeded the maximum template nesting",
+                "blocks and templates are nested too deep.",
+            ),
             ("template ", "there is no template of this name."),
             ("can't give argument", "only functions take arguments."),
         ]

@@ -18,17 +18,23 @@ pub(super) fn rewritten(text: &str, token: &Token) -> Result<Option<Edit>, Templ
     let decoded = if literal.starts_with('`') {
         inner.to_owned()
     } else {
-        decode(inner).ok_or_else(|| error("the text holds an escape that Go does not know, or that is no UTF-8."))?
+        decode(inner)
+            .ok_or_else(|| error("the text holds an escape that Go does not know, or that is no UTF-8."))?
     };
     let escaped = decoded.replace('\\', r"\\");
     let written = if !decoded.ends_with('\\') {
         format!("\"{}\"", escaped.replace('"', "\\\"").replace('\n', "\\n"))
     } else if decoded.contains('`') {
-        return Err(error("a text that holds a backquote cannot end with a backslash."));
+        return Err(error(
+            "a text that holds a backquote cannot end with a backslash.",
+        ));
     } else {
         format!("`{escaped}`")
     };
-    Ok(Some(Edit { span: token.span.clone(), text: written }))
+    Ok(Some(Edit {
+        span: token.span.clone(),
+        text: written,
+    }))
 }
 
 fn decode(inner: &str) -> Option<String> {
@@ -79,7 +85,10 @@ mod tests {
 
     #[test]
     fn escapes_are_those_of_go() {
-        assert_eq!(decode(r#"\a\n\t\\\"\x41\101\u00e9\U0001F600"#).as_deref(), Some("\u{7}\n\t\\\"AA\u{e9}\u{1F600}"));
+        assert_eq!(
+            decode(r#"\a\n\t\\\"\x41\101\u00e9\U0001F600"#).as_deref(),
+            Some("\u{7}\n\t\\\"AA\u{e9}\u{1F600}")
+        );
         for wrong in [r"\q", r"\'", r"\x4", r"\xff", r"\ud800", r"\", r"\8"] {
             assert_eq!(decode(wrong), None, "{wrong}");
         }

@@ -10,7 +10,9 @@ use super::TemplateError;
 pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateError> {
     match serde_yaml_ng::from_str::<Entries>(output) {
         Ok(Entries::Unique(entries)) => Ok(entries),
-        Ok(Entries::Repeated) => Err(TemplateError::whole("the output is a YAML map that holds a key twice.")),
+        Ok(Entries::Repeated) => Err(TemplateError::whole(
+            "the output is a YAML map that holds a key twice.",
+        )),
         Err(_) => Err(TemplateError::whole(
             "the output is not a YAML map of texts; values with special characters need quotes, such as those of toJson.",
         )),
@@ -47,6 +49,10 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         while let Some((key, value)) = access.next_entry::<String, Option<String>>()? {
             repeated |= entries.insert(key, value.unwrap_or_default()).is_some();
         }
-        Ok(if repeated { Entries::Repeated } else { Entries::Unique(entries) })
+        Ok(if repeated {
+            Entries::Repeated
+        } else {
+            Entries::Unique(entries)
+        })
     }
 }

@@ -17,7 +17,11 @@ pub(super) fn at(text: &str, offset: usize, message: impl Into<String>) -> Templ
 
 /// The byte at a line and column, both from 1, the column in bytes.
 pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     (start + column.saturating_sub(1)).min(text.len())
 }
 

@@ -58,7 +58,10 @@ pub fn render_key(text: &str, key: &str) -> Result<String, TemplateError> {
     let _session = session::begin();
     let values = BTreeMap::from([("value".to_owned(), SecretValue::from(key))]);
     let output = resolved(&output(text, &values)?)?;
-    output.expose_str().map(str::to_owned).ok_or_else(|| TemplateError::whole("the new key is not text."))
+    output
+        .expose_str()
+        .map(str::to_owned)
+        .ok_or_else(|| TemplateError::whole("the new key is not text."))
 }
 
 /// Parses a template, without values.
@@ -83,7 +86,9 @@ fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
         template.add_func(function.name, function.call);
     }
     template.add_func(PRINTED, printed);
-    template.parse(source.rewritten.text.as_str()).map_err(|error| diagnose::parse(source, &error))?;
+    template
+        .parse(source.rewritten.text.as_str())
+        .map_err(|error| diagnose::parse(source, &error))?;
     Ok(template)
 }
 
@@ -92,10 +97,14 @@ fn output(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<String, 
     let source = Source::new(text)?;
     let template = parse(&source)?;
     if values.values().map(SecretValue::len).sum::<usize>() > MAX_VALUES {
-        return Err(TemplateError::whole("the values that the template may read are larger than 2 MiB together."));
+        return Err(TemplateError::whole(
+            "the values that the template may read are larger than 2 MiB together.",
+        ));
     }
-    let fields: HashMap<String, Value> =
-        values.iter().map(|(key, value)| (key.clone(), session::value_of(value.expose()))).collect();
+    let fields: HashMap<String, Value> = values
+        .iter()
+        .map(|(key, value)| (key.clone(), session::value_of(value.expose())))
+        .collect();
     let mut written = vec![];
     template
         .execute(&mut written, &Context::from(fields))

@@ -67,7 +67,12 @@ pub(super) fn actions(text: &str) -> Result<Vec<Action>, TemplateError> {
             position = comment_end(text, start, inner)?;
             continue;
         }
-        let action = Scanner { text, start, position: inner }.action()?;
+        let action = Scanner {
+            text,
+            start,
+            position: inner,
+        }
+        .action()?;
         position = action.span.end;
         actions.push(action);
     }
@@ -75,7 +80,8 @@ pub(super) fn actions(text: &str) -> Result<Vec<Action>, TemplateError> {
 }
 
 fn starts_with_trim(rest: &str) -> bool {
-    rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(is_space))
+    rest.strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(is_space))
 }
 
 fn is_space(character: char) -> bool {
@@ -126,15 +132,24 @@ impl Scanner<'_> {
                 continue;
             }
             let from = self.position;
-            let adjoins = tokens.last().is_some_and(|last| last.kind == Kind::Close && last.span.end == from);
+            let adjoins = tokens
+                .last()
+                .is_some_and(|last| last.kind == Kind::Close && last.span.end == from);
             let (kind, length) = self.token(rest, character, adjoins)?;
             self.position += length;
-            tokens.push(Token { kind, span: from..from + length });
+            tokens.push(Token {
+                kind,
+                span: from..from + length,
+            });
         }
     }
 
     fn finished(self, tokens: Vec<Token>, closing: usize) -> Action {
-        Action { span: self.start..self.position + closing, inner_end: self.position, tokens }
+        Action {
+            span: self.start..self.position + closing,
+            inner_end: self.position,
+            tokens,
+        }
     }
 
     fn token(&self, rest: &str, character: char, adjoins: bool) -> Result<(Kind, usize), TemplateError> {
@@ -142,10 +157,20 @@ impl Scanner<'_> {
             '"' => (Kind::Text, self.quoted(rest)?),
             '`' => match rest[1..].find('`') {
                 Some(length) => (Kind::Text, length + 2),
-                None => return Err(at(self.text, self.position, "the text is not closed by a backquote.")),
+                None => {
+                    return Err(at(
+                        self.text,
+                        self.position,
+                        "the text is not closed by a backquote.",
+                    ));
+                }
             },
             '\'' => {
-                return Err(at(self.text, self.position, "texts stand in double quotes, not in single ones."));
+                return Err(at(
+                    self.text,
+                    self.position,
+                    "texts stand in double quotes, not in single ones.",
+                ));
             }
             '(' => (Kind::Open, 1),
             ')' => (Kind::Close, 1),
@@ -154,7 +179,10 @@ impl Scanner<'_> {
             ':' if rest.starts_with(":=") => (Kind::Declare, 2),
             '$' => (Kind::Variable, 1 + chain_length(&rest[1..])),
             '.' if rest[1..].starts_with(is_name) && !rest[1..].starts_with(|c: char| c.is_ascii_digit()) => {
-                (if adjoins { Kind::Chain } else { Kind::Field }, chain_length(rest))
+                (
+                    if adjoins { Kind::Chain } else { Kind::Field },
+                    chain_length(rest),
+                )
             }
             '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => (Kind::Other, number_length(rest)),
             '.' => (Kind::Dot, 1),
@@ -173,7 +201,11 @@ impl Scanner<'_> {
                 _ => escaped = character == '\\' && !escaped,
             }
         }
-        Err(at(self.text, self.position, "the text is not closed by a double quote on its line."))
+        Err(at(
+            self.text,
+            self.position,
+            "the text is not closed by a double quote on its line.",
+        ))
     }
 }
 
@@ -191,7 +223,13 @@ fn chain_length(rest: &str) -> usize {
 }
 
 fn number_length(rest: &str) -> usize {
-    let length = rest[1..].find(|character: char| !(is_name(character) || character == '.')).map_or(rest.len(), |l| l + 1);
+    let length = rest[1..]
+        .find(|character: char| !(is_name(character) || character == '.'))
+        .map_or(rest.len(), |l| l + 1);
     let exponent = rest[..length].ends_with(['e', 'E']) && rest[length..].starts_with(['+', '-']);
-    if exponent { length + 1 + name_length(&rest[length + 1..]) } else { length }
+    if exponent {
+        length + 1 + name_length(&rest[length + 1..])
+    } else {
+        length
+    }
 }

@@ -15,9 +15,17 @@ const CLOSE: char = '\u{10FFFF}';
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A function refused its arguments; the sentence is ours.
-    Refused { function: &'static str, why: &'static str },
+    Refused {
+        function: &'static str,
+        why: &'static str,
+    },
     /// A function was called with too few or too many arguments.
-    Arguments { function: &'static str, least: usize, most: usize, given: usize },
+    Arguments {
+        function: &'static str,
+        least: usize,
+        most: usize,
+        given: usize,
+    },
     /// A function was given something that is not there.
     Missing { function: &'static str },
     /// Something that is not there was printed.
@@ -71,10 +79,14 @@ pub(super) fn value_of(bytes: &[u8]) -> Value {
 
 fn stand_in(bytes: &[u8]) -> String {
     let index = SESSION.with_borrow_mut(|session| {
-        session.binaries.iter().position(|known| known == bytes).unwrap_or_else(|| {
-            session.binaries.push(bytes.to_vec());
-            session.binaries.len() - 1
-        })
+        session
+            .binaries
+            .iter()
+            .position(|known| known == bytes)
+            .unwrap_or_else(|| {
+                session.binaries.push(bytes.to_vec());
+                session.binaries.len() - 1
+            })
     });
     format!("{OPEN}{index}{CLOSE}")
 }
@@ -88,7 +100,10 @@ pub(super) fn bytes_of(text: &str) -> Option<Cow<'_, [u8]>> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(OPEN) {
         bytes.extend_from_slice(before.as_bytes());
-        match after.split_once(CLOSE).and_then(|(index, tail)| Some((index.parse::<usize>().ok()?, tail))) {
+        match after
+            .split_once(CLOSE)
+            .and_then(|(index, tail)| Some((index.parse::<usize>().ok()?, tail)))
+        {
             Some((index, tail)) => {
                 SESSION.with_borrow(|session| {
                     bytes.extend_from_slice(session.binaries.get(index).map_or(&[][..], Vec::as_slice));

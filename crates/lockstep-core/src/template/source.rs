@@ -66,7 +66,9 @@ impl<'a> Source<'a> {
 
     /// The action that a byte of the text belongs to.
     pub(super) fn action_at(&self, offset: usize) -> Option<&(Action, Scope)> {
-        self.actions.iter().find(|(action, _)| action.span.contains(&offset))
+        self.actions
+            .iter()
+            .find(|(action, _)| action.span.contains(&offset))
     }
 
     /// The text of a word.
@@ -93,7 +95,10 @@ impl<'a> Builder<'a> {
             edits: vec![],
             actions: vec![],
             blocks: vec![],
-            scope: Scope { dot_is_root: true, dollar_is_root: true },
+            scope: Scope {
+                dot_is_root: true,
+                dollar_is_root: true,
+            },
             variables: 0,
             calls: BTreeMap::new(),
         }
@@ -108,17 +113,27 @@ impl<'a> Builder<'a> {
     }
 
     fn insert_at(&mut self, offset: usize, text: impl Into<String>) {
-        self.edits.push(Edit { span: offset..offset, text: text.into() });
+        self.edits.push(Edit {
+            span: offset..offset,
+            text: text.into(),
+        });
     }
 
     fn add(&mut self, action: Action) -> Result<(), TemplateError> {
         self.check_words(&action)?;
         let scope = self.scope;
-        let first = action.tokens.first().filter(|token| token.kind == Kind::Word).map(|token| self.word(token));
+        let first = action
+            .tokens
+            .first()
+            .filter(|token| token.kind == Kind::Word)
+            .map(|token| self.word(token));
         match first {
             Some("if") => self.open("if", &action, scope)?,
             Some(keyword @ ("with" | "range")) => {
-                let inner = Scope { dot_is_root: false, ..scope };
+                let inner = Scope {
+                    dot_is_root: false,
+                    ..scope
+                };
                 self.open(if keyword == "with" { "with" } else { "range" }, &action, inner)?;
             }
             Some("define") => self.open_template("define", &action)?,
@@ -176,7 +191,10 @@ impl<'a> Builder<'a> {
             if arguments.last().is_none_or(|count| *count > MAX_ARGUMENTS + 1) && token.kind != Kind::Close
                 || stages.last().is_some_and(|count| *count > MAX_ARGUMENTS)
             {
-                return self.error(token.span.start, "a call has more than 64 arguments, or a pipeline more than 64 stages.");
+                return self.error(
+                    token.span.start,
+                    "a call has more than 64 arguments, or a pipeline more than 64 stages.",
+                );
             }
             if self.variables > MAX_VARIABLES {
                 return self.error(token.span.start, "the template declares more than 64 variables.");
@@ -200,19 +218,35 @@ impl<'a> Builder<'a> {
         if keyword && index < 2 || value || FUNCTIONS.iter().any(|function| function.name == word) {
             return Ok(());
         }
-        self.error(token.span.start, format!("\"{word}\" is not a function of lockstep's templates.{}", reason(word)))
+        self.error(
+            token.span.start,
+            format!(
+                "\"{word}\" is not a function of lockstep's templates.{}",
+                reason(word)
+            ),
+        )
     }
 
     fn open(&mut self, keyword: &'static str, action: &Action, inner: Scope) -> Result<(), TemplateError> {
         let start = action.span.start;
-        self.blocks.push(Block { keyword, start, outer: self.scope, levels: 1, unwritten_ends: 0, template: None });
+        self.blocks.push(Block {
+            keyword,
+            start,
+            outer: self.scope,
+            levels: 1,
+            unwritten_ends: 0,
+            template: None,
+        });
         self.scope = inner;
         self.check_depth(start)
     }
 
     fn check_depth(&self, offset: usize) -> Result<(), TemplateError> {
         if self.blocks.iter().map(|block| block.levels).sum::<usize>() > MAX_NESTING {
-            return self.error(offset, "blocks are nested deeper than 32 levels; each \"else if\" counts as one.");
+            return self.error(
+                offset,
+                "blocks are nested deeper than 32 levels; each \"else if\" counts as one.",
+            );
         }
         Ok(())
     }
@@ -222,13 +256,23 @@ impl<'a> Builder<'a> {
             Some(token) if token.kind == Kind::Text && !self.word(token).contains('\\') => {
                 Ok(self.word(token).trim_matches(['"', '`']).to_owned())
             }
-            _ => self.error(action.span.start, "the name of a template is a text in quotes, without a backslash."),
+            _ => self.error(
+                action.span.start,
+                "the name of a template is a text in quotes, without a backslash.",
+            ),
         }
     }
 
     fn open_template(&mut self, keyword: &'static str, action: &Action) -> Result<(), TemplateError> {
         let name = self.template_name(action)?;
-        self.open(keyword, action, Scope { dot_is_root: false, dollar_is_root: false })?;
+        self.open(
+            keyword,
+            action,
+            Scope {
+                dot_is_root: false,
+                dollar_is_root: false,
+            },
+        )?;
         if let Some(block) = self.blocks.last_mut() {
             block.template = Some(name);
         }
@@ -237,14 +281,24 @@ impl<'a> Builder<'a> {
 
     fn call(&mut self, action: &Action) -> Result<(), TemplateError> {
         let callee = self.template_name(action)?;
-        let caller = self.blocks.iter().rev().find_map(|block| block.template.clone()).unwrap_or_default();
-        self.calls.entry(caller).or_default().push((callee, action.span.start));
+        let caller = self
+            .blocks
+            .iter()
+            .rev()
+            .find_map(|block| block.template.clone())
+            .unwrap_or_default();
+        self.calls
+            .entry(caller)
+            .or_default()
+            .push((callee, action.span.start));
         Ok(())
     }
 
     fn otherwise(&mut self, action: &Action) -> Result<(), TemplateError> {
         let next = action.tokens.get(1);
-        let next_word = next.filter(|token| token.kind == Kind::Word).map(|token| self.word(token));
+        let next_word = next
+            .filter(|token| token.kind == Kind::Word)
+            .map(|token| self.word(token));
         let Some(block) = self.blocks.last_mut() else {
             return self.error(action.span.start, "{{ else }} stands outside of a block.");
         };
@@ -260,7 +314,12 @@ impl<'a> Builder<'a> {
                 }
             }
             ("if" | "with" | "range", None) if next.is_none() => {}
-            _ => return self.error(action.span.start, "{{ else }} does not fit the block that it stands in."),
+            _ => {
+                return self.error(
+                    action.span.start,
+                    "{{ else }} does not fit the block that it stands in.",
+                );
+            }
         }
         self.check_depth(action.span.start)
     }
@@ -278,7 +337,9 @@ impl<'a> Builder<'a> {
 
     /// Sprig's `set` and its like change their first argument; here they return a new one, which must be kept.
     fn refuse_change_in_place(&self, action: &Action) -> Result<(), TemplateError> {
-        let [target, _, function, argument, ..] = action.tokens.as_slice() else { return Ok(()) };
+        let [target, _, function, argument, ..] = action.tokens.as_slice() else {
+            return Ok(());
+        };
         let changes = matches!(
             self.word(function),
             "set" | "unset" | "merge" | "mergeOverwrite" | "mustMerge" | "mustMergeOverwrite"
@@ -295,10 +356,17 @@ impl<'a> Builder<'a> {
 
     fn finish(self) -> Result<Source<'a>, TemplateError> {
         if let Some(block) = self.blocks.last() {
-            return self.error(block.start, format!("{{{{ {} }}}} is not closed by {{{{ end }}}}.", block.keyword));
+            return self.error(
+                block.start,
+                format!("{{{{ {} }}}} is not closed by {{{{ end }}}}.", block.keyword),
+            );
         }
         self.check_calls()?;
-        Ok(Source { text: self.text, actions: self.actions, rewritten: Rewritten::new(self.text, self.edits) })
+        Ok(Source {
+            text: self.text,
+            actions: self.actions,
+            rewritten: Rewritten::new(self.text, self.edits),
+        })
     }
 
     /// No template may lead back to itself, and no chain of them be longer than the bound.
@@ -318,12 +386,17 @@ impl<'a> Builder<'a> {
             match deeper {
                 None => return Ok(()),
                 Some(offset) if depth.values().any(|depth| *depth > MAX_NESTING) => {
-                    return self.error(offset, "a template calls itself, or templates call templates more than 32 deep.");
+                    return self.error(
+                        offset,
+                        "a template calls itself, or templates call templates more than 32 deep.",
+                    );
                 }
                 Some(_) => {}
             }
         }
-        Err(TemplateError::whole("a template calls itself, or templates call templates more than 32 deep."))
+        Err(TemplateError::whole(
+            "a template calls itself, or templates call templates more than 32 deep.",
+        ))
     }
 }
 
@@ -332,7 +405,17 @@ fn reason(word: &str) -> &'static str {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| word.starts_with(prefix));
     if starts(&["rand", "uuid", "shuffle", "gen", "derivePassword", "encryptAES"]) {
         " A template must yield the same for the same input."
-    } else if starts(&["now", "date", "ago", "mustDate", "htmlDate", "toDate", "mustToDate", "unixEpoch", "duration"]) {
+    } else if starts(&[
+        "now",
+        "date",
+        "ago",
+        "mustDate",
+        "htmlDate",
+        "toDate",
+        "mustToDate",
+        "unixEpoch",
+        "duration",
+    ]) {
         " Templates have no clock."
     } else if starts(&["env", "expandenv", "getHostByName", "os"]) {
         " Templates see the keys of the Secret and nothing else."

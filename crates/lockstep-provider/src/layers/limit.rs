@@ -147,9 +147,10 @@ mod tests {
         let cx = Context {
             deadline: Some((start + Duration::from_secs(2)).into_std()),
         };
+        let patient = Context::default();
         let (_, waited, impatient) = futures::join!(
-            limit.check(&Context::default()),
-            async { (limit.check(&Context::default()).await, start.elapsed()) },
+            limit.check(&patient),
+            async { (limit.check(&patient).await, start.elapsed()) },
             async { (limit.check(&cx).await, start.elapsed()) },
         );
         for ((result, elapsed), seconds) in [(waited, 5), (impatient, 2)] {
@@ -217,9 +218,9 @@ mod tests {
         backend.put("a", "canary");
         backend.set_hung(true);
         let (limit, _) = limited(&backend, Limits::default());
-        let a = [RemoteRef::current("a")];
+        let (cx, a) = (Context::default(), [RemoteRef::current("a")]);
         let start = Instant::now();
-        let first: Vec<_> = (0..100).map(|_| limit.fetch(&Context::default(), &a)).collect();
+        let first: Vec<_> = (0..100).map(|_| limit.fetch(&cx, &a)).collect();
         for mut result in futures::future::join_all(first).await {
             assert_eq!(result.remove(0).unwrap_err().kind, ErrorKind::Timeout);
         }

@@ -14,7 +14,10 @@ pub(super) fn make(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn get(arguments: &[Value]) -> Outcome {
-    Ok(dict(&arguments[0])?.get(text(&arguments[1]).as_ref()).cloned().unwrap_or_else(|| Value::from("")))
+    Ok(dict(&arguments[0])?
+        .get(text(&arguments[1]).as_ref())
+        .cloned()
+        .unwrap_or_else(|| Value::from("")))
 }
 
 pub(super) fn set(arguments: &[Value]) -> Outcome {
@@ -30,7 +33,9 @@ pub(super) fn unset(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn has_key(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(dict(&arguments[0])?.contains_key(text(&arguments[1]).as_ref())))
+    Ok(Value::Bool(
+        dict(&arguments[0])?.contains_key(text(&arguments[1]).as_ref()),
+    ))
 }
 
 pub(super) fn keys(arguments: &[Value]) -> Outcome {
@@ -42,7 +47,12 @@ pub(super) fn keys(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn values(arguments: &[Value]) -> Outcome {
-    Ok(Value::Array(sorted(dict(&arguments[0])?).into_iter().map(|(_, value)| value.clone()).collect()))
+    Ok(Value::Array(
+        sorted(dict(&arguments[0])?)
+            .into_iter()
+            .map(|(_, value)| value.clone())
+            .collect(),
+    ))
 }
 
 pub(super) fn pluck(arguments: &[Value]) -> Outcome {
@@ -57,8 +67,12 @@ pub(super) fn pluck(arguments: &[Value]) -> Outcome {
 
 pub(super) fn pick(arguments: &[Value]) -> Outcome {
     let fields = dict(&arguments[0])?;
-    let picked = arguments[1..].iter().filter_map(|key| fields.get_key_value(text(key).as_ref()));
-    Ok(Value::Map(picked.map(|(key, value)| (key.clone(), value.clone())).collect()))
+    let picked = arguments[1..]
+        .iter()
+        .filter_map(|key| fields.get_key_value(text(key).as_ref()));
+    Ok(Value::Map(
+        picked.map(|(key, value)| (key.clone(), value.clone())).collect(),
+    ))
 }
 
 pub(super) fn omit(arguments: &[Value]) -> Outcome {
@@ -115,7 +129,9 @@ pub(super) fn dig(arguments: &[Value]) -> Outcome {
     dict(fields)?;
     let mut found = fields;
     for key in path {
-        let (Value::Map(fields) | Value::Object(fields)) = found else { return Err("a key leads into what is no dictionary") };
+        let (Value::Map(fields) | Value::Object(fields)) = found else {
+            return Err("a key leads into what is no dictionary");
+        };
         match fields.get(text(key).as_ref()) {
             Some(value) => found = value,
             None => return Ok(default.clone()),
@@ -133,10 +149,15 @@ pub(super) fn index(arguments: &[Value]) -> Outcome {
                 Some(value) => value,
                 None => return Ok(Value::NoValue),
             },
-            Value::Array(_) => list(found)?.get(count(key)?).ok_or("the index lies outside of the list")?,
+            Value::Array(_) => list(found)?
+                .get(count(key)?)
+                .ok_or("the index lies outside of the list")?,
             Value::Nil | Value::NoValue => return Ok(Value::NoValue),
             Value::String(text) => {
-                let byte = text.as_bytes().get(count(key)?).ok_or("the index lies outside of the text")?;
+                let byte = text
+                    .as_bytes()
+                    .get(count(key)?)
+                    .ok_or("the index lies outside of the text")?;
                 return Ok(Value::from(i64::from(*byte)));
             }
             _ => return Err("it takes a list or a dictionary"),

@@ -24,8 +24,13 @@ pub(super) fn b64enc(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn b64dec(arguments: &[Value]) -> Outcome {
-    let encoded: Vec<u8> = text(&arguments[0]).bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    let decoded = BASE64_STANDARD.decode(encoded).map_err(|_| "the text is not base64")?;
+    let encoded: Vec<u8> = text(&arguments[0])
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    let decoded = BASE64_STANDARD
+        .decode(encoded)
+        .map_err(|_| "the text is not base64")?;
     Ok(session::value_of(&decoded))
 }
 
@@ -40,7 +45,11 @@ pub(super) fn b32enc(arguments: &[Value]) -> Outcome {
         let digits = (chunk.len() * 8).div_ceil(5);
         for digit in 0..8 {
             let index = (bits >> (35 - 5 * digit)) & 31;
-            let symbol = usize::try_from(index).ok().and_then(|index| BASE32.get(index)).copied().unwrap_or(b'=');
+            let symbol = usize::try_from(index)
+                .ok()
+                .and_then(|index| BASE32.get(index))
+                .copied()
+                .unwrap_or(b'=');
             encoded.push(char::from(if digit < digits { symbol } else { b'=' }));
         }
     }
@@ -49,15 +58,24 @@ pub(super) fn b32enc(arguments: &[Value]) -> Outcome {
 
 pub(super) fn b32dec(arguments: &[Value]) -> Outcome {
     const NOT_BASE32: &str = "the text is not base32";
-    let encoded: Vec<u8> = text(&arguments[0]).bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    let encoded: Vec<u8> = text(&arguments[0])
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
     if encoded.len() % 8 != 0 {
         return Err(NOT_BASE32);
     }
-    let digits = encoded.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let digits = encoded
+        .iter()
+        .rposition(|byte| *byte != b'=')
+        .map_or(0, |last| last + 1);
     let mut decoded = vec![];
     let (mut bits, mut width) = (0_u32, 0_u32);
     for byte in &encoded[..digits] {
-        let digit = BASE32.iter().position(|symbol| symbol == byte).ok_or(NOT_BASE32)?;
+        let digit = BASE32
+            .iter()
+            .position(|symbol| symbol == byte)
+            .ok_or(NOT_BASE32)?;
         bits = bits << 5 | u32::try_from(digit).map_err(|_| NOT_BASE32)?;
         width += 5;
         if width >= 8 {
@@ -122,7 +140,10 @@ pub(super) fn htpasswd(arguments: &[Value]) -> Outcome {
     }
     let hash = match arguments.get(2).map(text).as_deref() {
         None | Some("bcrypt") => hashed(password)?,
-        Some("sha") => format!("{{SHA}}{}", BASE64_STANDARD.encode(Sha1::digest(text(password).as_bytes()))),
+        Some("sha") => format!(
+            "{{SHA}}{}",
+            BASE64_STANDARD.encode(Sha1::digest(text(password).as_bytes()))
+        ),
         Some(_) => return Err("the third argument is \"bcrypt\" or \"sha\""),
     };
     bounded(format!("{user}:{hash}"))
@@ -147,9 +168,9 @@ fn json(value: &Value) -> Result<serde_json::Value, &'static str> {
             NumberKind::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
                 super::values::truncated(number).into()
             }
-            NumberKind::Float(number) => {
-                serde_json::Number::from_f64(number).ok_or("JSON has no such number")?.into()
-            }
+            NumberKind::Float(number) => serde_json::Number::from_f64(number)
+                .ok_or("JSON has no such number")?
+                .into(),
         },
         Value::Function(_) => return Err("a function has no such form"),
     })
@@ -191,9 +212,12 @@ fn value(json: serde_json::Value) -> Value {
         serde_json::Value::Bool(truth) => Value::Bool(truth),
         serde_json::Value::String(text) => session::value_of(text.as_bytes()),
         serde_json::Value::Array(items) => Value::Array(items.into_iter().map(value).collect()),
-        serde_json::Value::Object(fields) => {
-            Value::Map(fields.into_iter().map(|(name, field)| (name, value(field))).collect())
-        }
+        serde_json::Value::Object(fields) => Value::Map(
+            fields
+                .into_iter()
+                .map(|(name, field)| (name, value(field)))
+                .collect(),
+        ),
         serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(number), _, _) => Value::from(number),
             (_, Some(number), _) => Value::from(number),
@@ -203,17 +227,21 @@ fn value(json: serde_json::Value) -> Value {
 }
 
 pub(super) fn from_json(arguments: &[Value]) -> Outcome {
-    serde_json::from_str(&text(&arguments[0])).map(value).map_err(|_| "the text is not JSON")
+    serde_json::from_str(&text(&arguments[0]))
+        .map(value)
+        .map_err(|_| "the text is not JSON")
 }
 
 pub(super) fn to_yaml(arguments: &[Value]) -> Outcome {
-    let yaml = serde_yaml_ng::to_string(&json(&arguments[0])?).map_err(|_| "the value has no form in YAML")?;
+    let yaml =
+        serde_yaml_ng::to_string(&json(&arguments[0])?).map_err(|_| "the value has no form in YAML")?;
     bounded(yaml.strip_suffix('\n').unwrap_or(&yaml).to_owned())
 }
 
 pub(super) fn from_yaml(arguments: &[Value]) -> Outcome {
     const NOT_YAML: &str = "the text is not YAML";
-    let mut yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text(&arguments[0])).map_err(|_| NOT_YAML)?;
+    let mut yaml: serde_yaml_ng::Value =
+        serde_yaml_ng::from_str(&text(&arguments[0])).map_err(|_| NOT_YAML)?;
     yaml.apply_merge().map_err(|_| NOT_YAML)?;
     from_yaml_value(yaml)
 }
@@ -235,7 +263,10 @@ fn from_yaml_value(yaml: serde_yaml_ng::Value) -> Outcome {
         Yaml::Mapping(fields) => {
             let mut map = super::values::Fields::new();
             for (name, field) in fields {
-                map.insert(text(&from_yaml_value(name)?).into_owned(), from_yaml_value(field)?);
+                map.insert(
+                    text(&from_yaml_value(name)?).into_owned(),
+                    from_yaml_value(field)?,
+                );
             }
             Value::Map(map)
         }

@@ -20,7 +20,9 @@ pub(super) fn last(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn rest(arguments: &[Value]) -> Outcome {
-    Ok(Value::Array(list(&arguments[0])?.iter().skip(1).cloned().collect()))
+    Ok(Value::Array(
+        list(&arguments[0])?.iter().skip(1).cloned().collect(),
+    ))
 }
 
 pub(super) fn initial(arguments: &[Value]) -> Outcome {
@@ -56,7 +58,11 @@ pub(super) fn reverse(arguments: &[Value]) -> Outcome {
 const MAX_COMPARED: usize = 2_000;
 
 fn comparable(items: &[Value]) -> Result<&[Value], &'static str> {
-    if items.len() > MAX_COMPARED { Err("the list has more than 2000 elements") } else { Ok(items) }
+    if items.len() > MAX_COMPARED {
+        Err("the list has more than 2000 elements")
+    } else {
+        Ok(items)
+    }
 }
 
 pub(super) fn uniq(arguments: &[Value]) -> Outcome {
@@ -71,7 +77,13 @@ pub(super) fn uniq(arguments: &[Value]) -> Outcome {
 
 pub(super) fn without(arguments: &[Value]) -> Outcome {
     let (items, unwanted) = arguments.split_first().ok_or("it takes a list")?;
-    Ok(Value::Array(list(items)?.iter().filter(|item| !unwanted.contains(item)).cloned().collect()))
+    Ok(Value::Array(
+        list(items)?
+            .iter()
+            .filter(|item| !unwanted.contains(item))
+            .cloned()
+            .collect(),
+    ))
 }
 
 pub(super) fn has(arguments: &[Value]) -> Outcome {
@@ -79,7 +91,13 @@ pub(super) fn has(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn compact(arguments: &[Value]) -> Outcome {
-    Ok(Value::Array(list(&arguments[0])?.iter().filter(|item| !is_empty(item)).cloned().collect()))
+    Ok(Value::Array(
+        list(&arguments[0])?
+            .iter()
+            .filter(|item| !is_empty(item))
+            .cloned()
+            .collect(),
+    ))
 }
 
 pub(super) fn slice(arguments: &[Value]) -> Outcome {
@@ -88,12 +106,17 @@ pub(super) fn slice(arguments: &[Value]) -> Outcome {
     match &arguments[0] {
         Value::String(text) => {
             let (start, end) = (bound(1, 0)?, bound(2, text.len())?);
-            text.get(start..end).map(Value::from).ok_or("an index lies outside, or inside of a character")
+            text.get(start..end)
+                .map(Value::from)
+                .ok_or("an index lies outside, or inside of a character")
         }
         value => {
             let items = list(value)?;
             let (start, end) = (bound(1, 0)?, bound(2, items.len())?);
-            items.get(start..end).map(|items| Value::Array(items.to_vec())).ok_or(OUTSIDE)
+            items
+                .get(start..end)
+                .map(|items| Value::Array(items.to_vec()))
+                .ok_or(OUTSIDE)
         }
     }
 }
@@ -103,11 +126,18 @@ pub(super) fn chunk(arguments: &[Value]) -> Outcome {
     if size == 0 {
         return Err("the size must be at least 1");
     }
-    Ok(Value::Array(list(&arguments[1])?.chunks(size).map(|chunk| Value::Array(chunk.to_vec())).collect()))
+    Ok(Value::Array(
+        list(&arguments[1])?
+            .chunks(size)
+            .map(|chunk| Value::Array(chunk.to_vec()))
+            .collect(),
+    ))
 }
 
 pub(super) fn sort_alpha(arguments: &[Value]) -> Outcome {
-    let Value::Array(items) = &arguments[0] else { return Ok(strings([text(&arguments[0]).into_owned()])) };
+    let Value::Array(items) = &arguments[0] else {
+        return Ok(strings([text(&arguments[0]).into_owned()]));
+    };
     let mut texts: Vec<String> = items.iter().map(|item| text(item).into_owned()).collect();
     texts.sort();
     Ok(strings(texts))
@@ -119,7 +149,12 @@ pub(super) fn until(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn until_step(arguments: &[Value]) -> Outcome {
-    numbers(integer(&arguments[0])?, integer(&arguments[1])?, integer(&arguments[2])?).map(list_of)
+    numbers(
+        integer(&arguments[0])?,
+        integer(&arguments[1])?,
+        integer(&arguments[2])?,
+    )
+    .map(list_of)
 }
 
 pub(super) fn seq(arguments: &[Value]) -> Outcome {
@@ -138,7 +173,9 @@ pub(super) fn seq(arguments: &[Value]) -> Outcome {
     };
     let past = end.saturating_add(step.signum());
     let numbers = numbers(start, past, step)?;
-    Ok(Value::from(numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")))
+    Ok(Value::from(
+        numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(" "),
+    ))
 }
 
 fn list_of(numbers: Vec<i64>) -> Value {
@@ -153,7 +190,9 @@ fn numbers(start: i64, stop: i64, step: i64) -> Result<Vec<i64>, &'static str> {
             return Err("the list would have more than 10000 elements");
         }
         numbers.push(next);
-        let Some(following) = next.checked_add(step) else { break };
+        let Some(following) = next.checked_add(step) else {
+            break;
+        };
         next = following;
     }
     Ok(numbers)

@@ -18,7 +18,11 @@ pub(super) fn empty(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn coalesce(arguments: &[Value]) -> Outcome {
-    Ok(arguments.iter().find(|value| !is_empty(value)).cloned().unwrap_or(Value::NoValue))
+    Ok(arguments
+        .iter()
+        .find(|value| !is_empty(value))
+        .cloned()
+        .unwrap_or(Value::NoValue))
 }
 
 pub(super) fn all(arguments: &[Value]) -> Outcome {
@@ -126,7 +130,10 @@ pub(super) fn kind_is(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn type_is(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(same_type(&text(&arguments[0]), type_name(&arguments[1]))))
+    Ok(Value::Bool(same_type(
+        &text(&arguments[0]),
+        type_name(&arguments[1]),
+    )))
 }
 
 /// Whole numbers have one type here, where Go has `int` and `int64`.

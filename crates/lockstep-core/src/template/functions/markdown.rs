@@ -71,8 +71,14 @@ names is written untouched.
 pub fn functions_markdown() -> String {
     let mut markdown = INTRODUCTION.to_owned();
     for category in categories() {
-        let _ = write!(markdown, "\n## {category}\n\n| function | example | yields |\n|---|---|---|\n");
-        let mut functions: Vec<_> = FUNCTIONS.iter().filter(|function| function.category == category).collect();
+        let _ = write!(
+            markdown,
+            "\n## {category}\n\n| function | example | yields |\n|---|---|---|\n"
+        );
+        let mut functions: Vec<_> = FUNCTIONS
+            .iter()
+            .filter(|function| function.category == category)
+            .collect();
         functions.sort_by_key(|function| function.name);
         for function in functions {
             let _ = writeln!(
@@ -80,7 +86,11 @@ pub fn functions_markdown() -> String {
                 "| `{}` | {} | {} |",
                 function.name,
                 cell(function.example),
-                if function.result.is_empty() { String::new() } else { cell(&function.result.replace('\n', "\\n")) }
+                if function.result.is_empty() {
+                    String::new()
+                } else {
+                    cell(&function.result.replace('\n', "\\n"))
+                }
             );
         }
     }

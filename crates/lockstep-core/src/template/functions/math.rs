@@ -9,7 +9,9 @@ const TOO_LARGE: &str = "the result is too large for a number of 64 bits";
 fn fold(arguments: &[Value], start: i64, combine: fn(i64, i64) -> Option<i64>) -> Outcome {
     arguments
         .iter()
-        .try_fold(start, |result, argument| combine(result, integer(argument)?).ok_or(TOO_LARGE))
+        .try_fold(start, |result, argument| {
+            combine(result, integer(argument)?).ok_or(TOO_LARGE)
+        })
         .map(Value::from)
 }
 
@@ -46,11 +48,15 @@ fn divided(arguments: &[Value], operation: fn(i64, i64) -> Option<i64>) -> Outco
 }
 
 pub(super) fn max(arguments: &[Value]) -> Outcome {
-    fold(arguments, integer(&arguments[0])?, |left, right| Some(left.max(right)))
+    fold(arguments, integer(&arguments[0])?, |left, right| {
+        Some(left.max(right))
+    })
 }
 
 pub(super) fn min(arguments: &[Value]) -> Outcome {
-    fold(arguments, integer(&arguments[0])?, |left, right| Some(left.min(right)))
+    fold(arguments, integer(&arguments[0])?, |left, right| {
+        Some(left.min(right))
+    })
 }
 
 fn fold_float(arguments: &[Value], combine: fn(f64, f64) -> f64) -> Outcome {
@@ -63,7 +69,11 @@ fn fold_float(arguments: &[Value], combine: fn(f64, f64) -> f64) -> Outcome {
 }
 
 fn number(result: f64) -> Outcome {
-    if result.is_finite() { Ok(Value::from(result)) } else { Err("the result is no number") }
+    if result.is_finite() {
+        Ok(Value::from(result))
+    } else {
+        Err("the result is no number")
+    }
 }
 
 /// Sprig computes these in decimal. Fifteen digits are what a float holds exactly.
@@ -112,7 +122,11 @@ pub(super) fn round(arguments: &[Value]) -> Outcome {
     let round_on = arguments.get(2).map_or(Ok(0.5), float)?;
     let scale = 10_f64.powi(places);
     let digits = float(&arguments[0])? * scale;
-    let rounded = if digits.fract() >= round_on { digits.ceil() } else { digits.floor() };
+    let rounded = if digits.fract() >= round_on {
+        digits.ceil()
+    } else {
+        digits.floor()
+    };
     number(rounded / scale)
 }
 
@@ -130,6 +144,7 @@ pub(super) fn float64(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn to_decimal(arguments: &[Value]) -> Outcome {
-    Ok(Value::from(i64::from_str_radix(&text(&arguments[0]), 8).unwrap_or_default()))
+    Ok(Value::from(
+        i64::from_str_radix(&text(&arguments[0]), 8).unwrap_or_default(),
+    ))
 }
-

@@ -63,8 +63,15 @@ impl Guard {
     fn call(&self, implementation: fn(&[Value]) -> Outcome, arguments: &[Value]) -> Result<Value, FuncError> {
         let function = self.name;
         let fault = if arguments.len() < self.least || arguments.len() > self.most {
-            Fault::Arguments { function, least: self.least, most: self.most, given: arguments.len() }
-        } else if self.accepts != Accepts::Anything && arguments.iter().any(|value| matches!(value, Value::NoValue)) {
+            Fault::Arguments {
+                function,
+                least: self.least,
+                most: self.most,
+                given: arguments.len(),
+            }
+        } else if self.accepts != Accepts::Anything
+            && arguments.iter().any(|value| matches!(value, Value::NoValue))
+        {
             Fault::Missing { function }
         } else if self.accepts == Accepts::Values && arguments.iter().any(session::holds_binary) {
             Fault::Binary { function }

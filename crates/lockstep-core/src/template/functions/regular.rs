@@ -22,12 +22,18 @@ fn limit(value: &Value) -> Result<usize, &'static str> {
 }
 
 pub(super) fn matches(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(compile(&arguments[0])?.is_match(&text(&arguments[1]))))
+    Ok(Value::Bool(
+        compile(&arguments[0])?.is_match(&text(&arguments[1])),
+    ))
 }
 
 pub(super) fn find(arguments: &[Value]) -> Outcome {
     let text = text(&arguments[1]);
-    Ok(Value::from(compile(&arguments[0])?.find(&text).map_or("", |found| found.as_str())))
+    Ok(Value::from(
+        compile(&arguments[0])?
+            .find(&text)
+            .map_or("", |found| found.as_str()),
+    ))
 }
 
 pub(super) fn find_all(arguments: &[Value]) -> Outcome {
@@ -65,7 +71,9 @@ fn replaced(arguments: &[Value], mut replacement: impl Replacer) -> Outcome {
 
 pub(super) fn split(arguments: &[Value]) -> Outcome {
     let (pattern, whole) = (compile(&arguments[0])?, text(&arguments[1]));
-    Ok(strings(pattern.splitn(&whole, limit(&arguments[2])?).map(str::to_owned)))
+    Ok(strings(
+        pattern.splitn(&whole, limit(&arguments[2])?).map(str::to_owned),
+    ))
 }
 
 pub(super) fn quote_meta(arguments: &[Value]) -> Outcome {

@@ -2,9 +2,7 @@
 
 use gtmpl_ng::{Value, funcs};
 
-use super::values::{
-    MAX_VALUE, Outcome, TOO_LARGE, bounded, count, integer, is_nil, strings, text,
-};
+use super::values::{MAX_VALUE, Outcome, TOO_LARGE, bounded, count, integer, is_nil, strings, text};
 
 const CUTS_CHARACTER: &str = "it would cut a character in two";
 
@@ -14,17 +12,23 @@ pub(super) fn trim(arguments: &[Value]) -> Outcome {
 
 pub(super) fn trim_all(arguments: &[Value]) -> Outcome {
     let unwanted = text(&arguments[0]);
-    Ok(Value::from(text(&arguments[1]).trim_matches(|character| unwanted.contains(character))))
+    Ok(Value::from(
+        text(&arguments[1]).trim_matches(|character| unwanted.contains(character)),
+    ))
 }
 
 pub(super) fn trim_prefix(arguments: &[Value]) -> Outcome {
     let whole = text(&arguments[1]);
-    Ok(Value::from(whole.strip_prefix(text(&arguments[0]).as_ref()).unwrap_or(&whole)))
+    Ok(Value::from(
+        whole.strip_prefix(text(&arguments[0]).as_ref()).unwrap_or(&whole),
+    ))
 }
 
 pub(super) fn trim_suffix(arguments: &[Value]) -> Outcome {
     let whole = text(&arguments[1]);
-    Ok(Value::from(whole.strip_suffix(text(&arguments[0]).as_ref()).unwrap_or(&whole)))
+    Ok(Value::from(
+        whole.strip_suffix(text(&arguments[0]).as_ref()).unwrap_or(&whole),
+    ))
 }
 
 pub(super) fn lower(arguments: &[Value]) -> Outcome {
@@ -54,7 +58,11 @@ pub(super) fn title(arguments: &[Value]) -> Outcome {
     let titled = whole.chars().map(|character| {
         let starts = !(previous.is_alphanumeric() || previous == '_' || previous == '\'');
         previous = character;
-        if starts { single_upper(character) } else { character }
+        if starts {
+            single_upper(character)
+        } else {
+            character
+        }
     });
     bounded(titled.collect())
 }
@@ -63,7 +71,11 @@ pub(super) fn untitle(arguments: &[Value]) -> Outcome {
     let mut starts = true;
     let whole = text(&arguments[0]);
     let untitled = whole.chars().map(|character| {
-        let lowered = if starts { single_lower(character) } else { character };
+        let lowered = if starts {
+            single_lower(character)
+        } else {
+            character
+        };
         starts = character.is_whitespace();
         lowered
     });
@@ -73,7 +85,11 @@ pub(super) fn untitle(arguments: &[Value]) -> Outcome {
 pub(super) fn swapcase(arguments: &[Value]) -> Outcome {
     let whole = text(&arguments[0]);
     let swapped = whole.chars().map(|character| {
-        if character.is_uppercase() { single_lower(character) } else { single_upper(character) }
+        if character.is_uppercase() {
+            single_lower(character)
+        } else {
+            single_upper(character)
+        }
     });
     bounded(swapped.collect())
 }
@@ -91,11 +107,19 @@ pub(super) fn substr(arguments: &[Value]) -> Outcome {
     let whole = text(&arguments[2]);
     let start = usize::try_from(start).unwrap_or(0);
     let end = usize::try_from(end).unwrap_or(whole.len()).min(whole.len());
-    whole.get(start..end).map(Value::from).ok_or("the range lies outside of the text, or cuts a character in two")
+    whole
+        .get(start..end)
+        .map(Value::from)
+        .ok_or("the range lies outside of the text, or cuts a character in two")
 }
 
 pub(super) fn nospace(arguments: &[Value]) -> Outcome {
-    Ok(Value::String(text(&arguments[0]).chars().filter(|character| !character.is_whitespace()).collect()))
+    Ok(Value::String(
+        text(&arguments[0])
+            .chars()
+            .filter(|character| !character.is_whitespace())
+            .collect(),
+    ))
 }
 
 pub(super) fn trunc(arguments: &[Value]) -> Outcome {
@@ -104,7 +128,11 @@ pub(super) fn trunc(arguments: &[Value]) -> Outcome {
     if size >= whole.len() {
         return Ok(Value::from(whole));
     }
-    let part = if length < 0 { whole.get(whole.len() - size..) } else { whole.get(..size) };
+    let part = if length < 0 {
+        whole.get(whole.len() - size..)
+    } else {
+        whole.get(..size)
+    };
     part.map(Value::from).ok_or(CUTS_CHARACTER)
 }
 
@@ -142,19 +170,30 @@ fn abbreviated(whole: &str, offset: usize, width: i64) -> Outcome {
 }
 
 pub(super) fn initials(arguments: &[Value]) -> Outcome {
-    Ok(Value::String(text(&arguments[0]).split_whitespace().filter_map(|word| word.chars().next()).collect()))
+    Ok(Value::String(
+        text(&arguments[0])
+            .split_whitespace()
+            .filter_map(|word| word.chars().next())
+            .collect(),
+    ))
 }
 
 pub(super) fn contains(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(text(&arguments[1]).contains(text(&arguments[0]).as_ref())))
+    Ok(Value::Bool(
+        text(&arguments[1]).contains(text(&arguments[0]).as_ref()),
+    ))
 }
 
 pub(super) fn has_prefix(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(text(&arguments[1]).starts_with(text(&arguments[0]).as_ref())))
+    Ok(Value::Bool(
+        text(&arguments[1]).starts_with(text(&arguments[0]).as_ref()),
+    ))
 }
 
 pub(super) fn has_suffix(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(text(&arguments[1]).ends_with(text(&arguments[0]).as_ref())))
+    Ok(Value::Bool(
+        text(&arguments[1]).ends_with(text(&arguments[0]).as_ref()),
+    ))
 }
 
 pub(super) fn quote(arguments: &[Value]) -> Outcome {
@@ -169,12 +208,19 @@ pub(super) fn quote(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn squote(arguments: &[Value]) -> Outcome {
-    let quoted = arguments.iter().filter(|argument| !is_nil(argument)).map(|argument| format!("'{}'", text(argument)));
+    let quoted = arguments
+        .iter()
+        .filter(|argument| !is_nil(argument))
+        .map(|argument| format!("'{}'", text(argument)));
     bounded(quoted.collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn cat(arguments: &[Value]) -> Outcome {
-    let parts: Vec<_> = arguments.iter().filter(|argument| !is_nil(argument)).map(text).collect();
+    let parts: Vec<_> = arguments
+        .iter()
+        .filter(|argument| !is_nil(argument))
+        .map(text)
+        .collect();
     bounded(parts.join(" "))
 }
 
@@ -193,7 +239,10 @@ fn indented(arguments: &[Value], before: &str) -> Outcome {
         return Err(TOO_LARGE);
     }
     let pad = " ".repeat(width);
-    Ok(Value::String(format!("{before}{pad}{}", whole.replace('\n', &format!("\n{pad}")))))
+    Ok(Value::String(format!(
+        "{before}{pad}{}",
+        whole.replace('\n', &format!("\n{pad}"))
+    )))
 }
 
 pub(super) fn replace(arguments: &[Value]) -> Outcome {
@@ -231,7 +280,8 @@ fn words(name: &str) -> Vec<String> {
         let after = characters.get(index + 1);
         let begins = character.is_uppercase()
             && (before.is_some_and(|before| before.is_lowercase() || before.is_numeric())
-                || before.is_some_and(|before| before.is_uppercase()) && after.is_some_and(|after| after.is_lowercase()));
+                || before.is_some_and(|before| before.is_uppercase())
+                    && after.is_some_and(|after| after.is_lowercase()));
         let number_begins = character.is_numeric() && before.is_some_and(|before| before.is_alphabetic());
         let number_ends = character.is_alphabetic() && before.is_some_and(|before| before.is_numeric());
         if (begins || number_begins || number_ends) && !word.is_empty() {
@@ -250,7 +300,11 @@ pub(super) fn camelcase(arguments: &[Value]) -> Outcome {
         if character == '_' || character == '-' || character.is_whitespace() {
             capital = true;
         } else {
-            camel.push(if std::mem::take(&mut capital) { single_upper(character) } else { single_lower(character) });
+            camel.push(if std::mem::take(&mut capital) {
+                single_upper(character)
+            } else {
+                single_lower(character)
+            });
         }
     }
     bounded(camel)
@@ -258,7 +312,9 @@ pub(super) fn camelcase(arguments: &[Value]) -> Outcome {
 
 pub(super) fn join(arguments: &[Value]) -> Outcome {
     let separator = text(&arguments[0]);
-    let Value::Array(items) = &arguments[1] else { return Ok(Value::from(text(&arguments[1]))) };
+    let Value::Array(items) = &arguments[1] else {
+        return Ok(Value::from(text(&arguments[1])));
+    };
     let parts: Vec<_> = items.iter().filter(|item| !is_nil(item)).map(text).collect();
     let size = parts.iter().map(|part| part.len()).sum::<usize>();
     if separator.len().saturating_mul(parts.len()).saturating_add(size) > MAX_VALUE {
@@ -275,19 +331,37 @@ fn split_at(whole: &str, separator: &str, limit: usize) -> Vec<String> {
 }
 
 pub(super) fn split_list(arguments: &[Value]) -> Outcome {
-    Ok(strings(split_at(&text(&arguments[1]), &text(&arguments[0]), usize::MAX)))
+    Ok(strings(split_at(
+        &text(&arguments[1]),
+        &text(&arguments[0]),
+        usize::MAX,
+    )))
 }
 
 pub(super) fn split(arguments: &[Value]) -> Outcome {
-    Ok(numbered(split_at(&text(&arguments[1]), &text(&arguments[0]), usize::MAX)))
+    Ok(numbered(split_at(
+        &text(&arguments[1]),
+        &text(&arguments[0]),
+        usize::MAX,
+    )))
 }
 
 pub(super) fn splitn(arguments: &[Value]) -> Outcome {
-    Ok(numbered(split_at(&text(&arguments[2]), &text(&arguments[0]), count(&arguments[1])?)))
+    Ok(numbered(split_at(
+        &text(&arguments[2]),
+        &text(&arguments[0]),
+        count(&arguments[1])?,
+    )))
 }
 
 fn numbered(parts: Vec<String>) -> Value {
-    Value::Map(parts.into_iter().enumerate().map(|(index, part)| (format!("_{index}"), Value::String(part))).collect())
+    Value::Map(
+        parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, part)| (format!("_{index}"), Value::String(part)))
+            .collect(),
+    )
 }
 
 pub(super) fn to_string(arguments: &[Value]) -> Outcome {
@@ -295,8 +369,15 @@ pub(super) fn to_string(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn to_strings(arguments: &[Value]) -> Outcome {
-    let Value::Array(items) = &arguments[0] else { return Ok(strings([text(&arguments[0]).into_owned()])) };
-    Ok(strings(items.iter().filter(|item| !is_nil(item)).map(|item| text(item).into_owned())))
+    let Value::Array(items) = &arguments[0] else {
+        return Ok(strings([text(&arguments[0]).into_owned()]));
+    };
+    Ok(strings(
+        items
+            .iter()
+            .filter(|item| !is_nil(item))
+            .map(|item| text(item).into_owned()),
+    ))
 }
 
 pub(super) fn print(arguments: &[Value]) -> Outcome {
@@ -308,7 +389,9 @@ pub(super) fn println(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn printf(arguments: &[Value]) -> Outcome {
-    let Value::String(format) = &arguments[0] else { return Err("the first argument is the format, a text") };
+    let Value::String(format) = &arguments[0] else {
+        return Err("the first argument is the format, a text");
+    };
     // A width is at most a million; many of them together must not add up.
     let widths = format.matches('%').count();
     if widths > 100 {

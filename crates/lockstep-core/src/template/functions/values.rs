@@ -29,7 +29,11 @@ pub(super) fn text(value: &Value) -> Cow<'_, str> {
 
 /// Text, unless there is too much of it.
 pub(super) fn bounded(text: String) -> Outcome {
-    if text.len() > MAX_VALUE { Err(TOO_LARGE) } else { Ok(Value::String(text)) }
+    if text.len() > MAX_VALUE {
+        Err(TOO_LARGE)
+    } else {
+        Ok(Value::String(text))
+    }
 }
 
 pub(super) fn is_nil(value: &Value) -> bool {
@@ -98,12 +102,18 @@ pub(super) fn parse_integer(text: &str) -> Option<i64> {
     whole.parse().ok()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "cutting off the fraction is what is asked for; out of range saturates")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "cutting off the fraction is what is asked for; out of range saturates"
+)]
 pub(super) fn truncated(number: f64) -> i64 {
     number as i64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Go converts integers to floats in the same way")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Go converts integers to floats in the same way"
+)]
 pub(super) fn float(value: &Value) -> Result<f64, &'static str> {
     match value {
         Value::Number(number) => Ok(match number.kind() {

@@ -283,10 +283,11 @@ impl Provider for Broken {
 async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_who_waits() {
     let coalesce = Coalesce::new(Arc::new(Broken), measured().store, Duration::from_secs(30));
     let (cx, one, two) = (Context::default(), refs(&["a"]), refs(&["b", "c"]));
+    let query = FindQuery::default();
     let (first, second, found, short) = join!(
         coalesce.fetch(&cx, &one),
         coalesce.fetch(&cx, &one),
-        coalesce.find(&cx, &FindQuery::default()),
+        coalesce.find(&cx, &query),
         coalesce.fetch(&cx, &two),
     );
     assert_eq!(short.len(), 2);

@@ -1,0 +1,191 @@
+use lockstep_provider::{ErrorKind, FindQuery, RemoteRef};
+
+use super::client;
+use crate::{
+    Skip, Subject,
+    assert::{Client, assert_names},
+};
+
+const KEYS: [&str; 5] = [
+    "other",
+    "shop/database",
+    "shop/eu/database",
+    "shop/smtp",
+    "shopping/cart",
+];
+
+async fn stocked(subject: &impl Subject) -> Result<Client, Skip> {
+    let client = client(subject).await;
+    if !client.0.capability().find {
+        return Skip::because("the provider cannot search");
+    }
+    for key in KEYS {
+        subject.put(key, &[("CANARY-field", "CANARY")]).await;
+    }
+    Ok(client)
+}
+
+fn below(path: &str) -> FindQuery {
+    FindQuery {
+        path: Some(path.into()),
+        ..FindQuery::default()
+    }
+}
+
+fn named(pattern: &str) -> FindQuery {
+    FindQuery {
+        name: Some(pattern.into()),
+        ..FindQuery::default()
+    }
+}
+
+/// A path is a folder and not a prefix; what lies deeper is found, too.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn values_are_found_by_path(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    assert_eq!(client.find(&FindQuery::default()).await, KEYS);
+    for path in ["shop", "shop/"] {
+        assert_eq!(
+            client.find(&below(path)).await,
+            ["shop/database", "shop/eu/database", "shop/smtp"],
+            "{path}"
+        );
+    }
+    assert_eq!(client.find(&below("shop/eu")).await, ["shop/eu/database"]);
+    Ok(())
+}
+
+/// The pattern matches somewhere in the whole key; path and name must both hold.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn values_are_found_by_name(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    assert_eq!(
+        client.find(&named("database$")).await,
+        ["shop/database", "shop/eu/database"]
+    );
+    assert_eq!(
+        client.find(&named("^shop/[a-z]+$")).await,
+        ["shop/database", "shop/smtp"]
+    );
+    let query = FindQuery {
+        path: Some("shop/eu".into()),
+        ..named("database")
+    };
+    assert_eq!(client.find(&query).await, ["shop/eu/database"]);
+    Ok(())
+}
+
+/// Every tag that is asked for must be carried.
+///
+/// # Errors
+/// Where the backend has no tags.
+pub async fn values_are_found_by_tags(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    subject.tag("shop/database", "team", "shop").await?;
+    subject.tag("shop/database", "stage", "live").await?;
+    subject.tag("shop/smtp", "team", "shop").await?;
+    subject.tag("other", "team", "blog").await?;
+    let tagged = |tags: &[(&str, &str)]| FindQuery {
+        tags: tags
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..FindQuery::default()
+    };
+    assert_eq!(
+        client.find(&tagged(&[("team", "shop")])).await,
+        ["shop/database", "shop/smtp"]
+    );
+    assert_eq!(
+        client.find(&tagged(&[("team", "shop"), ("stage", "live")])).await,
+        ["shop/database"]
+    );
+    let query = FindQuery {
+        path: Some("shop".into()),
+        name: Some("smtp".into()),
+        ..tagged(&[("team", "shop")])
+    };
+    assert_eq!(client.find(&query).await, ["shop/smtp"]);
+    assert!(client.find(&tagged(&[("team", "nobody")])).await.is_empty());
+    assert!(
+        client.0.capability().find_by_tags,
+        "what finds by tags must say so"
+    );
+    Ok(())
+}
+
+/// What is found is a key that a reference takes.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn what_is_found_can_be_read(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    subject.put("shop/größe 鍵", &[("value", "CANARY")]).await;
+    let keys = client.find(&below("shop")).await;
+    assert!(keys.iter().any(|key| key == "shop/größe 鍵"));
+    for key in keys {
+        client.read(&RemoteRef::current(key)).await;
+    }
+    Ok(())
+}
+
+/// Neither a path without values nor an empty store is an error; a deleted value is not found.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn nothing_found_is_an_empty_list(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    assert!(client.find(&below("nowhere")).await.is_empty());
+    assert!(
+        client.find(&below("shop/database")).await.is_empty(),
+        "nothing is below a value"
+    );
+    assert!(client.find(&named("^nothing$")).await.is_empty());
+    subject.delete("shop/smtp").await;
+    assert_eq!(
+        client.find(&below("shop")).await,
+        ["shop/database", "shop/eu/database"]
+    );
+    for key in KEYS {
+        subject.delete(key).await;
+    }
+    assert!(client.find(&FindQuery::default()).await.is_empty());
+    Ok(())
+}
+
+/// It is told as what it is, with the pattern that the user wrote.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn a_pattern_that_is_none_is_refused(subject: &impl Subject) -> Result<(), Skip> {
+    let client = stocked(subject).await?;
+    for pattern in ["(shop", "(?=shop)", "((((a{1,100}){1,100}){1,100}){1,100})"] {
+        let error = client
+            .refuse_find(&named(pattern), ErrorKind::ConfigInvalid)
+            .await;
+        assert_names(&error, pattern);
+    }
+    Ok(())
+}
+
+/// More than any page of any service.
+///
+/// # Errors
+/// Where the provider cannot search.
+pub async fn a_thousand_and_two_hundred_keys_are_found(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    if !client.0.capability().find {
+        return Skip::because("the provider cannot search");
+    }
+    let keys: Vec<String> = (0..1200).map(|index| format!("paged/key-{index:04}")).collect();
+    subject.put_many(&keys).await;
+    assert!(
+        client.find(&below("paged")).await == keys,
+        "every key is found once"
+    );
+    Ok(())
+}

@@ -1,0 +1,146 @@
+use lockstep_core::property;
+use lockstep_provider::{ErrorKind, RemoteRef};
+
+use super::client;
+use crate::{Skip, Subject, assert::assert_fields};
+
+/// A value is one JSON object with the fields that were stored.
+///
+/// # Errors
+/// Never.
+pub async fn values_are_answered_with_all_their_fields(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    let fields = [
+        ("username", "CANARY-user"),
+        ("password", "CANARY \"quoted\" \\ and\nlines\t"),
+    ];
+    subject.put("shop/database", &fields).await;
+    subject.put("top", &[("value", "CANARY-top")]).await;
+    assert_fields(&client.read(&RemoteRef::current("shop/database")).await, &fields);
+    assert_fields(
+        &client.read(&RemoteRef::current("top")).await,
+        &[("value", "CANARY-top")],
+    );
+    Ok(())
+}
+
+/// The pipeline's own function takes properties out of what the provider answers.
+///
+/// # Errors
+/// Never.
+pub async fn properties_can_be_taken_out_of_a_value(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    subject
+        .put(
+            "shop/database",
+            &[("username", "CANARY-user"), ("tls.crt", "CANARY-certificate")],
+        )
+        .await;
+    let secret = client.read(&RemoteRef::current("shop/database")).await;
+    for (path, expected) in [("username", "CANARY-user"), ("tls.crt", "CANARY-certificate")] {
+        match property::extract(&secret.value, path) {
+            Ok(value) => assert!(
+                value.expose() == expected.as_bytes(),
+                "the property \"{path}\" must be as stored"
+            ),
+            Err(error) => panic!("the property \"{path}\" must be there: {error}"),
+        }
+    }
+    assert!(property::extract(&secret.value, "pasword").is_err());
+    Ok(())
+}
+
+/// Texts in any script, and fields named in any script.
+///
+/// # Errors
+/// Never.
+pub async fn unicode_values_are_answered_unchanged(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    let fields = [
+        ("größe", "CANARY ключ 鍵 🔑 e\u{301} \u{202e}\u{0}\u{7f}"),
+        ("鍵", "CANARY\u{feff}"),
+    ];
+    subject.put("shop/unicode", &fields).await;
+    assert_fields(&client.read(&RemoteRef::current("shop/unicode")).await, &fields);
+    Ok(())
+}
+
+/// An empty text is a value, and not a missing one.
+///
+/// # Errors
+/// Never.
+pub async fn empty_values_are_answered_empty(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    subject.put("shop/empty", &[("password", "")]).await;
+    assert_fields(
+        &client.read(&RemoteRef::current("shop/empty")).await,
+        &[("password", "")],
+    );
+    Ok(())
+}
+
+/// Bytes that are no text, and no bytes at all.
+///
+/// # Errors
+/// Where the backend stores fields only.
+pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    let mut every_byte: Vec<u8> = (0..=255).collect();
+    every_byte.extend_from_slice(b"CANARY\n\r\n");
+    for (key, bytes) in [
+        ("shop/binary", every_byte.as_slice()),
+        ("shop/nothing", &[]),
+        ("shop/line", b"CANARY\n"),
+    ] {
+        subject.put_raw(key, bytes).await?;
+        let secret = client.read(&RemoteRef::current(key)).await;
+        assert!(
+            secret.value.expose() == bytes,
+            "the {} bytes of \"{key}\" must be as stored",
+            bytes.len()
+        );
+    }
+    assert!(
+        client.0.capability().binary,
+        "what answers binary values must say so"
+    );
+    Ok(())
+}
+
+/// Keys in any script, with blanks and with what means something in a URL.
+///
+/// # Errors
+/// Never.
+pub async fn unicode_keys_are_found(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    for key in [
+        "shop/größe-鍵-ключ",
+        "shop/with blank",
+        "shop/100%25 & more",
+        "shop/a+b=c,d@e~f",
+    ] {
+        let fields = [("value", key), ("canary", "CANARY")];
+        subject.put(key, &fields).await;
+        assert_fields(&client.read(&RemoteRef::current(key)).await, &fields);
+        let near = format!("{key}.");
+        client
+            .refuse(&RemoteRef::current(near), ErrorKind::NotFound)
+            .await;
+    }
+    Ok(())
+}
+
+/// One mebibyte is what a Kubernetes Secret may hold: it is answered whole, or refused by size.
+///
+/// # Errors
+/// Never.
+pub async fn large_values_are_answered_or_refused_cleanly(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    let large = "CANARY".repeat((1 << 20) / 6);
+    subject.put("shop/large", &[("value", &large)]).await;
+    match client.fetch(&[RemoteRef::current("shop/large")]).await.remove(0) {
+        Ok(secret) => assert_fields(&secret, &[("value", &large)]),
+        Err(error) => assert_eq!(error.kind.label(), ErrorKind::Malformed.label(), "{error}"),
+    }
+    Ok(())
+}

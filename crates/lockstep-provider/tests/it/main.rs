@@ -1,0 +1,3 @@
+//! The providers of this crate, seen from outside.
+
+mod memory;

@@ -1,0 +1,209 @@
+//! The real binary, as it runs in a cluster: installed from `deploy/kustomize/base`, under its own ServiceAccount.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::{io::AsyncWriteExt as _, process::Command, time::Instant};
+
+use crate::{
+    binaries,
+    control_plane::ControlPlane,
+    ports,
+    process::{Process, ProcessSpec},
+    scratch::Scratch,
+    tools::{Tool, ensure_async},
+};
+
+/// The namespace that the operator is installed in.
+pub const NAMESPACE: &str = "lockstep-system";
+/// Its ServiceAccount.
+pub const SERVICE_ACCOUNT: &str = "lockstep";
+
+/// The folder of the repository.
+pub fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Installs what `kubectl apply -k deploy/kustomize/base` installs. There is no kubelet here: its Deployment starts
+/// nothing, and [`Operator`] plays its pod.
+///
+/// # Errors
+/// When kubectl fails; the message ends with what it said.
+pub async fn install(kubeconfig: &Path) -> Result<()> {
+    apply_folder(kubeconfig, &repository().join("deploy/kustomize/base")).await
+}
+
+/// `kubectl apply --server-side -k FOLDER`.
+///
+/// # Errors
+/// When kubectl fails; the message ends with what it said.
+pub async fn apply_folder(kubeconfig: &Path, folder: &Path) -> Result<()> {
+    let folder = folder.to_string_lossy().into_owned();
+    let apply = ["apply", "--server-side", "--force-conflicts", "-k", &folder];
+    // custom resources can come in the same folder as their definitions, which take a moment to be served
+    for _ in 0..20 {
+        if kubectl(kubeconfig, &apply, None).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    kubectl(kubeconfig, &apply, None).await.map(drop)
+}
+
+/// Runs kubectl and answers what it printed.
+///
+/// # Errors
+/// When it fails; the message ends with what it said.
+pub async fn kubectl(kubeconfig: &Path, arguments: &[&str], input: Option<&str>) -> Result<String> {
+    let program = ensure_async(Tool::Kubectl).await?;
+    let mut child = Command::new(program)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(arguments)
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start kubectl")?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin
+            .write_all(input.as_bytes())
+            .await
+            .context("write to kubectl")?;
+    }
+    let output = child.wait_with_output().await.context("wait for kubectl")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "kubectl {}: {}",
+        arguments.join(" "),
+        said.trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The running operator.
+#[derive(Debug)]
+pub struct Operator {
+    process: Option<Process>,
+    spec: ProcessSpec,
+    port: u16,
+    folder: Scratch,
+}
+
+impl Operator {
+    /// Starts the real binary under its own ServiceAccount and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not built, does not start or is not ready within a minute; the message ends with its log.
+    pub async fn start(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
+        let mut operator = Self::prepare(plane, arguments).await?;
+        operator.run().await?;
+        Ok(operator)
+    }
+
+    /// Prepares the operator without starting it.
+    ///
+    /// # Errors
+    /// When the binary is not built, or the ServiceAccount gets no token.
+    pub async fn prepare(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
+        let kubeconfig = plane
+            .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
+            .await?;
+        let port = ports::free()?;
+        let folder = Scratch::new("lockstep")?;
+        let spec = ProcessSpec::new("lockstep", binaries::lockstep()?, folder.path())
+            .args(["run", "--log-level", "info,lockstep_controller=debug"])
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{port}"))
+            .args(arguments);
+        Ok(Self {
+            process: None,
+            spec,
+            port,
+            folder,
+        })
+    }
+
+    /// Starts the process and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready within a minute.
+    pub async fn run(&mut self) -> Result<()> {
+        self.process = Some(self.spec.spawn()?);
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(process) = &mut self.process {
+                process.ensure_running()?;
+            }
+            if self.get("readyz").await.is_ok_and(|(status, _)| status == 200) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!("the operator was not ready within a minute:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends the process with SIGKILL, as a lost machine does.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// The process, while it runs.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// Everything that it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("lockstep.log")).unwrap_or_default()
+    }
+
+    /// The address of its admin server.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Status code and text of a path of its admin server.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("{}/{path}", self.address())).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// The sum of the series of a metric whose labels hold all of these texts.
+    ///
+    /// # Errors
+    /// When the metrics cannot be read.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let (_, text) = self.get("metrics").await?;
+        let of_metric = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        Ok(text
+            .lines()
+            .filter(of_metric)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+}

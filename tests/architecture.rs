@@ -1,0 +1,132 @@
+//! Dependencies point one way.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::use_debug,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
+
+/// Every package that a package of ours needs to be built, directly or not, without what only its tests need.
+fn closure(from: &str) -> BTreeSet<String> {
+    let metadata = MetadataCommand::new()
+        .manifest_path("../Cargo.toml")
+        .exec()
+        .unwrap();
+    let names: BTreeMap<&PackageId, &str> = metadata
+        .packages
+        .iter()
+        .map(|package| (&package.id, package.name.as_str()))
+        .collect();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let edges: BTreeMap<&PackageId, Vec<&PackageId>> = resolve
+        .nodes
+        .iter()
+        .map(|node| {
+            let normal = node.deps.iter().filter(|dep| {
+                dep.dep_kinds
+                    .iter()
+                    .any(|kind| kind.kind != DependencyKind::Development)
+            });
+            (&node.id, normal.map(|dep| &dep.pkg).collect())
+        })
+        .collect();
+    let start = metadata
+        .packages
+        .iter()
+        .find(|package| package.name == from)
+        .unwrap();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![&start.id];
+    while let Some(id) = open.pop() {
+        for next in &edges[id] {
+            if seen.insert(names[*next].to_owned()) {
+                open.push(next);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn the_core_and_the_api_know_no_runtime_no_client_and_no_sdk() {
+    let banned = [
+        "tokio",
+        "kube",
+        "kube-client",
+        "kube-runtime",
+        "hyper",
+        "reqwest",
+        "vaultrs",
+        "axum",
+        "tower",
+    ];
+    for package in ["lockstep-api", "lockstep-core"] {
+        let needs = closure(package);
+        let wrong: Vec<_> = banned
+            .iter()
+            .filter(|name| needs.contains(**name))
+            .map(ToString::to_string)
+            .chain(
+                needs
+                    .iter()
+                    .filter(|name| name.starts_with("aws-sdk") || name.starts_with("google-cloud"))
+                    .cloned(),
+            )
+            .collect();
+        assert!(wrong.is_empty(), "{package} depends on {wrong:?}");
+    }
+}
+
+#[test]
+fn only_the_binary_depends_on_a_provider_crate() {
+    let is_provider = |name: &&String| {
+        name.starts_with("lockstep-provider-") && name.as_str() != "lockstep-provider-testkit"
+    };
+    for package in [
+        "lockstep-api",
+        "lockstep-core",
+        "lockstep-provider",
+        "lockstep-controller",
+        "lockstep-provider-testkit",
+    ] {
+        let needs = closure(package);
+        let providers: Vec<_> = needs.iter().filter(is_provider).collect();
+        assert!(providers.is_empty(), "{package} depends on {providers:?}");
+    }
+    assert!(
+        closure("lockstep")
+            .iter()
+            .any(|name| name == "lockstep-provider-vault")
+    );
+}
+
+#[test]
+fn layers_point_down() {
+    let order = [
+        "lockstep-api",
+        "lockstep-core",
+        "lockstep-provider",
+        "lockstep-controller",
+        "lockstep",
+    ];
+    for (index, package) in order.iter().enumerate() {
+        let needs = closure(package);
+        for above in &order[index + 1..] {
+            assert!(!needs.contains(*above), "{package} depends on {above}");
+        }
+    }
+}
+
+#[test]
+fn there_is_one_tls_provider_in_the_binarys_client_stack() {
+    let needs = closure("lockstep");
+    for banned in ["openssl", "openssl-sys", "native-tls", "hyper-tls"] {
+        assert!(!needs.contains(banned), "{banned}");
+    }
+}

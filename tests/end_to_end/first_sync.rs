@@ -1,0 +1,249 @@
+//! From YAML to Secret, and what follows.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::stage::{message, stage, text};
+
+fn one(key: &str, remote: &str, property: &str) -> serde_json::Value {
+    json!({ "secretKey": key, "remoteRef": { "key": remote, "property": property } })
+}
+
+#[tokio::test]
+async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
+    let room = stage().await.room("follow").await;
+    room.put("database", json!({ "username": "shop", "password": "one/two" }))
+        .await;
+    let key = room.key("database");
+    room.declare(
+        "database",
+        json!({
+            "data": [one("username", &key, "username"), one("password", &key, "password")],
+            "target": { "template": { "mergePolicy": "Merge", "data": {
+                "url": "postgres://{{ .username }}:{{ .password | urlquery }}@db/shop",
+            } } },
+        }),
+    )
+    .await;
+    let object = room.wait_for_reason("database", "Synced").await;
+    let secret = room.secrets().get("database").await.unwrap();
+    assert_eq!(text(&secret, "url").unwrap(), "postgres://shop:one%2Ftwo@db/shop");
+    assert_eq!(
+        secret.metadata.annotations.as_ref().unwrap()["lockstep.dev/owner"],
+        "database"
+    );
+    assert_eq!(
+        secret.metadata.owner_references.as_ref().unwrap()[0].name,
+        "database"
+    );
+    let before = object.status.unwrap();
+    assert_eq!(before.sources[0].version.as_deref(), Some("1"));
+
+    room.put("database", json!({ "username": "shop", "password": "three" }))
+        .await;
+    room.refresh("database", "now").await;
+    room.wait_for_secret("database", "the new password", |secret| {
+        text(secret, "password").as_deref() == Some("three")
+    })
+    .await;
+    let after = room
+        .wait_for("database", "the new version", |object| {
+            object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.handled_refresh.as_deref() == Some("now"))
+        })
+        .await
+        .status
+        .unwrap();
+    assert_eq!(after.sources[0].version.as_deref(), Some("2"));
+    assert_ne!(before.target.unwrap().revision, after.target.unwrap().revision);
+}
+
+#[tokio::test]
+async fn an_edited_and_a_deleted_secret_come_back_without_asking_the_store() {
+    let room = stage().await.room("drift").await;
+    room.put("a", json!({ "x": "good" })).await;
+    room.declare("drift", json!({ "data": [one("x", &room.key("a"), "x")] }))
+        .await;
+    room.wait_for_reason("drift", "Synced").await;
+    let edit = json!({ "stringData": { "x": "bad" } });
+    room.secrets()
+        .patch("drift", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
+    room.wait_for_secret("drift", "the repair", |secret| {
+        text(secret, "x").as_deref() == Some("good")
+    })
+    .await;
+    room.secrets()
+        .delete("drift", &DeleteParams::default())
+        .await
+        .unwrap();
+    room.wait_for_secret("drift", "the new Secret", |secret| {
+        text(secret, "x").as_deref() == Some("good")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
+    let room = stage().await.room("missing").await;
+    room.put("smtp", json!({ "user": "u", "password": "p" })).await;
+    let key = room.key("smtp");
+    room.declare("smtp", json!({ "data": [one("password", &key, "password")] }))
+        .await;
+    room.wait_for_reason("smtp", "Synced").await;
+    let patch = json!({ "spec": { "data": [one("password", &key, "pasword")] } });
+    room.synced_secrets()
+        .patch("smtp", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    let object = room.wait_for_reason("smtp", "SourceNotFound").await;
+    let said = message(&object);
+    assert!(
+        said.starts_with(&format!(
+            "data[0] (secretKey \"password\"): key \"{key}\" has no property \"pasword\" in store SecretStore/vault; it has 2 properties."
+        )),
+        "{said}"
+    );
+    assert!(
+        said.contains("The Secret \"smtp\" keeps its last good revision "),
+        "{said}"
+    );
+    assert_eq!(
+        text(&room.secrets().get("smtp").await.unwrap(), "password").as_deref(),
+        Some("p")
+    );
+    let patch = json!({ "spec": { "data": [one("password", &key, "password")] } });
+    room.synced_secrets()
+        .patch("smtp", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    room.wait_for_reason("smtp", "Synced").await;
+}
+
+#[tokio::test]
+async fn a_store_that_comes_later_wakes_who_waits_for_it() {
+    let room = stage().await.room("later").await;
+    room.put("a", json!({ "x": "1" })).await;
+    room.declare(
+        "early",
+        json!({ "secretStoreRef": { "name": "late" }, "data": [one("x", &room.key("a"), "x")] }),
+    )
+    .await;
+    let object = room.wait_for_reason("early", "StoreNotFound").await;
+    assert!(
+        message(&object).contains("SecretStore/late does not exist in namespace"),
+        "{}",
+        message(&object)
+    );
+    room.add_token_store("late", &["read"]).await.unwrap();
+    room.wait_for_reason("early", "Synced").await;
+}
+
+#[tokio::test]
+async fn a_foreign_secret_is_left_alone_until_it_is_handed_over() {
+    let room = stage().await.room("foreign").await;
+    room.put("a", json!({ "x": "ours" })).await;
+    room.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "taken", "namespace": room.namespace },
+        "stringData": { "x": "theirs" },
+    }))
+    .await
+    .unwrap();
+    room.declare("taken", json!({ "data": [one("x", &room.key("a"), "x")] }))
+        .await;
+    let object = room.wait_for_reason("taken", "TargetForeign").await;
+    assert!(
+        message(&object).contains("lockstep.dev/adopt=taken"),
+        "{}",
+        message(&object)
+    );
+    assert_eq!(
+        text(&room.secrets().get("taken").await.unwrap(), "x").as_deref(),
+        Some("theirs")
+    );
+    let adopt = json!({ "metadata": { "annotations": { "lockstep.dev/adopt": "taken" } } });
+    room.secrets()
+        .patch("taken", &PatchParams::default(), &Patch::Merge(adopt))
+        .await
+        .unwrap();
+    room.refresh("taken", "adopted").await;
+    room.wait_for_secret("taken", "the adoption", |secret| {
+        text(secret, "x").as_deref() == Some("ours")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_older_of_two_with_one_target_wins() {
+    let room = stage().await.room("rivals").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let spec = |key: &str| json!({ "data": [one("x", key, "x")], "target": { "name": "shared" } });
+    room.declare("older", spec(&room.key("a"))).await;
+    room.wait_for_reason("older", "Synced").await;
+    // ages are told in whole seconds
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    room.declare("younger", spec(&room.key("a"))).await;
+    let object = room.wait_for_reason("younger", "Conflict").await;
+    assert!(
+        message(&object).contains("SyncedSecret \"older\" (older)"),
+        "{}",
+        message(&object)
+    );
+    room.wait_for_reason("older", "Synced").await;
+}
+
+#[tokio::test]
+async fn a_secret_goes_with_its_synced_secret() {
+    let room = stage().await.room("owner").await;
+    room.put("a", json!({ "x": "1" })).await;
+    room.declare("gone", json!({ "data": [one("x", &room.key("a"), "x")] }))
+        .await;
+    room.wait_for_reason("gone", "Synced").await;
+    room.synced_secrets()
+        .delete("gone", &DeleteParams::default())
+        .await
+        .unwrap();
+    crate::stage::eventually("the end of the Secret", || async {
+        let secret = room.secrets().get_opt("gone").await?;
+        anyhow::ensure!(secret.is_none(), "still there");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    crate::stage::eventually("the end of its metrics", || async {
+        let (_, text) = room.stage.operator.get("metrics").await?;
+        anyhow::ensure!(
+            !text.contains(&format!("namespace=\"{}\"", room.namespace)),
+            "still there"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_immutable_secret_is_replaced() {
+    let room = stage().await.room("immutable").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let spec = json!({ "data": [one("x", &room.key("a"), "x")], "target": { "immutable": true } });
+    room.declare("fixed", spec).await;
+    room.wait_for_reason("fixed", "Synced").await;
+    let before = room.secrets().get("fixed").await.unwrap();
+    assert_eq!(before.immutable, Some(true));
+    room.put("a", json!({ "x": "2" })).await;
+    room.refresh("fixed", "1").await;
+    let after = room
+        .wait_for_secret("fixed", "the new value", |secret| {
+            text(secret, "x").as_deref() == Some("2")
+        })
+        .await;
+    assert_ne!(before.metadata.uid, after.metadata.uid);
+    assert_eq!(after.immutable, Some(true));
+}

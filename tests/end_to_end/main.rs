@@ -1,0 +1,14 @@
+//! End to end: the real binary, under the shipped rights and admission policies, on a real API server, with a real
+//! OpenBao.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::use_debug,
+    reason = "a test that cannot go on fails"
+)]
+
+mod first_sync;
+mod rights;
+mod stage;

@@ -1,0 +1,122 @@
+//! What the operator's account may not do, under the shipped rights and admission policies.
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{Secret, ServiceAccount},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use lockstep_testkit::operator;
+use serde_json::json;
+
+use crate::stage::{Room, stage};
+
+async fn as_operator(room: &Room) -> kube::Client {
+    room.stage
+        .plane
+        .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)
+        .await
+        .unwrap()
+}
+
+fn is_forbidden<T: std::fmt::Debug>(result: kube::Result<T>) {
+    match result {
+        Err(kube::Error::Api(status)) => assert_eq!(status.code, 403, "{status:?}"),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn foreign_secret(room: &Room) {
+    room.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "foreign", "namespace": room.namespace },
+        "stringData": { "x": "theirs" },
+    }))
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn the_operators_account_may_not_read_secrets() {
+    let room = stage().await.room("read").await;
+    foreign_secret(&room).await;
+    let api: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    is_forbidden(api.get("foreign").await);
+    is_forbidden(api.list(&ListParams::default()).await);
+}
+
+#[tokio::test]
+async fn the_operators_account_may_not_touch_a_foreign_secret() {
+    let room = stage().await.room("touch").await;
+    foreign_secret(&room).await;
+    let api: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let owner = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": name, "annotations": { "lockstep.dev/owner": "somebody" } },
+            "stringData": { "x": "ours" },
+        })
+    };
+    let params = PatchParams::apply("lockstep").force();
+    is_forbidden(
+        api.patch("foreign", &params, &Patch::Apply(owner("foreign")))
+            .await,
+    );
+    is_forbidden(
+        api.patch(
+            "foreign",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "stringData": { "x": "1" } })),
+        )
+        .await,
+    );
+    is_forbidden(api.delete("foreign", &DeleteParams::default()).await);
+    let without = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "new" } });
+    is_forbidden(api.patch("new", &params, &Patch::Apply(without)).await);
+    let mut token = owner("token");
+    token["type"] = json!("kubernetes.io/service-account-token");
+    token["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("default");
+    is_forbidden(api.patch("token", &params, &Patch::Apply(token)).await);
+}
+
+#[tokio::test]
+async fn the_operators_account_may_not_mint_a_token_for_another_audience() {
+    let room = stage().await.room("mint").await;
+    room.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "shop", "namespace": room.namespace },
+    }))
+    .await
+    .unwrap();
+    let api: Api<ServiceAccount> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let ask = |audiences: &[&str], seconds: Option<i64>| TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: audiences.iter().map(ToString::to_string).collect(),
+            expiration_seconds: seconds,
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    let params = PostParams::default();
+    assert!(
+        api.create_token_request("shop", &params, &ask(&["vault"], Some(600)))
+            .await
+            .is_ok()
+    );
+    let own = "https://kubernetes.default.svc";
+    for (audiences, seconds) in [
+        (vec![own], Some(600)),
+        (vec!["vault", own], Some(600)),
+        (vec![], Some(600)),
+        (vec!["elsewhere"], Some(600)),
+        (vec!["vault"], Some(3600)),
+        (vec!["vault"], None),
+    ] {
+        is_forbidden(
+            api.create_token_request("shop", &params, &ask(&audiences, seconds))
+                .await,
+        );
+    }
+}
