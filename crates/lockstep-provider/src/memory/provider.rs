@@ -65,7 +65,12 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
     if let Some(fault) = state.faults.next_for_key(key) {
         return Err(fault.error(Operation::Read));
     }
-    let missing = || error(ErrorKind::NotFound, format!("key \"{key}\" does not exist"));
+    let missing = || {
+        error(
+            ErrorKind::NotFound,
+            format!("key \"{}\" does not exist", key.escape_debug()),
+        )
+    };
     let entry = state.entries.get(key).ok_or_else(missing)?;
     if entry.denied {
         return Err(error(

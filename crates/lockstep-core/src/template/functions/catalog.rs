@@ -118,7 +118,7 @@ functions! {
         "mustFromJson" (1, 1, Values) encoding::from_json: "{{ (mustFromJson .json).port }}" => "5432";
         "toYaml" (1, 1, Values) encoding::to_yaml: r#"{{ dict "name" .name | toYaml }}"# => "name: shop";
         "fromYaml" (1, 1, Values) encoding::from_yaml: r#"{{ (fromYaml "name: shop").name }}"# => "shop";
-        "sha1sum" (1, 1, Binary) encoding::sha1sum: "{{ sha1sum .name }}" => "c1eeed6bfd0cd56dac9fc6e5e2e79ae3c8d4f64e";
+        "sha1sum" (1, 1, Binary) encoding::sha1sum: "{{ sha1sum .name }}" => "5042d146667518a1a5017644946b8650aafca44c";
         "sha256sum" (1, 1, Binary) encoding::sha256sum: "{{ sha256sum .name | trunc 16 }}" => "";
         "sha512sum" (1, 1, Binary) encoding::sha512sum: "{{ sha512sum .name | trunc 16 }}" => "";
         "adler32sum" (1, 1, Binary) encoding::adler32sum: "{{ adler32sum .name }}" => "";
