@@ -119,11 +119,11 @@ functions! {
         "toYaml" (1, 1, Values) encoding::to_yaml: r#"{{ dict "name" .name | toYaml }}"# => "name: shop";
         "fromYaml" (1, 1, Values) encoding::from_yaml: r#"{{ (fromYaml "name: shop").name }}"# => "shop";
         "sha1sum" (1, 1, Binary) encoding::sha1sum: "{{ sha1sum .name }}" => "5042d146667518a1a5017644946b8650aafca44c";
-        "sha256sum" (1, 1, Binary) encoding::sha256sum: "{{ sha256sum .name | trunc 16 }}" => "";
-        "sha512sum" (1, 1, Binary) encoding::sha512sum: "{{ sha512sum .name | trunc 16 }}" => "";
-        "adler32sum" (1, 1, Binary) encoding::adler32sum: "{{ adler32sum .name }}" => "";
+        "sha256sum" (1, 1, Binary) encoding::sha256sum: "{{ sha256sum .name | trunc 16 }}" => "8d9001d32c6a703d";
+        "sha512sum" (1, 1, Binary) encoding::sha512sum: "{{ sha512sum .name | trunc 16 }}" => "fd84a3ce64124632";
+        "adler32sum" (1, 1, Binary) encoding::adler32sum: "{{ adler32sum .name }}" => "72745403";
         "bcrypt" (1, 1, Values) encoding::bcrypt: r#"{{ bcrypt .name }}"# => "";
-        "htpasswd" (2, 3, Values) encoding::htpasswd: r#"{{ htpasswd "admin" .name "sha" }}"# => "";
+        "htpasswd" (2, 3, Values) encoding::htpasswd: r#"{{ htpasswd "admin" .name "sha" }}"# => "admin:{SHA}UELRRmZ1GKGlAXZElGuGUKr8pEw=";
     }
     "Numbers" {
         "add" (1, MANY, Values) math::add: "{{ add 1 2 3 }}" => "6";

@@ -108,7 +108,7 @@ fn merge_into(target: &mut Fields, source: &Fields, overwrite: bool) {
                 merge_into(inner, other, overwrite);
             }
             (Some(old), new) => {
-                if is_empty(old) || overwrite && !is_empty(new) {
+                if is_empty(old) || overwrite {
                     *old = new.clone();
                 }
             }

@@ -56,7 +56,7 @@ pub(super) fn title(arguments: &[Value]) -> Outcome {
     let mut previous = ' ';
     let whole = text(&arguments[0]);
     let titled = whole.chars().map(|character| {
-        let starts = !(previous.is_alphanumeric() || previous == '_' || previous == '\'');
+        let starts = separates(previous);
         previous = character;
         if starts {
             single_upper(character)
@@ -65,6 +65,15 @@ pub(super) fn title(arguments: &[Value]) -> Outcome {
         }
     });
     bounded(titled.collect())
+}
+
+/// Go's notion of what stands between words: of ASCII all but letters, digits and `_`, beyond that white space.
+fn separates(character: char) -> bool {
+    if character.is_ascii() {
+        !(character.is_ascii_alphanumeric() || character == '_')
+    } else {
+        character.is_whitespace()
+    }
 }
 
 pub(super) fn untitle(arguments: &[Value]) -> Outcome {
@@ -282,9 +291,10 @@ fn words(name: &str) -> Vec<String> {
             && (before.is_some_and(|before| before.is_lowercase() || before.is_numeric())
                 || before.is_some_and(|before| before.is_uppercase())
                     && after.is_some_and(|after| after.is_lowercase()));
-        let number_begins = character.is_numeric() && before.is_some_and(|before| before.is_alphabetic());
-        let number_ends = character.is_alphabetic() && before.is_some_and(|before| before.is_numeric());
-        if (begins || number_begins || number_ends) && !word.is_empty() {
+        let number_begins = character.is_numeric()
+            && before.is_some_and(|before| before.is_alphabetic())
+            && characters[index..].iter().find(|next| !next.is_numeric()).is_some_and(|next| next.is_lowercase());
+        if (begins || number_begins) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }
         word.push(single_lower(character));
@@ -293,20 +303,31 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
+/// One connector between words goes; those at the start and at the end stay, as in Sprig. A capital behind a capital
+/// becomes small.
 pub(super) fn camelcase(arguments: &[Value]) -> Outcome {
-    let mut capital = true;
+    let whole = text(&arguments[0]);
     let mut camel = String::new();
-    for character in text(&arguments[0]).chars() {
+    let mut connectors = String::new();
+    let mut previous = None;
+    for character in whole.chars() {
         if character == '_' || character == '-' || character.is_whitespace() {
-            capital = true;
-        } else {
-            camel.push(if std::mem::take(&mut capital) {
-                single_upper(character)
-            } else {
-                single_lower(character)
-            });
+            connectors.push(character);
+            continue;
         }
+        let starts = previous.is_none() || !connectors.is_empty();
+        if previous.is_some() {
+            connectors.pop();
+        }
+        camel.push_str(&std::mem::take(&mut connectors));
+        camel.push(match previous {
+            _ if starts => single_upper(character),
+            Some(previous) if char::is_uppercase(previous) => single_lower(character),
+            _ => character,
+        });
+        previous = Some(character);
     }
+    camel.push_str(&connectors);
     bounded(camel)
 }
 
