@@ -293,7 +293,10 @@ fn words(name: &str) -> Vec<String> {
                     && after.is_some_and(|after| after.is_lowercase()));
         let number_begins = character.is_numeric()
             && before.is_some_and(|before| before.is_alphabetic())
-            && characters[index..].iter().find(|next| !next.is_numeric()).is_some_and(|next| next.is_lowercase());
+            && characters[index..]
+                .iter()
+                .find(|next| !next.is_numeric())
+                .is_some_and(|next| next.is_lowercase());
         if (begins || number_begins) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }
