@@ -1,68 +1,45 @@
-//! lockstep: keeps Kubernetes Secrets in lockstep with a key management system.
+//! The binary: `lockstep run`, the operator, and the command-line tools around it.
+//!
+//! [`cli`] says what can be typed; every command has one module; [`exit`] says what an exit code means.
 
-mod arguments;
-mod connect;
-mod log;
+mod cli;
+mod client;
+mod completions;
+mod crds;
+mod docs;
+mod exit;
+mod logging;
+mod output;
+mod panics;
 mod providers;
+mod render;
 mod run;
+mod shutdown;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
-use crate::arguments::{Arguments, Command};
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // two TLS providers in one process make clients panic at their first connection: choose ours before any is made
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let arguments = Arguments::parse();
-    match dispatch(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
+    // before anything that could make a TLS connection: a second provider in the process makes kube's client panic
+    let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    panics::install_hook();
+    if installed.is_err() {
+        return exit::failed("another TLS provider is installed already");
     }
-}
-
-fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.command {
-        Command::Run(options) => run::run(&options),
-        Command::Crds => {
-            for crd in lockstep_api::crd::all() {
-                print(&format!("---\n{}", serde_yaml_ng::to_string(&crd)?));
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut script);
-            print(&String::from_utf8_lossy(&script));
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Version { output } => {
-            let version = env!("CARGO_PKG_VERSION");
-            match output {
-                arguments::Output::Text => print(&format!("lockstep {version}\n")),
-                arguments::Output::Json => {
-                    let providers: Vec<_> = providers::registry(None).names().collect();
-                    let text = serde_json::json!({ "version": version, "providers": providers });
-                    print(&format!("{text}\n"));
-                }
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match cli.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Render(arguments) => render::render(&arguments),
+        Command::Crds => exit::printed(crds::print()),
+        Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
+        Command::Version(arguments) => exit::printed(version::print(arguments.output)),
+        Command::Docs(arguments) => exit::printed(docs::print(arguments.page)),
     }
-}
-
-/// Writes to standard output; a reader that went away (`| head`) is no fault.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Writes a line to standard error.
-fn say(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

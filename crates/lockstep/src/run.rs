@@ -1,61 +1,78 @@
-//! `lockstep run`.
+//! `lockstep run`: sets up the process, and hands over to the controller.
 
-use std::process::ExitCode;
+use std::{num::NonZero, process::ExitCode, thread, time::Duration};
 
-use anyhow::Context;
 use lockstep_controller::Options;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{arguments::RunArguments, connect, log, providers};
+use crate::{
+    cli::RunArguments,
+    client::{self, Cluster},
+    exit, logging, providers,
+    shutdown::StopSignals,
+};
 
-/// Runs the operator until SIGTERM or SIGINT.
-///
-/// # Errors
-/// When it cannot start, or a part of it fails for good.
-pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    log::init(arguments.log_format, &arguments.log_level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
-    runtime.block_on(operate(arguments))?;
-    Ok(ExitCode::SUCCESS)
+/// How long a clean end may take; Kubernetes gives a pod 30 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many threads work at most: the work is waiting for others, and each thread costs memory.
+const MAX_THREADS: usize = 4;
+
+/// Runs the operator until a signal, or a failure that it cannot live with.
+pub(crate) fn run(arguments: RunArguments) -> ExitCode {
+    logging::install(&arguments.log_level, arguments.log_format);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::failed(&format!("the runtime cannot be started: {error}")),
+    };
+    let result = runtime.block_on(operate(arguments));
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            tracing::error!("{message}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
 }
 
-async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let client = connect::connect(arguments.kubeconfig.as_deref(), arguments.context.as_deref()).await?;
+async fn operate(arguments: RunArguments) -> Result<(), String> {
+    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    if let Some(root) = &arguments.file_root
+        && !root.is_dir()
+    {
+        return Err(format!("--file-root {} is not a folder", root.display()));
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let registry = providers::registry();
+    let cluster = Cluster { kubeconfig: arguments.kubeconfig, context: arguments.context };
+    let client = tokio::select! {
+        client = client::connect(&cluster) => client?,
+        _ = signals.next() => return Ok(()),
+    };
     let options = Options {
         listen: arguments.listen,
-        namespaces: arguments.namespaces.clone(),
+        namespaces: arguments.namespaces,
         concurrency: arguments.concurrency,
-        operator_namespace: arguments.operator_namespace.clone(),
+        operator_namespace: arguments.operator_namespace,
         drift_probe_interval: arguments.drift_probe_interval.to_std(),
         drift_watch: arguments.drift_watch,
         unsafe_without_admission_policy: arguments.unsafe_without_admission_policy,
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let registry = providers::registry(arguments.file_root.clone());
-    let mut operator = std::pin::pin!(lockstep_controller::run(
-        client,
-        registry,
-        options,
-        shutdown.clone()
-    ));
+    let shutdown = CancellationToken::new();
+    let mut work = std::pin::pin!(lockstep_controller::run(client, registry, options, shutdown.clone()));
     tokio::select! {
-        result = &mut operator => result?,
-        _ = terminate.recv() => {
-            shutdown.cancel();
-            operator.await?;
-        }
-        _ = interrupt.recv() => {
-            shutdown.cancel();
-            operator.await?;
-        }
+        result = &mut work => return result.map_err(|error| error.to_string()),
+        signal = signals.next() => tracing::info!(signal, "stopping"),
     }
-    tracing::info!("ended");
-    Ok(())
+    shutdown.cancel();
+    tokio::select! {
+        result = tokio::time::timeout(SHUTDOWN_TIMEOUT, work) => match result {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("work was still going on {} s after the signal", SHUTDOWN_TIMEOUT.as_secs())),
+        },
+        signal = signals.next() => Err(format!("a second signal, {signal}, came before the work had ended")),
+    }
 }

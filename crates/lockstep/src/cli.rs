@@ -1,0 +1,252 @@
+//! What can be typed. Every option of the operator can also come from an environment variable, `LOCKSTEP_…`.
+
+mod examples;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use lockstep_api::Duration;
+
+use crate::logging::Directives;
+
+/// Keeps Kubernetes Secrets in lockstep with a key management system or secret manager.
+///
+/// Declare SyncedSecrets in YAML, deploy them by GitOps: lockstep reads the values with read-only credentials, writes
+/// the Secrets, and follows every change at the source.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lockstep",
+    version,
+    after_long_help = examples::LOCKSTEP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the operator.
+    Run(RunArguments),
+    /// Show the Secrets that SyncedSecrets make, without a cluster.
+    Render(RenderArguments),
+    /// Print the CustomResourceDefinitions as YAML.
+    #[command(after_long_help = examples::CRDS)]
+    Crds,
+    /// Print a completion script for a shell.
+    #[command(after_long_help = examples::COMPLETIONS)]
+    Completions(CompletionsArguments),
+    /// Print the version, the commit, and the providers of this build.
+    #[command(after_long_help = examples::VERSION)]
+    Version(VersionArguments),
+    /// Print generated pages of the documentation.
+    #[command(hide = true)]
+    Docs(DocsArguments),
+}
+
+/// Run the operator.
+///
+/// It talks to the cluster that it runs in, or to the one that --kubeconfig or --context name, and stops cleanly on
+/// SIGTERM or SIGINT. /livez, /readyz (which says what is missing) and /metrics are served at --listen.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::RUN)]
+pub(crate) struct RunArguments {
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKSTEP_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Namespaces to serve, separated by commas; all of them when it is not given.
+    #[arg(long, value_name = "NAMESPACES", env = "LOCKSTEP_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
+    pub(crate) namespaces: Vec<String>,
+    /// How many SyncedSecrets are worked on at the same time.
+    #[arg(
+        long, value_name = "NUMBER", env = "LOCKSTEP_CONCURRENCY", default_value_t = 32,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    pub(crate) concurrency: u16,
+    /// Folder that the `file` provider of ClusterSecretStores reads below; without it there is no such provider.
+    #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_FILE_ROOT")]
+    pub(crate) file_root: Option<PathBuf>,
+    /// The operator's own namespace: credentials of ClusterSecretStores and the key of fingerprints are there.
+    #[arg(
+        long, value_name = "NAMESPACE", env = "LOCKSTEP_OPERATOR_NAMESPACE", default_value = "lockstep-system",
+        value_parser = namespace
+    )]
+    pub(crate) operator_namespace: String,
+    /// How often every Secret is probed for edits by others, without reading it; 0s turns the probe off.
+    #[arg(long, value_name = "DURATION", env = "LOCKSTEP_DRIFT_PROBE_INTERVAL", default_value = "10m")]
+    pub(crate) drift_probe_interval: Duration,
+    /// Watch the metadata of Secrets that lockstep wrote, to repair an edit within a second. It needs the rights of
+    /// deploy/kustomize/components/drift-watch.
+    #[arg(long, env = "LOCKSTEP_DRIFT_WATCH")]
+    pub(crate) drift_watch: bool,
+    /// Start although the admission policy for Secrets does not work: this account could then overwrite any Secret.
+    #[arg(long, env = "LOCKSTEP_UNSAFE_WITHOUT_ADMISSION_POLICY")]
+    pub(crate) unsafe_without_admission_policy: bool,
+    /// Form of the log, which is written to standard error.
+    #[arg(long, value_name = "FORMAT", env = "LOCKSTEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by module, such as `info,lockstep_controller=debug`. Other people's modules
+    /// never log below info, because some of them would log what they send and receive.
+    #[arg(long, value_name = "LEVEL", env = "LOCKSTEP_LOG_LEVEL", default_value = "info")]
+    pub(crate) log_level: Directives,
+    /// Kubeconfig file to use in place of the in-cluster configuration.
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file; of the default one (KUBECONFIG, ~/.kube/config) when --kubeconfig is not given.
+    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
+    pub(crate) context: Option<String>,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Show the Secrets that SyncedSecrets make, without a cluster.
+///
+/// The objects are checked as the API server would at admission, then go through the operator's own pipeline; values
+/// come from a folder. Kinds: SyncedSecret, SecretStore, ClusterSecretStore, Namespace (its labels), and Secret (its
+/// annotations: whether lockstep may write to it). Other kinds are ignored.
+///
+/// Exit code: 0 when everything would sync, 1 when something would not, 2 when the command is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::RENDER)]
+pub(crate) struct RenderArguments {
+    /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
+    /// lists, or else its *.yaml, *.yml and *.json files.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Folder with the remote values: the path of a file is the key, its content the value, a final line break
+    /// included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY. Without a
+    /// folder, everything is checked that can be before the first read, and the reads are listed.
+    #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_VALUES")]
+    pub(crate) values: Option<PathBuf>,
+    /// Namespace of objects that do not say theirs.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
+    pub(crate) namespace: String,
+    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths.
+    #[arg(long, requires = "values")]
+    pub(crate) show_values: bool,
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
+    pub(crate) output: RenderFormat,
+}
+
+/// Form of what `render` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RenderFormat {
+    /// Secrets as a YAML stream.
+    Yaml,
+    /// One JSON document with a result for each object.
+    Json,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Print the version, the commit, and the providers of this build.
+#[derive(Debug, Args)]
+pub(crate) struct VersionArguments {
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = VersionFormat::Text)]
+    pub(crate) output: VersionFormat,
+}
+
+/// Form of what `version` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VersionFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Print generated pages of the documentation.
+#[derive(Debug, Args)]
+pub(crate) struct DocsArguments {
+    /// The page.
+    #[arg(value_enum)]
+    pub(crate) page: DocsPage,
+}
+
+/// A generated page of the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DocsPage {
+    /// docs/cli.md: the command line.
+    Cli,
+}
+
+/// A namespace's name: a DNS label.
+fn namespace(text: &str) -> Result<String, String> {
+    let bytes = text.as_bytes();
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let inner = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+    if bytes.len() <= 63 && inner && ends(bytes.first()) && ends(bytes.last()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace has 1 to 63 lower-case letters, digits and \"-\", and neither begins nor ends with \"-\"".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_of_run_are_those_of_the_documentation() {
+        let Command::Run(run) = Cli::try_parse_from(["lockstep", "run"]).unwrap().command else {
+            panic!("run is a command");
+        };
+        assert_eq!(run.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(run.concurrency, 32);
+        assert_eq!(run.operator_namespace, "lockstep-system");
+        assert_eq!(run.drift_probe_interval.to_string(), "10m");
+        assert!(run.namespaces.is_empty() && !run.drift_watch && !run.unsafe_without_admission_policy);
+    }
+
+    #[test]
+    fn namespaces_are_separated_by_commas() {
+        let cli = Cli::try_parse_from(["lockstep", "run", "--namespaces", "shop,billing"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("run is a command") };
+        assert_eq!(run.namespaces, ["shop", "billing"]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_before_anything_starts() {
+        for arguments in [
+            ["--listen", "8080"],
+            ["--concurrency", "0"],
+            ["--namespaces", "Shop"],
+            ["--operator-namespace", ""],
+            ["--drift-probe-interval", "10"],
+            ["--log-level", "lockstep=loud"],
+            ["--log-format", "xml"],
+        ] {
+            let error = Cli::try_parse_from(["lockstep", "run"].into_iter().chain(arguments)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+            assert!(error.to_string().contains(arguments[0]), "{error}");
+        }
+    }
+}

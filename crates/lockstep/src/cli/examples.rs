@@ -1,0 +1,77 @@
+//! The examples below every `--help`.
+
+/// Of `lockstep` itself.
+pub(super) const LOCKSTEP: &str = "\
+Examples:
+  See the Secrets of a folder of manifests, without a cluster:
+    lockstep render -f examples/quickstart --values examples/quickstart/values
+
+  Install the CustomResourceDefinitions:
+    lockstep crds | kubectl apply -f -
+
+  Run the operator against the cluster of a context:
+    lockstep run --context kind-dev
+
+\"lockstep COMMAND --help\" explains a command, with examples.
+Exit code: 0 when all is well, 1 when something failed or would not sync, 2 when the command is wrong.";
+
+/// Of `lockstep run`.
+pub(super) const RUN: &str = "\
+Examples:
+  In a pod, as deploy/kustomize/base does it:
+    lockstep run --listen 0.0.0.0:8080 --log-format json
+
+  On your own machine, against the cluster of a context, for two namespaces:
+    lockstep run --context kind-dev --namespaces shop,billing
+
+  With ClusterSecretStores that read files (mounted by a CSI driver, for instance):
+    lockstep run --file-root /mnt/secrets
+
+  The same by environment variables:
+    LOCKSTEP_CONTEXT=kind-dev LOCKSTEP_LOG_LEVEL=debug lockstep run
+
+  See what is missing, and what it does:
+    curl http://127.0.0.1:8080/readyz
+    curl http://127.0.0.1:8080/metrics";
+
+/// Of `lockstep render`.
+pub(super) const RENDER: &str = "\
+Examples:
+  With values from a folder; they are masked:
+    lockstep render -f examples/quickstart --values examples/quickstart/values
+
+  Check manifests in CI, and see which remote values they read:
+    lockstep render -f deploy/
+
+  What a kustomize overlay makes:
+    kubectl kustomize overlays/production | lockstep render -f -
+
+  The Secret itself, applied by hand:
+    lockstep render -f database.yaml --values values --show-values | kubectl apply -f -
+
+  For machines:
+    lockstep render -f deploy/ --output json";
+
+/// Of `lockstep crds`.
+pub(super) const CRDS: &str = "\
+Examples:
+  Install or update them:
+    lockstep crds | kubectl apply -f -";
+
+/// Of `lockstep completions`.
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  For this bash session:
+    source <(lockstep completions bash)
+
+  For every zsh session:
+    lockstep completions zsh > \"${fpath[1]}/_lockstep\"";
+
+/// Of `lockstep version`.
+pub(super) const VERSION: &str = "\
+Examples:
+  For people:
+    lockstep version
+
+  For machines:
+    lockstep version --output json";

@@ -1,0 +1,15 @@
+//! `lockstep completions`: what a shell needs to complete the command line.
+
+use std::io;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::{cli::Cli, output};
+
+/// Prints the completion script of a shell.
+pub(crate) fn print(shell: Shell) -> io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lockstep", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}

@@ -1,0 +1,184 @@
+//! Logs, to standard error. What other people's crates may say is capped: some of them log what they send and receive.
+
+use std::{fmt, str::FromStr};
+
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter, fmt as format, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
+
+use crate::cli::LogFormat;
+
+/// Crates that say more than anybody wants to know, and are asked for warnings only unless `--log-level` names them.
+const NOISY: [&str; 10] =
+    ["kube", "kube_client", "kube_runtime", "hyper", "hyper_util", "h2", "reqwest", "rustify", "tower", "vaultrs"];
+
+/// Modules that log the body of an answer that they cannot parse even as a warning: it could hold a Secret.
+const PRINTS_BODIES: &str = "kube_client::client";
+
+/// What is logged: the syntax of `tracing`'s filters, such as `info,lockstep_controller=debug`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directives(String);
+
+/// The text is no filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotDirectives;
+
+impl std::error::Error for NotDirectives {}
+
+impl fmt::Display for NotDirectives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("use error, warn, info, debug, trace or off, alone or by module: info,lockstep_controller=debug")
+    }
+}
+
+impl FromStr for Directives {
+    type Err = NotDirectives;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // a word alone would be taken for the name of a module, and turn everything else off
+        let known = |word: &str| LevelFilter::from_str(word).is_ok();
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let mut words = words.peekable();
+        if words.peek().is_none() || words.any(|word| !word.contains('=') && !known(word)) {
+            return Err(NotDirectives);
+        }
+        EnvFilter::builder().parse(text).map(|_| Self(text.to_owned())).map_err(|_| NotDirectives)
+    }
+}
+
+impl Directives {
+    fn filter(&self) -> EnvFilter {
+        let named = |name: &&str| !self.0.split(',').any(|one| one.trim().split(['=', ':', '[']).next() == Some(name));
+        let caps = NOISY.iter().copied().filter(named).map(|name| format!("{name}=warn"));
+        let all = caps.chain([self.0.clone()]).collect::<Vec<_>>().join(",");
+        // each part was parsed before; were it not so, what is left is the default
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(all)
+    }
+}
+
+/// Whether a record may be logged whatever `--log-level` says.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    if target == PRINTS_BODIES || target.starts_with("kube_client::client::") {
+        return *metadata.level() <= Level::ERROR;
+    }
+    let ours = target == "lockstep" || target.starts_with("lockstep_") || target.starts_with("lockstep::");
+    ours || *metadata.level() <= Level::INFO
+}
+
+fn subscriber(
+    directives: &Directives,
+    format: LogFormat,
+    writer: impl for<'a> format::MakeWriter<'a> + Send + Sync + 'static,
+    colours: bool,
+) -> impl tracing::Subscriber + Send + Sync {
+    tracing_subscriber::registry()
+        .with(directives.filter())
+        .with(filter::filter_fn(is_harmless))
+        .with(lines(format, writer, colours))
+}
+
+fn lines<S>(
+    format: LogFormat,
+    writer: impl for<'a> format::MakeWriter<'a> + Send + Sync + 'static,
+    colours: bool,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    match format {
+        LogFormat::Text => format::layer().with_writer(writer).with_ansi(colours).boxed(),
+        LogFormat::Json => {
+            format::layer().json().flatten_event(true).with_current_span(true).with_writer(writer).boxed()
+        }
+    }
+}
+
+/// Installs the log of this process.
+pub(crate) fn install(directives: &Directives, format: LogFormat) {
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    subscriber(directives, format, std::io::stderr, colours).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(directives: &str, format: LogFormat, events: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let directives: Directives = directives.parse().unwrap();
+        let subscriber = subscriber(&directives, format, move || writer.clone(), false);
+        tracing::subscriber::with_default(subscriber, events);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn no_level_makes_a_crate_that_handles_bodies_say_what_it_received() {
+        for level in ["trace", "trace,vaultrs=trace,rustify=trace,hyper=trace,kube_client=trace", "kube_client::client=trace"] {
+            let log = logged(level, LogFormat::Text, || {
+                tracing::debug!(target: "rustify::client", "canary");
+                tracing::debug!(target: "vaultrs::api", "canary");
+                tracing::trace!(target: "hyper::proto", "canary");
+                tracing::debug!(target: "kube_runtime::watcher", "canary");
+                tracing::warn!(target: "kube_client::client", "canary");
+                tracing::error!(target: "kube_client::client", "told");
+            });
+            assert!(!log.contains("canary"), "{level}: {log}");
+            assert!(log.contains("told"), "{level}: {log}");
+        }
+    }
+
+    #[test]
+    fn noisy_crates_are_asked_for_warnings_unless_they_are_named() {
+        let events = || {
+            tracing::info!(target: "kube_runtime::controller", "from kube");
+            tracing::info!(target: "lockstep_controller", "from us");
+            tracing::warn!(target: "tower::buffer", "from tower");
+        };
+        let log = logged("info", LogFormat::Text, events);
+        assert!(!log.contains("from kube") && log.contains("from us") && log.contains("from tower"), "{log}");
+        let log = logged("info,kube_runtime=info", LogFormat::Text, events);
+        assert!(log.contains("from kube"), "{log}");
+    }
+
+    #[test]
+    fn our_own_modules_can_be_asked_for_more() {
+        let log = logged("warn,lockstep_core=debug", LogFormat::Json, || {
+            tracing::debug!(target: "lockstep_core::plan", reads = 2, "planned");
+            tracing::info!(target: "lockstep_controller", "quiet");
+        });
+        assert!(!log.contains("quiet"), "{log}");
+        let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
+        assert_eq!((&line["message"], &line["reads"]), (&"planned".into(), &2.into()));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["", " ", "loud", "info,kube", "lockstep=loud", "info,"] {
+            let refused = text.parse::<Directives>().is_err();
+            assert_eq!(refused, text != "info,", "{text}");
+        }
+    }
+}

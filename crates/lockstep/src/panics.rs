@@ -1,0 +1,17 @@
+//! What is said of a panic: where, and never why. The payload could hold a secret value.
+
+use std::panic;
+
+use crate::output;
+
+/// Replaces the standard hook, which prints the payload.
+pub(crate) fn install_hook() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(%place, "panic: this is a fault in lockstep, please report it");
+        } else {
+            output::complain(&format!("error: panic at {place}: this is a fault in lockstep, please report it"));
+        }
+    }));
+}
