@@ -44,7 +44,7 @@ pub fn decode(strategy: DecodingStrategy, value: &SecretValue) -> Result<SecretV
 
 fn auto(value: &SecretValue) -> SecretValue {
     let bytes = without_space(value.expose());
-    if bytes.is_empty() || bytes.len() % 4 != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(4) {
         return value.clone();
     }
     base64(&STANDARD, &bytes)

@@ -56,7 +56,7 @@ fn apply(
         });
     }
     match &rewrite.merge {
-        Some(merge) => merge::merge(merge, entries),
+        Some(merge) => merge::merge(merge, &entries),
         None => Ok(entries),
     }
 }

@@ -19,7 +19,7 @@ struct Source<'a> {
 /// Strategy `JSON` yields one object in which every field keeps its JSON as it was.
 pub(super) fn merge(
     merge: &RewriteMerge,
-    entries: BTreeMap<String, SecretValue>,
+    entries: &BTreeMap<String, SecretValue>,
 ) -> Result<BTreeMap<String, SecretValue>, String> {
     if merge.priority_policy == RewriteMergePriorityPolicy::Strict
         && let Some(missing) = merge.priority.iter().find(|key| !entries.contains_key(*key))
@@ -29,7 +29,7 @@ pub(super) fn merge(
         ));
     }
     let mut merged: BTreeMap<String, Source<'_>> = BTreeMap::new();
-    for (key, value) in &entries {
+    for (key, value) in entries {
         let rank = merge
             .priority
             .iter()

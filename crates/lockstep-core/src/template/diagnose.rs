@@ -17,6 +17,10 @@ use crate::remote::SecretValue;
 /// How many keys a message lists.
 const MAX_KEYS: usize = 20;
 
+/// What to do about a key that is no name.
+const NAME: &str =
+    "a name holds letters, digits and \"_\"; a key with others is read with: index . \"the-key\".";
+
 /// Why the engine could not parse a template.
 pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     let ParseError::WithContext(context, message) = error else {
@@ -26,10 +30,7 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     let place = source.rewritten.original(place);
     let sentence = [
         ("undefined variable", "the variable is not declared here."),
-        (
-            "bad character",
-            "a name holds letters, digits and \"_\"; a key with others is read with: index . \"the-key\".",
-        ),
+        ("bad character", NAME),
         ("bad number", "this is not a number."),
         ("illegal number", "this is not a number."),
         ("unclosed left paren", "\"(\" is not closed by \")\"."),
@@ -56,8 +57,24 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     ]
     .iter()
     .find(|(beginning, _)| message.starts_with(beginning))
-    .map_or("the template does not parse here.", |(_, sentence)| sentence);
+    .map_or_else(|| unknown(source, place), |(_, sentence)| sentence);
     at(source.text, place, sentence)
+}
+
+/// Why a template does not parse where the engine says nothing that helps.
+fn unknown(source: &Source<'_>, place: usize) -> &'static str {
+    let dashed = source.action_at(place).is_some_and(|(action, _)| {
+        action
+            .tokens
+            .iter()
+            .filter(|token| token.kind == Kind::Field)
+            .any(|token| source.text[token.span.end..].starts_with('-'))
+    });
+    if dashed {
+        NAME
+    } else {
+        "the template does not parse here."
+    }
 }
 
 /// Why the engine could not evaluate a template.
@@ -177,12 +194,15 @@ impl Finding<'_> {
                 format!("\"{name}\" is not a key of this Secret; {}.{hint}", self.keys()),
             );
         }
-        let field = self.search(|index, tokens, _| {
+        let field = self.search(|index, tokens, scope| {
             let token = &tokens[index];
             let word = self.source.word(token);
             let named = matches!(token.kind, Kind::Field | Kind::Chain)
                 || token.kind == Kind::Variable && word.len() > 1;
-            named.then(|| (token.span.start, word.to_owned()))
+            let known = self
+                .key(index, tokens, scope)
+                .is_some_and(|name| name == word.trim_start_matches('$'));
+            (named && !known).then(|| (token.span.start, word.to_owned()))
         });
         match (field, function) {
             (Some((place, word)), _) => at(

@@ -8,6 +8,9 @@ use super::TemplateError;
 
 /// A YAML map of texts. The parser's own messages may hold values, so that none of them passes.
 pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateError> {
+    if output.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
     match serde_yaml_ng::from_str::<Entries>(output) {
         Ok(Entries::Unique(entries)) => Ok(entries),
         Ok(Entries::Repeated) => Err(TemplateError::whole(

@@ -62,7 +62,7 @@ pub(super) fn b32dec(arguments: &[Value]) -> Outcome {
         .bytes()
         .filter(|byte| !matches!(byte, b'\r' | b'\n'))
         .collect();
-    if encoded.len() % 8 != 0 {
+    if !encoded.len().is_multiple_of(8) {
         return Err(NOT_BASE32);
     }
     let digits = encoded

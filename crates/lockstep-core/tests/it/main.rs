@@ -1,0 +1,15 @@
+//! The public functions of the core, as tables and properties.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends with a panic that names the case"
+)]
+
+mod decode;
+mod property;
+mod rewrite;
+mod template_against_go;
+mod template_errors;
+mod template_functions;
+mod template_limits;
