@@ -8,7 +8,7 @@ use std::{
 
 use crate::remote::Requeue;
 
-/// The slow recheck of what waits for a change.
+/// The slow recheck of what waits for a change; where the refresh interval is shorter, the interval is.
 pub const SLOW_RECHECK: Duration = Duration::from_secs(600);
 /// After a restart, objects that are in sync are refreshed within this time, or within their interval if it is shorter.
 pub const RESTART_SPREAD: Duration = Duration::from_secs(600);
@@ -69,7 +69,8 @@ pub fn retry(
     };
     match requeue {
         Requeue::RefreshInterval => refresh(interval, uid, u64::from(attempt)),
-        Requeue::OnChange => SLOW_RECHECK.mul_f64(1.0 + 0.1 * jitter),
+        // a value that became good again at its source is noticed as soon as a new value would be
+        Requeue::OnChange => SLOW_RECHECK.min(interval).mul_f64(1.0 + 0.1 * jitter),
         Requeue::Quick if attempt == 0 => Duration::from_millis(500).mul_f64(1.0 + jitter),
         Requeue::Quick | Requeue::Backoff => exponential(Duration::from_secs(2), Duration::from_secs(300)),
         Requeue::RetryAfter => match retry_after {
@@ -114,6 +115,13 @@ mod tests {
             );
             assert!(next >= after && next <= after * 2);
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_change_is_looked_at_as_often_as_what_is_in_sync_but_not_seldom() {
+        let at = |interval| retry(Requeue::OnChange, Duration::from_secs(interval), None, "uid", 3).as_secs();
+        assert!((60..=66).contains(&at(60)), "{}", at(60));
+        assert!((600..=660).contains(&at(3600)), "{}", at(3600));
     }
 
     #[test]
