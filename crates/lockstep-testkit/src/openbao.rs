@@ -63,10 +63,6 @@ impl OpenBao {
     }
 
     /// A token with all rights.
-    #[expect(
-        clippy::unused_self,
-        reason = "a caller should not care that every server has the same one"
-    )]
     pub fn root_token(&self) -> &str {
         ROOT_TOKEN
     }

@@ -117,13 +117,22 @@ impl Operator {
     /// # Errors
     /// When the binary is not built, or the ServiceAccount gets no token.
     pub async fn prepare(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
+        let talkative = [&["--log-level", "info,lockstep_controller=debug"], arguments].concat();
+        Self::prepare_binary(plane, &binaries::lockstep()?, &talkative).await
+    }
+
+    /// Prepares the operator from that binary without starting it.
+    ///
+    /// # Errors
+    /// When the ServiceAccount gets no token.
+    pub async fn prepare_binary(plane: &ControlPlane, binary: &Path, arguments: &[&str]) -> Result<Self> {
         let kubeconfig = plane
             .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
             .await?;
         let port = ports::free()?;
         let folder = Scratch::new("lockstep")?;
-        let spec = ProcessSpec::new("lockstep", binaries::lockstep()?, folder.path())
-            .args(["run", "--log-level", "info,lockstep_controller=debug"])
+        let spec = ProcessSpec::new("lockstep", binary, folder.path())
+            .arg("run")
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .arg("--listen")
@@ -163,6 +172,11 @@ impl Operator {
         if let Some(process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
     }
 
     /// The process, while it runs.

@@ -1,5 +1,6 @@
 //! Development tasks of lockstep: `cargo xtask <task>`.
 
+mod bench;
 mod ci;
 mod command;
 mod crds;
@@ -38,6 +39,7 @@ enum Task {
     Crds(crds::Arguments),
     Generate(generate::Arguments),
     Ci(ci::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn run(task: &Task) -> anyhow::Result<()> {
@@ -47,6 +49,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Crds(arguments) => crds::run(arguments),
         Task::Generate(arguments) => generate::run(arguments),
         Task::Ci(arguments) => ci::run(arguments),
+        Task::Bench(arguments) => bench::run(arguments),
     }
 }
 

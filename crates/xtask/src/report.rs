@@ -1,6 +1,9 @@
 //! The steps of a task, and how long each took.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::progress::{human, line};
@@ -38,7 +41,7 @@ impl Report {
         let mut text = String::from("── summary");
         for (name, took, held) in &self.steps {
             let mark = if *held { '✓' } else { '✗' };
-            text += &format!("\n  {mark} {name:width$}  {}", human(*took));
+            let _ = write!(text, "\n  {mark} {name:width$}  {}", human(*took));
         }
         text + &format!("\n    {:width$}  {}", "total", human(total))
     }

@@ -1,0 +1,154 @@
+//! The objects of a benchmark.
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
+use lockstep_api::{ClusterSecretStore, ConditionStatus, ConditionType, SyncedSecret};
+use lockstep_testkit::operator;
+use serde_json::{Value, json};
+
+/// The four properties of a remote value.
+pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
+/// How often the SyncedSecrets refresh.
+pub(crate) const REFRESH_INTERVAL: &str = "1m";
+
+/// The content of a remote value: some 100 bytes, and different for each key.
+pub(crate) fn values(key: &str) -> Value {
+    json!({
+        "username": format!("user-{key}"),
+        "password": format!("correct horse battery staple {key}"),
+        "host": "database.internal",
+        "database": key,
+    })
+}
+
+/// The name of the object with this number.
+pub(crate) fn name(number: u32) -> String {
+    format!("object-{number:06}")
+}
+
+/// Makes a namespace.
+pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
+    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.create(&PostParams::default(), &namespace)
+        .await
+        .with_context(|| format!("create namespace {name}"))?;
+    Ok(())
+}
+
+/// Makes the store, and the token that it uses.
+pub(crate) async fn store(client: &Client, namespace: &str, server: &str) -> Result<()> {
+    let token: Secret = serde_json::from_value(json!({
+        "metadata": { "name": "bench-token" }, "stringData": { "token": "bench" },
+    }))?;
+    let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
+    api.create(&PostParams::default(), &token)
+        .await
+        .context("create the token")?;
+    let store: ClusterSecretStore = serde_json::from_value(json!({
+        "metadata": { "name": "bench" },
+        "spec": {
+            "access": [{ "namespaces": { "names": [namespace] }, "keys": ["**"] }],
+            "provider": { "vault": {
+                "server": server, "path": "secret",
+                "auth": { "tokenSecretRef": { "name": "bench-token", "key": "token" } },
+            } },
+        },
+    }))?;
+    let api: Api<ClusterSecretStore> = Api::all(client.clone());
+    api.create(&PostParams::default(), &store)
+        .await
+        .context("create the store")?;
+    Ok(())
+}
+
+/// Makes the SyncedSecrets.
+pub(crate) async fn synced_secrets(client: &Client, namespace: &str, count: u32) -> Result<()> {
+    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
+    let create = |number| {
+        let api = api.clone();
+        async move {
+            let name = name(number);
+            let data: Vec<_> = PROPERTIES
+                .iter()
+                .map(|property| json!({ "secretKey": property, "remoteRef": { "key": name, "property": property } }))
+                .collect();
+            let object: SyncedSecret = serde_json::from_value(json!({
+                "metadata": { "name": name },
+                "spec": {
+                    "secretStoreRef": { "kind": "ClusterSecretStore", "name": "bench" },
+                    "refreshInterval": REFRESH_INTERVAL,
+                    "data": data,
+                },
+            }))?;
+            api.create(&PostParams::default(), &object)
+                .await
+                .with_context(|| format!("create SyncedSecret {name}"))?;
+            Ok::<_, anyhow::Error>(())
+        }
+    };
+    stream::iter(0..count)
+        .map(create)
+        .buffer_unordered(32)
+        .try_collect()
+        .await
+}
+
+/// How many SyncedSecrets are Ready, and what the first that is not says.
+pub(crate) async fn ready(client: &Client, namespace: &str) -> Result<(usize, Option<String>)> {
+    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
+    let mut ready = 0;
+    let mut complaint = None;
+    let mut params = ListParams::default().limit(500);
+    loop {
+        let page = api.list(&params).await.context("list SyncedSecrets")?;
+        for object in &page.items {
+            let condition = object
+                .status
+                .as_ref()
+                .and_then(|status| status.condition(ConditionType::Ready));
+            match condition {
+                Some(condition) if condition.status == ConditionStatus::True => ready += 1,
+                Some(condition) => complaint = Some(condition.message.clone()),
+                None => {}
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((ready, complaint)),
+        }
+    }
+}
+
+/// The name and version of every object of the namespace that lockstep writes to, in order.
+pub(crate) async fn versions(client: &Client, namespace: &str) -> Result<Vec<(String, Option<String>)>> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let objects: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
+    let all = ListParams::default();
+    let (secrets, objects) = tokio::try_join!(secrets.list_metadata(&all), objects.list_metadata(&all))
+        .context("list versions")?;
+    let secrets = secrets
+        .items
+        .into_iter()
+        .map(|object| ("Secret", object.metadata));
+    let objects = objects
+        .items
+        .into_iter()
+        .map(|object| ("SyncedSecret", object.metadata));
+    let mut versions: Vec<_> = secrets
+        .chain(objects)
+        .map(|(kind, meta)| {
+            (
+                format!("{kind}/{}", meta.name.unwrap_or_default()),
+                meta.resource_version,
+            )
+        })
+        .collect();
+    versions.sort();
+    Ok(versions)
+}

@@ -1,0 +1,234 @@
+//! From nothing to all Ready, and a minute after.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use kube::Client;
+use lockstep_testkit::{ControlPlane, Operator, operator, progress::Step};
+use serde::Serialize;
+
+use super::{
+    FirstSync, cluster,
+    meter::{Requests, Usage},
+    raw,
+    stand_in::StandIn,
+};
+use crate::{command, workspace};
+
+/// Writes that warm the API server up before anything is measured.
+const WARM_UP: u32 = 200;
+/// The namespace of the operator's run.
+const NAMESPACE: &str = "bench";
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Figures {
+    pub(crate) objects: u32,
+    pub(crate) release_build: bool,
+    /// The faster of the two raw loops, one before and one after the operator's run.
+    pub(crate) raw_seconds: f64,
+    /// From the start of the process to the last Ready.
+    pub(crate) ready_seconds: f64,
+    pub(crate) ratio: f64,
+    pub(crate) secret_writes: u64,
+    pub(crate) status_writes: u64,
+    pub(crate) event_writes: u64,
+    pub(crate) writes_per_object: f64,
+    pub(crate) secret_reads: u64,
+    pub(crate) provider_reads: u64,
+    pub(crate) distinct_keys: usize,
+    pub(crate) reads_per_key: f64,
+    pub(crate) peak_mebibytes: f64,
+    pub(crate) processor_seconds: f64,
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// A while of refreshes without a change.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Quiet {
+    pub(crate) seconds: f64,
+    pub(crate) provider_reads: u64,
+    /// Of SyncedSecrets and stores.
+    pub(crate) status_writes: u64,
+    pub(crate) secret_writes: u64,
+    pub(crate) event_writes: u64,
+    /// Secrets and SyncedSecrets whose version is another one.
+    pub(crate) changed_objects: usize,
+    pub(crate) peak_mebibytes: f64,
+    pub(crate) mebibytes: f64,
+    pub(crate) processor_seconds: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a part cannot be started, or objects do not become Ready.
+pub(crate) async fn measure(arguments: &FirstSync) -> Result<Figures> {
+    build(arguments)?;
+    let count = arguments.objects;
+    let step = Step::begin("control plane, with CRDs, RBAC and admission policies");
+    let plane = ControlPlane::start().await?;
+    plane.install_crds().await?;
+    operator::install(&plane.kubeconfig()).await?;
+    let client = plane.client().await?;
+    step.done();
+
+    let account = plane
+        .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)
+        .await?;
+    raw_loop(&client, &account, "warm-up", WARM_UP.min(count), arguments).await?;
+    let before = raw_loop(&client, &account, "raw-before", count, arguments).await?;
+    let (mut figures, stand_in, running) = operator_run(&plane, &client, arguments).await?;
+    if arguments.quiet_seconds > 0 {
+        figures.quiet = Some(quiet(&client, &stand_in, &running, arguments.quiet_seconds).await?);
+    }
+    drop(running);
+    let after = raw_loop(&client, &account, "raw-after", count, arguments).await?;
+    figures.raw_seconds = before.min(after).as_secs_f64();
+    figures.ratio = figures.ready_seconds / figures.raw_seconds;
+    Ok(figures)
+}
+
+fn build(arguments: &FirstSync) -> Result<()> {
+    let profile = if arguments.debug { "dev" } else { "release" };
+    command::cargo(["build", "--locked", "--package", "lockstep", "--profile", profile])
+}
+
+async fn raw_loop(
+    client: &Client,
+    account: &Client,
+    namespace: &str,
+    count: u32,
+    arguments: &FirstSync,
+) -> Result<Duration> {
+    cluster::namespace(client, namespace).await?;
+    cluster::synced_secrets(client, namespace, count).await?;
+    let step = Step::begin(format!(
+        "{namespace}: {count} Secrets and as many status in a raw loop"
+    ));
+    let took = raw::write(account, namespace, count, arguments.workers).await?;
+    step.done();
+    Ok(took)
+}
+
+async fn operator_run(
+    plane: &ControlPlane,
+    client: &Client,
+    arguments: &FirstSync,
+) -> Result<(Figures, StandIn, Operator)> {
+    let count = arguments.objects;
+    let stand_in = StandIn::start().await?;
+    cluster::namespace(client, NAMESPACE).await?;
+    cluster::store(client, NAMESPACE, &stand_in.url()).await?;
+    cluster::synced_secrets(client, NAMESPACE, count).await?;
+    let folder = if arguments.debug { "debug" } else { "release" };
+    let binary = workspace::root().join("target").join(folder).join("lockstep");
+    let mut running = Operator::prepare_binary(plane, &binary, &["--namespaces", NAMESPACE]).await?;
+    let mut step = Step::begin(format!("lockstep: {count} first syncs"));
+    let earlier = Requests::so_far(client).await?;
+    let began = Instant::now();
+    running.run().await?;
+    let ready = wait_for_all(&running, &stand_in, count, began, &mut step).await?;
+    step.done();
+    let pid = running.pid().context("the operator has ended")?;
+    let usage = Usage::of(pid)?;
+    let requests = Requests::so_far(client).await?.since(&earlier);
+    let (reads, keys) = stand_in.reads();
+    let (all, complaint) = cluster::ready(client, NAMESPACE).await?;
+    if all != count as usize {
+        bail!(
+            "{all} of {count} are Ready; one says: {}",
+            complaint.unwrap_or_default()
+        );
+    }
+    let secret_writes = requests.writes("secrets");
+    let status_writes = requests.writes("syncedsecrets/status");
+    let objects = f64::from(count);
+    #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+    let figures = Figures {
+        objects: count,
+        release_build: !arguments.debug,
+        raw_seconds: 0.0,
+        ready_seconds: ready.as_secs_f64(),
+        ratio: 0.0,
+        secret_writes,
+        status_writes,
+        event_writes: requests.writes("events"),
+        writes_per_object: (secret_writes + status_writes) as f64 / objects,
+        secret_reads: requests.reads("secrets"),
+        provider_reads: reads,
+        distinct_keys: keys,
+        reads_per_key: reads as f64 / keys.max(1) as f64,
+        peak_mebibytes: usage.peak_mebibytes,
+        processor_seconds: usage.processor.as_secs_f64(),
+        quiet: None,
+    };
+    Ok((figures, stand_in, running))
+}
+
+/// Waits until as many status were written as there are objects. The operator's own counter is asked, because a watch
+/// of ten thousand objects would be measured too.
+async fn wait_for_all(
+    running: &Operator,
+    stand_in: &StandIn,
+    count: u32,
+    began: Instant,
+    step: &mut Step,
+) -> Result<Duration> {
+    let patience = Duration::from_secs(60) + Duration::from_millis(50) * count;
+    let pause = Duration::from_millis(20).max(Duration::from_micros(30) * count);
+    loop {
+        let ready = running.metric("lockstep_synced_secret_ready", &[]).await?;
+        if ready >= f64::from(count) {
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > patience {
+            bail!(
+                "{ready} of {count} are Ready after {patience:?}, {} reads\n{}",
+                stand_in.reads().0,
+                running.log()
+            );
+        }
+        step.tick();
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn quiet(client: &Client, stand_in: &StandIn, running: &Operator, seconds: u64) -> Result<Quiet> {
+    let pid = running.pid().context("the operator has ended")?;
+    let mut step = Step::begin(format!("{seconds} s of refreshes without a change"));
+    let versions = cluster::versions(client, NAMESPACE).await?;
+    let earlier = Requests::so_far(client).await?;
+    let (reads, _) = stand_in.reads();
+    let used = Usage::of(pid)?;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        step.tick();
+    }
+    let took = began.elapsed();
+    let usage = Usage::of(pid)?;
+    let requests = Requests::so_far(client).await?.since(&earlier);
+    let (reads_now, _) = stand_in.reads();
+    let now = cluster::versions(client, NAMESPACE).await?;
+    let changed = now
+        .iter()
+        .filter(|version| versions.binary_search(version).is_err())
+        .count();
+    step.done();
+    Ok(Quiet {
+        seconds: took.as_secs_f64(),
+        provider_reads: reads_now - reads,
+        status_writes: requests.writes("syncedsecrets/status")
+            + requests.writes("secretstores/status")
+            + requests.writes("clustersecretstores/status"),
+        secret_writes: requests.writes("secrets"),
+        event_writes: requests.writes("events"),
+        changed_objects: changed + versions.len().saturating_sub(now.len()),
+        peak_mebibytes: usage.peak_mebibytes,
+        mebibytes: usage.mebibytes,
+        processor_seconds: usage.processor.saturating_sub(used.processor).as_secs_f64(),
+    })
+}

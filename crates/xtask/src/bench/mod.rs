@@ -1,0 +1,85 @@
+//! `cargo xtask bench`: what lockstep costs, as ratios within one run, on the real API server.
+
+mod cluster;
+mod first_sync;
+mod meter;
+mod raw;
+mod stand_in;
+mod table;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Measure what lockstep costs, on a real API server.
+///
+/// Every figure that claims speed is a ratio within one run, so that it holds on another machine too.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    FirstSync(FirstSync),
+}
+
+/// N SyncedSecrets, each of four properties of a remote value of its own, from nothing to all Ready.
+///
+/// The time to all Ready is compared with the time that the same writes (one apply of the Secret, one patch of the
+/// status) take as a raw loop under the same account in the same run. Then a minute of refreshes without a change.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench first-sync --objects 1000
+  cargo xtask bench first-sync --objects 10000 --output json > figures.json
+  cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed")]
+pub(crate) struct FirstSync {
+    /// How many SyncedSecrets.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    objects: u32,
+    /// How many requests the raw loop has under way at the same time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// How long refreshes without a change are watched, in seconds; 0 leaves them out.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    quiet_seconds: u64,
+    /// Measure the debug build: quick to build, and slow; for work on the benchmark itself.
+    #[arg(long)]
+    debug: bool,
+    /// Fail when a goal is missed.
+    #[arg(long)]
+    check: bool,
+    /// What goes to standard output. Progress goes to standard error.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The table, and then the JSON.
+    All,
+    /// The table.
+    Table,
+    /// The JSON.
+    Json,
+}
+
+/// Runs a benchmark.
+///
+/// # Errors
+/// When a part of it cannot be started, objects do not become Ready, or a goal is missed with `--check`.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let Bench::FirstSync(arguments) = &arguments.bench;
+    lockstep_testkit::init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let figures = runtime.block_on(first_sync::measure(arguments))?;
+    table::print(&figures, arguments.output)?;
+    if arguments.check {
+        table::check(&figures)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The figures, for people and for machines, and the goals that they are held to.
+
+use std::{fmt::Write as _, io::Write as _};
+
+use anyhow::{Result, bail};
+
+use super::{Output, first_sync::Figures};
+
+/// What a figure has to keep to.
+struct Row {
+    what: &'static str,
+    found: String,
+    goal: Option<(String, bool)>,
+}
+
+fn row(what: &'static str, found: String) -> Row {
+    Row {
+        what,
+        found,
+        goal: None,
+    }
+}
+
+fn at_most(what: &'static str, unit: &str, found: f64, limit: f64) -> Row {
+    Row {
+        what,
+        found: format!("{found:.2}{unit}"),
+        goal: Some((format!("≤ {limit}{unit}"), found <= limit)),
+    }
+}
+
+fn exactly(what: &'static str, found: u64, wanted: u64) -> Row {
+    Row {
+        what,
+        found: found.to_string(),
+        goal: Some((format!("= {wanted}"), found == wanted)),
+    }
+}
+
+fn rows(figures: &Figures) -> Vec<Row> {
+    let count = u64::from(figures.objects);
+    let mut rows = vec![
+        row(
+            "raw loop of the same writes",
+            format!("{:.2} s", figures.raw_seconds),
+        ),
+        row(
+            "start of the process to the last Ready",
+            format!("{:.2} s", figures.ready_seconds),
+        ),
+        at_most("ratio", "", figures.ratio, 1.5),
+        exactly("writes of Secrets", figures.secret_writes, count),
+        exactly("writes of SyncedSecret status", figures.status_writes, count),
+        exactly("events", figures.event_writes, 0),
+        row(
+            "reads, lists and watches of Secrets",
+            figures.secret_reads.to_string(),
+        ),
+        at_most("provider reads per distinct key", "", figures.reads_per_key, 1.0),
+    ];
+    let memory = match figures.objects {
+        _ if !figures.release_build => None,
+        0..=1000 => Some(60.0),
+        1001..=10_000 => Some(150.0),
+        _ => None,
+    };
+    let peak = figures
+        .quiet
+        .as_ref()
+        .map_or(figures.peak_mebibytes, |quiet| quiet.peak_mebibytes);
+    rows.push(match memory {
+        Some(limit) => at_most("peak memory", " MiB", peak, limit),
+        None => row("peak memory", format!("{peak:.1} MiB")),
+    });
+    rows.push(row(
+        "processor time",
+        format!("{:.2} s", figures.processor_seconds),
+    ));
+    if let Some(quiet) = &figures.quiet {
+        rows.push(row(
+            "then, refreshes without a change for",
+            format!("{:.0} s", quiet.seconds),
+        ));
+        rows.push(row("provider reads", quiet.provider_reads.to_string()));
+        rows.push(exactly("writes of status", quiet.status_writes, 0));
+        rows.push(exactly("changed objects", quiet.changed_objects as u64, 0));
+        rows.push(row(
+            "patches of Secrets (drift probes)",
+            quiet.secret_writes.to_string(),
+        ));
+        rows.push(exactly("events", quiet.event_writes, 0));
+        rows.push(row("memory", format!("{:.1} MiB", quiet.mebibytes)));
+        rows.push(row("processor time", format!("{:.2} s", quiet.processor_seconds)));
+    }
+    rows
+}
+
+/// Prints the figures to standard output.
+pub(super) fn print(figures: &Figures, output: Output) -> Result<()> {
+    let mut text = String::new();
+    if output != Output::Json {
+        let build = if figures.release_build { "release" } else { "debug" };
+        let _ = write!(
+            text,
+            "\nfirst sync of {} SyncedSecrets ({build} build)\n\n",
+            figures.objects
+        );
+        text += "| figure | measured | goal | |\n|---|---:|---:|---|\n";
+        for row in rows(figures) {
+            let (goal, mark) = match row.goal {
+                Some((goal, true)) => (goal, "✓"),
+                Some((goal, false)) => (goal, "✗"),
+                None => (String::new(), ""),
+            };
+            let _ = writeln!(text, "| {} | {} | {goal} | {mark} |", row.what, row.found);
+        }
+        text.push('\n');
+    }
+    if output != Output::Table {
+        text += &serde_json::to_string_pretty(figures)?;
+        text.push('\n');
+    }
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// Fails when a goal is missed.
+///
+/// # Errors
+/// Names every goal that was missed.
+pub(super) fn check(figures: &Figures) -> Result<()> {
+    let missed: Vec<_> = rows(figures)
+        .into_iter()
+        .filter_map(|row| match row.goal {
+            Some((goal, false)) => Some(format!("{}: {} ({goal})", row.what, row.found)),
+            _ => None,
+        })
+        .collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    bail!("goals were missed: {}", missed.join("; "))
+}
