@@ -142,6 +142,8 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
             && status.handled_refresh.as_deref() == observed.refresh
     });
     if observed.spec.suspend {
+        // whatever happens to the Secret meanwhile is looked at when the suspension ends
+        memory.next_probe = Some(now);
         let said = ready_reason(status) == Some(Reason::Suspended.as_str());
         return if said && seen {
             Step::Await
@@ -158,6 +160,10 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
         };
     }
     if let Some(why) = trigger(observed, memory, seen, written) {
+        if why == Why::Requested && !settings.drift_probe_interval.is_zero() {
+            // who asks for a refresh wants the Secret to be right, not only the values to be known
+            memory.next_probe = Some(now);
+        }
         return Step::Fetch(why);
     }
     if let Some(at) = memory.retry_at {
@@ -259,7 +265,11 @@ impl Memory {
             now,
             schedule::refresh(interval(observed.spec), observed.uid, self.round),
         ));
-        self.probed(observed, settings, now);
+        // A look that is planned stays planned: a sync that finds nothing new does not see the Secret, and where
+        // refreshes come more often than looks, no look would ever come.
+        if self.next_probe.is_none() {
+            self.probed(observed, settings, now);
+        }
     }
 
     /// Plans the next look at the Secret.

@@ -75,6 +75,29 @@ fn an_object_in_sync_is_left_alone_until_something_is_due() {
 }
 
 #[test]
+fn refreshes_that_come_more_often_than_looks_do_not_put_them_off() {
+    let spec = SyncedSecretSpec {
+        refresh_interval: Some(lockstep_api::Duration::from_secs(60)),
+        ..SyncedSecretSpec::default()
+    };
+    let status = synced();
+    let mut memory = Memory::default();
+    let object = observed(&spec, Some(&status));
+    let mut looks = 0;
+    for second in 0..3600 {
+        match decide(&object, &mut memory, SETTINGS, after(second)) {
+            Step::Fetch(_) => memory.succeeded(&object, SETTINGS, after(second)),
+            Step::Probe => {
+                looks += 1;
+                memory.probed(&object, SETTINGS, after(second));
+            }
+            _ => {}
+        }
+    }
+    assert!((5..=7).contains(&looks), "{looks} looks in an hour");
+}
+
+#[test]
 fn after_a_restart_objects_in_sync_are_refreshed_within_ten_minutes_and_not_all_at_once() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let due: Vec<_> = (0..100)
@@ -116,6 +139,12 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
         decide(&asked, &mut memory, SETTINGS, now()),
         Step::Fetch(Why::Requested)
     );
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Probe,
+        "who asks for a refresh wants the Secret to be looked at, too"
+    );
+    memory.probed(&object, SETTINGS, now());
     memory.dirty = true;
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
@@ -212,14 +241,18 @@ fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
         Step::Await
     );
     let resumed = SyncedSecretSpec::default();
+    let mut memory = Memory::default();
+    decide(&observed(&spec, Some(&said)), &mut memory, SETTINGS, now());
+    let object = observed(&resumed, Some(&said));
     assert_eq!(
-        decide(
-            &observed(&resumed, Some(&said)),
-            &mut Memory::default(),
-            SETTINGS,
-            now()
-        ),
+        decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Why::Retry)
+    );
+    memory.succeeded(&object, SETTINGS, now());
+    assert_eq!(
+        decide(&observed(&resumed, Some(&status)), &mut memory, SETTINGS, now()),
+        Step::Probe,
+        "the Secret may be another one since"
     );
 }
 

@@ -76,13 +76,17 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             keys,
         } => {
             let count = sources.len();
-            let message = format!(
-                "Secret \"{}\" holds {} from {} at revision {}",
+            let mut message = format!(
+                "Secret \"{}\" holds {} from {}",
                 target.name,
                 counted(keys, "key"),
-                counted(count, "remote value"),
-                target.revision
+                counted(count, "remote value")
             );
+            // without a cluster there is no key to make a revision with
+            if !target.revision.is_empty() {
+                message.push_str(" at revision ");
+                message.push_str(&target.revision);
+            }
             set(
                 ConditionType::Ready,
                 ConditionStatus::True,
@@ -101,7 +105,8 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.source_count = i64::try_from(count).ok();
         }
         Outcome::Failed(failure) => {
-            let message = bounded(format!("{}. {}", failure.message, keeps(subject)));
+            let said = failure.message.trim_end_matches('.');
+            let message = bounded(format!("{said}. {}", keeps(subject)));
             set(
                 ConditionType::Ready,
                 ConditionStatus::False,
@@ -309,6 +314,11 @@ mod tests {
         assert_eq!(
             ready.message,
             "data[0] is wrong. The Secret \"database\" keeps its last good revision 7f3a"
+        );
+        let whole_sentence = Failure::new(Reason::InvalidSpec, "data[0] is wrong.");
+        assert_eq!(
+            report(&subject(Some(&first)), Outcome::Failed(&whole_sentence), at(20)),
+            failed
         );
         assert!(
             failed

@@ -10,6 +10,8 @@ use crate::remote::Requeue;
 
 /// The slow recheck of what waits for a change; where the refresh interval is shorter, the interval is.
 pub const SLOW_RECHECK: Duration = Duration::from_secs(600);
+/// The first of these rechecks; the time between them doubles.
+pub const FIRST_RECHECK: Duration = Duration::from_secs(15);
 /// After a restart, objects that are in sync are refreshed within this time, or within their interval if it is shorter.
 pub const RESTART_SPREAD: Duration = Duration::from_secs(600);
 
@@ -69,8 +71,9 @@ pub fn retry(
     };
     match requeue {
         Requeue::RefreshInterval => refresh(interval, uid, u64::from(attempt)),
-        // a value that became good again at its source is noticed as soon as a new value would be
-        Requeue::OnChange => SLOW_RECHECK.min(interval).mul_f64(1.0 + 0.1 * jitter),
+        // What became good again at its source is noticed as soon as a new value would be. What no watch tells of,
+        // such as a foreign Secret that goes away, is soon looked at once more, and then ever more seldom.
+        Requeue::OnChange => exponential(FIRST_RECHECK, SLOW_RECHECK.min(interval)),
         Requeue::Quick if attempt == 0 => Duration::from_millis(500).mul_f64(1.0 + jitter),
         Requeue::Quick | Requeue::Backoff => exponential(Duration::from_secs(2), Duration::from_secs(300)),
         Requeue::RetryAfter => match retry_after {
@@ -118,10 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_change_is_looked_at_as_often_as_what_is_in_sync_but_not_seldom() {
-        let at = |interval| retry(Requeue::OnChange, Duration::from_secs(interval), None, "uid", 3).as_secs();
-        assert!((60..=66).contains(&at(60)), "{}", at(60));
-        assert!((600..=660).contains(&at(3600)), "{}", at(3600));
+    fn what_waits_for_a_change_is_soon_looked_at_again_and_never_later_than_what_is_in_sync() {
+        let at = |interval, attempt| {
+            retry(
+                Requeue::OnChange,
+                Duration::from_secs(interval),
+                None,
+                "uid",
+                attempt,
+            )
+            .as_secs_f64()
+        };
+        assert!((7.5..=15.0).contains(&at(3600, 0)), "{}", at(3600, 0));
+        assert!((300.0..=600.0).contains(&at(3600, 30)), "{}", at(3600, 30));
+        assert!((30.0..=60.0).contains(&at(60, 30)), "{}", at(60, 30));
+        assert!((0.5..=1.0).contains(&at(1, 0)), "{}", at(1, 0));
     }
 
     #[test]
