@@ -10,9 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use http::{HeaderValue, header};
 use kube::{
-    Api, Resource,
+    Resource,
     api::{Patch, PatchParams},
+    core::{PartialObjectMeta, request::Request},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -43,6 +45,9 @@ use crate::{
     secret::{Owner, Probed, WRITE_TIMEOUT, Written},
 };
 
+/// The metadata that the API server answers with.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 /// How long the sources of one SyncedSecret may take together.
 const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
@@ -467,16 +472,9 @@ impl Reconcile {
         if old == Some(&status) {
             return;
         }
-        let api: Api<SyncedSecret> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
-        let params = PatchParams {
-            field_manager: Some(annotation::MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(json!({ "status": replaced(old, &status) }));
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
-            let request = api.patch_status(&self.key.name, &params, &patch);
-            tokio::time::timeout(WRITE_TIMEOUT, request).await
+            tokio::time::timeout(WRITE_TIMEOUT, self.patch_status(&replaced(old, &status))).await
         };
         let outcome = match written {
             Ok(Ok(meta)) => {
@@ -502,6 +500,24 @@ impl Reconcile {
             }
         };
         self.shared.metrics.status.with_label_values(&[outcome]).inc();
+    }
+
+    /// Patches the status. The answer is metadata only: of the object, that is all that is new.
+    async fn patch_status(
+        &self,
+        status: &serde_json::Value,
+    ) -> kube::Result<PartialObjectMeta<SyncedSecret>> {
+        let params = PatchParams {
+            field_manager: Some(annotation::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({ "status": status }));
+        let objects = Request::new(SyncedSecret::url_path(&(), Some(&self.key.namespace)));
+        let mut request = objects
+            .patch_subresource("status", &self.key.name, &params, &patch)
+            .map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
+        self.shared.client.request(request).await
     }
 
     async fn publish(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {

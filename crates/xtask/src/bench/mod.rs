@@ -7,8 +7,15 @@ mod raw;
 mod stand_in;
 mod table;
 
-use anyhow::{Context as _, Result};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+
+use crate::command;
 
 /// Measure what lockstep costs, on a real API server.
 ///
@@ -70,6 +77,9 @@ enum Output {
 /// When a part of it cannot be started, objects do not become Ready, or a goal is missed with `--check`.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Bench::FirstSync(arguments) = &arguments.bench;
+    if cfg!(debug_assertions) && !arguments.debug {
+        return run_release();
+    }
     lockstep_testkit::init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -82,4 +92,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         table::check(&figures)?;
     }
     Ok(())
+}
+
+/// Builds this program and the operator for release, and runs the same command again: a raw loop and a stand-in from a
+/// debug build would be slow, and the operator look quick beside them.
+fn run_release() -> Result<()> {
+    command::cargo([
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "xtask",
+        "--package",
+        "lockstep",
+    ])?;
+    let program = folder()?.join("../release/xtask");
+    let status = Command::new(&program)
+        .args(std::env::args_os().skip(1))
+        .status()
+        .with_context(|| format!("start {}", program.display()))?;
+    ensure!(status.success(), "the benchmark failed; it says why above");
+    Ok(())
+}
+
+/// The folder that this program was built in: `target/debug` or `target/release`.
+fn folder() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("find this program")?;
+    program
+        .parent()
+        .map(Path::to_owned)
+        .context("find the folder of this program")
 }

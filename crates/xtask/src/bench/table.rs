@@ -45,11 +45,15 @@ fn rows(figures: &Figures) -> Vec<Row> {
             format!("{:.2} s", figures.raw_seconds),
         ),
         row(
+            "start of the process to ready",
+            format!("{:.2} s", figures.start_seconds),
+        ),
+        row(
             "start of the process to the last Ready",
             format!("{:.2} s", figures.ready_seconds),
         ),
         at_most("ratio", "", figures.ratio, 1.5),
-        exactly("writes of Secrets", figures.secret_writes, count),
+        exactly("writes of Secrets of SyncedSecrets", figures.secret_writes, count),
         exactly("writes of SyncedSecret status", figures.status_writes, count),
         exactly("events", figures.event_writes, 0),
         row(
