@@ -9,6 +9,10 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bad_spec;
+mod bad_template;
 mod first_sync;
+mod policies;
 mod rights;
 mod stage;
+mod witness;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{ConditionType, SecretStore, SyncedSecret};
 use lockstep_testkit::{ControlPlane, OpenBao, Operator, operator};
@@ -136,13 +137,20 @@ impl Room {
             .context("create the store")
     }
 
-    /// Applies any object of a known kind, through kubectl.
+    /// Applies any object, in the namespace that it names or in none.
     pub(crate) async fn apply_raw(&self, object: &Value) -> Result<()> {
-        let kubeconfig = self.stage.plane.kubeconfig();
-        let text = object.to_string();
-        operator::kubectl(&kubeconfig, &["apply", "--server-side", "-f", "-"], Some(&text))
+        let object: DynamicObject = serde_json::from_value(object.clone())?;
+        let types = object.types.as_ref().context("apiVersion and kind")?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let params = PatchParams::apply("end-to-end").force();
+        api.patch(&object.name_any(), &params, &Patch::Apply(&object))
             .await
             .map(drop)
+            .with_context(|| format!("apply {} {}", types.kind, object.name_any()))
     }
 
     /// The key of a remote value of this test.

@@ -1,0 +1,192 @@
+//! Bad input: templates and regular expressions that do not work, or want too much.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    stage::{Room, stage, text},
+    witness::one,
+};
+
+/// How long a first sync may take while somebody else's template or pattern wants too much.
+const PROMPT: Duration = Duration::from_secs(8);
+
+fn with_template(room: &Room, template: &str) -> Value {
+    json!({
+        "data": [one("x", &room.key("a"), "x")],
+        "target": { "template": { "data": { "t": template } } },
+    })
+}
+
+/// A SyncedSecret that is declared now is synced promptly.
+async fn neighbour_is_prompt(room: &Room, name: &str) {
+    let began = Instant::now();
+    room.declare(name, json!({ "data": [one("x", &room.key("a"), "x")] }))
+        .await;
+    room.wait_for_reason(name, "Synced").await;
+    assert!(began.elapsed() < PROMPT, "{name} took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_template_that_does_not_work_is_placed_and_explained() {
+    let room = stage().await.room("templates").await;
+    room.put("a", json!({ "x": "canary-of-templates" })).await;
+    let old = room.sync("s", with_template(&room, "{{ .x }}")).await;
+    let cases = [
+        ("{{ .x ", "line 1, column 1: \"{{\" is not closed by \"}}\""),
+        (
+            "{{ if .x }}",
+            "line 1, column 1: {{ if }} is not closed by {{ end }}",
+        ),
+        (
+            "a\n{{ .y }}",
+            "line 2, column 4: \".y\" is not a key of this Secret; keys are x",
+        ),
+        (
+            "{{ getHostByName .x }}",
+            "line 1, column 4: \"getHostByName\" is not a function of lockstep's templates. Templates see the keys of the Secret and nothing else",
+        ),
+        ("{{ fail .x }}", "line 1, column 4: fail: the template calls fail"),
+    ];
+    for (template, said) in cases {
+        room.change(
+            "s",
+            json!({ "target": { "template": { "data": { "t": template } } } }),
+        )
+        .await;
+        let said = format!("target.template.data[\"t\"] {said}");
+        room.fails("s", &old, "TemplateFailed", &said).await;
+    }
+    room.change(
+        "s",
+        json!({ "target": { "template": { "data": { "t": "{{ upper .x }}" } } } }),
+    )
+    .await;
+    room.wait_for_secret("s", "the good template", |secret| {
+        text(secret, "t").as_deref() == Some("CANARY-OF-TEMPLATES")
+    })
+    .await;
+    room.heals("s").await;
+}
+
+#[tokio::test]
+async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
+    let room = stage().await.room("keyback").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let spec = json!({
+        "dataFrom": [{ "extract": { "key": room.key("a") } }],
+        "target": { "template": { "data": { "t": "{{ .x }}" } } },
+    });
+    let old = room.sync("s", spec).await;
+    room.put("a", json!({ "z": "1" })).await;
+    let said = "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret; keys are z";
+    room.fails("s", &old, "TemplateFailed", said).await;
+    room.put("a", json!({ "x": "2" })).await;
+    room.heals("s").await;
+}
+
+#[tokio::test]
+async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
+    let room = stage().await.room("greedy").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let old = room.sync("s", with_template(&room, "{{ .x }}")).await;
+    let cases = [
+        (
+            "{{ define \"r\" }}{{ template \"r\" . }}{{ end }}{{ template \"r\" . }}",
+            "line 1, column 17: a template calls itself, or templates call templates more than 32 deep",
+        ),
+        (
+            "{{ range 10000 }}{{ range 10000 }}{{ range 10000 }}{{ end }}{{ end }}{{ end }}",
+            "line 1, column 44: the loops have more than 100000 iterations together",
+        ),
+        (
+            "{{ range 100 }}{{ repeat 1000000 \"x\" }}{{ end }}",
+            "line 1, column 10: the output would be larger than 1 MiB",
+        ),
+        (
+            "{{ range 10000 }}{{ bcrypt \"p\" }}{{ end }}",
+            "line 1, column 21: the template did not finish within 1 s",
+        ),
+        (
+            "{{ regexMatch \"((a{1000}){1000}){1000}\" .x }}",
+            "line 1, column 4: regexMatch: the regular expression is not valid, or too large",
+        ),
+    ];
+    for (number, (template, said)) in cases.into_iter().enumerate() {
+        room.change(
+            "s",
+            json!({ "target": { "template": { "data": { "t": template } } } }),
+        )
+        .await;
+        neighbour_is_prompt(&room, &format!("neighbour-{number}")).await;
+        let said = format!("target.template.data[\"t\"] {said}");
+        room.fails("s", &old, "TemplateFailed", &said).await;
+    }
+    room.change("s", with_template(&room, "{{ .x }}")).await;
+    room.heals("s").await;
+}
+
+#[tokio::test]
+async fn many_slow_templates_in_one_synced_secret_hold_up_nobody() {
+    let room = stage().await.room("many").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let slow = "{{ range 10000 }}{{ bcrypt \"p\" }}{{ end }}";
+    // each is within its own second; together they would be a minute
+    let templates: Value = (0..60).map(|n| (format!("t{n}"), json!(slow))).collect();
+    let spec = json!({
+        "data": [one("x", &room.key("a"), "x")],
+        "target": { "template": { "data": templates } },
+    });
+    for copy in 0..4 {
+        room.declare(&format!("slow-{copy}"), spec.clone()).await;
+    }
+    neighbour_is_prompt(&room, "neighbour").await;
+    for copy in 0..4 {
+        room.wait_for_reason(&format!("slow-{copy}"), "TemplateFailed")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_pattern_that_explodes_is_refused_and_one_that_would_backtrack_does_not() {
+    let room = stage().await.room("patterns").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let long = "a".repeat(200);
+    room.put(&format!("many/{long}b"), json!({ "v": "1" })).await;
+    let find = |regexp: &str| json!({ "path": room.key("many"), "name": { "regexp": regexp } });
+    let explosive = "((a{1000}){1000}){1000}";
+    let spec = json!({ "data": [one("x", &room.key("a"), "x")] });
+    let old = room.sync("s", spec).await;
+
+    room.change("s", json!({ "dataFrom": [{ "find": find(explosive) }] }))
+        .await;
+    neighbour_is_prompt(&room, "neighbour-1").await;
+    let said = format!(
+        "dataFrom[0].find: SecretStore/vault: find.name.regexp \"{explosive}\" is not a regular expression that can be used. It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB"
+    );
+    room.fails("s", &old, "ConfigInvalid", &said).await;
+
+    let rewrite = |source: &str, target: &str| {
+        json!({ "dataFrom": [{
+            "extract": { "key": room.key("a") },
+            "rewrite": [{ "regexp": { "source": source, "target": target } }],
+        }] })
+    };
+    room.change("s", rewrite(explosive, "y")).await;
+    neighbour_is_prompt(&room, "neighbour-2").await;
+    let said = format!(
+        "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or too large"
+    );
+    room.fails("s", &old, "RewriteFailed", &said).await;
+
+    // (a+)+$ takes for ever where a pattern is tried by going back; here it just does not match
+    let harmless = json!({ "dataFrom": [{ "find": find("(a+)+$") }] });
+    room.change("s", harmless).await;
+    room.heals("s").await;
+    let secret = room.secrets().get("s").await.unwrap();
+    assert_eq!(secret.data.unwrap().into_keys().collect::<Vec<_>>(), ["x"]);
+    room.change("s", rewrite("^(x+x+)+$", "y$1")).await;
+    room.wait_for_secret("s", "the next spec", |secret| text(secret, "x").is_some())
+        .await;
+}
