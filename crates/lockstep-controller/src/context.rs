@@ -11,6 +11,7 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 
 use crate::{
     credentials::NamespaceCredentials,
+    identity::Account,
     index::{Index, ObjectKey},
     lanes::{Lanes, Slots},
     metrics::Metrics,
@@ -23,6 +24,8 @@ use crate::{
 pub struct Shared {
     /// The client of the API server.
     pub client: Client,
+    /// The account that this process is to the API server.
+    pub account: Arc<Account>,
     /// Writes Secrets.
     pub writer: SecretWriter,
     /// Publishes events.
@@ -116,6 +119,7 @@ impl Shared {
         let credentials: Arc<dyn Credentials> = Arc::new(NamespaceCredentials::new(
             self.client.clone(),
             namespace,
+            self.account.clone(),
             self.index.clone(),
         ));
         self.clients.get(key, &revision, &config, credentials).await

@@ -18,6 +18,7 @@ use kube::{Api, Client, api::PostParams};
 use lockstep_api::CredentialKind;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 
+use crate::identity::Account;
 use crate::index::{CredentialKey, Index};
 
 /// How long a requested token lives, in seconds: what the admission policy allows at most.
@@ -29,6 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub struct NamespaceCredentials {
     client: Client,
     namespace: String,
+    account: Arc<Account>,
     index: Arc<RwLock<Index>>,
 }
 
@@ -39,11 +41,12 @@ impl std::fmt::Debug for NamespaceCredentials {
 }
 
 impl NamespaceCredentials {
-    /// The credentials of that namespace.
-    pub fn new(client: Client, namespace: String, index: Arc<RwLock<Index>>) -> Self {
+    /// The credentials of that namespace, read as that account.
+    pub fn new(client: Client, namespace: String, account: Arc<Account>, index: Arc<RwLock<Index>>) -> Self {
         Self {
             client,
             namespace,
+            account,
             index,
         }
     }
@@ -75,7 +78,8 @@ impl NamespaceCredentials {
             404 => Self::unavailable(format!("{kind} \"{name}\" does not exist in namespace \"{namespace}\"")),
             403 => Self::unavailable(format!("lockstep may not read {kind} \"{name}\" in namespace \"{namespace}\""))
                 .with_hint(format!(
-                    "Grant it with: kubectl create role lockstep-{name} -n {namespace} --verb=get,list,watch --resource={plural} --resource-name={name} && kubectl create rolebinding lockstep-{name} -n {namespace} --role=lockstep-{name} --serviceaccount=lockstep-system:lockstep"
+                    "Grant it with: kubectl create role lockstep-{name} -n {namespace} --verb=get,list,watch --resource={plural} --resource-name={name} && kubectl create rolebinding lockstep-{name} -n {namespace} --role=lockstep-{name} {}",
+                    self.account.kubectl_option()
                 )),
             _ => ProviderError::new(
                 ErrorKind::Unavailable,

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use lockstep_api::{Access, CredentialKind, Limits, StoreKind, StoreProvider, StoreRef, SyncedSecret};
+use lockstep_api::{
+    Access, CredentialKind, CredentialRef, Limits, StoreKind, StoreProvider, StoreRef, SyncedSecret,
+};
 use lockstep_core::{
     access::{self, Grant, Namespace},
     plan::{self, Rival, StoreView},
@@ -77,6 +79,8 @@ struct StoreState {
     entry: Arc<StoreEntry>,
     /// Counts changes of its credentials, so that a client made from older ones is not used again.
     epoch: u64,
+    /// What it reads credentials from.
+    credentials: BTreeSet<CredentialKey>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -222,14 +226,21 @@ impl Index {
         }
         let epoch = self.stores.get(key).map_or(0, |known| known.epoch);
         self.unlink_credentials(key);
-        for credential in entry.provider.credential_refs() {
-            let credential = CredentialKey {
-                kind: credential.kind,
-                namespace: self.credential_namespace(key).to_owned(),
-                name: credential.name,
-            };
+        let namespace = self.credential_namespace(key).to_owned();
+        let credential = |reference: CredentialRef| CredentialKey {
+            kind: reference.kind,
+            namespace: namespace.clone(),
+            name: reference.name,
+        };
+        let credentials: BTreeSet<_> = entry
+            .provider
+            .credential_refs()
+            .into_iter()
+            .map(credential)
+            .collect();
+        for credential in &credentials {
             self.by_credential
-                .entry(credential)
+                .entry(credential.clone())
                 .or_default()
                 .insert(key.clone());
         }
@@ -238,6 +249,7 @@ impl Index {
             StoreState {
                 entry: Arc::new(entry),
                 epoch,
+                credentials,
             },
         );
         Some(self.dependents(key))
@@ -265,13 +277,19 @@ impl Index {
     }
 
     fn unlink_credentials(&mut self, key: &StoreKey) {
-        self.by_credential.retain(|_, stores| {
+        let Some(state) = self.stores.get_mut(key) else {
+            return;
+        };
+        for credential in std::mem::take(&mut state.credentials) {
+            let Some(stores) = self.by_credential.get_mut(&credential) else {
+                continue;
+            };
             stores.remove(key);
-            !stores.is_empty()
-        });
-        let by_credential = &self.by_credential;
-        self.credentials
-            .retain(|credential, _| by_credential.contains_key(credential));
+            if stores.is_empty() {
+                self.by_credential.remove(&credential);
+                self.credentials.remove(&credential);
+            }
+        }
     }
 
     /// Who reads from a store.

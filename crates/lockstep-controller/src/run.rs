@@ -34,6 +34,7 @@ use crate::{
     admin::{self, Admin, Readiness},
     admission::{self, Verdict},
     context::Shared,
+    identity::Account,
     index::{Index, ObjectKey},
     key,
     lanes::{Lanes, Slots},
@@ -41,7 +42,7 @@ use crate::{
     objects::Objects,
     reconcile::reconcile,
     secret::SecretWriter,
-    stores::check_stores,
+    stores::{check_stores, follow_changes},
     tasks::Tasks,
     wake::WakeQueue,
     watch as follow,
@@ -130,6 +131,7 @@ pub async fn run(
     };
     let proven = verdict.is_ok();
     accept(verdict, &options, &readiness)?;
+    let account = Account::ask(&client, &options.operator_namespace).await;
     let key = key::load_or_create(&client, &options.operator_namespace).await?;
     readiness.there("fingerprint key");
 
@@ -140,6 +142,7 @@ pub async fn run(
     };
     let scopes = scopes(&options.namespaces);
     let shared = Arc::new(Shared {
+        account: Arc::new(account),
         writer: SecretWriter::new(client.clone()),
         recorder: Recorder::new(client.clone(), reporter),
         clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),
@@ -267,9 +270,12 @@ fn keep_proving(
     tasks.spawn("admission self-test", CancellationToken::new(), async move {
         loop {
             // the second policy guards tokens; the operator works without it, and says so
-            let account = "lockstep";
-            let tokens =
-                admission::token_requests(&shared.client, &options.operator_namespace, account).await;
+            let tokens = match shared.account.as_ref() {
+                Account::ServiceAccount { namespace, name } => {
+                    admission::token_requests(&shared.client, namespace, name).await
+                }
+                Account::User(_) => Verdict::Unknown("the operator runs as a user, whom no policy is about"),
+            };
             shared
                 .metrics
                 .admission
@@ -360,6 +366,7 @@ fn start(
         );
     }
     tasks.spawn("store checks", forever(), check_stores(shared.clone()));
+    tasks.spawn("store changes", forever(), follow_changes(shared.clone()));
     let (shared, readiness, scopes, inner) =
         (shared.clone(), readiness.clone(), scopes.to_vec(), tasks.clone());
     let drift_watch = options.drift_watch;

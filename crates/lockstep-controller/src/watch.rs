@@ -147,11 +147,14 @@ pub async fn follow_stores<K>(
             Ok(Event::Init) => listed = Some(BTreeSet::new()),
             Ok(Event::InitApply(store) | Event::Apply(store)) => {
                 let key = key_of(&store);
-                if let Some(listed) = &mut listed {
-                    listed.insert(key.clone());
-                }
                 apply_store(&shared, &key, store.entry()).await;
-                credentials.follow(&shared);
+                match &mut listed {
+                    // while they are listed, once at the end will do
+                    Some(listed) => {
+                        listed.insert(key);
+                    }
+                    None => credentials.follow(&shared),
+                }
             }
             Ok(Event::Delete(store)) => {
                 delete_store(&shared, &key_of(&store)).await;
