@@ -139,6 +139,9 @@ pub struct Metrics {
     pub admission: IntGaugeVec,
 }
 
+/// A metric of single objects, and how its value is found.
+type Column<'a> = (&'a MetricInfo, fn(&Sample) -> Option<i64>);
+
 fn opts(info: &MetricInfo) -> Opts {
     Opts::new(info.name, info.help)
 }
@@ -207,7 +210,7 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [(&MetricInfo, fn(&Sample) -> Option<i64>); 5] = [
+        let columns: [Column<'_>; 5] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),

@@ -76,6 +76,13 @@ impl Objects {
         }
     }
 
+    /// Notes that the watch has brought this version of an object: what was written before it is no longer needed.
+    pub fn seen(&self, key: &ObjectKey, object: &SyncedSecret) {
+        if let Some(tracked) = self.lock().get_mut(key) {
+            tracked.seen(object);
+        }
+    }
+
     /// Forgets an object, and with it its metrics.
     pub fn remove(&self, key: &ObjectKey) {
         self.lock().remove(key);
@@ -96,13 +103,18 @@ impl Objects {
 impl Tracked {
     /// The status of an object: what was written last, where the watch has not brought it back yet.
     pub fn status(&mut self, object: &SyncedSecret) -> Option<SyncedSecretStatus> {
-        if let Some((version, status)) = &self.written {
-            if version_of(object.metadata.resource_version.as_deref()) < *version {
-                return Some(status.clone());
-            }
+        self.seen(object);
+        match &self.written {
+            Some((_, status)) => Some(status.clone()),
+            None => object.status.clone(),
+        }
+    }
+
+    fn seen(&mut self, object: &SyncedSecret) {
+        let seen = version_of(object.metadata.resource_version.as_deref());
+        if self.written.as_ref().is_some_and(|(version, _)| seen >= *version) {
             self.written = None;
         }
-        object.status.clone()
     }
 
     /// Notes a status that was written, and the version of the object since.

@@ -42,7 +42,7 @@ use crate::{
     fetch::{self, Stores},
     index::{ObjectKey, store_key},
     lanes::Priority,
-    secret::{Owner, Probed, WRITE_TIMEOUT, Written},
+    secret::{Owner, Probed, WRITE_TIMEOUT, WriteError, Written},
 };
 
 /// The metadata that the API server answers with.
@@ -54,12 +54,21 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Reconciles one object. It never fails: what goes wrong is reported in status and tried again.
+///
+/// Thousands of objects can wait for a slot at the same time. While they do, this future holds next to nothing: the
+/// work, which needs much more room, is made when it begins.
 pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Result<Action, Infallible> {
-    let key = ObjectKey::of(&object);
-    let span = tracing::info_span!("reconcile", synced_secret = %key);
-    // boxed, so that thousands of objects that wait cost little each
-    let work = Box::pin(Reconcile::new(key, object, shared).run());
-    Ok(work.instrument(span).await)
+    let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
+    match reconcile.decide().0 {
+        Step::Await => return Ok(Action::await_change()),
+        Step::Idle(wait) => return Ok(Action::requeue(wait)),
+        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested) => reconcile.priority = Priority::High,
+        Step::Acknowledge | Step::Probe | Step::Fetch(_) => {}
+    }
+    let slots = reconcile.shared.lanes.lane(reconcile.lane());
+    let _slot = slots.acquire(reconcile.priority).await;
+    let span = tracing::info_span!("reconcile", synced_secret = %reconcile.key);
+    Ok(Box::pin(reconcile.run()).instrument(span).await)
 }
 
 struct Reconcile {
@@ -153,16 +162,7 @@ impl Reconcile {
         })
     }
 
-    async fn run(mut self) -> Action {
-        match self.decide().0 {
-            Step::Await => return Action::await_change(),
-            Step::Idle(wait) => return Action::requeue(wait),
-            Step::Fetch(Why::First | Why::SpecChanged | Why::Requested) => self.priority = Priority::High,
-            Step::Acknowledge | Step::Probe | Step::Fetch(_) => {}
-        }
-        let lane = self.lane();
-        let slots = self.shared.lanes.lane(lane);
-        let _slot = slots.acquire(self.priority).await;
+    async fn run(self) -> Action {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
@@ -432,13 +432,13 @@ impl Reconcile {
             // the Secret is somebody else's: only this SyncedSecret's keys go
             let empty = assemble::assemble(input, &Collected::default())?;
             match self.shared.writer.apply_or_replace(&owner, &empty).await {
-                Ok(_) | Err(crate::secret::WriteError::Missing) => Ok(()),
+                Ok(_) | Err(WriteError::Missing) => Ok(()),
                 Err(error) => Err(error),
             }
         } else {
             self.shared.writer.delete(&owner).await
         };
-        let label = result.as_ref().map_or_else(|error| error.label(), |()| "deleted");
+        let label = result.as_ref().map_or_else(WriteError::label, |()| "deleted");
         self.shared.metrics.writes.with_label_values(&[label]).inc();
         result.map_err(|error| error.failure(&owner))
     }
@@ -454,7 +454,7 @@ impl Reconcile {
         };
         match self.shared.writer.delete(&owner).await {
             // somebody took it over meanwhile: it is not ours to remove
-            Ok(()) | Err(crate::secret::WriteError::Foreign) => Ok(()),
+            Ok(()) | Err(WriteError::Foreign) => Ok(()),
             Err(error) => Err(error.failure(&owner)),
         }
     }

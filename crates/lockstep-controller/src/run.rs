@@ -14,7 +14,7 @@ use futures::StreamExt;
 use kube::{
     Api, Client,
     runtime::{
-        Controller, Predicate, WatchStreamExt, controller,
+        Controller, Predicate, PredicateConfig, WatchStreamExt, controller,
         controller::Action,
         events::{Recorder, Reporter},
         reflector::{self, ObjectRef},
@@ -152,7 +152,7 @@ pub async fn run(
         key,
         settings: Settings {
             drift_probe_interval: options.drift_probe_interval,
-            process_seed: clock.now().as_nanosecond().unsigned_abs() as u64,
+            process_seed: u64::from(clock.now().subsec_nanosecond().unsigned_abs()),
         },
         clock,
         lanes: Lanes::new(LANE_SLOTS),
@@ -310,7 +310,7 @@ fn keep_proving(
                 }
                 // an API server that is away proves nothing either way
                 Verdict::Unknown(why) => {
-                    tracing::warn!(why, "the admission policy could not be proven again")
+                    tracing::warn!(why, "the admission policy could not be proven again");
                 }
             }
         }
@@ -431,6 +431,7 @@ async fn control(
                     if let Some(listed) = &mut listed {
                         listed.insert(ObjectKey::of(object));
                     }
+                    taking_in.objects.seen(&ObjectKey::of(object), object);
                     let rivals = taking_in.index_mut().apply_object(object);
                     taking_in.wake(rivals);
                 }
@@ -447,7 +448,7 @@ async fn control(
         })
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(Relevant, Default::default());
+        .predicate_filter(Relevant, PredicateConfig::default());
     let woken = shared.wake.get(&scope).cloned().unwrap_or_default();
     let woken = woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace));
     Controller::for_stream(trigger, reader)

@@ -53,13 +53,11 @@ impl<K: Ord> Stream for WakeQueue<K> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<K>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.pending.pop_first() {
-            Some(key) => Poll::Ready(Some(key)),
-            None => {
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(key) = state.pending.pop_first() {
+            return Poll::Ready(Some(key));
         }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

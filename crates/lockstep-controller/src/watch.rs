@@ -28,6 +28,9 @@ use crate::{
     tasks::Tasks,
 };
 
+/// Where `kubectl apply` without `--server-side` keeps a copy of the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Watches objects of a kind of ours. An object that this version cannot read is skipped and counted, and never stops
 /// the watch; one that could be read before counts as deleted, so that nobody acts on a spec that is no longer true.
 pub fn ours<K>(
@@ -45,7 +48,11 @@ where
         .filter_map(move |event| {
             let mut read = |guard: DeserializeGuard<K>| match guard.0 {
                 Ok(mut object) => {
+                    // nobody here asks for them, and of ten thousand objects they are most of the memory
                     object.managed_fields_mut().clear();
+                    if let Some(annotations) = &mut object.meta_mut().annotations {
+                        annotations.remove(LAST_APPLIED);
+                    }
                     if malformed.remove(&(object.namespace(), object.name_any())) {
                         gauge.dec();
                     }
@@ -304,11 +311,12 @@ fn version<K>(object: &PartialObjectMeta<K>) -> &str {
 }
 
 fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error;
     let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
-        watcher::Error::WatchError(status) => status,
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
+        | Error::WatchFailed(kube::Error::Api(status))
+        | Error::WatchError(status) => status,
         _ => return false,
     };
     status.code == 403

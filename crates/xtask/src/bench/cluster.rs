@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
-/// How often the SyncedSecrets refresh.
-pub(crate) const REFRESH_INTERVAL: &str = "1m";
+/// How often the SyncedSecrets refresh: seldom enough that the first syncs are done before the first refresh.
+pub(crate) const fn refresh_interval(count: u32) -> &'static str {
+    if count <= 2000 { "1m" } else { "5m" }
+}
 
 /// The content of a remote value: some 100 bytes, and different for each key.
 pub(crate) fn values(key: &str) -> Value {
@@ -82,7 +84,7 @@ pub(crate) async fn synced_secrets(client: &Client, namespace: &str, count: u32)
                 "metadata": { "name": name },
                 "spec": {
                     "secretStoreRef": { "kind": "ClusterSecretStore", "name": "bench" },
-                    "refreshInterval": REFRESH_INTERVAL,
+                    "refreshInterval": refresh_interval(count),
                     "data": data,
                 },
             }))?;
