@@ -9,8 +9,11 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bad_source;
 mod bad_spec;
+mod bad_store;
 mod bad_template;
+mod faulty_vault;
 mod first_sync;
 mod policies;
 mod rights;

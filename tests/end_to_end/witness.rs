@@ -1,16 +1,24 @@
 //! What every test of bad input looks at: the old Secret stays whole, the status says why, the metrics count it, and it
 //! heals.
 
-use std::collections::BTreeMap;
-
-use kube::{
-    ResourceExt as _,
-    api::{Patch, PatchParams},
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
 };
-use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use lockstep_api::{ConditionStatus, ConditionType, SecretStore, SyncedSecret};
 use serde_json::{Value, json};
 
 use crate::stage::{Room, eventually, message, ready};
+
+/// What waits for a change is looked at again after 7.5 seconds at the earliest.
+const AT_ONCE: Duration = Duration::from_secs(6);
 
 /// A Secret as it was before something went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +100,57 @@ impl Room {
         assert_eq!(self.whole(name).await, *old, "the old Secret stays whole");
     }
 
+    /// Waits until no place that people or machines can read holds the text, nor its base64: the operator's log, the
+    /// room's status and events, the metrics.
+    pub(crate) async fn tells_nobody(&self, marker: &str) {
+        let coded = BASE64_STANDARD.encode(marker);
+        // base64 of a text in the middle of another one differs at its ends, and by where it begins
+        let shifted: Vec<_> = (0..3)
+            .map(|shift| {
+                let padded = BASE64_STANDARD.encode(format!("{}{marker}", "#".repeat(shift)));
+                padded[4..padded.len() - 4].to_owned()
+            })
+            .collect();
+        let objects = self
+            .synced_secrets()
+            .list(&ListParams::default())
+            .await
+            .expect("the SyncedSecrets");
+        let stores: Api<SecretStore> = Api::namespaced(self.client.clone(), &self.namespace);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let events = events.list(&ListParams::default()).await.expect("the events");
+        assert!(!events.items.is_empty(), "failures make events");
+        let (_, metrics) = self.stage.operator.get("metrics").await.expect("the metrics");
+        let log = self.stage.operator.log();
+        assert!(log.contains(&self.namespace), "the log tells of this room");
+        let places = [
+            ("the log", log),
+            ("a SyncedSecret", json!(objects.items).to_string()),
+            (
+                "a store",
+                json!(
+                    stores
+                        .list(&ListParams::default())
+                        .await
+                        .expect("the stores")
+                        .items
+                )
+                .to_string(),
+            ),
+            ("an event", json!(events.items).to_string()),
+            ("the metrics", metrics),
+        ];
+        for (place, said) in &places {
+            for secret in std::iter::once(marker)
+                .chain([coded.as_str()])
+                .chain(shifted.iter().map(String::as_str))
+            {
+                let leak = said.lines().find(|line| line.contains(secret));
+                assert_eq!(leak, None, "{place} tells a secret");
+            }
+        }
+    }
+
     async fn failure_is_told(&self, object: &SyncedSecret, reason: &str) {
         let condition = ready(object).expect("Ready");
         assert_eq!(condition.status, ConditionStatus::False);
@@ -119,6 +178,14 @@ impl Room {
     /// Waits until the SyncedSecret is synced again, its Secret has what it must have, and the gauge says so.
     pub(crate) async fn heals(&self, name: &str) {
         self.wait_for_reason(name, "Synced").await;
+        self.gauge_of(name, 1.0).await;
+    }
+
+    /// As [`Room::heals`], and sooner than the first retry of what waits for a change: a watch told of the cause's end.
+    pub(crate) async fn heals_at_once(&self, name: &str) {
+        let began = Instant::now();
+        self.wait_for_reason(name, "Synced").await;
+        assert!(began.elapsed() < AT_ONCE, "{name} took {:?}", began.elapsed());
         self.gauge_of(name, 1.0).await;
     }
 

@@ -117,7 +117,7 @@ impl Operator {
     /// # Errors
     /// When the binary is not built, or the ServiceAccount gets no token.
     pub async fn prepare(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
-        let talkative = [&["--log-level", "info,lockstep_controller=debug"], arguments].concat();
+        let talkative = [&["--log-level", "info,lockstep=trace"], arguments].concat();
         Self::prepare_binary(plane, &binaries::lockstep()?, &talkative).await
     }
 

@@ -1,0 +1,333 @@
+//! Bad input: remote values that are missing or in another form, servers that are sick, and servers that are slow.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    faulty_vault::{FaultyVault, Mood},
+    stage::{message, stage, text},
+    witness::one,
+};
+
+/// What no log, event, status or metric may hold.
+const MARKER: &str = "canary-of-sick-servers-4c1f";
+/// As part of a token.
+const TOKEN: &str = "hvs.canary-of-sick-servers-4c1f";
+
+fn of_store(store: &str, key: &str) -> Value {
+    json!({ "secretStoreRef": { "name": store }, "data": [one("x", key, "x")] })
+}
+
+#[tokio::test]
+async fn what_is_missing_at_the_source_is_named_and_heals_when_it_comes() {
+    let room = stage().await.room("nothere").await;
+    let key = room.key("a");
+    let place = "data[0] (secretKey \"x\"): SecretStore/vault:";
+    let spec = json!({ "refreshInterval": "1s", "data": [one("x", &key, "x")] });
+    room.declare("s", spec).await;
+    room.fails_at_first(
+        "s",
+        "SourceNotFound",
+        &format!("{place} key \"{key}\" does not exist"),
+    )
+    .await;
+    room.requests_counted("vault", "read", "not_found").await;
+    room.put("a", json!({ "x": "1" })).await;
+    room.heals("s").await;
+    let old = room.whole("s").await;
+
+    let mut third = one("x", &key, "x");
+    third["remoteRef"]["version"] = json!("3");
+    room.change("s", json!({ "data": [third] })).await;
+    room.fails(
+        "s",
+        &old,
+        "SourceNotFound",
+        &format!("{place} key \"{key}\" has no version 3"),
+    )
+    .await;
+    room.put("a", json!({ "x": "2" })).await;
+    room.put("a", json!({ "x": "3" })).await;
+    room.heals("s").await;
+    let old = room.whole("s").await;
+
+    let bao = &room.stage.bao;
+    let versions = || Some(json!({ "versions": [3] }));
+    bao.post(&format!("secret/delete/{key}"), versions().unwrap())
+        .await
+        .unwrap();
+    let said = format!("{place} version 3 of key \"{key}\" was deleted");
+    room.fails("s", &old, "SourceNotFound", &said).await;
+    bao.post(&format!("secret/undelete/{key}"), versions().unwrap())
+        .await
+        .unwrap();
+    room.heals("s").await;
+    bao.post(&format!("secret/destroy/{key}"), versions().unwrap())
+        .await
+        .unwrap();
+    let said = format!("{place} version 3 of key \"{key}\" was destroyed");
+    room.fails("s", &old, "SourceNotFound", &said).await;
+    room.change("s", json!({ "data": [one("x", &key, "x")] })).await;
+    room.put("a", json!({ "x": "4" })).await;
+    room.heals("s").await;
+}
+
+#[tokio::test]
+async fn a_property_of_what_is_no_json_is_told_without_showing_it() {
+    let room = stage().await.room("nojson").await;
+    let key = room.key("a");
+    room.put("a", json!({ "x": { "y": "1" } })).await;
+    let old = room.sync("s", json!({ "data": [one("x", &key, "x.y")] })).await;
+    let from = json!({ "dataFrom": [{ "extract": { "key": key, "property": "x" } }] });
+    let extract = room.sync("extract", from).await;
+    room.put("a", json!({ "x": MARKER })).await;
+    let said = format!(
+        "data[0] (secretKey \"x\"): key \"{key}\" has no property \"x.y\" in store SecretStore/vault; it has 1 property"
+    );
+    room.fails("s", &old, "SourceNotFound", &said).await;
+    let said = format!(
+        "dataFrom[0].extract: property \"x\" of key \"{key}\" in store SecretStore/vault: the value is not JSON, so it has no properties"
+    );
+    room.fails("extract", &extract, "Malformed", &said).await;
+    room.put("a", json!({ "x": { "y": "2" } })).await;
+    room.heals("s").await;
+    room.heals("extract").await;
+    room.tells_nobody(MARKER).await;
+}
+
+/// One sick server: what it does, and what is said of it.
+struct Sickness {
+    name: &'static str,
+    mood: Mood,
+    reason: &'static str,
+    outcome: &'static str,
+    said: &'static str,
+}
+
+const SICKNESSES: [Sickness; 9] = [
+    Sickness {
+        name: "html",
+        mood: Mood::Html(200),
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the answer to reading \"a\"",
+    },
+    Sickness {
+        name: "html-denied",
+        mood: Mood::Html(403),
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the answer to reading \"a\" is not Vault's JSON (status 403, ",
+    },
+    Sickness {
+        name: "html-gone",
+        mood: Mood::Html(404),
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the answer to reading \"a\" is not Vault's JSON (status 404, ",
+    },
+    Sickness {
+        name: "gateway",
+        mood: Mood::Html(502),
+        reason: "Unavailable",
+        outcome: "unavailable",
+        said: "the server cannot serve (status 502)",
+    },
+    Sickness {
+        name: "cut",
+        mood: Mood::CutJson,
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the answer to reading \"a\"",
+    },
+    Sickness {
+        name: "broken",
+        mood: Mood::BreaksOff,
+        reason: "Unavailable",
+        outcome: "unavailable",
+        said: "the connection to http://127.0.0.1:",
+    },
+    Sickness {
+        name: "other-form",
+        mood: Mood::OtherForm,
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the answer to reading \"a\"",
+    },
+    Sickness {
+        name: "endless",
+        mood: Mood::Endless,
+        reason: "Malformed",
+        outcome: "malformed",
+        said: "the server's answer (status 200) is longer than 4194304 bytes",
+    },
+    Sickness {
+        name: "denied",
+        mood: Mood::Denies,
+        reason: "PermissionDenied",
+        outcome: "permission_denied",
+        said: "permission denied reading \"a\" with the token from Secret \"denied-token\". The policy needs: path \"secret/data/a\" { capabilities = [\"read\"] }",
+    },
+];
+
+#[tokio::test]
+async fn a_sick_server_keeps_the_secret_is_told_and_counted_heals_and_leaks_nothing() {
+    let room = stage().await.room("sick").await;
+    let room = &room;
+    join_all(SICKNESSES.iter().map(|sickness| async move {
+        let name = sickness.name;
+        let vault = FaultyVault::start(TOKEN).await.unwrap();
+        vault.put("a", json!({ "x": MARKER }));
+        vault
+            .add_store(room, name, json!({ "timeout": "2s" }))
+            .await
+            .unwrap();
+        let old = room.sync(name, of_store(name, "a")).await;
+        vault.set(sickness.mood);
+        let object = room.wait_for_reason(name, sickness.reason).await;
+        let said = format!("data[0] (secretKey \"x\"): SecretStore/{name}: {}", sickness.said);
+        assert!(message(&object).starts_with(&said), "{}", message(&object));
+        let all = message(&object).to_owned();
+        let (said, _) = all.split_once(". The Secret \"").unwrap();
+        room.fails(name, &old, sickness.reason, said).await;
+        room.requests_counted(name, "read", sickness.outcome).await;
+        vault.put("a", json!({ "x": format!("{MARKER}-healed") }));
+        vault.set(Mood::Well);
+        room.heals(name).await;
+        let healed = format!("{MARKER}-healed");
+        room.wait_for_secret(name, "the new value", |secret| {
+            text(secret, "x").as_deref() == Some(healed.as_str())
+        })
+        .await;
+    }))
+    .await;
+    room.tells_nobody(MARKER).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_to_slow_down_is_left_alone_as_long_as_it_says_and_no_other_is() {
+    let room = stage().await.room("throttle").await;
+    let vault = FaultyVault::start(TOKEN).await.unwrap();
+    vault.add_store(&room, "busy", json!({})).await.unwrap();
+    for key in ["a", "b"] {
+        vault.put(key, json!({ "x": MARKER }));
+    }
+    room.put("a", json!({ "x": "1" })).await;
+    let spec = |key: &str| {
+        let mut spec = of_store("busy", key);
+        spec["refreshInterval"] = json!("1h");
+        spec
+    };
+    let old = room.sync("one", spec("a")).await;
+    room.sync("two", spec("b")).await;
+    vault.set(Mood::Throttles(4));
+    room.refresh("one", "1").await;
+    let said = "data[0] (secretKey \"x\"): SecretStore/busy: the server asks to slow down (status 429)";
+    room.fails("one", &old, "RateLimited", said).await;
+    let held_from = vault.asked("/data/a").last().unwrap().at;
+    let asked_before = vault.asked("").len();
+    vault.set(Mood::Well);
+    // the whole store waits, whoever asks
+    room.refresh("two", "1").await;
+    room.wait_for_reason("two", "RateLimited").await;
+    room.declare("three", spec("a")).await;
+    room.wait_for_reason("three", "RateLimited").await;
+    // another store does not
+    let began = Instant::now();
+    room.declare("elsewhere", json!({ "data": [one("x", &room.key("a"), "x")] }))
+        .await;
+    room.wait_for_reason("elsewhere", "Synced").await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    for name in ["one", "two", "three"] {
+        room.heals(name).await;
+    }
+    let after = vault.asked("")[asked_before].at;
+    assert!(
+        after - held_from >= Duration::from_secs(4),
+        "asked again after {:?}",
+        after - held_from
+    );
+    let label = format!("store=\"{}/busy\"", room.namespace);
+    room.metric_becomes("lockstep_store_throttled_seconds_total", &[&label], |seconds| {
+        seconds >= 4.0
+    })
+    .await;
+    room.requests_counted("busy", "read", "rate_limited").await;
+    room.tells_nobody(MARKER).await;
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_delays_nobody_else_and_heals() {
+    let room = stage().await.room("hang").await;
+    let vault = FaultyVault::start(TOKEN).await.unwrap();
+    vault
+        .add_store(&room, "hung", json!({ "timeout": "1s" }))
+        .await
+        .unwrap();
+    vault.put("a", json!({ "x": "1" }));
+    let old = room.sync("first", of_store("hung", "a")).await;
+    room.put("a", json!({ "x": "1" })).await;
+    vault.set(Mood::Hangs);
+    join_all((0..50).map(|n| {
+        let room = &room;
+        vault.put(&format!("k{n}"), json!({ "x": MARKER }));
+        async move {
+            let spec = of_store("hung", &format!("k{n}"));
+            room.declare(&format!("hung-{n}"), spec).await;
+        }
+    }))
+    .await;
+    let waits: Vec<Duration> = join_all((0..10).map(|n| {
+        let room = &room;
+        async move {
+            let name = format!("prompt-{n}");
+            let began = Instant::now();
+            room.declare(&name, json!({ "data": [one("x", &room.key("a"), "x")] }))
+                .await;
+            room.wait_for_reason(&name, "Synced").await;
+            began.elapsed()
+        }
+    }))
+    .await;
+    let longest = waits.iter().max().unwrap();
+    assert!(*longest < Duration::from_secs(5), "a neighbour took {longest:?}");
+    let object = room.wait_for_reason("first", "Timeout").await;
+    let all = message(&object).to_owned();
+    let (said, _) = all.split_once(". The Secret \"").unwrap();
+    assert!(
+        said.starts_with("data[0] (secretKey \"x\"): SecretStore/hung: "),
+        "{said}"
+    );
+    room.fails("first", &old, "Timeout", said).await;
+    room.requests_counted("hung", "read", "timeout").await;
+    vault.set(Mood::Well);
+    join_all((0..50).map(|n| {
+        let room = &room;
+        async move { room.heals(&format!("hung-{n}")).await }
+    }))
+    .await;
+    room.heals("first").await;
+    room.tells_nobody(MARKER).await;
+}
+
+#[tokio::test]
+async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
+    let room = stage().await.room("slow").await;
+    let vault = FaultyVault::start(TOKEN).await.unwrap();
+    vault
+        .add_store(&room, "slow", json!({ "timeout": "1s" }))
+        .await
+        .unwrap();
+    vault.put("a", json!({ "x": "1" }));
+    vault.set(Mood::Slow(Duration::from_millis(400)));
+    let old = room.sync("s", of_store("slow", "a")).await;
+    vault.set(Mood::Slow(Duration::from_millis(1500)));
+    let object = room.wait_for_reason("s", "Timeout").await;
+    let all = message(&object).to_owned();
+    let (said, _) = all.split_once(". The Secret \"").unwrap();
+    room.fails("s", &old, "Timeout", said).await;
+    vault.set(Mood::Slow(Duration::from_millis(400)));
+    room.heals("s").await;
+}

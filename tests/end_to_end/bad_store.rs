@@ -1,0 +1,365 @@
+//! Bad input: credentials, rights, certificates and addresses of stores that stop working, and servers that go away. A
+//! change of a store, of its credentials or of its certificates wakes who depends on it: the refresh interval here is an
+//! hour, and only a watch can be so quick.
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use lockstep_api::SecretStore;
+use lockstep_testkit::{OpenBao, operator};
+use serde_json::{Value, json};
+
+use crate::{
+    faulty_vault::{FaultyVault, Mood},
+    stage::{Room, eventually, message, stage, text},
+    witness::{Whole, one},
+};
+
+const MARKER: &str = "canary-of-bad-stores-93d2";
+
+/// A SyncedSecret that is refreshed every hour.
+async fn sync_seldom(room: &Room, name: &str, store: &str, key: &str) -> Whole {
+    let spec = json!({
+        "refreshInterval": "1h", "secretStoreRef": { "name": store }, "data": [one("x", key, "x")],
+    });
+    room.sync(name, spec).await
+}
+
+async fn change_store(room: &Room, name: &str, provider: Value) {
+    let api: Api<SecretStore> = Api::namespaced(room.client.clone(), &room.namespace);
+    let patch = json!({ "spec": { "provider": { "vault": provider } } });
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+}
+
+/// Waits until the condition `Ready` of a store has that reason; the message.
+async fn store_says(room: &Room, name: &str, reason: &str) -> String {
+    let api: Api<SecretStore> = Api::namespaced(room.client.clone(), &room.namespace);
+    eventually("the store's status", || async {
+        let store = api.get(name).await?;
+        let ready = store
+            .status
+            .and_then(|status| status.conditions.into_iter().next());
+        let ready = ready.filter(|ready| ready.reason == reason);
+        ready
+            .map(|ready| ready.message)
+            .ok_or_else(|| anyhow::anyhow!("another reason"))
+    })
+    .await
+    .unwrap()
+}
+
+async fn set_credential(room: &Room, name: &str, data: Value) {
+    let patch = json!({ "stringData": data });
+    room.secrets()
+        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_that_is_taken_away_is_named_and_its_return_is_noticed() {
+    let room = stage().await.room("denied").await;
+    room.put("a", json!({ "x": MARKER })).await;
+    let (namespace, key) = (room.namespace.clone(), room.key("a"));
+    let old = room.sync("s", json!({ "data": [one("x", &key, "x")] })).await;
+    let policy = format!("{namespace}-vault");
+    let bao = &room.stage.bao;
+    let unrelated = "path \"secret/data/elsewhere\" { capabilities = [\"read\"] }";
+    bao.put_policy(&policy, unrelated).await.unwrap();
+    let said = format!(
+        "data[0] (secretKey \"x\"): SecretStore/vault: permission denied reading \"{key}\" with the token from Secret \"vault-token\". The policy needs: path \"secret/data/{key}\" {{ capabilities = [\"read\"] }}"
+    );
+    room.fails("s", &old, "PermissionDenied", &said).await;
+    room.requests_counted("vault", "read", "permission_denied").await;
+    // no watch tells of a policy in Vault: the refresh interval of a second does
+    let rules = format!("path \"secret/data/{namespace}/*\" {{ capabilities = [\"read\"] }}");
+    bao.put_policy(&policy, &rules).await.unwrap();
+    room.heals("s").await;
+    room.tells_nobody(MARKER).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_is_told_and_a_new_one_in_its_place_heals_at_once() {
+    let room = stage().await.room("revoked").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let old = sync_seldom(&room, "s", "vault", &room.key("a")).await;
+    let bao = &room.stage.bao;
+    let token = text(&room.secrets().get("vault-token").await.unwrap(), "token").unwrap();
+    bao.post("auth/token/revoke", json!({ "token": token }))
+        .await
+        .unwrap();
+    room.refresh("s", "1").await;
+    let said = "data[0] (secretKey \"x\"): SecretStore/vault: the server does not take the token from Secret \"vault-token\", key \"token\". It has ended, was revoked, or is of another server or namespace: put a valid one there";
+    room.fails("s", &old, "Unauthenticated", said).await;
+    room.requests_counted("vault", "read", "unauthenticated").await;
+
+    set_credential(&room, "vault-token", json!({ "token": "a b\nc" })).await;
+    let said = "data[0] (secretKey \"x\"): SecretStore/vault: Secret \"vault-token\", key \"token\" holds characters that no token has. A token is one line of printable ASCII without spaces; only white space at its ends is cut off";
+    room.fails("s", &old, "CredentialsUnavailable", said).await;
+
+    let policy = format!("{}-vault", room.namespace);
+    let fresh = bao.create_token(&[&policy, "default"]).await.unwrap();
+    // with the newline that a file leaves behind
+    set_credential(&room, "vault-token", json!({ "token": format!("{fresh}\n") })).await;
+    room.heals_at_once("s").await;
+    store_says(&room, "vault", "StoreReady").await;
+    room.tells_nobody(&token).await;
+    room.tells_nobody(&fresh).await;
+}
+
+#[tokio::test]
+async fn a_login_that_is_revoked_midway_is_made_anew_without_anybody_noticing() {
+    let room = stage().await.room("approle").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let bao = &room.stage.bao;
+    let mount = format!("approle-{}", room.namespace);
+    let policy = format!("{}-vault", room.namespace);
+    bao.post(&format!("sys/auth/{mount}"), json!({ "type": "approle" }))
+        .await
+        .unwrap();
+    let role = format!("auth/{mount}/role/shop");
+    let settings = json!({ "token_policies": [policy, "default"], "token_ttl": "1h" });
+    bao.post(&role, settings).await.unwrap();
+    let text_of = |answer: &Value, field: &str| answer["data"][field].as_str().unwrap().to_owned();
+    let role_id = text_of(&bao.get(&format!("{role}/role-id")).await.unwrap(), "role_id");
+    let secret = bao.post(&format!("{role}/secret-id"), json!({})).await.unwrap();
+    let secret_id = text_of(&secret, "secret_id");
+    room.add_credential("approle", "secret-id", &secret_id)
+        .await
+        .unwrap();
+    let auth = json!({ "appRole": {
+        "path": mount, "roleId": role_id, "secretRef": { "name": "approle", "key": "secret-id" },
+    } });
+    room.add_store("approle", &auth).await.unwrap();
+    sync_seldom(&room, "s", "approle", &room.key("a")).await;
+    bao.post(&format!("sys/leases/revoke-prefix/auth/{mount}"), json!({}))
+        .await
+        .unwrap();
+    room.put("a", json!({ "x": "2" })).await;
+    room.refresh("s", "1").await;
+    room.wait_for_secret("s", "the value after the revocation", |secret| {
+        text(secret, "x").as_deref() == Some("2")
+    })
+    .await;
+    let label = format!("store=\"{}/approle\"", room.namespace);
+    let labels = [label.as_str(), "outcome=\"unauthenticated\""];
+    let failed = room
+        .stage
+        .operator
+        .metric("lockstep_provider_requests_total", &labels)
+        .await
+        .unwrap();
+    assert!(failed.abs() < f64::EPSILON, "nobody noticed");
+
+    // the secret id is revoked as well: no new login
+    let old = room.whole("s").await;
+    bao.post(
+        &format!("{role}/secret-id/destroy"),
+        json!({ "secret_id": secret_id }),
+    )
+    .await
+    .unwrap();
+    bao.post(&format!("sys/leases/revoke-prefix/auth/{mount}"), json!({}))
+        .await
+        .unwrap();
+    room.refresh("s", "2").await;
+    let said = format!(
+        "data[0] (secretKey \"x\"): SecretStore/approle: the server refused the login as AppRole (auth/{mount}) (status 400). Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid"
+    );
+    room.fails("s", &old, "Unauthenticated", &said).await;
+    let secret = bao.post(&format!("{role}/secret-id"), json!({})).await.unwrap();
+    let fresh = text_of(&secret, "secret_id");
+    set_credential(&room, "approle", json!({ "secret-id": fresh })).await;
+    room.heals_at_once("s").await;
+    room.tells_nobody(&secret_id).await;
+    room.tells_nobody(&fresh).await;
+}
+
+#[tokio::test]
+async fn a_credential_that_is_missing_or_may_not_be_read_is_told_and_heals_when_it_can() {
+    let room = stage().await.room("credential").await;
+    let namespace = &room.namespace;
+    let vault = FaultyVault::start("hvs.good").await.unwrap();
+    vault.put("a", json!({ "x": "1" }));
+    vault.add_store(&room, "v", json!({})).await.unwrap();
+    let old = sync_seldom(&room, "s", "v", "a").await;
+    let elsewhere = |name: &str| json!({ "auth": { "tokenSecretRef": { "name": name, "key": "token" } } });
+    change_store(&room, "v", elsewhere("later")).await;
+    let said = format!(
+        "data[0] (secretKey \"x\"): SecretStore/v: lockstep may not read Secret \"later\" in namespace \"{namespace}\". Grant it with: kubectl create role lockstep-later -n {namespace} --verb=get,list,watch --resource=secrets --resource-name=later && kubectl create rolebinding lockstep-later -n {namespace} --role=lockstep-later --serviceaccount=lockstep-system:lockstep"
+    );
+    room.fails("s", &old, "CredentialsUnavailable", &said).await;
+    store_says(&room, "v", "CredentialsUnavailable").await;
+    room.add_credential("later", "another", "hvs.good").await.unwrap();
+    let said = format!(
+        "data[0] (secretKey \"x\"): SecretStore/v: Secret \"later\" in namespace \"{namespace}\" has no key \"token\""
+    );
+    room.wait_for("s", "the other message", |object| {
+        message(object).starts_with(&said)
+    })
+    .await;
+    room.fails("s", &old, "CredentialsUnavailable", &said).await;
+    set_credential(&room, "later", json!({ "token": "hvs.good" })).await;
+    room.heals_at_once("s").await;
+    // the server takes another token now, and the Secret follows
+    vault.take_only("hvs.better");
+    let old = room.whole("s").await;
+    room.refresh("s", "1").await;
+    let said = "data[0] (secretKey \"x\"): SecretStore/v: the server does not take the token from Secret \"later\", key \"token\". It has ended, was revoked, or is of another server or namespace: put a valid one there";
+    room.fails("s", &old, "Unauthenticated", said).await;
+    set_credential(&room, "later", json!({ "token": "hvs.better" })).await;
+    room.heals_at_once("s").await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_changed_wakes_who_depends_on_it() {
+    let room = stage().await.room("changed").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let key = room.key("a");
+    let old = sync_seldom(&room, "s", "vault", &key).await;
+    change_store(&room, "vault", json!({ "path": "nowhere" })).await;
+    let said = format!("data[0] (secretKey \"x\"): SecretStore/vault: permission denied reading \"{key}\"");
+    let object = room.wait_for_reason("s", "PermissionDenied").await;
+    assert!(message(&object).starts_with(&said), "{}", message(&object));
+    change_store(&room, "vault", json!({ "path": "secret" })).await;
+    room.heals_at_once("s").await;
+
+    change_store(&room, "vault", json!({ "version": "v1" })).await;
+    let object = room.wait_for("s", "a failure", |object| {
+        crate::stage::ready(object).is_some_and(|ready| ready.reason != "Synced")
+    });
+    let all = message(&object.await).to_owned();
+    assert!(
+        all.starts_with("data[0] (secretKey \"x\"): SecretStore/vault: "),
+        "{all}"
+    );
+    change_store(&room, "vault", json!({ "version": "v2" })).await;
+    room.heals_at_once("s").await;
+
+    let good = room.stage.bao.address();
+    let nobody = format!("http://127.0.0.1:{}", lockstep_testkit::ports::free().unwrap());
+    change_store(&room, "vault", json!({ "server": nobody })).await;
+    let said = format!("data[0] (secretKey \"x\"): SecretStore/vault: {nobody} cannot be reached");
+    room.fails("s", &old, "Unavailable", &said).await;
+    store_says(&room, "vault", "Unavailable").await;
+    change_store(&room, "vault", json!({ "server": good })).await;
+    room.heals_at_once("s").await;
+    assert_eq!(
+        store_says(&room, "vault", "StoreReady").await,
+        "the store answers and takes its credentials"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_distrusted_sealed_killed_or_restarted_heals_by_itself() {
+    let room = stage().await.room("sealed").await;
+    let namespace = &room.namespace;
+    let bao = OpenBao::builder().tls().start().await.unwrap();
+    bao.put_kv2("a", json!({ "x": MARKER })).await.unwrap();
+    let other = lockstep_testkit::certificates::CertificateAuthority::new("somebody else").unwrap();
+    let authority = |pem: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "ca", "namespace": namespace }, "data": { "ca.crt": pem },
+        })
+    };
+    room.apply_raw(&authority(&other.pem())).await.unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": { "name": "lockstep-ca", "namespace": namespace },
+        "rules": [{
+            "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["ca"],
+            "verbs": ["get", "list", "watch"],
+        }],
+    }))
+    .await
+    .unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "lockstep-ca", "namespace": namespace },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lockstep-ca" },
+        "subjects": [{
+            "kind": "ServiceAccount", "name": operator::SERVICE_ACCOUNT, "namespace": operator::NAMESPACE,
+        }],
+    }))
+    .await
+    .unwrap();
+    room.add_credential("own-token", "token", bao.root_token())
+        .await
+        .unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "own", "namespace": namespace },
+        "spec": { "provider": { "vault": {
+            "server": bao.address(), "path": "secret",
+            "caProvider": { "type": "ConfigMap", "name": "ca", "key": "ca.crt" },
+            "auth": { "tokenSecretRef": { "name": "own-token", "key": "token" } },
+        } } },
+    }))
+    .await
+    .unwrap();
+    let spec = json!({
+        "refreshInterval": "1s", "secretStoreRef": { "name": "own" }, "data": [one("x", "a", "x")],
+    });
+    room.declare("s", spec).await;
+    let place = "data[0] (secretKey \"x\"): SecretStore/own:";
+    let server = bao.address();
+    let said = format!(
+        "{place} {server} cannot be trusted: its certificate comes from no known certificate authority. Set caBundle or caProvider to the authority that signed it"
+    );
+    room.fails_at_first("s", "Unavailable", &said).await;
+    room.apply_raw(&authority(bao.ca().unwrap())).await.unwrap();
+    room.heals_at_once("s").await;
+    let old = room.whole("s").await;
+
+    bao.seal().await.unwrap();
+    let object = room.wait_for_reason("s", "Unavailable").await;
+    assert!(
+        message(&object).starts_with(&format!("{place} the server is sealed (status 503)")),
+        "{}",
+        message(&object)
+    );
+    assert_eq!(room.whole("s").await, old);
+    room.requests_counted("own", "read", "unavailable").await;
+    bao.unseal().await.unwrap();
+    room.heals("s").await;
+
+    bao.stop();
+    let said = format!("{place} {server} cannot be reached");
+    room.wait_for("s", "the news", |object| {
+        let said_so = message(object).starts_with(&said);
+        let broke =
+            message(object).contains("the connection to") || message(object).contains("several times");
+        said_so || broke
+    })
+    .await;
+    room.gauge_of("s", 0.0).await;
+    assert_eq!(room.whole("s").await, old);
+    bao.start_sealed().await.unwrap();
+    bao.unseal().await.unwrap();
+    room.heals("s").await;
+    assert_eq!(room.whole("s").await, old, "the same value needs no write");
+    room.tells_nobody(MARKER).await;
+}
+
+#[tokio::test]
+async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom() {
+    let room = stage().await.room("patient").await;
+    let vault = FaultyVault::start("hvs.good").await.unwrap();
+    vault.put("a", json!({ "x": "1" }));
+    vault.add_store(&room, "v", json!({})).await.unwrap();
+    let spec = json!({ "secretStoreRef": { "name": "v" }, "data": [one("x", "a", "x")] });
+    let old = room.sync("s", spec).await;
+    vault.set(Mood::Sealed);
+    room.wait_for_reason("s", "Unavailable").await;
+    let before = vault.asked("/data/a").len();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let more = vault.asked("/data/a").len() - before;
+    assert!((1..=9).contains(&more), "{more} requests in five seconds");
+    assert_eq!(room.whole("s").await, old);
+    vault.set(Mood::Well);
+    room.heals("s").await;
+}
