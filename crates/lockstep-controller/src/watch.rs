@@ -312,12 +312,12 @@ fn version<K>(object: &PartialObjectMeta<K>) -> &str {
 
 fn is_forbidden(error: &watcher::Error) -> bool {
     use watcher::Error;
-    let status = match error {
-        Error::InitialListFailed(kube::Error::Api(status))
-        | Error::WatchStartFailed(kube::Error::Api(status))
-        | Error::WatchFailed(kube::Error::Api(status))
-        | Error::WatchError(status) => status,
-        _ => return false,
+    let (Error::InitialListFailed(kube::Error::Api(status))
+    | Error::WatchStartFailed(kube::Error::Api(status))
+    | Error::WatchFailed(kube::Error::Api(status))
+    | Error::WatchError(status)) = error
+    else {
+        return false;
     };
     status.code == 403
 }

@@ -83,18 +83,15 @@ impl Coalesce {
 
         let mut table = self.reads.lock();
         for reference in refs {
-            known
-                .entry(reference)
-                .or_insert_with(|| match table.join(reference) {
-                    Some((flight, place)) => {
-                        joined.push(flight);
-                        Place::Joined(joined.len() - 1, place)
-                    }
-                    None => {
-                        new.push(reference.clone());
-                        Place::New(new.len() - 1)
-                    }
-                });
+            known.entry(reference).or_insert_with(|| {
+                if let Some((flight, place)) = table.join(reference) {
+                    joined.push(flight);
+                    Place::Joined(joined.len() - 1, place)
+                } else {
+                    new.push(reference.clone());
+                    Place::New(new.len() - 1)
+                }
+            });
         }
         let first_new = joined.len();
         let mut flights = joined;
