@@ -234,11 +234,7 @@ fn distrust(error: &reqwest::Error) -> Option<(&'static str, &'static str)> {
     use rustls::{CertificateError as Certificate, Error as Tls};
     let mut source = error.source();
     while let Some(current) = source {
-        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = current
-            .downcast_ref::<Tls>()
-            .or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-        match tls {
+        match unwrapped(current).downcast_ref::<Tls>() {
             Some(Tls::InvalidCertificate(
                 Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
             )) => {
@@ -266,4 +262,13 @@ fn distrust(error: &reqwest::Error) -> Option<(&'static str, &'static str)> {
         }
     }
     None
+}
+
+/// What an I/O error was made from. The TLS connector packs one into another, and `source` skips what is packed.
+fn unwrapped<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut error = error;
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    error
 }
