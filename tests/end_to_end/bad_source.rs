@@ -88,7 +88,7 @@ async fn a_property_of_what_is_no_json_is_told_without_showing_it() {
     );
     room.fails("s", &old, "SourceNotFound", &said).await;
     let said = format!(
-        "dataFrom[0].extract: property \"x\" of key \"{key}\" in store SecretStore/vault: the value is not JSON, so it has no properties"
+        "dataFrom[0].extract: property \"x\" of key \"{key}\" in store SecretStore/vault: the value is JSON, but not an object, so it has no properties"
     );
     room.fails("extract", &extract, "Malformed", &said).await;
     room.put("a", json!({ "x": { "y": "2" } })).await;
