@@ -61,6 +61,18 @@ pub async fn check_stores(shared: Arc<Shared>) {
     }
 }
 
+/// Follows the stores that tell of changes themselves: who depends on one is woken. What is told is a hint; whether
+/// anything changed, the next read finds out.
+pub async fn follow_changes(shared: Arc<Shared>) {
+    let mut changes = shared.clients.changes();
+    while let Some(store) = changes.next().await {
+        tracing::debug!(store = %store, "values may have changed");
+        shared.checks.wake([store.clone()]);
+        let dependents = shared.index().dependents(&store);
+        shared.wake(dependents);
+    }
+}
+
 async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, Option<(Duration, u32)>) {
     if shared.index().store_config(&key).is_none() {
         return (key, None);

@@ -1,5 +1,7 @@
 //! The clients of stores, one for each store identity, with all layers around each.
 
+mod changes;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -11,7 +13,10 @@ use async_trait::async_trait;
 use moka::future::Cache;
 use prometheus::IntGauge;
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
+pub use self::changes::Changes;
+use self::changes::Watched;
 use crate::{
     Capability, Context, Credentials, FetchMetrics, FindQuery, Provider, ProviderError, Registry, RemoteMeta,
     RemoteRef, RemoteSecret, StoreConfig, StoreKey,
@@ -35,6 +40,7 @@ pub struct Clients {
     options: StackOptions,
     cache: Cache<Identity, Arc<Client>>,
     state: Arc<Mutex<State>>,
+    watched: Watched,
 }
 
 impl fmt::Debug for Clients {
@@ -70,6 +76,7 @@ impl Clients {
             options: StackOptions::default(),
             cache,
             state: Arc::default(),
+            watched: Watched::default(),
         }
     }
 
@@ -102,8 +109,10 @@ impl Clients {
             self.standing_failure(&identity)?;
             match self.registry.build(config, credentials).await {
                 Ok(provider) => {
+                    let watch = self.watched.add(key, provider.as_ref());
                     let provider = layers::stack(provider, config, &self.metrics, self.options);
-                    Ok(Arc::new(Client::new(provider, self.metrics.clients().clone())))
+                    let count = self.metrics.clients().clone();
+                    Ok(Arc::new(Client::new(provider, count, watch)))
                 }
                 Err(error) => {
                     self.remember_failure(identity.clone(), error.clone());
@@ -115,6 +124,11 @@ impl Clients {
         let client = client.map_err(|error: Arc<ProviderError>| ProviderError::clone(&error))?;
         self.drop_older(identity).await;
         Ok(client)
+    }
+
+    /// The stores whose values may have changed, of those that have a client now. One task follows it.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.watched.clone())
     }
 
     /// Drops a store's client, of whatever revision; the next caller makes a new one.
@@ -136,6 +150,7 @@ impl Clients {
     /// The store is gone: drops its client and removes its series from the metrics.
     pub async fn forget(&self, key: &StoreKey) {
         self.drop_client(key).await;
+        self.watched.remove(key);
         self.metrics.remove_store(key);
     }
 
@@ -188,12 +203,18 @@ impl Clients {
 struct Client {
     provider: Arc<dyn Provider>,
     count: IntGauge,
+    /// Ends the watch for changes with the client.
+    _watch: Option<DropGuard>,
 }
 
 impl Client {
-    fn new(provider: Arc<dyn Provider>, count: IntGauge) -> Self {
+    fn new(provider: Arc<dyn Provider>, count: IntGauge, watch: Option<DropGuard>) -> Self {
         count.inc();
-        Self { provider, count }
+        Self {
+            provider,
+            count,
+            _watch: watch,
+        }
     }
 }
 

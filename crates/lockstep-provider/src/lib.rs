@@ -3,14 +3,16 @@
 
 pub mod clients;
 mod factory;
+pub mod file;
 mod filter;
 pub mod layers;
 pub mod memory;
 pub mod metrics;
 mod provider;
 
-pub use clients::Clients;
+pub use clients::{Changes, Clients};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
+pub use file::FileFactory;
 pub use filter::KeyFilter;
 pub use lockstep_core::remote::{
     ErrorKind, FindQuery, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,

@@ -1,6 +1,7 @@
 use std::{fmt, time::Instant};
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 
 use crate::{FindQuery, ProviderError, RemoteMeta, RemoteRef, RemoteSecret};
 
@@ -25,10 +26,21 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the first read would fail with.
     async fn check(&self, cx: &Context) -> Result<(), ProviderError>;
+
+    /// One item whenever a value may have changed, until dropped; `None` where [`Capability::notifies`] says so. It is a
+    /// hint that it is time to read, and holds nothing of what there is to read. [`Clients`](crate::Clients) asks the
+    /// provider itself for it: layers do not pass it on.
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
 }
 
 /// What a provider can do, in place of matching on its name. The behaviour suite holds each provider to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing that a provider can or cannot do"
+)]
 pub struct Capability {
     /// The name of the provider, as in YAML: the label in metrics.
     pub name: &'static str,
@@ -42,7 +54,7 @@ pub struct Capability {
     pub binary: bool,
     /// The largest number of references that go out as one request; 1 where the service has no batches.
     pub batch: usize,
-    /// A change of a value announces itself (a watched folder).
+    /// A change of a value announces itself, by [`Provider::changes`].
     pub notifies: bool,
 }
 

@@ -1,10 +1,12 @@
 //! The providers of this build: one cargo feature each, except for those that need no client.
 
-use lockstep_provider::Registry;
+use std::path::Path;
 
-/// Every provider that this build knows.
-pub(crate) fn registry() -> Registry {
-    let registry = Registry::default();
+use lockstep_provider::{FileFactory, Registry};
+
+/// Every provider that this build knows; files are read below `file_root` only.
+pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
+    let registry = Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
     #[cfg(feature = "vault")]
     let registry = registry.with(lockstep_provider_vault::VaultFactory);
     registry
@@ -12,5 +14,5 @@ pub(crate) fn registry() -> Registry {
 
 /// The names of the providers, as in YAML.
 pub(crate) fn names() -> Vec<&'static str> {
-    registry().names().collect()
+    registry(None).names().collect()
 }

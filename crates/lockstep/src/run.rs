@@ -46,7 +46,7 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
         return Err(format!("--file-root {} is not a folder", root.display()));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let registry = providers::registry();
+    let registry = providers::registry(arguments.file_root.as_deref());
     let cluster = Cluster { kubeconfig: arguments.kubeconfig, context: arguments.context };
     let client = tokio::select! {
         client = client::connect(&cluster) => client?,

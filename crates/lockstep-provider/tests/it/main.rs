@@ -1,3 +1,5 @@
 //! The providers of this crate, seen from outside.
 
+#[cfg(target_os = "linux")]
+mod file;
 mod memory;

@@ -1,0 +1,168 @@
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
+
+use super::{Facts, Kind, Trouble};
+
+/// A resolution is tried so often when the kernel says that a rename came in between.
+const ATTEMPTS: usize = 8;
+
+/// A folder that is the end of the world: openat2(2) refuses whatever would lead out of it, in one system call, so that
+/// nobody can swap a link between a check and its use.
+#[derive(Debug)]
+pub(in crate::file) struct Beneath(OwnedFd);
+
+impl Beneath {
+    /// The folder that the operator was started with. How it is reached is the operator's own business.
+    pub(in crate::file) fn root(path: &Path) -> Result<Self, Trouble> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// A folder below this one.
+    pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
+        Ok(Self(self.open(path, OFlags::PATH | OFlags::DIRECTORY)?))
+    }
+
+    /// What a name stands for, links followed.
+    pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
+        let file = File::from(self.open(path, OFlags::PATH)?);
+        Ok(Facts::of(&file.metadata()?))
+    }
+
+    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened.
+    pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
+        let facts = self.facts(path)?;
+        if facts.kind != Kind::File {
+            return Ok((None, facts));
+        }
+        // should a pipe have come in the file's place, opening it does not wait for a writer
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(self.open(path, flags)?);
+        let facts = Facts::of(&file.metadata()?);
+        Ok(((facts.kind == Kind::File).then_some(file), facts))
+    }
+
+    /// The names in a folder that are text, in no order.
+    pub(in crate::file) fn names(&self, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
+        let folder = File::from(self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?);
+        let facts = Facts::of(&folder.metadata()?);
+        let mut names = Vec::new();
+        for entry in Dir::read_from(folder.as_fd())? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok((names, facts))
+    }
+
+    fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
+        let path = if path.is_empty() { "." } else { path };
+        let confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let mut missing = 0;
+        for _ in 0..ATTEMPTS {
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), confined) {
+                Ok(opened) => return Ok(opened),
+                // a rename came in between, which the kernel cannot tell from an escape
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // a volume swaps its link and then removes what it led to: who followed the old one looks again
+                Err(Errno::NOENT) if missing < 2 => missing += 1,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL => Self::Missing,
+            Errno::ACCESS | Errno::PERM => Self::Denied,
+            Errno::XDEV => Self::LeadsOut,
+            Errno::LOOP => Self::Circles,
+            Errno::NOSYS => Self::Unconfined,
+            other => Self::Failed(other.raw_os_error()),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Errno::from_io_error(&error).map_or(Self::Failed(0), Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_kernel_has_its_meaning() {
+        for (errno, expected) in [
+            (Errno::NOENT, Trouble::Missing),
+            (Errno::NOTDIR, Trouble::Missing),
+            (Errno::NAMETOOLONG, Trouble::Missing),
+            (Errno::ACCESS, Trouble::Denied),
+            (Errno::PERM, Trouble::Denied),
+            (Errno::XDEV, Trouble::LeadsOut),
+            (Errno::LOOP, Trouble::Circles),
+            (Errno::NOSYS, Trouble::Unconfined),
+            (Errno::STALE, Trouble::Failed(Errno::STALE.raw_os_error())),
+            (Errno::NOTCONN, Trouble::Failed(Errno::NOTCONN.raw_os_error())),
+            (Errno::MFILE, Trouble::Failed(Errno::MFILE.raw_os_error())),
+        ] {
+            assert_eq!(Trouble::from(errno), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_outside_is_opened_however_it_is_named() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "CANARY").unwrap();
+        let root = outside.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        for (link, target) in [
+            ("up", ".."),
+            ("file", "../secret"),
+            ("absolute", outside.path().join("secret").to_str().unwrap()),
+            ("inside", root.join("real").to_str().unwrap()),
+        ] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        std::fs::write(root.join("real"), "fine").unwrap();
+        let beneath = Beneath::root(&root).unwrap();
+        for path in [
+            "..",
+            "../secret",
+            "up/secret",
+            "file",
+            "absolute",
+            "inside",
+            "/etc/hostname",
+        ] {
+            assert_eq!(beneath.facts(path).unwrap_err(), Trouble::LeadsOut, "{path}");
+            assert_eq!(beneath.file(path).unwrap_err(), Trouble::LeadsOut, "{path}");
+        }
+        assert!(beneath.file("real").unwrap().0.is_some());
+    }
+
+    #[test]
+    fn a_link_of_the_kernels_own_making_is_not_followed() {
+        let beneath = Beneath::root(Path::new("/proc/self")).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let link = format!("fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        assert_eq!(beneath.facts(&link).unwrap_err(), Trouble::Circles);
+    }
+}

@@ -1,0 +1,111 @@
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use super::{Facts, Kind, Trouble};
+
+/// A folder that names are confined to, for systems without openat2(2): for development, not for production. Each name is
+/// made canonical and must then lie below the folder. Whoever can write to the folder could swap a link between this
+/// check and the use; on Linux the kernel leaves no such moment.
+#[derive(Debug)]
+pub(in crate::file) struct Beneath(PathBuf);
+
+impl Beneath {
+    /// The folder that the operator was started with.
+    pub(in crate::file) fn root(path: &Path) -> Result<Self, Trouble> {
+        let path = fs::canonicalize(path)?;
+        if path.is_dir() {
+            Ok(Self(path))
+        } else {
+            Err(Trouble::Missing)
+        }
+    }
+
+    /// A folder below this one.
+    pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
+        Self::root(&self.resolve(path)?)
+    }
+
+    /// What a name stands for, links followed.
+    pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
+        Ok(Facts::of(&fs::symlink_metadata(self.resolve(path)?)?))
+    }
+
+    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened.
+    pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
+        let path = self.resolve(path)?;
+        let facts = Facts::of(&fs::symlink_metadata(&path)?);
+        if facts.kind != Kind::File {
+            return Ok((None, facts));
+        }
+        let file = File::open(path)?;
+        let facts = Facts::of(&file.metadata()?);
+        Ok(((facts.kind == Kind::File).then_some(file), facts))
+    }
+
+    /// The names in a folder that are text, in no order.
+    pub(in crate::file) fn names(&self, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
+        let path = self.resolve(path)?;
+        let facts = Facts::of(&fs::symlink_metadata(&path)?);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok((names, facts))
+    }
+
+    fn resolve(&self, path: &str) -> Result<PathBuf, Trouble> {
+        let resolved = fs::canonicalize(self.0.join(path))?;
+        if resolved.starts_with(&self.0) {
+            Ok(resolved)
+        } else {
+            Err(Trouble::LeadsOut)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        use std::io;
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Failed(error.raw_os_error().unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_inside_work_and_links_out_do_not() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "CANARY").unwrap();
+        let root = outside.path().join("root");
+        fs::create_dir_all(root.join("folder/..2026")).unwrap();
+        fs::write(root.join("folder/..2026/password"), "CANARY").unwrap();
+        symlink("..2026", root.join("folder/..data")).unwrap();
+        symlink("..data/password", root.join("folder/password")).unwrap();
+        symlink("../../secret", root.join("folder/out")).unwrap();
+        let beneath = Beneath::root(&root).unwrap().folder("folder").unwrap();
+        assert!(beneath.file("password").unwrap().0.is_some());
+        assert_eq!(beneath.facts("password").unwrap().kind, Kind::File);
+        assert_eq!(beneath.file("out").unwrap_err(), Trouble::LeadsOut);
+        assert_eq!(beneath.facts("..").unwrap_err(), Trouble::LeadsOut);
+        assert_eq!(beneath.facts("missing").unwrap_err(), Trouble::Missing);
+        let (mut names, facts) = beneath.names("").unwrap();
+        names.sort();
+        assert_eq!(names, ["..2026", "..data", "out", "password"]);
+        assert_eq!(facts.kind, Kind::Folder);
+        assert_eq!(beneath.file("..data").unwrap().1.kind, Kind::Folder);
+    }
+}

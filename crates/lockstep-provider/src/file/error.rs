@@ -1,0 +1,145 @@
+//! The sentences for what goes wrong.
+
+use super::{MOST_BYTES, beneath::Trouble, path::shown};
+use crate::{ErrorKind, Operation, ProviderError};
+
+/// The store itself cannot be read. That it is not there is never told as `NotFound`: a volume that is not mounted must
+/// not delete Secrets whose `deletionPolicy` says so.
+pub(super) fn of_store(trouble: Trouble, path: &str, operation: Operation) -> ProviderError {
+    let what = if path.is_empty() {
+        "the operator's --file-root".to_owned()
+    } else {
+        format!("\"{}\" below the operator's --file-root", shown(path))
+    };
+    let (kind, message) = match trouble {
+        Trouble::Missing => (ErrorKind::Unavailable, format!("{what} is not there")),
+        Trouble::Denied => (
+            ErrorKind::PermissionDenied,
+            format!("the operator's user may not read {what}"),
+        ),
+        Trouble::LeadsOut => (
+            ErrorKind::ConfigInvalid,
+            format!("{what} is a link that leads out, or an absolute one"),
+        ),
+        Trouble::Circles => (
+            ErrorKind::ConfigInvalid,
+            format!("{what} is a link that leads in circles"),
+        ),
+        Trouble::Unconfined => return unconfined(operation),
+        Trouble::Failed(errno) => (
+            ErrorKind::Unavailable,
+            format!("{what} cannot be read ({})", number(errno)),
+        ),
+    };
+    ProviderError::new(kind, operation, message)
+}
+
+/// One key cannot be read.
+pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
+    let key = shown(key);
+    let (kind, message) = match trouble {
+        Trouble::Missing => (ErrorKind::NotFound, format!("key \"{key}\" does not exist")),
+        Trouble::Denied => (
+            ErrorKind::PermissionDenied,
+            format!("permission denied reading \"{key}\" as the operator's user"),
+        ),
+        Trouble::LeadsOut => (
+            ErrorKind::PermissionDenied,
+            format!("key \"{key}\" is a link that leads out of the store's folder, or an absolute one"),
+        ),
+        Trouble::Circles => (
+            ErrorKind::PermissionDenied,
+            format!("key \"{key}\" is a link that leads in circles"),
+        ),
+        Trouble::Unconfined => return unconfined(Operation::Read),
+        Trouble::Failed(errno) => (
+            ErrorKind::Unavailable,
+            format!("key \"{key}\" cannot be read ({})", number(errno)),
+        ),
+    };
+    ProviderError::new(kind, Operation::Read, message)
+}
+
+/// A name that is no key.
+pub(super) fn flawed(key: &str, why: &str) -> ProviderError {
+    let message = format!("key \"{}\" {why}", shown(key));
+    ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        .with_hint("A key is the path of a file below the store's folder.")
+}
+
+/// A file that is larger than anybody can take.
+pub(super) fn too_large(what: &str, operation: Operation) -> ProviderError {
+    let message = format!("{what} is larger than {} MiB", MOST_BYTES >> 20);
+    ProviderError::new(ErrorKind::Malformed, operation, message)
+}
+
+/// A file that was written to during each attempt to read it.
+pub(super) fn unsettled(what: &str, operation: Operation) -> ProviderError {
+    let message = format!("{what} was written to while it was read");
+    ProviderError::new(ErrorKind::Unavailable, operation, message)
+        .with_hint("Write a new file beside it and rename it; then a reader sees the one or the other.")
+}
+
+fn unconfined(operation: Operation) -> ProviderError {
+    let message = "the kernel has no openat2, without which a name cannot be confined to a folder";
+    ProviderError::new(ErrorKind::Unsupported, operation, message)
+        .with_hint("It needs Linux 5.6 or later, and a sandbox that lets the call through.")
+}
+
+fn number(errno: i32) -> String {
+    format!("error {errno} of the operating system")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_unavailable_and_a_file_that_is_away_is_not_found() {
+        let store = of_store(Trouble::Missing, "shop", Operation::Read);
+        assert_eq!(store.kind, ErrorKind::Unavailable);
+        assert_eq!(
+            store.message,
+            "\"shop\" below the operator's --file-root is not there"
+        );
+        let root = of_store(Trouble::Missing, "", Operation::Check);
+        assert_eq!(root.message, "the operator's --file-root is not there");
+        let key = of_key(Trouble::Missing, "shop/database");
+        assert_eq!(
+            (key.kind, key.message.as_str()),
+            (ErrorKind::NotFound, "key \"shop/database\" does not exist")
+        );
+    }
+
+    #[test]
+    fn every_trouble_has_a_kind_of_its_own_meaning() {
+        for (trouble, of_a_store, of_a_key) in [
+            (
+                Trouble::Denied,
+                ErrorKind::PermissionDenied,
+                ErrorKind::PermissionDenied,
+            ),
+            (
+                Trouble::LeadsOut,
+                ErrorKind::ConfigInvalid,
+                ErrorKind::PermissionDenied,
+            ),
+            (
+                Trouble::Circles,
+                ErrorKind::ConfigInvalid,
+                ErrorKind::PermissionDenied,
+            ),
+            (
+                Trouble::Unconfined,
+                ErrorKind::Unsupported,
+                ErrorKind::Unsupported,
+            ),
+            (Trouble::Failed(5), ErrorKind::Unavailable, ErrorKind::Unavailable),
+        ] {
+            assert_eq!(of_store(trouble, "shop", Operation::Read).kind, of_a_store);
+            let error = of_key(trouble, "shop/database");
+            assert_eq!(error.kind, of_a_key);
+            assert!(trouble == Trouble::Unconfined || error.message.contains("\"shop/database\""));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The names that users write: the path of a store, and keys.
+
+use crate::{ErrorKind, Operation, ProviderError};
+
+/// How much of a name a message shows, in characters.
+const SHOWN: usize = 200;
+
+/// A name as messages show it: on one line, and not without end.
+pub(super) fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if name.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The path of a store below `--file-root`: segments joined by `/`, empty for the root itself.
+///
+/// # Errors
+/// `ConfigInvalid` for an absolute path, for `..`, and for characters that no name on a disk should have.
+pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
+    let invalid = |why| {
+        let message = format!("spec.provider.file.path \"{}\" {why}", shown(path));
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
+            .with_hint("It is relative to the operator's --file-root.")
+    };
+    if path.starts_with('/') {
+        return Err(invalid("is absolute"));
+    }
+    if path.contains(is_forbidden) {
+        return Err(invalid("holds a control character or a backslash"));
+    }
+    let segments: Vec<_> = path
+        .split('/')
+        .filter(|segment| !matches!(*segment, "" | "."))
+        .collect();
+    if segments.contains(&"..") {
+        return Err(invalid("holds \"..\""));
+    }
+    Ok(segments.join("/"))
+}
+
+/// Why a name is no key of a folder of files; `None` when it is one.
+///
+/// A key is the one spelling of a path: whoever is granted `shop/*` must not reach `other` by another spelling of it.
+/// Names that begin with `..` belong to the volume and not to its user: `..data`, `..2026_11_24_03_00_00.123`.
+pub(super) fn flaw(key: &str) -> Option<&'static str> {
+    if key.starts_with('/') {
+        return Some("is absolute");
+    }
+    if key.contains(is_forbidden) {
+        return Some("holds a control character or a backslash");
+    }
+    key.split('/').find_map(|segment| match segment {
+        "" => Some("has an empty segment"),
+        "." => Some("holds the segment \".\""),
+        _ if segment.starts_with("..") => Some("holds a segment that begins with \"..\""),
+        _ => None,
+    })
+}
+
+/// Backslashes separate folders on some systems; a key with one would mean different things.
+fn is_forbidden(character: char) -> bool {
+    character.is_control() || character == '\\'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_relative_and_goes_down_only() {
+        for (path, expected) in [
+            ("", ""),
+            (".", ""),
+            ("./", ""),
+            ("shop", "shop"),
+            ("./shop//eu/", "shop/eu"),
+            ("größe 鍵", "größe 鍵"),
+            ("..data", "..data"),
+        ] {
+            assert_eq!(store_path(path).unwrap(), expected);
+        }
+        for path in ["/", "/etc", "..", "a/..", "a/../b", "a\0b", "a\nb", "a\\..\\b"] {
+            let error = store_path(path).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+            assert!(error.message.starts_with("spec.provider.file.path \""), "{error}");
+            assert!(!error.message.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        for key in [
+            "a",
+            "shop/database.json",
+            ".env",
+            "größe 鍵",
+            "a..b",
+            "100%25 & more",
+        ] {
+            assert_eq!(flaw(key), None, "{key}");
+        }
+        for key in [
+            "", "/", "/a", "a/", "a//b", ".", "./a", "a/.", "..", "../a", "a/../b", "..data/a", "a\0",
+            "a\nb", "a\\b",
+        ] {
+            assert!(flaw(key).is_some(), "{}", key.escape_debug());
+        }
+    }
+
+    #[test]
+    fn a_message_shows_a_name_on_one_line_and_not_without_end() {
+        assert_eq!(shown("a\nb"), "a\\nb");
+        assert_eq!(shown(&"x".repeat(5000)).chars().count(), SHOWN + 1);
+    }
+}

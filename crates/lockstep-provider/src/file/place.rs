@@ -1,0 +1,72 @@
+//! What a store's path leads to at this moment.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    beneath::{Beneath, Facts, Kind, Trouble},
+    document::{self, Fields, Format},
+    error, folder,
+    path::shown,
+};
+use crate::{ErrorKind, Operation, ProviderError};
+
+/// A store's path below the operator's root.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) root: PathBuf,
+    /// Checked by [`store_path`](super::path::store_path).
+    pub(super) path: String,
+}
+
+/// What is there.
+pub(super) enum Content {
+    Folder(Beneath),
+    Document(Fields, Facts),
+}
+
+impl Place {
+    /// Opens it. Nothing is kept open between two requests, so that a volume can be mounted anew.
+    pub(super) fn open(&self, operation: Operation) -> Result<Content, ProviderError> {
+        let failed = |trouble| error::of_store(trouble, &self.path, operation);
+        let root = self.root().map_err(failed)?;
+        match root.facts(&self.path).map_err(failed)?.kind {
+            Kind::Folder => Ok(Content::Folder(root.folder(&self.path).map_err(failed)?)),
+            Kind::File => self.document(&root, operation),
+            Kind::Special => Err(self.invalid("is neither a folder nor a file", operation)),
+        }
+    }
+
+    fn document(&self, root: &Beneath, operation: Operation) -> Result<Content, ProviderError> {
+        let Some(format) = Format::of(&self.path) else {
+            return Err(self.invalid(
+                "is a file whose name does not end in .yaml, .yml or .json",
+                operation,
+            ));
+        };
+        let failed = |trouble| error::of_store(trouble, &self.path, operation);
+        let what = format!("\"{}\"", shown(&self.path));
+        for _ in 0..3 {
+            let (file, facts) = root.file(&self.path).map_err(failed)?;
+            let Some(file) = file else {
+                return Err(self.invalid("is neither a folder nor a file", operation));
+            };
+            if let Some(bytes) = folder::content(file, &facts, &what, operation)?
+                && root.facts(&self.path) == Ok(facts)
+            {
+                let fields = document::parse(bytes.expose(), format, &self.path, operation)?;
+                return Ok(Content::Document(fields, facts));
+            }
+        }
+        Err(error::unsettled(&what, operation))
+    }
+
+    fn invalid(&self, why: &str, operation: Operation) -> ProviderError {
+        let message = format!("\"{}\" below the operator's --file-root {why}", shown(&self.path));
+        ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
+    }
+
+    /// The operator's root.
+    pub(super) fn root(&self) -> Result<Beneath, Trouble> {
+        Beneath::root(Path::new(&self.root))
+    }
+}

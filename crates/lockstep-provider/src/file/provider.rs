@@ -1,0 +1,192 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{
+    document::Field,
+    error, folder, path,
+    place::{Content, Place},
+    stop::Stop,
+    watch::{self, Fingerprint, Pace},
+};
+use crate::{
+    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret,
+};
+
+/// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
+const THREADS: usize = 4;
+/// References that are answered together: a document is parsed once for all of them.
+const BATCH: usize = 64;
+
+/// A client of one store.
+#[derive(Debug)]
+pub(super) struct FileProvider {
+    place: Arc<Place>,
+    /// What was there when the client was made.
+    seen: Option<Fingerprint>,
+    threads: Arc<Semaphore>,
+}
+
+impl FileProvider {
+    pub(super) fn new(place: Arc<Place>, seen: Option<Fingerprint>) -> Self {
+        Self {
+            place,
+            seen,
+            threads: Arc::new(Semaphore::new(THREADS)),
+        }
+    }
+
+    /// Does work that waits for the disk, on a thread for that. It is given up when this is dropped.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        cx: &Context,
+        operation: Operation,
+        work: impl FnOnce(&Place, &Stop) -> Result<T, ProviderError> + Send + 'static,
+    ) -> Result<T, ProviderError> {
+        let fault = || {
+            let message = "a fault in lockstep's file provider ended the request";
+            ProviderError::new(ErrorKind::Internal, operation, message)
+        };
+        let permit = Arc::clone(&self.threads)
+            .acquire_owned()
+            .await
+            .map_err(|_| fault())?;
+        let (stop, _waiting) = Stop::new(cx);
+        let place = Arc::clone(&self.place);
+        let worked = spawn_blocking(move || {
+            let _permit = permit;
+            stop.check(operation)?;
+            work(&place, &stop)
+        });
+        worked.await.map_err(|_| fault())?
+    }
+}
+
+#[async_trait]
+impl Provider for FileProvider {
+    fn capability(&self) -> Capability {
+        Capability {
+            name: "file",
+            versions: false,
+            find: true,
+            find_by_tags: false,
+            binary: true,
+            batch: BATCH,
+            notifies: true,
+        }
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        if refs.is_empty() {
+            return Vec::new();
+        }
+        let wanted = refs.to_vec();
+        let work = move |place: &Place, stop: &Stop| {
+            let content = place.open(Operation::Read)?;
+            let read = |reference: &RemoteRef| {
+                stop.check(Operation::Read)?;
+                read(&content, reference)
+            };
+            Ok(wanted.iter().map(read).collect())
+        };
+        self.blocking(cx, Operation::Read, work)
+            .await
+            .unwrap_or_else(|error: ProviderError| refs.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        if !query.tags.is_empty() {
+            let message = "find.tags: files carry no tags";
+            return Err(ProviderError::new(
+                ErrorKind::Unsupported,
+                Operation::Find,
+                message,
+            ));
+        }
+        let filter = KeyFilter::new(query)?;
+        let start = query
+            .path
+            .as_deref()
+            .unwrap_or_default()
+            .trim_matches('/')
+            .to_owned();
+        let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
+            Content::Folder(folder) => {
+                if let Some(why) = path::flaw(&start).filter(|_| !start.is_empty()) {
+                    let message = format!("find.path \"{}\" {why}", path::shown(&start));
+                    return Err(ProviderError::new(
+                        ErrorKind::ConfigInvalid,
+                        Operation::Find,
+                        message,
+                    ));
+                }
+                folder::find(&folder, &start, &filter, stop)
+            }
+            Content::Document(fields, _) => Ok(fields
+                .into_keys()
+                .filter(|key| filter.matches_key(key))
+                .map(|key| RemoteMeta { key })
+                .collect()),
+        };
+        self.blocking(cx, Operation::Find, work).await
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        let work = |place: &Place, _: &Stop| match place.open(Operation::Check)? {
+            Content::Folder(folder) => match folder.names("") {
+                Ok(_) => Ok(()),
+                Err(trouble) => Err(error::of_store(trouble, &place.path, Operation::Check)),
+            },
+            Content::Document(..) => Ok(()),
+        };
+        self.blocking(cx, Operation::Check, work).await
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        Some(watch::changes(
+            Arc::clone(&self.place),
+            self.seen,
+            Pace {
+                look: Duration::from_secs(1),
+                settle: Duration::from_millis(200),
+            },
+        ))
+    }
+}
+
+fn read(content: &Content, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+    let key = reference.key.as_str();
+    let failed = |kind, message| Err(ProviderError::new(kind, Operation::Read, message));
+    if reference.version.is_some() {
+        let message = format!(
+            "key \"{}\": files have no versions that could be asked for",
+            path::shown(key)
+        );
+        return failed(ErrorKind::Unsupported, message);
+    }
+    let (fields, facts) = match content {
+        Content::Folder(folder) => return folder::read(folder, key),
+        Content::Document(fields, facts) => (fields, facts),
+    };
+    match fields.get(key) {
+        Some(Field::Value(value)) => Ok(RemoteSecret {
+            value: value.clone(),
+            version: Some(facts.version()),
+            created: facts.modified(),
+        }),
+        Some(Field::Inexact) => {
+            let message = format!(
+                "key \"{}\" holds a number with a fraction, which would be written differently; put it in quotes",
+                path::shown(key)
+            );
+            failed(ErrorKind::Malformed, message)
+        }
+        None => failed(
+            ErrorKind::NotFound,
+            format!("key \"{}\" does not exist", path::shown(key)),
+        ),
+    }
+}

@@ -1,0 +1,153 @@
+//! Noticing that files changed, by looking at their metadata from time to time.
+//!
+//! Why not inotify: it tells of what this kernel does to this file system, and nothing of what a server does behind NFS or
+//! FUSE, on which volumes of CSI drivers often are; it loses a folder that a volume is mounted over; and the number of its
+//! instances is limited for each user of a node (128 by default), pods of other people included. A look at the metadata
+//! works everywhere and holds nothing open. It takes a few microseconds for a file, and a store spends at most a
+//! hundredth of its time on it: a thousand files are looked at every second, a hundred thousand every half minute or so.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    convert::Infallible,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    beneath::{Kind, Trouble},
+    folder::{self, Step},
+    place::Place,
+};
+
+/// The metadata of everything below a path, as one number. It holds nothing of the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+/// How often files are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Between two looks; longer when a look takes long.
+    pub(super) look: Duration,
+    /// Between looks at something that is changing: it is told of when two such looks are the same.
+    pub(super) settle: Duration,
+}
+
+/// The share of its time that a store is looked at: one in so many.
+const SHARE: u32 = 100;
+/// What does not settle is told of after so many looks all the same.
+const MOST_LOOKS: usize = 10;
+/// How long the making of a client waits for the first look.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// The first look. `None` when it takes too long; then whatever is seen later counts as a change.
+pub(super) async fn first(place: Arc<Place>) -> Option<Fingerprint> {
+    timeout(FIRST, look(place)).await.ok().flatten()
+}
+
+/// One item for each change, until dropped.
+pub(super) fn changes(place: Arc<Place>, seen: Option<Fingerprint>, pace: Pace) -> BoxStream<'static, ()> {
+    let watch = Watch {
+        place,
+        seen,
+        pace,
+        took: Duration::ZERO,
+    };
+    let next = |mut watch: Watch| async move {
+        watch.next().await;
+        Some(((), watch))
+    };
+    stream::unfold(watch, next).boxed()
+}
+
+struct Watch {
+    place: Arc<Place>,
+    seen: Option<Fingerprint>,
+    pace: Pace,
+    /// How long the last look took.
+    took: Duration,
+}
+
+impl Watch {
+    async fn next(&mut self) {
+        loop {
+            sleep(self.pace.look.max(self.took * SHARE)).await;
+            let mut now = self.look().await;
+            if now.is_none() || now == self.seen {
+                continue;
+            }
+            for _ in 0..MOST_LOOKS {
+                sleep(self.pace.settle.max(self.took)).await;
+                let again = self.look().await;
+                let settled = again == now;
+                now = again.or(now);
+                if settled {
+                    break;
+                }
+            }
+            self.seen = now;
+            return;
+        }
+    }
+
+    async fn look(&mut self) -> Option<Fingerprint> {
+        let start = Instant::now();
+        let seen = look(Arc::clone(&self.place)).await;
+        self.took = start.elapsed();
+        seen
+    }
+}
+
+async fn look(place: Arc<Place>) -> Option<Fingerprint> {
+    spawn_blocking(move || fingerprint(&place)).await.ok()
+}
+
+/// The sum of the hashes of every entry, so that the order in which a folder lists them makes no difference. What cannot
+/// be looked at counts with the reason.
+fn fingerprint(place: &Place) -> Fingerprint {
+    let mut sum = 0;
+    let mut add = |entry: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        entry(&mut hasher);
+        sum = u64::wrapping_add(sum, hasher.finish());
+    };
+    let trouble = |trouble: Trouble| move |hasher: &mut DefaultHasher| trouble.hash(hasher);
+    let opened = place.root().and_then(|root| Ok((root.facts(&place.path)?, root)));
+    let folder = match opened {
+        Err(failed) => {
+            add(&trouble(failed));
+            None
+        }
+        Ok((facts, _)) if facts.kind != Kind::Folder => {
+            add(&|hasher| facts.hash(hasher));
+            None
+        }
+        Ok((_, root)) => root
+            .folder(&place.path)
+            .inspect_err(|failed| add(&trouble(*failed)))
+            .ok(),
+    };
+    if let Some(folder) = folder {
+        let walked: Result<(), Infallible> = folder::walk(&folder, "", |step| {
+            match step {
+                // a folder's own times change with files that are no keys, too; what is in it is looked at anyway
+                Step::Entry(path, facts) if facts.kind == Kind::Folder => add(&|hasher| path.hash(hasher)),
+                Step::Entry(path, facts) => add(&|hasher| (path, facts).hash(hasher)),
+                Step::Trouble(failed) => add(&trouble(failed)),
+                Step::TooMany => {}
+            }
+            Ok(())
+        });
+        let Ok(()) = walked;
+    }
+    Fingerprint(sum)
+}

@@ -1,0 +1,91 @@
+//! A document whose fields are the values.
+
+use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef};
+
+use super::setup::Files;
+
+#[tokio::test]
+async fn each_field_at_the_top_is_a_value() {
+    let files = Files::new();
+    files.write(
+        "values.yaml",
+        "shop/database:\n  username: shop\n  password: secret\npin: 0012\nempty: ''\ngone: null\n",
+    );
+    let store = files.store("values.yaml").await;
+    store.check().await.unwrap();
+    assert_eq!(store.all_keys().await, ["empty", "pin", "shop/database"]);
+    assert_eq!(store.text("pin").await, "0012");
+    assert_eq!(store.text("empty").await, "");
+    let database = store.get("shop/database").await.unwrap();
+    let password = lockstep_core::property::extract(&database.value, "password").unwrap();
+    assert_eq!(password.expose_str(), Some("secret"));
+    for key in ["gone", "shop", "password", "..", ""] {
+        store.refuse(key, ErrorKind::NotFound).await;
+    }
+    let query = FindQuery {
+        path: Some("shop".into()),
+        ..FindQuery::default()
+    };
+    assert_eq!(store.keys(&query).await, ["shop/database"]);
+}
+
+#[tokio::test]
+async fn a_json_document_stays_as_it_is_written() {
+    let files = Files::new();
+    files.write("values.json", r#"{"rate": 1.10, "deep": {"rate": 1.10}}"#);
+    let store = files.store("values.json").await;
+    assert_eq!(store.text("rate").await, "1.10");
+    assert_eq!(store.text("deep").await, r#"{"rate":1.10}"#);
+}
+
+#[tokio::test]
+async fn a_number_that_yaml_would_change_is_refused_and_the_others_are_answered() {
+    let files = Files::new();
+    files.write("values.yaml", "deep: {CANARY: 1.10}\nfine: value\n");
+    let store = files.store("values.yaml").await;
+    let error = store.refuse("deep", ErrorKind::Malformed).await;
+    assert!(error.message.ends_with("put it in quotes"), "{error}");
+    assert_eq!(store.text("fine").await, "value");
+}
+
+#[tokio::test]
+async fn a_malformed_document_tells_where_and_not_what() {
+    let files = Files::new();
+    files.write("values.yaml", "a: CANARY\nCANARY: [\n");
+    let store = files.store("values.yaml").await;
+    let refs = ["a", "CANARY-key"].map(RemoteRef::current);
+    let mut errors: Vec<_> = store
+        .0
+        .fetch(&Context::default(), &refs)
+        .await
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+    errors.push(store.check().await.unwrap_err());
+    let found = store.0.find(&Context::default(), &FindQuery::default()).await;
+    errors.push(found.unwrap_err());
+    for error in errors {
+        assert_eq!(error.kind, ErrorKind::Malformed);
+        assert!(error.message.contains("(line 3, column 1)"), "{error}");
+        assert!(!error.to_string().contains("CANARY"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_in_a_mounted_volume_is_read_through_its_links() {
+    let files = Files::new();
+    files.write("csi/..2026/values.json", r#"{"password": "secret"}"#);
+    files.link("csi/..data", "..2026");
+    files.link("csi/values.json", "..data/values.json");
+    let store = files.store("csi/values.json").await;
+    assert_eq!(store.text("password").await, "secret");
+}
+
+#[tokio::test]
+async fn a_huge_document_is_refused_by_its_size() {
+    let files = Files::new();
+    files.write("values.json", vec![b' '; (4 << 20) + 1]);
+    let error = files.store("values.json").await.check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert_eq!(error.message, "\"values.json\" is larger than 4 MiB");
+}

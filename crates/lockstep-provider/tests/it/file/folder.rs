@@ -1,0 +1,305 @@
+//! What a folder of files answers, and what it refuses.
+
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
+
+use lockstep_provider::{Context, ErrorKind, FindQuery, Provider as _, layers::Timeout};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::setup::{Files, Store};
+
+/// As kubelet and CSI drivers write a volume: files are links through `..data` to a folder with the time in its name.
+fn volume(files: &Files, store: &str, time: &str, password: &str) {
+    files.write(&format!("{store}/..{time}/password"), password);
+    files.write(&format!("{store}/..{time}/tls/key"), password);
+    files.link(&format!("{store}/..data_tmp"), format!("..{time}"));
+    fs::rename(
+        files.at(&format!("{store}/..data_tmp")),
+        files.at(&format!("{store}/..data")),
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_mounted_volume_is_read_through_its_links() {
+    let files = Files::new();
+    volume(&files, "csi", "2026_11_24_03_00_00.1", "first");
+    files.link("csi/password", "..data/password");
+    files.link("csi/tls", "..data/tls");
+    let store = files.store("csi").await;
+    assert_eq!(store.all_keys().await, ["password", "tls/key"]);
+    assert_eq!(store.text("password").await, "first");
+    let before = store.get("tls/key").await.unwrap().version;
+    volume(&files, "csi", "2026_11_24_04_00_00.2", "second");
+    fs::remove_dir_all(files.at("csi/..2026_11_24_03_00_00.1")).unwrap();
+    assert_eq!(store.text("password").await, "second");
+    assert_eq!(store.text("tls/key").await, "second");
+    assert_ne!(store.get("tls/key").await.unwrap().version, before);
+    for key in ["..data/password", "..2026_11_24_04_00_00.2/password", "..data"] {
+        store.refuse(key, ErrorKind::ConfigInvalid).await;
+    }
+}
+
+#[tokio::test]
+async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
+    let files = Files::new();
+    volume(&files, "csi", "0", "value");
+    files.link("csi/password", "..data/password");
+    let store = files.store("csi").await;
+    let swapped = std::thread::spawn(move || {
+        for time in 1..400 {
+            volume(&files, "csi", &time.to_string(), "value");
+            fs::remove_dir_all(files.at(&format!("csi/..{}", time - 1))).unwrap();
+        }
+        files
+    });
+    let mut reads = 0;
+    while !swapped.is_finished() {
+        assert_eq!(store.text("password").await, "value");
+        reads += 1;
+    }
+    assert!(reads > 0);
+    drop(swapped.join().unwrap());
+}
+
+#[tokio::test]
+async fn links_that_lead_out_of_the_stores_folder_are_denied() {
+    let files = Files::new();
+    fs::write(files.outside().join("secret"), "CANARY").unwrap();
+    files.write("other/secret", "CANARY");
+    files.write("shop/fine", "fine");
+    files.link("shop/neighbour", "../other/secret");
+    files.link("shop/out", "../../secret");
+    files.link("shop/absolute", files.outside().join("secret"));
+    files.link("shop/folder", "../other");
+    files.link("shop/twice", "out");
+    files.link("shop/circle", "circle");
+    files.link("shop/proc", "/proc/self/environ");
+    let store = files.store("shop").await;
+    for key in [
+        "neighbour",
+        "out",
+        "absolute",
+        "folder/secret",
+        "twice",
+        "circle",
+        "proc",
+    ] {
+        store.refuse(key, ErrorKind::PermissionDenied).await;
+    }
+    assert_eq!(store.all_keys().await, ["fine"]);
+    files.link("shop/dangling", "nowhere");
+    store.refuse("dangling", ErrorKind::NotFound).await;
+}
+
+#[tokio::test]
+async fn keys_that_are_no_path_below_the_folder_are_refused() {
+    let files = Files::new();
+    files.write("other", "CANARY");
+    files.write("shop/database", "CANARY");
+    let store = files.store("shop").await;
+    let absolute = files.at("shop/database");
+    for key in [
+        "../other",
+        "a/../../other",
+        absolute.to_str().unwrap(),
+        "/database",
+        "database/",
+        "./database",
+        "a//b",
+        "",
+    ] {
+        store.refuse(key, ErrorKind::ConfigInvalid).await;
+    }
+    let long = "x/".repeat(4000) + "x";
+    let error = store.get(&long).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.len() < 1024);
+}
+
+#[tokio::test]
+async fn a_folder_is_no_value() {
+    let files = Files::new();
+    files.write("shop/database/password", "CANARY");
+    let store = files.store("shop").await;
+    let error = store.refuse("database", ErrorKind::NotFound).await;
+    assert_eq!(error.message, "key \"database\" is a folder and not a file");
+}
+
+#[tokio::test]
+async fn pipes_sockets_and_devices_are_refused_at_once() {
+    let files = Files::new();
+    files.write("shop/fine", "fine");
+    mknodat(CWD, files.at("shop/pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(files.at("shop/socket")).unwrap();
+    let mut special = vec!["pipe", "socket"];
+    // only root may make a device
+    let device = rustix::fs::makedev(1, 5);
+    if mknodat(
+        CWD,
+        files.at("shop/device"),
+        FileType::CharacterDevice,
+        Mode::RWXU,
+        device,
+    )
+    .is_ok()
+    {
+        special.push("device");
+    }
+    files.link("shop/link", "pipe");
+    special.push("link");
+    let store = files.store("shop").await;
+    for key in special {
+        let refused = store.refuse(key, ErrorKind::PermissionDenied);
+        let error = tokio::time::timeout(Duration::from_secs(5), refused)
+            .await
+            .unwrap();
+        assert!(
+            error
+                .message
+                .ends_with("is a device, pipe or socket and not a file"),
+            "{error}"
+        );
+    }
+    assert_eq!(store.all_keys().await, ["fine"]);
+    let error = files.store("shop/pipe").await.check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+}
+
+#[tokio::test]
+async fn a_huge_file_is_refused_by_its_size_and_the_largest_is_read() {
+    let files = Files::new();
+    files.write("largest", vec![b'x'; 4 << 20]);
+    files.write("huge", vec![b'x'; (4 << 20) + 1]);
+    let store = files.store("").await;
+    assert_eq!(store.get("largest").await.unwrap().value.len(), 4 << 20);
+    let error = store.refuse("huge", ErrorKind::Malformed).await;
+    assert_eq!(error.message, "key \"huge\" is larger than 4 MiB");
+}
+
+#[tokio::test]
+async fn what_the_operators_user_may_not_read_is_permission_denied() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let files = Files::new();
+    files.write("shop/denied", "CANARY");
+    files.write("shop/folder/password", "CANARY");
+    files.write("shop/fine", "fine");
+    for path in ["shop/denied", "shop/folder"] {
+        fs::set_permissions(files.at(path), fs::Permissions::from_mode(0o0)).unwrap();
+    }
+    let store = files.store("shop").await;
+    if rustix::process::geteuid().is_root() {
+        // rights say nothing to root; how the kernel's answer is told is tested with the kernel's numbers
+        assert_eq!(store.text("denied").await, "CANARY");
+        return;
+    }
+    store.refuse("denied", ErrorKind::PermissionDenied).await;
+    store.refuse("folder/password", ErrorKind::PermissionDenied).await;
+    assert_eq!(store.text("fine").await, "fine");
+    let error = store
+        .0
+        .find(&Context::default(), &FindQuery::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "half a list is none");
+    fs::set_permissions(files.at("shop/folder"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[tokio::test]
+async fn names_in_any_script_are_keys_and_names_that_are_no_text_are_none() {
+    let files = Files::new();
+    files.write("größe 鍵/🔑", "unicode");
+    files.write("e\u{301}", "decomposed");
+    fs::write(files.root().join(OsStr::from_bytes(b"\xff\xfe")), "CANARY").unwrap();
+    files.write("line\nbreak", "CANARY");
+    files.write(".hidden", "hidden");
+    let store = files.store("").await;
+    assert_eq!(store.all_keys().await, [".hidden", "e\u{301}", "größe 鍵/🔑"]);
+    assert_eq!(store.text("größe 鍵/🔑").await, "unicode");
+    store.refuse("é", ErrorKind::NotFound).await;
+    store.refuse("line\nbreak", ErrorKind::ConfigInvalid).await;
+}
+
+#[tokio::test]
+async fn a_search_ends_in_folders_that_hold_themselves() {
+    let files = Files::new();
+    files.write("shop/eu/password", "value");
+    files.link("shop/eu/again", "..");
+    files.link("shop/self", ".");
+    let store = files.store("shop").await;
+    assert_eq!(store.all_keys().await, ["eu/password"]);
+    let below = |path: &str| FindQuery {
+        path: Some(path.into()),
+        ..FindQuery::default()
+    };
+    assert_eq!(store.keys(&below("eu")).await, ["eu/password"]);
+}
+
+#[tokio::test]
+async fn a_search_that_finds_too_much_is_refused() {
+    let files = Files::new();
+    for index in 0..10_001 {
+        files.write(&format!("shop/{index}"), "");
+    }
+    let store = files.store("shop").await;
+    let error = store
+        .0
+        .find(&Context::default(), &FindQuery::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert_eq!(error.message, "there are more than 10000 files");
+    let narrow = FindQuery {
+        name: Some("^99".into()),
+        ..FindQuery::default()
+    };
+    assert_eq!(store.keys(&narrow).await.len(), 111);
+}
+
+#[tokio::test]
+async fn a_path_of_a_search_that_leads_out_is_refused() {
+    let files = Files::new();
+    files.write("other/password", "CANARY");
+    files.write("shop/password", "value");
+    let store = files.store("shop").await;
+    for path in ["..", "../other", "a/../b", "./a"] {
+        let query = FindQuery {
+            path: Some(path.into()),
+            ..FindQuery::default()
+        };
+        let error = store.0.find(&Context::default(), &query).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+        assert!(error.message.contains(path), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn version_and_time_change_with_the_content_and_tell_nothing_of_it() {
+    let files = Files::new();
+    files.write("password", "first");
+    let store = files.store("").await;
+    let first = store.get("password").await.unwrap();
+    let again = store.get("password").await.unwrap();
+    assert_eq!((&first.version, first.created), (&again.version, again.created));
+    files.write("new", "other");
+    fs::rename(files.at("new"), files.at("password")).unwrap();
+    let replaced = store.get("password").await.unwrap();
+    assert_ne!(first.version, replaced.version);
+    assert!(replaced.created >= first.created);
+    let metadata = fs::metadata(files.at("password")).unwrap();
+    let modified = jiff::Timestamp::try_from(metadata.modified().unwrap()).unwrap();
+    assert_eq!(replaced.created, Some(modified));
+}
+
+#[tokio::test]
+async fn a_request_whose_time_is_over_is_given_up() {
+    let files = Files::new();
+    files.write("password", "CANARY");
+    let Store(provider) = files.store("").await;
+    let cx = Context {
+        deadline: Some(std::time::Instant::now()),
+    };
+    let error = provider.find(&cx, &FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout);
+    let layered = Timeout::new(provider, Duration::from_secs(10));
+    layered.check(&Context::default()).await.unwrap();
+}
