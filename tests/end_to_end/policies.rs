@@ -279,3 +279,25 @@ async fn a_deleted_secret_that_nobody_owns_any_more_is_not_missed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
+    let room = stage().await.room("quiet").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let template = json!({ "template": {
+        "data": { "one": "{{ .x }}", "two": "{{ .x }}" },
+        "templateFrom": [{ "literal": "three: {{ .x }}" }],
+    } });
+    let old = room.sync("s", from(&room, json!({ "target": template }))).await;
+    let before = room.synced_secrets().get("s").await.unwrap();
+    let reads = room.reads("vault").await;
+    room.metric_becomes(
+        "lockstep_provider_requests_total",
+        &[&format!("store=\"{}/vault\"", room.namespace), "operation=\"read\""],
+        |now| now >= reads + 3.0,
+    )
+    .await;
+    assert_eq!(room.whole("s").await, old);
+    let after = room.synced_secrets().get("s").await.unwrap();
+    assert_eq!(before.metadata.resource_version, after.metadata.resource_version, "{:?}", after.status);
+}

@@ -85,7 +85,6 @@ enum Synced {
     InSync {
         target: TargetStatus,
         collected: Collected,
-        keys: usize,
     },
     /// Every source is gone, and so is the Secret.
     Gone,
@@ -279,16 +278,11 @@ impl Reconcile {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         match self.sync(status, why).await {
-            Ok(Synced::InSync {
-                target,
-                collected,
-                keys,
-            }) => {
+            Ok(Synced::InSync { target, collected }) => {
                 self.succeeded();
                 let outcome = Outcome::Synced {
                     target,
                     sources: collected.sources,
-                    keys,
                 };
                 self.report(status, outcome).await;
                 Reason::Synced.as_str()
@@ -361,11 +355,9 @@ impl Reconcile {
             && known.fingerprint == identity.fingerprint
             && known.name == input.target_name()
         {
-            let keys = collected.values.len();
             return Ok(Synced::InSync {
                 target: known.clone(),
                 collected,
-                keys,
             });
         }
         let secret = assemble::assemble(&input, &collected)?;
@@ -373,12 +365,7 @@ impl Reconcile {
         if let Some(old) = known.filter(|old| old.name != target.name) {
             self.remove_renamed(old).await?;
         }
-        let keys = secret.data.len();
-        Ok(Synced::InSync {
-            target,
-            collected,
-            keys,
-        })
+        Ok(Synced::InSync { target, collected })
     }
 
     fn check_may_write(&self) -> Result<(), Failure> {

@@ -22,8 +22,6 @@ pub enum Outcome<'a> {
         target: TargetStatus,
         /// The remote values that it was made from.
         sources: Vec<SourceStatus>,
-        /// How many keys it has.
-        keys: usize,
     },
     /// The sync could not go on.
     Failed(&'a Failure),
@@ -73,18 +71,20 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         Outcome::Synced {
             mut target,
             mut sources,
-            keys,
         } => {
             let count = sources.len();
             let mut message = format!(
-                "Secret \"{}\" holds {} from {}",
+                "Secret \"{}\" holds what {}",
                 target.name,
-                counted(keys, "key"),
-                counted(count, "remote value")
+                if count == 1 {
+                    "1 remote value says".to_owned()
+                } else {
+                    format!("{count} remote values say")
+                }
             );
             // without a cluster there is no key to make a revision with
             if !target.revision.is_empty() {
-                message.push_str(" at revision ");
+                message.push_str(", at revision ");
                 message.push_str(&target.revision);
             }
             set(
@@ -234,10 +234,6 @@ fn to_seconds(time: Timestamp) -> String {
         .to_string()
 }
 
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 fn bounded(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES - 3)
@@ -270,7 +266,6 @@ mod tests {
         Outcome::Synced {
             target: target(revision),
             sources: vec![SourceStatus::default()],
-            keys: 2,
         }
     }
 
@@ -349,7 +344,6 @@ mod tests {
         let many = Outcome::Synced {
             target: target("a"),
             sources: vec![SourceStatus::default(); 1000],
-            keys: 1000,
         };
         let status = report(&subject(None), many, at(0));
         assert_eq!(
