@@ -40,7 +40,7 @@ use tracing::Instrument;
 use crate::{
     context::Shared,
     fetch::{self, Stores},
-    index::{ObjectKey, store_key},
+    index::{ObjectKey, Surroundings, store_key},
     lanes::Priority,
     secret::{Owner, Probed, WRITE_TIMEOUT, WriteError, Written},
 };
@@ -88,6 +88,54 @@ enum Synced {
     },
     /// Every source is gone, and so is the Secret.
     Gone,
+}
+
+/// What a plan is made from, in one piece that can be handed to another thread.
+struct Gathered {
+    key: ObjectKey,
+    uid: String,
+    object: Arc<SyncedSecret>,
+    around: Surroundings,
+}
+
+impl Gathered {
+    fn input(&self) -> Input<'_> {
+        Input {
+            name: &self.key.name,
+            namespace: &self.key.namespace,
+            uid: &self.uid,
+            spec: &self.object.spec,
+            stores: &self.around.views,
+            rival: self.around.rival.as_ref(),
+        }
+    }
+
+    /// Does work with it that may take seconds where the spec has templates: then away from the threads that
+    /// everybody shares.
+    async fn work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Input<'_>) -> T + Send + 'static,
+    ) -> T {
+        let spec = &self.object.spec;
+        let renders =
+            spec.target.template.is_some() || spec.data_from.iter().any(|entry| !entry.rewrite.is_empty());
+        if !renders {
+            return work(&self.input());
+        }
+        let gathered = self.clone();
+        aside(move || work(&gathered.input())).await
+    }
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // the runtime ends, and whoever waits with it
+            Err(_) => futures::future::pending().await,
+        },
+    }
 }
 
 struct ObjectStores<'a> {
@@ -318,19 +366,17 @@ impl Reconcile {
 
     async fn sync(&self, status: Option<&SyncedSecretStatus>, why: Why) -> Result<Synced, Failure> {
         let shared = &self.shared;
-        let around = shared.index().surroundings(&self.key, &self.object);
-        if around.terminating {
+        let gathered = Arc::new(Gathered {
+            around: shared.index().surroundings(&self.key, &self.object),
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            object: self.object.clone(),
+        });
+        if gathered.around.terminating {
             let message = format!("namespace \"{}\" is being deleted", self.key.namespace);
             return Err(Failure::new(Reason::NamespaceTerminating, message));
         }
-        let input = Input {
-            name: &self.key.name,
-            namespace: &self.key.namespace,
-            uid: &self.uid,
-            spec: &self.object.spec,
-            stores: &around.views,
-            rival: around.rival.as_ref(),
-        };
+        let input = gathered.input();
         let plan = plan::plan(&input)?;
         let stores = ObjectStores {
             shared,
@@ -341,14 +387,16 @@ impl Reconcile {
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
         let known = status.and_then(|status| status.target.as_ref());
-        let collected = match collect::collect(&input, &fetched)? {
+        let collected = match gathered
+            .work(move |input| collect::collect(input, &fetched))
+            .await?
+        {
             collect::Outcome::Complete(collected) => collected,
             collect::Outcome::Gone => {
                 self.remove(&input).await?;
                 return Ok(Synced::Gone);
             }
         };
-        drop(fetched);
         let identity = assemble::identify(&input, &collected, &shared.key);
         if let Some(known) = known
             && why != Why::Drift
@@ -360,7 +408,9 @@ impl Reconcile {
                 collected,
             });
         }
-        let secret = assemble::assemble(&input, &collected)?;
+        let (secret, collected) = gathered
+            .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
+            .await?;
         let target = self.write(&secret, identity).await?;
         if let Some(old) = known.filter(|old| old.name != target.name) {
             self.remove_renamed(old).await?;

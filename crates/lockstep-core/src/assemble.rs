@@ -10,7 +10,7 @@ use crate::{
     fingerprint::FingerprintKey,
     plan::{self, Input},
     remote::SecretValue,
-    template,
+    template::{self, Budget},
 };
 
 /// What the API server accepts as the data of one Secret, in bytes.
@@ -104,8 +104,9 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         immutable: target.immutable,
         creation_policy: target.creation_policy,
     };
-    render_metadata(template, collected, &mut secret)?;
-    render_data(template, collected, &mut secret)?;
+    let budget = Budget::begin();
+    render_metadata(template, collected, budget, &mut secret)?;
+    render_data(template, collected, budget, &mut secret)?;
     secret.labels.insert(
         annotation::MANAGED_BY_LABEL.to_owned(),
         annotation::MANAGER.to_owned(),
@@ -121,8 +122,20 @@ fn failed(place: &str, error: &template::TemplateError) -> Failure {
     Failure::new(Reason::TemplateFailed, format!("{place} {error}"))
 }
 
-fn render_text(text: &str, collected: &Collected, place: &str) -> Result<String, Failure> {
-    let value = template::render(text, &collected.values).map_err(|error| failed(place, &error))?;
+fn render_value(
+    text: &str,
+    collected: &Collected,
+    budget: Budget,
+    place: &str,
+) -> Result<SecretValue, Failure> {
+    budget
+        .ask()
+        .and_then(|()| template::render(text, &collected.values))
+        .map_err(|error| failed(place, &error))
+}
+
+fn render_text(text: &str, collected: &Collected, budget: Budget, place: &str) -> Result<String, Failure> {
+    let value = render_value(text, collected, budget, place)?;
     value.expose_str().map(str::to_owned).ok_or_else(|| {
         Failure::new(
             Reason::TemplateFailed,
@@ -134,6 +147,7 @@ fn render_text(text: &str, collected: &Collected, place: &str) -> Result<String,
 fn render_metadata(
     template: &Template,
     collected: &Collected,
+    budget: Budget,
     secret: &mut DesiredSecret,
 ) -> Result<(), Failure> {
     if let Some(metadata) = &template.metadata {
@@ -141,13 +155,13 @@ fn render_metadata(
             let place = format!("target.template.metadata.labels[\"{key}\"]");
             secret
                 .labels
-                .insert(key.clone(), render_text(text, collected, &place)?);
+                .insert(key.clone(), render_text(text, collected, budget, &place)?);
         }
         for (key, text) in &metadata.annotations {
             let place = format!("target.template.metadata.annotations[\"{key}\"]");
             secret
                 .annotations
-                .insert(key.clone(), render_text(text, collected, &place)?);
+                .insert(key.clone(), render_text(text, collected, budget, &place)?);
         }
     }
     Ok(())
@@ -156,6 +170,7 @@ fn render_metadata(
 fn render_data(
     template: &Template,
     collected: &Collected,
+    budget: Budget,
     secret: &mut DesiredSecret,
 ) -> Result<(), Failure> {
     let renders_data = !template.data.is_empty()
@@ -168,8 +183,10 @@ fn render_data(
     }
     for (index, from) in template.template_from.iter().enumerate() {
         let place = format!("target.template.templateFrom[{index}].literal");
-        let rendered =
-            template::render_map(&from.literal, &collected.values).map_err(|error| failed(&place, &error))?;
+        let rendered = budget
+            .ask()
+            .and_then(|()| template::render_map(&from.literal, &collected.values))
+            .map_err(|error| failed(&place, &error))?;
         for (key, value) in rendered {
             let text = || {
                 value.expose_str().map(str::to_owned).ok_or_else(|| {
@@ -205,7 +222,7 @@ fn render_data(
     }
     for (key, text) in &template.data {
         let place = format!("target.template.data[\"{key}\"]");
-        let value = template::render(text, &collected.values).map_err(|error| failed(&place, &error))?;
+        let value = render_value(text, collected, budget, &place)?;
         secret.data.insert(key.clone(), value);
     }
     Ok(())

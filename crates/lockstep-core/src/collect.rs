@@ -13,6 +13,7 @@ use crate::{
     property::{self, PropertyError},
     remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
     rewrite::rewrite,
+    template::Budget,
 };
 
 /// What was read: every read of the plan, and every result of its searches.
@@ -76,6 +77,7 @@ fn all_gone(fetched: &Fetched) -> bool {
 
 fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failure> {
     let mut keys = Keys::default();
+    let budget = Budget::begin();
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = plan::data_place(index, &entry.secret_key);
         if let Some(value) = data_value(input, fetched, entry, &place)? {
@@ -85,7 +87,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     for (index, entry) in input.spec.data_from.iter().enumerate() {
         let place = plan::data_from_place(index, entry);
         let entries = data_from_values(input, fetched, index, entry, &place)?;
-        let entries = rewrite(&entry.rewrite, entries)
+        let entries = rewrite(&entry.rewrite, entries, budget)
             .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
         for (key, value) in entries {
             keys.insert(&key, value, &place)?;

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use lockstep_api::{Rewrite, RewriteRegexp};
 use regex::{Regex, RegexBuilder, Replacer};
 
-use crate::{remote::SecretValue, template};
+use crate::{
+    remote::SecretValue,
+    template::{self, Budget},
+};
 
 /// How large a compiled regular expression may be, in bytes.
 const MAX_PROGRAM: usize = 1 << 20;
@@ -33,10 +36,11 @@ pub struct RewriteError {
 pub fn rewrite(
     steps: &[Rewrite],
     entries: BTreeMap<String, SecretValue>,
+    budget: Budget,
 ) -> Result<BTreeMap<String, SecretValue>, RewriteError> {
     let mut entries = entries;
     for (step, rewrite) in steps.iter().enumerate() {
-        entries = apply(rewrite, entries).map_err(|message| RewriteError { step, message })?;
+        entries = apply(rewrite, entries, budget).map_err(|message| RewriteError { step, message })?;
     }
     Ok(entries)
 }
@@ -44,6 +48,7 @@ pub fn rewrite(
 fn apply(
     rewrite: &Rewrite,
     entries: BTreeMap<String, SecretValue>,
+    budget: Budget,
 ) -> Result<BTreeMap<String, SecretValue>, String> {
     if let Some(regexp) = &rewrite.regexp {
         let pattern = compile(regexp)?;
@@ -51,7 +56,9 @@ fn apply(
     }
     if let Some(transform) = &rewrite.transform {
         return rename(entries, |key| {
-            template::render_key(&transform.template, key)
+            budget
+                .ask()
+                .and_then(|()| template::render_key(&transform.template, key))
                 .map_err(|error| format!("transform.template for key \"{key}\": {error}"))
         });
     }

@@ -4,6 +4,7 @@
 //! through [`scan`] (its words), [`source`] (checks and preparation), [`render`] (evaluation) and, when it fails,
 //! [`diagnose`] (the message).
 
+mod budget;
 mod diagnose;
 mod error;
 mod functions;
@@ -15,6 +16,7 @@ mod scan;
 mod session;
 mod source;
 
+pub use budget::{Budget, TOGETHER};
 pub use error::TemplateError;
 pub use functions::{FUNCTIONS, Function, functions_markdown};
 pub use render::{MAX_OUTPUT, check, render, render_key, render_map};

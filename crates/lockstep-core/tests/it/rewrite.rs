@@ -6,7 +6,7 @@ use lockstep_api::{
     Rewrite, RewriteMerge, RewriteMergeConflictPolicy, RewriteMergePriorityPolicy, RewriteMergeStrategy,
     RewriteRegexp, RewriteTransform,
 };
-use lockstep_core::{remote::SecretValue, rewrite::rewrite};
+use lockstep_core::{remote::SecretValue, rewrite::rewrite, template::Budget};
 use proptest::prelude::*;
 
 use RewriteMergeConflictPolicy::{Error, Ignore};
@@ -48,7 +48,7 @@ fn entries(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
 }
 
 fn run(steps: &[Rewrite], pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {
-    let renamed = rewrite(steps, entries(pairs)).map_err(|error| error.to_string())?;
+    let renamed = rewrite(steps, entries(pairs), Budget::begin()).map_err(|error| error.to_string())?;
     Ok(renamed
         .into_iter()
         .map(|(key, value)| (key, value.expose_str().expect("text").to_owned()))
@@ -192,7 +192,7 @@ fn only_objects_are_merged_and_no_value_is_shown() {
 proptest! {
     #[test]
     fn nothing_panics(source in "\\PC{0,12}", target in "[a-z${}0-9]{0,10}", template in "\\PC{0,30}", key in "\\PC{0,12}") {
-        let _ = rewrite(&[regexp(&source, &target)], entries(&[(&key, "v"), ("b", "{}")]));
-        let _ = rewrite(&[transform(&template), merge(RewriteMerge::default())], entries(&[(&key, "{}")]));
+        let _ = rewrite(&[regexp(&source, &target)], entries(&[(&key, "v"), ("b", "{}")]), Budget::begin());
+        let _ = rewrite(&[transform(&template), merge(RewriteMerge::default())], entries(&[(&key, "{}")]), Budget::begin());
     }
 }
