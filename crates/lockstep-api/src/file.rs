@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct FileProvider {
     /// Folder, or YAML or JSON document, relative to the operator's `--file-root`. In a folder each file is one remote
     /// value and its path below the folder is the key; in a document each top-level field is one. No `..`; links must
-    /// stay below the root. Default: the root itself.
+    /// stay below that folder. Default: the root itself.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub path: String,

@@ -24,6 +24,10 @@ pub(super) enum Trouble {
     /// A link leads out of the folder.
     LeadsOut,
     /// Links lead in circles, or one is of the kernel's own making (`/proc/…/fd/3`).
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "elsewhere such a link is some other failure")
+    )]
     Circles,
     /// The kernel cannot confine names to a folder.
     #[cfg_attr(

@@ -3,8 +3,9 @@
 //! Why not inotify: it tells of what this kernel does to this file system, and nothing of what a server does behind NFS or
 //! FUSE, on which volumes of CSI drivers often are; it loses a folder that a volume is mounted over; and the number of its
 //! instances is limited for each user of a node (128 by default), pods of other people included. A look at the metadata
-//! works everywhere and holds nothing open. It takes a few microseconds for a file, and a store spends at most a
-//! hundredth of its time on it: a thousand files are looked at every second, a hundred thousand every half minute or so.
+//! works everywhere and holds nothing open. It takes a few microseconds for a file, and a store is looked at for about a
+//! hundredth of the time: a thousand files every second, ten thousand every five, a hundred thousand every fifty. On a
+//! file system that is slow, the wait is ten times the look.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -29,9 +30,12 @@ use super::{
     place::Place,
 };
 
-/// The metadata of everything below a path, as one number. It holds nothing of the content.
+/// The metadata of everything below a path, as two numbers. They hold nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint(u64);
+pub(super) struct Fingerprint {
+    sum: u64,
+    entries: u32,
+}
 
 /// How often files are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +46,10 @@ pub(super) struct Pace {
     pub(super) settle: Duration,
 }
 
-/// The share of its time that a store is looked at: one in so many.
-const SHARE: u32 = 100;
+/// The wait for each file, so that many files are looked at less often.
+const FOR_EACH: Duration = Duration::from_micros(500);
+/// How much longer the wait is than the look before it, at least.
+const SLOWER: u32 = 10;
 /// What does not settle is told of after so many looks all the same.
 const MOST_LOOKS: usize = 10;
 /// How long the making of a client waits for the first look.
@@ -61,6 +67,7 @@ pub(super) fn changes(place: Arc<Place>, seen: Option<Fingerprint>, pace: Pace) 
         seen,
         pace,
         took: Duration::ZERO,
+        entries: seen.map_or(0, |seen| seen.entries),
     };
     let next = |mut watch: Watch| async move {
         watch.next().await;
@@ -73,14 +80,16 @@ struct Watch {
     place: Arc<Place>,
     seen: Option<Fingerprint>,
     pace: Pace,
-    /// How long the last look took.
+    /// How long the last look took, and how much it saw.
     took: Duration,
+    entries: u32,
 }
 
 impl Watch {
     async fn next(&mut self) {
         loop {
-            sleep(self.pace.look.max(self.took * SHARE)).await;
+            let long = (self.took * SLOWER).max(FOR_EACH * self.entries);
+            sleep(self.pace.look.max(long)).await;
             let mut now = self.look().await;
             if now.is_none() || now == self.seen {
                 continue;
@@ -103,6 +112,7 @@ impl Watch {
         let start = Instant::now();
         let seen = look(Arc::clone(&self.place)).await;
         self.took = start.elapsed();
+        self.entries = seen.map_or(0, |seen| seen.entries);
         seen
     }
 }
@@ -114,11 +124,12 @@ async fn look(place: Arc<Place>) -> Option<Fingerprint> {
 /// The sum of the hashes of every entry, so that the order in which a folder lists them makes no difference. What cannot
 /// be looked at counts with the reason.
 fn fingerprint(place: &Place) -> Fingerprint {
-    let mut sum = 0;
+    let mut print = Fingerprint { sum: 0, entries: 0 };
     let mut add = |entry: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
         entry(&mut hasher);
-        sum = u64::wrapping_add(sum, hasher.finish());
+        print.sum = print.sum.wrapping_add(hasher.finish());
+        print.entries = print.entries.saturating_add(1);
     };
     let trouble = |trouble: Trouble| move |hasher: &mut DefaultHasher| trouble.hash(hasher);
     let opened = place.root().and_then(|root| Ok((root.facts(&place.path)?, root)));
@@ -149,5 +160,5 @@ fn fingerprint(place: &Place) -> Fingerprint {
         });
         let Ok(()) = walked;
     }
-    Fingerprint(sum)
+    print
 }
