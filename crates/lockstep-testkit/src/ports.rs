@@ -34,6 +34,20 @@ pub fn free() -> Result<u16> {
     bail!("no free loopback port between {} and {}", RANGE.start, RANGE.end)
 }
 
+/// That port when nobody listens on it, another free one otherwise: for what people type by hand.
+///
+/// # Errors
+/// When no free port is found.
+pub fn preferably(port: u16) -> Result<u16> {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        given.insert(port);
+        return Ok(port);
+    }
+    drop(given);
+    free()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +56,14 @@ mod tests {
     fn no_port_is_given_twice() {
         let ports: BTreeSet<_> = (0..50).map(|_| free().unwrap()).collect();
         assert_eq!(ports.len(), 50);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_not_preferred() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_ne!(preferably(port).unwrap(), port);
+        let wanted = free().unwrap();
+        assert_ne!(preferably(wanted).unwrap(), wanted, "given away already");
     }
 }

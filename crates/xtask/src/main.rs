@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod command;
 mod crds;
+mod demo;
 mod generate;
 mod report;
 mod setup;
@@ -34,6 +35,7 @@ struct Arguments {
 // A new task is one line here and one in `run`.
 #[derive(Debug, Subcommand)]
 enum Task {
+    Demo(demo::Arguments),
     Setup(setup::Arguments),
     Test(test::Arguments),
     Crds(crds::Arguments),
@@ -44,6 +46,7 @@ enum Task {
 
 fn run(task: &Task) -> anyhow::Result<()> {
     match task {
+        Task::Demo(arguments) => demo::run(arguments),
         Task::Setup(arguments) => setup::run(arguments),
         Task::Test(arguments) => test::run(arguments),
         Task::Crds(arguments) => crds::run(arguments),

@@ -19,12 +19,19 @@ use crate::{
 #[must_use]
 pub struct OpenBaoBuilder {
     tls: bool,
+    port: Option<u16>,
 }
 
 impl OpenBaoBuilder {
     /// Serves HTTPS with a certificate of an authority of its own, and asks clients for theirs without insisting.
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Listens on that loopback port. Default: a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -36,7 +43,7 @@ impl OpenBaoBuilder {
         crate::init();
         let program = ensure_async(Tool::OpenBao).await?;
         let folder = Scratch::new("openbao")?;
-        let port = ports::free()?;
+        let port = self.port.map_or_else(ports::free, Ok)?;
         let authority = self
             .tls
             .then(|| CertificateAuthority::new("lockstep test OpenBao"))

@@ -1,0 +1,164 @@
+//! The real binary, under its own ServiceAccount.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use lockstep_testkit::{
+    Process, ProcessSpec,
+    operator::{NAMESPACE, SERVICE_ACCOUNT},
+    ports,
+};
+
+use super::{cluster::Cluster, show::wait_for};
+
+/// The port of the operator, when it is free.
+const PORT: u16 = 8080;
+const READY: Duration = Duration::from_secs(60);
+/// How many lines of the log stand in an error.
+const LOG_LINES: usize = 12;
+
+/// The running operator. It ends with this value.
+pub(crate) struct Operator {
+    process: Process,
+    address: String,
+    http: reqwest::Client,
+    /// Client with the operator's own rights.
+    client: Client,
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready within a minute; the message ends with its log.
+    pub(crate) async fn start(cluster: &Cluster, binary: &Path, file_root: Option<&Path>) -> Result<Self> {
+        let kubeconfig = cluster.kubeconfig_of(NAMESPACE, SERVICE_ACCOUNT).await?;
+        let listen = format!("127.0.0.1:{}", ports::preferably(PORT)?);
+        let mut spec = ProcessSpec::new("lockstep", binary, cluster.folder())
+            .arg("run")
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["--listen", &listen]);
+        if let Some(root) = file_root {
+            spec = spec.arg("--file-root").arg(root);
+        }
+        let mut operator = Self {
+            process: spec.spawn()?,
+            address: format!("http://{listen}"),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(5))
+                .build()?,
+            client: client(kubeconfig).await?,
+        };
+        let ready = wait_for(READY, async || {
+            let answer = operator
+                .http
+                .get(format!("{}/readyz", operator.address))
+                .send()
+                .await?;
+            let status = answer.status();
+            let text = answer.text().await?;
+            ensure!(status.is_success(), "/readyz answers {status}: {}", text.trim());
+            Ok(())
+        });
+        let outcome = ready.await;
+        operator.process.ensure_running()?;
+        outcome.map_err(|error| operator.explain(&error))?;
+        Ok(operator)
+    }
+
+    /// Where its metrics are, such as `http://127.0.0.1:8080`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Path of its log.
+    pub(crate) fn log(&self) -> &Path {
+        self.process.log()
+    }
+
+    /// Fails when it has ended by itself.
+    ///
+    /// # Errors
+    /// When it has ended; the message ends with its log.
+    pub(crate) fn ensure_running(&mut self) -> Result<()> {
+        self.process.ensure_running()
+    }
+
+    /// The error, with what the operator logged last.
+    pub(crate) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+        let text = self.process.log_text();
+        let lines: Vec<_> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        anyhow::anyhow!(
+            "{error:#}\nlockstep's last log lines:\n    {}",
+            last.join("\n    ")
+        )
+    }
+
+    /// Tries to list Secrets with the operator's own rights, and expects to be refused.
+    ///
+    /// # Errors
+    /// When it is allowed, or the API server answers something else.
+    pub(crate) async fn is_refused_to_list_secrets(&self) -> Result<()> {
+        let api: Api<Secret> = Api::all(self.client.clone());
+        refused(
+            api.list(&ListParams::default()).await.map(drop),
+            "list the cluster's Secrets",
+        )
+    }
+
+    /// Tries to read a Secret with the operator's own rights, and expects to be refused.
+    ///
+    /// # Errors
+    /// When it is allowed, or the API server answers something else.
+    pub(crate) async fn is_refused_to_read(&self, namespace: &str, name: &str) -> Result<()> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        refused(
+            api.get(name).await.map(drop),
+            &format!("read Secret {namespace}/{name}"),
+        )
+    }
+
+    /// The lines of its metrics that begin with that text.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) async fn metrics(&self, begin: &str) -> Result<Vec<String>> {
+        let answer = self.http.get(format!("{}/metrics", self.address)).send().await;
+        let text = answer
+            .context("read /metrics")?
+            .error_for_status()?
+            .text()
+            .await?;
+        Ok(text
+            .lines()
+            .filter(|line| line.starts_with(begin))
+            .map(str::to_owned)
+            .collect())
+    }
+}
+
+fn refused(answer: Result<(), kube::Error>, what: &str) -> Result<()> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("try to {what} with the operator's own rights")),
+        Ok(()) => bail!("the operator's account may {what}, and must not"),
+    }
+}
+
+async fn client(kubeconfig: PathBuf) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).context("read the operator's kubeconfig")?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Client::try_from(config).context("build a client with the operator's rights")
+}

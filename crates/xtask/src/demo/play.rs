@@ -1,0 +1,231 @@
+//! The order of the demo.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Result, anyhow, bail};
+use lockstep_testkit::{
+    operator::{NAMESPACE, SERVICE_ACCOUNT},
+    tools::Tool,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Arguments, Provider,
+    cluster::Cluster,
+    ending,
+    files::Files,
+    follow::{Follower, after},
+    install,
+    operator::Operator,
+    show::Show,
+    source::Source,
+    vault::Vault,
+};
+
+/// What a step may take; a server that does not start says so by itself before that.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Plays the demo, until its end or a signal, and ends what it started.
+pub(super) async fn demo(arguments: &Arguments, binary: &Path) -> Result<()> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let show = Show::new();
+    let mut applied = Vec::new();
+    let cluster = tokio::select! {
+        cluster = open(arguments, &show) => cluster?,
+        _ = interrupted.recv() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    };
+    let outcome = tokio::select! {
+        outcome = play(arguments, &show, &cluster, binary, &mut applied) => outcome,
+        _ = interrupted.recv() => Err(anyhow!("interrupted before the last step")),
+        _ = terminated.recv() => Err(anyhow!("terminated before the last step")),
+    };
+    // What was started lives until here, and ends in the order in which it is dropped.
+    let outcome = match outcome {
+        Ok((source, mut operator)) if !arguments.once => {
+            let ended = tokio::select! {
+                ended = ending::stay(&show, &cluster, &source, &mut operator) => ended,
+                _ = interrupted.recv() => Ok(()),
+                _ = terminated.recv() => Ok(()),
+            };
+            drop((operator, source));
+            ended
+        }
+        Ok(_) => {
+            show.line(format_args!("  All of it held."));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    show.line(format_args!("  Everything that was started here ends now."));
+    if !cluster.is_own() && !applied.is_empty() {
+        show.step("cleaning up", LIMIT, async {
+            install::remove(&cluster, &applied).await?;
+            Ok(((), "what was installed on the cluster is removed".to_owned()))
+        })
+        .await?;
+    }
+    outcome
+}
+
+async fn open(arguments: &Arguments, show: &Show) -> Result<Cluster> {
+    if let Some(context) = &arguments.context {
+        return show
+            .step("cluster", LIMIT, async {
+                let cluster = Cluster::of_context(context).await?;
+                let version = cluster.client.apiserver_version().await?.git_version;
+                let seen = format!("context {context}, {}, {version}", cluster.url());
+                Ok((cluster, seen))
+            })
+            .await;
+    }
+    show.step("control plane", LIMIT, async {
+        let cluster = Cluster::own().await?;
+        let seen = format!(
+            "etcd {}, kube-apiserver {} at {}",
+            Tool::Etcd.version(),
+            Tool::ApiServer.version(),
+            cluster.url()
+        );
+        Ok((cluster, seen))
+    })
+    .await
+}
+
+async fn play(
+    arguments: &Arguments,
+    show: &Show,
+    cluster: &Cluster,
+    binary: &Path,
+    applied: &mut Vec<String>,
+) -> Result<(Source, Operator)> {
+    let source = start_source(arguments, show, cluster).await?;
+    let manifests = install::manifests(cluster).await?;
+    if !cluster.is_own() {
+        install::ensure_nothing_is_there(cluster, source.namespaces()).await?;
+        ending::ask(show, arguments, &source)?;
+    }
+    applied.push(manifests.clone());
+    show.step("installed", LIMIT, async {
+        install::install(cluster, &manifests).await?;
+        let seen = "definitions, rights and admission policies of deploy/kustomize/base";
+        Ok(((), seen.to_owned()))
+    })
+    .await?;
+    let operator = start_operator(show, cluster, binary, source.file_root()).await?;
+    let told = tell(show, cluster, &source, &operator, applied).await;
+    told.map_err(|error| operator.explain(&error))?;
+    Ok((source, operator))
+}
+
+async fn start_source(arguments: &Arguments, show: &Show, cluster: &Cluster) -> Result<Source> {
+    match arguments.provider {
+        Provider::Vault => {
+            let name = format!("OpenBao {}", Tool::OpenBao.version());
+            show.step(&name, LIMIT, async {
+                let vault = Vault::start().await?;
+                let seen = vault.address().to_owned();
+                Ok((Source::Vault(Box::new(vault)), seen))
+            })
+            .await
+        }
+        Provider::File => Ok(Source::Files(Files::below(cluster.folder())?)),
+    }
+}
+
+async fn start_operator(
+    show: &Show,
+    cluster: &Cluster,
+    binary: &Path,
+    file_root: Option<&Path>,
+) -> Result<Operator> {
+    let operator = show
+        .step("lockstep", LIMIT, async {
+            let operator = Operator::start(cluster, binary, file_root).await?;
+            operator.is_refused_to_list_secrets().await?;
+            let seen = format!("running as system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+            Ok((operator, seen))
+        })
+        .await?;
+    show.more("it may create, patch and delete Secrets; asked to list them, the API server says no");
+    Ok(operator)
+}
+
+/// The story itself: a value, a Secret, a new value, a new Secret.
+async fn tell(
+    show: &Show,
+    cluster: &Cluster,
+    source: &Source,
+    operator: &Operator,
+    applied: &mut Vec<String>,
+) -> Result<()> {
+    let story = source.story();
+    source.prepare(cluster, show, applied).await?;
+    let (manifests, typed) = source.manifests()?;
+    let secret = format!("Secret/{}", story.secret);
+    let follower = Follower::new(cluster, story);
+
+    show.does(&typed);
+    applied.push(manifests.clone());
+    show.step(&secret, LIMIT, async {
+        let apply = async {
+            cluster
+                .kubectl(&["apply", "-f", "-"], Some(&manifests))
+                .await
+                .map(drop)
+        };
+        let ((), took) = tokio::try_join!(apply, follower.appears())?;
+        operator.is_refused_to_read(story.namespace, story.secret).await?;
+        Ok(((), format!("appeared {}", after(took))))
+    })
+    .await?;
+    show.more("lockstep, which wrote it, may not read it: 403 from the API server");
+    let (first, writes) = show
+        .step("status", LIMIT, async {
+            let revision = follower.is_ready(None).await?;
+            let (_, writes) = follower.is_measured(operator, 0.0).await?;
+            let seen = format!("Ready, revision {revision}");
+            Ok(((revision, writes), seen))
+        })
+        .await?;
+
+    source.change(show).await?;
+    if source.must_be_asked() {
+        let (_, options) = cluster.for_people();
+        show.does(&format!(
+            "kubectl{options} annotate syncedsecret {} -n {} --overwrite lockstep.dev/refresh=\"$(date +%s%N)\"   (refreshInterval is an hour)",
+            story.synced_secret, story.namespace
+        ));
+        let annotate = [
+            "annotate",
+            "syncedsecret",
+            story.synced_secret,
+            "--namespace",
+            story.namespace,
+            "--overwrite",
+            "lockstep.dev/refresh=demo",
+        ];
+        cluster.kubectl(&annotate, None).await?;
+    }
+    show.step(&secret, LIMIT, async {
+        follower.has_value(story.second).await?;
+        Ok(((), "follows: it has the new value".to_owned()))
+    })
+    .await?;
+    show.step("status", LIMIT, async {
+        let second = follower.is_ready(Some(&first)).await?;
+        Ok(((), format!("Ready, revision {first} → {second}")))
+    })
+    .await?;
+    let lines = show
+        .step("metrics", LIMIT, async {
+            let (lines, _) = follower.is_measured(operator, writes).await?;
+            Ok((lines, format!("{}/metrics", operator.address())))
+        })
+        .await?;
+    for line in lines {
+        show.more(&line);
+    }
+    Ok(())
+}

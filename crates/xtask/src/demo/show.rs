@@ -1,0 +1,178 @@
+//! What the demo prints: one line for each step, with what was seen and how long it took.
+
+use std::{
+    fmt,
+    future::Future,
+    io::{self, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use lockstep_testkit::progress::human;
+
+/// How often a step that goes on says so: in place on a terminal, as a line of its own elsewhere.
+const ON_TERMINAL: Duration = Duration::from_millis(500);
+const ELSEWHERE: Duration = Duration::from_secs(10);
+/// Takes away what stands in the line, on a terminal.
+const CLEAR: &str = "\r\u{1b}[K";
+
+/// The demo's standard output.
+#[derive(Debug)]
+pub(crate) struct Show {
+    terminal: bool,
+}
+
+impl Show {
+    pub(crate) fn new() -> Self {
+        Self {
+            terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    /// Does one step: the work answers what the step has made, and what was seen.
+    ///
+    /// # Errors
+    /// The work's own, or that it took longer than `limit`.
+    pub(crate) async fn step<T>(
+        &self,
+        name: &str,
+        limit: Duration,
+        work: impl Future<Output = Result<(T, String)>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let mut work = std::pin::pin!(work);
+        let mut tick = tokio::time::interval(if self.terminal { ON_TERMINAL } else { ELSEWHERE });
+        tick.tick().await;
+        self.going_on(name, began, true);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome.with_context(|| name.to_owned()),
+                _ = tick.tick() => {
+                    if began.elapsed() > limit {
+                        break Err(anyhow::anyhow!("{name}: not done after {}", human(limit)));
+                    }
+                    self.going_on(name, began, false);
+                }
+            }
+        };
+        if self.terminal {
+            write(format_args!("{CLEAR}"));
+        }
+        let took = human(began.elapsed());
+        match outcome {
+            Ok((made, seen)) => {
+                self.line(format_args!("{}", row('✓', name, &seen, &took)));
+                Ok(made)
+            }
+            Err(error) => {
+                self.line(format_args!("{}", row('✗', name, "", &took)));
+                Err(error)
+            }
+        }
+    }
+
+    /// A thing that the demo does, as one would type it.
+    pub(crate) fn does(&self, command: &str) {
+        self.line(format_args!("  → {command}"));
+    }
+
+    /// More about the step above.
+    pub(crate) fn more(&self, text: &str) {
+        self.line(format_args!("    {:16}  {text}", ""));
+    }
+
+    /// One line.
+    #[expect(clippy::unused_self, reason = "everything that is printed goes through here")]
+    pub(crate) fn line(&self, text: fmt::Arguments<'_>) {
+        write(format_args!("{text}\n"));
+    }
+
+    fn going_on(&self, name: &str, began: Instant, first: bool) {
+        if self.terminal {
+            let so_far = if first {
+                String::new()
+            } else {
+                human(began.elapsed())
+            };
+            write(format_args!("{CLEAR}  … {name}  {so_far}"));
+        } else if !first {
+            self.line(format_args!("  … {name}: {} so far", human(began.elapsed())));
+        }
+    }
+}
+
+fn row(mark: char, name: &str, seen: &str, took: &str) -> String {
+    format!("  {mark} {name:16}  {seen:70} {took:>9}")
+}
+
+/// A reader that went away is no reason to fail: what was started must still be ended.
+fn write(text: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_fmt(text);
+    let _ = out.flush();
+}
+
+/// Tries until it succeeds; after `limit` the error says what was seen last.
+///
+/// # Errors
+/// The last one of the attempt, after `limit`.
+pub(crate) async fn wait_for<T>(limit: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if began.elapsed() > limit => {
+                bail!("not within {}; seen last: {error:#}", human(limit))
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_row_tells_what_was_seen_and_how_long_it_took() {
+        let row = row('✓', "lockstep", "running", "340 ms");
+        assert!(row.starts_with("  ✓ lockstep          running "), "{row}");
+        assert!(row.ends_with("   340 ms"), "{row}");
+    }
+
+    #[test]
+    fn what_does_not_come_says_what_was_seen_last() {
+        let mut tries = 0;
+        let error = runtime()
+            .block_on(wait_for(Duration::from_millis(30), async || -> Result<()> {
+                tries += 1;
+                bail!("no Secret at try {tries}")
+            }))
+            .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.starts_with("not within 30 ms; seen last: no Secret at try "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failed_step_names_itself() {
+        let show = Show { terminal: false };
+        let error = runtime()
+            .block_on(show.step("OpenBao", Duration::from_secs(1), async {
+                bail!("it does not start");
+                #[expect(unreachable_code, reason = "tells the type")]
+                Ok(((), String::new()))
+            }))
+            .unwrap_err();
+        assert_eq!(format!("{error:#}"), "OpenBao: it does not start");
+    }
+}

@@ -1,0 +1,123 @@
+//! Where the demo's values come from: a real Vault-compatible server, or files.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{cluster::Cluster, files::Files, show::Show, vault::Vault};
+use crate::workspace;
+
+/// What the example declares, and what the demo changes.
+#[derive(Debug)]
+pub(crate) struct Story {
+    /// Folder of the example below the repository.
+    pub(crate) example: &'static str,
+    /// Namespace of the SyncedSecret.
+    pub(crate) namespace: &'static str,
+    /// Its name.
+    pub(crate) synced_secret: &'static str,
+    /// The Secret that it writes.
+    pub(crate) secret: &'static str,
+    /// The key of the Secret that changes with the source.
+    pub(crate) key: &'static str,
+    /// Its first value.
+    pub(crate) first: &'static str,
+    /// Its second value.
+    pub(crate) second: &'static str,
+}
+
+/// A running source.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// OpenBao, with which the quickstart is played.
+    Vault(Box<Vault>),
+    /// A folder of files, with which the example of the file store is played.
+    Files(Files),
+}
+
+impl Source {
+    pub(crate) fn story(&self) -> &'static Story {
+        match self {
+            Self::Vault(_) => &super::vault::STORY,
+            Self::Files(_) => &super::files::STORY,
+        }
+    }
+
+    /// Namespaces that the demo makes, beside the operator's.
+    pub(crate) fn namespaces(&self) -> &'static [&'static str] {
+        match self {
+            Self::Vault(_) => &["shop", "vault"],
+            Self::Files(_) => &["example-file-store"],
+        }
+    }
+
+    /// The operator's `--file-root`.
+    pub(crate) fn file_root(&self) -> Option<&Path> {
+        match self {
+            Self::Vault(_) => None,
+            Self::Files(files) => Some(files.root()),
+        }
+    }
+
+    /// Whether a change must be asked for, because the source does not tell of changes by itself.
+    pub(crate) fn must_be_asked(&self) -> bool {
+        matches!(self, Self::Vault(_))
+    }
+
+    /// Puts the first values in place, and whatever lets the store be read. What it applies to the cluster is added to
+    /// `applied`.
+    ///
+    /// # Errors
+    /// When the source or the API server refuses.
+    pub(crate) async fn prepare(
+        &self,
+        cluster: &Cluster,
+        show: &Show,
+        applied: &mut Vec<String>,
+    ) -> Result<()> {
+        match self {
+            Self::Vault(vault) => vault.prepare(cluster, show, applied).await,
+            Self::Files(files) => files.prepare(show),
+        }
+    }
+
+    /// The example's manifests, as they are applied here, and what one would type to apply them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn manifests(&self) -> Result<(String, String)> {
+        let example = self.story().example;
+        let text = read(&format!("{example}/manifests.yaml"))?;
+        Ok(match self {
+            Self::Vault(vault) => vault.at_its_address(text),
+            Self::Files(_) => (text, format!("kubectl apply -f {example}/manifests.yaml")),
+        })
+    }
+
+    /// Writes the second value.
+    ///
+    /// # Errors
+    /// When the source refuses.
+    pub(crate) async fn change(&self, show: &Show) -> Result<()> {
+        match self {
+            Self::Vault(vault) => vault.change(show).await,
+            Self::Files(files) => files.change(show),
+        }
+    }
+
+    /// What one types to change a value once more.
+    ///
+    /// # Errors
+    /// When the program to type it with is missing.
+    pub(crate) fn commands(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Vault(vault) => vault.commands(),
+            Self::Files(files) => Ok(files.commands()),
+        }
+    }
+}
+
+/// A file of the repository.
+pub(super) fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(workspace::root().join(path)).with_context(|| format!("read {path}"))
+}
