@@ -62,10 +62,17 @@ impl OpenBaoBuilder {
         let address = format!("{scheme}://127.0.0.1:{port}");
         let data = folder.path().join("data");
         fs::create_dir(&data).context("create the data folder of OpenBao")?;
+        // An entry holds a value of the largest size that a Kubernetes Secret has (1 MiB), and what belongs to it.
+        let raft = json!({
+            "path": data,
+            "node_id": "one",
+            "performance_multiplier": 1,
+            "max_entry_size": "4194304",
+        });
         let config = json!({
             "api_addr": address,
             "cluster_addr": format!("https://{cluster}"),
-            "storage": { "raft": { "path": data, "node_id": "one", "performance_multiplier": 1 } },
+            "storage": { "raft": raft },
             "listener": [{ "tcp": listener }],
             "log_level": "warn",
         });
