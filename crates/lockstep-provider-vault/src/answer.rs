@@ -71,6 +71,15 @@ impl Answer {
         self.complaints().iter().any(|complaint| complaint.contains(text))
     }
 
+    /// The names of a list; `None` when it is not one.
+    ///
+    /// Nothing in a folder is a 404 as a rule. A server that does not know the parameters of paging warns of them, and
+    /// then it is a success without names. Without the warning it is not taken for an empty list.
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
+        let Names { keys } = self.envelope()?.parse()?;
+        keys.or_else(|| self.complains().then(Vec::new))
+    }
+
     /// Whether the server complains of anything.
     pub(crate) fn complains(&self) -> bool {
         !self.complaints().is_empty()
@@ -176,8 +185,8 @@ impl KeyMetadata {
 
 /// Names below a path.
 #[derive(Deserialize)]
-pub(crate) struct Names {
-    pub(crate) keys: Vec<String>,
+struct Names {
+    keys: Option<Vec<String>>,
 }
 
 /// How long the server asks to wait: seconds, or a date that counts from the server's own `Date`, or from now where it
@@ -245,6 +254,27 @@ mod tests {
     fn an_answer_shows_its_length_and_nothing_else() {
         let answer = Answer::new(200, None, Zeroizing::new(b"canary".to_vec()));
         assert_eq!(format!("{answer:?}"), "Answer(status 200, 6 bytes)");
+    }
+
+    #[test]
+    fn a_list_without_names_is_empty_where_the_server_warns_and_no_list_where_it_does_not() {
+        let cases: [(&str, Option<&[&str]>); 6] = [
+            (r#"{"data":{"keys":["a","b/"]}}"#, Some(&["a", "b/"])),
+            (r#"{"data":{},"warnings":["ignored: [limit]"]}"#, Some(&[])),
+            (
+                r#"{"data":{"keys":null},"warnings":["ignored: [limit]"]}"#,
+                Some(&[]),
+            ),
+            (r#"{"data":{}}"#, None),
+            (r#"{"data":{"keys":"a"},"warnings":["ignored: [limit]"]}"#, None),
+            (r#"{"data":null,"warnings":["ignored: [limit]"]}"#, None),
+        ];
+        for (body, want) in cases {
+            let names = Answer::new(200, None, Zeroizing::new(body.as_bytes().to_vec())).names();
+            let want: Option<Vec<String>> =
+                want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(names, want, "{body}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use lockstep_provider::{ErrorKind, FindQuery, KeyFilter, Operation, ProviderErro
 use vaultrs::api::kv2::requests::ReadSecretMetadataRequest;
 
 use crate::{
-    answer::{KeyMetadata, Names},
+    answer::KeyMetadata,
     endpoint::ListPage,
     error::Purpose,
     path::{self, Location, key_of, locate},
@@ -185,7 +185,7 @@ impl Vault {
                 }
                 return Err(error);
             }
-            let Some(Names { keys: names }) = answer.envelope().and_then(|envelope| envelope.parse()) else {
+            let Some(names) = answer.names() else {
                 return Err(purpose.malformed(&answer, "is not a list of names"));
             };
             // A server without pages answers everything at once, and the same again to a second request.

@@ -1,0 +1,191 @@
+//! A proxy on loopback in front of a server: it counts what goes through it, and answers in the server's place when a
+//! test wants a fault.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// What happens to a request.
+#[derive(Clone)]
+pub(crate) enum Fate {
+    /// The server answers it.
+    Pass,
+    /// These bytes are the answer; then the connection ends.
+    Answer(Vec<u8>),
+    /// The server answers it, but only so many bytes of the answer arrive.
+    Cut(usize),
+    /// Nobody answers.
+    Hang,
+    /// An answer that does not end.
+    Endless,
+}
+
+impl Fate {
+    /// An answer of HTTP.
+    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
+        let mut head = format!("HTTP/1.1 {status} Some\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        Self::Answer(format!("{head}Connection: close\r\n\r\n{body}").into_bytes())
+    }
+
+    /// The answer of a sealed server.
+    pub(crate) fn sealed() -> Self {
+        Self::answer(503, &[], r#"{"errors":["Vault is sealed CANARY"]}"#)
+    }
+}
+
+/// A request: its method and its target, such as `GET` and `/v1/secret/data/shop?version=1`, and its head.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
+
+/// The proxy. It ends with this value.
+pub(crate) struct Proxy {
+    address: String,
+    rule: Arc<Mutex<Rule>>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// In front of a server at that address (`http://127.0.0.1:28200`); everything passes.
+    pub(crate) async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let upstream = upstream.trim_start_matches("http://").to_owned();
+        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| Fate::Pass)));
+        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let (rules, seen) = (Arc::clone(&rule), Arc::clone(&requests));
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (rules, seen, upstream) = (Arc::clone(&rules), Arc::clone(&seen), upstream.clone());
+                tokio::spawn(async move {
+                    // A broken connection is what these tests are about.
+                    let _ = serve(client, &upstream, &rules, &seen).await;
+                });
+            }
+        });
+        Self {
+            address,
+            rule,
+            requests,
+            task,
+        }
+    }
+
+    /// Its address, such as `http://127.0.0.1:40123`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// From now on requests go as this says.
+    pub(crate) fn rule(&self, rule: impl FnMut(&Request) -> Fate + Send + 'static) {
+        *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// From now on every request has this fate.
+    pub(crate) fn all(&self, fate: Fate) {
+        self.rule(move |_| fate.clone());
+    }
+
+    /// How many requests there were whose target contains this text.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        let requests = self.requests.lock().unwrap();
+        requests
+            .iter()
+            .filter(|request| request.target.contains(text))
+            .count()
+    }
+
+    /// Every request so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One request of a connection, which then ends.
+async fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    rule: &Mutex<Rule>,
+    requests: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        if client.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map_or(0, |(_, value)| value.parse().unwrap());
+    while bytes.len() < head_end + 4 + length {
+        if client.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+    }
+    let mut first = head.split(' ');
+    let request = Request {
+        method: first.next().unwrap_or_default().to_owned(),
+        target: first.next().unwrap_or_default().to_owned(),
+        body: String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned(),
+        head,
+    };
+    requests.lock().unwrap().push(request.clone());
+    let fate = (rule.lock().unwrap())(&request);
+    match fate {
+        Fate::Answer(answer) => client.write_all(&answer).await?,
+        Fate::Hang => tokio::time::sleep(Duration::from_secs(600)).await,
+        Fate::Endless => {
+            client
+                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":{\"CANARY\":\"")
+                .await?;
+            loop {
+                client.write_all(&[b'C'; 65536]).await?;
+            }
+        }
+        Fate::Pass => client.write_all(&forward(upstream, &request).await?).await?,
+        Fate::Cut(length) => {
+            let answer = forward(upstream, &request).await?;
+            client.write_all(&answer[..length.min(answer.len())]).await?;
+        }
+    }
+    client.shutdown().await
+}
+
+/// The server's answer, which ends with the connection.
+async fn forward(upstream: &str, request: &Request) -> std::io::Result<Vec<u8>> {
+    let mut server = TcpStream::connect(upstream).await?;
+    let message = format!("{}\r\nConnection: close\r\n\r\n{}", request.head, request.body);
+    server.write_all(message.as_bytes()).await?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
