@@ -88,7 +88,9 @@ impl FaultyVault {
             })),
         };
         let router = Router::new().fallback(answer).with_state(vault.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let serve = async move { axum::serve(listener, router).await };
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's own runtime")]
+        tokio::spawn(serve);
         Ok(vault)
     }
 
@@ -146,22 +148,22 @@ impl FaultyVault {
             return complaint(StatusCode::FORBIDDEN, "permission denied");
         }
         if path == "/v1/auth/token/lookup-self" {
-            return said(StatusCode::OK, json!({ "data": { "policies": ["default"] } }));
+            return said(StatusCode::OK, &json!({ "data": { "policies": ["default"] } }));
         }
         let Some(key) = path.strip_prefix("/v1/secret/data/") else {
-            return said(StatusCode::NOT_FOUND, json!({ "errors": [] }));
+            return said(StatusCode::NOT_FOUND, &json!({ "errors": [] }));
         };
         if inner.mood == Mood::Denies {
             return complaint(StatusCode::FORBIDDEN, "1 error occurred:\n\t* permission denied");
         }
         match inner.values.get(key) {
-            None => said(StatusCode::NOT_FOUND, json!({ "errors": [] })),
+            None => said(StatusCode::NOT_FOUND, &json!({ "errors": [] })),
             Some((_, fields)) if inner.mood == Mood::OtherForm => {
-                said(StatusCode::OK, json!({ "data": [fields], "version": fields }))
+                said(StatusCode::OK, &json!({ "data": [fields], "version": fields }))
             }
             Some((version, fields)) => said(
                 StatusCode::OK,
-                json!({ "data": { "data": fields, "metadata": {
+                &json!({ "data": { "data": fields, "metadata": {
                     "version": version, "created_time": "2026-01-02T03:04:05Z",
                     "deletion_time": "", "destroyed": false,
                 } } }),
@@ -236,10 +238,10 @@ fn respond(status: StatusCode, body: Body) -> Response {
     response
 }
 
-fn said(status: StatusCode, body: Value) -> Response {
+fn said(status: StatusCode, body: &Value) -> Response {
     respond(status, Body::from(body.to_string()))
 }
 
 fn complaint(status: StatusCode, text: &str) -> Response {
-    said(status, json!({ "errors": [text] }))
+    said(status, &json!({ "errors": [text] }))
 }

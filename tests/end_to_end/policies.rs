@@ -293,11 +293,18 @@ async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
     let reads = room.reads("vault").await;
     room.metric_becomes(
         "lockstep_provider_requests_total",
-        &[&format!("store=\"{}/vault\"", room.namespace), "operation=\"read\""],
+        &[
+            &format!("store=\"{}/vault\"", room.namespace),
+            "operation=\"read\"",
+        ],
         |now| now >= reads + 3.0,
     )
     .await;
     assert_eq!(room.whole("s").await, old);
     let after = room.synced_secrets().get("s").await.unwrap();
-    assert_eq!(before.metadata.resource_version, after.metadata.resource_version, "{:?}", after.status);
+    assert_eq!(
+        before.metadata.resource_version, after.metadata.resource_version,
+        "{:?}",
+        after.status
+    );
 }
