@@ -163,12 +163,12 @@ fn said(object: &SyncedSecret) -> String {
     }
 }
 
-/// `after 140 ms`, or what is more honest when it was faster than it is looked at.
+/// `140 ms after`, or what is more honest when it was faster than it is looked at.
 pub(crate) fn after(duration: Duration) -> String {
     if duration < Duration::from_millis(10) {
-        "at once".to_owned()
+        "at once after".to_owned()
     } else {
-        format!("after {}", human(duration))
+        format!("{} after", human(duration))
     }
 }
 

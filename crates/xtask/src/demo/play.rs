@@ -177,7 +177,7 @@ async fn tell(
         };
         let ((), took) = tokio::try_join!(apply, follower.appears())?;
         operator.is_refused_to_read(story.namespace, story.secret).await?;
-        Ok(((), format!("appeared {}", after(took))))
+        Ok(((), format!("appeared {} its SyncedSecret", after(took))))
     })
     .await?;
     show.more("lockstep, which wrote it, may not read it: 403 from the API server");
