@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,7 +18,7 @@ use lockstep_testkit::{
     ports,
 };
 
-use super::{cluster::Cluster, show::wait_for};
+use super::cluster::Cluster;
 
 /// The port of the operator, when it is free.
 const PORT: u16 = 8080;
@@ -60,21 +60,24 @@ impl Operator {
                 .build()?,
             client: client(kubeconfig).await?,
         };
-        let ready = wait_for(READY, async || {
-            let answer = operator
-                .http
-                .get(format!("{}/readyz", operator.address))
-                .send()
-                .await?;
-            let status = answer.status();
-            let text = answer.text().await?;
-            ensure!(status.is_success(), "/readyz answers {status}: {}", text.trim());
-            Ok(())
-        });
-        let outcome = ready.await;
-        operator.process.ensure_running()?;
-        outcome.map_err(|error| operator.explain(&error))?;
+        let began = Instant::now();
+        loop {
+            operator.process.ensure_running()?;
+            match operator.is_ready().await {
+                Ok(()) => break,
+                Err(error) if began.elapsed() > READY => return Err(operator.explain(&error)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
         Ok(operator)
+    }
+
+    async fn is_ready(&self) -> Result<()> {
+        let answer = self.http.get(format!("{}/readyz", self.address)).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "/readyz answers {status}: {}", text.trim());
+        Ok(())
     }
 
     /// Where its metrics are, such as `http://127.0.0.1:8080`.
