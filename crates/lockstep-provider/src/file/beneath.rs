@@ -35,6 +35,8 @@ pub(super) enum Trouble {
         expect(dead_code, reason = "only Linux has openat2, or lacks it")
     )]
     Unconfined,
+    /// Somebody writes to it all the time.
+    Busy,
     /// The operating system's number for what else went wrong; 0 where it told none.
     Failed(i32),
 }

@@ -26,6 +26,7 @@ pub(super) fn of_store(trouble: Trouble, path: &str, operation: Operation) -> Pr
             format!("{what} is a link that leads in circles"),
         ),
         Trouble::Unconfined => return unconfined(operation),
+        Trouble::Busy => return busy(&what, operation),
         Trouble::Failed(errno) => (
             ErrorKind::Unavailable,
             format!("{what} cannot be read ({})", number(errno)),
@@ -52,12 +53,34 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
             format!("key \"{key}\" is a link that leads in circles"),
         ),
         Trouble::Unconfined => return unconfined(Operation::Read),
+        Trouble::Busy => return busy(&format!("key \"{key}\""), Operation::Read),
         Trouble::Failed(errno) => (
             ErrorKind::Unavailable,
             format!("key \"{key}\" cannot be read ({})", number(errno)),
         ),
     };
     ProviderError::new(kind, Operation::Read, message)
+}
+
+/// A folder below the store's cannot be listed. It is not named: the user did not.
+pub(super) fn of_search(trouble: Trouble) -> ProviderError {
+    let (kind, message) = match trouble {
+        Trouble::Unconfined => return unconfined(Operation::Find),
+        Trouble::Busy => return busy("a folder below the store's", Operation::Find),
+        Trouble::Denied => (
+            ErrorKind::PermissionDenied,
+            "the operator's user may not list a folder below the store's".to_owned(),
+        ),
+        Trouble::Missing | Trouble::LeadsOut | Trouble::Circles => (
+            ErrorKind::Unavailable,
+            "a folder below the store's went away while it was listed".to_owned(),
+        ),
+        Trouble::Failed(errno) => (
+            ErrorKind::Unavailable,
+            format!("a folder below the store's cannot be listed ({})", number(errno)),
+        ),
+    };
+    ProviderError::new(kind, Operation::Find, message)
 }
 
 /// A name that is no key.
@@ -73,8 +96,8 @@ pub(super) fn too_large(what: &str, operation: Operation) -> ProviderError {
     ProviderError::new(ErrorKind::Malformed, operation, message)
 }
 
-/// A file that was written to during each attempt to read it.
-pub(super) fn unsettled(what: &str, operation: Operation) -> ProviderError {
+/// What was written to during each attempt to read it.
+fn busy(what: &str, operation: Operation) -> ProviderError {
     let message = format!("{what} was written to while it was read");
     ProviderError::new(ErrorKind::Unavailable, operation, message)
         .with_hint("Write a new file beside it and rename it; then a reader sees the one or the other.")
@@ -134,6 +157,7 @@ mod tests {
                 ErrorKind::Unsupported,
                 ErrorKind::Unsupported,
             ),
+            (Trouble::Busy, ErrorKind::Unavailable, ErrorKind::Unavailable),
             (Trouble::Failed(5), ErrorKind::Unavailable, ErrorKind::Unavailable),
         ] {
             assert_eq!(of_store(trouble, "shop", Operation::Read).kind, of_a_store);

@@ -19,31 +19,68 @@ pub(super) const MOST_ENTRIES: usize = 100_000;
 const MOST_FOUND: usize = 10_000;
 /// The deepest folder that is entered, counted from where the walk begins.
 const DEEPEST: usize = 32;
-/// How often a file is read anew that is written to meanwhile.
+/// How often is read or listed what somebody writes to meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Reads one key.
-pub(super) fn read(folder: &Beneath, key: &str) -> Result<RemoteSecret, ProviderError> {
+/// Reads keys. All values are from the same state of the folder: when a volume is swapped or a file written meanwhile,
+/// they are read anew, so that no new user name comes with an old password.
+pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<RemoteSecret, ProviderError>> {
+    let mut results = Vec::new();
+    for _ in 0..ATTEMPTS {
+        results = keys
+            .iter()
+            .map(|key| {
+                stop.check(Operation::Read)?;
+                read_one(folder, key)
+            })
+            .collect();
+        let settled = keys.iter().zip(&mut results).map(|(key, result)| {
+            let same = match &*result {
+                Ok(Some((_, facts))) => folder.facts(key) == Ok(*facts),
+                Ok(None) => false,
+                Err(_) => true,
+            };
+            if !same {
+                *result = Ok(None);
+            }
+            same
+        });
+        // every key is looked at, so that the last attempt knows which of them did not settle
+        if settled.filter(|same| !same).count() == 0 {
+            break;
+        }
+    }
+    keys.iter()
+        .zip(results)
+        .map(|(key, result)| match result? {
+            Some((secret, _)) => Ok(secret),
+            None => Err(error::of_key(Trouble::Busy, key)),
+        })
+        .collect()
+}
+
+fn named(key: &str) -> String {
+    format!("key \"{}\"", path::shown(key))
+}
+
+/// Reads one key; `None` when somebody writes to it at this moment.
+fn read_one(folder: &Beneath, key: &str) -> Result<Option<(RemoteSecret, Facts)>, ProviderError> {
     if let Some(why) = path::flaw(key) {
         return Err(error::flawed(key, why));
     }
-    let what = format!("key \"{}\"", path::shown(key));
-    for _ in 0..ATTEMPTS {
-        let (file, facts) = folder.file(key).map_err(|trouble| error::of_key(trouble, key))?;
-        let Some(file) = file else {
-            return Err(no_file(&what, facts.kind));
+    let (file, facts) = folder.file(key).map_err(|trouble| error::of_key(trouble, key))?;
+    let Some(file) = file else {
+        return Err(no_file(&named(key), facts.kind));
+    };
+    let value = content(file, &facts, &named(key), Operation::Read)?;
+    Ok(value.map(|value| {
+        let secret = RemoteSecret {
+            value,
+            version: Some(facts.version()),
+            created: facts.modified(),
         };
-        if let Some(value) = content(file, &facts, &what, Operation::Read)?
-            && folder.facts(key) == Ok(facts)
-        {
-            return Ok(RemoteSecret {
-                value,
-                version: Some(facts.version()),
-                created: facts.modified(),
-            });
-        }
-    }
-    Err(error::unsettled(&what, Operation::Read))
+        (secret, facts)
+    }))
 }
 
 fn no_file(what: &str, kind: Kind) -> ProviderError {
@@ -107,15 +144,7 @@ pub(super) fn find(
                 Ok(())
             }
             Step::Trouble(Trouble::Missing | Trouble::LeadsOut | Trouble::Circles) => Ok(()),
-            Step::Trouble(Trouble::Denied) => {
-                let message = "the operator's user may not list a folder below the store's";
-                Err(ProviderError::new(
-                    ErrorKind::PermissionDenied,
-                    Operation::Find,
-                    message,
-                ))
-            }
-            Step::Trouble(trouble) => Err(error::of_store(trouble, start, Operation::Find)),
+            Step::Trouble(trouble) => Err(error::of_search(trouble)),
             Step::TooMany => Err(too_many(MOST_ENTRIES)),
         }
     })?;
@@ -150,7 +179,7 @@ pub(super) fn walk<E>(
     let mut seen = 0;
     let mut folders: Vec<(String, Vec<(u64, u64)>)> = vec![(start.to_owned(), Vec::new())];
     while let Some((path, mut above)) = folders.pop() {
-        let (names, facts) = match folder.names(&path) {
+        let (names, facts) = match list(folder, &path) {
             Ok(listed) => listed,
             Err(trouble) => {
                 each(Step::Trouble(trouble))?;
@@ -183,4 +212,15 @@ pub(super) fn walk<E>(
         }
     }
     Ok(())
+}
+
+/// The names in a folder, all from the same state of it: a volume that is swapped removes its old files one by one.
+fn list(folder: &Beneath, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
+    for _ in 0..ATTEMPTS {
+        let listed = folder.names(path)?;
+        if folder.facts(path)? == listed.1 {
+            return Ok(listed);
+        }
+    }
+    Err(Trouble::Busy)
 }

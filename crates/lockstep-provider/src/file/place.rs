@@ -1,6 +1,6 @@
 //! What a store's path leads to at this moment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
     beneath::{Beneath, Facts, Kind, Trouble},
@@ -57,7 +57,7 @@ impl Place {
                 return Ok(Content::Document(fields, facts));
             }
         }
-        Err(error::unsettled(&what, operation))
+        Err(failed(Trouble::Busy))
     }
 
     fn invalid(&self, why: &str, operation: Operation) -> ProviderError {
@@ -67,6 +67,6 @@ impl Place {
 
     /// The operator's root.
     pub(super) fn root(&self) -> Result<Beneath, Trouble> {
-        Beneath::root(Path::new(&self.root))
+        Beneath::root(&self.root)
     }
 }

@@ -5,7 +5,8 @@ use futures::stream::BoxStream;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
-    document::Field,
+    beneath::Facts,
+    document::{Field, Fields},
     error, folder, path,
     place::{Content, Place},
     stop::Stop,
@@ -85,12 +86,12 @@ impl Provider for FileProvider {
         }
         let wanted = refs.to_vec();
         let work = move |place: &Place, stop: &Stop| {
-            let content = place.open(Operation::Read)?;
-            let read = |reference: &RemoteRef| {
-                stop.check(Operation::Read)?;
-                read(&content, reference)
-            };
-            Ok(wanted.iter().map(read).collect())
+            Ok(match place.open(Operation::Read)? {
+                Content::Folder(folder) => unversioned(&wanted, |keys| folder::read(&folder, keys, stop)),
+                Content::Document(fields, facts) => unversioned(&wanted, |keys| {
+                    keys.iter().map(|key| field(&fields, &facts, key)).collect()
+                }),
+            })
         };
         self.blocking(cx, Operation::Read, work)
             .await
@@ -157,20 +158,38 @@ impl Provider for FileProvider {
     }
 }
 
-fn read(content: &Content, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
-    let key = reference.key.as_str();
+/// Answers the references without a version; files have none that could be asked for.
+fn unversioned(
+    refs: &[RemoteRef],
+    read: impl FnOnce(&[&str]) -> Vec<Result<RemoteSecret, ProviderError>>,
+) -> Vec<Result<RemoteSecret, ProviderError>> {
+    let keys: Vec<&str> = refs
+        .iter()
+        .filter(|reference| reference.version.is_none())
+        .map(|reference| reference.key.as_str())
+        .collect();
+    let mut answers = read(&keys).into_iter();
+    refs.iter()
+        .map(|reference| {
+            let answer = match reference.version {
+                None => answers.next(),
+                Some(_) => None,
+            };
+            answer.unwrap_or_else(|| {
+                let key = path::shown(&reference.key);
+                let message = format!("key \"{key}\": files have no versions that could be asked for");
+                Err(ProviderError::new(
+                    ErrorKind::Unsupported,
+                    Operation::Read,
+                    message,
+                ))
+            })
+        })
+        .collect()
+}
+
+fn field(fields: &Fields, facts: &Facts, key: &str) -> Result<RemoteSecret, ProviderError> {
     let failed = |kind, message| Err(ProviderError::new(kind, Operation::Read, message));
-    if reference.version.is_some() {
-        let message = format!(
-            "key \"{}\": files have no versions that could be asked for",
-            path::shown(key)
-        );
-        return failed(ErrorKind::Unsupported, message);
-    }
-    let (fields, facts) = match content {
-        Content::Folder(folder) => return folder::read(folder, key),
-        Content::Document(fields, facts) => (fields, facts),
-    };
     match fields.get(key) {
         Some(Field::Value(value)) => Ok(RemoteSecret {
             value: value.clone(),

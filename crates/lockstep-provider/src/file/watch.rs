@@ -5,7 +5,8 @@
 //! instances is limited for each user of a node (128 by default), pods of other people included. A look at the metadata
 //! works everywhere and holds nothing open. It takes a few microseconds for a file, and a store is looked at for about a
 //! hundredth of the time: a thousand files every second, ten thousand every five, a hundred thousand every fifty. On a
-//! file system that is slow, the wait is ten times the look.
+//! file system that is slow, the wait is ten times the look. Of a store with more than a hundred thousand entries only so
+//! many are looked at; the others are noticed at the refresh interval.
 
 use std::{
     collections::hash_map::DefaultHasher,

@@ -81,7 +81,7 @@ impl Beneath {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Err(Errno::AGAIN.into())
+        Err(Trouble::Busy)
     }
 }
 

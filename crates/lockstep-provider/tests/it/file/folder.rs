@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
 
-use lockstep_provider::{Context, ErrorKind, FindQuery, Provider as _, layers::Timeout};
+use lockstep_provider::{Context, ErrorKind, FindQuery, Provider as _, RemoteRef, layers::Timeout};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::setup::{Files, Store};
@@ -44,6 +44,7 @@ async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
     let files = Files::new();
     volume(&files, "csi", "0", "value");
     files.link("csi/password", "..data/password");
+    files.link("csi/tls", "..data/tls");
     let store = files.store("csi").await;
     let swapped = std::thread::spawn(move || {
         for time in 1..400 {
@@ -54,10 +55,54 @@ async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
     });
     let mut reads = 0;
     while !swapped.is_finished() {
-        assert_eq!(store.text("password").await, "value");
+        // a volume that is swapped without end may be told as unavailable
+        match store.get("tls/key").await {
+            Ok(secret) => assert_eq!(secret.value.expose_str(), Some("value")),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
+        }
+        match store.0.find(&Context::default(), &FindQuery::default()).await {
+            Ok(found) => assert_eq!(found.len(), 2),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
+        }
         reads += 1;
     }
     assert!(reads > 0);
+    drop(swapped.join().unwrap());
+}
+
+#[tokio::test]
+async fn values_that_are_read_together_are_of_one_state_of_a_volume() {
+    let files = Files::new();
+    let write = |files: &Files, time: usize| {
+        let time = time.to_string();
+        for name in ["username", "password"] {
+            files.write(&format!("csi/..{time}/{name}"), &time);
+        }
+        volume(files, "csi", &time, &time);
+    };
+    write(&files, 0);
+    for name in ["username", "password"] {
+        files.link(&format!("csi/{name}"), format!("..data/{name}"));
+    }
+    let Store(provider) = files.store("csi").await;
+    let swapped = std::thread::spawn(move || {
+        for time in 1..400 {
+            write(&files, time);
+            fs::remove_dir_all(files.at(&format!("csi/..{}", time - 1))).unwrap();
+        }
+        files
+    });
+    let refs = ["username", "password"].map(RemoteRef::current);
+    let mut pairs = 0;
+    while !swapped.is_finished() {
+        let mut values = provider.fetch(&Context::default(), &refs).await.into_iter();
+        // a volume that is swapped without end may be told as unavailable, but never as half of each
+        if let (Some(Ok(username)), Some(Ok(password))) = (values.next(), values.next()) {
+            assert_eq!(username.value.expose_str(), password.value.expose_str());
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 0);
     drop(swapped.join().unwrap());
 }
 
