@@ -19,6 +19,8 @@ pub struct Tracked {
     pub memory: Memory,
     /// The status that was written last, until the watch has brought it back.
     written: Option<(u64, SyncedSecretStatus)>,
+    /// The newest version that the watch has brought.
+    seen: u64,
     sample: Sample,
 }
 
@@ -110,16 +112,30 @@ impl Tracked {
         }
     }
 
+    /// Whether the watch has brought a newer version of the object. Its status is then not the last one, and what was
+    /// written may be forgotten: nothing can be said about it.
+    pub fn is_stale(&self, object: &SyncedSecret) -> bool {
+        version_of(object.metadata.resource_version.as_deref()) < self.seen && self.written.is_none()
+    }
+
     fn seen(&mut self, object: &SyncedSecret) {
-        let seen = version_of(object.metadata.resource_version.as_deref());
-        if self.written.as_ref().is_some_and(|(version, _)| seen >= *version) {
+        self.seen = self
+            .seen
+            .max(version_of(object.metadata.resource_version.as_deref()));
+        if self
+            .written
+            .as_ref()
+            .is_some_and(|(version, _)| self.seen >= *version)
+        {
             self.written = None;
         }
     }
 
     /// Notes a status that was written, and the version of the object since.
     pub fn note_written(&mut self, resource_version: Option<&str>, status: SyncedSecretStatus) {
-        self.written = Some((version_of(resource_version), status));
+        let version = version_of(resource_version);
+        // the watch may be faster than the answer to the write
+        self.written = (version > self.seen).then_some((version, status));
     }
 
     /// Notes a sync that succeeded.
@@ -160,4 +176,53 @@ fn version_of(resource_version: Option<&str>) -> u64 {
     resource_version
         .and_then(|version| version.parse().ok())
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(version: &str, generation: Option<i64>) -> SyncedSecret {
+        let mut object = SyncedSecret::default();
+        object.metadata.resource_version = Some(version.to_owned());
+        object.status = Some(status(generation));
+        object
+    }
+
+    fn status(generation: Option<i64>) -> SyncedSecretStatus {
+        SyncedSecretStatus {
+            observed_generation: generation,
+            ..SyncedSecretStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_status_that_was_written_counts_until_the_watch_has_brought_it_back() {
+        let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
+        let (before, after) = (object("9", Some(1)), object("10", Some(2)));
+        objects.with(&key, "uid", |tracked| {
+            tracked.note_written(Some("10"), status(Some(2)));
+            assert_eq!(tracked.status(&before), Some(status(Some(2))));
+            assert!(!tracked.is_stale(&before));
+        });
+        objects.seen(&key, &after);
+        objects.with(&key, "uid", |tracked| {
+            assert!(tracked.is_stale(&before), "its status is not the last one");
+            assert!(!tracked.is_stale(&after));
+            assert_eq!(tracked.status(&after), Some(status(Some(2))));
+        });
+    }
+
+    #[test]
+    fn a_watch_that_is_faster_than_the_answer_leaves_nothing_behind() {
+        let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
+        let (before, after) = (object("9", Some(1)), object("10", Some(2)));
+        objects.with(&key, "uid", |tracked| tracked.status(&before));
+        objects.seen(&key, &after);
+        objects.with(&key, "uid", |tracked| {
+            tracked.note_written(Some("10"), status(Some(2)));
+            assert!(tracked.is_stale(&before));
+            assert_eq!(tracked.status(&after), Some(status(Some(2))));
+        });
+    }
 }

@@ -53,6 +53,9 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(300);
 
+/// How soon an object is looked at again of which a newer version is on its way.
+const STALE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Reconciles one object. It never fails: what goes wrong is reported in status and tried again.
 ///
 /// Thousands of objects can wait for a slot at the same time. While they do, this future holds next to nothing: the
@@ -195,6 +198,10 @@ impl Reconcile {
         let shared = &self.shared;
         let now = shared.clock.now();
         shared.objects.with(&self.key, &self.uid, |tracked| {
+            if tracked.is_stale(&self.object) {
+                // the controller hands out the newer one in a moment
+                return (Step::Idle(STALE_PAUSE), None);
+            }
             let status = tracked.status(&self.object);
             if let Some(status) = &status {
                 tracked.note_status(status);
