@@ -1,6 +1,8 @@
 //! The clients of stores, one for each store identity, with all layers around each.
 
 mod changes;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

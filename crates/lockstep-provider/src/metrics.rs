@@ -320,7 +320,7 @@ mod tests {
             let mut labels: Vec<_> = family.get_metric()[0]
                 .get_label()
                 .iter()
-                .map(|pair| pair.name())
+                .map(prometheus::proto::LabelPair::name)
                 .collect();
             let mut expected = info.labels.to_vec();
             labels.sort_unstable();

@@ -1,0 +1,197 @@
+use futures::{FutureExt as _, StreamExt as _, future::join_all, stream::BoxStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    ErrorKind, MemoryBackend, MemoryFactory, Operation, ProviderFactory, SecretValue,
+    layers::testing::{self, Measured, measured},
+};
+
+#[derive(Debug)]
+struct NoCredentials;
+
+#[async_trait]
+impl Credentials for NoCredentials {
+    async fn secret(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        Err(unasked())
+    }
+    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
+        Err(unasked())
+    }
+    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        Err(unasked())
+    }
+}
+
+fn unasked() -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Internal,
+        Operation::Configure,
+        "no credentials are needed",
+    )
+}
+
+fn config() -> StoreConfig {
+    let mut config = testing::config(lockstep_api::Limits::default());
+    config.provider.file = Some(lockstep_api::file::FileProvider { path: String::new() });
+    config
+}
+
+struct Setup {
+    backend: MemoryBackend,
+    factory: MemoryFactory,
+    measured: Measured,
+    clients: Clients,
+}
+
+fn setup() -> Setup {
+    let backend = MemoryBackend::new();
+    let factory = MemoryFactory::new("file").with(testing::key(), &backend);
+    let measured = measured();
+    let registry = Registry::default().with(factory.clone());
+    let clients = Clients::new(registry, measured.metrics.clone(), 16);
+    Setup {
+        backend,
+        factory,
+        measured,
+        clients,
+    }
+}
+
+impl Setup {
+    async fn get(&self, revision: &str) -> Result<Arc<dyn Provider>, ProviderError> {
+        let credentials = Arc::new(NoCredentials);
+        self.clients
+            .get(&testing::key(), revision, &config(), credentials)
+            .await
+    }
+
+    fn count(&self) -> i64 {
+        self.measured.metrics.clients().get()
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_made_once_however_many_ask() {
+    let setup = setup();
+    let clients = join_all((0..100).map(|_| setup.get("1"))).await;
+    assert!(clients.iter().all(Result::is_ok));
+    assert_eq!((setup.factory.builds(), setup.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn another_revision_is_another_client_and_ends_the_one_before() {
+    let setup = setup();
+    drop(setup.get("1").await.unwrap());
+    let held = setup.get("2").await.unwrap();
+    assert_eq!((setup.factory.builds(), setup.count()), (2, 1));
+    setup.clients.drop_client(&testing::key()).await;
+    assert_eq!(setup.count(), 1, "whoever holds it may end what is under way");
+    drop(held);
+    assert_eq!(setup.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_to_make_a_client_stands_for_a_second() {
+    let setup = setup();
+    setup.backend.fail_configure(2, ErrorKind::CredentialsUnavailable);
+    for _ in 0..100 {
+        let error = setup.get("1").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::CredentialsUnavailable);
+    }
+    assert_eq!(setup.factory.builds(), 1);
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert!(setup.get("1").await.is_err());
+    assert_eq!(setup.factory.builds(), 2);
+    // other credentials are tried at once
+    assert!(setup.get("2").await.is_ok());
+    assert_eq!(setup.factory.builds(), 3);
+}
+
+/// A backend whose every client tells of changes when the test says so.
+#[derive(Debug, Clone, Default)]
+struct Talkative(Arc<Mutex<Vec<mpsc::Sender<()>>>>);
+
+#[derive(Debug)]
+struct Voice(Arc<dyn Provider>, Mutex<Option<mpsc::Receiver<()>>>);
+
+#[async_trait]
+impl ProviderFactory for Talkative {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    async fn build(
+        &self,
+        _: &StoreConfig,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let (sender, receiver) = mpsc::channel(8);
+        self.0.lock().unwrap().push(sender);
+        Ok(Arc::new(Voice(
+            MemoryBackend::new().provider(),
+            Mutex::new(Some(receiver)),
+        )))
+    }
+}
+
+#[async_trait]
+impl Provider for Voice {
+    fn capability(&self) -> Capability {
+        self.0.capability()
+    }
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        self.0.fetch(cx, refs).await
+    }
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        self.0.find(cx, query).await
+    }
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.0.check(cx).await
+    }
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        let receiver = self.1.lock().unwrap().take()?;
+        Some(
+            futures::stream::unfold(receiver, |mut receiver| async move {
+                receiver.recv().await.map(|()| ((), receiver))
+            })
+            .boxed(),
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
+    let factory = Talkative::default();
+    let senders = Arc::clone(&factory.0);
+    let clients = Clients::new(Registry::default().with(factory), measured().metrics.clone(), 16);
+    let mut changes = clients.changes();
+    assert!(changes.next().now_or_never().is_none(), "nothing is watched yet");
+    let (key, config) = (testing::key(), config());
+    let get = async |revision: &str| {
+        let client = clients.get(&key, revision, &config, Arc::new(NoCredentials));
+        drop(client.await.unwrap());
+    };
+    let speak = async {
+        get("1").await;
+        let first = senders.lock().unwrap()[0].clone();
+        first.send(()).await.unwrap();
+        first
+    };
+    let (told, first) = tokio::join!(changes.next(), speak);
+    assert_eq!(told, Some(testing::key()), "a new client wakes who follows");
+
+    get("2").await;
+    assert!(changes.next().now_or_never().is_none());
+    assert!(
+        first.send(()).await.is_err(),
+        "the watch of the old client has ended"
+    );
+    let second = senders.lock().unwrap()[1].clone();
+    second.send(()).await.unwrap();
+    assert_eq!(changes.next().await, Some(testing::key()));
+
+    clients.forget(&testing::key()).await;
+    assert!(changes.next().now_or_never().is_none());
+    assert!(second.send(()).await.is_err());
+}
