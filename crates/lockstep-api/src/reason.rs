@@ -3,10 +3,10 @@
 use std::fmt;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Reason of the `Ready` condition.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])+ $name,)+ }
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
 
         impl Reason {
             /// Every reason, for documentation and for tests.
@@ -15,6 +15,11 @@ macro_rules! reasons {
             /// The reason as it stands in status.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What it means, in a sentence, for documentation.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
         }
     };
