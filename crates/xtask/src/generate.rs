@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use lockstep_testkit::progress;
 
-use crate::{crds, workspace};
+use crate::{crds, references, workspace};
 
 /// Generated files by their path below the workspace's root.
 pub(crate) type Files = BTreeMap<PathBuf, String>;
@@ -26,7 +26,7 @@ pub(crate) struct Generator {
 }
 
 // A new generator is one line here.
-const GENERATORS: &[&Generator] = &[&crds::GENERATOR];
+const GENERATORS: &[&Generator] = &[&crds::GENERATOR, &references::GENERATOR];
 
 /// Write every file that is made from the code: CustomResourceDefinitions and references
 #[derive(Debug, clap::Args)]
@@ -59,9 +59,9 @@ pub(crate) fn run_one(generator: &Generator, check: bool) -> Result<()> {
         )),
         (true, changed) => {
             bail!(
-                "{} differ from the code: {}. Run `cargo xtask generate`.",
+                "{} differ from the code. Run `cargo xtask generate`.\n  {}",
                 generator.name,
-                changed.join(", ")
+                changed.join("\n  ")
             )
         }
     }
@@ -73,11 +73,18 @@ fn apply(generator: &Generator, files: &Files, root: &Path, check: bool) -> Resu
     let mut differing = Vec::new();
     for (path, content) in files {
         let target = root.join(path);
-        if fs::read_to_string(&target).is_ok_and(|present| present == *content) {
+        let present = fs::read_to_string(&target).ok();
+        if present.as_ref() == Some(content) {
             continue;
         }
-        differing.push(path.display().to_string());
-        if !check {
+        if check {
+            let hint = present.map_or_else(
+                || "is missing".to_owned(),
+                |present| first_difference(&present, content),
+            );
+            differing.push(format!("{} {hint}", path.display()));
+        } else {
+            differing.push(path.display().to_string());
             if let Some(folder) = target.parent() {
                 fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
             }
@@ -85,12 +92,33 @@ fn apply(generator: &Generator, files: &Files, root: &Path, check: bool) -> Resu
         }
     }
     for path in left_over(generator, files, root)? {
-        differing.push(path.display().to_string());
-        if !check {
+        if check {
+            differing.push(format!("{} is no longer made", path.display()));
+        } else {
+            differing.push(path.display().to_string());
             fs::remove_file(root.join(&path)).with_context(|| format!("remove {}", path.display()))?;
         }
     }
     Ok(differing)
+}
+
+/// The first line in which two texts differ, in words.
+fn first_difference(present: &str, made: &str) -> String {
+    let mut number = 1;
+    let (mut present, mut made) = (present.lines(), made.lines());
+    loop {
+        match (present.next(), made.next()) {
+            (Some(old), Some(new)) if old == new => number += 1,
+            (None, None) => return "differs in its line ends".to_owned(),
+            (old, new) => {
+                return format!(
+                    "line {number}:\n    - {}\n    + {}",
+                    old.unwrap_or("(end)"),
+                    new.unwrap_or("(end)")
+                );
+            }
+        }
+    }
 }
 
 /// Files in a generator's own folder that it no longer makes.
@@ -135,7 +163,13 @@ mod tests {
         ]);
 
         let differing = apply(&GENERATOR, &files, root.path(), true).unwrap();
-        assert_eq!(differing, ["samples/new.yaml", "samples/old.yaml"]);
+        assert_eq!(
+            differing,
+            [
+                "samples/new.yaml is missing",
+                "samples/old.yaml is no longer made"
+            ]
+        );
         assert!(!samples.join("new.yaml").exists());
         assert!(samples.join("old.yaml").exists());
 
@@ -144,5 +178,15 @@ mod tests {
         assert!(!samples.join("old.yaml").exists());
         assert!(samples.join("README.md").exists());
         assert!(apply(&GENERATOR, &files, root.path(), true).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_difference_is_shown_by_its_first_line() {
+        assert_eq!(
+            first_difference("a\nb\nc", "a\nx\nc"),
+            "line 2:\n    - b\n    + x"
+        );
+        assert_eq!(first_difference("a", "a\nb"), "line 2:\n    - (end)\n    + b");
+        assert_eq!(first_difference("a\n", "a"), "differs in its line ends");
     }
 }

@@ -6,6 +6,7 @@ mod command;
 mod crds;
 mod demo;
 mod generate;
+mod references;
 mod report;
 mod setup;
 mod test;

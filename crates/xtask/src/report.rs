@@ -12,7 +12,11 @@ use lockstep_testkit::progress::{human, line};
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     steps: Vec<(String, Duration, bool)>,
+    programs: Vec<(String, Duration)>,
 }
+
+/// How many of the slowest test programs are named.
+const SLOWEST: usize = 8;
 
 impl Report {
     /// Runs one step and notes how long it took, also when it fails.
@@ -26,6 +30,11 @@ impl Report {
         self.steps
             .push((name.to_owned(), began.elapsed(), outcome.is_ok()));
         outcome.with_context(|| name.to_owned())
+    }
+
+    /// Notes how long each test program of a run took.
+    pub(crate) fn note_programs(&mut self, programs: impl IntoIterator<Item = (String, Duration)>) {
+        self.programs.extend(programs);
     }
 
     /// The summary: one line for each step, and the sum.
@@ -43,7 +52,16 @@ impl Report {
             let mark = if *held { '✓' } else { '✗' };
             let _ = write!(text, "\n  {mark} {name:width$}  {}", human(*took));
         }
-        text + &format!("\n    {:width$}  {}", "total", human(total))
+        let _ = write!(text, "\n    {:width$}  {}", "total", human(total));
+        let mut slowest: Vec<_> = self.programs.iter().collect();
+        slowest.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+        if !slowest.is_empty() {
+            text += "\n── slowest test programs";
+        }
+        for (name, took) in slowest.into_iter().take(SLOWEST) {
+            let _ = write!(text, "\n    {:>12}  {name}", human(*took));
+        }
+        text
     }
 }
 
@@ -69,5 +87,20 @@ mod tests {
         assert!(summary.contains("✓ formatting"), "{summary}");
         assert!(summary.contains("✗ tests"), "{summary}");
         assert!(summary.contains("total"), "{summary}");
+        assert!(!summary.contains("slowest"), "{summary}");
+    }
+
+    #[test]
+    fn the_slowest_test_programs_come_first() {
+        let mut report = Report::default();
+        report.note_programs([
+            ("quick".to_owned(), Duration::from_millis(5)),
+            ("slow".to_owned(), Duration::from_secs(65)),
+        ]);
+        let summary = report.summary();
+        assert!(
+            summary.ends_with("── slowest test programs\n       1 min 5 s  slow\n            5 ms  quick"),
+            "{summary}"
+        );
     }
 }

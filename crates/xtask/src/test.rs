@@ -1,18 +1,31 @@
 //! `cargo xtask test`.
 
-use anyhow::Result;
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
-use crate::{command::cargo, report::Report, setup};
+use anyhow::{Context as _, Result, bail};
+use lockstep_testkit::progress;
+
+use crate::{command::cargo, report::Report, setup, workspace};
 
 /// Run all tests, getting or building first what they need
 ///
-/// Tests run real servers on loopback ports and end them. Environment: KUBEBUILDER_ASSETS names a folder with
-/// ready-made control plane binaries, LOCKSTEP_BIN another lockstep binary for the end-to-end tests, and
-/// LOCKSTEP_TEST_KEEP keeps the servers' folders with their logs.
-///
-/// Examples: `cargo xtask test`, `cargo xtask test -- --package lockstep-core`, `cargo xtask test -- -- --nocapture`.
+/// Tests run real servers on loopback ports and end them. At the end stands how long each step took, and which test
+/// programs were the slowest. Environment: KUBEBUILDER_ASSETS names a folder with ready-made control plane binaries,
+/// LOCKSTEP_BIN another lockstep binary for the end-to-end tests, and LOCKSTEP_TEST_KEEP keeps the servers' folders with
+/// their logs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask test                                all of them
+  cargo xtask test drift                          those with \"drift\" in their names
+  cargo xtask test -- --package lockstep-core     those of one package
+  cargo xtask test drift -- -- --nocapture        with what they print")]
 pub(crate) struct Arguments {
+    /// Run only tests whose names contain this
+    filter: Option<String>,
     /// Arguments of `cargo test`, in place of `--workspace` where they choose packages themselves
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
@@ -20,16 +33,104 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report::default();
-    steps(&mut report, &arguments.arguments)
+    let all: Vec<_> = arguments
+        .filter
+        .iter()
+        .chain(&arguments.arguments)
+        .cloned()
+        .collect();
+    steps(&mut report, &all)
 }
 
 /// The steps of a test run, into a report that others may share.
 pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
-    report.step("tools", setup::ensure_all)?;
-    report.step("build the binaries that end-to-end tests run", || {
+    report.step("tools (from nothing about 8 minutes, once)", setup::ensure_all)?;
+    report.step("build of the binaries that tests run", || {
         cargo(["build", "--workspace", "--bins", "--locked"])
     })?;
-    report.step("tests", || cargo(command_line(arguments)))
+    report.step("build of the tests (from nothing some minutes)", || {
+        let mut build = command_line(arguments);
+        build.truncate(
+            build
+                .iter()
+                .position(|argument| argument == "--")
+                .unwrap_or(build.len()),
+        );
+        build.insert(1, "--no-run".to_owned());
+        cargo(build)
+    })?;
+    let mut programs = Programs::default();
+    let outcome = report.step("tests", || timed(&command_line(arguments), &mut programs));
+    report.note_programs(programs.finish());
+    outcome
+}
+
+/// Runs cargo, passes on what it says, and notes when each test program began.
+fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
+    let shown = arguments.join(" ");
+    progress::line(format_args!("$ cargo {shown}"));
+    let mut command = Command::new("cargo");
+    let mut child = command
+        .args(arguments)
+        .current_dir(workspace::root())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start cargo")?;
+    if let Some(stderr) = child.stderr.take() {
+        // what tests themselves print may be anything: bytes, not text
+        for line in BufReader::new(stderr).split(b'\n') {
+            let line = line.context("read what cargo says")?;
+            programs.saw(&String::from_utf8_lossy(&line), Instant::now());
+            let mut out = io::stderr().lock();
+            let _ = out.write_all(&line).and_then(|()| out.write_all(b"\n"));
+        }
+    }
+    if !child.wait().context("wait for cargo")?.success() {
+        bail!("`cargo {shown}` failed");
+    }
+    Ok(())
+}
+
+/// When each test program began, by what cargo says.
+#[derive(Debug, Default)]
+struct Programs {
+    finished: Vec<(String, Duration)>,
+    running: Option<(String, Instant)>,
+}
+
+impl Programs {
+    fn saw(&mut self, line: &str, now: Instant) {
+        let line = line.trim_start();
+        let name = if let Some(program) = line.strip_prefix("Running ") {
+            program
+                .rsplit_once('(')
+                .map(|(source, path)| format!("{} {}", package(path), source.trim()))
+        } else {
+            line.strip_prefix("Doc-tests ")
+                .map(|package| format!("{package} examples in the documentation"))
+        };
+        if let Some(name) = name {
+            self.ended(now);
+            self.running = Some((name, now));
+        }
+    }
+
+    fn ended(&mut self, now: Instant) {
+        if let Some((name, began)) = self.running.take() {
+            self.finished.push((name, now.duration_since(began)));
+        }
+    }
+
+    fn finish(mut self) -> Vec<(String, Duration)> {
+        self.ended(Instant::now());
+        self.finished
+    }
+}
+
+/// `lockstep_core` of `target/debug/deps/lockstep_core-0123456789abcdef)`.
+fn package(path: &str) -> &str {
+    let file = path.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
+    file.rsplit_once('-').map_or(file, |(name, _)| name)
 }
 
 fn command_line(arguments: &[String]) -> Vec<String> {
@@ -62,6 +163,7 @@ mod tests {
     #[test]
     fn the_whole_workspace_is_tested_unless_packages_are_chosen() {
         assert_eq!(line(&[]), "test --workspace --locked");
+        assert_eq!(line(&["drift"]), "test --workspace --locked drift");
         assert_eq!(
             line(&["--package", "lockstep-api"]),
             "test --locked --package lockstep-api"
@@ -71,5 +173,37 @@ mod tests {
             line(&["--", "--nocapture", "-p"]),
             "test --workspace --locked -- --nocapture -p"
         );
+    }
+
+    #[test]
+    fn a_test_program_takes_until_the_next_one_begins() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut programs = Programs::default();
+        programs.saw("   Compiling lockstep-core v0.1.0", at(0));
+        programs.saw(
+            "     Running unittests src/lib.rs (target/debug/deps/lockstep_core-0a1b)",
+            at(1),
+        );
+        programs.saw("Running is what a test said", at(2));
+        programs.saw(
+            "     Running end_to_end/main.rs (/work/target/debug/deps/end_to_end-2c)",
+            at(4),
+        );
+        programs.saw("   Doc-tests lockstep_testkit", at(64));
+        assert_eq!(
+            programs.finished,
+            [
+                (
+                    "lockstep_core unittests src/lib.rs".to_owned(),
+                    Duration::from_secs(3)
+                ),
+                (
+                    "end_to_end end_to_end/main.rs".to_owned(),
+                    Duration::from_secs(60)
+                ),
+            ]
+        );
+        assert_eq!(programs.finish().len(), 3);
     }
 }

@@ -1,0 +1,119 @@
+//! The page of the reasons: what stands in conditions, events and metrics, and what to do.
+
+use std::fmt::Write as _;
+
+use lockstep_api::Reason;
+
+use super::HEADER;
+
+const INTRODUCTION: &str = "\
+# Reasons
+
+The condition `Ready` of a SyncedSecret or store carries one of these reasons; events and the metric
+`lockstep_reconcile_duration_seconds` use the same words. The condition's message says which entry, key and store it is
+about. While `Ready` is false, `Reconciling` says that lockstep tries again by itself, and `Stalled` that it waits for
+somebody to change something; then it looks again at once after a change, and now and then without one.
+
+A sync that fails leaves the Secret as it was: never half a Secret.
+
+| reason | meaning | what to do |
+|---|---|---|
+";
+
+/// The page `docs/reasons.md`.
+pub(super) fn page() -> String {
+    let mut page = format!("{HEADER}{INTRODUCTION}");
+    for reason in Reason::ALL {
+        // writing to a String cannot fail
+        let _ = writeln!(
+            page,
+            "| `{reason}` | {} | {} |",
+            reason.meaning(),
+            remedy(*reason)
+        );
+    }
+    page
+}
+
+/// What somebody who reads the reason does next.
+const fn remedy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Synced | Reason::StoreReady => "Nothing.",
+        Reason::Suspended => "Take `suspend` away when values shall be read again.",
+        Reason::InvalidSpec => "Change the field that the message names.",
+        Reason::StoreNotFound => {
+            "Create the store, or correct `secretStoreRef`: a SecretStore is looked for in the namespace of the SyncedSecret."
+        }
+        Reason::AccessDenied => {
+            "Ask whoever administrates the ClusterSecretStore for an entry of `access` with this namespace and key; with no entry nobody may use it."
+        }
+        Reason::ConfigInvalid => "Change the field of the store that the message names.",
+        Reason::CredentialsUnavailable => {
+            "Create what the store's `auth` names, or grant lockstep the right; the message holds the command."
+        }
+        Reason::Unauthenticated => {
+            "Check the role, its bound ServiceAccount and audience, or whether the token was revoked. lockstep logs in again by itself."
+        }
+        Reason::PermissionDenied => "Let the store's role read the key; the message says which path.",
+        Reason::SourceNotFound => {
+            "Write the value to the store, correct `remoteRef`, or set `optional` if the key may be missing."
+        }
+        Reason::SourceDeleted => "Write the value to the store again, or delete the SyncedSecret.",
+        Reason::RateLimited => {
+            "Nothing at once: lockstep waits as long as the store asks. If it stays, lower the store's `limits` or read less often."
+        }
+        Reason::Unavailable => {
+            "Look at the store: is it sealed, away, or behind a network policy? lockstep tries again by itself."
+        }
+        Reason::Timeout => {
+            "Look at the store and at the way to it; `limits.timeout` is the time that it has. lockstep tries again by itself."
+        }
+        Reason::Malformed => {
+            "Look at the remote value that the message names: a `property` needs JSON, and an address needs a server that speaks the provider's API."
+        }
+        Reason::Unsupported => "Use what the provider can do: the message says what it cannot.",
+        Reason::DuplicateKey => "Leave one of the two entries out, or rename a key with `rewrite`.",
+        Reason::InvalidKey => {
+            "Rename the key: letters, digits, `-`, `_` and `.`, at most 253 characters. `rewrite` does so for many."
+        }
+        Reason::TooLarge => "Spread the values over several Secrets.",
+        Reason::DecodeFailed => {
+            "Correct `decodingStrategy`, or the value at the source; `Auto` takes both forms."
+        }
+        Reason::RewriteFailed => "Correct the rule of `rewrite` that the message names.",
+        Reason::TemplateFailed => {
+            "Correct the template at the position that the message names; `lockstep render` shows the result without a cluster."
+        }
+        Reason::TargetForeign => {
+            "Hand the Secret over with the annotation `lockstep.dev/adopt`, or choose another `target.name`; the message holds the command."
+        }
+        Reason::TargetNotFound => "Create the Secret that is merged into, or use `creationPolicy: Owner`.",
+        Reason::Conflict => "Rename one target, or delete one of the two SyncedSecrets: the older one wins.",
+        Reason::WriteFailed => {
+            "Read the message: a quota, another admission policy or missing rights. lockstep tries again by itself."
+        }
+        Reason::NamespaceTerminating => "Nothing: the namespace and all in it are going.",
+        Reason::Internal => {
+            "Please report it, with the log of that time. lockstep tries again after a while."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_says_what_it_means_and_what_to_do() {
+        let page = page();
+        for reason in Reason::ALL {
+            let line = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{reason}` |")));
+            let line = line.unwrap_or_else(|| panic!("{reason} is missing"));
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            assert!(cells[2].ends_with('.') && cells[3].ends_with('.'), "{line}");
+            assert_eq!(cells.len(), 5, "{line}");
+        }
+    }
+}
