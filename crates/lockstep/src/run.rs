@@ -17,12 +17,20 @@ use crate::{
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many threads work at most: the work is waiting for others, and each thread costs memory.
 const MAX_THREADS: usize = 4;
+/// How many threads render templates and read files at most.
+const MAX_BLOCKING_THREADS: usize = 16;
 
 /// Runs the operator until a signal, or a failure that it cannot live with.
 pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     logging::install(&arguments.log_level, arguments.log_format);
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let threads = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(MAX_THREADS);
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(&format!("the runtime cannot be started: {error}")),
@@ -47,7 +55,10 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let registry = providers::registry(arguments.file_root.as_deref());
-    let cluster = Cluster { kubeconfig: arguments.kubeconfig, context: arguments.context };
+    let cluster = Cluster {
+        kubeconfig: arguments.kubeconfig,
+        context: arguments.context,
+    };
     let client = tokio::select! {
         client = client::connect(&cluster) => client?,
         _ = signals.next() => return Ok(()),
@@ -62,7 +73,12 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
         unsafe_without_admission_policy: arguments.unsafe_without_admission_policy,
     };
     let shutdown = CancellationToken::new();
-    let mut work = std::pin::pin!(lockstep_controller::run(client, registry, options, shutdown.clone()));
+    let mut work = std::pin::pin!(lockstep_controller::run(
+        client,
+        registry,
+        options,
+        shutdown.clone()
+    ));
     tokio::select! {
         result = &mut work => return result.map_err(|error| error.to_string()),
         signal = signals.next() => tracing::info!(signal, "stopping"),
