@@ -172,7 +172,7 @@ impl Client {
             .pop_if_empty()
             .extend(path.split('/'));
         let query = endpoint.query().map_err(|_| "the query cannot be written")?;
-        url.set_query(query.as_deref());
+        url.set_query(query.as_deref().filter(|query| !query.is_empty()));
 
         let mut request = reqwest::Request::new(endpoint.method().into(), url);
         // An error of the endpoint may hold what it could not write: it is dropped.

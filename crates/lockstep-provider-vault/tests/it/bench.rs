@@ -63,6 +63,33 @@ pub(crate) async fn reader(bao: &OpenBao, mount: &str) -> String {
     policy
 }
 
+/// A new mount of an auth method; its path.
+pub(crate) async fn auth_method(bao: &OpenBao, kind: &str) -> String {
+    let mount = unique(kind);
+    let settings = json!({ "type": kind });
+    bao.post(&format!("sys/auth/{mount}"), settings).await.unwrap();
+    mount
+}
+
+/// An AppRole "shop" whose tokens have these settings; the mount path and the role id.
+pub(crate) async fn app_role(bao: &OpenBao, secret_id: &str, settings: Value) -> (String, String) {
+    let mount = auth_method(bao, "approle").await;
+    let role = format!("auth/{mount}/role/shop");
+    bao.post(&role, settings).await.unwrap();
+    let secret = json!({ "secret_id": secret_id });
+    bao.post(&format!("{role}/custom-secret-id"), secret)
+        .await
+        .unwrap();
+    let answer = bao.get(&format!("{role}/role-id")).await.unwrap();
+    (mount, answer["data"]["role_id"].as_str().unwrap().to_owned())
+}
+
+/// `auth` of a store that logs in with the secret id in Secret "approle", key "secret-id".
+pub(crate) fn app_role_auth(mount: &str, role_id: &str) -> Value {
+    let secret = json!({ "name": "approle", "key": "secret-id" });
+    json!({ "appRole": { "path": mount, "roleId": role_id, "secretRef": secret } })
+}
+
 /// An engine of version 2 with the value `shop/database` in it, and a policy that reads it.
 pub(crate) async fn stocked(bao: &OpenBao) -> (String, String) {
     let mount = engine(bao, 2).await;
@@ -120,6 +147,12 @@ impl Objects {
     pub(crate) fn with(self, name: &str, key: &str, value: impl Into<Vec<u8>>) -> Self {
         self.set(name, key, value);
         self
+    }
+
+    /// What was set, as text.
+    pub(crate) fn text(&self, name: &str, key: &str) -> String {
+        let place = (name.to_owned(), key.to_owned());
+        String::from_utf8(self.values.lock().unwrap()[&place].clone()).unwrap()
     }
 
     /// How often anything was read.
@@ -184,6 +217,7 @@ impl Store {
         Self::new(token_spec(server, mount), &objects).await
     }
 
+    /// One result, which shows no value.
     pub(crate) async fn fetch(&self, reference: RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let mut results = self.0.fetch(&Context::default(), &[reference]).await;
         assert_eq!(results.len(), 1);
@@ -202,12 +236,14 @@ impl Store {
         self.fetch(RemoteRef::current(key)).await.unwrap_err()
     }
 
+    /// The keys that are found.
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
         Ok(found.into_iter().map(|meta| meta.key).collect())
     }
 
+    /// Whether the store works.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
     }
@@ -246,9 +282,11 @@ pub(crate) fn assert_clean(error: &ProviderError) {
     assert!(!error.to_string().contains(".."), "{error}");
 }
 
-/// Everything that is logged on this thread while this lives. When it ends, none of it may hold a canary.
+/// Everything that is logged on this thread while this lives. When it ends, none of it may hold a canary, nor a
+/// credential that it was told of.
 pub(crate) struct Quiet {
     lines: Buffer,
+    secrets: Mutex<Vec<String>>,
     _guard: DefaultGuard,
 }
 
@@ -260,20 +298,32 @@ impl Quiet {
             .with_writer(lines.clone())
             .with_ansi(false)
             .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        tracing::trace!("listening");
         Self {
             lines,
-            _guard: tracing::subscriber::set_default(subscriber),
+            secrets: Mutex::new(vec![CANARY.to_owned()]),
+            _guard: guard,
         }
+    }
+}
+
+impl Quiet {
+    /// This must not be logged either.
+    pub(crate) fn never(&self, secret: &str) {
+        self.secrets.lock().unwrap().push(secret.to_owned());
     }
 }
 
 impl Drop for Quiet {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.lines.0.lock().unwrap()).into_owned();
-        let leaks = text.lines().filter(|line| line.contains(CANARY)).count();
+        let secrets = self.secrets.lock().unwrap();
+        let shows = |line: &&str| secrets.iter().any(|secret| line.contains(secret));
+        let leaks = text.lines().filter(shows).count();
         if !std::thread::panicking() {
             assert_eq!(leaks, 0, "lines with a value or a credential were logged");
-            assert!(!text.is_empty(), "what listens must hear something");
+            assert!(text.contains("listening"), "what listens must hear something");
         }
     }
 }

@@ -19,8 +19,8 @@ pub(crate) enum Fate {
     Pass,
     /// These bytes are the answer; then the connection ends.
     Answer(Vec<u8>),
-    /// The server answers it, but only so many bytes of the answer arrive.
-    Cut(usize),
+    /// An answer of which one byte arrives every now and then.
+    Trickle,
     /// Nobody answers.
     Hang,
     /// An answer that does not end.
@@ -172,9 +172,11 @@ async fn serve(
             }
         }
         Fate::Pass => client.write_all(&forward(upstream, &request).await?).await?,
-        Fate::Cut(length) => {
-            let answer = forward(upstream, &request).await?;
-            client.write_all(&answer[..length.min(answer.len())]).await?;
+        Fate::Trickle => {
+            for byte in forward(upstream, &request).await? {
+                client.write_all(&[byte]).await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
     client.shutdown().await

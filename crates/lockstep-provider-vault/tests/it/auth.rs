@@ -1,0 +1,410 @@
+//! Every auth method against the real server: that it logs in, and what a refusal says.
+
+use std::sync::Arc;
+
+use lockstep_provider::{ErrorKind, Operation};
+use lockstep_testkit::{OpenBao, certificates::CertificateAuthority};
+use serde_json::{Value, json};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers};
+
+use crate::{
+    bench::{
+        Objects, Quiet, Store, and, app_role, app_role_auth, auth_method, bao, secure_bao, spec, stocked,
+    },
+    jwt::{Issuer, LONG_AGO, NEVER},
+};
+
+/// One way to log in: the mount with the value, `auth`, and a credential with another that is refused.
+struct Login<'a> {
+    bao: &'a OpenBao,
+    mount: &'a str,
+    auth: Value,
+    objects: Objects,
+    place: (&'a str, &'a str),
+    wrong: &'a str,
+}
+
+impl Login<'_> {
+    fn spec(&self) -> Value {
+        let spec = spec(self.bao.address(), self.mount, self.auth.clone());
+        match self.bao.ca() {
+            Some(ca) => {
+                self.objects.set("ca", "ca.crt", ca);
+                and(
+                    spec,
+                    "caProvider",
+                    json!({ "type": "ConfigMap", "name": "ca", "key": "ca.crt" }),
+                )
+            }
+            None => spec,
+        }
+    }
+
+    /// Reads with the good credential, with a line end after it too, and is refused with the wrong one in these words.
+    async fn works_and_is_refused(self, words: &str, hint: &str) {
+        let quiet = Quiet::listen();
+        quiet.never(self.wrong);
+        let (name, key) = self.place;
+        let good = self.objects.text(name, key);
+        quiet.never(&good);
+        for end in ["", "\n", "\r\n"] {
+            self.objects.set(name, key, format!("{good}{end}"));
+            let store = Store::new(self.spec(), &self.objects).await;
+            store.check().await.unwrap();
+            assert_eq!(
+                store.read("shop/database").await,
+                json!({ "password": "CANARY-value" })
+            );
+        }
+
+        self.objects.set(name, key, self.wrong);
+        let store = Store::new(self.spec(), &self.objects).await;
+        for error in [
+            store.refuse("shop/database").await,
+            store.check().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}");
+            assert_eq!(error.operation, Operation::Login);
+            assert_eq!(error.message, words);
+            assert_eq!(error.hint.as_deref(), Some(hint));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_from_a_secret_reads_and_a_wrong_one_is_told_by_its_place() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let token = bao.create_token(&[&policy]).await.unwrap();
+    Login {
+        bao,
+        mount: &mount,
+        auth: json!({ "tokenSecretRef": { "name": "vault", "key": "token" } }),
+        objects: Objects::default().with("vault", "token", token),
+        place: ("vault", "token"),
+        wrong: "s.CANARYwrong",
+    }
+    .works_and_is_refused(
+        "the server does not take the token from Secret \"vault\", key \"token\"",
+        "It has ended, was revoked, or is of another server or namespace: put a valid one there",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_app_role_reads_and_a_wrong_secret_id_is_refused() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    Login {
+        bao,
+        mount: &mount,
+        auth: app_role_auth(&method, &role_id),
+        objects: Objects::default().with("approle", "secret-id", "CANARY-id"),
+        place: ("approle", "secret-id"),
+        wrong: "CANARY-wrong",
+    }
+    .works_and_is_refused(
+        &format!("the server refused the login as AppRole (auth/{method}) (status 400)"),
+        "Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_role_id_of_an_app_role_may_come_from_a_secret() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    let secret = |key: &str| json!({ "name": "approle", "key": key });
+    Login {
+        bao,
+        mount: &mount,
+        auth: json!({ "appRole": {
+            "path": method, "roleRef": secret("role-id"), "secretRef": secret("secret-id")
+        } }),
+        objects: Objects::default().with("approle", "role-id", role_id).with(
+            "approle",
+            "secret-id",
+            "CANARY-id\n",
+        ),
+        place: ("approle", "role-id"),
+        wrong: "CANARY-no-role",
+    }
+    .works_and_is_refused(
+        &format!("the server refused the login as AppRole (auth/{method}) (status 400)"),
+        "Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_with_a_password_reads_and_a_wrong_password_is_refused() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let method = auth_method(bao, "userpass").await;
+    let user = json!({ "password": " CANARY größe ", "token_policies": policy });
+    bao.post(&format!("auth/{method}/users/shop"), user)
+        .await
+        .unwrap();
+    let secret = json!({ "name": "login", "key": "password" });
+    Login {
+        bao,
+        mount: &mount,
+        auth: json!({ "userPass": { "path": method, "username": "shop", "secretRef": secret } }),
+        objects: Objects::default().with("login", "password", " CANARY größe "),
+        place: ("login", "password"),
+        wrong: "CANARY größe",
+    }
+    .works_and_is_refused(
+        &format!("the server refused the login as user \"shop\" (auth/{method}) (status 400)"),
+        "Check the user name and the password in Secret \"login\", key \"password\"",
+    )
+    .await;
+}
+
+/// An auth method "jwt" with a role "shop" that trusts this issuer and the audience "vault".
+async fn jwt_method(bao: &OpenBao, policy: &str, issuer: &Issuer) -> String {
+    let method = auth_method(bao, "jwt").await;
+    let config = json!({ "jwt_validation_pubkeys": [issuer.public_key()], "default_role": "shop" });
+    bao.post(&format!("auth/{method}/config"), config).await.unwrap();
+    let role = json!({
+        "role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "token_policies": policy
+    });
+    bao.post(&format!("auth/{method}/role/shop"), role).await.unwrap();
+    method
+}
+
+#[tokio::test]
+async fn a_jwt_from_a_secret_reads_and_one_that_has_ended_is_refused() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let issuer = Issuer::new();
+    let method = jwt_method(bao, &policy, &issuer).await;
+    let secret = json!({ "name": "identity", "key": "jwt" });
+    Login {
+        bao,
+        mount: &mount,
+        auth: json!({ "jwt": { "path": method, "role": "shop", "secretRef": secret } }),
+        objects: Objects::default().with("identity", "jwt", issuer.token("vault", NEVER)),
+        place: ("identity", "jwt"),
+        wrong: &issuer.token("vault", LONG_AGO),
+    }
+    .works_and_is_refused(
+        &format!("the server refused the login as role \"shop\" (auth/{method}) (status 400)"),
+        "Check that the JWT in Secret \"identity\", key \"jwt\" is still valid and fits the role's bound claims",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_of_a_service_account_is_a_jwt_and_a_foreign_key_or_audience_is_refused() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let issuer = Issuer::new();
+    let method = jwt_method(bao, &policy, &issuer).await;
+    for wrong in [
+        Issuer::new().token("vault", NEVER),
+        issuer.token("another", NEVER),
+    ] {
+        Login {
+            bao,
+            mount: &mount,
+            auth: json!({ "jwt": { "path": method, "serviceAccountRef": { "name": "shop" } } }),
+            objects: Objects::default().with("shop", "vault", issuer.token("vault", NEVER)),
+            place: ("shop", "vault"),
+            wrong: &wrong,
+        }
+        .works_and_is_refused(
+            &format!("the server refused the login as the default role (auth/{method}) (status 400)"),
+            "The role \"default_role\" must be bound to ServiceAccount \"shop\" of the store's namespace and to the \
+             audience \"vault\", and the auth method must be able to check the cluster's tokens",
+        )
+        .await;
+    }
+}
+
+/// An API server that knows one token, as that of ServiceAccount "shop" in namespace "shop".
+async fn token_reviews(token: &str) -> MockServer {
+    let server = MockServer::start().await;
+    let known = Arc::new(token.to_owned());
+    let review = move |request: &Request| {
+        let asked: Value = serde_json::from_slice(&request.body).unwrap();
+        let status = if asked["spec"]["token"] == known.as_str() {
+            json!({
+                "authenticated": true,
+                "audiences": ["vault"],
+                "user": {
+                    "username": "system:serviceaccount:shop:shop",
+                    "uid": "7f3a",
+                    "groups": ["system:serviceaccounts", "system:authenticated"],
+                },
+            })
+        } else {
+            json!({ "authenticated": false, "error": "CANARY unknown" })
+        };
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status
+        });
+        ResponseTemplate::new(201).set_body_json(review)
+    };
+    Mock::given(matchers::method("POST"))
+        .and(matchers::path("/apis/authentication.k8s.io/v1/tokenreviews"))
+        .respond_with(review)
+        .mount(&server)
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn a_service_account_reads_and_a_token_that_the_cluster_does_not_know_is_refused() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let issuer = Issuer::new();
+    let token = issuer.token("vault", NEVER);
+    let api_server = token_reviews(&token).await;
+    let method = auth_method(bao, "kubernetes").await;
+    let ca = CertificateAuthority::new("a cluster").unwrap().pem();
+    let config = json!({
+        "kubernetes_host": api_server.uri(), "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true
+    });
+    bao.post(&format!("auth/{method}/config"), config).await.unwrap();
+    let role = json!({
+        "bound_service_account_names": "shop", "bound_service_account_namespaces": "shop",
+        "audience": "vault", "token_policies": policy,
+    });
+    bao.post(&format!("auth/{method}/role/shop"), role).await.unwrap();
+    let account = json!({ "name": "shop" });
+    Login {
+        bao,
+        mount: &mount,
+        auth: json!({ "kubernetes": { "mountPath": method, "role": "shop", "serviceAccountRef": account } }),
+        objects: Objects::default().with("shop", "vault", token),
+        place: ("shop", "vault"),
+        wrong: &Issuer::new().token("vault", NEVER),
+    }
+    .works_and_is_refused(
+        &format!("the server refused the login as role \"shop\" (auth/{method}) (status 403)"),
+        "The role \"shop\" must be bound to ServiceAccount \"shop\" of the store's namespace and to the audience \
+         \"vault\", and the auth method must be able to check the cluster's tokens",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_reads_as_the_role_that_is_named_and_a_foreign_one_is_refused() {
+    let bao = secure_bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let authority = bao.authority().unwrap();
+    let method = auth_method(bao, "cert").await;
+    for (role, name, policies) in [("shop", "shop", policy.as_str()), ("blog", "blog", "default")] {
+        let role_settings = json!({
+            "certificate": authority.pem(), "allowed_common_names": name, "token_policies": policies
+        });
+        bao.post(&format!("auth/{method}/certs/{role}"), role_settings)
+            .await
+            .unwrap();
+    }
+    let secret = |key: &str| json!({ "name": "client", "key": key });
+    let auth = |role: &str| {
+        json!({ "cert": {
+            "path": method, "role": role, "clientCert": secret("tls.crt"), "secretRef": secret("tls.key")
+        } })
+    };
+    let objects = |identity: &lockstep_testkit::certificates::Identity| {
+        Objects::default()
+            .with("client", "tls.crt", identity.certificate.as_str())
+            .with("client", "tls.key", identity.key.as_str())
+    };
+    let ours = authority.client("shop", None).unwrap();
+    let login = |role, objects| Login {
+        bao,
+        mount: &mount,
+        auth: auth(role),
+        objects,
+        place: ("client", "tls.crt"),
+        wrong: "",
+    };
+    let quiet = Quiet::listen();
+    quiet.never(ours.key.lines().nth(1).unwrap());
+
+    let login_as_shop = login("shop", objects(&ours));
+    let store = Store::new(login_as_shop.spec(), &login_as_shop.objects).await;
+    assert_eq!(
+        store.read("shop/database").await,
+        json!({ "password": "CANARY-value" })
+    );
+    store.check().await.unwrap();
+
+    // The certificate is the shop's: the blog's role does not take it, although another role would.
+    let login_as_blog = login("blog", objects(&ours));
+    let store = Store::new(login_as_blog.spec(), &login_as_blog.objects).await;
+    let error = store.refuse("shop/database").await;
+    assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}");
+    assert!(
+        error
+            .message
+            .contains(&format!("as role \"blog\" (auth/{method})")),
+        "{error}"
+    );
+
+    // A certificate of an authority that the server does not know ends the handshake or the login.
+    let foreign = CertificateAuthority::new("another")
+        .unwrap()
+        .client("shop", None)
+        .unwrap();
+    let foreign = login("shop", objects(&foreign));
+    let store = Store::new(foreign.spec(), &foreign.objects).await;
+    let error = store.refuse("shop/database").await;
+    assert!(
+        matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Unavailable),
+        "{error}"
+    );
+    assert!(error.hint.is_some(), "{error}");
+
+    // A key of another certificate cannot be used at all.
+    let other = authority.client("shop", None).unwrap();
+    let mixed = login("shop", objects(&ours).with("client", "tls.key", other.key));
+    let error = Store::build(mixed.spec(), &mixed.objects).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+}
+
+#[tokio::test]
+async fn an_auth_method_that_is_not_there_is_told_with_its_mount_path() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+    let store = Store::new(
+        spec(bao.address(), &mount, app_role_auth("nowhere", "CANARY-role")),
+        &objects,
+    )
+    .await;
+    let error = store.refuse("shop/database").await;
+    assert!(error.message.contains("auth/nowhere"), "{error}");
+    assert_eq!(error.operation, Operation::Login);
+    assert!(
+        matches!(error.kind, ErrorKind::ConfigInvalid | ErrorKind::Unauthenticated),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_credential_that_cannot_be_one_is_refused_before_anything_is_sent() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let quiet = Quiet::listen();
+    for token in ["s.CANARY\nX-Evil: 1", "s.CANARY\0", "\n", "", "s.CANARY größe"] {
+        let store = Store::with_token(bao.address(), &mount, token).await;
+        for error in [
+            store.refuse("shop/database").await,
+            store.check().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind, ErrorKind::CredentialsUnavailable, "{error}");
+            assert!(
+                error.message.contains("Secret \"vault\", key \"token\""),
+                "{error}"
+            );
+        }
+    }
+    drop(quiet);
+}

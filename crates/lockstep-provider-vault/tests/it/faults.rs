@@ -1,0 +1,290 @@
+//! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
+
+use std::time::{Duration, Instant};
+
+use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
+use serde_json::json;
+
+use crate::{
+    bench::{
+        CANARY, Objects, Quiet, Store, app_role, app_role_auth, assert_clean, bao, spec, stocked, token_spec,
+    },
+    proxy::{Fate, Proxy},
+};
+
+const PAGE: &str = "<!doctype html><html><body>Sign in, CANARY</body></html>";
+
+/// What every request may meet, whatever it is for.
+fn faults() -> Vec<(&'static str, Fate, ErrorKind)> {
+    let raw = |text: &str| Fate::Answer(text.as_bytes().to_vec());
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n{\"CANARY";
+    let chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nCANARY\r\n";
+    vec![
+        ("sealed", Fate::sealed(), ErrorKind::Unavailable),
+        (
+            "500",
+            Fate::answer(500, &[], r#"{"errors":["CANARY"]}"#),
+            ErrorKind::Unavailable,
+        ),
+        ("500 page", Fate::answer(500, &[], PAGE), ErrorKind::Unavailable),
+        ("502 page", Fate::answer(502, &[], PAGE), ErrorKind::Unavailable),
+        (
+            "429",
+            Fate::answer(429, &[("Retry-After", "7")], PAGE),
+            ErrorKind::RateLimited,
+        ),
+        ("page", Fate::answer(200, &[], PAGE), ErrorKind::Malformed),
+        ("403 page", Fate::answer(403, &[], PAGE), ErrorKind::Malformed),
+        ("404 page", Fate::answer(404, &[], PAGE), ErrorKind::Malformed),
+        (
+            "truncated",
+            Fate::answer(200, &[], r#"{"data":{"data":{"a":"CANARY"#),
+            ErrorKind::Malformed,
+        ),
+        ("empty", Fate::answer(200, &[], ""), ErrorKind::Malformed),
+        (
+            "no JSON",
+            Fate::answer(200, &[], "\0\u{1}CANARY"),
+            ErrorKind::Malformed,
+        ),
+        (
+            "nested",
+            Fate::answer(200, &[], &"[".repeat(1 << 20)),
+            ErrorKind::Malformed,
+        ),
+        ("announced gibibyte", raw(long), ErrorKind::Malformed),
+        ("endless", Fate::Endless, ErrorKind::Malformed),
+        ("closed", raw(""), ErrorKind::Unavailable),
+        (
+            "half an answer",
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"CANARY"),
+            ErrorKind::Unavailable,
+        ),
+        (
+            "half a head",
+            raw("HTTP/1.1 200 OK\r\nX-CANARY: CAN"),
+            ErrorKind::Unavailable,
+        ),
+        ("no HTTP", raw("SSH-2.0-CANARY\r\n"), ErrorKind::Unavailable),
+        ("bad chunk", raw(chunk), ErrorKind::Unavailable),
+        (
+            "bad status",
+            raw("HTTP/1.1 CANARY\r\n\r\n"),
+            ErrorKind::Unavailable,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_fault_of_the_server_has_its_kind_and_is_over_when_it_is_over() {
+    let quiet = Quiet::listen();
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let token = bao.create_token(&[&policy]).await.unwrap();
+    quiet.never(&token);
+    let store = Store::with_token(proxy.address(), &mount, &token).await;
+    for (name, fate, kind) in faults() {
+        proxy.all(fate);
+        let read = store.refuse("shop/database").await;
+        assert_eq!(
+            (read.kind, read.operation),
+            (kind, Operation::Read),
+            "{name}: {read}"
+        );
+        let find = store.find(FindQuery::default()).await.unwrap_err();
+        assert_eq!(
+            (find.kind, find.operation),
+            (kind, Operation::Find),
+            "{name}: {find}"
+        );
+        let check = store.check().await.unwrap_err();
+        assert_eq!(
+            (check.kind, check.operation),
+            (kind, Operation::Check),
+            "{name}: {check}"
+        );
+        for error in [read, find, check] {
+            let wanted = (kind == ErrorKind::RateLimited).then_some(Duration::from_secs(7));
+            assert_eq!(error.retry_after, wanted, "{name}");
+        }
+        proxy.all(Fate::Pass);
+        assert_eq!(
+            store.read("shop/database").await,
+            json!({ "password": "CANARY-value" }),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_fault_during_the_login_has_the_same_kind() {
+    let quiet = Quiet::listen();
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+    let spec = spec(proxy.address(), &mount, app_role_auth(&method, &role_id));
+    let store = Store::new(spec, &objects).await;
+    let more = [
+        ("no token", r#"{"auth":{"CANARY":1}}"#),
+        ("no auth", r#"{"data":{"client_token":"CANARY"}}"#),
+        ("bad token", r#"{"auth":{"client_token":"CANARY\nX-Evil: 1"}}"#),
+    ];
+    let more = more.map(|(name, body)| (name, Fate::answer(200, &[], body), ErrorKind::Malformed));
+    for (name, fate, kind) in faults().into_iter().chain(more) {
+        proxy.all(fate);
+        let error = store.refuse("shop/database").await;
+        assert_eq!(
+            (error.kind, error.operation),
+            (kind, Operation::Login),
+            "{name}: {error}"
+        );
+        let told = format!("{:?}", store.0);
+        assert!(
+            !told.contains(CANARY) && !told.contains(&role_id),
+            "{name}: {told}"
+        );
+    }
+    proxy.all(Fate::Pass);
+    store.read("shop/database").await;
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
+    let quiet = Quiet::listen();
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    let metadata = r#""metadata":{"version":3,"created_time":"2026-01-01T00:00:00Z"}"#;
+    for body in [
+        r#"{"data":null}"#.to_owned(),
+        r#"{"data":"CANARY"}"#.to_owned(),
+        r#"{"data":{"data":{"a":"CANARY"}}}"#.to_owned(),
+        format!(r#"{{"data":{{"data":"CANARY",{metadata}}}}}"#),
+        format!(r#"{{"data":{{"data":["CANARY"],{metadata}}}}}"#),
+        format!(r#"{{"data":{{"data":null,{metadata}}}}}"#),
+        format!(r#"{{"data":{{"data":{{"a":"CANARY \ud800"}},{metadata}}}}}"#),
+        r#"{"data":{"data":{"a":"CANARY"},"metadata":{"version":"CANARY"}}}"#.to_owned(),
+        r#"{"data":{"data":{"a":"CANARY"},"metadata":{"version":-1}}}"#.to_owned(),
+    ] {
+        proxy.all(Fate::answer(200, &[], &body));
+        let error = store.refuse("shop/database").await;
+        assert_eq!(error.kind, ErrorKind::Malformed, "{body}: {error}");
+        assert!(error.message.contains("\"shop/database\""), "{error}");
+    }
+    // Another version than the one that was asked for must not be taken for it.
+    let body = format!(r#"{{"data":{{"data":{{"a":"CANARY"}},{metadata}}}}}"#);
+    proxy.all(Fate::answer(200, &[], &body));
+    let error = store
+        .fetch(RemoteRef::version("shop/database", "2"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    assert_eq!(store.read("shop/database").await, json!({ "a": "CANARY" }));
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_server_is_not_followed_and_one_to_the_same_is() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let thief = Proxy::start(bao.address()).await;
+    let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+    let auth = app_role_auth(&method, &role_id);
+    let store = Store::new(spec(proxy.address(), &mount, auth), &objects).await;
+    for logged_in in [false, true] {
+        for status in [301, 302, 303, 307, 308] {
+            let elsewhere = thief.address().to_owned();
+            proxy.rule(move |request| {
+                let location = format!("{elsewhere}{}", request.target);
+                Fate::answer(status, &[("Location", &location)], "")
+            });
+            let error = store.refuse("shop/database").await;
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+            assert!(error.message.contains("not followed"), "{error}");
+            assert!(!error.to_string().contains(thief.address()), "{error}");
+        }
+        if !logged_in {
+            proxy.all(Fate::Pass);
+            store.read("shop/database").await;
+        }
+    }
+    assert!(thief.requests().is_empty());
+
+    proxy.rule(|request| {
+        if request.target.contains("moved") {
+            return Fate::Pass;
+        }
+        let location = format!("{}?moved=1", request.target);
+        Fate::answer(307, &[("Location", &location)], "")
+    });
+    store.read("shop/database").await;
+    // Round and round ends.
+    proxy.rule(|request| Fate::answer(307, &[("Location", &request.target)], ""));
+    let before = proxy.requests().len();
+    assert_eq!(store.refuse("shop/database").await.kind, ErrorKind::Unavailable);
+    assert!(proxy.requests().len() - before < 10);
+}
+
+#[tokio::test]
+async fn a_server_that_trickles_can_be_given_up_at_any_time() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let store = Store::with_token(proxy.address(), &mount, bao.root_token()).await;
+    proxy.all(Fate::Trickle);
+    let start = Instant::now();
+    let refs = [RemoteRef::current("shop/database")];
+    let cx = Context::default();
+    let given_up = tokio::time::timeout(Duration::from_millis(300), store.0.fetch(&cx, &refs));
+    assert!(given_up.await.is_err());
+    assert!(start.elapsed() < Duration::from_secs(3));
+    proxy.all(Fate::Pass);
+    store.read("shop/database").await;
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_one_is_refused_when_the_store_is_made() {
+    let objects = Objects::default().with("vault", "token", "s.CANARY");
+    for server in [
+        "",
+        "vault",
+        "vault:8200",
+        "ftp://vault:8200",
+        "http://",
+        "http://user:CANARY@vault:8200",
+        "http://vault:8200?token=CANARY",
+        "http://vault:8200/#CANARY",
+        "http://vault:820000",
+        "http://va ult:8200",
+        "http://[::1",
+    ] {
+        let error = Store::build(token_spec(server, "kv"), &objects)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.operation),
+            (ErrorKind::ConfigInvalid, Operation::Configure)
+        );
+        assert!(
+            error.message.starts_with("spec.provider.vault.server "),
+            "{error}"
+        );
+        assert_clean(&error);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let port = lockstep_testkit::ports::free().unwrap();
+    let server = format!("http://127.0.0.1:{port}");
+    let store = Store::with_token(&server, "kv", "s.CANARY").await;
+    let error = store.refuse("shop/database").await;
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert_eq!(error.message, format!("{server} cannot be reached"));
+}

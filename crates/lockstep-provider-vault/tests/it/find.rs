@@ -1,0 +1,152 @@
+//! Searches on the real server, and their bounds.
+
+use lockstep_provider::{ErrorKind, FindQuery, Operation};
+use serde_json::json;
+
+use crate::{
+    bench::{Objects, Store, bao, engine, put, stocked, token_spec, unique},
+    proxy::{Fate, Proxy},
+};
+
+fn below(path: &str) -> FindQuery {
+    FindQuery {
+        path: Some(path.to_owned()),
+        ..FindQuery::default()
+    }
+}
+
+fn tagged(name: &str, value: &str) -> FindQuery {
+    FindQuery {
+        tags: [(name.to_owned(), value.to_owned())].into(),
+        ..FindQuery::default()
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_found_carry_the_mount_path_where_the_store_has_none() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let objects = Objects::default().with("vault", "token", bao.root_token());
+    let auth = json!({ "tokenSecretRef": { "name": "vault", "key": "token" } });
+    let store = Store::new(json!({ "server": bao.address(), "auth": auth }), &objects).await;
+    for path in [
+        mount.clone(),
+        format!("{mount}/shop"),
+        format!("{mount}/data/shop"),
+    ] {
+        let found = store.find(below(&path)).await.unwrap();
+        assert_eq!(found, [format!("{mount}/shop/database")], "{path}");
+        store.read(&found[0]).await;
+    }
+    let error = store.find(FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.message.contains("find.path"), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_whose_current_version_is_gone_carries_no_tags() {
+    let bao = bao().await;
+    let mount = engine(bao, 2).await;
+    for key in ["kept", "deleted", "destroyed"] {
+        put(bao, &mount, key, json!({ "password": "CANARY" })).await;
+        let tags = json!({ "custom_metadata": { "team": "shop" } });
+        bao.post(&format!("{mount}/metadata/{key}"), tags).await.unwrap();
+    }
+    bao.delete(&format!("{mount}/data/deleted")).await.unwrap();
+    bao.post(&format!("{mount}/destroy/destroyed"), json!({ "versions": [1] }))
+        .await
+        .unwrap();
+    let store = Store::with_token(bao.address(), &mount, bao.root_token()).await;
+    assert_eq!(store.find(tagged("team", "shop")).await.unwrap(), ["kept"]);
+    assert!(store.find(tagged("team", "blog")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_search_that_cannot_see_everything_fails_with_the_line_that_the_policy_needs() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    put(bao, &mount, "shop/eu/smtp", json!({ "password": "CANARY" })).await;
+    let policy = unique("partial");
+    let allowed = format!("path \"{mount}/metadata/\" {{ capabilities = [\"list\"] }}\n");
+    bao.put_policy(&policy, &allowed).await.unwrap();
+    let store = Store::with_token(
+        bao.address(),
+        &mount,
+        &bao.create_token(&[&policy]).await.unwrap(),
+    )
+    .await;
+    let error = store.find(FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert_eq!(error.operation, Operation::Find);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "permission denied listing \"shop\" with the token from Secret \"vault\". \
+             The policy needs: path \"{mount}/metadata/shop/\" {{ capabilities = [\"list\"] }}"
+        )
+    );
+    // Each line that is asked for is enough for the next step.
+    let mut rules = allowed;
+    for _ in 0..5 {
+        let Err(error) = store.find(tagged("team", "shop")).await else {
+            return;
+        };
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        let line = error.hint.unwrap();
+        rules.push_str(line.strip_prefix("The policy needs: ").unwrap());
+        rules.push('\n');
+        bao.put_policy(&policy, &rules).await.unwrap();
+    }
+    panic!("the lines of the messages do not suffice:\n{rules}");
+}
+
+#[tokio::test]
+async fn a_search_has_bounds() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    let list = |names: &[String]| Fate::answer(200, &[], &json!({ "data": { "keys": names } }).to_string());
+
+    // Folders in folders without end.
+    let deeper = list(&["again/".to_owned()]);
+    proxy.all(deeper);
+    let error = store.find(FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(proxy.requests().len() < 100);
+
+    // More keys than anybody syncs.
+    let many: Vec<_> = (0..10_001).map(|index| format!("key-{index}")).collect();
+    proxy.all(list(&many));
+    let error = store.find(FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("find.path")));
+
+    // A server that answers the same page for ever.
+    let page: Vec<_> = (0..1000).map(|index| format!("key-{index}")).collect();
+    proxy.all(list(&page));
+    let before = proxy.requests().len();
+    assert_eq!(store.find(FindQuery::default()).await.unwrap().len(), 1000);
+    assert_eq!(proxy.requests().len() - before, 2);
+}
+
+#[tokio::test]
+async fn names_that_lead_elsewhere_are_not_followed() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    for name in ["..", "../", "./", "/", "", "a/b", "CANARY\nb"] {
+        proxy.all(Fate::answer(
+            200,
+            &[],
+            &json!({ "data": { "keys": [name] } }).to_string(),
+        ));
+        let error = store.find(FindQuery::default()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+    assert!(
+        proxy
+            .requests()
+            .iter()
+            .all(|request| !request.target.contains(".."))
+    );
+}

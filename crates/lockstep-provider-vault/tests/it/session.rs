@@ -1,0 +1,245 @@
+//! The life of a token: one login per store identity, renewal before the end, a fresh login when the server no longer
+//! takes it.
+
+use std::time::Duration;
+
+use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
+use lockstep_testkit::OpenBao;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    bench::{Objects, Quiet, Store, app_role, app_role_auth, bao, spec, stocked, token_spec},
+    proxy::{Fate, Proxy},
+};
+
+/// A store that logs in as an AppRole through a proxy.
+struct Bench {
+    bao: &'static OpenBao,
+    proxy: Proxy,
+    objects: Objects,
+    store: Store,
+}
+
+impl Bench {
+    /// The settings are those of the role's tokens; the policy is added.
+    async fn new(mut settings: Value) -> Self {
+        let bao = bao().await;
+        let (mount, policy) = stocked(bao).await;
+        settings["token_policies"] = json!(policy);
+        let (method, role_id) = app_role(bao, "CANARY-id", settings).await;
+        let proxy = Proxy::start(bao.address()).await;
+        let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+        let spec = spec(proxy.address(), &mount, app_role_auth(&method, &role_id));
+        let store = Store::new(spec, &objects).await;
+        Self {
+            bao,
+            proxy,
+            objects,
+            store,
+        }
+    }
+
+    fn logins(&self) -> usize {
+        self.proxy.count("/login")
+    }
+
+    fn renewals(&self) -> usize {
+        self.proxy.count("/renew-self")
+    }
+
+    async fn reads(&self) {
+        assert_eq!(
+            self.store.read("shop/database").await,
+            json!({ "password": "CANARY-value" })
+        );
+    }
+
+    /// So many reads at the same time, all of which must work.
+    async fn reads_at_once(&self, count: usize) {
+        let refs = vec![RemoteRef::current("shop/database"); count];
+        let cx = Context::default();
+        let (one, two) = tokio::join!(self.store.0.fetch(&cx, &refs), self.store.0.fetch(&cx, &refs));
+        for result in one.into_iter().chain(two) {
+            result.unwrap();
+        }
+    }
+
+    /// The token of the last request that carried one.
+    fn token(&self) -> String {
+        let requests = self.proxy.requests();
+        let token = |head: &str| {
+            let line = head.lines().find_map(|line| line.strip_prefix("x-vault-token: "));
+            line.map(str::to_owned)
+        };
+        requests
+            .iter()
+            .rev()
+            .find_map(|request| token(&request.head))
+            .unwrap()
+    }
+
+    async fn revoke(&self) {
+        let token = json!({ "token": self.token() });
+        self.bao.post("auth/token/revoke", token).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_logs_in_once_however_much_is_read() {
+    let quiet = Quiet::listen();
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.reads_at_once(30).await;
+    bench.store.check().await.unwrap();
+    bench.store.find(FindQuery::default()).await.unwrap();
+    bench.reads().await;
+    assert_eq!(bench.logins(), 1);
+    assert_eq!(bench.renewals(), 0);
+    assert_eq!(bench.objects.reads(), 1);
+    quiet.never(&bench.token());
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends_by_one_request_of_many() {
+    let bench = Bench::new(json!({ "token_ttl": "3s" })).await;
+    bench.reads().await;
+    let first = bench.token();
+    sleep(Duration::from_millis(2200)).await;
+    bench.reads_at_once(10).await;
+    assert_eq!((bench.logins(), bench.renewals()), (1, 1));
+    // The token would have ended by now.
+    sleep(Duration::from_millis(1200)).await;
+    bench.reads().await;
+    assert_eq!(bench.logins(), 1);
+    assert_eq!(bench.token(), first);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
+    let bench = Bench::new(json!({ "token_ttl": "3s", "token_type": "batch" })).await;
+    bench.reads().await;
+    let first = bench.token();
+    sleep(Duration::from_millis(2200)).await;
+    bench.reads_at_once(10).await;
+    assert_eq!((bench.logins(), bench.renewals()), (2, 0));
+    bench.reads().await;
+    assert_ne!(bench.token(), first);
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_replaced_by_one_login() {
+    let bench = Bench::new(json!({ "token_ttl": "1s" })).await;
+    bench.reads().await;
+    sleep(Duration::from_millis(1300)).await;
+    bench.reads_at_once(10).await;
+    assert_eq!(bench.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_by_one_login_and_the_reads_succeed() {
+    let quiet = Quiet::listen();
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.reads().await;
+    bench.revoke().await;
+    bench.reads_at_once(8).await;
+    assert_eq!(bench.logins(), 2);
+    bench.revoke().await;
+    bench.store.find(FindQuery::default()).await.unwrap();
+    assert_eq!(bench.logins(), 3);
+    bench.revoke().await;
+    bench.store.check().await.unwrap();
+    assert_eq!(bench.logins(), 4);
+    quiet.never(&bench.token());
+}
+
+#[tokio::test]
+async fn the_login_after_a_revocation_takes_the_credential_that_is_there_now() {
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.reads().await;
+    bench.objects.set("approle", "secret-id", "CANARY-other");
+    bench.reads().await;
+    bench.revoke().await;
+    let error = bench.store.refuse("shop/database").await;
+    assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}");
+    assert_eq!(error.operation, Operation::Login);
+    bench.objects.set("approle", "secret-id", "CANARY-id\n");
+    bench.reads().await;
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_login_share_its_failure() {
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.objects.set("approle", "secret-id", "CANARY-wrong");
+    let refs = vec![RemoteRef::current("shop/database"); 8];
+    for result in bench.store.0.fetch(&Context::default(), &refs).await {
+        assert_eq!(result.unwrap_err().kind, ErrorKind::Unauthenticated);
+    }
+    assert_eq!(bench.logins(), 1);
+}
+
+#[tokio::test]
+async fn what_a_policy_denies_is_no_reason_to_log_in_again() {
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.reads().await;
+    let foreign = stocked(bench.bao).await.0;
+    let store = Store::new(
+        json!({
+            "server": bench.proxy.address(),
+            "auth": { "tokenSecretRef": { "name": "vault", "key": "token" } },
+        }),
+        &Objects::default().with("vault", "token", bench.token()),
+    )
+    .await;
+    for _ in 0..3 {
+        let error = store.refuse(&format!("{foreign}/shop/database")).await;
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    }
+    assert_eq!(bench.logins(), 1);
+    assert!(
+        bench.proxy.count("lookup-self") <= 1,
+        "denials are looked into once"
+    );
+    bench.reads().await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_does_not_stop_the_reads_while_the_token_lives() {
+    let bench = Bench::new(json!({ "token_ttl": "4s" })).await;
+    bench.reads().await;
+    bench.proxy.rule(|request| {
+        if request.target.contains("renew-self") {
+            Fate::answer(500, &[], "<html>CANARY</html>")
+        } else {
+            Fate::Pass
+        }
+    });
+    sleep(Duration::from_millis(2900)).await;
+    bench.reads_at_once(5).await;
+    assert_eq!((bench.logins(), bench.renewals()), (1, 1));
+    sleep(Duration::from_millis(1300)).await;
+    bench.reads().await;
+    assert_eq!(bench.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_static_token_that_was_revoked_is_told_and_a_new_one_in_the_secret_is_taken() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let token = bao.create_token(&[&policy]).await.unwrap();
+    let objects = Objects::default().with("vault", "token", token.as_str());
+    let store = Store::new(token_spec(bao.address(), &mount), &objects).await;
+    store.read("shop/database").await;
+    bao.post("auth/token/revoke", json!({ "token": token }))
+        .await
+        .unwrap();
+    for error in [
+        store.refuse("shop/database").await,
+        store.check().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error}");
+        assert!(!error.to_string().contains(&token));
+    }
+    objects.set("vault", "token", bao.create_token(&[&policy]).await.unwrap());
+    store.read("shop/database").await;
+    store.check().await.unwrap();
+}

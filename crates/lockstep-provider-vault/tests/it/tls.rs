@@ -1,0 +1,97 @@
+//! Certificate authorities: from the spec, from a Secret, from a ConfigMap, and a server that cannot be trusted.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use lockstep_provider::{ErrorKind, Operation};
+use lockstep_testkit::certificates::CertificateAuthority;
+use serde_json::json;
+
+use crate::bench::{Objects, Quiet, Store, and, secure_bao, stocked, token_spec};
+
+#[tokio::test]
+async fn the_servers_authority_may_come_from_the_spec_a_secret_or_a_config_map() {
+    let quiet = Quiet::listen();
+    let bao = secure_bao().await;
+    let (mount, _) = stocked(bao).await;
+    let ca = bao.ca().unwrap();
+    let another = CertificateAuthority::new("another").unwrap().pem();
+    let objects = Objects::default().with("vault", "token", bao.root_token()).with(
+        "trust",
+        "ca.crt",
+        format!("{another}\n{ca}"),
+    );
+    let spec = token_spec(bao.address(), &mount);
+    let provider = |kind: &str| json!({ "type": kind, "name": "trust", "key": "ca.crt" });
+    for spec in [
+        and(spec.clone(), "caBundle", STANDARD.encode(ca)),
+        and(spec.clone(), "caProvider", provider("Secret")),
+        and(spec.clone(), "caProvider", provider("ConfigMap")),
+    ] {
+        let store = Store::new(spec, &objects).await;
+        assert_eq!(
+            store.read("shop/database").await,
+            json!({ "password": "CANARY-value" })
+        );
+    }
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn a_server_of_an_unknown_authority_is_told_as_such_and_gets_no_token() {
+    let quiet = Quiet::listen();
+    let bao = secure_bao().await;
+    let (mount, _) = stocked(bao).await;
+    let objects = Objects::default().with("vault", "token", "s.CANARY");
+    let another = CertificateAuthority::new("another").unwrap().pem();
+    let spec = and(
+        token_spec(bao.address(), &mount),
+        "caBundle",
+        STANDARD.encode(another),
+    );
+    let store = Store::new(spec, &objects).await;
+    for error in [
+        store.refuse("shop/database").await,
+        store.check().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} cannot be trusted: its certificate comes from no known certificate authority. \
+                 Set caBundle or caProvider to the authority that signed it",
+                bao.address()
+            )
+        );
+    }
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn authorities_that_are_none_are_refused_by_the_name_of_their_place() {
+    let bao = secure_bao().await;
+    let spec = token_spec(bao.address(), "kv");
+    let objects = Objects::default()
+        .with("vault", "token", "s.CANARY")
+        .with("trust", "ca.crt", "CANARY");
+    for bundle in ["CANARY!", &STANDARD.encode("CANARY"), bao.ca().unwrap()] {
+        let spec = and(spec.clone(), "caBundle", bundle);
+        let error = Store::build(spec, &objects).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.operation),
+            (ErrorKind::ConfigInvalid, Operation::Configure)
+        );
+        assert!(
+            error.message.starts_with("spec.provider.vault.caBundle "),
+            "{error}"
+        );
+    }
+    for kind in ["Secret", "ConfigMap"] {
+        let provider = json!({ "type": kind, "name": "trust", "key": "ca.crt" });
+        let spec = and(spec.clone(), "caProvider", provider);
+        let error = Store::build(spec, &objects).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::CredentialsUnavailable, "{error}");
+        assert_eq!(
+            error.message,
+            format!("{kind} \"trust\", key \"ca.crt\" holds no certificate in PEM")
+        );
+    }
+}
