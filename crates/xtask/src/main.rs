@@ -26,7 +26,12 @@ use lockstep_testkit::progress;
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "Examples:
+  cargo xtask demo                see it work, in seconds after the first run
+  cargo xtask test                all tests; `cargo xtask test drift` those with \"drift\" in their names
+  cargo xtask generate            after a change of the API, the command line, metrics or reasons
+  cargo xtask ci                  what must hold before a change is merged"
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -8,6 +8,9 @@ use lockstep_testkit::{environment, progress, tools};
 /// What is in the cache (lockstep/tools in XDG_CACHE_HOME, or in ~/.cache) or in the folder that KUBEBUILDER_ASSETS
 /// names is taken from there; the first run takes about ten minutes on two cores, the next ones none.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask setup           before going offline, or to see what takes long
+  cargo xtask setup --show    where kubectl, bao and the others are")]
 pub(crate) struct Arguments {
     /// Show where each program is
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use lockstep_testkit::{
     operator::{NAMESPACE, SERVICE_ACCOUNT},
     tools::Tool,
@@ -24,6 +24,8 @@ use super::{
 
 /// What a step may take; a server that does not start says so by itself before that.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The oldest Kubernetes 1.x that lockstep works on.
+const OLDEST_MINOR: u32 = 33;
 
 /// Plays the demo, until its end or a signal, and ends what it started.
 pub(super) async fn demo(arguments: &Arguments, binary: &Path) -> Result<()> {
@@ -74,8 +76,13 @@ async fn open(arguments: &Arguments, show: &Show) -> Result<Cluster> {
         return show
             .step("cluster", LIMIT, async {
                 let cluster = Cluster::of_context(context).await?;
-                let version = cluster.client.apiserver_version().await?.git_version;
-                let seen = format!("context {context}, {}, {version}", cluster.url());
+                let version = cluster.client.apiserver_version().await?;
+                ensure!(
+                    minor(&version.minor) >= OLDEST_MINOR,
+                    "the cluster is Kubernetes {}; lockstep needs 1.{OLDEST_MINOR} or later",
+                    version.git_version
+                );
+                let seen = format!("context {context}, {}, {}", cluster.url(), version.git_version);
                 Ok((cluster, seen))
             })
             .await;
@@ -91,6 +98,12 @@ async fn open(arguments: &Arguments, show: &Show) -> Result<Cluster> {
         Ok((cluster, seen))
     })
     .await
+}
+
+/// The number in a minor version, which some clusters write with a sign: `33+`.
+fn minor(text: &str) -> u32 {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_default()
 }
 
 async fn play(
@@ -228,4 +241,16 @@ async fn tell(
         show.more(&line);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minor_version_may_carry_a_sign() {
+        assert_eq!(minor("33"), 33);
+        assert_eq!(minor("36+"), 36);
+        assert_eq!(minor(""), 0);
+    }
 }
