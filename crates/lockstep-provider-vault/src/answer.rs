@@ -193,16 +193,15 @@ struct Names {
 /// has none. At most an hour.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = http_date(text)?;
-            let from = headers
-                .get(DATE)
-                .and_then(|date| http_date(date.to_str().ok()?))
-                .unwrap_or(now);
-            until.duration_since(from).try_into().unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = http_date(text)?;
+        let from = headers
+            .get(DATE)
+            .and_then(|date| http_date(date.to_str().ok()?))
+            .unwrap_or(now);
+        until.duration_since(from).try_into().unwrap_or_default()
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
@@ -215,6 +214,8 @@ fn http_date(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a [(&'static str, &'static str)], Option<u64>);
+
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
             .iter()
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date_and_never_more_than_an_hour() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let cases: [(&[(&str, &str)], Option<u64>); 8] = [
+        let cases: [Case<'_>; 8] = [
             (&[("retry-after", "7")], Some(7)),
             (&[("retry-after", "0")], Some(0)),
             (&[("retry-after", "999999999")], Some(3600)),

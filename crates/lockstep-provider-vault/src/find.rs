@@ -209,9 +209,9 @@ impl Vault {
             }
             let location = folder.join(segment);
             if is_folder {
-                folders.push(location)
+                folders.push(location);
             } else {
-                keys.push(location)
+                keys.push(location);
             }
         }
         Ok((keys, folders))

@@ -117,16 +117,23 @@ pub(crate) fn encode(key: &str) -> String {
     for byte in key.bytes() {
         match byte {
             b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => path.push(byte.into()),
-            _ => path.push_str(&format!("%{byte:02X}")),
+            _ => path.extend(['%', hex(byte >> 4), hex(byte & 15)]),
         }
     }
     path
 }
 
+fn hex(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).unwrap()
+}
+
+/// A name and a key in its data.
+type Place = (String, String);
+
 /// Credentials as a store's namespace holds them; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Objects {
-    values: Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>,
+    values: Arc<Mutex<BTreeMap<Place, Vec<u8>>>>,
     reads: Arc<AtomicUsize>,
 }
 
@@ -260,7 +267,7 @@ pub(crate) fn token_spec(server: &str, mount: &str) -> Value {
 
 /// `spec.provider.vault` of a store that reads one engine.
 pub(crate) fn spec(server: &str, mount: &str, auth: Value) -> Value {
-    json!({ "server": server, "path": mount, "auth": auth })
+    and(json!({ "server": server, "path": mount }), "auth", auth)
 }
 
 /// The same with one field more.

@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 /// What happens to a request.
@@ -32,7 +32,7 @@ impl Fate {
     pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         let mut head = format!("HTTP/1.1 {status} Some\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         Self::Answer(format!("{head}Connection: close\r\n\r\n{body}").into_bytes())
     }
@@ -43,11 +43,12 @@ impl Fate {
     }
 }
 
-/// A request: its method and its target, such as `GET` and `/v1/secret/data/shop?version=1`, and its head.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    pub(crate) method: String,
+    /// Path and query, such as `/v1/secret/data/shop?version=1`.
     pub(crate) target: String,
+    /// The line of the request and the headers.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -59,7 +60,7 @@ pub(crate) struct Proxy {
     address: String,
     rule: Arc<Mutex<Rule>>,
     requests: Arc<Mutex<Vec<Request>>>,
-    task: JoinHandle<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Proxy {
@@ -71,10 +72,12 @@ impl Proxy {
         let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| Fate::Pass)));
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let (rules, seen) = (Arc::clone(&rule), Arc::clone(&requests));
-        let task = tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (rules, seen, upstream) = (Arc::clone(&rules), Arc::clone(&seen), upstream.clone());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     // A broken connection is what these tests are about.
                     let _ = serve(client, &upstream, &rules, &seen).await;
                 });
@@ -84,7 +87,7 @@ impl Proxy {
             address,
             rule,
             requests,
-            task,
+            _tasks: tasks,
         }
     }
 
@@ -118,12 +121,6 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// One request of a connection, which then ends.
 async fn serve(
     mut client: TcpStream,
@@ -151,10 +148,9 @@ async fn serve(
             return Ok(());
         }
     }
-    let mut first = head.split(' ');
+    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let request = Request {
-        method: first.next().unwrap_or_default().to_owned(),
-        target: first.next().unwrap_or_default().to_owned(),
+        target,
         body: String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned(),
         head,
     };
@@ -168,7 +164,7 @@ async fn serve(
                 .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":{\"CANARY\":\"")
                 .await?;
             loop {
-                client.write_all(&[b'C'; 65536]).await?;
+                client.write_all(&[b'C'; 8192]).await?;
             }
         }
         Fate::Pass => client.write_all(&forward(upstream, &request).await?).await?,
