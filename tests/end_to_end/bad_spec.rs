@@ -31,7 +31,7 @@ async fn an_unknown_store_is_named_and_its_coming_heals_at_once() {
     );
     room.fails("s", &old, "StoreNotFound", &said).await;
     room.add_token_store("late", &["read"]).await.unwrap();
-    room.heals("s").await;
+    room.heals_at_once("s").await;
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_g
         .await;
     room.fails_at_first("s", "AccessDenied", &nothing).await;
     label(&room, json!({ "team": namespace })).await;
-    room.heals("s").await;
+    room.heals_at_once("s").await;
     let old = room.whole("s").await;
 
     label(&room, json!({ "team": null })).await;
@@ -84,7 +84,7 @@ async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_g
             json!([{ "namespaces": named, "keys": [format!("{namespace}/*")] }]),
         )
         .await;
-    room.heals("s").await;
+    room.heals_at_once("s").await;
     store.remove(&room).await;
 }
 
@@ -192,13 +192,15 @@ async fn binary_and_empty_values_arrive_as_they_are() {
     assert_eq!(text(&secret, "text").unwrap(), "\u{feff}ü\n");
     assert_eq!(text(&secret, "length").unwrap(), "0");
     // what is no base64 is told without being shown
-    room.put("a", json!({ "binary": "§§§", "empty": "", "text": "t" }))
+    let canary = "§canary-of-binaries-77ab";
+    room.put("a", json!({ "binary": canary, "empty": "", "text": "t" }))
         .await;
     let said = "data[0] (secretKey \"binary\"): the value is not standard base64, which decodingStrategy Base64 asks for";
     room.fails("s", &whole, "DecodeFailed", said).await;
     room.put("a", json!({ "binary": coded, "empty": "", "text": "t" }))
         .await;
     room.heals("s").await;
+    room.tells_nobody(canary).await;
 }
 
 #[tokio::test]

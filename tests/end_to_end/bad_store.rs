@@ -363,3 +363,24 @@ async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom() {
     vault.set(Mood::Well);
     room.heals("s").await;
 }
+
+#[tokio::test]
+async fn many_stores_that_hang_do_not_delay_the_word_of_one_that_answers() {
+    let room = stage().await.room("manystores").await;
+    let hung = FaultyVault::start("hvs.good").await.unwrap();
+    hung.set(Mood::Hangs);
+    for n in 0..20 {
+        let limits = json!({ "timeout": "8s" });
+        hung.add_store(&room, &format!("hung-{n}"), limits).await.unwrap();
+    }
+    let well = FaultyVault::start("hvs.good").await.unwrap();
+    let began = std::time::Instant::now();
+    well.add_store(&room, "well", json!({})).await.unwrap();
+    store_says(&room, "well", "StoreReady").await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    hung.set(Mood::Well);
+}

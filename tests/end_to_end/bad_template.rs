@@ -48,6 +48,14 @@ async fn a_template_that_does_not_work_is_placed_and_explained() {
             "{{ getHostByName .x }}",
             "line 1, column 4: \"getHostByName\" is not a function of lockstep's templates. Templates see the keys of the Secret and nothing else",
         ),
+        (
+            "{{ atoi .x | printf \"%d\" }}{{ index .x 99 }}",
+            "line 1, column 31: index: the index lies outside of the text",
+        ),
+        (
+            "{{ fromJson .x }}",
+            "line 1, column 4: fromJson: the text is not JSON",
+        ),
         ("{{ fail .x }}", "line 1, column 4: fail: the template calls fail"),
     ];
     for (template, said) in cases {
@@ -69,6 +77,8 @@ async fn a_template_that_does_not_work_is_placed_and_explained() {
     })
     .await;
     room.heals("s").await;
+    room.tells_nobody("canary-of-templates").await;
+    room.tells_nobody("CANARY-OF-TEMPLATES").await;
 }
 
 #[tokio::test]

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use crate::{context::Shared, secret::WRITE_TIMEOUT};
 
-/// Stores that are checked at the same time.
-const AT_ONCE: usize = 8;
+/// Stores that are checked at the same time: many, because each that hangs holds its place for up to half a minute, and
+/// little is held by one that waits.
+const AT_ONCE: usize = 256;
 /// How often a store that is ready is checked again.
 const RECHECK: Duration = Duration::from_secs(600);
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
