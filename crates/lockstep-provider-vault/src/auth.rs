@@ -45,7 +45,8 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 /// How long a token counts as known to the server after a lookup said so.
 const VERIFIED_FOR: Duration = Duration::from_secs(2);
-/// How long a denial is taken for a policy's after a token fresh from the login was denied too.
+/// How long a denial is taken for a policy's after a lookup did not even know a token fresh from the login: this server's
+/// lookups tell nothing, and each would cost a login.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
 
 /// A token in use.
@@ -158,7 +159,9 @@ impl Authenticated {
         }
         let fresh = self.replace(&session).await?;
         let answer = self.client.send(operation, endpoint, Some(&fresh.token)).await?;
-        if is_denial(&answer) {
+        if is_denial(&answer)
+            && let Ok(Known::No) = self.look_up(&fresh, Operation::Check).await
+        {
             let until = Instant::now() + LOOKUP_PAUSE;
             self.suspicion.lock().await.pause_until = Some(until);
         }

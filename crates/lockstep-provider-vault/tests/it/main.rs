@@ -5,6 +5,7 @@
 mod auth;
 mod behaviour;
 mod bench;
+mod cluster;
 mod engine;
 mod faults;
 mod find;

@@ -17,6 +17,8 @@ use crate::{
 struct Bench {
     bao: &'static OpenBao,
     proxy: Proxy,
+    mount: String,
+    policy: String,
     objects: Objects,
     store: Store,
 }
@@ -26,7 +28,7 @@ impl Bench {
     async fn new(mut settings: Value) -> Self {
         let bao = bao().await;
         let (mount, policy) = stocked(bao).await;
-        settings["token_policies"] = json!(policy);
+        settings["token_policies"] = json!([policy]);
         let (method, role_id) = app_role(bao, "CANARY-id", settings).await;
         let proxy = Proxy::start(bao.address()).await;
         let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
@@ -35,6 +37,8 @@ impl Bench {
         Self {
             bao,
             proxy,
+            mount,
+            policy,
             objects,
             store,
         }
@@ -200,6 +204,58 @@ async fn what_a_policy_denies_is_no_reason_to_log_in_again() {
         "denials are looked into once"
     );
     bench.reads().await;
+}
+
+#[tokio::test]
+async fn a_denial_right_after_a_revocation_does_not_hide_the_next_revocation() {
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    let denied = "denied";
+    let rules = format!(
+        "path \"{}/data/shop/*\" {{ capabilities = [\"read\"] }}",
+        bench.mount
+    );
+    bench.bao.put_policy(&bench.policy, &rules).await.unwrap();
+    bench.reads().await;
+    for logins in [2, 3] {
+        bench.revoke().await;
+        let error = bench.store.refuse(denied).await;
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert_eq!(bench.logins(), logins);
+    }
+    bench.revoke().await;
+    bench.reads().await;
+    assert_eq!(bench.logins(), 4);
+}
+
+#[tokio::test]
+async fn a_server_whose_lookups_know_no_token_is_not_asked_for_one_login_after_the_other() {
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
+    bench.proxy.rule(|request| {
+        let denied = request.target.contains("lookup-self") || request.target.contains("denied");
+        if denied {
+            Fate::answer(403, &[], r#"{"errors":["CANARY"]}"#)
+        } else {
+            Fate::Pass
+        }
+    });
+    for _ in 0..5 {
+        let error = bench.store.refuse("shop/denied").await;
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    }
+    assert_eq!(bench.logins(), 2);
+    bench.reads().await;
+}
+
+#[tokio::test]
+async fn a_token_near_its_last_renewal_is_replaced_before_it_ends() {
+    let bench = Bench::new(json!({ "token_ttl": "3s", "token_max_ttl": "4s" })).await;
+    bench.reads().await;
+    let first = bench.token();
+    sleep(Duration::from_millis(2800)).await;
+    bench.reads_at_once(5).await;
+    assert_eq!((bench.logins(), bench.renewals()), (2, 1));
+    bench.reads().await;
+    assert_ne!(bench.token(), first);
 }
 
 #[tokio::test]

@@ -4,6 +4,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lockstep_provider::{ErrorKind, Operation};
 use lockstep_testkit::certificates::CertificateAuthority;
 use serde_json::json;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::bench::{Objects, Quiet, Store, and, secure_bao, stocked, token_spec};
 
@@ -94,4 +98,34 @@ async fn authorities_that_are_none_are_refused_by_the_name_of_their_place() {
             format!("{kind} \"trust\", key \"ca.crt\" holds no certificate in PEM")
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_under_a_name_that_its_certificate_does_not_have_is_told_as_such() {
+    let bao = secure_bao().await;
+    let (mount, _) = stocked(bao).await;
+    let upstream = bao.address().trim_start_matches("https://");
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let server = format!("https://{}", listener.local_addr().unwrap());
+    let objects = Objects::default().with("vault", "token", "s.CANARY");
+    let spec = and(
+        token_spec(&server, &mount),
+        "caBundle",
+        STANDARD.encode(bao.ca().unwrap()),
+    );
+    let store = Store::new(spec, &objects).await;
+    let forward = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(upstream).await.unwrap();
+        // How a connection ends that is broken off does not matter.
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    };
+    let (error, ()) = tokio::join!(store.refuse("shop/database"), forward);
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{server} cannot be trusted: its certificate is for another name. Use a name of the certificate in server"
+        )
+    );
 }

@@ -1,0 +1,136 @@
+//! The `kubernetes` method with a real API server, which makes the tokens and reviews them.
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+    rbac::v1::{ClusterRoleBinding, RoleRef, Subject},
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use lockstep_provider::{ErrorKind, Operation};
+use lockstep_testkit::ControlPlane;
+use serde_json::json;
+
+use crate::bench::{Objects, Quiet, Store, auth_method, bao, spec, stocked};
+
+/// A new ServiceAccount.
+async fn account(accounts: &Api<ServiceAccount>, name: &str) {
+    let account = ServiceAccount {
+        metadata: named(name),
+        ..ServiceAccount::default()
+    };
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+}
+
+/// A token of a ServiceAccount for one audience, as lockstep asks for it.
+async fn token(accounts: &Api<ServiceAccount>, name: &str, audience: &str) -> String {
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: vec![audience.to_owned()],
+            expiration_seconds: Some(600),
+            ..TokenRequestSpec::default()
+        },
+        ..TokenRequest::default()
+    };
+    let answer = accounts
+        .create_token_request(name, &PostParams::default(), &request)
+        .await
+        .unwrap();
+    answer.status.unwrap().token
+}
+
+/// Lets a ServiceAccount review tokens.
+async fn may_review(client: &Client, namespace: &str, name: &str) {
+    let binding = ClusterRoleBinding {
+        metadata: named("vault-reviews-tokens"),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name: "system:auth-delegator".to_owned(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: name.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    Api::all(client.clone())
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
+
+#[tokio::test]
+async fn a_service_account_of_a_real_cluster_reads_and_another_one_or_another_audience_is_refused() {
+    let quiet = Quiet::listen();
+    let plane = ControlPlane::start().await.unwrap();
+    let client = plane.client().await.unwrap();
+    let namespace = plane.namespace("shop").await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    for name in ["reviewer", "shop", "blog"] {
+        account(&accounts, name).await;
+    }
+    may_review(&client, &namespace, "reviewer").await;
+
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let method = auth_method(bao, "kubernetes").await;
+    let config = json!({
+        "kubernetes_host": plane.url(),
+        "kubernetes_ca_cert": plane.ca(),
+        "token_reviewer_jwt": token(&accounts, "reviewer", "https://kubernetes.default.svc").await,
+        "disable_local_ca_jwt": true,
+    });
+    bao.post(&format!("auth/{method}/config"), config).await.unwrap();
+    let role = json!({
+        "bound_service_account_names": "shop", "bound_service_account_namespaces": namespace,
+        "audience": "vault", "token_policies": policy,
+    });
+    bao.post(&format!("auth/{method}/role/shop"), role).await.unwrap();
+
+    let account = json!({ "name": "shop" });
+    let auth = json!({ "kubernetes": { "mountPath": method, "role": "shop", "serviceAccountRef": account } });
+    let spec = spec(bao.address(), &mount, auth);
+    let objects = Objects::default();
+    let ours = token(&accounts, "shop", "vault").await;
+    quiet.never(&ours);
+    objects.set("shop", "vault", ours.as_str());
+    let store = Store::new(spec.clone(), &objects).await;
+    assert_eq!(
+        store.read("shop/database").await,
+        json!({ "password": "CANARY-value" })
+    );
+    store.check().await.unwrap();
+
+    let of_another = token(&accounts, "blog", "vault").await;
+    let for_another = token(&accounts, "shop", "another").await;
+    for wrong in [of_another, for_another] {
+        objects.set("shop", "vault", wrong.as_str());
+        let error = Store::new(spec.clone(), &objects)
+            .await
+            .refuse("shop/database")
+            .await;
+        assert_eq!(
+            (error.kind, error.operation),
+            (ErrorKind::Unauthenticated, Operation::Login),
+            "{error}"
+        );
+        assert!(
+            error
+                .message
+                .contains(&format!("as role \"shop\" (auth/{method})")),
+            "{error}"
+        );
+        assert!(!error.to_string().contains(&wrong));
+    }
+}
