@@ -18,6 +18,7 @@ struct Bench {
     bao: &'static OpenBao,
     proxy: Proxy,
     mount: String,
+    method: String,
     policy: String,
     objects: Objects,
     store: Store,
@@ -38,6 +39,7 @@ impl Bench {
             bao,
             proxy,
             mount,
+            method,
             policy,
             objects,
             store,
@@ -89,6 +91,13 @@ impl Bench {
     }
 }
 
+/// Puts the client's clock forward; the server's goes on as it does.
+async fn later(minutes: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+    tokio::time::resume();
+}
+
 #[tokio::test]
 async fn a_store_logs_in_once_however_much_is_read() {
     let quiet = Quiet::listen();
@@ -105,14 +114,14 @@ async fn a_store_logs_in_once_however_much_is_read() {
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends_by_one_request_of_many() {
-    let bench = Bench::new(json!({ "token_ttl": "3s" })).await;
+    let bench = Bench::new(json!({ "token_ttl": "6s" })).await;
     bench.reads().await;
     let first = bench.token();
-    sleep(Duration::from_millis(2200)).await;
+    sleep(Duration::from_millis(4200)).await;
     bench.reads_at_once(10).await;
     assert_eq!((bench.logins(), bench.renewals()), (1, 1));
     // The token would have ended by now.
-    sleep(Duration::from_millis(1200)).await;
+    sleep(Duration::from_millis(2200)).await;
     bench.reads().await;
     assert_eq!(bench.logins(), 1);
     assert_eq!(bench.token(), first);
@@ -120,10 +129,10 @@ async fn a_token_is_renewed_before_it_ends_by_one_request_of_many() {
 
 #[tokio::test]
 async fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
-    let bench = Bench::new(json!({ "token_ttl": "3s", "token_type": "batch" })).await;
+    let bench = Bench::new(json!({ "token_ttl": "1h", "token_type": "batch" })).await;
     bench.reads().await;
     let first = bench.token();
-    sleep(Duration::from_millis(2200)).await;
+    later(41).await;
     bench.reads_at_once(10).await;
     assert_eq!((bench.logins(), bench.renewals()), (2, 0));
     bench.reads().await;
@@ -132,9 +141,9 @@ async fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
 
 #[tokio::test]
 async fn a_token_that_has_ended_is_replaced_by_one_login() {
-    let bench = Bench::new(json!({ "token_ttl": "1s" })).await;
+    let bench = Bench::new(json!({ "token_ttl": "2s" })).await;
     bench.reads().await;
-    sleep(Duration::from_millis(1300)).await;
+    sleep(Duration::from_millis(2300)).await;
     bench.reads_at_once(10).await;
     assert_eq!(bench.logins(), 2);
 }
@@ -248,10 +257,17 @@ async fn a_server_whose_lookups_know_no_token_is_not_asked_for_one_login_after_t
 
 #[tokio::test]
 async fn a_token_near_its_last_renewal_is_replaced_before_it_ends() {
-    let bench = Bench::new(json!({ "token_ttl": "3s", "token_max_ttl": "4s" })).await;
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     let first = bench.token();
-    sleep(Duration::from_millis(2800)).await;
+    // So a renewal brings less than half of what it should.
+    let role = format!("auth/{}/role/shop", bench.method);
+    bench
+        .bao
+        .post(&role, json!({ "token_max_ttl": "20m", "token_ttl": "20m" }))
+        .await
+        .unwrap();
+    later(41).await;
     bench.reads_at_once(5).await;
     assert_eq!((bench.logins(), bench.renewals()), (2, 1));
     bench.reads().await;
@@ -260,7 +276,7 @@ async fn a_token_near_its_last_renewal_is_replaced_before_it_ends() {
 
 #[tokio::test]
 async fn a_renewal_that_fails_does_not_stop_the_reads_while_the_token_lives() {
-    let bench = Bench::new(json!({ "token_ttl": "4s" })).await;
+    let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     bench.proxy.rule(|request| {
         if request.target.contains("renew-self") {
@@ -269,10 +285,10 @@ async fn a_renewal_that_fails_does_not_stop_the_reads_while_the_token_lives() {
             Fate::Pass
         }
     });
-    sleep(Duration::from_millis(2900)).await;
+    later(41).await;
     bench.reads_at_once(5).await;
     assert_eq!((bench.logins(), bench.renewals()), (1, 1));
-    sleep(Duration::from_millis(1300)).await;
+    later(20).await;
     bench.reads().await;
     assert_eq!(bench.logins(), 2);
 }
