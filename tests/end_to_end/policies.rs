@@ -252,7 +252,35 @@ async fn one_value_of_two_that_is_gone_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_deleted_secret_that_nobody_owns_any_more_is_not_missed() {
+async fn a_search_that_finds_nothing_any_more_empties_no_secret() {
+    let room = stage().await.room("search").await;
+    room.put("many/one", json!({ "v": "1" })).await;
+    let spec = |policy: &str| {
+        json!({
+            "dataFrom": [{
+                "find": { "path": room.key("many") },
+                "rewrite": [{ "regexp": { "source": ".*/", "target": "" } }],
+            }],
+            "target": { "deletionPolicy": policy },
+        })
+    };
+    let old = room.sync("kept", spec("Retain")).await;
+    room.sync("gone", spec("Delete")).await;
+    remove_remote(&room, "many/one").await;
+    let said = "dataFrom[0].find: SecretStore/vault: there is no remote value that matches";
+    room.fails("kept", &old, "SourceNotFound", said).await;
+    room.wait_for_reason("gone", "SourceDeleted").await;
+    secret_is_gone(&room, "gone").await;
+    room.put("many/two", json!({ "v": "2" })).await;
+    for name in ["kept", "gone"] {
+        room.heals(name).await;
+        let secret = room.secrets().get(name).await.unwrap();
+        assert_eq!(secret.data.unwrap().into_keys().collect::<Vec<_>>(), ["two"]);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_deleted_during_a_suspension_comes_back_after_it() {
     let room = stage().await.room("unmissed").await;
     room.put("a", json!({ "x": "1" })).await;
     room.sync("s", from(&room, json!({}))).await;

@@ -57,14 +57,23 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
             Ok(Outcome::Gone)
         }
         Err(failure) => Err(failure),
-        Ok(collected)
-            if collected.sources.is_empty()
-                && input.spec.target.deletion_policy == DeletionPolicy::Delete =>
-        {
-            Ok(Outcome::Gone)
-        }
+        Ok(collected) if collected.sources.is_empty() => match nothing_found(input, fetched) {
+            _ if input.spec.target.deletion_policy == DeletionPolicy::Delete => Ok(Outcome::Gone),
+            Some(failure) => Err(failure),
+            None => Ok(Outcome::Complete(collected)),
+        },
         Ok(collected) => Ok(Outcome::Complete(collected)),
     }
+}
+
+/// Where every value was to come from a search: a Secret without a single key is not what `Retain` means by keeping it.
+fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
+    let (index, _) = fetched.found.first_key_value()?;
+    let entry = input.spec.data_from.get(*index)?;
+    let place = plan::data_from_place(*index, entry);
+    let store = plan::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
+    let message = format!("{place}: {store}: there is no remote value that matches");
+    Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
 }
 
 fn all_gone(fetched: &Fetched) -> bool {
@@ -294,4 +303,70 @@ fn sources(fetched: &Fetched) -> Vec<SourceStatus> {
         .collect();
     sources.sort();
     sources
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::SyncedSecretSpec;
+
+    use super::*;
+
+    fn spec(policy: &str, entries: &serde_json::Value) -> SyncedSecretSpec {
+        let mut spec = serde_json::json!({
+            "secretStoreRef": { "name": "vault" }, "target": { "deletionPolicy": policy },
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(entries.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn collected(spec: &SyncedSecretSpec, fetched: &Fetched) -> Result<Outcome, Failure> {
+        let input = Input {
+            name: "s",
+            namespace: "shop",
+            uid: "uid",
+            spec,
+            stores: &BTreeMap::new(),
+            rival: None,
+        };
+        collect(&input, fetched)
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_any_more_empties_no_secret() {
+        let entries = serde_json::json!({ "dataFrom": [{ "find": { "path": "shop" } }] });
+        let fetched = Fetched {
+            found: BTreeMap::from([(0, Ok(Vec::new()))]),
+            ..Fetched::default()
+        };
+        let failure = collected(&spec("Retain", &entries), &fetched).unwrap_err();
+        assert_eq!(failure.reason, Reason::SourceNotFound);
+        assert_eq!(
+            failure.message,
+            "dataFrom[0].find: SecretStore/vault: there is no remote value that matches"
+        );
+        let gone = collected(&spec("Delete", &entries), &fetched);
+        assert!(matches!(gone, Ok(Outcome::Gone)));
+    }
+
+    #[test]
+    fn an_optional_key_that_is_missing_is_left_out_and_with_delete_the_secret_goes() {
+        let entries = serde_json::json!({ "data": [
+            { "secretKey": "x", "optional": true, "remoteRef": { "key": "a" } },
+        ] });
+        let missing = ProviderError::new(ErrorKind::NotFound, crate::remote::Operation::Read, "not there");
+        let read = Read {
+            store: serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
+            reference: RemoteRef::current("a"),
+        };
+        let fetched = Fetched {
+            reads: HashMap::from([(read, Err(missing))]),
+            ..Fetched::default()
+        };
+        let kept = collected(&spec("Retain", &entries), &fetched);
+        assert!(matches!(kept, Ok(Outcome::Complete(keys)) if keys.values.is_empty()));
+        let gone = collected(&spec("Delete", &entries), &fetched);
+        assert!(matches!(gone, Ok(Outcome::Gone)));
+    }
 }
