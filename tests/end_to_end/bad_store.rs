@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use crate::{
     faulty_vault::{FaultyVault, Mood},
-    stage::{Room, eventually, message, stage, text},
+    stage::{Room, eventually, message, stage},
     witness::{Whole, one},
 };
 
 const MARKER: &str = "canary-of-bad-stores-93d2";
 
 /// A SyncedSecret that is refreshed every hour.
-async fn sync_seldom(room: &Room, name: &str, store: &str, key: &str) -> Whole {
+pub(crate) async fn sync_seldom(room: &Room, name: &str, store: &str, key: &str) -> Whole {
     let spec = json!({
         "refreshInterval": "1h", "secretStoreRef": { "name": store }, "data": [one("x", key, "x")],
     });
@@ -35,7 +35,7 @@ async fn change_store(room: &Room, name: &str, provider: Value) {
 }
 
 /// Waits until the condition `Ready` of a store has that reason; the message.
-async fn store_says(room: &Room, name: &str, reason: &str) -> String {
+pub(crate) async fn store_says(room: &Room, name: &str, reason: &str) -> String {
     let api: Api<SecretStore> = Api::namespaced(room.client.clone(), &room.namespace);
     eventually("the store's status", || async {
         let store = api.get(name).await?;
@@ -51,7 +51,7 @@ async fn store_says(room: &Room, name: &str, reason: &str) -> String {
     .unwrap()
 }
 
-async fn set_credential(room: &Room, name: &str, data: Value) {
+pub(crate) async fn set_credential(room: &Room, name: &str, data: Value) {
     let patch = json!({ "stringData": data });
     room.secrets()
         .patch(name, &PatchParams::default(), &Patch::Merge(patch))
@@ -79,103 +79,6 @@ async fn a_policy_that_is_taken_away_is_named_and_its_return_is_noticed() {
     bao.put_policy(&policy, &rules).await.unwrap();
     room.heals("s").await;
     room.tells_nobody(MARKER).await;
-}
-
-#[tokio::test]
-async fn a_token_that_is_revoked_is_told_and_a_new_one_in_its_place_heals_at_once() {
-    let room = stage().await.room("revoked").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let old = sync_seldom(&room, "s", "vault", &room.key("a")).await;
-    let bao = &room.stage.bao;
-    let token = text(&room.secrets().get("vault-token").await.unwrap(), "token").unwrap();
-    bao.post("auth/token/revoke", json!({ "token": token }))
-        .await
-        .unwrap();
-    room.refresh("s", "1").await;
-    let said = "data[0] (secretKey \"x\"): SecretStore/vault: the server does not take the token from Secret \"vault-token\", key \"token\". It has ended, was revoked, or is of another server or namespace: put a valid one there";
-    room.fails("s", &old, "Unauthenticated", said).await;
-    room.requests_counted("vault", "read", "unauthenticated").await;
-
-    set_credential(&room, "vault-token", json!({ "token": "a b\nc" })).await;
-    let said = "data[0] (secretKey \"x\"): SecretStore/vault: Secret \"vault-token\", key \"token\" holds characters that no token has. A token is one line of printable ASCII without spaces; only white space at its ends is cut off";
-    room.fails("s", &old, "CredentialsUnavailable", said).await;
-
-    let policy = format!("{}-vault", room.namespace);
-    let fresh = bao.create_token(&[&policy, "default"]).await.unwrap();
-    // with the newline that a file leaves behind
-    set_credential(&room, "vault-token", json!({ "token": format!("{fresh}\n") })).await;
-    room.heals_at_once("s").await;
-    store_says(&room, "vault", "StoreReady").await;
-    room.tells_nobody(&token).await;
-    room.tells_nobody(&fresh).await;
-}
-
-#[tokio::test]
-async fn a_login_that_is_revoked_midway_is_made_anew_without_anybody_noticing() {
-    let room = stage().await.room("approle").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let bao = &room.stage.bao;
-    let mount = format!("approle-{}", room.namespace);
-    let policy = format!("{}-vault", room.namespace);
-    bao.post(&format!("sys/auth/{mount}"), json!({ "type": "approle" }))
-        .await
-        .unwrap();
-    let role = format!("auth/{mount}/role/shop");
-    let settings = json!({ "token_policies": [policy, "default"], "token_ttl": "1h" });
-    bao.post(&role, settings).await.unwrap();
-    let text_of = |answer: &Value, field: &str| answer["data"][field].as_str().unwrap().to_owned();
-    let role_id = text_of(&bao.get(&format!("{role}/role-id")).await.unwrap(), "role_id");
-    let secret = bao.post(&format!("{role}/secret-id"), json!({})).await.unwrap();
-    let secret_id = text_of(&secret, "secret_id");
-    room.add_credential("approle", "secret-id", &secret_id)
-        .await
-        .unwrap();
-    let auth = json!({ "appRole": {
-        "path": mount, "roleId": role_id, "secretRef": { "name": "approle", "key": "secret-id" },
-    } });
-    room.add_store("approle", &auth).await.unwrap();
-    sync_seldom(&room, "s", "approle", &room.key("a")).await;
-    bao.post(&format!("sys/leases/revoke-prefix/auth/{mount}"), json!({}))
-        .await
-        .unwrap();
-    room.put("a", json!({ "x": "2" })).await;
-    room.refresh("s", "1").await;
-    room.wait_for_secret("s", "the value after the revocation", |secret| {
-        text(secret, "x").as_deref() == Some("2")
-    })
-    .await;
-    let label = format!("store=\"{}/approle\"", room.namespace);
-    let labels = [label.as_str(), "outcome=\"unauthenticated\""];
-    let failed = room
-        .stage
-        .operator
-        .metric("lockstep_provider_requests_total", &labels)
-        .await
-        .unwrap();
-    assert!(failed.abs() < f64::EPSILON, "nobody noticed");
-
-    // the secret id is revoked as well: no new login
-    let old = room.whole("s").await;
-    bao.post(
-        &format!("{role}/secret-id/destroy"),
-        json!({ "secret_id": secret_id }),
-    )
-    .await
-    .unwrap();
-    bao.post(&format!("sys/leases/revoke-prefix/auth/{mount}"), json!({}))
-        .await
-        .unwrap();
-    room.refresh("s", "2").await;
-    let said = format!(
-        "data[0] (secretKey \"x\"): SecretStore/approle: the server refused the login as AppRole (auth/{mount}) (status 400). Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid"
-    );
-    room.fails("s", &old, "Unauthenticated", &said).await;
-    let secret = bao.post(&format!("{role}/secret-id"), json!({})).await.unwrap();
-    let fresh = text_of(&secret, "secret_id");
-    set_credential(&room, "approle", json!({ "secret-id": fresh })).await;
-    room.heals_at_once("s").await;
-    room.tells_nobody(&secret_id).await;
-    room.tells_nobody(&fresh).await;
 }
 
 #[tokio::test]
