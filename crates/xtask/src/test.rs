@@ -1,6 +1,7 @@
 //! `cargo xtask test`.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -50,16 +51,11 @@ pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
     })?;
     report.step("build of the tests (from nothing some minutes)", || {
         let mut build = command_line(arguments);
-        build.truncate(
-            build
-                .iter()
-                .position(|argument| argument == "--")
-                .unwrap_or(build.len()),
-        );
+        build.truncate(own_arguments(&build));
         build.insert(1, "--no-run".to_owned());
         cargo(build)
     })?;
-    let mut programs = Programs::default();
+    let mut programs = Programs::of_packages(packages(arguments)?);
     let outcome = report.step("tests", || timed(&command_line(arguments), &mut programs));
     report.note_programs(programs.finish());
     outcome
@@ -91,20 +87,68 @@ fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
     Ok(())
 }
 
+/// Which package each test program is of: cargo names only the file of the program when it runs it.
+fn packages(arguments: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut build = command_line(arguments);
+    build.truncate(own_arguments(&build));
+    build.splice(
+        1..1,
+        ["--no-run", "--quiet", "--message-format=json"].map(str::to_owned),
+    );
+    let output = Command::new("cargo")
+        .args(build)
+        .current_dir(workspace::root())
+        .stderr(Stdio::null())
+        .output()
+        .context("start cargo")?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(artifact)
+        .collect())
+}
+
+/// The file name of a test program, and the package, of one message of cargo.
+fn artifact(message: &str) -> Option<(String, String)> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let program = message.get("executable")?.as_str()?;
+    // …/target/debug/deps/it-0a1b, and …/crates/lockstep-core/Cargo.toml
+    let name = program.rsplit('/').next()?;
+    let package = message.get("manifest_path")?.as_str()?.rsplit('/').nth(1)?;
+    Some((name.to_owned(), package.to_owned()))
+}
+
+/// How many arguments there are before those of the test programs themselves.
+fn own_arguments(arguments: &[String]) -> usize {
+    arguments
+        .iter()
+        .position(|argument| argument == "--")
+        .unwrap_or(arguments.len())
+}
+
 /// When each test program began, by what cargo says.
 #[derive(Debug, Default)]
 struct Programs {
+    packages: BTreeMap<String, String>,
     finished: Vec<(String, Duration)>,
     running: Option<(String, Instant)>,
 }
 
 impl Programs {
+    fn of_packages(packages: BTreeMap<String, String>) -> Self {
+        Self {
+            packages,
+            ..Self::default()
+        }
+    }
+
     fn saw(&mut self, line: &str, now: Instant) {
         let line = line.trim_start();
         let name = if let Some(program) = line.strip_prefix("Running ") {
-            program
-                .rsplit_once('(')
-                .map(|(source, path)| format!("{} {}", package(path), source.trim()))
+            program.rsplit_once('(').map(|(source, path)| {
+                let file = path.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
+                let package = self.packages.get(file).map_or(file, String::as_str);
+                format!("{package} {}", source.trim())
+            })
         } else {
             line.strip_prefix("Doc-tests ")
                 .map(|package| format!("{package} examples in the documentation"))
@@ -127,12 +171,6 @@ impl Programs {
     }
 }
 
-/// `lockstep_core` of `target/debug/deps/lockstep_core-0123456789abcdef)`.
-fn package(path: &str) -> &str {
-    let file = path.trim_end_matches(')').rsplit('/').next().unwrap_or_default();
-    file.rsplit_once('-').map_or(file, |(name, _)| name)
-}
-
 fn command_line(arguments: &[String]) -> Vec<String> {
     let chosen = arguments
         .iter()
@@ -141,9 +179,9 @@ fn command_line(arguments: &[String]) -> Vec<String> {
             argument.starts_with("-p") || argument.starts_with("--package") || argument == "--manifest-path"
         });
     let fixed = if chosen {
-        &["test", "--locked"][..]
+        &["test", "--locked", "--no-fail-fast"][..]
     } else {
-        &["test", "--workspace", "--locked"][..]
+        &["test", "--workspace", "--locked", "--no-fail-fast"][..]
     };
     fixed
         .iter()
@@ -162,16 +200,19 @@ mod tests {
 
     #[test]
     fn the_whole_workspace_is_tested_unless_packages_are_chosen() {
-        assert_eq!(line(&[]), "test --workspace --locked");
-        assert_eq!(line(&["drift"]), "test --workspace --locked drift");
+        assert_eq!(line(&[]), "test --workspace --locked --no-fail-fast");
+        assert_eq!(line(&["drift"]), "test --workspace --locked --no-fail-fast drift");
         assert_eq!(
             line(&["--package", "lockstep-api"]),
-            "test --locked --package lockstep-api"
+            "test --locked --no-fail-fast --package lockstep-api"
         );
-        assert_eq!(line(&["-plockstep-api"]), "test --locked -plockstep-api");
+        assert_eq!(
+            line(&["-plockstep-api"]),
+            "test --locked --no-fail-fast -plockstep-api"
+        );
         assert_eq!(
             line(&["--", "--nocapture", "-p"]),
-            "test --workspace --locked -- --nocapture -p"
+            "test --workspace --locked --no-fail-fast -- --nocapture -p"
         );
     }
 
@@ -179,31 +220,32 @@ mod tests {
     fn a_test_program_takes_until_the_next_one_begins() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut programs = Programs::default();
-        programs.saw("   Compiling lockstep-core v0.1.0", at(0));
-        programs.saw(
-            "     Running unittests src/lib.rs (target/debug/deps/lockstep_core-0a1b)",
-            at(1),
+        let artifact = artifact(
+            r#"{"reason":"compiler-artifact","manifest_path":"/work/crates/lockstep-core/Cargo.toml","executable":"/work/target/debug/deps/it-0a1b"}"#,
         );
+        let mut programs = Programs::of_packages(artifact.into_iter().collect());
+        programs.saw("   Compiling lockstep-core v0.1.0", at(0));
+        programs.saw("     Running tests/it/main.rs (target/debug/deps/it-0a1b)", at(1));
         programs.saw("Running is what a test said", at(2));
         programs.saw(
             "     Running end_to_end/main.rs (/work/target/debug/deps/end_to_end-2c)",
             at(4),
         );
         programs.saw("   Doc-tests lockstep_testkit", at(64));
+        let seconds = Duration::from_secs;
         assert_eq!(
             programs.finished,
             [
-                (
-                    "lockstep_core unittests src/lib.rs".to_owned(),
-                    Duration::from_secs(3)
-                ),
-                (
-                    "end_to_end end_to_end/main.rs".to_owned(),
-                    Duration::from_secs(60)
-                ),
+                ("lockstep-core tests/it/main.rs".to_owned(), seconds(3)),
+                ("end_to_end-2c end_to_end/main.rs".to_owned(), seconds(60)),
             ]
         );
         assert_eq!(programs.finish().len(), 3);
+    }
+
+    #[test]
+    fn messages_that_tell_of_no_program_are_passed_over() {
+        assert_eq!(artifact(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(artifact("not JSON"), None);
     }
 }
