@@ -21,7 +21,6 @@ use std::{
 };
 
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
-use reqwest::header::HeaderValue;
 use rustify::Endpoint;
 use tokio::{
     sync::{Mutex, MutexGuard},
@@ -37,6 +36,7 @@ use crate::{
     endpoint::RenewSelf,
     error::{Purpose, cannot_serve},
     login::Grant,
+    session::Session,
 };
 
 /// How long a renewal may hold up the one request that makes it.
@@ -48,42 +48,6 @@ const VERIFIED_FOR: Duration = Duration::from_secs(2);
 /// How long a denial is taken for a policy's after a lookup did not even know a token fresh from the login: this server's
 /// lookups tell nothing, and each would cost a login.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
-
-/// A token in use.
-struct Session {
-    generation: u64,
-    token: HeaderValue,
-    renewable: bool,
-    lease: Duration,
-    /// `None`: never.
-    renew_at: Option<Instant>,
-    /// `None`: never.
-    ends_at: Option<Instant>,
-}
-
-impl Session {
-    fn new(grant: Grant, generation: u64, asked: Instant) -> Self {
-        let lease = Duration::from_secs(grant.lease_seconds);
-        // A lease beyond what the clock can add is for ever.
-        let after = |wait: Duration| (!lease.is_zero()).then(|| asked.checked_add(wait)).flatten();
-        Self {
-            generation,
-            token: grant.token,
-            renewable: grant.renewable,
-            lease,
-            renew_at: after(lease / 3 * 2),
-            ends_at: after(lease),
-        }
-    }
-
-    fn has_ended(&self, now: Instant) -> bool {
-        self.ends_at.is_some_and(|end| now >= end)
-    }
-
-    fn wants_renewal(&self, now: Instant) -> bool {
-        self.renew_at.is_some_and(|at| now >= at)
-    }
-}
 
 /// What whoever holds the right to log in knows.
 #[derive(Default)]

@@ -24,6 +24,7 @@ mod json;
 mod login;
 mod path;
 mod provider;
+mod session;
 mod tls;
 
 pub use provider::VaultFactory;

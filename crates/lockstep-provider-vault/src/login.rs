@@ -169,11 +169,14 @@ impl Method {
                 format!("the server has no such auth method, logging in {self}"),
             )
             .with_hint("Check the mount path of the auth method"),
-            _ => error(
-                ErrorKind::Unauthenticated,
-                format!("the server refused the login {self} (status {status})"),
-            )
-            .with_hint(self.advice()),
+            _ => {
+                let mut advice = self.advice();
+                if status == 403 {
+                    advice.push_str("; the server answers the same where no auth method has that mount path");
+                }
+                let message = format!("the server refused the login {self} (status {status})");
+                error(ErrorKind::Unauthenticated, message).with_hint(advice)
+            }
         }
     }
 
