@@ -330,3 +330,13 @@ async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
     vault.set(Mood::Slow(Duration::from_millis(400)));
     room.heals("s").await;
 }
+
+#[tokio::test]
+#[should_panic(expected = "tells a secret")]
+async fn what_is_told_would_be_found() {
+    let room = stage().await.room("told").await;
+    room.declare("s", of_store("nowhere", "a")).await;
+    room.wait_for_reason("s", "StoreNotFound").await;
+    // a name is no secret: the search that looks for secrets must find it
+    room.tells_nobody(&room.namespace).await;
+}

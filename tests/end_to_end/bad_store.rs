@@ -249,7 +249,7 @@ async fn a_server_that_is_distrusted_sealed_killed_or_restarted_heals_by_itself(
 }
 
 #[tokio::test]
-async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom() {
+async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom_and_told_of_once() {
     let room = stage().await.room("patient").await;
     let vault = FaultyVault::start("hvs.good").await.unwrap();
     vault.put("a", json!({ "x": "1" }));
@@ -257,12 +257,19 @@ async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom() {
     let spec = json!({ "secretStoreRef": { "name": "v" }, "data": [one("x", "a", "x")] });
     let old = room.sync("s", spec).await;
     vault.set(Mood::Sealed);
-    room.wait_for_reason("s", "Unavailable").await;
+    let said = "data[0] (secretKey \"x\"): SecretStore/v: the server is sealed (status 503)";
+    room.fails("s", &old, "Unavailable", said).await;
+    let told = room.synced_secrets().get("s").await.unwrap();
     let before = vault.asked("/data/a").len();
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
     let more = vault.asked("/data/a").len() - before;
-    assert!(more <= 9, "{more} requests in five seconds");
-    assert_eq!(room.whole("s").await, old);
+    assert!(more <= 12, "{more} requests in seven seconds");
+    let still = room.synced_secrets().get("s").await.unwrap();
+    assert_eq!(
+        told.metadata.resource_version, still.metadata.resource_version,
+        "{:?}",
+        still.status
+    );
     vault.set(Mood::Well);
     room.heals("s").await;
 }

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,8 @@ pub struct Budget {
     per_second: u32,
     timeout: Duration,
     gate: Mutex<Gate>,
+    /// Why the gate is shut: the last such failure of each operation.
+    failures: Mutex<BTreeMap<Operation, ProviderError>>,
     metrics: StoreMetrics,
 }
 
@@ -42,6 +45,7 @@ impl Budget {
                 .timeout
                 .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std),
             gate: Mutex::default(),
+            failures: Mutex::default(),
             metrics,
         }
     }
@@ -65,7 +69,7 @@ impl Budget {
         self.turn(operation, deadline).await?;
         // The store may have been held while this waited.
         let verdict = self.gate().admit(Instant::now());
-        let trial = passes(verdict, operation)?;
+        let trial = self.passes(verdict, operation)?;
         Ok(Admission {
             budget: self,
             trial,
@@ -84,6 +88,15 @@ impl Budget {
 
     /// What an attempt came to; `None` is a success.
     pub(super) fn record(&self, error: Option<&ProviderError>) {
+        {
+            let mut failures = self.failures();
+            match error {
+                Some(error) if error.kind.is_transient() || error.kind == ErrorKind::RateLimited => {
+                    failures.insert(error.operation, error.clone());
+                }
+                _ => failures.clear(),
+            }
+        }
         let error = error.map(|error| (error.kind, error.retry_after));
         let longer = self.gate().record(Instant::now(), error);
         if !longer.is_zero() {
@@ -109,7 +122,7 @@ impl Budget {
     /// Refuses what could not pass now, before it waits for anything.
     fn refused(&self, operation: Operation) -> Result<(), ProviderError> {
         let verdict = self.gate().verdict(Instant::now());
-        passes(verdict, operation).map(|_| ())
+        self.passes(verdict, operation).map(|_| ())
     }
 
     fn no_slot(&self, operation: Operation) -> ProviderError {
@@ -123,34 +136,53 @@ impl Budget {
         )
     }
 
+    /// Whether a request that passes is the trial.
+    ///
+    /// The error of one that does not pass repeats what the store last said, and carries no time: it stands in a
+    /// status, which must not change while the store's state does not. The time is beside the message.
+    fn passes(&self, verdict: Verdict, operation: Operation) -> Result<bool, ProviderError> {
+        let (kind, left, otherwise) = match verdict {
+            Verdict::Pass => return Ok(false),
+            Verdict::Trial => return Ok(true),
+            Verdict::Held(left) => (
+                ErrorKind::RateLimited,
+                left,
+                "the store asked to slow down, and is left alone for a while",
+            ),
+            Verdict::Broken(ErrorKind::Timeout, left) => (
+                ErrorKind::Timeout,
+                left,
+                "the store did not answer in time several times in a row, and is left alone for a while",
+            ),
+            Verdict::Broken(kind, left) => (
+                kind,
+                left,
+                "the store could not be reached several times in a row, and is left alone for a while",
+            ),
+        };
+        let failures = self.failures();
+        let same = failures
+            .get(&operation)
+            .into_iter()
+            .chain(failures.values())
+            .find(|failure| failure.kind == kind);
+        let error = match same {
+            Some(failure) => ProviderError {
+                operation,
+                ..failure.clone()
+            },
+            None => ProviderError::new(kind, operation, otherwise),
+        };
+        Err(error.with_retry_after(left))
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<Operation, ProviderError>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a request that passes is the trial. The messages carry no time: they stand in a status, which must not
-/// change with every request; the time is in the error.
-fn passes(verdict: Verdict, operation: Operation) -> Result<bool, ProviderError> {
-    let (kind, left, message) = match verdict {
-        Verdict::Pass => return Ok(false),
-        Verdict::Trial => return Ok(true),
-        Verdict::Held(left) => (
-            ErrorKind::RateLimited,
-            left,
-            "the store asked to slow down, and is left alone for a while",
-        ),
-        Verdict::Broken(ErrorKind::Timeout, left) => (
-            ErrorKind::Timeout,
-            left,
-            "the store did not answer in time several times in a row, and is left alone for a while",
-        ),
-        Verdict::Broken(kind, left) => (
-            kind,
-            left,
-            "the store could not be reached several times in a row, and is left alone for a while",
-        ),
-    };
-    Err(ProviderError::new(kind, operation, message).with_retry_after(left))
 }
 
 /// A slot that is held. Whoever was the trial and ends without a record leaves the turn to the next.
@@ -166,5 +198,31 @@ impl Drop for Admission<'_> {
         if self.trial {
             self.budget.gate().give_up_trial();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::budget;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_left_alone_repeats_why() {
+        let budget = budget(Limits::default());
+        let sealed = ProviderError::new(ErrorKind::Unavailable, Operation::Read, "the server is sealed");
+        for _ in 0..3 {
+            budget.record(Some(&sealed));
+        }
+        for operation in [Operation::Read, Operation::Check] {
+            let refused = budget
+                .admit(&Context::default(), operation)
+                .await
+                .expect_err("the circuit is broken");
+            assert_eq!((refused.kind, refused.operation), (sealed.kind, operation));
+            assert_eq!(refused.message, sealed.message);
+            assert!(refused.retry_after.is_some());
+        }
+        budget.record(None);
+        assert!(budget.admit(&Context::default(), Operation::Read).await.is_ok());
     }
 }
