@@ -67,6 +67,10 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
+        // The reports of this file's own tests would look like the summary of the run that they are part of.
+        if cfg!(test) {
+            return;
+        }
         line(format_args!("{}", self.summary()));
     }
 }

@@ -164,7 +164,10 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
     assert_eq!(left_over(&plane).await, [""; 0], "all that was made is removed");
 
     plane.install_crds().await.unwrap();
-    let occupied = demo(&["--context", "theirs", "--yes"], Some(&kubeconfig));
+    let occupied = demo(
+        &["--context", "theirs", "--yes", "--provider", "file"],
+        Some(&kubeconfig),
+    );
     assert_eq!(occupied.status.code(), Some(1));
     assert!(
         printed(&occupied).contains("the cluster has the CustomResourceDefinition"),
