@@ -118,8 +118,13 @@ impl Room {
             .expect("the SyncedSecrets");
         let stores: Api<SecretStore> = Api::namespaced(self.client.clone(), &self.namespace);
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let events = events.list(&ListParams::default()).await.expect("the events");
-        assert!(!events.items.is_empty(), "failures make events");
+        let events = eventually("an event: failures make some", || async {
+            let events = events.list(&ListParams::default()).await?;
+            anyhow::ensure!(!events.items.is_empty(), "there is none");
+            Ok(events)
+        })
+        .await
+        .expect("the events");
         let (_, metrics) = self.stage.operator.get("metrics").await.expect("the metrics");
         let log = self.stage.operator.log();
         assert!(log.contains(&self.namespace), "the log tells of this room");
