@@ -14,6 +14,7 @@ mod bad_source;
 mod bad_spec;
 mod bad_store;
 mod bad_template;
+mod deploy;
 mod faulty_vault;
 mod file_store;
 mod first_sync;

@@ -84,7 +84,12 @@ async fn another_revision_is_another_client_and_ends_the_one_before() {
     let setup = setup();
     drop(setup.get("1").await.unwrap());
     let held = setup.get("2").await.unwrap();
-    assert_eq!((setup.factory.builds(), setup.count()), (2, 1));
+    assert_eq!(setup.factory.builds(), 2);
+    // the cache lets go of what it replaced when it comes to it
+    while setup.count() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(setup.count(), 1);
     setup.clients.drop_client(&testing::key()).await;
     assert_eq!(setup.count(), 1, "whoever holds it may end what is under way");
     drop(held);

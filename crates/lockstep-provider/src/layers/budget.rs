@@ -91,7 +91,10 @@ impl Budget {
         {
             let mut failures = self.failures();
             match error {
-                Some(error) if error.kind.is_transient() || error.kind == ErrorKind::RateLimited => {
+                Some(error)
+                    if error.kind.is_transient()
+                        || matches!(error.kind, ErrorKind::RateLimited | ErrorKind::Unauthenticated) =>
+                {
                     failures.insert(error.operation, error.clone());
                 }
                 _ => failures.clear(),
@@ -153,6 +156,11 @@ impl Budget {
                 ErrorKind::Timeout,
                 left,
                 "the store did not answer in time several times in a row, and is left alone for a while",
+            ),
+            Verdict::Broken(ErrorKind::Unauthenticated, left) => (
+                ErrorKind::Unauthenticated,
+                left,
+                "the store refused the credentials several times in a row, and is left alone for a while",
             ),
             Verdict::Broken(kind, left) => (
                 kind,

@@ -2,13 +2,17 @@
 //! state machine; the current time is an argument.
 //!
 //! ```text
-//!            RateLimited                       3 × Timeout or Unavailable in a row
+//!            RateLimited             3 × Timeout, Unavailable or Unauthenticated in a row
 //!   open ───────────────▶ held        open ─────────────────────────────────────▶ broken
 //!    ▲   retry-after passed │          ▲                                            │ 1 s … 30 s, jittered
 //!    └──────────────────────┘          │ trial answered                             ▼
 //!                                      └──────────────────────────────────────── one trial
 //!                                                   trial not answered ─▶ broken, for twice as long
 //! ```
+//!
+//! Credentials that are refused are tried ever more seldom, up to five minutes apart: a thousand SyncedSecrets of one
+//! store must not look like somebody who guesses passwords, and lock the account. Other credentials are another store
+//! identity, with a gate of its own.
 
 use std::time::Duration;
 
@@ -27,6 +31,8 @@ const FAILURES: u32 = 3;
 /// The first wait of the broken circuit; jitter adds up to as much again, so the longest is 30 s.
 const BREAK: Duration = Duration::from_secs(1);
 const BREAK_MAX: Duration = Duration::from_secs(15);
+/// The same for credentials that are refused: the longest wait is 5 min.
+const REFUSED_MAX: Duration = Duration::from_secs(150);
 
 /// What the gate says to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +54,7 @@ pub(super) struct Gate {
     failures: u32,
     broken: Option<Broken>,
     waits: ExponentialBackoff,
+    refused_waits: ExponentialBackoff,
 }
 
 #[derive(Debug)]
@@ -64,15 +71,16 @@ impl Default for Gate {
             next_hold: HOLD,
             failures: 0,
             broken: None,
-            waits: waits(),
+            waits: waits(BREAK_MAX),
+            refused_waits: waits(REFUSED_MAX),
         }
     }
 }
 
-fn waits() -> ExponentialBackoff {
+fn waits(max: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(BREAK)
-        .with_max_delay(BREAK_MAX)
+        .with_max_delay(max)
         .with_jitter()
         .without_max_times()
         .build()
@@ -116,12 +124,15 @@ impl Gate {
     pub(super) fn record(&mut self, now: Instant, error: Option<(ErrorKind, Option<Duration>)>) -> Duration {
         match error {
             Some((ErrorKind::RateLimited, retry_after)) => self.hold(now, retry_after),
-            Some((kind, _)) if kind.is_transient() => self.fail(now, kind),
+            Some((kind, _)) if kind.is_transient() || kind == ErrorKind::Unauthenticated => {
+                self.fail(now, kind)
+            }
             // Any other error is an answer: the store works.
             _ => {
                 self.failures = 0;
                 self.broken = None;
-                self.waits = waits();
+                self.waits = waits(BREAK_MAX);
+                self.refused_waits = waits(REFUSED_MAX);
                 if self.held_until.is_none_or(|until| until <= now) {
                     self.next_hold = HOLD;
                 }
@@ -161,7 +172,11 @@ impl Gate {
         if self.failures < FAILURES {
             return Duration::ZERO;
         }
-        let wait = self.waits.next().unwrap_or(BREAK_MAX);
+        let wait = if kind == ErrorKind::Unauthenticated {
+            self.refused_waits.next().unwrap_or(REFUSED_MAX)
+        } else {
+            self.waits.next().unwrap_or(BREAK_MAX)
+        };
         self.broken = Some(Broken {
             kind,
             until: now + wait,
@@ -183,6 +198,31 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn credentials_that_are_refused_are_tried_ever_more_seldom() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let refused = Some((ErrorKind::Unauthenticated, None));
+        for _ in 0..FAILURES {
+            assert_eq!(gate.verdict(now), Verdict::Pass);
+            gate.record(now, refused);
+        }
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let Verdict::Broken(ErrorKind::Unauthenticated, left) = gate.verdict(now) else {
+                panic!("the store is left alone");
+            };
+            waits.push(left);
+            now += left;
+            assert_eq!(gate.admit(now), Verdict::Trial);
+            gate.record(now, refused);
+        }
+        assert!(waits[0] <= seconds(2), "{waits:?}");
+        assert!(waits[11] >= REFUSED_MAX && waits[11] <= seconds(300), "{waits:?}");
+        assert_eq!(gate.admit(now + seconds(300)), Verdict::Trial);
+        gate.record(now + seconds(300), None);
+        assert_eq!(gate.verdict(now + seconds(300)), Verdict::Pass);
     }
 
     #[test]
