@@ -1,55 +1,37 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
+mod report;
+mod sync;
+
 use std::{
     collections::BTreeSet,
     convert::Infallible,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use futures::FutureExt;
-use http::{HeaderValue, header};
-use kube::{
-    Resource,
-    api::{Patch, PatchParams},
-    core::{PartialObjectMeta, request::Request},
-    runtime::{
-        controller::Action,
-        events::{Event, EventType},
-    },
-};
-use lockstep_api::{
-    ConditionStatus, ConditionType, CreationPolicy, DeletionPolicy, Reason, StoreRef, SyncedSecret,
-    SyncedSecretStatus, TargetStatus, annotation,
-};
+use kube::runtime::controller::Action;
+use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, annotation};
 use lockstep_core::{
     Failure,
-    assemble::{self, DesiredSecret, Identity},
-    collect::{self, Collected},
     decide::{self, Observed, Step, Why},
-    plan::{self, Input},
+    plan,
     remote::Requeue,
-    report::{self, Outcome, Subject},
+    report::Outcome,
 };
-use lockstep_provider::{Context, Provider, ProviderError, StoreKey};
-use serde_json::json;
+use lockstep_provider::StoreKey;
 use tracing::Instrument;
 
+use self::sync::Synced;
 use crate::{
     context::Shared,
-    fetch::{self, Stores},
-    index::{ObjectKey, Surroundings, store_key},
+    index::{ObjectKey, store_key},
     lanes::Priority,
-    secret::{Owner, Probed, WRITE_TIMEOUT, WriteError, Written},
+    secret::{Owner, Probed},
 };
 
-/// The metadata that the API server answers with.
-const METADATA_ONLY: HeaderValue =
-    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
-/// How long the sources of one SyncedSecret may take together.
-const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -80,77 +62,6 @@ struct Reconcile {
     object: Arc<SyncedSecret>,
     shared: Arc<Shared>,
     priority: Priority,
-}
-
-/// How a sync went.
-enum Synced {
-    /// The Secret is as it has to be.
-    InSync {
-        target: TargetStatus,
-        collected: Collected,
-    },
-    /// Every source is gone, and so is the Secret.
-    Gone,
-}
-
-/// What a plan is made from, in one piece that can be handed to another thread.
-struct Gathered {
-    key: ObjectKey,
-    uid: String,
-    object: Arc<SyncedSecret>,
-    around: Surroundings,
-}
-
-impl Gathered {
-    fn input(&self) -> Input<'_> {
-        Input {
-            name: &self.key.name,
-            namespace: &self.key.namespace,
-            uid: &self.uid,
-            spec: &self.object.spec,
-            stores: &self.around.views,
-            rival: self.around.rival.as_ref(),
-        }
-    }
-
-    /// Does work with it that may take seconds where the spec has templates: then away from the threads that
-    /// everybody shares.
-    async fn work<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Input<'_>) -> T + Send + 'static,
-    ) -> T {
-        let spec = &self.object.spec;
-        let renders =
-            spec.target.template.is_some() || spec.data_from.iter().any(|entry| !entry.rewrite.is_empty());
-        if !renders {
-            return work(&self.input());
-        }
-        let gathered = self.clone();
-        aside(move || work(&gathered.input())).await
-    }
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // the runtime ends, and whoever waits with it
-            Err(_) => futures::future::pending().await,
-        },
-    }
-}
-
-struct ObjectStores<'a> {
-    shared: &'a Shared,
-    namespace: &'a str,
-}
-
-#[async_trait]
-impl Stores for ObjectStores<'_> {
-    async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
-        self.shared.provider(&store_key(self.namespace, store)).await
-    }
 }
 
 impl Reconcile {
@@ -370,253 +281,4 @@ impl Reconcile {
         self.report(status, Outcome::Failed(failure)).await;
         failure.reason.as_str()
     }
-
-    async fn sync(&self, status: Option<&SyncedSecretStatus>, why: Why) -> Result<Synced, Failure> {
-        let shared = &self.shared;
-        let gathered = Arc::new(Gathered {
-            around: shared.index().surroundings(&self.key, &self.object),
-            key: self.key.clone(),
-            uid: self.uid.clone(),
-            object: self.object.clone(),
-        });
-        if gathered.around.terminating {
-            let message = format!("namespace \"{}\" is being deleted", self.key.namespace);
-            return Err(Failure::new(Reason::NamespaceTerminating, message));
-        }
-        let input = gathered.input();
-        let plan = plan::plan(&input)?;
-        let stores = ObjectStores {
-            shared,
-            namespace: &self.key.namespace,
-        };
-        let cx = Context {
-            deadline: Some(Instant::now() + FETCH_DEADLINE),
-        };
-        let fetched = fetch::fetch(&plan, &stores, &cx).await;
-        let known = status.and_then(|status| status.target.as_ref());
-        let collected = match gathered
-            .work(move |input| collect::collect(input, &fetched))
-            .await?
-        {
-            collect::Outcome::Complete(collected) => collected,
-            collect::Outcome::Gone => {
-                self.remove(&input).await?;
-                return Ok(Synced::Gone);
-            }
-        };
-        let identity = assemble::identify(&input, &collected, &shared.key);
-        if let Some(known) = known
-            && why != Why::Drift
-            && known.fingerprint == identity.fingerprint
-            && known.name == input.target_name()
-        {
-            return Ok(Synced::InSync {
-                target: known.clone(),
-                collected,
-            });
-        }
-        let (secret, collected) = gathered
-            .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
-            .await?;
-        let target = self.write(&secret, identity).await?;
-        if let Some(old) = known.filter(|old| old.name != target.name) {
-            self.remove_renamed(old).await?;
-        }
-        Ok(Synced::InSync { target, collected })
-    }
-
-    fn check_may_write(&self) -> Result<(), Failure> {
-        if self.shared.may_write.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let message =
-            "lockstep writes no Secret while its admission policy does not refuse what it must refuse";
-        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
-    }
-
-    async fn write(&self, secret: &DesiredSecret, identity: Identity) -> Result<TargetStatus, Failure> {
-        self.check_may_write()?;
-        let owner = self.owner();
-        let _slot = self.shared.writes.acquire(self.priority).await;
-        let writes = &self.shared.metrics.writes;
-        match self.shared.writer.apply_or_replace(&owner, secret).await {
-            Ok((
-                Written {
-                    uid,
-                    resource_version,
-                },
-                replaced,
-            )) => {
-                writes
-                    .with_label_values(&[if replaced { "replaced" } else { "applied" }])
-                    .inc();
-                Ok(TargetStatus {
-                    name: secret.name.clone(),
-                    uid,
-                    resource_version,
-                    revision: identity.revision,
-                    fingerprint: identity.fingerprint,
-                    last_change_time: None,
-                })
-            }
-            Err(error) => {
-                writes.with_label_values(&[error.label()]).inc();
-                Err(error.failure(&owner))
-            }
-        }
-    }
-
-    /// Removes what this SyncedSecret wrote, because every source is gone.
-    async fn remove(&self, input: &Input<'_>) -> Result<(), Failure> {
-        debug_assert_eq!(input.spec.target.deletion_policy, DeletionPolicy::Delete);
-        self.check_may_write()?;
-        let owner = self.owner();
-        let _slot = self.shared.writes.acquire(self.priority).await;
-        let result = if input.spec.target.creation_policy == CreationPolicy::Merge {
-            // the Secret is somebody else's: only this SyncedSecret's keys go
-            let empty = assemble::assemble(input, &Collected::default())?;
-            match self.shared.writer.apply_or_replace(&owner, &empty).await {
-                Ok(_) | Err(WriteError::Missing) => Ok(()),
-                Err(error) => Err(error),
-            }
-        } else {
-            self.shared.writer.delete(&owner).await
-        };
-        let label = result.as_ref().map_or_else(WriteError::label, |()| "deleted");
-        self.shared.metrics.writes.with_label_values(&[label]).inc();
-        result.map_err(|error| error.failure(&owner))
-    }
-
-    /// Removes the Secret of an earlier `target.name`.
-    async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
-        if self.object.spec.target.creation_policy != CreationPolicy::Owner {
-            return Ok(());
-        }
-        let owner = Owner {
-            target: &old.name,
-            ..self.owner()
-        };
-        match self.shared.writer.delete(&owner).await {
-            // somebody took it over meanwhile: it is not ours to remove
-            Ok(()) | Err(WriteError::Foreign) => Ok(()),
-            Err(error) => Err(error.failure(&owner)),
-        }
-    }
-
-    /// Writes the status, when it changed, and an event, when somebody should know.
-    async fn report(&self, old: Option<&SyncedSecretStatus>, outcome: Outcome<'_>) {
-        let owner = self.owner();
-        let subject = Subject {
-            generation: self.object.metadata.generation.unwrap_or_default(),
-            refresh: self.refresh(),
-            target_name: owner.target,
-            old,
-        };
-        let status = report::report(&subject, outcome, self.shared.clock.now());
-        if old == Some(&status) {
-            return;
-        }
-        let written = {
-            let _slot = self.shared.writes.acquire(self.priority).await;
-            tokio::time::timeout(WRITE_TIMEOUT, self.patch_status(&replaced(old, &status))).await
-        };
-        let outcome = match written {
-            Ok(Ok(meta)) => {
-                self.remember(|tracked, _, _| {
-                    tracked.note_status(&status);
-                    tracked.note_written(meta.metadata.resource_version.as_deref(), status.clone());
-                });
-                self.publish(old, &status).await;
-                "ok"
-            }
-            // the object is gone: nobody is left to be told
-            Ok(Err(kube::Error::Api(error))) if error.code == 404 => "ok",
-            _ => {
-                tracing::warn!("the status could not be written");
-                let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
-                let now = self.shared.clock.now();
-                self.remember(|tracked, observed, _| {
-                    tracked
-                        .memory
-                        .failed(&observed, &failure.requeued(Requeue::Backoff), now)
-                });
-                "error"
-            }
-        };
-        self.shared.metrics.status.with_label_values(&[outcome]).inc();
-    }
-
-    /// Patches the status. The answer is metadata only: of the object, that is all that is new.
-    async fn patch_status(
-        &self,
-        status: &serde_json::Value,
-    ) -> kube::Result<PartialObjectMeta<SyncedSecret>> {
-        let params = PatchParams {
-            field_manager: Some(annotation::MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(json!({ "status": status }));
-        let objects = Request::new(SyncedSecret::url_path(&(), Some(&self.key.namespace)));
-        let mut request = objects
-            .patch_subresource("status", &self.key.name, &params, &patch)
-            .map_err(kube::Error::BuildRequest)?;
-        request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
-        self.shared.client.request(request).await
-    }
-
-    async fn publish(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
-        let Some(ready) = status.condition(ConditionType::Ready) else {
-            return;
-        };
-        let before = old.and_then(|old| old.condition(ConditionType::Ready));
-        let revision =
-            |status: &SyncedSecretStatus| status.target.as_ref().map(|target| target.revision.clone());
-        let turned =
-            before.is_none_or(|before| before.status != ready.status || before.reason != ready.reason);
-        let rewritten = old.is_some_and(|old| revision(old) != revision(status));
-        // a first success is in the status, and costs no third write
-        if !(turned || rewritten) || (before.is_none() && ready.status == ConditionStatus::True) {
-            return;
-        }
-        let event = Event {
-            type_: if ready.status == ConditionStatus::True {
-                EventType::Normal
-            } else {
-                EventType::Warning
-            },
-            reason: ready.reason.clone(),
-            note: Some(ready.message.chars().take(1000).collect()),
-            action: "Sync".to_owned(),
-            secondary: None,
-        };
-        let reference = self.object.object_ref(&());
-        let publish = self.shared.recorder.publish(&event, &reference);
-        if !matches!(
-            tokio::time::timeout(Duration::from_secs(5), publish).await,
-            Ok(Ok(()))
-        ) {
-            tracing::debug!("an event could not be published");
-        }
-    }
-}
-
-/// The status as a merge patch: what is no longer there has to be said.
-fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde_json::Value {
-    let mut patch = serde_json::to_value(new).unwrap_or_default();
-    let before = serde_json::to_value(old).unwrap_or_default();
-    if let (Some(patch), Some(before)) = (patch.as_object_mut(), before.as_object()) {
-        for field in before.keys() {
-            patch.entry(field.clone()).or_insert(serde_json::Value::Null);
-        }
-        // a nested field that goes away would stay: replace the object as a whole by naming its fields
-        if let (Some(new), Some(old)) = (
-            patch.get_mut("target").and_then(serde_json::Value::as_object_mut),
-            before.get("target").and_then(serde_json::Value::as_object),
-        ) {
-            for field in old.keys() {
-                new.entry(field.clone()).or_insert(serde_json::Value::Null);
-            }
-        }
-    }
-    patch
 }

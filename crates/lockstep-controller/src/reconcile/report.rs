@@ -1,0 +1,144 @@
+//! What is said of a reconcile: the status, and an event.
+
+use std::time::Duration;
+
+use http::{HeaderValue, header};
+use kube::{
+    Resource,
+    api::{Patch, PatchParams},
+    core::{PartialObjectMeta, request::Request},
+    runtime::events::{Event, EventType},
+};
+use lockstep_api::{ConditionStatus, ConditionType, Reason, SyncedSecret, SyncedSecretStatus, annotation};
+use lockstep_core::{
+    Failure,
+    remote::Requeue,
+    report::{self, Outcome, Subject},
+};
+use serde_json::json;
+
+use super::Reconcile;
+use crate::secret::WRITE_TIMEOUT;
+
+/// The metadata that the API server answers with.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
+impl Reconcile {
+    /// Writes the status, when it changed, and an event, when somebody should know.
+    pub(super) async fn report(&self, old: Option<&SyncedSecretStatus>, outcome: Outcome<'_>) {
+        let owner = self.owner();
+        let subject = Subject {
+            generation: self.object.metadata.generation.unwrap_or_default(),
+            refresh: self.refresh(),
+            target_name: owner.target,
+            old,
+        };
+        let status = report::report(&subject, outcome, self.shared.clock.now());
+        if old == Some(&status) {
+            return;
+        }
+        let written = {
+            let _slot = self.shared.writes.acquire(self.priority).await;
+            tokio::time::timeout(WRITE_TIMEOUT, self.patch_status(&replaced(old, &status))).await
+        };
+        let outcome = match written {
+            Ok(Ok(meta)) => {
+                self.remember(|tracked, _, _| {
+                    tracked.note_status(&status);
+                    tracked.note_written(meta.metadata.resource_version.as_deref(), status.clone());
+                });
+                self.publish(old, &status).await;
+                "ok"
+            }
+            // the object is gone: nobody is left to be told
+            Ok(Err(kube::Error::Api(error))) if error.code == 404 => "ok",
+            _ => {
+                tracing::warn!("the status could not be written");
+                let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
+                let now = self.shared.clock.now();
+                self.remember(|tracked, observed, _| {
+                    tracked
+                        .memory
+                        .failed(&observed, &failure.requeued(Requeue::Backoff), now)
+                });
+                "error"
+            }
+        };
+        self.shared.metrics.status.with_label_values(&[outcome]).inc();
+    }
+
+    /// Patches the status. The answer is metadata only: of the object, that is all that is new.
+    async fn patch_status(
+        &self,
+        status: &serde_json::Value,
+    ) -> kube::Result<PartialObjectMeta<SyncedSecret>> {
+        let params = PatchParams {
+            field_manager: Some(annotation::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({ "status": status }));
+        let objects = Request::new(SyncedSecret::url_path(&(), Some(&self.key.namespace)));
+        let mut request = objects
+            .patch_subresource("status", &self.key.name, &params, &patch)
+            .map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
+        self.shared.client.request(request).await
+    }
+
+    async fn publish(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
+        let Some(ready) = status.condition(ConditionType::Ready) else {
+            return;
+        };
+        let before = old.and_then(|old| old.condition(ConditionType::Ready));
+        let revision =
+            |status: &SyncedSecretStatus| status.target.as_ref().map(|target| target.revision.clone());
+        let turned =
+            before.is_none_or(|before| before.status != ready.status || before.reason != ready.reason);
+        let rewritten = old.is_some_and(|old| revision(old) != revision(status));
+        // a first success is in the status, and costs no third write
+        if !(turned || rewritten) || (before.is_none() && ready.status == ConditionStatus::True) {
+            return;
+        }
+        let event = Event {
+            type_: if ready.status == ConditionStatus::True {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
+            reason: ready.reason.clone(),
+            note: Some(ready.message.chars().take(1000).collect()),
+            action: "Sync".to_owned(),
+            secondary: None,
+        };
+        let reference = self.object.object_ref(&());
+        let publish = self.shared.recorder.publish(&event, &reference);
+        if !matches!(
+            tokio::time::timeout(Duration::from_secs(5), publish).await,
+            Ok(Ok(()))
+        ) {
+            tracing::debug!("an event could not be published");
+        }
+    }
+}
+
+/// The status as a merge patch: what is no longer there has to be said.
+fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde_json::Value {
+    let mut patch = serde_json::to_value(new).unwrap_or_default();
+    let before = serde_json::to_value(old).unwrap_or_default();
+    if let (Some(patch), Some(before)) = (patch.as_object_mut(), before.as_object()) {
+        for field in before.keys() {
+            patch.entry(field.clone()).or_insert(serde_json::Value::Null);
+        }
+        // a nested field that goes away would stay: replace the object as a whole by naming its fields
+        if let (Some(new), Some(old)) = (
+            patch.get_mut("target").and_then(serde_json::Value::as_object_mut),
+            before.get("target").and_then(serde_json::Value::as_object),
+        ) {
+            for field in old.keys() {
+                new.entry(field.clone()).or_insert(serde_json::Value::Null);
+            }
+        }
+    }
+    patch
+}

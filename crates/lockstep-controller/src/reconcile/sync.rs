@@ -1,0 +1,240 @@
+//! The sync itself: gather → plan → fetch → assemble → apply.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use lockstep_api::{
+    CreationPolicy, DeletionPolicy, Reason, StoreRef, SyncedSecret, SyncedSecretStatus, TargetStatus,
+};
+use lockstep_core::{
+    Failure,
+    assemble::{self, DesiredSecret, Identity},
+    collect::{self, Collected},
+    decide::Why,
+    plan::{self, Input},
+    remote::Requeue,
+};
+use lockstep_provider::{Context, Provider, ProviderError};
+
+use super::Reconcile;
+use crate::{
+    context::Shared,
+    fetch::{self, Stores},
+    index::{ObjectKey, Surroundings, store_key},
+    secret::{Owner, WriteError, Written},
+};
+
+/// How long the sources of one SyncedSecret may take together.
+const FETCH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a sync went.
+pub(super) enum Synced {
+    /// The Secret is as it has to be.
+    InSync {
+        target: TargetStatus,
+        collected: Collected,
+    },
+    /// Every source is gone, and so is the Secret.
+    Gone,
+}
+
+/// What a plan is made from, in one piece that can be handed to another thread.
+struct Gathered {
+    key: ObjectKey,
+    uid: String,
+    object: Arc<SyncedSecret>,
+    around: Surroundings,
+}
+
+impl Gathered {
+    fn input(&self) -> Input<'_> {
+        Input {
+            name: &self.key.name,
+            namespace: &self.key.namespace,
+            uid: &self.uid,
+            spec: &self.object.spec,
+            stores: &self.around.views,
+            rival: self.around.rival.as_ref(),
+        }
+    }
+
+    /// Does work with it that may take seconds where the spec has templates: then away from the threads that
+    /// everybody shares.
+    async fn work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Input<'_>) -> T + Send + 'static,
+    ) -> T {
+        let spec = &self.object.spec;
+        let renders =
+            spec.target.template.is_some() || spec.data_from.iter().any(|entry| !entry.rewrite.is_empty());
+        if !renders {
+            return work(&self.input());
+        }
+        let gathered = self.clone();
+        aside(move || work(&gathered.input())).await
+    }
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // the runtime ends, and whoever waits with it
+            Err(_) => futures::future::pending().await,
+        },
+    }
+}
+
+struct ObjectStores<'a> {
+    shared: &'a Shared,
+    namespace: &'a str,
+}
+
+#[async_trait]
+impl Stores for ObjectStores<'_> {
+    async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.shared.provider(&store_key(self.namespace, store)).await
+    }
+}
+
+impl Reconcile {
+    pub(super) async fn sync(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        why: Why,
+    ) -> Result<Synced, Failure> {
+        let shared = &self.shared;
+        let gathered = Arc::new(Gathered {
+            around: shared.index().surroundings(&self.key, &self.object),
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            object: self.object.clone(),
+        });
+        if gathered.around.terminating {
+            let message = format!("namespace \"{}\" is being deleted", self.key.namespace);
+            return Err(Failure::new(Reason::NamespaceTerminating, message));
+        }
+        let input = gathered.input();
+        let plan = plan::plan(&input)?;
+        let stores = ObjectStores {
+            shared,
+            namespace: &self.key.namespace,
+        };
+        let cx = Context {
+            deadline: Some(Instant::now() + FETCH_DEADLINE),
+        };
+        let fetched = fetch::fetch(&plan, &stores, &cx).await;
+        let known = status.and_then(|status| status.target.as_ref());
+        let collected = match gathered
+            .work(move |input| collect::collect(input, &fetched))
+            .await?
+        {
+            collect::Outcome::Complete(collected) => collected,
+            collect::Outcome::Gone => {
+                self.remove(&input).await?;
+                return Ok(Synced::Gone);
+            }
+        };
+        let identity = assemble::identify(&input, &collected, &shared.key);
+        if let Some(known) = known
+            && why != Why::Drift
+            && known.fingerprint == identity.fingerprint
+            && known.name == input.target_name()
+        {
+            return Ok(Synced::InSync {
+                target: known.clone(),
+                collected,
+            });
+        }
+        let (secret, collected) = gathered
+            .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
+            .await?;
+        let target = self.write(&secret, identity).await?;
+        if let Some(old) = known.filter(|old| old.name != target.name) {
+            self.remove_renamed(old).await?;
+        }
+        Ok(Synced::InSync { target, collected })
+    }
+
+    fn check_may_write(&self) -> Result<(), Failure> {
+        if self.shared.may_write.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let message =
+            "lockstep writes no Secret while its admission policy does not refuse what it must refuse";
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
+    }
+
+    async fn write(&self, secret: &DesiredSecret, identity: Identity) -> Result<TargetStatus, Failure> {
+        self.check_may_write()?;
+        let owner = self.owner();
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        let writes = &self.shared.metrics.writes;
+        match self.shared.writer.apply_or_replace(&owner, secret).await {
+            Ok((
+                Written {
+                    uid,
+                    resource_version,
+                },
+                replaced,
+            )) => {
+                writes
+                    .with_label_values(&[if replaced { "replaced" } else { "applied" }])
+                    .inc();
+                Ok(TargetStatus {
+                    name: secret.name.clone(),
+                    uid,
+                    resource_version,
+                    revision: identity.revision,
+                    fingerprint: identity.fingerprint,
+                    last_change_time: None,
+                })
+            }
+            Err(error) => {
+                writes.with_label_values(&[error.label()]).inc();
+                Err(error.failure(&owner))
+            }
+        }
+    }
+
+    /// Removes what this SyncedSecret wrote, because every source is gone.
+    async fn remove(&self, input: &Input<'_>) -> Result<(), Failure> {
+        debug_assert_eq!(input.spec.target.deletion_policy, DeletionPolicy::Delete);
+        self.check_may_write()?;
+        let owner = self.owner();
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        let result = if input.spec.target.creation_policy == CreationPolicy::Merge {
+            // the Secret is somebody else's: only this SyncedSecret's keys go
+            let empty = assemble::assemble(input, &Collected::default())?;
+            match self.shared.writer.apply_or_replace(&owner, &empty).await {
+                Ok(_) | Err(WriteError::Missing) => Ok(()),
+                Err(error) => Err(error),
+            }
+        } else {
+            self.shared.writer.delete(&owner).await
+        };
+        let label = result.as_ref().map_or_else(WriteError::label, |()| "deleted");
+        self.shared.metrics.writes.with_label_values(&[label]).inc();
+        result.map_err(|error| error.failure(&owner))
+    }
+
+    /// Removes the Secret of an earlier `target.name`.
+    async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
+        if self.object.spec.target.creation_policy != CreationPolicy::Owner {
+            return Ok(());
+        }
+        let owner = Owner {
+            target: &old.name,
+            ..self.owner()
+        };
+        match self.shared.writer.delete(&owner).await {
+            // somebody took it over meanwhile: it is not ours to remove
+            Ok(()) | Err(WriteError::Foreign) => Ok(()),
+            Err(error) => Err(error.failure(&owner)),
+        }
+    }
+}
