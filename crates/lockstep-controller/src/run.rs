@@ -1,27 +1,20 @@
 //! The operator's life: start, prove, watch, reconcile, end.
 
+mod control;
+mod proof;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
-use futures::StreamExt;
 use kube::{
     Api, Client,
-    runtime::{
-        Controller, Predicate, PredicateConfig, WatchStreamExt, controller,
-        controller::Action,
-        events::{Recorder, Reporter},
-        reflector::{self, ObjectRef},
-        watcher::Event,
-    },
+    runtime::events::{Recorder, Reporter},
 };
-use lockstep_api::{SyncedSecret, annotation};
+use lockstep_api::annotation;
 use lockstep_core::{
     decide::Settings,
     time::{Clock, SystemClock},
@@ -30,17 +23,19 @@ use lockstep_provider::{Clients, FetchMetrics, Registry};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    control::control,
+    proof::{accept, keep_proving, prove},
+};
 use crate::{
     admin::{self, Admin, Readiness},
-    admission::{self, Verdict},
     context::Shared,
     identity::Account,
-    index::{Index, ObjectKey},
+    index::Index,
     key,
     lanes::{Lanes, Slots},
     metrics::Metrics,
     objects::Objects,
-    reconcile::reconcile,
     secret::SecretWriter,
     stores::{check_stores, follow_changes},
     tasks::Tasks,
@@ -52,10 +47,7 @@ use crate::{
 const LANE_SLOTS: usize = 32;
 /// Clients of stores that are kept at most.
 const MAX_CLIENTS: u64 = 1024;
-/// How often the admission policies are proven again.
-const SELF_TEST_INTERVAL: Duration = Duration::from_secs(300);
-/// How long the start waits for the admission policies to take effect: the API server needs a moment after an install.
-const SELF_TEST_PATIENCE: Duration = Duration::from_secs(60);
+/// How long tasks may take to end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Settings of the process.
@@ -218,105 +210,6 @@ async fn serve(
     Ok(())
 }
 
-/// Proves the policy for Secrets, with patience: after an install it takes the API server a moment to enforce it.
-async fn prove(client: &Client, options: &Options, metrics: &Metrics) -> Result<(), String> {
-    let until = tokio::time::Instant::now() + SELF_TEST_PATIENCE;
-    loop {
-        let verdict = admission::secrets(client, &options.operator_namespace).await;
-        metrics
-            .admission
-            .with_label_values(&["secrets"])
-            .set(i64::from(verdict == Verdict::Enforced));
-        let why = match verdict {
-            Verdict::Enforced => return Ok(()),
-            Verdict::Open => "a Secret without owner would have been written",
-            Verdict::Unknown(why) => why,
-        };
-        let hopeless = options.unsafe_without_admission_policy && verdict == Verdict::Open;
-        if hopeless || tokio::time::Instant::now() >= until {
-            return Err(why.to_owned());
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn accept(verdict: Result<(), String>, options: &Options, readiness: &Readiness) -> Result<(), RunError> {
-    match verdict {
-        Ok(()) => {
-            tracing::info!("admission policy proven: a Secret without owner is refused");
-            readiness.there("admission policy");
-            Ok(())
-        }
-        Err(why) if options.unsafe_without_admission_policy => {
-            tracing::warn!(
-                why,
-                "running without a proven admission policy, as --unsafe-without-admission-policy says"
-            );
-            readiness.there("admission policy");
-            Ok(())
-        }
-        Err(why) => Err(RunError::Admission(why)),
-    }
-}
-
-fn keep_proving(
-    tasks: &Tasks,
-    shared: &Arc<Shared>,
-    options: &Options,
-    readiness: &Readiness,
-    mut proven: bool,
-) {
-    let (shared, options, readiness) = (shared.clone(), options.clone(), readiness.clone());
-    tasks.spawn("admission self-test", CancellationToken::new(), async move {
-        loop {
-            // the second policy guards tokens; the operator works without it, and says so
-            let tokens = match shared.account.as_ref() {
-                Account::ServiceAccount { namespace, name } => {
-                    admission::token_requests(&shared.client, namespace, name).await
-                }
-                Account::User(_) => Verdict::Unknown("the operator runs as a user, whom no policy is about"),
-            };
-            shared
-                .metrics
-                .admission
-                .with_label_values(&["token_requests"])
-                .set(i64::from(tokens == Verdict::Enforced));
-            if tokens == Verdict::Open {
-                tracing::warn!(
-                    "the admission policy lockstep-token-requests does not refuse what it must refuse"
-                );
-            }
-            tokio::time::sleep(SELF_TEST_INTERVAL).await;
-            let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
-            match verdict {
-                Verdict::Enforced => {
-                    proven = true;
-                    shared.metrics.admission.with_label_values(&["secrets"]).set(1);
-                    shared.may_write.store(true, Ordering::Release);
-                    readiness.there("admission policy");
-                }
-                Verdict::Open => {
-                    shared.metrics.admission.with_label_values(&["secrets"]).set(0);
-                    if proven && !options.unsafe_without_admission_policy {
-                        tracing::error!(
-                            "the admission policy lockstep-secrets no longer holds; no Secret is written"
-                        );
-                        shared.may_write.store(false, Ordering::Release);
-                        readiness.missing(
-                            "admission policy",
-                            "lockstep-secrets no longer refuses what it must refuse",
-                        );
-                    }
-                }
-                // an API server that is away proves nothing either way
-                Verdict::Unknown(why) => {
-                    tracing::warn!(why, "the admission policy could not be proven again");
-                }
-            }
-        }
-    });
-}
-
 fn start(
     tasks: &Tasks,
     shared: &Arc<Shared>,
@@ -392,76 +285,4 @@ fn start(
             }
         }
     });
-}
-
-/// What of a SyncedSecret makes a reconcile due. Its status is not: it is the operator's own word.
-struct Relevant;
-
-impl Predicate<SyncedSecret> for Relevant {
-    fn hash_property(&self, object: &SyncedSecret) -> Option<u64> {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let meta = &object.metadata;
-        let mut hasher = DefaultHasher::new();
-        (&meta.uid, meta.generation, meta.deletion_timestamp.is_some()).hash(&mut hasher);
-        meta.annotations
-            .as_ref()
-            .and_then(|all| all.get(annotation::REFRESH))
-            .hash(&mut hasher);
-        Some(hasher.finish())
-    }
-}
-
-async fn control(
-    shared: Arc<Shared>,
-    scope: Option<String>,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-) {
-    let (reader, writer) = reflector::store::<SyncedSecret>();
-    let events = follow::ours(follow::scoped(&shared.client, scope.as_deref()), &shared);
-    let taking_in = shared.clone();
-    let mut listed: Option<std::collections::BTreeSet<ObjectKey>> = None;
-    let within = scope.clone();
-    let trigger = events
-        .inspect(move |event| {
-            let Ok(event) = event else { return };
-            match event {
-                Event::Init => listed = Some(std::collections::BTreeSet::new()),
-                Event::InitApply(object) | Event::Apply(object) => {
-                    if let Some(listed) = &mut listed {
-                        listed.insert(ObjectKey::of(object));
-                    }
-                    taking_in.objects.seen(&ObjectKey::of(object), object);
-                    let rivals = taking_in.index_mut().apply_object(object);
-                    taking_in.wake(rivals);
-                }
-                Event::Delete(object) => forget(&taking_in, &ObjectKey::of(object)),
-                Event::InitDone => {
-                    let listed = listed.take().unwrap_or_default();
-                    let known = taking_in.index().objects(within.as_deref());
-                    for gone in known.into_iter().filter(|key| !listed.contains(key)) {
-                        forget(&taking_in, &gone);
-                    }
-                    readiness.there("synced secrets");
-                }
-            }
-        })
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(Relevant, PredicateConfig::default());
-    let woken = shared.wake.get(&scope).cloned().unwrap_or_default();
-    let woken = woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace));
-    Controller::for_stream(trigger, reader)
-        .reconcile_on(woken)
-        .with_config(controller::Config::default().concurrency(0))
-        .graceful_shutdown_on(async move { shutdown.cancelled().await })
-        .run(reconcile, |_, error, _| match *error {}, shared)
-        .for_each(|_: Result<(_, Action), _>| std::future::ready(()))
-        .await;
-}
-
-fn forget(shared: &Shared, key: &ObjectKey) {
-    let rivals = shared.index_mut().delete_object(key);
-    shared.objects.remove(key);
-    shared.wake(rivals);
 }
