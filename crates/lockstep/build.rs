@@ -1,7 +1,13 @@
 //! Tells `lockstep version` what it was built from: the compiler, and the commit where the build knows it.
 
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo on its standard output")]
-#![expect(clippy::disallowed_methods, reason = "cargo tells a build script everything by environment variables")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a build script talks to cargo on its standard output"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script everything by environment variables"
+)]
 
 use std::{env, process::Command};
 
@@ -13,7 +19,9 @@ fn main() {
     }
     let compiler = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = Command::new(compiler).arg("--version").output().ok();
-    let version = version.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let version = version
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .unwrap_or_default();
     let number = version.split_whitespace().nth(1).unwrap_or("unknown");
     println!("cargo::rustc-env=LOCKSTEP_RUST_VERSION={number}");
 }

@@ -1,8 +1,7 @@
 //! Writing Secrets without being able to read them: every request asks for metadata only in the answer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Request, header};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -12,11 +11,9 @@ use kube::{
 };
 use lockstep_api::{CreationPolicy, Reason, SyncedSecret, annotation};
 use lockstep_core::{Failure, assemble::DesiredSecret, remote::Requeue};
-use serde::{
-    Serialize, Serializer,
-    ser::{SerializeMap, SerializeStruct},
-};
 use serde_json::{Value, json};
+
+use crate::manifest::{Base64Data, Manifest};
 
 /// How long one request to the API server may take.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,11 +110,7 @@ impl SecretWriter {
         secret: &DesiredSecret,
         uid: Option<&str>,
     ) -> Result<Written, WriteError> {
-        let body = Patch::Apply(Body {
-            owner: *owner,
-            secret,
-            uid,
-        });
+        let body = Patch::Apply(Manifest::new(owner, secret, uid, Base64Data(&secret.data)));
         let request = requests(owner.namespace).patch(&secret.name, &patch_params().force(), &body);
         self.send(request).await
     }
@@ -337,78 +330,8 @@ impl WriteError {
     }
 }
 
-/// The Secret as it goes over the wire. Its `Debug` tells nothing, since kube asks for one.
-struct Body<'a> {
-    owner: Owner<'a>,
-    secret: &'a DesiredSecret,
-    uid: Option<&'a str>,
-}
-
-impl std::fmt::Debug for Body<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Body")
-    }
-}
-
-impl Serialize for Body<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let secret = self.secret;
-        let merge = secret.creation_policy == CreationPolicy::Merge;
-        let mut labels = secret.labels.clone();
-        if merge {
-            // the Secret is somebody else's: its labels say whose
-            labels.remove(annotation::MANAGED_BY_LABEL);
-        }
-        let mut metadata = json!({
-            "name": secret.name,
-            "namespace": self.owner.namespace,
-            "labels": labels,
-            "annotations": secret.annotations,
-        });
-        if let (Some(uid), Some(metadata)) = (self.uid, metadata.as_object_mut()) {
-            metadata.insert("uid".to_owned(), Value::from(uid));
-        }
-        if let (CreationPolicy::Owner, Some(metadata)) = (secret.creation_policy, metadata.as_object_mut()) {
-            let reference = json!([{
-                "apiVersion": SyncedSecret::api_version(&()),
-                "kind": SyncedSecret::kind(&()),
-                "name": self.owner.name,
-                "uid": self.owner.object.metadata.uid,
-                "controller": true,
-            }]);
-            metadata.insert("ownerReferences".to_owned(), reference);
-        }
-        let mut body = serializer.serialize_struct("Secret", 6)?;
-        body.serialize_field("apiVersion", "v1")?;
-        body.serialize_field("kind", "Secret")?;
-        body.serialize_field("metadata", &metadata)?;
-        if let Some(kind) = &secret.secret_type {
-            body.serialize_field("type", kind)?;
-        }
-        if secret.immutable && !merge {
-            body.serialize_field("immutable", &true)?;
-        }
-        body.serialize_field("data", &Data(&secret.data))?;
-        body.end()
-    }
-}
-
-struct Data<'a>(&'a BTreeMap<String, lockstep_core::remote::SecretValue>);
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            map.serialize_entry(key, &*zeroize::Zeroizing::new(STANDARD.encode(value.expose())))?;
-        }
-        map.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use lockstep_core::remote::SecretValue;
-
     use super::*;
 
     fn api(code: u16, reason: &str, message: &str) -> kube::Error {
@@ -461,34 +384,5 @@ mod tests {
             let failure = classify(&api(code, "canary canary", "canary Too long canary")).failure(&owner);
             assert!(!failure.message.contains("canary"), "{}", failure.message);
         }
-    }
-
-    #[test]
-    fn the_body_shows_its_values_on_the_wire_only() {
-        let object = SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
-        let secret = DesiredSecret {
-            name: "a".into(),
-            secret_type: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            data: [("k".to_owned(), SecretValue::from("canary"))].into(),
-            immutable: false,
-            creation_policy: CreationPolicy::Owner,
-        };
-        let owner = Owner {
-            object: &object,
-            namespace: "shop",
-            name: "a",
-            target: "a",
-        };
-        let body = Body {
-            owner,
-            secret: &secret,
-            uid: None,
-        };
-        assert!(!format!("{body:?} {secret:?}").contains("canary"));
-        let wire = serde_json::to_value(&body).unwrap();
-        assert_eq!(wire["data"]["k"], "Y2FuYXJ5");
-        assert_eq!(wire["metadata"]["ownerReferences"][0]["kind"], "SyncedSecret");
     }
 }

@@ -58,7 +58,12 @@ pub(crate) enum Command {
 #[command(after_long_help = examples::RUN)]
 pub(crate) struct RunArguments {
     /// Address of /livez, /readyz and /metrics.
-    #[arg(long, value_name = "ADDRESS", env = "LOCKSTEP_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKSTEP_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
     pub(crate) listen: SocketAddr,
     /// Namespaces to serve, separated by commas; all of them when it is not given.
     #[arg(long, value_name = "NAMESPACES", env = "LOCKSTEP_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
@@ -79,7 +84,12 @@ pub(crate) struct RunArguments {
     )]
     pub(crate) operator_namespace: String,
     /// How often every Secret is probed for edits by others, without reading it; 0s turns the probe off.
-    #[arg(long, value_name = "DURATION", env = "LOCKSTEP_DRIFT_PROBE_INTERVAL", default_value = "10m")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "LOCKSTEP_DRIFT_PROBE_INTERVAL",
+        default_value = "10m"
+    )]
     pub(crate) drift_probe_interval: Duration,
     /// Watch the metadata of Secrets that lockstep wrote, to repair an edit within a second. It needs the rights of
     /// deploy/kustomize/components/drift-watch.
@@ -93,7 +103,12 @@ pub(crate) struct RunArguments {
     pub(crate) log_format: LogFormat,
     /// What is logged: a level, or levels by module, such as `info,lockstep_controller=debug`. Other people's modules
     /// never log below info, because some of them would log what they send and receive.
-    #[arg(long, value_name = "LEVEL", env = "LOCKSTEP_LOG_LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "LOCKSTEP_LOG_LEVEL",
+        default_value = "info"
+    )]
     pub(crate) log_level: Directives,
     /// Kubeconfig file to use in place of the in-cluster configuration.
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
@@ -194,8 +209,11 @@ pub(crate) enum DocsPage {
 /// A namespace's name: a DNS label.
 fn namespace(text: &str) -> Result<String, String> {
     let bytes = text.as_bytes();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let inner = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+    let ends =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let inner = bytes
+        .iter()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
     if bytes.len() <= 63 && inner && ends(bytes.first()) && ends(bytes.last()) {
         Ok(text.to_owned())
     } else {
@@ -229,7 +247,9 @@ mod tests {
     #[test]
     fn namespaces_are_separated_by_commas() {
         let cli = Cli::try_parse_from(["lockstep", "run", "--namespaces", "shop,billing"]).unwrap();
-        let Command::Run(run) = cli.command else { panic!("run is a command") };
+        let Command::Run(run) = cli.command else {
+            panic!("run is a command")
+        };
         assert_eq!(run.namespaces, ["shop", "billing"]);
     }
 

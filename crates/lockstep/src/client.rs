@@ -42,18 +42,25 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
     config.write_timeout = Some(WRITE_TIMEOUT);
     // lockstep tries again by itself, with backoff and deadlines of its own
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
+    Client::try_from(config)
+        .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
 }
 
 async fn from_kubeconfig(cluster: &Cluster) -> Result<Config, String> {
-    let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: cluster.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let (named, config) = match &cluster.kubeconfig {
         Some(path) => {
             let named = format!("kubeconfig {}", path.display());
             let kubeconfig = Kubeconfig::read_from(path).map_err(|error| format!("{named}: {error}"))?;
             (named, Config::from_custom_kubeconfig(kubeconfig, &options).await)
         }
-        None => ("the default kubeconfig".to_owned(), Config::from_kubeconfig(&options).await),
+        None => (
+            "the default kubeconfig".to_owned(),
+            Config::from_kubeconfig(&options).await,
+        ),
     };
     config.map_err(|error| match &cluster.context {
         Some(context) => format!("{named}, context \"{context}\": {error}"),

@@ -4,14 +4,25 @@ use std::{fmt, str::FromStr};
 
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter, fmt as format, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+    EnvFilter, Layer, filter, fmt as format, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 use crate::cli::LogFormat;
 
 /// Crates that say more than anybody wants to know, and are asked for warnings only unless `--log-level` names them.
-const NOISY: [&str; 10] =
-    ["kube", "kube_client", "kube_runtime", "hyper", "hyper_util", "h2", "reqwest", "rustify", "tower", "vaultrs"];
+const NOISY: [&str; 10] = [
+    "kube",
+    "kube_client",
+    "kube_runtime",
+    "hyper",
+    "hyper_util",
+    "h2",
+    "reqwest",
+    "rustify",
+    "tower",
+    "vaultrs",
+];
 
 /// Modules that log the body of an answer that they cannot parse even as a warning: it could hold a Secret.
 const PRINTS_BODIES: &str = "kube_client::client";
@@ -28,7 +39,9 @@ impl std::error::Error for NotDirectives {}
 
 impl fmt::Display for NotDirectives {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("use error, warn, info, debug, trace or off, alone or by module: info,lockstep_controller=debug")
+        f.write_str(
+            "use error, warn, info, debug, trace or off, alone or by module: info,lockstep_controller=debug",
+        )
     }
 }
 
@@ -43,17 +56,31 @@ impl FromStr for Directives {
         if words.peek().is_none() || words.any(|word| !word.contains('=') && !known(word)) {
             return Err(NotDirectives);
         }
-        EnvFilter::builder().parse(text).map(|_| Self(text.to_owned())).map_err(|_| NotDirectives)
+        EnvFilter::builder()
+            .parse(text)
+            .map(|_| Self(text.to_owned()))
+            .map_err(|_| NotDirectives)
     }
 }
 
 impl Directives {
     fn filter(&self) -> EnvFilter {
-        let named = |name: &&str| !self.0.split(',').any(|one| one.trim().split(['=', ':', '[']).next() == Some(name));
-        let caps = NOISY.iter().copied().filter(named).map(|name| format!("{name}=warn"));
+        let named = |name: &&str| {
+            !self
+                .0
+                .split(',')
+                .any(|one| one.trim().split(['=', ':', '[']).next() == Some(name))
+        };
+        let caps = NOISY
+            .iter()
+            .copied()
+            .filter(named)
+            .map(|name| format!("{name}=warn"));
         let all = caps.chain([self.0.clone()]).collect::<Vec<_>>().join(",");
         // each part was parsed before; were it not so, what is left is the default
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(all)
+        EnvFilter::builder()
+            .with_default_directive(LevelFilter::INFO.into())
+            .parse_lossy(all)
     }
 }
 
@@ -89,9 +116,12 @@ where
 {
     match format {
         LogFormat::Text => format::layer().with_writer(writer).with_ansi(colours).boxed(),
-        LogFormat::Json => {
-            format::layer().json().flatten_event(true).with_current_span(true).with_writer(writer).boxed()
-        }
+        LogFormat::Json => format::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_writer(writer)
+            .boxed(),
     }
 }
 
@@ -136,7 +166,11 @@ mod tests {
 
     #[test]
     fn no_level_makes_a_crate_that_handles_bodies_say_what_it_received() {
-        for level in ["trace", "trace,vaultrs=trace,rustify=trace,hyper=trace,kube_client=trace", "kube_client::client=trace"] {
+        for level in [
+            "trace",
+            "trace,vaultrs=trace,rustify=trace,hyper=trace,kube_client=trace",
+            "kube_client::client=trace",
+        ] {
             let log = logged(level, LogFormat::Text, || {
                 tracing::debug!(target: "rustify::client", "canary");
                 tracing::debug!(target: "vaultrs::api", "canary");
@@ -158,7 +192,10 @@ mod tests {
             tracing::warn!(target: "tower::buffer", "from tower");
         };
         let log = logged("info", LogFormat::Text, events);
-        assert!(!log.contains("from kube") && log.contains("from us") && log.contains("from tower"), "{log}");
+        assert!(
+            !log.contains("from kube") && log.contains("from us") && log.contains("from tower"),
+            "{log}"
+        );
         let log = logged("info,kube_runtime=info", LogFormat::Text, events);
         assert!(log.contains("from kube"), "{log}");
     }

@@ -11,7 +11,9 @@ pub(crate) fn install_hook() {
         if tracing::dispatcher::has_been_set() {
             tracing::error!(%place, "panic: this is a fault in lockstep, please report it");
         } else {
-            output::complain(&format!("error: panic at {place}: this is a fault in lockstep, please report it"));
+            output::complain(&format!(
+                "error: panic at {place}: this is a fault in lockstep, please report it"
+            ));
         }
     }));
 }

@@ -6,7 +6,8 @@ use lockstep_provider::{FileFactory, Registry};
 
 /// Every provider that this build knows; files are read below `file_root` only.
 pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
-    let registry = Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
+    let registry =
+        Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
     #[cfg(feature = "vault")]
     let registry = registry.with(lockstep_provider_vault::VaultFactory);
     registry

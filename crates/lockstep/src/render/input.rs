@@ -1,0 +1,201 @@
+//! The texts to read: files, folders and standard input, all of them bounded.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// How large all texts together may be, in bytes. The API server takes 1.5 MiB an object.
+const MAX_BYTES: u64 = 32 << 20;
+/// How many files are read.
+const MAX_FILES: usize = 10_000;
+/// How deep kustomizations may list each other.
+const MAX_DEPTH: usize = 32;
+/// The names of a kustomization, as kustomize looks for them.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+/// The fields of a kustomization that change nothing about its resources.
+const HARMLESS_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources"];
+
+/// One text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The file as it was named, or `standard input`.
+    pub(super) name: String,
+    /// Whether the file itself was named, so that everything in it has to be an object.
+    pub(super) named: bool,
+    /// What it holds.
+    pub(super) text: String,
+}
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// The texts, in the order in which they were named; of a folder, by name.
+    pub(super) sources: Vec<Source>,
+    /// What the user should know although nothing is wrong.
+    pub(super) notes: Vec<String>,
+}
+
+/// What is read, and how much of it is left.
+struct Reader {
+    input: Input,
+    seen: BTreeSet<PathBuf>,
+    left: u64,
+}
+
+#[derive(Deserialize)]
+struct Kustomization {
+    #[serde(default)]
+    resources: Vec<String>,
+    #[serde(flatten)]
+    rest: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// Reads what the paths name; `-` is standard input.
+///
+/// # Errors
+/// A sentence that says what cannot be read.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Input, String> {
+    let mut reader = Reader {
+        input: Input::default(),
+        seen: BTreeSet::new(),
+        left: MAX_BYTES,
+    };
+    for path in paths {
+        if path.as_os_str() == "-" {
+            if !reader.seen.insert(path.clone()) {
+                return Err("standard input can be read only once".to_owned());
+            }
+            let text = reader.text(io::stdin().lock(), "standard input")?;
+            reader.push("standard input".to_owned(), true, text)?;
+        } else if metadata(path)?.is_dir() {
+            reader.folder(path, 0)?;
+        } else {
+            reader.file(path, true)?;
+        }
+    }
+    Ok(reader.input)
+}
+
+impl Reader {
+    fn folder(&mut self, folder: &Path, depth: usize) -> Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "{}: kustomizations list each other more than {MAX_DEPTH} levels deep",
+                folder.display()
+            ));
+        }
+        let kustomization = KUSTOMIZATIONS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        if let Some(path) = kustomization {
+            return self.kustomization(folder, &path, depth);
+        }
+        if depth > 0 {
+            return Err(format!(
+                "{} is listed as a resource, and has no kustomization.yaml",
+                folder.display()
+            ));
+        }
+        let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let wanted = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+            if wanted && path.is_file() {
+                paths.push(path);
+            }
+            if paths.len() > MAX_FILES {
+                return Err(too_many());
+            }
+        }
+        paths.sort();
+        paths.iter().try_for_each(|path| self.file(path, false))
+    }
+
+    fn kustomization(&mut self, folder: &Path, path: &Path, depth: usize) -> Result<(), String> {
+        if !self.first_time(path)? {
+            return Ok(());
+        }
+        let name = path.display().to_string();
+        let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+        let text = self.text(file, &name)?;
+        let kustomization: Kustomization = serde_yaml_ng::from_str(&text)
+            .map_err(|error| format!("{name} is no kustomization: {error}"))?;
+        let ignored: Vec<_> = kustomization
+            .rest
+            .keys()
+            .map(String::as_str)
+            .filter(|field| !HARMLESS_FIELDS.contains(field))
+            .collect();
+        if !ignored.is_empty() {
+            self.input.notes.push(format!(
+                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep render -f -",
+                ignored.join(", "),
+                folder.display()
+            ));
+        }
+        for resource in &kustomization.resources {
+            if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
+                return Err(format!(
+                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep render -f -",
+                    folder.display()
+                ));
+            }
+            let path = folder.join(resource);
+            if metadata(&path).map_err(|error| format!("{name}: {error}"))?.is_dir() {
+                self.folder(&path, depth + 1)?;
+            } else {
+                self.file(&path, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, named: bool) -> Result<(), String> {
+        if !self.first_time(path)? {
+            return Ok(());
+        }
+        let name = path.display().to_string();
+        let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+        let text = self.text(file, &name)?;
+        self.push(name, named, text)
+    }
+
+    /// Whether a file was not read yet: one that two folders list is one file.
+    fn first_time(&mut self, path: &Path) -> Result<bool, String> {
+        let real =
+            fs::canonicalize(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Ok(self.seen.insert(real))
+    }
+
+    fn text(&mut self, from: impl io::Read, name: &str) -> Result<String, String> {
+        let mut bytes = Vec::new();
+        let read = from.take(self.left + 1).read_to_end(&mut bytes);
+        let read = read.map_err(|error| format!("{name} cannot be read: {error}"))?;
+        self.left = u64::try_from(read).ok().and_then(|read| self.left.checked_sub(read)).ok_or_else(|| {
+            format!("{name}: all files together have more than {} MiB, which is the limit", MAX_BYTES >> 20)
+        })?;
+        // the text of the error of from_utf8 would be harmless, its bytes would not
+        let text = String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))?;
+        Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    }
+
+    fn push(&mut self, name: String, named: bool, text: String) -> Result<(), String> {
+        self.input.sources.push(Source { name, named, text });
+        if self.input.sources.len() > MAX_FILES {
+            return Err(too_many());
+        }
+        Ok(())
+    }
+}
+
+fn metadata(path: &Path) -> Result<fs::Metadata, String> {
+    fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+fn too_many() -> String {
+    format!("there are more than {MAX_FILES} files, which is the limit")
+}

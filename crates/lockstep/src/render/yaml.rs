@@ -1,0 +1,324 @@
+//! From a text to its documents, without trusting it: sizes, depths and aliases are bounded, and what YAML leaves open
+//! (a key twice, tags) is an error.
+
+use std::{cell::Cell, fmt};
+
+use serde::{
+    Deserializer,
+    de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+
+/// How many nodes all documents of a text may have once their aliases are expanded.
+const MAX_NODES: usize = 2_000_000;
+/// How many bytes all scalars may have once aliases are expanded.
+const MAX_SCALAR_BYTES: usize = 64 << 20;
+
+/// One document of a text.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// The line of the text in which it begins, from 1.
+    pub(super) line: usize,
+    /// What it holds, or why it cannot be read.
+    pub(super) value: Result<Value, String>,
+}
+
+/// What may still be read.
+#[derive(Debug)]
+struct Budget {
+    nodes: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+impl Budget {
+    fn take<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
+        let (nodes, left) = (self.nodes.get().checked_sub(1), self.bytes.get().checked_sub(bytes));
+        let (Some(nodes), Some(left)) = (nodes, left) else {
+            return Err(E::custom("it becomes too large, which aliases (*name) can do"));
+        };
+        self.nodes.set(nodes);
+        self.bytes.set(left);
+        Ok(())
+    }
+}
+
+/// The documents of a YAML or JSON text that hold anything.
+pub(super) fn documents(text: &str) -> Vec<Document> {
+    let budget = Budget {
+        nodes: Cell::new(MAX_NODES),
+        bytes: Cell::new(MAX_SCALAR_BYTES),
+    };
+    split(text)
+        .into_iter()
+        .map(|(line, text)| Document {
+            line,
+            value: parse(&text, line, &budget),
+        })
+        .filter(|document| !matches!(document.value, Ok(Value::Null)))
+        .collect()
+}
+
+/// Cuts a text where YAML says that a document ends: at lines that begin with `---` or `...`. A document begins at its
+/// first line that says something.
+fn split(text: &str) -> Vec<(usize, String)> {
+    let mut documents = Vec::new();
+    let mut current = String::new();
+    let mut first = None;
+    for (index, line) in text.lines().enumerate() {
+        let marker = |marker: &str| {
+            line.strip_prefix(marker).filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+        };
+        let rest = marker("---").or_else(|| marker("..."));
+        if let Some(rest) = rest {
+            finish(&mut documents, &mut current, &mut first);
+            if says_something(rest) {
+                first = Some(index + 1);
+                current.push_str("   ");
+                current.push_str(rest);
+                current.push('\n');
+            }
+            continue;
+        }
+        // a directive stands before its document; those that there are change nothing here
+        if first.is_none() && (line.starts_with('%') || !says_something(line)) {
+            continue;
+        }
+        first.get_or_insert(index + 1);
+        current.push_str(line);
+        current.push('\n');
+    }
+    finish(&mut documents, &mut current, &mut first);
+    documents
+}
+
+fn finish(documents: &mut Vec<(usize, String)>, current: &mut String, first: &mut Option<usize>) {
+    if let Some(line) = first.take() {
+        documents.push((line, std::mem::take(current)));
+    }
+    current.clear();
+}
+
+fn says_something(line: &str) -> bool {
+    let line = line.trim_start();
+    !line.is_empty() && !line.starts_with('#')
+}
+
+fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String> {
+    let seed = Node { budget };
+    seed.deserialize(serde_yaml_ng::Deserializer::from_str(text)).map_err(|error| {
+        let line = error.location().map_or(first_line, |at| first_line + at.line().saturating_sub(1));
+        format!("line {line}: {}", sentence(&error))
+    })
+}
+
+/// The parser's own words without its position, which counts from the beginning of the document.
+fn sentence(error: &serde_yaml_ng::Error) -> String {
+    let text = error.to_string();
+    let text = match error.location() {
+        Some(at) => text.replace(&format!(" at line {} column {}", at.line(), at.column()), ""),
+        None => text,
+    };
+    let known = [
+        ("recursion limit exceeded", "it is nested too deeply"),
+        ("repetition limit exceeded", "it becomes too large, which aliases (*name) can do"),
+        ("unknown anchor", "an alias (*name) has no anchor (&name) in its document"),
+    ];
+    known
+        .iter()
+        .find(|(theirs, _)| text.contains(theirs))
+        .map_or_else(|| format!("not YAML: {text}"), |(_, ours)| (*ours).to_owned())
+}
+
+/// Reads one node.
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    budget: &'a Budget,
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value that JSON has")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        self.budget.take(0).map(|()| Value::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        self.budget.take(0).map(|()| value.into())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        self.budget.take(0).map(|()| value.into())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        self.budget.take(0).map(|()| value.into())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a number that large is inexact in Kubernetes too")]
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a number that large is inexact in Kubernetes too")]
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        self.budget.take(0)?;
+        let number = Number::from_f64(value);
+        number.map(Value::Number).ok_or_else(|| E::custom("a number is infinite or none, which JSON does not have"))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.budget.take(value.len()).map(|()| value.into())
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        self.budget.take(value.len()).map(|()| value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        self.budget.take(0)?;
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element_seed(self)? {
+            items.push(item);
+        }
+        Ok(items.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.budget.take(0)?;
+        let mut fields = Map::new();
+        let mut merged = None;
+        while let Some(key) = map.next_key_seed(self)? {
+            let key = match key {
+                Value::String(key) => key,
+                Value::Bool(key) => key.to_string(),
+                Value::Number(key) => key.to_string(),
+                Value::Null | Value::Array(_) | Value::Object(_) => {
+                    return Err(de::Error::custom("a key of a map is no text"));
+                }
+            };
+            let value = map.next_value_seed(self)?;
+            if key == "<<" {
+                if merged.replace(value).is_some() {
+                    return Err(de::Error::custom("the key \"<<\" is there twice"));
+                }
+            } else if fields.contains_key(&key) {
+                return Err(de::Error::custom(format_args!("the key \"{}\" is there twice", shown(&key))));
+            } else {
+                fields.insert(key, value);
+            }
+        }
+        merge(&mut fields, merged)?;
+        Ok(fields.into())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(de::Error::custom("a tag (!name) is used, which Kubernetes does not know"))
+    }
+}
+
+/// YAML's merge key: the fields of other maps, where the map itself does not say otherwise.
+fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), E> {
+    let maps = match merged {
+        None => return Ok(()),
+        Some(Value::Array(maps)) => maps,
+        Some(map) => vec![map],
+    };
+    for map in maps {
+        let Value::Object(map) = map else {
+            return Err(E::custom("the key \"<<\" holds no map"));
+        };
+        for (key, value) in map {
+            fields.entry(key).or_insert(value);
+        }
+    }
+    Ok(())
+}
+
+/// A key that somebody wrote, cut to what a message can carry.
+pub(super) fn shown(key: &str) -> String {
+    const LONGEST: usize = 100;
+    let short: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if key.chars().nth(LONGEST).is_some() { format!("{short}…") } else { short }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn values(text: &str) -> Vec<(usize, Value)> {
+        documents(text).into_iter().map(|document| (document.line, document.value.unwrap())).collect()
+    }
+
+    fn error(text: &str) -> String {
+        let mut documents = documents(text);
+        documents.pop().unwrap().value.unwrap_err()
+    }
+
+    #[test]
+    fn documents_are_told_apart_and_know_their_line() {
+        let text = "# first\n%YAML 1.2\n---\na: 1\n---\n# nothing\n---\n\nb: |\n  --- no marker\n---  { c: 3 }\n...\n";
+        assert_eq!(
+            values(text),
+            [
+                (4, json!({"a": 1})),
+                (9, json!({"b": "--- no marker\n"})),
+                (11, json!({"c": 3}))
+            ]
+        );
+        assert_eq!(values("{\"a\": [1, null, \"x\"]}"), [(1, json!({"a": [1, null, "x"]}))]);
+        assert!(values("\n# only a comment\n---\n").is_empty());
+    }
+
+    #[test]
+    fn errors_name_the_line_of_the_text() {
+        assert!(error("a: 1\n---\nb: 1\nc: [\n").starts_with("line "), "{}", error("a: 1\n---\nb: [\n"));
+        assert_eq!(error("a: 1\n---\n\nx:\n  b: 1\n  b: 2\n"), "line 5: not YAML: x: the key \"b\" is there twice");
+        assert!(error("a: !secret x\n").contains("a tag"));
+        assert!(error("a: *b\n").contains("alias"));
+        assert!(error("a: .inf\n").contains("a number"));
+        assert!(error(&format!("{}1{}", "[".repeat(500), "]".repeat(500))).contains("nested too deeply"));
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_work_and_bombs_do_not() {
+        let text = "base: &base { x: 1, y: 2 }\nmore: { <<: *base, y: 3 }\n";
+        assert_eq!(values(text)[0].1["more"], json!({"x": 1, "y": 3}));
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let alias = format!("*a{}", level - 1);
+            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias; 9].join(", ")));
+        }
+        assert!(error(&bomb).contains("too large"), "{}", error(&bomb));
+    }
+
+    #[test]
+    fn what_yaml_reads_as_no_text_can_still_be_a_key() {
+        assert_eq!(values("1: a\ntrue: b\n")[0].1, json!({"1": "a", "true": "b"}));
+    }
+}
