@@ -1,10 +1,6 @@
 //! Tells `lockstep version` what it was built from: the compiler, and the commit where the build knows it.
 
 #![expect(
-    clippy::print_stdout,
-    reason = "a build script talks to cargo on its standard output"
-)]
-#![expect(
     clippy::disallowed_methods,
     reason = "cargo tells a build script everything by environment variables"
 )]

@@ -8,7 +8,7 @@ use crate::{cli::VersionFormat, output, providers};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct Build {
     version: &'static str,
     commit: Option<&'static str>,
     rust_version: &'static str,
@@ -18,7 +18,7 @@ struct Version {
 
 /// Prints the version, the commit where the build knew it, the compiler's version, the API and the providers.
 pub(crate) fn print(format: VersionFormat) -> io::Result<()> {
-    let version = Version {
+    let build = Build {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("LOCKSTEP_COMMIT"),
         rust_version: env!("LOCKSTEP_RUST_VERSION"),
@@ -28,14 +28,14 @@ pub(crate) fn print(format: VersionFormat) -> io::Result<()> {
     match format {
         VersionFormat::Text => output::print(&format!(
             "lockstep {}\ncommit     {}\nrust       {}\nAPI        {}\nproviders  {}\n",
-            version.version,
-            version.commit.unwrap_or("unknown"),
-            version.rust_version,
-            version.api_version,
-            version.providers.join(", "),
+            build.version,
+            build.commit.unwrap_or("unknown"),
+            build.rust_version,
+            build.api_version,
+            build.providers.join(", "),
         )),
         VersionFormat::Json => {
-            let json = serde_json::to_string_pretty(&version).map_err(io::Error::other)?;
+            let json = serde_json::to_string_pretty(&build).map_err(io::Error::other)?;
             output::print(&format!("{json}\n"))
         }
     }

@@ -1,5 +1,10 @@
-//! t
+//! `lockstep render`.
+
 use std::process::ExitCode;
-pub(crate) fn render(_a: &crate::cli::RenderArguments) -> ExitCode {
-    ExitCode::SUCCESS
+
+use crate::{cli::RenderArguments, exit};
+
+/// Answers that this version cannot do it.
+pub(crate) fn render(_: &RenderArguments) -> ExitCode {
+    exit::misused("this version of lockstep cannot render")
 }

@@ -1,0 +1,135 @@
+//! The CustomResourceDefinitions themselves.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// Client-side `kubectl apply` keeps the whole object in an annotation, and annotations may have 256 KiB together.
+const MAX_BYTES: usize = 100_000;
+
+fn schemas() -> Vec<(String, Value)> {
+    lockstep_api::crd::all()
+        .into_iter()
+        .map(|crd| {
+            let kind = crd.spec.names.kind.clone();
+            let schema = crd.spec.versions[0]
+                .schema
+                .as_ref()
+                .and_then(|schema| schema.open_api_v3_schema.as_ref());
+            (
+                kind,
+                serde_json::to_value(schema.expect("a schema")).expect("JSON"),
+            )
+        })
+        .collect()
+}
+
+fn undescribed(schema: &Value, path: &str, missing: &mut Vec<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let described = field["description"]
+            .as_str()
+            .is_some_and(|text| !text.trim().is_empty());
+        if !described {
+            missing.push(path.clone());
+        }
+        undescribed(field, &path, missing);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            undescribed(&schema[inner], &format!("{path}[]"), missing);
+        }
+    }
+}
+
+#[test]
+fn every_field_has_a_description() {
+    let mut missing = Vec::new();
+    for (kind, schema) in schemas() {
+        undescribed(
+            &schema["properties"]["spec"],
+            &format!("{kind}.spec"),
+            &mut missing,
+        );
+        undescribed(
+            &schema["properties"]["status"],
+            &format!("{kind}.status"),
+            &mut missing,
+        );
+    }
+    assert!(missing.is_empty(), "fields without a description: {missing:#?}");
+}
+
+#[test]
+fn each_is_small_enough_for_client_side_apply() {
+    for crd in lockstep_api::crd::all() {
+        let bytes = serde_json::to_vec(&crd).expect("JSON").len();
+        assert!(bytes < MAX_BYTES, "{} has {bytes} bytes", crd.spec.names.kind);
+    }
+}
+
+#[test]
+fn short_names_categories_and_columns_are_those_of_the_documentation() {
+    let told: Vec<_> = lockstep_api::crd::all()
+        .into_iter()
+        .map(|crd| {
+            let columns = crd.spec.versions[0]
+                .additional_printer_columns
+                .clone()
+                .unwrap_or_default();
+            assert!(
+                columns.iter().any(|column| column.name == "Ready"),
+                "{}",
+                crd.spec.names.kind
+            );
+            assert_eq!(crd.spec.names.categories, Some(vec!["lockstep".to_owned()]));
+            (
+                crd.spec.names.kind,
+                crd.spec.scope,
+                crd.spec.names.short_names.unwrap_or_default().join(","),
+            )
+        })
+        .collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(kind, scope, short)| (kind.as_str(), scope.as_str(), short.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("ClusterSecretStore", "Cluster", "cssto"),
+            ("SecretStore", "Namespaced", "ssto"),
+            ("SyncedSecret", "Namespaced", "sysec"),
+        ]
+    );
+}
+
+#[test]
+fn the_folder_crds_holds_what_the_types_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("crds/") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a file");
+        for document in
+            serde::Deserialize::deserialize(serde_yaml_ng::Deserializer::from_str(&text)).into_iter()
+        {
+            let document: Value = document;
+            if document["kind"] == "CustomResourceDefinition" {
+                kept.push(document);
+            }
+        }
+    }
+    let made: Vec<_> = lockstep_api::crd::all()
+        .iter()
+        .map(|crd| serde_json::to_value(crd).expect("JSON"))
+        .collect();
+    assert_eq!(kept.len(), made.len());
+    for crd in made {
+        assert!(
+            kept.contains(&crd),
+            "{} is not as generated: cargo xtask generate",
+            crd["metadata"]["name"]
+        );
+    }
+}
