@@ -111,13 +111,9 @@ fn the_folder_crds_holds_what_the_types_say() {
     for entry in std::fs::read_dir(&folder).expect("crds/") {
         let path = entry.expect("an entry").path();
         let text = std::fs::read_to_string(&path).expect("a file");
-        for document in
-            serde::Deserialize::deserialize(serde_yaml_ng::Deserializer::from_str(&text)).into_iter()
-        {
-            let document: Value = document;
-            if document["kind"] == "CustomResourceDefinition" {
-                kept.push(document);
-            }
+        let document: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+        if document["kind"] == "CustomResourceDefinition" {
+            kept.push(document);
         }
     }
     let made: Vec<_> = lockstep_api::crd::all()

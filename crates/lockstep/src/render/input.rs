@@ -52,7 +52,7 @@ struct Kustomization {
     #[serde(default)]
     resources: Vec<String>,
     #[serde(flatten)]
-    rest: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+    rest: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 /// Reads what the paths name; `-` is standard input.
@@ -89,7 +89,10 @@ impl Reader {
                 folder.display()
             ));
         }
-        let kustomization = KUSTOMIZATIONS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let kustomization = KUSTOMIZATIONS
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.is_file());
         if let Some(path) = kustomization {
             return self.kustomization(folder, &path, depth);
         }
@@ -103,7 +106,9 @@ impl Reader {
         let mut paths = Vec::new();
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let wanted = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+            let wanted = path
+                .extension()
+                .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
             if wanted && path.is_file() {
                 paths.push(path);
             }
@@ -122,8 +127,8 @@ impl Reader {
         let name = path.display().to_string();
         let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
         let text = self.text(file, &name)?;
-        let kustomization: Kustomization = serde_yaml_ng::from_str(&text)
-            .map_err(|error| format!("{name} is no kustomization: {error}"))?;
+        let kustomization: Kustomization =
+            serde_yaml_ng::from_str(&text).map_err(|error| format!("{name} is no kustomization: {error}"))?;
         let ignored: Vec<_> = kustomization
             .rest
             .keys()
@@ -145,7 +150,10 @@ impl Reader {
                 ));
             }
             let path = folder.join(resource);
-            if metadata(&path).map_err(|error| format!("{name}: {error}"))?.is_dir() {
+            if metadata(&path)
+                .map_err(|error| format!("{name}: {error}"))?
+                .is_dir()
+            {
                 self.folder(&path, depth + 1)?;
             } else {
                 self.file(&path, true)?;
@@ -175,9 +183,15 @@ impl Reader {
         let mut bytes = Vec::new();
         let read = from.take(self.left + 1).read_to_end(&mut bytes);
         let read = read.map_err(|error| format!("{name} cannot be read: {error}"))?;
-        self.left = u64::try_from(read).ok().and_then(|read| self.left.checked_sub(read)).ok_or_else(|| {
-            format!("{name}: all files together have more than {} MiB, which is the limit", MAX_BYTES >> 20)
-        })?;
+        self.left = u64::try_from(read)
+            .ok()
+            .and_then(|read| self.left.checked_sub(read))
+            .ok_or_else(|| {
+                format!(
+                    "{name}: all files together have more than {} MiB, which is the limit",
+                    MAX_BYTES >> 20
+                )
+            })?;
         // the text of the error of from_utf8 would be harmless, its bytes would not
         let text = String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))?;
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))

@@ -1,10 +1,73 @@
-//! `lockstep render`.
+//! `lockstep render`: the Secrets that manifests make, without a cluster.
+//!
+//! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads,
+//! [`pipeline`] is the operator's own with [`values`] as every store, [`show`] prints.
 
-use std::process::ExitCode;
+mod input;
+mod objects;
+mod pipeline;
+mod schema;
+mod show;
+mod values;
+mod yaml;
 
-use crate::{cli::RenderArguments, exit};
+use std::{process::ExitCode, sync::Arc};
 
-/// Answers that this version cannot do it.
-pub(crate) fn render(_: &RenderArguments) -> ExitCode {
-    exit::misused("this version of lockstep cannot render")
+use crate::{
+    cli::{RenderArguments, RenderFormat},
+    exit, output,
+};
+
+use self::{
+    objects::Objects,
+    pipeline::Rendered,
+    values::{Everywhere, Folder},
+};
+
+/// Reads, checks, renders and prints.
+pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
+    let input = match input::read(&arguments.files) {
+        Ok(input) => input,
+        Err(message) => return exit::misused(&message),
+    };
+    let values = match arguments.values.as_deref().map(Folder::open).transpose() {
+        Ok(values) => values.map(|folder| Everywhere(Arc::new(folder))),
+        Err(message) => return exit::misused(&message),
+    };
+    for note in &input.notes {
+        output::complain(&format!("note: {note}"));
+    }
+    let mut objects = Objects::of(&input.sources, &arguments.namespace);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::failed(&format!("the runtime cannot start: {error}")),
+    };
+    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref()));
+    let text = match arguments.output {
+        RenderFormat::Yaml => show::yaml(&objects, &all, arguments.show_values),
+        RenderFormat::Json => show::json(&objects, &all, arguments.show_values),
+    };
+    let printed = match text {
+        Ok(text) => exit::printed(output::print(&text)),
+        Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
+    };
+    for line in show::remarks(&objects, &all) {
+        output::complain(&line);
+    }
+    let failed = all
+        .iter()
+        .filter(|rendered| matches!(rendered, Rendered::Failed(_)))
+        .count();
+    if failed > 0 || !objects.problems.is_empty() {
+        return exit::failed(&format!(
+            "{} of {} SyncedSecrets would sync; {} cannot be taken in",
+            all.len() - failed,
+            all.len(),
+            objects.problems.len()
+        ));
+    }
+    if all.is_empty() {
+        output::complain("note: there is no SyncedSecret in what was read");
+    }
+    printed
 }

@@ -32,7 +32,10 @@ struct Budget {
 
 impl Budget {
     fn take<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
-        let (nodes, left) = (self.nodes.get().checked_sub(1), self.bytes.get().checked_sub(bytes));
+        let (nodes, left) = (
+            self.nodes.get().checked_sub(1),
+            self.bytes.get().checked_sub(bytes),
+        );
         let (Some(nodes), Some(left)) = (nodes, left) else {
             return Err(E::custom("it becomes too large, which aliases (*name) can do"));
         };
@@ -66,7 +69,8 @@ fn split(text: &str) -> Vec<(usize, String)> {
     let mut first = None;
     for (index, line) in text.lines().enumerate() {
         let marker = |marker: &str| {
-            line.strip_prefix(marker).filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+            line.strip_prefix(marker)
+                .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
         };
         let rest = marker("---").or_else(|| marker("..."));
         if let Some(rest) = rest {
@@ -105,10 +109,13 @@ fn says_something(line: &str) -> bool {
 
 fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String> {
     let seed = Node { budget };
-    seed.deserialize(serde_yaml_ng::Deserializer::from_str(text)).map_err(|error| {
-        let line = error.location().map_or(first_line, |at| first_line + at.line().saturating_sub(1));
-        format!("line {line}: {}", sentence(&error))
-    })
+    seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
+        .map_err(|error| {
+            let line = error
+                .location()
+                .map_or(first_line, |at| first_line + at.line().saturating_sub(1));
+            format!("line {line}: {}", sentence(&error))
+        })
 }
 
 /// The parser's own words without its position, which counts from the beginning of the document.
@@ -120,8 +127,14 @@ fn sentence(error: &serde_yaml_ng::Error) -> String {
     };
     let known = [
         ("recursion limit exceeded", "it is nested too deeply"),
-        ("repetition limit exceeded", "it becomes too large, which aliases (*name) can do"),
-        ("unknown anchor", "an alias (*name) has no anchor (&name) in its document"),
+        (
+            "repetition limit exceeded",
+            "it becomes too large, which aliases (*name) can do",
+        ),
+        (
+            "unknown anchor",
+            "an alias (*name) has no anchor (&name) in its document",
+        ),
     ];
     known
         .iter()
@@ -174,12 +187,18 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.budget.take(0).map(|()| value.into())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a number that large is inexact in Kubernetes too")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a number that large is inexact in Kubernetes too"
+    )]
     fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
         self.visit_f64(value as f64)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a number that large is inexact in Kubernetes too")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a number that large is inexact in Kubernetes too"
+    )]
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
         self.visit_f64(value as f64)
     }
@@ -187,7 +206,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
         self.budget.take(0)?;
         let number = Number::from_f64(value);
-        number.map(Value::Number).ok_or_else(|| E::custom("a number is infinite or none, which JSON does not have"))
+        number
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("a number is infinite or none, which JSON does not have"))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
@@ -226,7 +247,10 @@ impl<'de> Visitor<'de> for Node<'_> {
                     return Err(de::Error::custom("the key \"<<\" is there twice"));
                 }
             } else if fields.contains_key(&key) {
-                return Err(de::Error::custom(format_args!("the key \"{}\" is there twice", shown(&key))));
+                return Err(de::Error::custom(format_args!(
+                    "the key \"{}\" is there twice",
+                    shown(&key)
+                )));
             } else {
                 fields.insert(key, value);
             }
@@ -236,7 +260,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(de::Error::custom("a tag (!name) is used, which Kubernetes does not know"))
+        Err(de::Error::custom(
+            "a tag (!name) is used, which Kubernetes does not know",
+        ))
     }
 }
 
@@ -262,17 +288,26 @@ fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -
 pub(super) fn shown(key: &str) -> String {
     const LONGEST: usize = 100;
     let short: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if key.chars().nth(LONGEST).is_some() { format!("{short}…") } else { short }
+    if key.chars().nth(LONGEST).is_some() {
+        format!("{short}…")
+    } else {
+        short
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use serde_json::json;
 
     use super::*;
 
     fn values(text: &str) -> Vec<(usize, Value)> {
-        documents(text).into_iter().map(|document| (document.line, document.value.unwrap())).collect()
+        documents(text)
+            .into_iter()
+            .map(|document| (document.line, document.value.unwrap()))
+            .collect()
     }
 
     fn error(text: &str) -> String {
@@ -291,14 +326,24 @@ mod tests {
                 (11, json!({"c": 3}))
             ]
         );
-        assert_eq!(values("{\"a\": [1, null, \"x\"]}"), [(1, json!({"a": [1, null, "x"]}))]);
+        assert_eq!(
+            values("{\"a\": [1, null, \"x\"]}"),
+            [(1, json!({"a": [1, null, "x"]}))]
+        );
         assert!(values("\n# only a comment\n---\n").is_empty());
     }
 
     #[test]
     fn errors_name_the_line_of_the_text() {
-        assert!(error("a: 1\n---\nb: 1\nc: [\n").starts_with("line "), "{}", error("a: 1\n---\nb: [\n"));
-        assert_eq!(error("a: 1\n---\n\nx:\n  b: 1\n  b: 2\n"), "line 5: not YAML: x: the key \"b\" is there twice");
+        assert!(
+            error("a: 1\n---\nb: 1\nc: [\n").starts_with("line "),
+            "{}",
+            error("a: 1\n---\nb: [\n")
+        );
+        assert_eq!(
+            error("a: 1\n---\n\nx:\n  b: 1\n  b: 2\n"),
+            "line 5: not YAML: x: the key \"b\" is there twice"
+        );
         assert!(error("a: !secret x\n").contains("a tag"));
         assert!(error("a: *b\n").contains("alias"));
         assert!(error("a: .inf\n").contains("a number"));
@@ -312,7 +357,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let alias = format!("*a{}", level - 1);
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias; 9].join(", ")));
+            writeln!(bomb, "a{level}: &a{level} [{}]", vec![alias; 9].join(", ")).unwrap();
         }
         assert!(error(&bomb).contains("too large"), "{}", error(&bomb));
     }

@@ -1,0 +1,298 @@
+//! From documents to the objects that lockstep reads, checked as the API server checks them at admission.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResourceExt;
+use lockstep_api::{ClusterSecretStore, SecretStore, StoreKind, SyncedSecret, crd};
+use lockstep_controller::index::StoreEntry;
+use lockstep_provider::StoreKey;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    input::Source,
+    schema,
+    yaml::{self, shown},
+};
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Place {
+    /// The file as it was named, or `standard input`.
+    pub(super) file: String,
+    /// The line in which its document begins, from 1.
+    pub(super) line: usize,
+}
+
+/// What the API server would not take, or nobody can read.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    #[serde(flatten)]
+    pub(super) place: Place,
+    /// Kind and name, where the document has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<String>,
+    /// A sentence that names the field.
+    pub(super) message: String,
+}
+
+/// A SyncedSecret and where it stands.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) place: Place,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) object: SyncedSecret,
+}
+
+/// Everything that lockstep would see in the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// In the order of the documents.
+    pub(super) synced_secrets: Vec<Placed>,
+    /// Stores and where they stand.
+    pub(super) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
+    /// Labels by the name of the namespace.
+    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Annotations of Secrets by namespace and name.
+    pub(super) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
+    /// What is wrong with some of them.
+    pub(super) problems: Vec<Problem>,
+    schemas: BTreeMap<String, Value>,
+    default_namespace: String,
+}
+
+impl Objects {
+    /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
+    pub(super) fn of(sources: &[Source], default_namespace: &str) -> Self {
+        let mut objects = Self {
+            schemas: schema::by_kind(),
+            default_namespace: default_namespace.to_owned(),
+            ..Self::default()
+        };
+        for source in sources {
+            for document in yaml::documents(&source.text) {
+                let place = Place {
+                    file: source.name.clone(),
+                    line: document.line,
+                };
+                match document.value {
+                    Ok(value) => objects.take(value, &place, source.named),
+                    Err(message) => objects.problem(&place, None, message),
+                }
+            }
+        }
+        objects
+    }
+
+    fn problem(&mut self, place: &Place, object: Option<&str>, message: impl Into<String>) {
+        self.problems.push(Problem {
+            place: place.clone(),
+            object: object.map(str::to_owned),
+            message: message.into(),
+        });
+    }
+
+    fn take(&mut self, mut value: Value, place: &Place, named: bool) {
+        let text = |field: &str| {
+            value
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if api_version.is_empty() || kind.is_empty() {
+            // a folder may hold other YAML
+            if named {
+                self.problem(
+                    place,
+                    None,
+                    "no Kubernetes object: apiVersion and kind are needed",
+                );
+            }
+            return;
+        }
+        let ours = format!("{}/{}", lockstep_api::GROUP, lockstep_api::VERSION);
+        match (api_version.as_str(), kind.as_str()) {
+            ("v1", "List") => match value.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => {
+                    for item in items {
+                        self.take(item, place, named);
+                    }
+                }
+                _ => self.problem(place, Some("List"), "items is missing, or no list"),
+            },
+            ("v1", "Namespace" | "Secret") => self.builtin(&value, &kind, place),
+            (version, "SyncedSecret" | "SecretStore" | "ClusterSecretStore") if version == ours => {
+                self.custom(value, &kind, place);
+            }
+            (version, _) if version.split('/').next() == Some(lockstep_api::GROUP) => {
+                let message = format!(
+                    "{} \"{}\" is not known. Known are SyncedSecret, SecretStore and ClusterSecretStore of {ours}",
+                    shown(version),
+                    shown(&kind)
+                );
+                self.problem(place, Some(&shown(&kind)), message);
+            }
+            _ => {}
+        }
+    }
+
+    fn builtin(&mut self, value: &Value, kind: &str, place: &Place) {
+        let texts = |field: &str| -> BTreeMap<String, String> {
+            let map = value["metadata"][field].as_object();
+            map.into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect()
+        };
+        let Some(name) = value["metadata"]["name"].as_str() else {
+            return self.problem(place, Some(kind), "metadata.name is needed");
+        };
+        if kind == "Namespace" {
+            self.namespaces.insert(name.to_owned(), texts("labels"));
+        } else {
+            let namespace = value["metadata"]["namespace"]
+                .as_str()
+                .unwrap_or(&self.default_namespace);
+            self.secrets
+                .insert((namespace.to_owned(), name.to_owned()), texts("annotations"));
+        }
+    }
+
+    fn custom(&mut self, mut value: Value, kind: &str, place: &Place) {
+        // both are the cluster's to say
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("status");
+        }
+        let Some(name) = value["metadata"]["name"].as_str().map(str::to_owned) else {
+            return self.problem(place, Some(kind), "metadata.name is needed");
+        };
+        let object = format!("{kind} \"{}\"", shown(&name));
+        if !schema::is_name(&name) {
+            return self.problem(
+                place,
+                Some(&object),
+                "metadata.name must be lower-case letters, digits, '-' and '.', and at most 253 of them",
+            );
+        }
+        let namespace = match &value["metadata"]["namespace"] {
+            Value::String(namespace) => namespace.clone(),
+            _ => self.default_namespace.clone(),
+        };
+        if let Some(schema) = self.schemas.get(kind) {
+            let faults = schema::faults(schema, &value);
+            if !faults.is_empty() {
+                for fault in faults {
+                    self.problem(place, Some(&object), fault);
+                }
+                return;
+            }
+        }
+        match kind {
+            "SyncedSecret" => {
+                if let Some(mut synced) = self.admit::<SyncedSecret>(value, &object, place) {
+                    synced.metadata.namespace = Some(namespace.clone());
+                    let twice = self
+                        .synced_secrets
+                        .iter()
+                        .any(|other| other.namespace == namespace && other.name == name);
+                    if twice {
+                        return self.problem(
+                            place,
+                            Some(&object),
+                            format!("it is there twice in namespace \"{}\"", shown(&namespace)),
+                        );
+                    }
+                    self.synced_secrets.push(Placed {
+                        place: place.clone(),
+                        namespace,
+                        name,
+                        object: synced,
+                    });
+                }
+            }
+            "SecretStore" => {
+                if let Some(store) = self.admit::<SecretStore>(value, &object, place) {
+                    let entry = StoreEntry {
+                        uid: String::new(),
+                        generation: 0,
+                        provider: store.spec.provider,
+                        limits: store.spec.limits.unwrap_or_default(),
+                        access: None,
+                    };
+                    self.store(StoreKind::SecretStore, Some(namespace), name, entry, place);
+                }
+            }
+            _ => {
+                if let Some(store) = self.admit::<ClusterSecretStore>(value, &object, place) {
+                    let entry = StoreEntry {
+                        uid: String::new(),
+                        generation: 0,
+                        provider: store.spec.provider,
+                        limits: store.spec.limits.unwrap_or_default(),
+                        access: Some(store.spec.access),
+                    };
+                    self.store(StoreKind::ClusterSecretStore, None, name, entry, place);
+                }
+            }
+        }
+    }
+
+    fn store(
+        &mut self,
+        kind: StoreKind,
+        namespace: Option<String>,
+        name: String,
+        entry: StoreEntry,
+        place: &Place,
+    ) {
+        let key = StoreKey {
+            kind,
+            namespace,
+            name,
+        };
+        if self.stores.contains_key(&key) {
+            return self.problem(place, Some(&key.to_string()), "it is there twice");
+        }
+        self.stores.insert(key, (entry, place.clone()));
+    }
+
+    /// The object, when its type and the rules of its CRD take it.
+    fn admit<K>(&mut self, value: Value, object: &str, place: &Place) -> Option<K>
+    where
+        K: CustomResourceExt + Serialize + DeserializeOwned,
+    {
+        let admitted: K = match serde_json::from_value(value) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                self.problem(place, Some(object), format!("it cannot be read: {error}"));
+                return None;
+            }
+        };
+        match crd::validate(&admitted) {
+            Ok(()) => Some(admitted),
+            Err(rules) => {
+                for rule in rules {
+                    self.problem(place, Some(object), rule);
+                }
+                None
+            }
+        }
+    }
+
+    /// The labels of a namespace as the cluster would have them: its own name is always among them.
+    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
+        labels
+    }
+}
+
+impl Placed {
+    /// How messages name it.
+    pub(super) fn json(&self) -> Value {
+        json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
+    }
+}

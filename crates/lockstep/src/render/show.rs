@@ -1,0 +1,180 @@
+//! What people and machines see of it.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use lockstep_controller::{
+    manifest::{Base64Data, Manifest},
+    secret::Owner,
+};
+use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json};
+
+use super::{
+    objects::{Objects, Placed},
+    pipeline::{self, Rendered},
+};
+
+/// Lengths in place of values.
+struct Masked<'a>(&'a BTreeMap<String, SecretValue>);
+
+impl Serialize for Masked<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            let unit = if value.len() == 1 { "byte" } else { "bytes" };
+            map.serialize_entry(key, &format!("●●●●●●●● ({} {unit})", value.len()))?;
+        }
+        map.end()
+    }
+}
+
+fn owner<'a>(placed: &'a Placed, secret: &'a DesiredSecret) -> Owner<'a> {
+    Owner {
+        object: &placed.object,
+        namespace: &placed.namespace,
+        name: &placed.name,
+        target: &secret.name,
+    }
+}
+
+fn secret_yaml(placed: &Placed, secret: &DesiredSecret, show_values: bool) -> Result<String, String> {
+    let owner = owner(placed, secret);
+    let text = if show_values {
+        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
+    } else {
+        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Masked(&secret.data)))
+    };
+    text.map_err(|error| error.to_string())
+}
+
+fn secret_json(placed: &Placed, secret: &DesiredSecret, show_values: bool) -> Result<Value, String> {
+    let owner = owner(placed, secret);
+    let value = if show_values {
+        serde_json::to_value(Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
+    } else {
+        serde_json::to_value(Manifest::new(&owner, secret, None, Masked(&secret.data)))
+    };
+    value.map_err(|error| error.to_string())
+}
+
+/// The Secrets as a YAML stream; what is no Secret is a comment.
+pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Result<String, String> {
+    let mut text = String::new();
+    for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
+        let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
+        match rendered {
+            Rendered::Secret(secret) => {
+                let manifest = secret_yaml(placed, secret, show_values)?;
+                let _ = write!(text, "---\n# {name}\n{manifest}");
+            }
+            Rendered::Gone => {
+                let _ = writeln!(
+                    text,
+                    "---\n# {name}: every source is gone, and its Secret is deleted"
+                );
+            }
+            Rendered::Reads(plan) => {
+                let _ = writeln!(text, "---\n# {name} reads");
+                for line in reads(plan) {
+                    let _ = writeln!(text, "#   {line}");
+                }
+            }
+            Rendered::Failed(_) => {}
+        }
+    }
+    Ok(text)
+}
+
+fn reads(plan: &Plan) -> Vec<String> {
+    let read = plan.reads.iter().map(|read| {
+        let key = &read.reference.key;
+        let version = read
+            .reference
+            .version
+            .as_ref()
+            .map(|version| format!(", version {version:?}"));
+        format!("{}: \"{key}\"{}", read.store, version.unwrap_or_default())
+    });
+    let find = plan.searches.iter().map(|search| {
+        let query = &search.query;
+        let path = query.path.as_ref().map(|path| format!(" below {path:?}"));
+        let name = query.name.as_ref().map(|name| format!(" named like {name:?}"));
+        let tags = query
+            .tags
+            .iter()
+            .map(|(key, value)| format!(" tagged {key:?}: {value:?}"));
+        let (path, name) = (path.unwrap_or_default(), name.unwrap_or_default());
+        format!(
+            "{}: everything{path}{name}{}",
+            search.store,
+            tags.collect::<String>()
+        )
+    });
+    read.chain(find).collect()
+}
+
+/// One document for machines.
+pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Result<String, String> {
+    let mut results = Vec::new();
+    for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
+        let mut result = placed.json();
+        let (outcome, more) = match rendered {
+            Rendered::Secret(secret) => {
+                let manifest = secret_json(placed, secret, show_values)?;
+                ("Secret", json!({ "secret": manifest }))
+            }
+            Rendered::Gone => ("Gone", json!({})),
+            Rendered::Reads(plan) => ("Reads", json!({ "reads": reads(plan) })),
+            Rendered::Failed(failure) => (
+                "Failed",
+                json!({ "reason": pipeline::reason(failure).to_string(), "message": failure.message }),
+            ),
+        };
+        result["outcome"] = outcome.into();
+        if let (Some(result), Value::Object(more)) = (result.as_object_mut(), more) {
+            result.extend(more);
+        }
+        if let Some(note) = pipeline::note(placed, objects) {
+            result["note"] = note.into();
+        }
+        results.push(result);
+    }
+    let document = json!({ "results": results, "problems": objects.problems });
+    serde_json::to_string_pretty(&document)
+        .map(|text| text + "\n")
+        .map_err(|error| error.to_string())
+}
+
+/// What went wrong and what should be known, one line each, for standard error.
+pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
+    let mut lines: Vec<_> = objects
+        .problems
+        .iter()
+        .map(|problem| {
+            let object = problem
+                .object
+                .as_ref()
+                .map(|object| format!("{object}: "))
+                .unwrap_or_default();
+            format!(
+                "error: {}:{}: {object}{}",
+                problem.place.file, problem.place.line, problem.message
+            )
+        })
+        .collect();
+    for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
+        let place = format!("{}:{}", placed.place.file, placed.place.line);
+        let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
+        if let Rendered::Failed(failure) = rendered {
+            lines.push(format!(
+                "error: {place}: {name}: {}: {}",
+                pipeline::reason(failure),
+                failure.message
+            ));
+        } else if let Some(note) = pipeline::note(placed, objects) {
+            lines.push(format!("note: {place}: {name}: {note}"));
+        }
+    }
+    lines
+}

@@ -1,0 +1,167 @@
+//! The folder that stands in for every store.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use lockstep_api::StoreRef;
+use lockstep_controller::fetch::Stores;
+use lockstep_provider::{
+    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue,
+};
+
+/// How many values a folder may have.
+const MAX_FILES: usize = 100_000;
+/// How deep folders may lie in each other; it also ends links that go round in a circle.
+const MAX_DEPTH: usize = 32;
+/// How large a value may be, in bytes; a Secret takes 1 MiB.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Values by key.
+#[derive(Debug)]
+pub(super) struct Folder {
+    files: BTreeMap<String, PathBuf>,
+}
+
+impl Folder {
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// A sentence that says what cannot be listed.
+    pub(super) fn open(root: &Path) -> Result<Self, String> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![(root.to_owned(), String::new(), 0)];
+        while let Some((folder, prefix, depth)) = folders.pop() {
+            let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
+            if depth > MAX_DEPTH {
+                return Err(format!("{}: more than {MAX_DEPTH} folders deep", root.display()));
+            }
+            for entry in fs::read_dir(&folder).map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                let name = entry
+                    .file_name()
+                    .into_string()
+                    .map_err(|_| format!("{}: the name of a file is not UTF-8", folder.display()))?;
+                let path = entry.path();
+                let metadata = fs::metadata(&path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                let key = format!("{prefix}{name}");
+                if metadata.is_dir() {
+                    folders.push((path, format!("{key}/"), depth + 1));
+                } else {
+                    files.insert(key, path);
+                }
+                if files.len() > MAX_FILES {
+                    return Err(format!(
+                        "{}: more than {MAX_FILES} files, which is the limit",
+                        root.display()
+                    ));
+                }
+            }
+        }
+        Ok(Self { files })
+    }
+
+    fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let fail = |kind, message: String| ProviderError::new(kind, Operation::Read, message);
+        let key = reference.key.trim_matches('/');
+        let versioned = reference
+            .version
+            .as_ref()
+            .and_then(|version| self.files.get(&format!("{key}@{version}")));
+        let Some(path) = versioned.or_else(|| self.files.get(key)) else {
+            return Err(fail(
+                ErrorKind::NotFound,
+                format!("key \"{}\" does not exist", reference.key),
+            ));
+        };
+        let unreadable = |error: io::Error| {
+            fail(
+                ErrorKind::Unavailable,
+                format!("key \"{}\" cannot be read: {error}", reference.key),
+            )
+        };
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).map_err(unreadable)?;
+        file.take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            let message = format!(
+                "key \"{}\" has more than {} MiB, which is the limit",
+                reference.key,
+                MAX_BYTES >> 20
+            );
+            return Err(fail(ErrorKind::Malformed, message));
+        }
+        Ok(RemoteSecret {
+            value: SecretValue::new(bytes),
+            version: reference.version.clone(),
+            created: None,
+        })
+    }
+
+    /// Whether a file is a certain version of another one.
+    fn is_version(&self, key: &str) -> bool {
+        key.rsplit_once('@')
+            .is_some_and(|(base, _)| self.files.contains_key(base))
+    }
+}
+
+#[async_trait]
+impl Provider for Folder {
+    fn capability(&self) -> Capability {
+        Capability {
+            name: "values",
+            versions: true,
+            find: true,
+            find_by_tags: false,
+            binary: true,
+            batch: 1,
+            notifies: false,
+        }
+    }
+
+    async fn fetch(&self, _: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        refs.iter().map(|reference| self.read(reference)).collect()
+    }
+
+    async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        if !query.tags.is_empty() {
+            let message = "find.tags: a folder with values has no tags";
+            return Err(ProviderError::new(
+                ErrorKind::Unsupported,
+                Operation::Find,
+                message,
+            ));
+        }
+        let filter = KeyFilter::new(query)?;
+        Ok(self
+            .files
+            .keys()
+            .filter(|key| filter.matches_key(key) && !self.is_version(key))
+            .map(|key| RemoteMeta { key: key.clone() })
+            .collect())
+    }
+
+    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+/// Every store is the folder.
+#[derive(Debug)]
+pub(super) struct Everywhere(pub(super) Arc<Folder>);
+
+#[async_trait]
+impl Stores for Everywhere {
+    async fn provider(&self, _: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
+        Ok(self.0.clone())
+    }
+}

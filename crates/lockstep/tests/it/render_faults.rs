@@ -1,0 +1,184 @@
+//! What `lockstep render` says of what cannot be taken in, and that it never says a value.
+
+use std::{fs, path::Path};
+
+use crate::{lockstep, text};
+
+const STORE: &str = "
+apiVersion: lockstep.dev/v1alpha1
+kind: SecretStore
+metadata: { name: vault, namespace: shop }
+spec:
+  provider:
+    vault:
+      server: http://127.0.0.1:8200
+      path: secret
+      auth: { kubernetes: { role: shop, serviceAccountRef: { name: shop } } }
+";
+
+fn synced(spec: &str) -> String {
+    format!(
+        "{STORE}---
+apiVersion: lockstep.dev/v1alpha1
+kind: SyncedSecret
+metadata: {{ name: database, namespace: shop }}
+spec:
+  secretStoreRef: {{ name: vault }}
+{spec}"
+    )
+}
+
+/// Exit code, standard output and standard error of a render of that manifest.
+fn render(manifest: &str, values: &[(&str, &[u8])]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("manifest.yaml"), manifest).expect("a file");
+    fs::create_dir(path("values")).expect("a folder");
+    for (key, value) in values {
+        let file = path("values").join(key);
+        fs::create_dir_all(file.parent().unwrap_or(Path::new("/"))).expect("a folder");
+        fs::write(file, value).expect("a file");
+    }
+    let (manifest, values) = (path("manifest.yaml"), path("values"));
+    let output = lockstep(&[
+        "render",
+        "-f",
+        manifest.to_str().expect("UTF-8"),
+        "--values",
+        values.to_str().expect("UTF-8"),
+    ]);
+    let output = output.get_output();
+    (
+        output.status.code().expect("an exit code"),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn what_admission_would_refuse_is_told_with_the_field() {
+    let entry = "  data: [{ secretKey: a, remoteRef: { key: shop/database } }]\n";
+    for (spec, wanted) in [
+        (
+            format!("{entry}  refreshIntervall: 1h\n"),
+            "spec.refreshIntervall: there is no such field",
+        ),
+        (
+            format!("{entry}  suspend: \"no\"\n"),
+            "spec.suspend: it must be true or false",
+        ),
+        (
+            format!("{entry}  refreshPolicy: Sometimes\n"),
+            "spec.refreshPolicy: it must be one of",
+        ),
+        (
+            "  data: [{ secretKey: a }]\n".to_owned(),
+            "spec.data[0].remoteRef: it is needed",
+        ),
+        ("  data: {}\n".to_owned(), "spec.data: it must be a list"),
+        (String::new(), "SyncedSecret \"database\""),
+    ] {
+        let (code, stdout, stderr) = render(&synced(&spec), &[("shop/database", b"{}")]);
+        assert_eq!(code, 1, "{spec}: {stderr}");
+        assert!(stderr.contains(wanted), "{spec}: {stderr}");
+        assert!(
+            stderr.contains("manifest.yaml:12: "),
+            "the line of the document: {stderr}"
+        );
+        assert_eq!(stdout, "", "{spec}");
+    }
+}
+
+#[test]
+fn what_would_not_sync_is_told_as_the_status_would() {
+    let entry = |remote: &str| {
+        synced(&format!(
+            "  data: [{{ secretKey: a, remoteRef: {{ {remote} }} }}]\n"
+        ))
+    };
+    for (manifest, wanted) in [
+        (entry("key: nowhere"), "SourceNotFound: data[0] (secretKey \"a\")"),
+        (
+            entry("key: shop/database, property: nothing"),
+            "has no property \"nothing\"",
+        ),
+        (
+            entry("key: shop/database").replace(
+                "secretStoreRef: { name: vault }",
+                "secretStoreRef: { name: other }",
+            ),
+            "other",
+        ),
+    ] {
+        let (code, stdout, stderr) =
+            render(&manifest, &[("shop/database", br#"{"password":"canary-7f3a"}"#)]);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains(wanted), "{stderr}");
+        assert!(!format!("{stdout}{stderr}").contains("canary"), "{stderr}");
+    }
+}
+
+#[test]
+fn no_error_says_a_value() {
+    let template = |body: &str| {
+        synced(&format!(
+            "  dataFrom: [{{ extract: {{ key: shop/database }} }}]\n  target:\n    template:\n      data:\n        out: '{body}'\n"
+        ))
+    };
+    let value = br#"{"password":"canary-7f3a"}"#;
+    for body in [
+        "{{ .password | b64dec }}",
+        "{{ .nothing }}",
+        "{{ fromJson .password }}",
+        "{{ .password | atoi | fail }}",
+        "{{ index .password 999 }}",
+        "{{ fail .password }}",
+    ] {
+        let (code, stdout, stderr) = render(&template(body), &[("shop/database", value)]);
+        let shown = format!("{stdout}{stderr}");
+        assert!(!shown.contains("canary"), "{body}: {shown}");
+        assert!(code == 0 || stderr.contains("error: "), "{body}: {shown}");
+    }
+    for garbage in [
+        &b"canary-7f3a"[..],
+        b"{\"canary-7f3a",
+        b"\xff\xfecanary-7f3a",
+        b"[\"canary-7f3a\"]",
+    ] {
+        let manifest = synced("  dataFrom: [{ extract: { key: shop/database } }]\n");
+        let (code, stdout, stderr) = render(&manifest, &[("shop/database", garbage)]);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(!format!("{stdout}{stderr}").contains("canary"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_version_has_a_file_of_its_own() {
+    let manifest = synced("  data: [{ secretKey: a, remoteRef: { key: shop/key, version: \"3\" } }]\n");
+    let (code, stdout, _) = render(&manifest, &[("shop/key", b"now"), ("shop/key@3", b"older")]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("(5 bytes)"), "{stdout}");
+}
+
+#[test]
+fn what_cannot_be_read_is_a_wrong_command() {
+    for arguments in [
+        &["render", "-f", "nowhere.yaml"][..],
+        &["render", "-f", "-", "--values", "nowhere"],
+    ] {
+        let output = lockstep(arguments).code(2);
+        assert!(text(&output.get_output().stderr).contains("nowhere"));
+    }
+}
+
+#[test]
+fn yaml_that_is_none_is_told_with_its_line_and_the_rest_is_still_checked() {
+    let manifest = format!(
+        "a: [\n---\n{}",
+        synced("  data: [{ secretKey: a, remoteRef: { key: k } }]\n")
+    );
+    let (code, stdout, stderr) = render(&manifest, &[("k", b"v")]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("manifest.yaml:1: line "), "{stderr}");
+    assert!(stdout.contains("kind: Secret"), "{stdout}");
+}
