@@ -9,6 +9,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod admission;
 mod bad_login;
 mod bad_source;
 mod bad_spec;
