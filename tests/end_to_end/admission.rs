@@ -1,19 +1,17 @@
 //! What the API server takes and refuses: the table that the API crate checks without a cluster, asked of a real one.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ObjectMeta, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta},
 };
+use lockstep_testkit::{ControlPlane, operator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::stage::stage;
 
 const TABLE: &str = include_str!("../../crates/lockstep-api/tests/data/rules.yaml");
-/// Where client-side `kubectl apply` keeps the whole object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 #[derive(Debug, Deserialize)]
 struct Row {
@@ -69,17 +67,16 @@ async fn the_api_server_takes_and_refuses_what_the_table_says() {
 
 #[tokio::test]
 async fn the_crds_can_be_applied_on_the_client_side() {
-    let room = stage().await.room("client-side").await;
-    let api: Api<CustomResourceDefinition> = Api::all(room.client.clone());
-    for crd in lockstep_api::crd::all() {
-        let name = crd.metadata.name.clone().unwrap();
-        let whole = serde_json::to_string(&crd).unwrap();
-        let annotate = json!({ "metadata": { "annotations": { LAST_APPLIED: whole } } });
-        let params = PatchParams {
-            dry_run: true,
-            ..PatchParams::default()
-        };
-        // annotations may have 256 KiB together, which is what client-side apply fails at
-        api.patch(&name, &params, &Patch::Merge(annotate)).await.unwrap();
-    }
+    // which keeps the whole object in an annotation, and fails where it is too large for one
+    let plane = ControlPlane::start().await.unwrap();
+    let folder = operator::repository().join("crds");
+    let apply = ["apply", "--server-side=false", "-k", folder.to_str().unwrap()];
+    let first = operator::kubectl(&plane.kubeconfig(), &apply, None)
+        .await
+        .unwrap();
+    assert_eq!(first.matches(" created").count(), 3, "{first}");
+    let second = operator::kubectl(&plane.kubeconfig(), &apply, None)
+        .await
+        .unwrap();
+    assert_eq!(second.matches(" unchanged").count(), 3, "{second}");
 }

@@ -16,6 +16,7 @@ mod bad_spec;
 mod bad_store;
 mod bad_template;
 mod deploy;
+mod examples;
 mod faulty_vault;
 mod file_store;
 mod first_sync;

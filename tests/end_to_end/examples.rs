@@ -1,0 +1,520 @@
+//! Every folder of `examples/`, applied as it is to a real API server, with a real OpenBao behind it. What is expected
+//! stands beside each (`expected.yaml`, explained in examples/README.md), so that a new example needs no code here.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use lockstep_testkit::{ControlPlane, OpenBao, Operator, Scratch, operator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// How long an expectation may take to come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PLAIN: &str = "http://127.0.0.1:8200";
+const TLS: &str = "https://127.0.0.1:8200";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Setup {
+    vault: Vec<Request>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    path: String,
+    body: Value,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    #[serde(default)]
+    vault: Vec<Request>,
+    files: Option<String>,
+    #[serde(default, rename = "render")]
+    _render: Option<bool>,
+    objects: Vec<ExpectedObject>,
+    #[serde(default)]
+    secrets: Vec<ExpectedSecret>,
+    #[serde(default)]
+    absent: Vec<Named>,
+    #[serde(default)]
+    then: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    what: String,
+    #[serde(default)]
+    write: BTreeMap<String, Value>,
+    #[serde(default)]
+    delete: Vec<String>,
+    #[serde(default)]
+    patch: Vec<Change>,
+    #[serde(default)]
+    refresh: Vec<String>,
+    #[serde(default)]
+    objects: Vec<ExpectedObject>,
+    #[serde(default)]
+    secrets: Vec<ExpectedSecret>,
+    #[serde(default)]
+    absent: Vec<Named>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedObject {
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+    ready: String,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedSecret {
+    namespace: String,
+    name: String,
+    r#type: Option<String>,
+    immutable: Option<bool>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+    #[serde(default)]
+    base64: BTreeMap<String, String>,
+    #[serde(default)]
+    json: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    kind: String,
+    namespace: String,
+    name: String,
+    spec: Value,
+}
+
+fn folder() -> PathBuf {
+    operator::repository().join("examples")
+}
+
+/// The folders that are examples, by name.
+fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<_> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != "vault"))
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Everything that all examples share.
+struct Ground {
+    client: Client,
+    plain: OpenBao,
+    tls: OpenBao,
+    root: Scratch,
+    texts: Vec<(&'static str, String)>,
+    _plane: ControlPlane,
+    operator: Operator,
+}
+
+impl Ground {
+    async fn raise() -> Result<Self> {
+        let plane = ControlPlane::builder().with_controller_manager().start().await?;
+        plane.install_crds().await?;
+        operator::install(&plane.kubeconfig()).await?;
+        let (plain, tls) = tokio::try_join!(OpenBao::start(), OpenBao::builder().tls().start())?;
+        let root = Scratch::new("examples")?;
+        let arguments = ["--file-root", root.path().to_str().context("UTF-8")?];
+        let operator = Operator::start(&plane, &arguments).await?;
+        let kubeconfig = plane.kubeconfig();
+        let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
+        operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
+        let ask = [
+            "create",
+            "token",
+            "token-reviewer",
+            "-n",
+            "vault",
+            "--duration",
+            "1h",
+        ];
+        let token = operator::kubectl(&kubeconfig, &ask, None).await?;
+        let authority = tls.authority().context("an authority")?;
+        let identity = authority.client("example", None)?;
+        let texts = vec![
+            ("${KUBERNETES_HOST}", plane.url().to_owned()),
+            ("${KUBERNETES_CA}", plane.ca().to_owned()),
+            ("${TOKEN_REVIEWER_JWT}", token.trim().to_owned()),
+            (
+                "${SERVICE_ACCOUNT_PUBLIC_KEY}",
+                fs::read_to_string(plane.folder().join("tokens.pub"))?,
+            ),
+            (
+                "${VAULT_CA}",
+                tls.ca().context("a certificate authority")?.to_owned(),
+            ),
+            ("${CLIENT_CA}", authority.pem()),
+            ("${CLIENT_CERTIFICATE}", identity.certificate),
+            ("${CLIENT_KEY}", identity.key),
+        ];
+        let ground = Self {
+            client: plane.client().await?,
+            plain,
+            tls,
+            root,
+            texts,
+            _plane: plane,
+            operator,
+        };
+        let setup = fs::read_to_string(folder().join("vault/setup.yaml"))?;
+        for bao in [&ground.plain, &ground.tls] {
+            let setup: Setup = serde_yaml_ng::from_str(&setup)?;
+            ground.prepare(bao, setup.vault).await?;
+        }
+        Ok(ground)
+    }
+
+    async fn prepare(&self, bao: &OpenBao, requests: Vec<Request>) -> Result<()> {
+        for mut request in requests {
+            self.fill_in(&mut request.body);
+            let answer = bao.post(&request.path, request.body).await;
+            answer.with_context(|| format!("vault: {}", request.path))?;
+        }
+        Ok(())
+    }
+
+    /// Puts texts in place of the whole scalars that name them, and the server's address in place of the examples'.
+    fn fill_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Some((_, replacement)) = self.texts.iter().find(|(name, _)| name == text) {
+                    text.clone_from(replacement);
+                } else if text.starts_with(PLAIN) {
+                    *text = text.replace(PLAIN, self.plain.address());
+                } else if text.starts_with(TLS) {
+                    *text = text.replace(TLS, self.tls.address());
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.fill_in(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.fill_in(value)),
+            _ => {}
+        }
+    }
+
+    fn api(&self, kind: &str, api_version: &str, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Ok(match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        })
+    }
+
+    fn ours(&self, kind: &str, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
+        self.api(kind, "lockstep.dev/v1alpha1", namespace)
+    }
+
+    async fn apply(&self, manifests: &str) -> Result<()> {
+        for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+            let mut value = Value::deserialize(document)?;
+            self.fill_in(&mut value);
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, version) = (text(&value["kind"]), text(&value["apiVersion"]));
+            let (name, namespace) = (
+                text(&value["metadata"]["name"]),
+                value["metadata"]["namespace"].clone(),
+            );
+            let api = self.api(&kind, &version, namespace.as_str())?;
+            let params = PatchParams::apply("examples").force();
+            api.patch(&name, &params, &Patch::Apply(&value))
+                .await
+                .with_context(|| format!("apply {kind} {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// One example, from its values to its last step.
+    async fn play(&self, folder: &Path) -> Result<()> {
+        let text = fs::read_to_string(folder.join("expected.yaml")).context("expected.yaml")?;
+        let example: Example = serde_yaml_ng::from_str(&text).context("expected.yaml")?;
+        let manifests = fs::read_to_string(folder.join("manifests.yaml")).context("manifests.yaml")?;
+        let bao = if manifests.contains(TLS) {
+            &self.tls
+        } else {
+            &self.plain
+        };
+        let source = match &example.files {
+            Some(files) => Source::Files(self.root.path().join(files)),
+            None => Source::Vault(bao),
+        };
+        for (key, bytes) in values(&folder.join("values"), "")? {
+            source.write_file(&key, &bytes).await?;
+        }
+        self.prepare(bao, example.vault).await?;
+        self.apply(&manifests).await?;
+        self.expect("at first", &example.objects, &example.secrets, &example.absent)
+            .await?;
+        for (number, step) in example.then.iter().enumerate() {
+            self.step(number, step, &source).await?;
+            self.expect(&step.what, &step.objects, &step.secrets, &step.absent)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, number: usize, step: &Step, source: &Source<'_>) -> Result<()> {
+        for (key, fields) in &step.write {
+            source.write(key, fields).await?;
+        }
+        for key in &step.delete {
+            source.delete(key).await?;
+        }
+        for change in &step.patch {
+            let api = self.ours(&change.kind, Some(&change.namespace))?;
+            let patch = json!({ "spec": change.spec });
+            api.patch(&change.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
+        }
+        for object in &step.refresh {
+            let (namespace, name) = object.split_once('/').context("namespace/name")?;
+            let patch =
+                json!({ "metadata": { "annotations": { "lockstep.dev/refresh": number.to_string() } } });
+            let api = self.ours("SyncedSecret", Some(namespace))?;
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn expect(
+        &self,
+        what: &str,
+        objects: &[ExpectedObject],
+        secrets: &[ExpectedSecret],
+        absent: &[Named],
+    ) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.compare(objects, secrets, absent).await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > until => return Err(error.context(what.to_owned())),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn compare(
+        &self,
+        objects: &[ExpectedObject],
+        secrets: &[ExpectedSecret],
+        absent: &[Named],
+    ) -> Result<()> {
+        for expected in objects {
+            let api = self.ours(&expected.kind, expected.namespace.as_deref())?;
+            let object = api.get(&expected.name).await?;
+            let status = &object.data["status"];
+            ensure!(
+                status["observedGeneration"].as_i64() == object.metadata.generation,
+                "{} {} was not looked at yet",
+                expected.kind,
+                expected.name
+            );
+            let ready = status["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|condition| condition["type"] == "Ready");
+            let ready = ready.with_context(|| format!("{} {} has no Ready", expected.kind, expected.name))?;
+            ensure!(
+                ready["status"] == *expected.ready && ready["reason"] == *expected.reason,
+                "{} {} is {ready}",
+                expected.kind,
+                expected.name
+            );
+        }
+        for expected in secrets {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), &expected.namespace);
+            let secret = api.get(&expected.name).await?;
+            compare_secret(expected, &secret).with_context(|| format!("Secret {}", expected.name))?;
+        }
+        for expected in absent {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), &expected.namespace);
+            let there = api.get_opt(&expected.name).await?.is_some();
+            ensure!(!there, "Secret {} is there", expected.name);
+        }
+        Ok(())
+    }
+}
+
+fn compare_secret(expected: &ExpectedSecret, secret: &Secret) -> Result<()> {
+    let data = secret.data.clone().unwrap_or_default();
+    let keys = expected
+        .data
+        .keys()
+        .chain(expected.base64.keys())
+        .chain(expected.json.keys());
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort();
+    ensure!(
+        keys == data.keys().collect::<Vec<_>>(),
+        "has the keys {:?}",
+        data.keys().collect::<Vec<_>>()
+    );
+    for (key, bytes) in &data {
+        let same = if let Some(text) = expected.data.get(key) {
+            text.as_bytes() == bytes.0.as_slice()
+        } else if let Some(text) = expected.base64.get(key) {
+            BASE64_STANDARD.decode(text)? == bytes.0
+        } else {
+            serde_json::from_slice::<Value>(&bytes.0)
+                .is_ok_and(|value| expected.json.get(key) == Some(&value))
+        };
+        ensure!(same, "{key} is {:?}", String::from_utf8_lossy(&bytes.0));
+    }
+    if let Some(wanted) = &expected.r#type {
+        ensure!(
+            secret.type_.as_ref() == Some(wanted),
+            "is of type {:?}",
+            secret.type_
+        );
+    }
+    if let Some(wanted) = expected.immutable {
+        ensure!(
+            secret.immutable.unwrap_or_default() == wanted,
+            "immutable is {:?}",
+            secret.immutable
+        );
+    }
+    let pairs = [
+        (&expected.labels, &secret.metadata.labels),
+        (&expected.annotations, &secret.metadata.annotations),
+    ];
+    for (expected, there) in pairs {
+        for (key, value) in expected {
+            let found = there.as_ref().and_then(|there| there.get(key));
+            ensure!(found == Some(value), "{key} is {found:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Where an example's values are.
+enum Source<'a> {
+    Vault(&'a OpenBao),
+    Files(PathBuf),
+}
+
+impl Source<'_> {
+    async fn write_file(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Vault(_) => self.write(key, &serde_json::from_slice(bytes)?).await,
+            Self::Files(folder) => put_file(&folder.join(key), bytes),
+        }
+    }
+
+    async fn write(&self, key: &str, fields: &Value) -> Result<()> {
+        match self {
+            Self::Vault(bao) => bao.put_kv2(key, fields.clone()).await.map(drop),
+            Self::Files(folder) => put_file(&folder.join(key), &serde_json::to_vec(fields)?),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        match self {
+            Self::Vault(bao) => bao.delete(&format!("secret/data/{key}")).await.map(drop),
+            Self::Files(folder) => Ok(fs::remove_file(folder.join(key))?),
+        }
+    }
+}
+
+/// Writes a file as a careful program does: whole, or not at all.
+fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let parent = path.parent().context("a folder")?;
+    fs::create_dir_all(parent)?;
+    let beside = parent.join(".writing");
+    fs::write(&beside, bytes)?;
+    Ok(fs::rename(beside, path)?)
+}
+
+/// The files below a folder, by their path in it.
+fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry?.path();
+        let key = format!("{prefix}{}", name_of(&path));
+        if path.is_dir() {
+            all.extend(values(&path, &format!("{key}/"))?);
+        } else {
+            all.insert(key, fs::read(&path)?);
+        }
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn every_example_does_what_it_promises() {
+    let ground = Ground::raise().await.unwrap();
+    let all = folders();
+    let played = join_all(all.iter().map(|folder| ground.play(folder))).await;
+    let mut failures = String::new();
+    for (folder, result) in all.iter().zip(played) {
+        if let Err(error) = result {
+            let _ = writeln!(failures, "examples/{}: {error:#}", name_of(folder));
+        }
+    }
+    assert!(failures.is_empty(), "{failures}\n{}", ground.operator.log());
+}
+
+#[test]
+fn every_example_is_complete_and_listed() {
+    let list = fs::read_to_string(folder().join("README.md")).unwrap();
+    let check = |path: &Path| -> Result<()> {
+        for part in ["README.md", "manifests.yaml", "values", "expected.yaml"] {
+            ensure!(path.join(part).exists(), "{part} is missing");
+        }
+        let name = name_of(path);
+        if !list.contains(&format!("[{name}]({name})")) {
+            bail!("it is not in examples/README.md");
+        }
+        Ok(())
+    };
+    for path in folders() {
+        check(&path).with_context(|| path.display().to_string()).unwrap();
+    }
+}
