@@ -10,17 +10,22 @@
 )]
 
 mod admission;
+mod api_proxy;
+mod bad_cluster;
 mod bad_login;
 mod bad_source;
 mod bad_spec;
 mod bad_store;
 mod bad_template;
+mod crash;
 mod deploy;
 mod examples;
 mod faulty_vault;
 mod file_store;
 mod first_sync;
+mod life;
 mod policies;
+mod requests;
 mod rights;
 mod stage;
 mod witness;

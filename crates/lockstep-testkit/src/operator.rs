@@ -129,12 +129,29 @@ impl Operator {
         let kubeconfig = plane
             .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
             .await?;
-        let port = ports::free()?;
+        Self::prepare_with(Scratch::new("lockstep")?, &kubeconfig, binary, arguments)
+    }
+
+    /// Prepares the operator without starting it; it reaches the API server at `url`, where something stands between.
+    ///
+    /// # Errors
+    /// When the binary is not built, or the ServiceAccount gets no token.
+    pub async fn prepare_through(plane: &ControlPlane, url: &str, arguments: &[&str]) -> Result<Self> {
+        let kubeconfig = plane
+            .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
+            .await?;
+        let text = std::fs::read_to_string(&kubeconfig).context("read the kubeconfig")?;
         let folder = Scratch::new("lockstep")?;
+        let kubeconfig = folder.write("through.kubeconfig", text.replace(plane.url(), url))?;
+        Self::prepare_with(folder, &kubeconfig, &binaries::lockstep()?, arguments)
+    }
+
+    fn prepare_with(folder: Scratch, kubeconfig: &Path, binary: &Path, arguments: &[&str]) -> Result<Self> {
+        let port = ports::free()?;
         let spec = ProcessSpec::new("lockstep", binary, folder.path())
             .arg("run")
             .arg("--kubeconfig")
-            .arg(&kubeconfig)
+            .arg(kubeconfig)
             .arg("--listen")
             .arg(format!("127.0.0.1:{port}"))
             .args(arguments);

@@ -1,0 +1,135 @@
+//! A cluster that misbehaves: the Secret stays as it was, and all heals by itself when the cause goes.
+
+use serde_json::json;
+
+use crate::{
+    api_proxy::{Asked, Fault, NAMESPACE, Scene},
+    stage::eventually,
+};
+
+fn of_secret(asked: &Asked) -> bool {
+    asked.is_write() && asked.path.contains("/namespaces/scene/secrets/")
+}
+
+fn of_status(asked: &Asked) -> bool {
+    asked.is_write() && asked.path.ends_with("/status")
+}
+
+#[tokio::test]
+async fn refused_throttled_and_lost_writes_heal_by_themselves() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    let uid = scene.synced("a", "0").await["metadata"]["uid"].clone();
+    let mut round = 0;
+    for matches in [of_secret as fn(&Asked) -> bool, of_status] {
+        for fault in [
+            Fault::Status(429),
+            Fault::Status(500),
+            Fault::Status(409),
+            Fault::Status(503),
+        ] {
+            round += 1;
+            scene.proxy.strike(fault, 0, 2, matches);
+            scene.put("a", &round.to_string());
+            scene.proxy.struck().await;
+            let secret = scene.synced("a", &round.to_string()).await;
+            assert_eq!(secret["metadata"]["uid"], uid, "{fault:?}: it is the same Secret");
+            scene.proxy.heal();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_restarts_is_found_again() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.put("a", "0");
+    scene.put("b", "0");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "0").await;
+    scene.plane.restart_api_server().await.unwrap();
+    scene.put("a", "1");
+    scene.synced("a", "1").await;
+    scene.declare("b").await.unwrap();
+    scene.synced("b", "0").await;
+    assert!(
+        scene.operator.process().unwrap().try_wait().unwrap().is_none(),
+        "it did not end"
+    );
+}
+
+#[tokio::test]
+async fn an_object_of_another_schema_harms_no_other() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    for name in ["a", "b"] {
+        scene.put(name, "0");
+    }
+    // as an older operator sees a newer schema: the API server takes what this version cannot read
+    let crd = json!([{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } }]);
+    let patch = crd.to_string();
+    let loosen = [
+        "patch",
+        "crd",
+        "syncedsecrets.lockstep.dev",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    lockstep_testkit::operator::kubectl(&scene.plane.kubeconfig(), &loosen, None)
+        .await
+        .unwrap();
+    let newer = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "newer", "namespace": NAMESPACE },
+        "spec": { "data": "of another form", "refreshInterval": { "every": "hour" } },
+    });
+    eventually("the loosened schema", || scene.apply(&newer))
+        .await
+        .unwrap();
+    scene.declare("a").await.unwrap();
+    scene.operator.run().await.unwrap();
+    scene.synced("a", "0").await;
+    scene.declare("b").await.unwrap();
+    scene.synced("b", "0").await;
+    scene
+        .metric_reaches("lockstep_malformed_objects", &["SyncedSecret"], 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    scene
+        .apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "leaving" } }))
+        .await
+        .unwrap();
+    scene.declare_in("leaving", "a").await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "0").await;
+    let delete = ["delete", "namespace", "leaving", "--timeout=40s"];
+    lockstep_testkit::operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+        .await
+        .unwrap();
+    scene.put("a", "1");
+    scene.synced("a", "1").await;
+    let writes = |scene: &Scene| {
+        let asked = scene.proxy.asked();
+        asked
+            .iter()
+            .filter(|asked| asked.path.contains("/namespaces/leaving/"))
+            .count()
+    };
+    let before = writes(&scene);
+    scene.put("a", "2");
+    scene.synced("a", "2").await;
+    assert_eq!(
+        writes(&scene),
+        before,
+        "nothing is asked of a namespace that is gone"
+    );
+}

@@ -1,0 +1,109 @@
+//! What the operator asks of the API server: two writes for a first sync, none for no change, and never a Secret's
+//! values.
+
+use axum::http::Method;
+
+use crate::api_proxy::{Asked, Scene};
+
+const READS: &str = "lockstep_provider_requests_total";
+
+fn writes(asked: &[Asked]) -> Vec<String> {
+    let writes = asked.iter().filter(|asked| asked.is_write());
+    writes
+        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_read() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "1h"]).await.unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "one").await;
+    let own = |asked: &&Asked| asked.path.contains("/namespaces/scene/");
+    let of_scene = |scene: &Scene| {
+        scene
+            .proxy
+            .asked()
+            .iter()
+            .filter(own)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let first = of_scene(&scene);
+    assert_eq!(
+        writes(&first),
+        [
+            "PATCH /api/v1/namespaces/scene/secrets/a",
+            "PATCH /apis/lockstep.dev/v1alpha1/namespaces/scene/syncedsecrets/a/status",
+        ]
+    );
+
+    let read = scene
+        .operator
+        .metric(READS, &["operation=\"read\""])
+        .await
+        .unwrap();
+    scene
+        .metric_reaches(READS, &["operation=\"read\""], read + 3.0)
+        .await;
+    assert_eq!(
+        writes(&of_scene(&scene)).len(),
+        2,
+        "reads without a change write nothing"
+    );
+
+    scene.put("a", "two");
+    scene.synced("a", "two").await;
+    let all = scene.proxy.asked();
+    for asked in all.iter().filter(|asked| asked.is_of_secrets()) {
+        let own_key = asked.path.contains("/secrets/lockstep-fingerprint-key");
+        if asked.method == Method::GET {
+            assert!(own_key, "a Secret is read: {asked:?}");
+        } else if asked.path.contains("/namespaces/scene/") {
+            assert!(
+                asked.accept.contains("PartialObjectMetadata"),
+                "the answer would hold values: {asked:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drift_probe_is_one_patch_and_repairs_what_somebody_edited() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    let secret = scene.synced("a", "one").await;
+    let before = scene.proxy.asked().len();
+    let probed = |asked: &Asked| asked.is_write() && asked.path.ends_with("/secrets/a");
+    while scene.proxy.asked()[before..]
+        .iter()
+        .filter(|asked| probed(asked))
+        .count()
+        < 2
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let asked = scene.proxy.asked();
+    assert!(
+        asked[before..]
+            .iter()
+            .all(|asked| asked.method != Method::GET || !asked.is_of_secrets())
+    );
+    let later = scene.get("secret", "a").await;
+    assert_eq!(
+        later["metadata"]["resourceVersion"], secret["metadata"]["resourceVersion"],
+        "a probe changes nothing"
+    );
+    scene
+        .apply(&serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a", "namespace": "scene" },
+            "stringData": { "value": "edited" },
+        }))
+        .await
+        .unwrap();
+    scene.synced("a", "one").await;
+}
