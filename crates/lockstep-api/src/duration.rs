@@ -31,10 +31,13 @@ pub enum ParseError {
     TooLong,
 }
 
-/// What the CRD schema accepts; [`Duration::from_str`] accepts the same.
+/// What the CRD schema accepts. [`Duration::from_str`] accepts the same up to 36500d; an object that says more counts as
+/// saying that, so that nothing that the API server took is unreadable.
 pub const PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d))+$";
 
-const MAX_SECONDS: f64 = 36_500.0 * 86_400.0;
+const MAX_DAYS: u64 = 36_500;
+#[expect(clippy::cast_precision_loss, reason = "the number is exact in an f64")]
+const MAX_SECONDS: f64 = (MAX_DAYS * 86_400) as f64;
 
 impl Duration {
     /// A duration of whole seconds.
@@ -132,9 +135,10 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        match String::deserialize(deserializer)?.parse() {
+            Err(ParseError::TooLong) => Ok(Self::from_secs(MAX_DAYS * 86_400)),
+            parsed => parsed.map_err(de::Error::custom),
+        }
     }
 }
 
@@ -193,6 +197,13 @@ mod tests {
         ] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_object_that_says_more_than_a_hundred_years_says_a_hundred_years() {
+        let read: Duration = serde_json::from_str("\"99999d\"").unwrap();
+        assert_eq!(read, "36500d".parse().unwrap());
+        assert!(serde_json::from_str::<Duration>("\"1x\"").is_err());
     }
 
     proptest! {

@@ -105,6 +105,23 @@ fn short_names_categories_and_columns_are_those_of_the_documentation() {
 }
 
 #[test]
+fn a_list_shows_what_people_look_for() {
+    for crd in lockstep_api::crd::all() {
+        let columns = crd.spec.versions[0].additional_printer_columns.clone();
+        let columns: Vec<_> = columns
+            .unwrap_or_default()
+            .into_iter()
+            .map(|column| column.name)
+            .collect();
+        let wanted = match crd.spec.names.kind.as_str() {
+            "SyncedSecret" => vec!["Store", "Ready", "Reason", "Last change", "Age"],
+            _ => vec!["Ready", "Reason", "Age"],
+        };
+        assert_eq!(columns, wanted, "{}", crd.spec.names.kind);
+    }
+}
+
+#[test]
 fn the_folder_crds_holds_what_the_types_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
     let mut kept = Vec::new();
