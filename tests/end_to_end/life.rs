@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::api_proxy::{Asked, Fault, Scene};
+use lockstep_testkit::{Operator, operator};
+
+use crate::{
+    api_proxy::{Asked, Fault, Scene},
+    stage::eventually,
+};
 
 fn terminate(scene: &mut Scene) -> std::process::ExitStatus {
     let pid = scene.operator.pid().expect("a process").to_string();
@@ -67,4 +72,42 @@ async fn it_looks_at_the_namespaces_that_it_is_told_alone() {
         .filter(|asked| asked.path.contains("syncedsecrets") && !asked.path.contains("/namespaces/scene/"))
         .collect();
     assert!(strays.is_empty(), "{strays:?}");
+}
+
+#[tokio::test]
+async fn without_its_admission_policy_it_starts_only_when_it_is_told_to() {
+    let flag = "--unsafe-without-admission-policy";
+    let mut scene = Scene::set(&[flag]).await.unwrap();
+    let kubeconfig = scene.plane.kubeconfig();
+    let delete = ["delete", "validatingadmissionpolicybindings", "--all"];
+    operator::kubectl(&kubeconfig, &delete, None).await.unwrap();
+    // the API server needs a moment to forget a policy
+    let account = "--as=system:serviceaccount:lockstep-system:lockstep";
+    let write = [
+        "create",
+        "secret",
+        "generic",
+        "foreign",
+        "-n",
+        "scene",
+        "--dry-run=server",
+        account,
+    ];
+    eventually("no policy", || operator::kubectl(&kubeconfig, &write, None))
+        .await
+        .unwrap();
+
+    let mut careful = Operator::prepare(&scene.plane, &[]).await.unwrap();
+    let ready = tokio::time::timeout(Duration::from_secs(5), careful.run()).await;
+    assert!(ready.is_err(), "it waits for the policy: {}", careful.log());
+    careful.kill();
+
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "0").await;
+    assert!(
+        scene.operator.log().contains(flag),
+        "it says what it does without"
+    );
 }
