@@ -9,13 +9,8 @@ use crate::{
     stage::eventually,
 };
 
-fn terminate(scene: &mut Scene) -> std::process::ExitStatus {
-    let pid = scene.operator.pid().expect("a process").to_string();
-    let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-    assert!(sent.expect("kill").success());
-    let process = scene.operator.process().expect("a process");
-    process.wait(Duration::from_secs(20)).expect("it ends")
-}
+/// How long the end may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
@@ -24,7 +19,8 @@ async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
     scene.operator.run().await.unwrap();
     scene.declare("a").await.unwrap();
     scene.synced("a", "0").await;
-    assert_eq!(terminate(&mut scene).code(), Some(0), "{}", scene.operator.log());
+    let end = scene.operator.terminate(PATIENCE).unwrap();
+    assert_eq!(end.code(), Some(0), "{}", scene.operator.log());
 
     scene.operator.kill();
     scene.operator.run().await.unwrap();
@@ -33,7 +29,8 @@ async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
         .strike(Fault::Hangs, 0, 100, |asked| asked.path.ends_with("/secrets/a"));
     scene.put("a", "1");
     scene.proxy.struck().await;
-    assert_eq!(terminate(&mut scene).code(), Some(0), "{}", scene.operator.log());
+    let end = scene.operator.terminate(PATIENCE).unwrap();
+    assert_eq!(end.code(), Some(0), "{}", scene.operator.log());
 }
 
 #[tokio::test]

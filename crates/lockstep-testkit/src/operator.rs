@@ -2,11 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt as _, process::Command, time::Instant};
 
 use crate::{
@@ -189,6 +190,16 @@ impl Operator {
         if let Some(process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// Asks the process to end (SIGTERM), as Kubernetes does, and answers how it ended.
+    ///
+    /// # Errors
+    /// When it does not run, or not end within that time.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let process = self.process.as_mut().context("the operator does not run")?;
+        process.signal(Signal::TERM)?;
+        process.wait(limit)
     }
 
     /// Its process id, while it runs.

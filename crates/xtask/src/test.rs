@@ -221,14 +221,14 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let artifact = artifact(
-            r#"{"reason":"compiler-artifact","manifest_path":"/work/crates/lockstep-core/Cargo.toml","executable":"/work/target/debug/deps/it-0a1b"}"#,
+            r#"{"reason":"compiler-artifact","manifest_path":"/src/crates/lockstep-core/Cargo.toml","executable":"/src/target/debug/deps/it-0a1b"}"#,
         );
         let mut programs = Programs::of_packages(artifact.into_iter().collect());
         programs.saw("   Compiling lockstep-core v0.1.0", at(0));
         programs.saw("     Running tests/it/main.rs (target/debug/deps/it-0a1b)", at(1));
         programs.saw("Running is what a test said", at(2));
         programs.saw(
-            "     Running end_to_end/main.rs (/work/target/debug/deps/end_to_end-2c)",
+            "     Running end_to_end/main.rs (/src/target/debug/deps/end_to_end-2c)",
             at(4),
         );
         programs.saw("   Doc-tests lockstep_testkit", at(64));

@@ -1,10 +1,13 @@
 //! From documents to the objects that lockstep reads, checked as the API server checks them at admission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::CustomResourceExt;
-use lockstep_api::{ClusterSecretStore, SecretStore, StoreKind, SyncedSecret, crd};
-use lockstep_controller::index::StoreEntry;
+use lockstep_api::{ClusterSecretStore, SecretStore, SyncedSecret, crd};
+use lockstep_controller::{
+    index::{ObjectKey, StoreEntry},
+    watch::Store,
+};
 use lockstep_provider::StoreKey;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -58,6 +61,7 @@ pub(super) struct Objects {
     pub(super) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// What is wrong with some of them.
     pub(super) problems: Vec<Problem>,
+    seen: BTreeSet<ObjectKey>,
     schemas: BTreeMap<String, Value>,
     default_namespace: String,
 }
@@ -162,7 +166,7 @@ impl Objects {
     }
 
     fn custom(&mut self, mut value: Value, kind: &str, place: &Place) {
-        // both are the cluster's to say
+        // it is the cluster's to say
         if let Some(fields) = value.as_object_mut() {
             fields.remove("status");
         }
@@ -194,11 +198,7 @@ impl Objects {
             "SyncedSecret" => {
                 if let Some(mut synced) = self.admit::<SyncedSecret>(value, &object, place) {
                     synced.metadata.namespace = Some(namespace.clone());
-                    let twice = self
-                        .synced_secrets
-                        .iter()
-                        .any(|other| other.namespace == namespace && other.name == name);
-                    if twice {
+                    if !self.seen.insert(ObjectKey::of(&synced)) {
                         return self.problem(
                             place,
                             Some(&object),
@@ -213,50 +213,27 @@ impl Objects {
                     });
                 }
             }
-            "SecretStore" => {
-                if let Some(store) = self.admit::<SecretStore>(value, &object, place) {
-                    let entry = StoreEntry {
-                        uid: String::new(),
-                        generation: 0,
-                        provider: store.spec.provider,
-                        limits: store.spec.limits.unwrap_or_default(),
-                        access: None,
-                    };
-                    self.store(StoreKind::SecretStore, Some(namespace), name, entry, place);
-                }
-            }
-            _ => {
-                if let Some(store) = self.admit::<ClusterSecretStore>(value, &object, place) {
-                    let entry = StoreEntry {
-                        uid: String::new(),
-                        generation: 0,
-                        provider: store.spec.provider,
-                        limits: store.spec.limits.unwrap_or_default(),
-                        access: Some(store.spec.access),
-                    };
-                    self.store(StoreKind::ClusterSecretStore, None, name, entry, place);
-                }
-            }
+            "SecretStore" => self.store::<SecretStore>(value, Some(namespace), name, &object, place),
+            _ => self.store::<ClusterSecretStore>(value, None, name, &object, place),
         }
     }
 
-    fn store(
-        &mut self,
-        kind: StoreKind,
-        namespace: Option<String>,
-        name: String,
-        entry: StoreEntry,
-        place: &Place,
-    ) {
+    fn store<K>(&mut self, value: Value, namespace: Option<String>, name: String, object: &str, place: &Place)
+    where
+        K: Store + CustomResourceExt + Serialize + DeserializeOwned,
+    {
+        let Some(store) = self.admit::<K>(value, object, place) else {
+            return;
+        };
         let key = StoreKey {
-            kind,
+            kind: K::KIND,
             namespace,
             name,
         };
         if self.stores.contains_key(&key) {
             return self.problem(place, Some(&key.to_string()), "it is there twice");
         }
-        self.stores.insert(key, (entry, place.clone()));
+        self.stores.insert(key, (store.entry(), place.clone()));
     }
 
     /// The object, when its type and the rules of its CRD take it.
@@ -291,7 +268,7 @@ impl Objects {
 }
 
 impl Placed {
-    /// How messages name it.
+    /// Its name and where it stands, for machines.
     pub(super) fn json(&self) -> Value {
         json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
     }

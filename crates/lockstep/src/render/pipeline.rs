@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_api::{CreationPolicy, Reason, annotation};
+use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
     fetch,
     index::{Index, ObjectKey},
@@ -138,9 +138,4 @@ pub(super) fn note(placed: &Placed, objects: &Objects) -> Option<String> {
             placed.name
         )
     })
-}
-
-/// The reason of a failure, as in the condition `Ready`.
-pub(super) fn reason(failure: &Failure) -> Reason {
-    failure.reason
 }

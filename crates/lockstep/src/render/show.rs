@@ -128,7 +128,7 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
             Rendered::Reads(plan) => ("Reads", json!({ "reads": reads(plan) })),
             Rendered::Failed(failure) => (
                 "Failed",
-                json!({ "reason": pipeline::reason(failure).to_string(), "message": failure.message }),
+                json!({ "reason": failure.reason.to_string(), "message": failure.message }),
             ),
         };
         result["outcome"] = outcome.into();
@@ -169,8 +169,7 @@ pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
         if let Rendered::Failed(failure) = rendered {
             lines.push(format!(
                 "error: {place}: {name}: {}: {}",
-                pipeline::reason(failure),
-                failure.message
+                failure.reason, failure.message
             ));
         } else if let Some(note) = pipeline::note(placed, objects) {
             lines.push(format!("note: {place}: {name}: {note}"));
