@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     Hangs,
     /// Never, but the API server does what is asked.
     LosesAnswer,
+    /// Well, but not before everything is answered well again.
+    Waits,
 }
 
 type Matcher = Box<dyn Fn(&Asked) -> bool + Send>;
@@ -80,6 +82,7 @@ pub(crate) struct ApiProxy {
     client: reqwest::Client,
     inner: Arc<Mutex<Inner>>,
     struck: Arc<Notify>,
+    healed: Arc<Notify>,
 }
 
 impl ApiProxy {
@@ -95,6 +98,7 @@ impl ApiProxy {
                 .build()?,
             inner: Arc::default(),
             struck: Arc::default(),
+            healed: Arc::default(),
         };
         let router = Router::new().fallback(forward).with_state(proxy.clone());
         let serve = async move { axum::serve(listener, router).await };
@@ -128,6 +132,7 @@ impl ApiProxy {
     /// Answers everything well from now on.
     pub(crate) fn heal(&self) {
         self.lock().rules.clear();
+        self.healed.notify_waiters();
     }
 
     /// Every request so far.
@@ -171,6 +176,8 @@ async fn forward(State(proxy): State<ApiProxy>, request: Request) -> Response {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
     };
+    // from here on no healing is missed
+    let healed = proxy.healed.notified();
     let fault = proxy.note(Asked {
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
@@ -185,6 +192,10 @@ async fn forward(State(proxy): State<ApiProxy>, request: Request) -> Response {
         Some(Fault::Status(code)) => {
             proxy.struck.notify_one();
             return failure(code);
+        }
+        Some(Fault::Waits) => {
+            proxy.struck.notify_one();
+            healed.await;
         }
         Some(Fault::LosesAnswer) | None => {}
     }

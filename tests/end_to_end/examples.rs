@@ -1,6 +1,8 @@
 //! Every folder of `examples/`, applied as it is to a real API server, with a real OpenBao behind it. What is expected
 //! stands beside each (`expected.yaml`, explained in examples/README.md), so that a new example needs no code here.
 
+mod expected;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -10,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -18,110 +19,21 @@ use kube::{
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use lockstep_testkit::{ControlPlane, OpenBao, Operator, Scratch, operator};
+use lockstep_testkit::{
+    ControlPlane, OpenBao, Operator, Scratch,
+    example::{self, Replacements, Request},
+    operator,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use self::expected::{Example, ExpectedObject, ExpectedSecret, Named, Step, compare_secret};
+
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PLAIN: &str = "http://127.0.0.1:8200";
+/// The address of the server with a certificate, in the examples.
 const TLS: &str = "https://127.0.0.1:8200";
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Setup {
-    vault: Vec<Request>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    path: String,
-    body: Value,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Example {
-    #[serde(default)]
-    vault: Vec<Request>,
-    files: Option<String>,
-    #[serde(default, rename = "render")]
-    _render: Option<bool>,
-    objects: Vec<ExpectedObject>,
-    #[serde(default)]
-    secrets: Vec<ExpectedSecret>,
-    #[serde(default)]
-    absent: Vec<Named>,
-    #[serde(default)]
-    then: Vec<Step>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Step {
-    what: String,
-    #[serde(default)]
-    write: BTreeMap<String, Value>,
-    #[serde(default)]
-    delete: Vec<String>,
-    #[serde(default)]
-    patch: Vec<Change>,
-    #[serde(default)]
-    refresh: Vec<String>,
-    #[serde(default)]
-    objects: Vec<ExpectedObject>,
-    #[serde(default)]
-    secrets: Vec<ExpectedSecret>,
-    #[serde(default)]
-    absent: Vec<Named>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExpectedObject {
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-    ready: String,
-    reason: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExpectedSecret {
-    namespace: String,
-    name: String,
-    r#type: Option<String>,
-    immutable: Option<bool>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    data: BTreeMap<String, String>,
-    #[serde(default)]
-    base64: BTreeMap<String, String>,
-    #[serde(default)]
-    json: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named {
-    namespace: String,
-    name: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Change {
-    kind: String,
-    namespace: String,
-    name: String,
-    spec: Value,
-}
 
 fn folder() -> PathBuf {
     operator::repository().join("examples")
@@ -148,7 +60,7 @@ struct Ground {
     plain: OpenBao,
     tls: OpenBao,
     root: Scratch,
-    texts: Vec<(&'static str, String)>,
+    replacements: Replacements,
     _plane: ControlPlane,
     operator: Operator,
 }
@@ -177,64 +89,46 @@ impl Ground {
         let token = operator::kubectl(&kubeconfig, &ask, None).await?;
         let authority = tls.authority().context("an authority")?;
         let identity = authority.client("example", None)?;
-        let texts = vec![
-            ("${KUBERNETES_HOST}", plane.url().to_owned()),
-            ("${KUBERNETES_CA}", plane.ca().to_owned()),
-            ("${TOKEN_REVIEWER_JWT}", token.trim().to_owned()),
-            (
+        let replacements = Replacements::default()
+            .scalar("${KUBERNETES_HOST}", plane.url().to_owned())
+            .scalar("${KUBERNETES_CA}", plane.ca().to_owned())
+            .scalar("${TOKEN_REVIEWER_JWT}", token.trim().to_owned())
+            .scalar(
                 "${SERVICE_ACCOUNT_PUBLIC_KEY}",
                 fs::read_to_string(plane.folder().join("tokens.pub"))?,
-            ),
-            (
+            )
+            .scalar(
                 "${VAULT_CA}",
                 tls.ca().context("a certificate authority")?.to_owned(),
-            ),
-            ("${CLIENT_CA}", authority.pem()),
-            ("${CLIENT_CERTIFICATE}", identity.certificate),
-            ("${CLIENT_KEY}", identity.key),
-        ];
+            )
+            .scalar("${CLIENT_CA}", authority.pem())
+            .scalar("${CLIENT_CERTIFICATE}", identity.certificate)
+            .scalar("${CLIENT_KEY}", identity.key)
+            .address(example::VAULT, plain.address())
+            .address(TLS, tls.address());
         let ground = Self {
             client: plane.client().await?,
             plain,
             tls,
             root,
-            texts,
+            replacements,
             _plane: plane,
             operator,
         };
-        let setup = fs::read_to_string(folder().join("vault/setup.yaml"))?;
         for bao in [&ground.plain, &ground.tls] {
-            let setup: Setup = serde_yaml_ng::from_str(&setup)?;
-            ground.prepare(bao, setup.vault).await?;
+            let setup = example::vault_requests("examples/vault/setup.yaml")?;
+            ground.prepare(bao, setup).await?;
         }
         Ok(ground)
     }
 
     async fn prepare(&self, bao: &OpenBao, requests: Vec<Request>) -> Result<()> {
         for mut request in requests {
-            self.fill_in(&mut request.body);
+            self.replacements.fill_in(&mut request.body);
             let answer = bao.post(&request.path, request.body).await;
             answer.with_context(|| format!("vault: {}", request.path))?;
         }
         Ok(())
-    }
-
-    /// Puts texts in place of the whole scalars that name them, and the server's address in place of the examples'.
-    fn fill_in(&self, value: &mut Value) {
-        match value {
-            Value::String(text) => {
-                if let Some((_, replacement)) = self.texts.iter().find(|(name, _)| name == text) {
-                    text.clone_from(replacement);
-                } else if text.starts_with(PLAIN) {
-                    *text = text.replace(PLAIN, self.plain.address());
-                } else if text.starts_with(TLS) {
-                    *text = text.replace(TLS, self.tls.address());
-                }
-            }
-            Value::Array(values) => values.iter_mut().for_each(|value| self.fill_in(value)),
-            Value::Object(fields) => fields.values_mut().for_each(|value| self.fill_in(value)),
-            _ => {}
-        }
     }
 
     fn api(&self, kind: &str, api_version: &str, namespace: Option<&str>) -> Result<Api<DynamicObject>> {
@@ -253,7 +147,7 @@ impl Ground {
     async fn apply(&self, manifests: &str) -> Result<()> {
         for document in serde_yaml_ng::Deserializer::from_str(manifests) {
             let mut value = Value::deserialize(document)?;
-            self.fill_in(&mut value);
+            self.replacements.fill_in(&mut value);
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (kind, version) = (text(&value["kind"]), text(&value["apiVersion"]));
             let (name, namespace) = (
@@ -348,25 +242,7 @@ impl Ground {
         for expected in objects {
             let api = self.ours(&expected.kind, expected.namespace.as_deref())?;
             let object = api.get(&expected.name).await?;
-            let status = &object.data["status"];
-            ensure!(
-                status["observedGeneration"].as_i64() == object.metadata.generation,
-                "{} {} was not looked at yet",
-                expected.kind,
-                expected.name
-            );
-            let ready = status["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|condition| condition["type"] == "Ready");
-            let ready = ready.with_context(|| format!("{} {} has no Ready", expected.kind, expected.name))?;
-            ensure!(
-                ready["status"] == *expected.ready && ready["reason"] == *expected.reason,
-                "{} {} is {ready}",
-                expected.kind,
-                expected.name
-            );
+            expected.compare(&object)?;
         }
         for expected in secrets {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &expected.namespace);
@@ -380,58 +256,6 @@ impl Ground {
         }
         Ok(())
     }
-}
-
-fn compare_secret(expected: &ExpectedSecret, secret: &Secret) -> Result<()> {
-    let data = secret.data.clone().unwrap_or_default();
-    let keys = expected
-        .data
-        .keys()
-        .chain(expected.base64.keys())
-        .chain(expected.json.keys());
-    let mut keys: Vec<_> = keys.collect();
-    keys.sort();
-    ensure!(
-        keys == data.keys().collect::<Vec<_>>(),
-        "has the keys {:?}",
-        data.keys().collect::<Vec<_>>()
-    );
-    for (key, bytes) in &data {
-        let same = if let Some(text) = expected.data.get(key) {
-            text.as_bytes() == bytes.0.as_slice()
-        } else if let Some(text) = expected.base64.get(key) {
-            BASE64_STANDARD.decode(text)? == bytes.0
-        } else {
-            serde_json::from_slice::<Value>(&bytes.0)
-                .is_ok_and(|value| expected.json.get(key) == Some(&value))
-        };
-        ensure!(same, "{key} is {:?}", String::from_utf8_lossy(&bytes.0));
-    }
-    if let Some(wanted) = &expected.r#type {
-        ensure!(
-            secret.type_.as_ref() == Some(wanted),
-            "is of type {:?}",
-            secret.type_
-        );
-    }
-    if let Some(wanted) = expected.immutable {
-        ensure!(
-            secret.immutable.unwrap_or_default() == wanted,
-            "immutable is {:?}",
-            secret.immutable
-        );
-    }
-    let pairs = [
-        (&expected.labels, &secret.metadata.labels),
-        (&expected.annotations, &secret.metadata.annotations),
-    ];
-    for (expected, there) in pairs {
-        for (key, value) in expected {
-            let found = there.as_ref().and_then(|there| there.get(key));
-            ensure!(found == Some(value), "{key} is {found:?}");
-        }
-    }
-    Ok(())
 }
 
 /// Where an example's values are.

@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 
-use crate::api_proxy::{Asked, Scene};
+use crate::api_proxy::{Asked, Fault, Scene};
 
 const READS: &str = "lockstep_provider_requests_total";
 
@@ -106,4 +106,56 @@ async fn a_drift_probe_is_one_patch_and_repairs_what_somebody_edited() {
         .await
         .unwrap();
     scene.synced("a", "one").await;
+}
+
+#[tokio::test]
+async fn a_new_object_goes_before_the_refreshes_that_wait() {
+    const OLD: usize = 6;
+    let arguments = ["--drift-probe-interval", "1h", "--concurrency", "1"];
+    let mut scene = Scene::set(&arguments).await.unwrap();
+    let old: Vec<_> = (0..OLD).map(|number| format!("old-{number}")).collect();
+    scene.operator.run().await.unwrap();
+    for name in &old {
+        scene.put(name, "one");
+        scene.declare(name).await.unwrap();
+    }
+    for name in &old {
+        scene.synced(name, "one").await;
+    }
+
+    // one refresh holds the only slot for writes, the others wait for it
+    let before = scene.proxy.asked().len();
+    scene.proxy.strike(Fault::Waits, 0, 1, Asked::is_write);
+    for name in &old {
+        scene.put(name, "two");
+    }
+    scene.proxy.struck().await;
+    let waiting = ["queue=\"write\""];
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let refreshes = (OLD - 1) as f64;
+    scene
+        .metric_reaches("lockstep_queue_depth", &waiting, refreshes)
+        .await;
+    scene.put("new", "one");
+    scene.declare("new").await.unwrap();
+    scene
+        .metric_reaches("lockstep_queue_depth", &waiting, refreshes + 1.0)
+        .await;
+    scene.proxy.heal();
+
+    scene.synced("new", "one").await;
+    for name in &old {
+        scene.synced(name, "two").await;
+    }
+    let asked = scene.proxy.asked().split_off(before);
+    let secrets: Vec<_> = writes(&asked)
+        .into_iter()
+        .filter_map(|write| {
+            write
+                .strip_prefix("PATCH /api/v1/namespaces/scene/secrets/")
+                .map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(secrets.len(), OLD + 1, "{secrets:?}");
+    assert_eq!(secrets[1], "new", "the newcomer goes first: {secrets:?}");
 }

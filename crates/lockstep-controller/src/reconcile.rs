@@ -5,14 +5,12 @@ mod sync;
 
 use std::{
     collections::BTreeSet,
-    convert::Infallible,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt;
-use kube::runtime::controller::Action;
 use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, annotation};
 use lockstep_core::{
     Failure,
@@ -42,18 +40,19 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// Thousands of objects can wait for a slot at the same time. While they do, this future holds next to nothing: the
 /// work, which needs much more room, is made when it begins.
-pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Result<Action, Infallible> {
+/// Answers after how long the object is due again by itself; without that, it waits for a change.
+pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
     match reconcile.decide().0 {
-        Step::Await => return Ok(Action::await_change()),
-        Step::Idle(wait) => return Ok(Action::requeue(wait)),
+        Step::Await => return None,
+        Step::Idle(wait) => return Some(wait),
         Step::Fetch(Why::First | Why::SpecChanged | Why::Requested) => reconcile.priority = Priority::High,
         Step::Acknowledge | Step::Probe | Step::Fetch(_) => {}
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
     let _slot = slots.acquire(reconcile.priority).await;
     let span = tracing::info_span!("reconcile", synced_secret = %reconcile.key);
-    Ok(Box::pin(reconcile.run()).instrument(span).await)
+    Box::pin(reconcile.run()).instrument(span).await
 }
 
 struct Reconcile {
@@ -127,7 +126,7 @@ impl Reconcile {
         })
     }
 
-    async fn run(self) -> Action {
+    async fn run(self) -> Option<Duration> {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
@@ -156,10 +155,10 @@ impl Reconcile {
             .outcome(outcome)
             .observe(started.elapsed().as_secs_f64());
         match self.decide().0 {
-            Step::Idle(wait) => Action::requeue(wait),
-            Step::Await => Action::await_change(),
+            Step::Idle(wait) => Some(wait),
+            Step::Await => None,
             // something changed meanwhile; at once, but not in a tight loop
-            _ => Action::requeue(Duration::from_millis(100)),
+            _ => Some(Duration::from_millis(100)),
         }
     }
 

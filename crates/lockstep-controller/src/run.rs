@@ -1,6 +1,7 @@
 //! The operator's life: start, prove, watch, reconcile, end.
 
 mod control;
+mod dispatch;
 mod proof;
 
 use std::{
@@ -272,12 +273,7 @@ fn start(
         follow::all_ready(ready, |_| {}).await;
         readiness.there("stores");
         for scope in scopes {
-            let controller = control(
-                shared.clone(),
-                scope.clone(),
-                readiness.clone(),
-                inner.shutdown().clone(),
-            );
+            let controller = control(shared.clone(), scope.clone(), readiness.clone());
             inner.spawn("SyncedSecret controller", CancellationToken::new(), controller);
             if drift_watch {
                 let drift = follow::follow_secrets(shared.clone(), scope);

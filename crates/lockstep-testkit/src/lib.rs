@@ -37,6 +37,7 @@ pub mod certificates;
 pub mod clock;
 pub mod control_plane;
 pub mod environment;
+pub mod example;
 mod http;
 pub mod openbao;
 pub mod operator;

@@ -68,7 +68,7 @@ pub(crate) struct RunArguments {
     /// Namespaces to serve, separated by commas; all of them when it is not given.
     #[arg(long, value_name = "NAMESPACES", env = "LOCKSTEP_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
     pub(crate) namespaces: Vec<String>,
-    /// How many SyncedSecrets are worked on at the same time.
+    /// How many writes may be under way to the API server at the same time. Reads of stores have limits of their own.
     #[arg(
         long, value_name = "NUMBER", env = "LOCKSTEP_CONCURRENCY", default_value_t = 32,
         value_parser = clap::value_parser!(u16).range(1..=4096)

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::runtime::{
-    Controller, Predicate, PredicateConfig, WatchStreamExt, controller,
-    controller::Action,
+    Predicate, PredicateConfig, WatchStreamExt,
     reflector::{self, ObjectRef},
     watcher::Event,
 };
 use lockstep_api::{SyncedSecret, annotation};
-use tokio_util::sync::CancellationToken;
 
+use super::dispatch::dispatch;
 use crate::{admin::Readiness, context::Shared, index::ObjectKey, reconcile::reconcile, watch as follow};
 
 /// What of a SyncedSecret makes a reconcile due. Its status is not: it is the operator's own word.
@@ -32,12 +31,7 @@ impl Predicate<SyncedSecret> for Relevant {
 }
 
 /// Runs the reconciles of a namespace, or of all.
-pub(super) async fn control(
-    shared: Arc<Shared>,
-    scope: Option<String>,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readiness: Readiness) {
     let (reader, writer) = reflector::store::<SyncedSecret>();
     let events = follow::ours(follow::scoped(&shared.client, scope.as_deref()), &shared);
     let taking_in = shared.clone();
@@ -69,16 +63,27 @@ pub(super) async fn control(
         })
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(Relevant, PredicateConfig::default());
-    let woken = shared.wake.get(&scope).cloned().unwrap_or_default();
-    let woken = woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace));
-    Controller::for_stream(trigger, reader)
-        .reconcile_on(woken)
-        .with_config(controller::Config::default().concurrency(0))
-        .graceful_shutdown_on(async move { shutdown.cancelled().await })
-        .run(reconcile, |_, error, _| match *error {}, shared)
-        .for_each(|_: Result<(_, Action), _>| std::future::ready(()))
+        .predicate_filter(Relevant, PredicateConfig::default())
+        .filter_map(|object| std::future::ready(object.ok().map(|object| ObjectKey::of(&object))));
+    let due = shared.wake.get(&scope).cloned().unwrap_or_default();
+    let named = due.clone();
+    let watching = trigger.for_each(|key| {
+        named.wake([key]);
+        std::future::ready(())
+    });
+    let working = async {
+        // before all of it is listed, nobody knows who else wants the same Secret
+        if reader.wait_until_ready().await.is_err() {
+            return;
+        }
+        dispatch(due, |key| {
+            let object = reader.get(&ObjectRef::new(&key.name).within(&key.namespace));
+            let shared = shared.clone();
+            async move { reconcile(object?, shared).await }
+        })
         .await;
+    };
+    tokio::select! { () = watching => {}, () = working => {} }
 }
 
 fn forget(shared: &Shared, key: &ObjectKey) {

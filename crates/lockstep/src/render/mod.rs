@@ -59,15 +59,30 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         .filter(|rendered| matches!(rendered, Rendered::Failed(_)))
         .count();
     if failed > 0 || !objects.problems.is_empty() {
-        return exit::failed(&format!(
-            "{} of {} SyncedSecrets would sync; {} cannot be taken in",
-            all.len() - failed,
-            all.len(),
-            objects.problems.len()
-        ));
+        return exit::failed(&summary(all.len(), failed, objects.problems.len()));
     }
     if all.is_empty() {
         output::complain("note: there is no SyncedSecret in what was read");
     }
     printed
+}
+
+/// What the last line of a run that failed says.
+fn summary(all: usize, failed: usize, problems: usize) -> String {
+    let objects = |count: usize| {
+        if count == 1 {
+            "SyncedSecret"
+        } else {
+            "SyncedSecrets"
+        }
+    };
+    let mut parts = Vec::new();
+    if all > 0 {
+        parts.push(format!("{} of {all} {} would sync", all - failed, objects(all)));
+    }
+    if problems > 0 {
+        let errors = if problems == 1 { "error" } else { "errors" };
+        parts.push(format!("{problems} {errors} in what was read"));
+    }
+    parts.join("; ")
 }

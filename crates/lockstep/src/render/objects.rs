@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     input::Source,
-    schema,
+    schema::{self, Schemas},
     yaml::{self, shown},
 };
 
@@ -62,7 +62,7 @@ pub(super) struct Objects {
     /// What is wrong with some of them.
     pub(super) problems: Vec<Problem>,
     seen: BTreeSet<ObjectKey>,
-    schemas: BTreeMap<String, Value>,
+    schemas: Schemas,
     default_namespace: String,
 }
 
@@ -70,7 +70,7 @@ impl Objects {
     /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
     pub(super) fn of(sources: &[Source], default_namespace: &str) -> Self {
         let mut objects = Self {
-            schemas: schema::by_kind(),
+            schemas: Schemas::new(),
             default_namespace: default_namespace.to_owned(),
             ..Self::default()
         };
@@ -185,14 +185,12 @@ impl Objects {
             Value::String(namespace) => namespace.clone(),
             _ => self.default_namespace.clone(),
         };
-        if let Some(schema) = self.schemas.get(kind) {
-            let faults = schema::faults(schema, &value);
-            if !faults.is_empty() {
-                for fault in faults {
-                    self.problem(place, Some(&object), fault);
-                }
-                return;
+        let faults = self.schemas.faults(kind, &value);
+        if !faults.is_empty() {
+            for fault in faults {
+                self.problem(place, Some(&object), fault);
             }
+            return;
         }
         match kind {
             "SyncedSecret" => {

@@ -1,25 +1,15 @@
 //! The schema of the CRDs, as the API server holds objects to it before any rule: types, bounds, and no field that
 //! does not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::yaml::shown;
 
 /// How many faults of one object are told.
 const MAX_FAULTS: usize = 20;
-
-/// The schema of each kind.
-pub(super) fn by_kind() -> BTreeMap<String, Value> {
-    lockstep_api::crd::all()
-        .into_iter()
-        .filter_map(|crd| {
-            let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
-            Some((crd.spec.names.kind, serde_json::to_value(schema).ok()?))
-        })
-        .collect()
-}
 
 /// Whether a name can be that of an object: a DNS subdomain (RFC 1123).
 pub(super) fn is_name(name: &str) -> bool {
@@ -33,120 +23,174 @@ pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// What is wrong with an object; nothing says what a field holds.
-pub(super) fn faults(schema: &Value, object: &Value) -> Vec<String> {
-    let mut faults = Vec::new();
-    let fields = object.as_object();
-    for field in fields.into_iter().flat_map(|fields| fields.keys()) {
-        if !["apiVersion", "kind", "metadata", "spec"].contains(&field.as_str()) {
-            faults.push(format!("{}: there is no such field", shown(field)));
-        }
-    }
-    match object.get("spec") {
-        None => faults.push("spec: it is needed".to_owned()),
-        Some(spec) => check(&schema["properties"]["spec"], spec, "spec", &mut faults),
-    }
-    faults.truncate(MAX_FAULTS);
-    faults
+/// The schemas of all kinds, with their patterns made ready.
+#[derive(Debug, Default)]
+pub(super) struct Schemas {
+    by_kind: BTreeMap<String, Value>,
+    patterns: HashMap<String, Regex>,
 }
 
-fn check(schema: &Value, value: &Value, path: &str, faults: &mut Vec<String>) {
-    if faults.len() > MAX_FAULTS {
-        return;
-    }
-    if value.is_null() {
-        // the API server drops a null where the field has a default, and refuses it elsewhere
-        if schema["nullable"] != true && schema.get("default").is_none() {
-            faults.push(format!("{path}: it holds nothing; leave it out"));
+impl Schemas {
+    /// Of the CRDs of this build.
+    pub(super) fn new() -> Self {
+        let by_kind: BTreeMap<_, _> = lockstep_api::crd::all()
+            .into_iter()
+            .filter_map(|crd| {
+                let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
+                Some((crd.spec.names.kind, serde_json::to_value(schema).ok()?))
+            })
+            .collect();
+        let mut patterns = HashMap::new();
+        for schema in by_kind.values() {
+            collect_patterns(schema, &mut patterns);
         }
-        return;
+        Self { by_kind, patterns }
     }
-    if schema["x-kubernetes-int-or-string"] == true {
-        if !(value.is_string() || value.is_i64() || value.is_u64()) {
-            faults.push(format!("{path}: it must be a number or a text"));
-        }
-        return;
-    }
-    let (fits, wanted) = match schema["type"].as_str() {
-        Some("object") => (value.is_object(), "a map"),
-        Some("array") => (value.is_array(), "a list"),
-        Some("string") => (value.is_string(), "a text (quote it)"),
-        Some("boolean") => (value.is_boolean(), "true or false"),
-        Some("integer") => (value.is_i64() || value.is_u64(), "a whole number"),
-        Some("number") => (value.is_number(), "a number"),
-        _ => (true, ""),
-    };
-    if !fits {
-        faults.push(format!("{path}: it must be {wanted}"));
-        return;
-    }
-    match value {
-        Value::Object(fields) => object(schema, fields, path, faults),
-        Value::Array(items) => {
-            bounds(schema, "Items", items.len(), "entries", path, faults);
-            for (index, item) in items.iter().enumerate() {
-                check(&schema["items"], item, &format!("{path}[{index}]"), faults);
-            }
-        }
-        Value::String(text) => string(schema, text, path, faults),
-        Value::Number(number) => {
-            let number = number.as_f64().unwrap_or_default();
-            if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
-                faults.push(format!("{path}: it must be at least {least}"));
-            }
-            if let Some(most) = schema["maximum"].as_f64().filter(|most| number > *most) {
-                faults.push(format!("{path}: it must be at most {most}"));
-            }
-        }
-        Value::Null | Value::Bool(_) => {}
-    }
-}
 
-fn object(schema: &Value, fields: &serde_json::Map<String, Value>, path: &str, faults: &mut Vec<String>) {
-    bounds(schema, "Properties", fields.len(), "fields", path, faults);
-    for needed in schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
-        if !fields.contains_key(needed) {
-            faults.push(format!("{path}.{needed}: it is needed"));
+    /// What is wrong with an object; nothing says what a field holds.
+    pub(super) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
+        let Some(schema) = self.by_kind.get(kind) else {
+            return Vec::new();
+        };
+        let mut faults = Vec::new();
+        let fields = object.as_object();
+        for field in fields.into_iter().flat_map(|fields| fields.keys()) {
+            if !["apiVersion", "kind", "metadata", "spec"].contains(&field.as_str()) {
+                faults.push(format!("{}: there is no such field", shown(field)));
+            }
         }
-    }
-    for (name, value) in fields {
-        let path = format!("{path}.{}", shown(name));
-        if let Some(schema) = schema["properties"].get(name) {
-            check(schema, value, &path, faults);
-        } else if schema["additionalProperties"].is_object() {
-            check(&schema["additionalProperties"], value, &path, faults);
-        } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
-            let known: Vec<_> = schema["properties"]
-                .as_object()
-                .into_iter()
-                .flat_map(|known| known.keys().map(String::as_str))
-                .collect();
-            faults.push(format!(
-                "{path}: there is no such field. There are {}",
-                known.join(", ")
-            ));
+        match object.get("spec") {
+            None => faults.push("spec: it is needed".to_owned()),
+            Some(spec) => self.check(&schema["properties"]["spec"], spec, "spec", &mut faults),
         }
+        faults.truncate(MAX_FAULTS);
+        faults
     }
-}
 
-fn string(schema: &Value, text: &str, path: &str, faults: &mut Vec<String>) {
-    bounds(schema, "Length", text.chars().count(), "characters", path, faults);
-    if let Some(allowed) = schema["enum"].as_array() {
-        let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
-        if !allowed.contains(&text) {
-            faults.push(format!("{path}: it must be one of {}", allowed.join(", ")));
+    fn check(&self, schema: &Value, value: &Value, path: &str, faults: &mut Vec<String>) {
+        if faults.len() > MAX_FAULTS {
+            return;
         }
-    }
-    if let Some(pattern) = schema["pattern"].as_str() {
-        let fits = regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
+        if value.is_null() {
+            // the API server drops a null where the field has a default, and refuses it elsewhere
+            if schema["nullable"] != true && schema.get("default").is_none() {
+                faults.push(format!("{path}: it holds nothing; leave it out"));
+            }
+            return;
+        }
+        if schema["x-kubernetes-int-or-string"] == true {
+            if !(value.is_string() || value.is_i64() || value.is_u64()) {
+                faults.push(format!("{path}: it must be a number or a text"));
+            }
+            return;
+        }
+        let (fits, wanted) = match schema["type"].as_str() {
+            Some("object") => (value.is_object(), "a map"),
+            Some("array") => (value.is_array(), "a list"),
+            Some("string") => (value.is_string(), "a text (quote it)"),
+            Some("boolean") => (value.is_boolean(), "true or false"),
+            Some("integer") => (value.is_i64() || value.is_u64(), "a whole number"),
+            Some("number") => (value.is_number(), "a number"),
+            _ => (true, ""),
+        };
         if !fits {
-            faults.push(format!("{path}: it does not have the form {pattern}"));
+            faults.push(format!("{path}: it must be {wanted}"));
+            return;
         }
+        match value {
+            Value::Object(fields) => self.object(schema, fields, path, faults),
+            Value::Array(items) => {
+                bounds(schema, "Items", items.len(), "entries", path, faults);
+                for (index, item) in items.iter().enumerate() {
+                    self.check(&schema["items"], item, &format!("{path}[{index}]"), faults);
+                }
+            }
+            Value::String(text) => self.string(schema, text, path, faults),
+            Value::Number(number) => {
+                let number = number.as_f64().unwrap_or_default();
+                if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
+                    faults.push(format!("{path}: it must be at least {least}"));
+                }
+                if let Some(most) = schema["maximum"].as_f64().filter(|most| number > *most) {
+                    faults.push(format!("{path}: it must be at most {most}"));
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    fn object(
+        &self,
+        schema: &Value,
+        fields: &serde_json::Map<String, Value>,
+        path: &str,
+        faults: &mut Vec<String>,
+    ) {
+        bounds(schema, "Properties", fields.len(), "fields", path, faults);
+        for needed in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            if !fields.contains_key(needed) {
+                faults.push(format!("{path}.{needed}: it is needed"));
+            }
+        }
+        for (name, value) in fields {
+            let path = format!("{path}.{}", shown(name));
+            if let Some(schema) = schema["properties"].get(name) {
+                self.check(schema, value, &path, faults);
+            } else if schema["additionalProperties"].is_object() {
+                self.check(&schema["additionalProperties"], value, &path, faults);
+            } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
+                let known: Vec<_> = schema["properties"]
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|known| known.keys().map(String::as_str))
+                    .collect();
+                faults.push(format!(
+                    "{path}: there is no such field. There are {}",
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+
+    fn string(&self, schema: &Value, text: &str, path: &str, faults: &mut Vec<String>) {
+        bounds(schema, "Length", text.chars().count(), "characters", path, faults);
+        if let Some(allowed) = schema["enum"].as_array() {
+            let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
+            if !allowed.contains(&text) {
+                faults.push(format!("{path}: it must be one of {}", allowed.join(", ")));
+            }
+        }
+        if let Some(pattern) = schema["pattern"].as_str() {
+            let fits = self
+                .patterns
+                .get(pattern)
+                .is_some_and(|pattern| pattern.is_match(text));
+            if !fits {
+                faults.push(format!("{path}: it does not have the form {pattern}"));
+            }
+        }
+    }
+}
+
+fn collect_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(pattern) = fields.get("pattern").and_then(Value::as_str)
+                && let Ok(regex) = Regex::new(pattern)
+            {
+                patterns.insert(pattern.to_owned(), regex);
+            }
+            fields
+                .values()
+                .for_each(|inner| collect_patterns(inner, patterns));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| collect_patterns(inner, patterns)),
+        _ => {}
     }
 }
 

@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::{
-    OpenBao, ports,
+    OpenBao,
+    example::{self, Replacements},
+    ports,
     tools::{self, Tool},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     cluster::Cluster,
@@ -16,7 +17,6 @@ use super::{
 
 /// The port that the examples name; OpenBao listens there when it is free.
 const PORT: u16 = 8200;
-const ADDRESS_IN_EXAMPLES: &str = "http://127.0.0.1:8200";
 const KEY: &str = "shop/database";
 
 pub(crate) const STORY: Story = Story {
@@ -33,18 +33,6 @@ pub(crate) const STORY: Story = Story {
 #[derive(Debug)]
 pub(crate) struct Vault {
     server: OpenBao,
-}
-
-/// A file that says what Vault has to know: see examples/README.md.
-#[derive(Debug, Deserialize)]
-struct Setup {
-    vault: Vec<SetupRequest>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SetupRequest {
-    path: String,
-    body: Value,
 }
 
 impl Vault {
@@ -68,20 +56,17 @@ impl Vault {
         show.does("kubectl apply -f examples/vault/reviewer.yaml");
         applied.push(reviewer.clone());
         cluster.kubectl(&["apply", "-f", "-"], Some(&reviewer)).await?;
-        let texts = [
-            ("${KUBERNETES_HOST}", cluster.url().to_owned()),
-            ("${KUBERNETES_CA}", cluster.ca()?),
-            (
+        let replacements = Replacements::default()
+            .scalar("${KUBERNETES_HOST}", cluster.url())
+            .scalar("${KUBERNETES_CA}", cluster.ca()?)
+            .scalar(
                 "${TOKEN_REVIEWER_JWT}",
                 cluster.token("vault", "token-reviewer").await?,
-            ),
-        ];
+            );
         show.does("examples/vault/setup.yaml, and what examples/quickstart/expected.yaml asks of Vault");
         for file in ["examples/vault/setup.yaml", "examples/quickstart/expected.yaml"] {
-            let setup: Setup =
-                serde_yaml_ng::from_str(&read(file)?).with_context(|| format!("read {file}"))?;
-            for mut request in setup.vault {
-                fill_in(&mut request.body, &texts);
+            for mut request in example::vault_requests(file)? {
+                replacements.fill_in(&mut request.body);
                 self.server
                     .post(&request.path, request.body)
                     .await
@@ -97,11 +82,11 @@ impl Vault {
 
     pub(super) fn at_its_address(&self, manifests: String) -> (String, String) {
         let kustomize = format!("kubectl apply -k {}", STORY.example);
-        if self.address() == ADDRESS_IN_EXAMPLES {
+        if self.address() == example::VAULT {
             return (manifests, kustomize);
         }
         let typed = format!("{kustomize}   (with {} for port {PORT})", self.address());
-        (manifests.replace(ADDRESS_IN_EXAMPLES, self.address()), typed)
+        (manifests.replace(example::VAULT, self.address()), typed)
     }
 
     pub(super) async fn change(&self, show: &Show) -> Result<()> {
@@ -128,35 +113,16 @@ impl Vault {
     }
 }
 
-/// Puts texts in place of the whole scalars that name them.
-fn fill_in(value: &mut Value, texts: &[(&str, String)]) {
-    match value {
-        Value::String(text) => {
-            if let Some((_, replacement)) = texts.iter().find(|(name, _)| name == text) {
-                text.clone_from(replacement);
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| fill_in(value, texts)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| fill_in(value, texts)),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
 
-    #[test]
-    fn texts_stand_for_whole_scalars_only() {
-        let mut value = json!({ "a": ["${CA}"], "b": "not ${CA}", "c": 1 });
-        fill_in(&mut value, &[("${CA}", "PEM".to_owned())]);
-        assert_eq!(value, json!({ "a": ["PEM"], "b": "not ${CA}", "c": 1 }));
-    }
+    use super::*;
 
     #[test]
     fn the_quickstart_is_what_the_demo_tells_of_it() {
         let manifests = read("examples/quickstart/manifests.yaml").unwrap();
-        assert!(manifests.contains(ADDRESS_IN_EXAMPLES));
+        assert!(manifests.contains(example::VAULT));
         assert!(manifests.contains(KEY));
         let values: Value =
             serde_json::from_str(&read("examples/quickstart/values/shop/database").unwrap()).unwrap();

@@ -1,0 +1,108 @@
+//! What tests and the demo read of `examples/`: requests to Vault, and the texts in manifests that another machine has
+//! to put its own in place of. examples/README.md explains both.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::operator;
+
+/// The address of Vault in the examples.
+pub const VAULT: &str = "http://127.0.0.1:8200";
+
+/// A request that prepares Vault.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The path below `/v1/`.
+    pub path: String,
+    /// The JSON to send.
+    pub body: Value,
+}
+
+/// The requests below `vault` in a file, which is named by its path in the repository.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn vault_requests(file: &str) -> Result<Vec<Request>> {
+    #[derive(Deserialize)]
+    struct File {
+        vault: Vec<Request>,
+    }
+    let read = || -> Result<File> {
+        let text = fs::read_to_string(operator::repository().join(file))?;
+        Ok(serde_yaml_ng::from_str(&text)?)
+    };
+    Ok(read().with_context(|| format!("read {file}"))?.vault)
+}
+
+/// What stands for other texts in the examples.
+#[derive(Debug, Clone, Default)]
+pub struct Replacements {
+    scalars: Vec<(&'static str, String)>,
+    addresses: Vec<(&'static str, String)>,
+}
+
+impl Replacements {
+    /// A text that stands for a whole scalar, such as `${VAULT_CA}`.
+    #[must_use]
+    pub fn scalar(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        self.scalars.push((name, text.into()));
+        self
+    }
+
+    /// An address in place of the one that scalars begin with.
+    #[must_use]
+    pub fn address(mut self, in_examples: &'static str, real: impl Into<String>) -> Self {
+        self.addresses.push((in_examples, real.into()));
+        self
+    }
+
+    /// Puts all texts in.
+    pub fn fill_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Some((_, replacement)) = self.scalars.iter().find(|(name, _)| name == text) {
+                    text.clone_from(replacement);
+                } else if let Some((address, real)) = self
+                    .addresses
+                    .iter()
+                    .find(|(address, _)| text.starts_with(address))
+                {
+                    text.replace_range(..address.len(), real);
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.fill_in(value)),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.fill_in(value)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_stand_for_whole_scalars_and_addresses_for_the_beginning_of_one() {
+        let mut value = json!({ "a": ["${CA}"], "b": "not ${CA}", "c": 1, "d": "http://127.0.0.1:8200/ui" });
+        Replacements::default()
+            .scalar("${CA}", "PEM")
+            .address(VAULT, "http://127.0.0.1:9")
+            .fill_in(&mut value);
+        assert_eq!(
+            value,
+            json!({ "a": ["PEM"], "b": "not ${CA}", "c": 1, "d": "http://127.0.0.1:9/ui" })
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = vault_requests("examples/none.yaml").unwrap_err();
+        assert!(error.to_string().contains("examples/none.yaml"), "{error}");
+    }
+}
