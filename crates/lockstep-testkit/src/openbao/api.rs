@@ -58,12 +58,18 @@ impl OpenBao {
         self.request(Method::GET, path, None).await
     }
 
-    /// `POST /v1/<path>`.
+    /// `POST /v1/<path>`. When it mounts a key/value engine of version 2, it waits until that can be used: the server
+    /// upgrades a new one in the background and refuses requests until it is done.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
     pub async fn post(&self, path: &str, body: Value) -> Result<Value> {
-        self.request(Method::POST, path, Some(body)).await
+        let versioned = body["options"]["version"] == "2";
+        let answer = self.request(Method::POST, path, Some(body)).await?;
+        if versioned && let Some((namespace, mount)) = path.split_once("sys/mounts/") {
+            self.wait_for_engine(&format!("{namespace}{mount}")).await?;
+        }
+        Ok(answer)
     }
 
     /// `DELETE /v1/<path>`.
@@ -102,12 +108,7 @@ impl OpenBao {
     /// As [`OpenBao::request`].
     pub async fn enable_kv(&self, path: &str, version: u8) -> Result<()> {
         let engine = json!({ "type": "kv", "options": { "version": version.to_string() } });
-        self.post(&format!("sys/mounts/{path}"), engine).await?;
-        // The server upgrades a new engine of version 2 in the background and refuses requests until it is done.
-        if version == 2 {
-            self.wait_for_engine(path).await?;
-        }
-        Ok(())
+        self.post(&format!("sys/mounts/{path}"), engine).await.map(drop)
     }
 
     /// Mounts an auth method (`approle`, `cert`, `jwt`, `kubernetes`, `userpass`, …) at its own name.
