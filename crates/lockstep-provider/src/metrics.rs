@@ -55,7 +55,13 @@ const SAVED: MetricInfo = MetricInfo {
     name: "lockstep_provider_requests_saved_total",
     kind: MetricKind::Counter,
     labels: &["provider", "store", "reason"],
-    help: "Reads and searches that were answered without a request of their own: coalesced are those that joined one in flight.",
+    help: "Reads and searches that were answered without a request of their own: coalesced are those that joined one in flight, batched those that went out in the request of another.",
+};
+const BATCH: MetricInfo = MetricInfo {
+    name: "lockstep_provider_batch_size",
+    kind: MetricKind::Histogram,
+    labels: &["provider", "store"],
+    help: "How many values one request asked for, of stores that give several at once.",
 };
 const THROTTLED: MetricInfo = MetricInfo {
     name: "lockstep_store_throttled_seconds_total",
@@ -77,12 +83,15 @@ const CLIENTS: MetricInfo = MetricInfo {
 };
 
 /// Every metric of the fetch layer.
-pub const METRICS: &[MetricInfo] = &[REQUESTS, DURATION, SAVED, THROTTLED, IN_FLIGHT, CLIENTS];
+pub const METRICS: &[MetricInfo] = &[REQUESTS, DURATION, SAVED, BATCH, THROTTLED, IN_FLIGHT, CLIENTS];
 
 /// Seconds; from a neighbour's cache to the longest time-out that is sensible.
 const BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
+
+/// Values in one request; services take 10 or 20 at most.
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0];
 
 /// Every operation that may have a series.
 const OPERATIONS: [Operation; 6] = [
@@ -96,6 +105,8 @@ const OPERATIONS: [Operation; 6] = [
 
 /// `reason` of [`SAVED`].
 const COALESCED: &str = "coalesced";
+/// `reason` of [`SAVED`].
+const BATCHED: &str = "batched";
 /// `outcome` of a request that succeeded.
 const OK: &str = "ok";
 
@@ -105,6 +116,7 @@ pub struct FetchMetrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     saved: IntCounterVec,
+    batch: HistogramVec,
     throttled: CounterVec,
     in_flight: IntGaugeVec,
     clients: IntGauge,
@@ -132,6 +144,10 @@ impl FetchMetrics {
                 DURATION.labels,
             )?,
             saved: IntCounterVec::new(opts(SAVED), SAVED.labels)?,
+            batch: HistogramVec::new(
+                HistogramOpts::new(BATCH.name, BATCH.help).buckets(BATCH_BUCKETS.to_vec()),
+                BATCH.labels,
+            )?,
             throttled: CounterVec::new(opts(THROTTLED), THROTTLED.labels)?,
             in_flight: IntGaugeVec::new(opts(IN_FLIGHT), IN_FLIGHT.labels)?,
             clients: IntGauge::with_opts(opts(CLIENTS))?,
@@ -140,6 +156,7 @@ impl FetchMetrics {
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.saved.clone()))?;
+        registry.register(Box::new(metrics.batch.clone()))?;
         registry.register(Box::new(metrics.throttled.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.clients.clone()))?;
@@ -177,7 +194,10 @@ impl FetchMetrics {
                 }
                 let _ = self.duration.remove_label_values(&[provider, &store, operation]);
             }
-            let _ = self.saved.remove_label_values(&[provider, &store, COALESCED]);
+            for reason in [COALESCED, BATCHED] {
+                let _ = self.saved.remove_label_values(&[provider, &store, reason]);
+            }
+            let _ = self.batch.remove_label_values(&[provider, &store]);
             let _ = self.throttled.remove_label_values(&[provider, &store]);
             let _ = self.in_flight.remove_label_values(&[provider, &store]);
         }
@@ -226,6 +246,23 @@ impl StoreMetrics {
     /// Counts reads and searches that joined another's request.
     pub(crate) fn saved(&self, count: usize) {
         self.saved.inc_by(count as u64);
+    }
+
+    /// Counts a request for so many values.
+    pub(crate) fn batch(&self, size: usize) {
+        if self.is_removed() || size == 0 {
+            return;
+        }
+        let labels = [self.provider, self.store.as_str()];
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.metrics
+            .batch
+            .with_label_values(&labels)
+            .observe(f64::from(size));
+        self.metrics
+            .saved
+            .with_label_values(&[self.provider, &self.store, BATCHED])
+            .inc_by(u64::from(size) - 1);
     }
 
     /// Counts time for which the store is left alone.
@@ -298,6 +335,7 @@ mod tests {
         store.begin(Operation::Read).end(None);
         store.begin(Operation::Find).end(Some(ErrorKind::Timeout));
         store.saved(3);
+        store.batch(2);
         store.throttled(Duration::from_secs(5));
         store
     }

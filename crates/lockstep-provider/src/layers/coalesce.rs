@@ -10,14 +10,14 @@ use std::{
 use async_trait::async_trait;
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, Shared, WeakShared, join_all},
+    future::{BoxFuture, WeakShared, join_all},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{checked, deadline, for_each};
+use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, metrics::StoreMetrics,
+    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    metrics::StoreMetrics,
 };
 
 /// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
@@ -122,22 +122,6 @@ enum Place {
     New(usize),
 }
 
-fn panicked(operation: Operation) -> ProviderError {
-    ProviderError::new(
-        ErrorKind::Internal,
-        operation,
-        "a fault in lockstep's provider ended the request",
-    )
-}
-
-fn gave_up(operation: Operation) -> ProviderError {
-    ProviderError::new(
-        ErrorKind::Timeout,
-        operation,
-        "the store did not answer before the deadline of this sync",
-    )
-}
-
 #[async_trait]
 impl Provider for Coalesce {
     fn capability(&self) -> Capability {
@@ -181,16 +165,6 @@ impl Provider for Coalesce {
         self.provider.check(cx).await
     }
 }
-
-async fn wait<A>(flight: Flight<A>, end: Option<Instant>) -> Option<Arc<A>> {
-    match end {
-        None => Some(flight.await),
-        Some(end) => timeout_at(end, flight).await.ok(),
-    }
-}
-
-/// A request in flight, carried on by any of those who hold it.
-type Flight<A> = Shared<BoxFuture<'static, Arc<A>>>;
 
 /// The requests in flight, by what they ask for.
 struct Table<K, A>(Arc<Mutex<Flights<K, A>>>);

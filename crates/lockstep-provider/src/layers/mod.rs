@@ -2,19 +2,21 @@
 //! them around a client in the one order that works:
 //!
 //! ```text
-//!  caller ─▶ coalesce ─▶ limit ─▶ retry ─▶ metrics ─▶ timeout ─▶ provider
+//!  caller ─▶ coalesce ─▶ batch ─▶ limit ─▶ retry ─▶ metrics ─▶ timeout ─▶ provider
 //! ```
 //!
 //! | layer | does | stands here because |
 //! |---|---|---|
 //! | [`Coalesce`] | joins requests for the same value | what is joined must cost nothing further in |
-//! | [`Limit`] | the store's budget: pace, slots, hold, circuit breaker; cuts requests into the provider's batches | a slot covers a request with its retries, so that retries cannot overtake |
+//! | [`Batch`] | joins requests that arrive together | what is joined is one request to everything further in |
+//! | [`Limit`] | the store's budget: pace, slots, hold, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
 //! | [`Retry`] | tries again what may succeed within seconds | asks the budget before each further attempt |
 //! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
 //! | [`Timeout`] | ends what takes too long | applies to one attempt |
 //!
 //! One stack belongs to one store identity: nothing in it is shared with another.
 
+mod batch;
 mod budget;
 mod coalesce;
 mod gate;
@@ -26,8 +28,10 @@ mod timeout;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use futures::future::{BoxFuture, Shared};
+use tokio::time::{Instant, timeout_at};
 
+pub use batch::{BATCH_WAIT, Batch};
 pub use budget::Budget;
 pub use coalesce::Coalesce;
 pub use limit::Limit;
@@ -35,7 +39,7 @@ pub use observe::Observe;
 pub use retry::Retry;
 pub use timeout::Timeout;
 
-use crate::{Context, ErrorKind, FetchMetrics, Provider, ProviderError, StoreConfig};
+use crate::{Context, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, StoreConfig};
 
 /// `limits.timeout` when the store sets none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +89,8 @@ pub fn stack(
     let longest = timeout
         .saturating_add(options.retry_delay * 8)
         .saturating_mul(attempts);
-    Arc::new(Coalesce::new(provider, store, longest))
+    let provider: Arc<dyn Provider> = Arc::new(Batch::new(provider, store.clone(), longest));
+    Arc::new(Coalesce::new(provider, store, longest + BATCH_WAIT))
 }
 
 /// The earlier of the caller's deadline and `limit` from now.
@@ -110,7 +115,7 @@ fn outcome<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
 /// A provider that answers fewer or more than it was asked would pair values with the wrong keys.
 fn checked<T>(
     asked: usize,
-    operation: crate::Operation,
+    operation: Operation,
     results: Vec<Result<T, ProviderError>>,
 ) -> Vec<Result<T, ProviderError>> {
     if results.len() == asked {
@@ -120,6 +125,33 @@ fn checked<T>(
     for_each(
         asked,
         &ProviderError::new(ErrorKind::Internal, operation, message),
+    )
+}
+
+/// A request in flight, carried on by any of those who hold it.
+type Flight<A> = Shared<BoxFuture<'static, Arc<A>>>;
+
+/// Waits for a request no longer than `end`.
+async fn wait<A>(flight: Flight<A>, end: Option<Instant>) -> Option<Arc<A>> {
+    match end {
+        None => Some(flight.await),
+        Some(end) => timeout_at(end, flight).await.ok(),
+    }
+}
+
+fn panicked(operation: Operation) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Internal,
+        operation,
+        "a fault in lockstep's provider ended the request",
+    )
+}
+
+fn gave_up(operation: Operation) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Timeout,
+        operation,
+        "the store did not answer before the deadline of this sync",
     )
 }
 

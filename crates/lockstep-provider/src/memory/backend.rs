@@ -208,6 +208,11 @@ impl MemoryBackend {
         self.read().faults.reads.values().sum()
     }
 
+    /// The most references that ever came in one request.
+    pub fn largest_batch(&self) -> usize {
+        self.read().faults.largest_batch
+    }
+
     /// The most requests that were ever in flight at once.
     pub fn most_in_flight(&self) -> usize {
         self.read().faults.most_in_flight

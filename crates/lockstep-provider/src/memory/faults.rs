@@ -15,6 +15,7 @@ pub(super) struct Faults {
     pub(super) reads: BTreeMap<String, u64>,
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
+    pub(super) largest_batch: usize,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -36,6 +36,7 @@ impl Provider for MemoryProvider {
             Err(error) => refs.iter().map(|_| Err(error.clone())).collect(),
             Ok(_in_flight) => {
                 let mut state = self.backend.write();
+                state.faults.largest_batch = state.faults.largest_batch.max(refs.len());
                 refs.iter().map(|reference| read(&mut state, reference)).collect()
             }
         }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
-use crate::{MemoryBackend, layers::testing::measured};
+use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
 
 const LATENCY: Duration = Duration::from_millis(100);
 

@@ -1,0 +1,188 @@
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, WeakShared, join_all},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
+use crate::{
+    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    metrics::StoreMetrics,
+};
+
+/// How long a batch waits for more references, from the first on. A tenth of what a near backend takes to answer, and
+/// enough for everything that becomes due in the same moment.
+pub const BATCH_WAIT: Duration = Duration::from_millis(2);
+
+/// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
+/// it is full, or [`BATCH_WAIT`] after its first reference came. Each reference has its own result, so what one of them
+/// fails with is nobody else's failure. For a provider without batches this layer does nothing.
+///
+/// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
+#[derive(Debug)]
+pub struct Batch {
+    provider: Arc<dyn Provider>,
+    metrics: StoreMetrics,
+    longest: Duration,
+    open: Mutex<Option<Open>>,
+}
+
+type Answer = Vec<Result<RemoteSecret, ProviderError>>;
+
+/// The batch that still takes references.
+struct Open {
+    /// Weak, so that nothing is sent for nobody.
+    flight: WeakShared<BoxFuture<'static, Arc<Answer>>>,
+    gathering: Arc<Gathering>,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.gathering)
+    }
+}
+
+/// What a batch will ask for. `None` once it has left.
+struct Gathering {
+    refs: Mutex<Option<Vec<RemoteRef>>>,
+    full: Notify,
+}
+
+impl fmt::Debug for Gathering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} gathered", lock(&self.refs).as_ref().map_or(0, Vec::len))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Batch {
+    /// Gathers the references of `provider`, which belongs to one store identity. A request takes at most `longest`.
+    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics, longest: Duration) -> Self {
+        Self {
+            provider,
+            metrics,
+            longest,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Finds a place for each reference. Answers the requests, and for each reference which of them answers it where.
+    fn place(&self, refs: &[RemoteRef], size: usize) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
+        let mut flights = Vec::new();
+        let mut places = Vec::with_capacity(refs.len());
+        let mut open = lock(&self.open);
+        // the request of the references before, which goes on being filled
+        let mut last: Option<Arc<Gathering>> = None;
+        for reference in refs {
+            let (flight, gathering, place) = Self::put(&mut open, reference, size).unwrap_or_else(|| {
+                let (flight, gathering) = self.begin(reference.clone());
+                *open = flight.downgrade().map(|flight| Open {
+                    flight,
+                    gathering: Arc::clone(&gathering),
+                });
+                (flight, gathering, 0)
+            });
+            if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &gathering)) {
+                flights.push(flight);
+            }
+            places.push((flights.len() - 1, place));
+            last = Some(gathering);
+        }
+        (flights, places)
+    }
+
+    /// Puts a reference into the batch that is open, if one is.
+    fn put(
+        open: &mut Option<Open>,
+        reference: &RemoteRef,
+        size: usize,
+    ) -> Option<(Flight<Answer>, Arc<Gathering>, usize)> {
+        let Open { flight, gathering } = open.as_ref()?;
+        let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
+        let place = {
+            let mut refs = lock(&gathering.refs);
+            let refs = refs.as_mut()?;
+            refs.push(reference.clone());
+            refs.len() - 1
+        };
+        if place + 1 >= size {
+            gathering.full.notify_one();
+            *open = None;
+        }
+        Some((flight, gathering, place))
+    }
+
+    /// A batch that holds one reference.
+    fn begin(&self, first: RemoteRef) -> (Flight<Answer>, Arc<Gathering>) {
+        let gathering = Arc::new(Gathering {
+            refs: Mutex::new(Some(vec![first])),
+            full: Notify::new(),
+        });
+        let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
+        let (own, leaves) = (Arc::clone(&gathering), Instant::now() + BATCH_WAIT);
+        let flight = async move {
+            let _ = timeout_at(leaves, own.full.notified()).await;
+            let refs = lock(&own.refs).take().unwrap_or_default();
+            metrics.batch(refs.len());
+            let cx = Context {
+                deadline: Some(deadline(&Context::default(), longest).into_std()),
+            };
+            let results = AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await;
+            Arc::new(match results {
+                Ok(results) => checked(refs.len(), Operation::Read, results),
+                Err(_) => for_each(refs.len(), &panicked(Operation::Read)),
+            })
+        };
+        (flight.boxed().shared(), gathering)
+    }
+}
+
+#[async_trait]
+impl Provider for Batch {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let size = self.capability().batch;
+        if size <= 1 || refs.is_empty() {
+            return self.provider.fetch(cx, refs).await;
+        }
+        let (flights, places) = self.place(refs, size);
+        let end = cx.deadline.map(Instant::from_std);
+        let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
+        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
+            Some(Some(answer)) => answer
+                .get(place)
+                .cloned()
+                .unwrap_or_else(|| Err(panicked(Operation::Read))),
+            _ => Err(gave_up(Operation::Read)),
+        };
+        places.into_iter().map(answer).collect()
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        self.provider.find(cx, query).await
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.provider.check(cx).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

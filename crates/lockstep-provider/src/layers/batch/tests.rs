@@ -1,0 +1,213 @@
+use std::task::Poll;
+
+use proptest::prelude::*;
+use tokio::time::sleep;
+
+use super::*;
+use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
+
+const LATENCY: Duration = Duration::from_millis(100);
+
+fn backend(keys: usize, batch: usize) -> MemoryBackend {
+    let backend = MemoryBackend::new().with_batch(batch);
+    backend.set_latency(LATENCY);
+    for key in 0..keys {
+        backend.put(&format!("key-{key}"), format!("value of key-{key}"));
+    }
+    backend
+}
+
+fn batch(backend: &MemoryBackend) -> Batch {
+    Batch::new(backend.provider(), measured().store, Duration::from_secs(30))
+}
+
+fn key(number: usize) -> RemoteRef {
+    RemoteRef::current(format!("key-{number}"))
+}
+
+fn text(result: &Result<RemoteSecret, ProviderError>) -> &str {
+    result.as_ref().unwrap().value.expose_str().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_together_goes_out_in_full_batches_and_every_answer_finds_its_place() {
+    let backend = backend(1000, 20);
+    let measured = measured();
+    let batch = Batch::new(
+        backend.provider(),
+        measured.store.clone(),
+        Duration::from_secs(30),
+    );
+    let cx = Context::default();
+    let answers = join_all((0..1000).map(|number| {
+        let (batch, cx) = (&batch, &cx);
+        async move { batch.fetch(cx, &[key(number)]).await }
+    }))
+    .await;
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(text(&answer[0]), format!("value of key-{number}"));
+    }
+    assert_eq!(backend.calls(Operation::Read), 50);
+    let lines = measured.lines("lockstep_provider_batch_size");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("_sum") && line.ends_with(" 1000")),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("_count") && line.ends_with(" 50")),
+        "{lines:?}"
+    );
+    let saved = measured.lines("lockstep_provider_requests_saved_total");
+    assert!(
+        saved
+            .iter()
+            .any(|line| line.contains("\"batched\"") && line.ends_with(" 950")),
+        "{saved:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_alone_waits_no_longer_than_a_moment() {
+    let backend = backend(1, 20);
+    let start = Instant::now();
+    let answer = batch(&backend).fetch(&Context::default(), &[key(0)]).await;
+    assert_eq!(text(&answer[0]), "value of key-0");
+    assert_eq!(start.elapsed(), LATENCY + BATCH_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_does_not_wait() {
+    let backend = backend(20, 20);
+    let refs: Vec<_> = (0..20).map(key).collect();
+    let start = Instant::now();
+    batch(&backend).fetch(&Context::default(), &refs).await;
+    assert_eq!(start.elapsed(), LATENCY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_a_batch_is_under_way_begins_the_next() {
+    let backend = backend(2, 20);
+    let batch = batch(&backend);
+    let cx = Context::default();
+    let (first, second) = ([key(0)], [key(1)]);
+    futures::join!(batch.fetch(&cx, &first), async {
+        sleep(BATCH_WAIT * 2).await;
+        batch.fetch(&cx, &second).await
+    });
+    assert_eq!(backend.calls(Operation::Read), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_that_fails_fails_alone() {
+    let backend = backend(3, 20);
+    backend.fail_key("key-1", 1, ErrorKind::PermissionDenied);
+    let batch = batch(&backend);
+    let cx = Context::default();
+    let answers = join_all((0..4).map(|number| {
+        let (batch, cx) = (&batch, &cx);
+        async move { batch.fetch(cx, &[key(number)]).await.remove(0) }
+    }))
+    .await;
+    assert_eq!(backend.calls(Operation::Read), 1);
+    assert_eq!(
+        (text(&answers[0]), text(&answers[2])),
+        ("value of key-0", "value of key-2")
+    );
+    let kinds = [1, 3].map(|index| answers[index].as_ref().unwrap_err().kind);
+    assert_eq!(kinds, [ErrorKind::PermissionDenied, ErrorKind::NotFound]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_away_leaves_the_batch_to_the_others() {
+    let backend = backend(2, 20);
+    let batch = batch(&backend);
+    let cx = Context::default();
+    let (first, second) = ([key(0)], [key(1)]);
+    for pause in [Duration::ZERO, BATCH_WAIT * 2] {
+        let before = backend.calls(Operation::Read);
+        let mut leader = Box::pin(batch.fetch(&cx, &first));
+        assert!(futures::poll!(&mut leader).is_pending());
+        let mut follower = Box::pin(batch.fetch(&cx, &second));
+        assert!(futures::poll!(&mut follower).is_pending());
+        sleep(pause).await;
+        assert!(futures::poll!(&mut follower).is_pending());
+        drop(leader);
+        assert_eq!(text(&follower.await[0]), "value of key-1");
+        assert_eq!(backend.calls(Operation::Read) - before, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_nobody_waits_for_is_never_sent() {
+    let backend = backend(2, 20);
+    let batch = batch(&backend);
+    let cx = Context::default();
+    let (first, second) = ([key(0)], [key(1)]);
+    let mut lonely = Box::pin(batch.fetch(&cx, &first));
+    assert!(matches!(futures::poll!(&mut lonely), Poll::Pending));
+    drop(lonely);
+    assert_eq!(text(&batch.fetch(&cx, &second).await[0]), "value of key-1");
+    assert_eq!(backend.reads("key-0"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_waits_no_longer_than_its_own_deadline() {
+    let backend = backend(2, 20);
+    let batch = batch(&backend);
+    let start = Instant::now();
+    let soon = Context {
+        deadline: Some((start + LATENCY / 2).into_std()),
+    };
+    let (patient, first, second) = (Context::default(), [key(0)], [key(1)]);
+    let (impatient, other) = futures::join!(
+        async { (batch.fetch(&soon, &first).await, start.elapsed()) },
+        batch.fetch(&patient, &second)
+    );
+    assert_eq!(impatient.0[0].as_ref().unwrap_err().kind, ErrorKind::Timeout);
+    assert_eq!(impatient.1, LATENCY / 2);
+    assert_eq!(text(&other[0]), "value of key-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_without_batches_is_asked_at_once() {
+    let backend = backend(1, 1);
+    let start = Instant::now();
+    batch(&backend).fetch(&Context::default(), &[key(0)]).await;
+    assert_eq!(start.elapsed(), LATENCY);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever arrives when: each gets its own answer, and no batch is larger than the provider takes.
+    #[test]
+    fn every_answer_finds_its_place(
+        arrivals in proptest::collection::vec((0u64..8, proptest::collection::vec(0usize..12, 1..9)), 1..12),
+        size in 2usize..6,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let backend = backend(12, size);
+            let batch = batch(&backend);
+            let (batch, cx) = (&batch, &Context::default());
+            let asked: usize = arrivals.iter().map(|(_, keys)| keys.len()).sum();
+            let each = arrivals.into_iter().map(|(at, keys)| async move {
+                sleep(Duration::from_millis(at)).await;
+                let refs: Vec<_> = keys.iter().copied().map(key).collect();
+                let answers = batch.fetch(cx, &refs).await;
+                assert_eq!(answers.len(), keys.len());
+                for (number, answer) in keys.into_iter().zip(&answers) {
+                    assert_eq!(text(answer), format!("value of key-{number}"));
+                }
+            });
+            join_all(each).await;
+            let least = u64::try_from(asked.div_ceil(size)).unwrap();
+            assert!(backend.calls(Operation::Read) >= least);
+            assert!(backend.largest_batch() <= size);
+        });
+    }
+}
