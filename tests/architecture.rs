@@ -94,6 +94,8 @@ fn only_the_binary_depends_on_a_provider_crate() {
         "lockstep-provider",
         "lockstep-controller",
         "lockstep-provider-testkit",
+        "lockstep-testkit",
+        "xtask",
     ] {
         let needs = closure(package);
         let providers: Vec<_> = needs.iter().filter(is_provider).collect();

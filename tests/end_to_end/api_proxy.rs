@@ -292,6 +292,11 @@ impl Scene {
         Ok(scene)
     }
 
+    /// The folder below which the file store reads.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
     /// Applies an object with all rights, past the proxy.
     pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
         let apply = ["apply", "-f", "-"];

@@ -117,13 +117,13 @@ async fn two_entries_with_one_key_are_an_error_and_not_a_race() {
 }
 
 #[tokio::test]
-async fn a_key_that_no_secret_may_have_is_named() {
+async fn a_key_that_no_secret_may_have_is_refused_without_its_name() {
     let room = stage().await.room("keys").await;
     room.put("a", json!({ "good": "1" })).await;
     let spec = json!({ "dataFrom": [{ "extract": { "key": room.key("a") } }] });
     let old = room.sync("s", spec).await;
     room.put("a", json!({ "good": "1", "not good": "2" })).await;
-    let said = "\"not good\" is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. Rename it with dataFrom[].rewrite";
+    let said = "a key that dataFrom brings is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. dataFrom[].rewrite renames keys";
     room.fails("s", &old, "InvalidKey", said).await;
     room.put("a", json!({ "good": "2" })).await;
     room.heals("s").await;

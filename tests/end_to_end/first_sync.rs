@@ -63,7 +63,7 @@ async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
 }
 
 #[tokio::test]
-async fn an_edited_and_a_deleted_secret_come_back_without_asking_the_store() {
+async fn an_edited_and_a_deleted_secret_come_back() {
     let room = stage().await.room("drift").await;
     room.put("a", json!({ "x": "good" })).await;
     room.declare("drift", json!({ "data": [one("x", &room.key("a"), "x")] }))

@@ -13,6 +13,7 @@ mod admission;
 mod api_proxy;
 mod bad_cluster;
 mod bad_login;
+mod bad_secret;
 mod bad_source;
 mod bad_spec;
 mod bad_store;

@@ -94,6 +94,8 @@ struct ObjectState {
     uid: String,
     created: String,
     target: String,
+    /// Whether it has written that Secret.
+    holds: bool,
     stores: BTreeSet<StoreKey>,
 }
 
@@ -102,7 +104,7 @@ struct ObjectState {
 pub struct Surroundings {
     /// The stores that the object names, as far as they exist.
     pub views: BTreeMap<StoreRef, StoreView>,
-    /// The older SyncedSecret that writes the same Secret.
+    /// The SyncedSecret that writes the same Secret: the one that has written it, or else the oldest.
     pub rival: Option<Rival>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
@@ -148,6 +150,8 @@ impl Index {
     /// Takes in a SyncedSecret; answers which others have to look again, because they want the same Secret.
     pub fn apply_object(&mut self, object: &SyncedSecret) -> BTreeSet<ObjectKey> {
         let key = ObjectKey::of(object);
+        let target = plan::target_name(&key.name, &object.spec.target).to_owned();
+        let written = object.status.as_ref().and_then(|status| status.target.as_ref());
         let state = ObjectState {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             created: object
@@ -156,7 +160,8 @@ impl Index {
                 .as_ref()
                 .map(|time| time.0.to_string())
                 .unwrap_or_default(),
-            target: plan::target_name(&key.name, &object.spec.target).to_owned(),
+            holds: written.is_some_and(|written| written.name == target),
+            target,
             stores: plan::store_refs(&object.spec)
                 .iter()
                 .map(|store| store_key(&key.namespace, store))
@@ -411,8 +416,14 @@ impl Index {
 
     fn rival(&self, key: &ObjectKey) -> Option<Rival> {
         let own = self.objects.get(key)?;
-        let rank =
-            |key: &ObjectKey, state: &ObjectState| (state.created.clone(), state.uid.clone(), key.clone());
+        let rank = |key: &ObjectKey, state: &ObjectState| {
+            (
+                !state.holds,
+                state.created.clone(),
+                state.uid.clone(),
+                key.clone(),
+            )
+        };
         let own_rank = rank(key, own);
         self.by_target
             .get(&(key.namespace.clone(), own.target.clone()))?
@@ -421,7 +432,7 @@ impl Index {
             .filter_map(|other| Some(rank(other, self.objects.get(other)?)))
             .filter(|other| *other < own_rank)
             .min()
-            .map(|(_, _, oldest)| Rival {
+            .map(|(_, _, _, oldest)| Rival {
                 name: oldest.name.to_string(),
             })
     }

@@ -48,6 +48,13 @@ struct OwnerReference<'a> {
 }
 
 impl<'a, D> Manifest<'a, D> {
+    /// The same under another name.
+    #[must_use]
+    pub fn named(mut self, name: &'a str) -> Self {
+        self.metadata.name = name;
+        self
+    }
+
     /// The Secret of that owner. `uid` makes an apply fail where the Secret is another one or does not exist. An owner
     /// without a uid, which was never in a cluster, is named by the annotation alone.
     pub fn new(owner: &Owner<'a>, secret: &'a DesiredSecret, uid: Option<&'a str>, data: D) -> Self {

@@ -27,7 +27,7 @@ use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
     lanes::Priority,
-    secret::{Owner, Probed},
+    secret::{Owner, Probed, WriteError},
 };
 
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
@@ -188,6 +188,12 @@ impl Reconcile {
     }
 
     async fn probe(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
+        let now = self.shared.clock.now();
+        if self.check_may_write().is_err() {
+            // a look is a patch, and what nothing guards is not patched
+            self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
+            return "unchanged";
+        }
         let owner = self.owner();
         let found = {
             let _slot = self.shared.writes.acquire(self.priority).await;
@@ -212,14 +218,22 @@ impl Reconcile {
                 } else {
                     "error"
                 });
+                if error.is_transient() {
+                    // nothing is known to be wrong, and there was nothing to write
+                    self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
+                    return "unchanged";
+                }
+                if matches!(error, WriteError::Foreign) {
+                    self.remember(|tracked, _, _| tracked.memory.drifted());
+                }
                 let failure = error.failure(&owner);
                 return self.fail(status, &failure).await;
             }
         };
         if drifted {
+            self.remember(|tracked, _, _| tracked.memory.drifted());
             return self.fetch(status, Why::Drift).await;
         }
-        let now = self.shared.clock.now();
         self.remember(|tracked, observed, settings| tracked.memory.probed(&observed, settings, now));
         "unchanged"
     }

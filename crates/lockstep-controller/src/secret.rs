@@ -146,7 +146,8 @@ impl SecretWriter {
         }
     }
 
-    /// Applies the Secret, and replaces it where a field of it cannot be changed.
+    /// Applies the Secret, and replaces it where a field of it cannot be changed. Nothing is deleted before the API
+    /// server has said that it would take the new one.
     pub async fn apply_or_replace(
         &self,
         owner: &Owner<'_>,
@@ -160,11 +161,25 @@ impl SecretWriter {
         }
         match self.apply(owner, secret, None).await {
             Err(WriteError::Immutable) => {
+                self.rehearse(owner, secret).await?;
                 self.delete(owner).await?;
                 Ok((self.apply(owner, secret, None).await?, true))
             }
             result => Ok((result?, false)),
         }
+    }
+
+    /// Has the API server check the Secret as a new one, under a name that nobody uses, without keeping it.
+    async fn rehearse(&self, owner: &Owner<'_>, secret: &DesiredSecret) -> Result<(), WriteError> {
+        let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
+        let name = format!("lockstep-rehearsal-{uid}");
+        let body = Patch::Apply(Manifest::new(owner, secret, None, Base64Data(&secret.data)).named(&name));
+        let params = PatchParams {
+            dry_run: true,
+            ..patch_params().force()
+        };
+        let request = requests(owner.namespace).patch(&name, &params, &body);
+        self.request(request).await.map(drop)
     }
 
     async fn send(
@@ -234,7 +249,7 @@ pub fn classify(error: &kube::Error) -> WriteError {
         }
         404 => WriteError::Missing,
         413 => WriteError::TooLarge,
-        422 if status.message.contains("immutable") => WriteError::Immutable,
+        422 if is_immutability(status.details.as_ref()) => WriteError::Immutable,
         422 if status.message.contains("Too long") || status.message.contains("must have at most") => {
             WriteError::TooLarge
         }
@@ -248,6 +263,19 @@ pub fn classify(error: &kube::Error) -> WriteError {
             transient: code == 409 || code == 429 || code >= 500,
         },
     }
+}
+
+/// Whether an object is refused for nothing but fields of a Secret that cannot be changed. The message does not decide: it
+/// holds names that people chose.
+fn is_immutability(details: Option<&kube::core::response::StatusDetails>) -> bool {
+    let causes = details
+        .map(|details| details.causes.as_slice())
+        .unwrap_or_default();
+    let immutable = |cause: &kube::core::response::StatusCause| {
+        matches!(cause.field.as_str(), "data" | "immutable" | "type")
+            && cause.message.contains("field is immutable")
+    };
+    !causes.is_empty() && causes.iter().all(immutable)
 }
 
 /// Whether a refusal comes from lockstep's own admission policy for Secrets.
@@ -275,6 +303,11 @@ impl WriteError {
             Self::TooLarge => "too_large",
             Self::Other { .. } => "error",
         }
+    }
+
+    /// Whether waiting can help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Other { transient: true, .. })
     }
 
     /// What the user is told.
@@ -344,6 +377,15 @@ mod tests {
         kube::Error::Api(Box::new(status))
     }
 
+    fn invalid(causes: &[(&str, &str)]) -> kube::Error {
+        let cause = |(field, message): &(&str, &str)| json!({ "reason": "FieldValueInvalid", "message": message, "field": field });
+        let status = json!({
+            "status": "Failure", "code": 422, "reason": "Invalid", "message": "Secret \"immutable\" is invalid",
+            "details": { "name": "immutable", "kind": "Secret", "causes": causes.iter().map(cause).collect::<Vec<_>>() },
+        });
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
     #[test]
     fn errors_of_the_api_server_are_told_apart() {
         let policy = "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'lockstep-secrets' with binding 'b' denied request: no";
@@ -353,13 +395,24 @@ mod tests {
             (api(404, "NotFound", ""), "missing"),
             (api(413, "RequestEntityTooLarge", ""), "too_large"),
             (
-                api(
-                    422,
-                    "Invalid",
-                    "data: Forbidden: field is immutable when `immutable` is set",
-                ),
+                invalid(&[("data", "Forbidden: field is immutable when `immutable` is set")]),
                 "immutable",
             ),
+            (
+                invalid(&[
+                    ("type", "Invalid value: \"a\": field is immutable"),
+                    ("data[tls.crt]", "Required value"),
+                ]),
+                "error",
+            ),
+            (
+                invalid(&[(
+                    "data[.dockerconfigjson]",
+                    "Invalid value: of Secret immutable: field is immutable",
+                )]),
+                "error",
+            ),
+            (api(422, "Invalid", "Secret \"immutable\" is invalid"), "error"),
             (
                 api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"),
                 "too_large",

@@ -1,8 +1,16 @@
 //! The status of stores: whether each can be reached with its credentials.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{AbortHandle, abortable},
+    stream::FuturesUnordered,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -26,11 +34,13 @@ const RECHECK: Duration = Duration::from_secs(600);
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Checks stores: when they change, when their credentials do, and from time to time. A store that becomes ready wakes
-/// who depends on it.
+/// who depends on it. A store that is named while it is checked is checked anew, and what the check before would have
+/// said of its earlier state is never said.
 pub async fn check_stores(shared: Arc<Shared>) {
     let mut woken = shared.checks.clone();
     let mut due: BTreeMap<StoreKey, (Instant, u32)> = BTreeMap::new();
     let mut running = FuturesUnordered::new();
+    let mut handles: HashMap<StoreKey, AbortHandle> = HashMap::new();
     loop {
         let now = Instant::now();
         while running.len() < AT_ONCE
@@ -40,7 +50,9 @@ pub async fn check_stores(shared: Arc<Shared>) {
                 .map(|(key, _)| key.clone())
         {
             let attempt = due.remove(&key).map_or(0, |(_, attempt)| attempt);
-            running.push(check(shared.clone(), key, attempt));
+            let (checking, handle) = abortable(check(shared.clone(), key.clone(), attempt));
+            handles.insert(key, handle);
+            running.push(checking);
         }
         let next = due
             .values()
@@ -50,9 +62,15 @@ pub async fn check_stores(shared: Arc<Shared>) {
             .max(now);
         tokio::select! {
             Some(key) = woken.next() => {
+                if let Some(before) = handles.remove(&key) {
+                    before.abort();
+                }
                 due.insert(key, (now, 0));
             }
-            Some((key, again)) = running.next(), if !running.is_empty() => {
+            Some(ended) = running.next(), if !running.is_empty() => {
+                // what was given up is due again already
+                let Ok((key, again)) = ended else { continue };
+                handles.remove(&key);
                 if let Some((wait, attempt)) = again {
                     due.entry(key).or_insert((Instant::now() + wait, attempt));
                 }

@@ -90,7 +90,12 @@ where
                     }
                     Some(Ok(Event::Delete(object)))
                 }
-                Ok(Event::Init) => Some(Ok(Event::Init)),
+                Ok(Event::Init) => {
+                    // what was deleted while the watch was away is not listed again
+                    gauge.sub(i64::try_from(malformed.len()).unwrap_or(i64::MAX));
+                    malformed.clear();
+                    Some(Ok(Event::Init))
+                }
                 Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
                 Err(error) => {
                     // the error's own text can hold the body of an answer

@@ -35,6 +35,21 @@ pub struct DesiredSecret {
     pub creation_policy: CreationPolicy,
 }
 
+impl DesiredSecret {
+    /// What is left of a Secret of somebody else's when everything goes that lockstep merged into it.
+    pub fn nothing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            secret_type: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            data: BTreeMap::new(),
+            immutable: false,
+            creation_policy: CreationPolicy::Merge,
+        }
+    }
+}
+
 /// What identifies the result, without telling anything about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -114,7 +129,7 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
     secret
         .annotations
         .insert(annotation::OWNER.to_owned(), input.name.to_owned());
-    check(&secret)?;
+    check(input, &secret)?;
     Ok(secret)
 }
 
@@ -228,14 +243,24 @@ fn render_data(
     Ok(())
 }
 
-fn check(secret: &DesiredSecret) -> Result<(), Failure> {
+fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
+    let named = |key: &String| {
+        let template = input.spec.target.template.as_ref();
+        input.spec.data.iter().any(|entry| entry.secret_key == *key)
+            || template.is_some_and(|template| template.data.contains_key(key))
+    };
     for key in secret.data.keys() {
         if !is_valid_key(key) {
+            // the names of properties can be secrets, too
+            let which = if named(key) {
+                format!("\"{}\"", shown_key(key))
+            } else {
+                "a key that dataFrom brings".to_owned()
+            };
             return Err(Failure::new(
                 Reason::InvalidKey,
                 format!(
-                    "\"{}\" is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. Rename it with dataFrom[].rewrite",
-                    shown_key(key)
+                    "{which} is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. dataFrom[].rewrite renames keys"
                 ),
             ));
         }

@@ -90,7 +90,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = plan::data_place(index, &entry.secret_key);
         if let Some(value) = data_value(input, fetched, entry, &place)? {
-            keys.insert(&entry.secret_key, value, &place)?;
+            keys.insert(&entry.secret_key, value, &place, true)?;
         }
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
@@ -99,7 +99,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
         let entries = rewrite(&entry.rewrite, entries, budget)
             .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
         for (key, value) in entries {
-            keys.insert(&key, value, &place)?;
+            keys.insert(&key, value, &place, false)?;
         }
     }
     Ok(Collected {
@@ -111,16 +111,22 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
 #[derive(Default)]
 struct Keys {
     values: BTreeMap<String, SecretValue>,
-    places: HashMap<String, String>,
+    /// Where each comes from, and whether the user named it.
+    places: HashMap<String, (String, bool)>,
 }
 
 impl Keys {
-    fn insert(&mut self, key: &str, value: SecretValue, place: &str) -> Result<(), Failure> {
-        if let Some(first) = self.places.insert(key.to_owned(), place.to_owned()) {
-            return Err(Failure::new(
-                Reason::DuplicateKey,
-                format!("{first} and {place} both write the key \"{}\"", shown_key(key)),
-            ));
+    fn insert(&mut self, key: &str, value: SecretValue, place: &str, named: bool) -> Result<(), Failure> {
+        if let Some((first, first_named)) = self.places.insert(key.to_owned(), (place.to_owned(), named)) {
+            // the names of properties can be secrets, too
+            let message = if named || first_named {
+                format!("{first} and {place} both write the key \"{}\"", shown_key(key))
+            } else {
+                format!(
+                    "{first} and {place} both bring a key of the same name; dataFrom[].rewrite renames keys"
+                )
+            };
+            return Err(Failure::new(Reason::DuplicateKey, message));
         }
         self.values.insert(key.to_owned(), value);
         Ok(())

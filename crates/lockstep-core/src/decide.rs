@@ -58,6 +58,20 @@ pub struct Memory {
     pub attempted: Option<(i64, Option<String>)>,
     /// A store, a credential or a label changed since the last sync.
     pub dirty: bool,
+    /// What is believed of the Secret.
+    pub belief: Belief,
+}
+
+/// What is believed of the Secret in the cluster, which cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Belief {
+    /// It is as the status says.
+    #[default]
+    AsWritten,
+    /// A write of it failed, and may have come to pass or not.
+    InDoubt,
+    /// It was found edited, gone, or somebody else's.
+    Drifted,
 }
 
 /// Why a sync is due.
@@ -112,11 +126,14 @@ pub enum Step {
 /// The settings of the process that a decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Time between two looks at the same Secret; zero turns them off.
+    /// Time between two looks at the same Secret; with zero there are only those that somebody asks for.
     pub drift_probe_interval: Duration,
     /// A number that differs between two starts of the process.
     pub process_seed: u64,
 }
+
+/// How soon the Secret is looked at again after a look that the API server did not answer.
+const PROBE_RETRY: Duration = Duration::from_secs(30);
 
 /// The time between two refreshes that a spec asks for.
 pub fn interval(spec: &SyncedSecretSpec) -> Duration {
@@ -160,7 +177,7 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
         };
     }
     if let Some(why) = trigger(observed, memory, seen, written) {
-        if why == Why::Requested && !settings.drift_probe_interval.is_zero() {
+        if why == Why::Requested {
             // who asks for a refresh wants the Secret to be right, not only the values to be known
             memory.next_probe = Some(now);
         }
@@ -215,12 +232,14 @@ fn probe_or_idle(
     now: Timestamp,
     refresh: Option<Timestamp>,
 ) -> Step {
-    let probe = (!settings.drift_probe_interval.is_zero()).then(|| {
-        *memory.next_probe.get_or_insert_with(|| {
+    if !settings.drift_probe_interval.is_zero() {
+        memory.next_probe.get_or_insert_with(|| {
             let spread = schedule::fraction((observed.uid, settings.process_seed, "probe"));
             later(now, settings.drift_probe_interval.mul_f64(spread))
-        })
-    });
+        });
+    }
+    // without an interval there can be a look that somebody asked for
+    let probe = memory.next_probe;
     if probe.is_some_and(|at| now >= at) {
         return Step::Probe;
     }
@@ -272,12 +291,37 @@ impl Memory {
         }
     }
 
-    /// Plans the next look at the Secret.
+    /// Notes that the Secret was found or made as the status says, and plans the next look at it.
     pub fn probed(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
-        self.next_probe = Some(later(
-            now,
-            schedule::refresh(settings.drift_probe_interval, observed.uid, self.round),
-        ));
+        self.belief = Belief::AsWritten;
+        let interval = settings.drift_probe_interval;
+        self.next_probe =
+            (!interval.is_zero()).then(|| later(now, schedule::refresh(interval, observed.uid, self.round)));
+    }
+
+    /// Plans another look at the Secret, because this one could not be taken.
+    pub fn probe_failed(&mut self, now: Timestamp) {
+        self.next_probe = Some(later(now, PROBE_RETRY));
+    }
+
+    /// Notes that the Secret is not as the status says.
+    pub const fn drifted(&mut self) {
+        self.belief = Belief::Drifted;
+    }
+
+    /// Notes that a write of the Secret begins.
+    pub fn writes(&mut self) {
+        if self.belief == Belief::AsWritten {
+            self.belief = Belief::InDoubt;
+        }
+    }
+
+    /// Whether the Secret can be taken to be as the status says, so that the same inputs need no write.
+    pub fn trusts(&self, status: Option<&SyncedSecretStatus>) -> bool {
+        // an earlier process may have left these, and did not hand its doubts on
+        let doubtful = [Reason::TargetForeign, Reason::TargetNotFound, Reason::WriteFailed];
+        let said = ready_reason(status);
+        self.belief == Belief::AsWritten && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
     }
 
     /// Plans when a sync that failed is tried again, and tells how long that is.

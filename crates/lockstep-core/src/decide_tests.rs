@@ -298,6 +298,8 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
         drift_probe_interval: Duration::ZERO,
         ..SETTINGS
     };
+    let mut memory = Memory::default();
+    memory.succeeded(&object, off, now());
     assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
     let changed = Observed {
         generation: 2,
@@ -306,6 +308,51 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
     assert_eq!(
         decide(&changed, &mut memory, SETTINGS, now()),
         Step::Fetch(Why::SpecChanged)
+    );
+}
+
+#[test]
+fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
+    let spec = SyncedSecretSpec {
+        refresh_policy: RefreshPolicy::OnChange,
+        ..SyncedSecretSpec::default()
+    };
+    let status = synced();
+    let object = observed(&spec, Some(&status));
+    let off = Settings {
+        drift_probe_interval: Duration::ZERO,
+        ..SETTINGS
+    };
+    let mut memory = Memory::default();
+    memory.succeeded(&object, off, now());
+    memory.next_probe = Some(now());
+    assert_eq!(decide(&object, &mut memory, off, now()), Step::Probe);
+    memory.probed(&object, off, now());
+    assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
+}
+
+#[test]
+fn what_is_in_doubt_is_written_again_although_nothing_changed() {
+    let status = synced();
+    let mut memory = Memory::default();
+    assert!(memory.trusts(Some(&status)));
+    memory.writes();
+    assert!(
+        !memory.trusts(Some(&status)),
+        "a write that failed may have come to pass"
+    );
+    let (spec, mut foreign) = (SyncedSecretSpec::default(), synced());
+    memory.probed(&observed(&spec, Some(&status)), SETTINGS, now());
+    assert!(memory.trusts(Some(&status)));
+    memory.drifted();
+    memory.writes();
+    assert_eq!(memory.belief, Belief::Drifted);
+    for condition in &mut foreign.conditions {
+        condition.reason = Reason::TargetForeign.to_string();
+    }
+    assert!(
+        !Memory::default().trusts(Some(&foreign)),
+        "an earlier process found it so"
     );
 }
 

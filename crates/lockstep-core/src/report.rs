@@ -45,6 +45,8 @@ pub struct Subject<'a> {
     pub target_name: &'a str,
     /// The status so far.
     pub old: Option<&'a SyncedSecretStatus>,
+    /// Whether the Secret was found edited, gone, or somebody else's since it was written.
+    pub drifted: bool,
 }
 
 /// The status after a sync.
@@ -217,6 +219,9 @@ fn condition(
 
 fn keeps(subject: &Subject<'_>) -> String {
     match subject.old.and_then(|old| old.target.as_ref()) {
+        Some(target) if subject.drifted => {
+            format!("The Secret \"{}\" is not as lockstep wrote it", target.name)
+        }
         Some(target) if !target.revision.is_empty() => {
             format!(
                 "The Secret \"{}\" keeps its last good revision {}",
@@ -275,6 +280,7 @@ mod tests {
             refresh: None,
             target_name: "database",
             old,
+            drifted: false,
         }
     }
 

@@ -12,6 +12,7 @@ use kube::{
 use lockstep_api::{ConditionStatus, ConditionType, Reason, SyncedSecret, SyncedSecretStatus, annotation};
 use lockstep_core::{
     Failure,
+    decide::Belief,
     remote::Requeue,
     report::{self, Outcome, Subject},
 };
@@ -33,6 +34,7 @@ impl Reconcile {
             refresh: self.refresh(),
             target_name: owner.target,
             old,
+            drifted: self.remember(|tracked, _, _| tracked.memory.belief == Belief::Drifted),
         };
         let status = report::report(&subject, outcome, self.shared.clock.now());
         if old == Some(&status) {

@@ -136,12 +136,16 @@ impl Reconcile {
             collect::Outcome::Complete(collected) => collected,
             collect::Outcome::Gone => {
                 self.remove(&input).await?;
+                if let Some(old) = known.filter(|old| old.name != input.target_name()) {
+                    self.remove_renamed(old).await?;
+                }
                 return Ok(Synced::Gone);
             }
         };
         let identity = assemble::identify(&input, &collected, &shared.key);
         if let Some(known) = known
             && why != Why::Drift
+            && self.remember(|tracked, _, _| tracked.memory.trusts(status))
             && known.fingerprint == identity.fingerprint
             && known.name == input.target_name()
         {
@@ -160,7 +164,7 @@ impl Reconcile {
         Ok(Synced::InSync { target, collected })
     }
 
-    fn check_may_write(&self) -> Result<(), Failure> {
+    pub(super) fn check_may_write(&self) -> Result<(), Failure> {
         if self.shared.may_write.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -174,6 +178,7 @@ impl Reconcile {
         let owner = self.owner();
         let _slot = self.shared.writes.acquire(self.priority).await;
         let writes = &self.shared.metrics.writes;
+        self.remember(|tracked, _, _| tracked.memory.writes());
         match self.shared.writer.apply_or_replace(&owner, secret).await {
             Ok((
                 Written {
@@ -182,6 +187,8 @@ impl Reconcile {
                 },
                 replaced,
             )) => {
+                let now = self.shared.clock.now();
+                self.remember(|tracked, observed, settings| tracked.memory.probed(&observed, settings, now));
                 writes
                     .with_label_values(&[if replaced { "replaced" } else { "applied" }])
                     .inc();
@@ -196,6 +203,9 @@ impl Reconcile {
             }
             Err(error) => {
                 writes.with_label_values(&[error.label()]).inc();
+                if matches!(error, WriteError::Foreign) {
+                    self.remember(|tracked, _, _| tracked.memory.drifted());
+                }
                 Err(error.failure(&owner))
             }
         }
@@ -209,8 +219,8 @@ impl Reconcile {
         let _slot = self.shared.writes.acquire(self.priority).await;
         let result = if input.spec.target.creation_policy == CreationPolicy::Merge {
             // the Secret is somebody else's: only this SyncedSecret's keys go
-            let empty = assemble::assemble(input, &Collected::default())?;
-            match self.shared.writer.apply_or_replace(&owner, &empty).await {
+            let nothing = DesiredSecret::nothing(owner.target);
+            match self.shared.writer.apply_or_replace(&owner, &nothing).await {
                 Ok(_) | Err(WriteError::Missing) => Ok(()),
                 Err(error) => Err(error),
             }

@@ -1,0 +1,242 @@
+//! What can befall a Secret that was written: it is refused, taken away, deleted while its source is away, or cannot be
+//! looked at.
+
+use std::{fs, time::Duration};
+
+use axum::http::Method;
+use kube::api::{Patch, PatchParams};
+use lockstep_testkit::operator;
+use serde_json::{Value, json};
+
+use crate::{
+    api_proxy::{Asked, Fault, NAMESPACE, Scene},
+    stage::{message, stage, text},
+};
+
+fn status_writes(scene: &Scene) -> usize {
+    let of_status = |asked: &&Asked| asked.is_write() && asked.path.ends_with("syncedsecrets/a/status");
+    scene.proxy.asked().iter().filter(of_status).count()
+}
+
+/// Applies of the Secret `a`: a look at it is a patch as well, but not a forced one.
+fn applies(scene: &Scene) -> usize {
+    let apply = |asked: &&Asked| {
+        asked.method == Method::PATCH
+            && asked.path.ends_with("/secrets/a")
+            && asked.query.contains("force=true")
+    };
+    scene.proxy.asked().iter().filter(apply).count()
+}
+
+async fn ready(scene: &Scene) -> Value {
+    let object = scene.get("syncedsecret", "a").await;
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|condition| condition["type"] == "Ready")
+        .unwrap_or_default()
+}
+
+async fn wait_for_reason(scene: &Scene, reason: &str) -> Value {
+    for _ in 0..600 {
+        let ready = ready(scene).await;
+        if ready["reason"] == reason {
+            return ready;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("not {reason}: {}\n{}", ready(scene).await, scene.operator.log());
+}
+
+#[tokio::test]
+async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
+    let room = stage().await.room("refused").await;
+    room.put(
+        "registry",
+        json!({ "config": "{\"auths\":{}}", "certificate": "x" }),
+    )
+    .await;
+    let data = |key: &str, property: &str| json!([{ "secretKey": key, "remoteRef": { "key": room.key("registry"), "property": property } }]);
+    // the name holds the word that the API server uses for fields that cannot change
+    let pull = json!({
+        "data": data(".dockerconfigjson", "config"),
+        "target": { "name": "immutable-pull", "template": { "type": "kubernetes.io/dockerconfigjson", "mergePolicy": "Merge" } },
+    });
+    let fixed = |kind: &str| {
+        json!({
+            "data": data("value", "certificate"),
+            "target": { "name": "fixed", "immutable": true, "template": { "type": kind, "mergePolicy": "Merge" } },
+        })
+    };
+    room.declare("pull", pull).await;
+    room.declare("fixed", fixed("Opaque")).await;
+    let mut uids = Vec::new();
+    for (object, secret) in [("pull", "immutable-pull"), ("fixed", "fixed")] {
+        room.wait_for_reason(object, "Synced").await;
+        uids.push(room.secrets().get(secret).await.unwrap().metadata.uid);
+    }
+
+    room.put("registry", json!({ "config": "no JSON", "certificate": "x" }))
+        .await;
+    room.refresh("pull", "now").await;
+    let change = json!({ "spec": fixed("kubernetes.io/tls") });
+    room.synced_secrets()
+        .patch("fixed", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+    for (index, (object, secret)) in [("pull", "immutable-pull"), ("fixed", "fixed")]
+        .into_iter()
+        .enumerate()
+    {
+        let said = room.wait_for_reason(object, "WriteFailed").await;
+        assert!(!message(&said).contains("no JSON"), "{}", message(&said));
+        let kept = room.secrets().get(secret).await.unwrap();
+        assert_eq!(kept.metadata.uid, uids[index], "{secret} was deleted");
+    }
+    let kept = room.secrets().get("immutable-pull").await.unwrap();
+    assert_eq!(
+        text(&kept, ".dockerconfigjson").as_deref(),
+        Some("{\"auths\":{}}")
+    );
+
+    // it heals when the cause goes
+    let change = json!({ "spec": fixed("Opaque") });
+    room.synced_secrets()
+        .patch("fixed", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+    room.put("registry", json!({ "config": "{}", "certificate": "x" }))
+        .await;
+    room.refresh("pull", "again").await;
+    for object in ["pull", "fixed"] {
+        room.wait_for_reason(object, "Synced").await;
+    }
+    assert_eq!(room.secrets().get("fixed").await.unwrap().metadata.uid, uids[1]);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_tries() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "one").await;
+    let take = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/owner-"];
+    operator::kubectl(&scene.plane.kubeconfig(), &take, None)
+        .await
+        .unwrap();
+    let ready = wait_for_reason(&scene, "TargetForeign").await;
+    let told = ready["message"].as_str().unwrap();
+    assert!(told.contains("lockstep.dev/adopt=a"), "{told}");
+    assert!(told.contains("is not as lockstep wrote it"), "{told}");
+
+    // tries go on, and find the same
+    let (before, tries) = (status_writes(&scene), applies(&scene));
+    for _ in 0..400 {
+        if applies(&scene) > tries {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        applies(&scene) > tries,
+        "it is not tried again\n{}",
+        scene.operator.log()
+    );
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(status_writes(&scene), before, "the status does not flap");
+    assert_eq!(self::ready(&scene).await["reason"], "TargetForeign");
+
+    let give = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/adopt=a"];
+    operator::kubectl(&scene.plane.kubeconfig(), &give, None)
+        .await
+        .unwrap();
+    let refresh = [
+        "annotate",
+        "syncedsecret",
+        "a",
+        "-n",
+        NAMESPACE,
+        "lockstep.dev/refresh=1",
+    ];
+    operator::kubectl(&scene.plane.kubeconfig(), &refresh, None)
+        .await
+        .unwrap();
+    scene.synced("a", "one").await;
+}
+
+#[tokio::test]
+async fn a_secret_that_is_deleted_while_its_source_is_away_comes_back_with_the_source() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "one").await;
+    let (here, away) = (scene.root().join("team"), scene.root().join("away"));
+    fs::rename(&here, &away).unwrap();
+    wait_for_reason(&scene, "Unavailable").await;
+    let delete = ["delete", "secret", "a", "-n", NAMESPACE];
+    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+        .await
+        .unwrap();
+    fs::rename(&away, &here).unwrap();
+    scene.synced("a", "one").await;
+}
+
+#[tokio::test]
+async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    scene.synced("a", "one").await;
+    let before = status_writes(&scene);
+    let look = |asked: &Asked| asked.method == Method::PATCH && asked.path.ends_with("/secrets/a");
+    scene.proxy.strike(Fault::Status(503), 0, 1, look);
+    scene.proxy.struck().await;
+    scene
+        .metric_reaches("lockstep_drift_probes_total", &["outcome=\"error\""], 1.0)
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(status_writes(&scene), before);
+    assert_eq!(ready(&scene).await["status"], "True");
+}
+
+#[tokio::test]
+async fn a_drift_watch_repairs_at_once_also_without_any_other_look() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "0s", "--drift-watch"])
+        .await
+        .unwrap();
+    let rights = operator::repository().join("deploy/kustomize/components/drift-watch/cluster-role.yaml");
+    let grant = ["apply", "-f", rights.to_str().unwrap()];
+    operator::kubectl(&scene.plane.kubeconfig(), &grant, None)
+        .await
+        .unwrap();
+    scene.put("a", "one");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    let first = scene.synced("a", "one").await;
+    let edit = [
+        "patch",
+        "secret",
+        "a",
+        "-n",
+        NAMESPACE,
+        "-p",
+        "{\"stringData\":{\"value\":\"theirs\"}}",
+    ];
+    operator::kubectl(&scene.plane.kubeconfig(), &edit, None)
+        .await
+        .unwrap();
+    let second = scene.synced("a", "one").await;
+    assert_eq!(first["metadata"]["uid"], second["metadata"]["uid"]);
+    let delete = ["delete", "secret", "a", "-n", NAMESPACE];
+    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+        .await
+        .unwrap();
+    let third = scene.synced("a", "one").await;
+    assert_ne!(second["metadata"]["uid"], third["metadata"]["uid"]);
+}
