@@ -275,7 +275,7 @@ async fn a_younger_synced_secret_takes_over_when_the_older_one_goes() {
     let object = room.wait_for_reason("younger", "Conflict").await;
     assert_eq!(
         crate::stage::message(&object),
-        "Secret \"shared\" is already written by SyncedSecret \"older\" (older). Rename target.name, or delete one of the two. The Secret \"shared\" has not been written yet"
+        "Secret \"shared\" is already written by SyncedSecret \"older\" (it came first). Rename target.name, or delete one of the two. The Secret \"shared\" has not been written yet"
     );
     room.gauge_of("younger", 0.0).await;
     assert_eq!(room.secrets().get("shared").await.unwrap().data, old.data);

@@ -191,7 +191,7 @@ async fn the_older_of_two_with_one_target_wins() {
     room.declare("younger", spec(&room.key("a"))).await;
     let object = room.wait_for_reason("younger", "Conflict").await;
     assert!(
-        message(&object).contains("SyncedSecret \"older\" (older)"),
+        message(&object).contains("SyncedSecret \"older\" (it came first)"),
         "{}",
         message(&object)
     );

@@ -114,6 +114,33 @@ async fn on_change_reads_when_the_spec_changes_and_created_once_never_again() {
 }
 
 #[tokio::test]
+async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
+    let room = stage().await.room("renamed").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let spec = |name: &str| {
+        from(
+            &room,
+            json!({ "target": { "name": name, "deletionPolicy": "Delete" } }),
+        )
+    };
+    room.declare("s", spec("one")).await;
+    room.wait_for_reason("s", "Synced").await;
+    remove_remote(&room, "a").await;
+    let rename = json!({ "spec": spec("two") });
+    room.synced_secrets()
+        .patch("s", &PatchParams::default(), &Patch::Merge(rename))
+        .await
+        .unwrap();
+    room.wait_for_reason("s", "SourceDeleted").await;
+    for name in ["one", "two"] {
+        assert!(
+            room.secrets().get_opt(name).await.unwrap().is_none(),
+            "{name} is left"
+        );
+    }
+}
+
+#[tokio::test]
 async fn merge_writes_its_own_keys_into_a_secret_that_it_was_handed() {
     let room = stage().await.room("merge").await;
     room.put("a", json!({ "x": "1" })).await;
@@ -124,8 +151,13 @@ async fn merge_writes_its_own_keys_into_a_secret_that_it_was_handed() {
         }
         from(&room, json!({ "target": target }))
     };
-    room.declare("s", merge(json!({ "deletionPolicy": "Delete" })))
-        .await;
+    // a template that reads a key must not keep lockstep from giving back what it took
+    let template = json!({ "data": { "x": "{{ .x }}" } });
+    room.declare(
+        "s",
+        merge(json!({ "deletionPolicy": "Delete", "template": template })),
+    )
+    .await;
     let said = "creationPolicy: Merge writes to a Secret that exists, and \"s\" does not";
     room.fails_at_first("s", "TargetNotFound", said).await;
     somebodys_secret(&room, "s", json!({ "lockstep.dev/adopt": "s" })).await;

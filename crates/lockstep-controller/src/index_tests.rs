@@ -142,6 +142,37 @@ fn the_older_of_two_with_one_target_wins_and_the_younger_wakes_when_it_goes() {
 }
 
 #[test]
+fn who_has_written_a_secret_keeps_it_also_from_an_older_one_that_wants_it_later() {
+    let mut index = Index::new("lockstep-system");
+    let store = ("vault", StoreKind::SecretStore);
+    let mut holder = object("holder", Some("shared"), store, "2026-02-01T00:00:00Z");
+    index.apply_object(&holder);
+    let target = json!({
+        "name": "shared", "uid": "u", "resourceVersion": "1", "revision": "r", "fingerprint": "f",
+    });
+    holder.status = Some(lockstep_api::SyncedSecretStatus {
+        target: Some(serde_json::from_value(target).unwrap()),
+        ..lockstep_api::SyncedSecretStatus::default()
+    });
+    index.apply_object(&holder);
+    let older = object("older", Some("shared"), store, FIRST);
+    assert_eq!(index.apply_object(&older), keys(&["holder"]));
+    let rival =
+        |index: &Index, object: &SyncedSecret| index.surroundings(&ObjectKey::of(object), object).rival;
+    assert_eq!(rival(&index, &holder), None);
+    assert_eq!(
+        rival(&index, &older),
+        Some(Rival {
+            name: "holder".into()
+        })
+    );
+    // when it goes, or turns to another Secret, the other is woken
+    holder.spec.target.name = Some("another".into());
+    assert_eq!(index.apply_object(&holder), keys(&["older"]));
+    assert_eq!(rival(&index, &older), None);
+}
+
+#[test]
 fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     let mut index = Index::new("lockstep-system");
     let object_a = object("a", None, ("prod", StoreKind::ClusterSecretStore), FIRST);

@@ -40,7 +40,7 @@ pub struct Input<'a> {
     pub spec: &'a SyncedSecretSpec,
     /// Every store that it names, as far as it exists.
     pub stores: &'a BTreeMap<StoreRef, StoreView>,
-    /// The older SyncedSecret that writes the same Secret.
+    /// The SyncedSecret that comes before this one and writes the same Secret.
     pub rival: Option<&'a Rival>,
 }
 
@@ -97,7 +97,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         return Err(Failure::new(
             Reason::Conflict,
             format!(
-                "Secret \"{}\" is already written by SyncedSecret \"{}\" (older). Rename target.name, or delete one of the two",
+                "Secret \"{}\" is already written by SyncedSecret \"{}\" (it came first). Rename target.name, or delete one of the two",
                 input.target_name(),
                 rival.name
             ),

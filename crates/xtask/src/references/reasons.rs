@@ -88,7 +88,9 @@ const fn remedy(reason: Reason) -> &'static str {
             "Hand the Secret over with the annotation `lockstep.dev/adopt`, or choose another `target.name`; the message holds the command."
         }
         Reason::TargetNotFound => "Create the Secret that is merged into, or use `creationPolicy: Owner`.",
-        Reason::Conflict => "Rename one target, or delete one of the two SyncedSecrets: the older one wins.",
+        Reason::Conflict => {
+            "Rename one target, or delete one of the two SyncedSecrets: the one that wrote the Secret keeps it, and before that the older one wins."
+        }
         Reason::WriteFailed => {
             "Read the message: a quota, another admission policy or missing rights. lockstep tries again by itself."
         }
