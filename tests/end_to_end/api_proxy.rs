@@ -376,6 +376,27 @@ impl Scene {
         }
     }
 
+    /// The condition Ready of a SyncedSecret; `null` where there is none.
+    pub(crate) async fn ready(&self, name: &str) -> Value {
+        let object = self.get("syncedsecret", name).await;
+        let conditions = object["status"]["conditions"].as_array();
+        let ready = conditions.and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
+        ready.cloned().unwrap_or_default()
+    }
+
+    /// Waits until the condition Ready of a SyncedSecret has that reason, and answers it.
+    pub(crate) async fn wait_for_reason(&self, name: &str, reason: &str) -> Value {
+        let attempt = eventually(name, || async {
+            let ready = self.ready(name).await;
+            anyhow::ensure!(ready["reason"] == reason, "{ready} is not {reason}");
+            Ok(ready)
+        });
+        match attempt.await {
+            Ok(ready) => ready,
+            Err(error) => panic!("{error:#}\n{}", self.operator.log()),
+        }
+    }
+
     /// Waits until a metric has reached a figure.
     pub(crate) async fn metric_reaches(&self, name: &str, labels: &[&str], figure: f64) {
         for _ in 0..600 {

@@ -42,6 +42,32 @@ async fn refused_throttled_and_lost_writes_heal_by_themselves() {
 }
 
 #[tokio::test]
+async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    let before = scene.synced("a", "0").await;
+    scene.proxy.strike(Fault::Status(500), 0, usize::MAX, of_secret);
+    scene.put("a", "1");
+    let ready = scene.wait_for_reason("a", "WriteFailed").await;
+    let told = ready["message"].as_str().unwrap();
+    assert!(
+        told.starts_with("Secret \"a\" could not be written: the API server answered 500"),
+        "{told}"
+    );
+    assert!(told.contains("keeps its last good revision"), "{told}");
+    assert!(!told.contains("injected by the test"), "{told}");
+    scene
+        .metric_reaches("lockstep_secret_writes_total", &["outcome=\"error\""], 1.0)
+        .await;
+    let now = scene.get("secret", "a").await;
+    assert_eq!(now["data"], before["data"]);
+    scene.proxy.heal();
+    scene.synced("a", "1").await;
+}
+
+#[tokio::test]
 async fn an_api_server_that_restarts_is_found_again() {
     let mut scene = Scene::set(&[]).await.unwrap();
     scene.put("a", "0");

@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use axum::http::Method;
 use kube::api::{Patch, PatchParams};
 use lockstep_testkit::operator;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     api_proxy::{Asked, Fault, NAMESPACE, Scene},
@@ -26,29 +26,6 @@ fn applies(scene: &Scene) -> usize {
             && asked.query.contains("force=true")
     };
     scene.proxy.asked().iter().filter(apply).count()
-}
-
-async fn ready(scene: &Scene) -> Value {
-    let object = scene.get("syncedsecret", "a").await;
-    let conditions = object["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    conditions
-        .into_iter()
-        .find(|condition| condition["type"] == "Ready")
-        .unwrap_or_default()
-}
-
-async fn wait_for_reason(scene: &Scene, reason: &str) -> Value {
-    for _ in 0..600 {
-        let ready = ready(scene).await;
-        if ready["reason"] == reason {
-            return ready;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not {reason}: {}\n{}", ready(scene).await, scene.operator.log());
 }
 
 #[tokio::test]
@@ -128,7 +105,7 @@ async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_trie
     operator::kubectl(&scene.plane.kubeconfig(), &take, None)
         .await
         .unwrap();
-    let ready = wait_for_reason(&scene, "TargetForeign").await;
+    let ready = scene.wait_for_reason("a", "TargetForeign").await;
     let told = ready["message"].as_str().unwrap();
     assert!(told.contains("lockstep.dev/adopt=a"), "{told}");
     assert!(told.contains("is not as lockstep wrote it"), "{told}");
@@ -148,7 +125,7 @@ async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_trie
     );
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(status_writes(&scene), before, "the status does not flap");
-    assert_eq!(self::ready(&scene).await["reason"], "TargetForeign");
+    assert_eq!(scene.ready("a").await["reason"], "TargetForeign");
 
     let give = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/adopt=a"];
     operator::kubectl(&scene.plane.kubeconfig(), &give, None)
@@ -177,7 +154,7 @@ async fn a_secret_that_is_deleted_while_its_source_is_away_comes_back_with_the_s
     scene.synced("a", "one").await;
     let (here, away) = (scene.root().join("team"), scene.root().join("away"));
     fs::rename(&here, &away).unwrap();
-    wait_for_reason(&scene, "Unavailable").await;
+    scene.wait_for_reason("a", "Unavailable").await;
     let delete = ["delete", "secret", "a", "-n", NAMESPACE];
     operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
         .await
@@ -202,7 +179,7 @@ async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
         .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(status_writes(&scene), before);
-    assert_eq!(ready(&scene).await["status"], "True");
+    assert_eq!(scene.ready("a").await["status"], "True");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! A lost machine: the operator is killed (signal 9) at each of its writes, before and after it reaches the API server,
 //! and the next start brings everything where it has to be.
 
-use crate::api_proxy::{Asked, Fault, Scene};
+use serde_json::json;
+
+use crate::api_proxy::{Asked, Fault, NAMESPACE, Scene};
 
 #[tokio::test]
 async fn a_kill_at_any_write_loses_nothing() {
@@ -35,6 +37,58 @@ async fn a_kill_at_any_write_loses_nothing() {
                     "{fault:?} at write {nth}: it is the same Secret"
                 );
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_during_a_first_sync_leaves_nothing_half_done() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.operator.run().await.unwrap();
+    for fault in [Fault::Hangs, Fault::LosesAnswer] {
+        for nth in 0..2 {
+            let name = format!("{fault:?}-{nth}").to_lowercase();
+            scene.put(&name, "0");
+            scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            scene.declare(&name).await.unwrap();
+            scene.proxy.struck().await;
+            scene.operator.kill();
+            scene.proxy.heal();
+            scene.operator.run().await.unwrap();
+            scene.synced(&name, "0").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    let object = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "a", "namespace": NAMESPACE },
+        "spec": {
+            "secretStoreRef": { "name": "files", "kind": "ClusterSecretStore" },
+            "refreshInterval": "1s",
+            "target": { "immutable": true },
+            "data": [{ "secretKey": "value", "remoteRef": { "key": "a" } }],
+        },
+    });
+    scene.apply(&object).await.unwrap();
+    scene.synced("a", "0").await;
+    let mut round = 0;
+    for fault in [Fault::Hangs, Fault::LosesAnswer] {
+        // the apply that is refused, the rehearsal, the look, the deletion, the apply, the status
+        for nth in 0..6 {
+            round += 1;
+            scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            scene.put("a", &round.to_string());
+            scene.proxy.struck().await;
+            scene.operator.kill();
+            scene.proxy.heal();
+            scene.operator.run().await.unwrap();
+            scene.synced("a", &round.to_string()).await;
         }
     }
 }
