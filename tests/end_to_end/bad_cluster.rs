@@ -1,5 +1,6 @@
 //! A cluster that misbehaves: the Secret stays as it was, and all heals by itself when the cause goes.
 
+use lockstep_testkit::operator;
 use serde_json::json;
 
 use crate::{
@@ -104,7 +105,7 @@ async fn an_object_of_another_schema_harms_no_other() {
         "-p",
         &patch,
     ];
-    lockstep_testkit::operator::kubectl(&scene.plane.kubeconfig(), &loosen, None)
+    operator::kubectl(&scene.plane.kubeconfig(), &loosen, None)
         .await
         .unwrap();
     let newer = json!({
@@ -138,7 +139,7 @@ async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
     scene.declare("a").await.unwrap();
     scene.synced("a", "0").await;
     let delete = ["delete", "namespace", "leaving", "--timeout=40s"];
-    lockstep_testkit::operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
         .await
         .unwrap();
     scene.put("a", "1");
@@ -158,4 +159,58 @@ async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
         before,
         "nothing is asked of a namespace that is gone"
     );
+}
+
+#[tokio::test]
+async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
+    let arguments = ["--admission-check-interval", "1s", "--drift-probe-interval", "1s"];
+    let mut scene = Scene::set(&arguments).await.unwrap();
+    scene.put("a", "0");
+    scene.operator.run().await.unwrap();
+    scene.declare("a").await.unwrap();
+    let before = scene.synced("a", "0").await;
+    let kubeconfig = scene.plane.kubeconfig();
+    let policies = ["lockstep-secrets", "lockstep-token-requests"];
+    for policy in policies {
+        let delete = ["delete", "validatingadmissionpolicybinding", policy];
+        operator::kubectl(&kubeconfig, &delete, None).await.unwrap();
+    }
+    let unready = async || {
+        let answer = reqwest::get(format!("{}/readyz", scene.operator.address())).await?;
+        anyhow::ensure!(!answer.status().is_success(), "it is ready");
+        Ok(answer.text().await?)
+    };
+    let told = eventually("readyz", unready).await.unwrap();
+    assert!(told.contains("lockstep-secrets no longer refuses"), "{told}");
+    for policy in ["secrets", "token_requests"] {
+        let label = format!("policy=\"{policy}\"");
+        let open = async || {
+            let figure = scene
+                .operator
+                .metric("lockstep_admission_self_test", &[&label])
+                .await?;
+            anyhow::ensure!(figure < 0.5, "{label} is {figure}");
+            Ok(())
+        };
+        eventually(policy, open).await.unwrap();
+    }
+
+    let asked = scene.proxy.asked().len();
+    scene.put("a", "1");
+    let ready = scene.wait_for_reason("a", "WriteFailed").await;
+    assert!(
+        ready["message"].as_str().unwrap().contains("admission policy"),
+        "{ready}"
+    );
+    assert_eq!(scene.get("secret", "a").await["data"], before["data"]);
+    let patched = scene
+        .proxy
+        .asked()
+        .split_off(asked)
+        .into_iter()
+        .any(|asked| of_secret(&asked));
+    assert!(!patched, "not even a look, which is a patch, touches a Secret");
+
+    operator::install(&kubeconfig).await.unwrap();
+    scene.synced("a", "1").await;
 }

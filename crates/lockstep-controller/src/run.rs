@@ -64,6 +64,8 @@ pub struct Options {
     pub operator_namespace: String,
     /// Time between two looks at the same Secret; zero turns them off.
     pub drift_probe_interval: Duration,
+    /// Time between two proofs of the admission policies; a second at least.
+    pub admission_check_interval: Duration,
     /// Watch the metadata of written Secrets, for repair within a second. It needs `list` and `watch` on Secrets.
     pub drift_watch: bool,
     /// Write Secrets although the admission policy is missing.

@@ -95,6 +95,15 @@ pub(crate) struct RunArguments {
     /// deploy/kustomize/components/drift-watch.
     #[arg(long, env = "LOCKSTEP_DRIFT_WATCH")]
     pub(crate) drift_watch: bool,
+    /// How often the admission policies are proven again, by dry runs that they must refuse; a second at least. While the
+    /// one for Secrets does not hold, no Secret is written.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "LOCKSTEP_ADMISSION_CHECK_INTERVAL",
+        default_value = "5m"
+    )]
+    pub(crate) admission_check_interval: Duration,
     /// Start although the admission policy for Secrets does not work: this account could then overwrite any Secret.
     #[arg(long, env = "LOCKSTEP_UNSAFE_WITHOUT_ADMISSION_POLICY")]
     pub(crate) unsafe_without_admission_policy: bool,
@@ -241,6 +250,7 @@ mod tests {
         assert_eq!(run.concurrency, 32);
         assert_eq!(run.operator_namespace, "lockstep-system");
         assert_eq!(run.drift_probe_interval.to_string(), "10m");
+        assert_eq!(run.admission_check_interval.to_string(), "5m");
         assert!(run.namespaces.is_empty() && !run.drift_watch && !run.unsafe_without_admission_policy);
     }
 

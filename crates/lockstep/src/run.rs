@@ -69,6 +69,7 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
         concurrency: arguments.concurrency,
         operator_namespace: arguments.operator_namespace,
         drift_probe_interval: arguments.drift_probe_interval.to_std(),
+        admission_check_interval: arguments.admission_check_interval.to_std(),
         drift_watch: arguments.drift_watch,
         unsafe_without_admission_policy: arguments.unsafe_without_admission_policy,
     };

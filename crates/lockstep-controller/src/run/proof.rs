@@ -18,8 +18,8 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How often the admission policies are proven again.
-const SELF_TEST_INTERVAL: Duration = Duration::from_secs(300);
+/// The shortest time between two proofs.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the start waits for the admission policies to take effect: the API server needs a moment after an install.
 const SELF_TEST_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -96,7 +96,7 @@ pub(super) fn keep_proving(
                     "the admission policy lockstep-token-requests does not refuse what it must refuse"
                 );
             }
-            tokio::time::sleep(SELF_TEST_INTERVAL).await;
+            tokio::time::sleep(options.admission_check_interval.max(LEAST_INTERVAL)).await;
             let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
             match verdict {
                 Verdict::Enforced => {
