@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// How long a connection may take to come up.
@@ -54,7 +54,10 @@ async fn from_kubeconfig(cluster: &Cluster) -> Result<Config, String> {
     let (named, config) = match &cluster.kubeconfig {
         Some(path) => {
             let named = format!("kubeconfig {}", path.display());
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| format!("{named}: {error}"))?;
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| match error {
+                KubeconfigError::ReadConfig(why, _) => format!("{named} cannot be read: {why}"),
+                error => format!("{named}: {error}"),
+            })?;
             (named, Config::from_custom_kubeconfig(kubeconfig, &options).await)
         }
         None => (
