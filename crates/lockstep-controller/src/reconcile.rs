@@ -55,6 +55,27 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     Box::pin(reconcile.run()).instrument(span).await
 }
 
+/// What ended a reconcile in the place of its own end: a fault in lockstep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error("the reconcile did not end in time")]
+    Late,
+    #[error("a fault in lockstep itself; its log says where")]
+    Panicked,
+}
+
+/// Runs the work of one reconcile, so that neither a panic nor a wait without an end reaches the others.
+async fn guard<T>(work: impl Future<Output = T>) -> Result<T, Fault> {
+    match AssertUnwindSafe(tokio::time::timeout(RECONCILE_DEADLINE, work))
+        .catch_unwind()
+        .await
+    {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Fault::Late),
+        Err(_) => Err(Fault::Panicked),
+    }
+}
+
 struct Reconcile {
     key: ObjectKey,
     uid: String,
@@ -130,22 +151,14 @@ impl Reconcile {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
-        let guarded = AssertUnwindSafe(tokio::time::timeout(
-            RECONCILE_DEADLINE,
-            self.step(step, status.clone()),
-        ));
-        let outcome = match guarded.catch_unwind().await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => {
-                let failure = Failure::new(Reason::Internal, "the reconcile did not end in time");
-                self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff))
-                    .await
-            }
-            Err(_) => {
-                self.shared.metrics.panics.inc();
-                tracing::error!("the reconcile panicked");
-                let failure =
-                    Failure::new(Reason::Internal, "a fault in lockstep itself; its log says where");
+        let outcome = match guard(self.step(step, status.clone())).await {
+            Ok(outcome) => outcome,
+            Err(fault) => {
+                if fault == Fault::Panicked {
+                    self.shared.metrics.panics.inc();
+                }
+                tracing::error!(%fault, "the reconcile was ended");
+                let failure = Failure::new(Reason::Internal, fault.to_string());
                 self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff))
                     .await
             }
@@ -293,5 +306,23 @@ impl Reconcile {
         tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
         self.report(status, Outcome::Failed(failure)).await;
         failure.reason.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_or_never_ends_becomes_a_fault_that_says_nothing_of_it() {
+        assert_eq!(guard(async { 1 }).await, Ok(1));
+        let panicked = guard(async { panic!("canary") }).await.map(|(): ()| ());
+        assert_eq!(panicked, Err(Fault::Panicked));
+        let began = tokio::time::Instant::now();
+        assert_eq!(guard(std::future::pending::<()>()).await, Err(Fault::Late));
+        assert_eq!(began.elapsed(), RECONCILE_DEADLINE);
+        for fault in [Fault::Panicked, Fault::Late] {
+            assert!(!fault.to_string().contains("canary"));
+        }
     }
 }
