@@ -11,6 +11,7 @@
 )]
 
 pub mod annotation;
+pub mod aws;
 pub mod condition;
 pub mod crd;
 pub mod credential;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod synced_secret;
 pub mod vault;
 
+pub use aws::AwsProvider;
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccountRef};
 pub use duration::Duration;

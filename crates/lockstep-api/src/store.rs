@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::CredentialRef, duration::Duration, file::FileProvider, status::StoreStatus,
+    aws::AwsProvider, credential::CredentialRef, duration::Duration, file::FileProvider, status::StoreStatus,
     vault::VaultProvider,
 };
 
@@ -42,7 +42,11 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("!has(self.provider.file)", "provider.file exists only in a ClusterSecretStore")
+    validation = ("!has(self.provider.file)", "provider.file exists only in a ClusterSecretStore"),
+    validation = (
+        "!has(self.provider.aws) || has(self.provider.aws.auth)",
+        "provider.aws needs auth: the operator's own identity serves ClusterSecretStores only"
+    )
 )]
 pub struct SecretStoreSpec {
     /// The backend: exactly one.
@@ -98,12 +102,18 @@ pub struct ClusterSecretStoreSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("[has(self.vault), has(self.file)].filter(x, x).size() == 1", "provider must hold exactly one of vault, file")
+    validation = (
+        "[has(self.vault), has(self.aws), has(self.file)].filter(x, x).size() == 1",
+        "provider must hold exactly one of vault, aws, file"
+    )
 )]
 pub struct StoreProvider {
     /// HashiCorp Vault or OpenBao.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<VaultProvider>,
+    /// AWS Secrets Manager or Systems Manager Parameter Store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsProvider>,
     /// Files below the operator's `--file-root`. ClusterSecretStore only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileProvider>,
@@ -112,19 +122,20 @@ pub struct StoreProvider {
 impl StoreProvider {
     /// The name of the backend that is set, as in YAML and in metrics; `None` when none or several are.
     pub fn name(&self) -> Option<&'static str> {
-        match (&self.vault, &self.file) {
-            (Some(_), None) => Some("vault"),
-            (None, Some(_)) => Some("file"),
-            _ => None,
-        }
+        let set = [
+            self.vault.as_ref().map(|_| "vault"),
+            self.aws.as_ref().map(|_| "aws"),
+            self.file.as_ref().map(|_| "file"),
+        ];
+        let mut names = set.into_iter().flatten();
+        names.next().filter(|_| names.next().is_none())
     }
 
     /// Every Secret and ConfigMap that the backend's configuration reads, in the store's credential namespace.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
-        self.vault
-            .as_ref()
-            .map(VaultProvider::credential_refs)
-            .unwrap_or_default()
+        let vault = self.vault.as_ref().map(VaultProvider::credential_refs);
+        let aws = self.aws.as_ref().map(AwsProvider::credential_refs);
+        vault.into_iter().chain(aws).flatten().collect()
     }
 }
 

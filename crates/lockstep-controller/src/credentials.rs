@@ -180,4 +180,20 @@ impl Credentials for NamespaceCredentials {
             )),
         }
     }
+
+    async fn service_account_annotation(
+        &self,
+        name: &str,
+        annotation: &str,
+    ) -> Result<Option<String>, ProviderError> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        match bounded(api.get_metadata(name)).await? {
+            Ok(account) => Ok(account
+                .metadata
+                .annotations
+                .unwrap_or_default()
+                .remove(annotation)),
+            Err(error) => Err(self.failed(&error, "ServiceAccount", "serviceaccounts", name)),
+        }
+    }
 }

@@ -20,7 +20,7 @@ use lockstep_api::{
     annotation,
 };
 use lockstep_core::{Failure, report, schedule};
-use lockstep_provider::{Context, StoreKey};
+use lockstep_provider::{Context, Notice, StoreKey};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -99,7 +99,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
     let result = verdict(&shared, &key).await;
     let label = key.to_string();
     let again = match &result {
-        Ok(()) => (RECHECK.mul_f64(1.0 + 0.1 * schedule::fraction(&label)), 0),
+        Ok(_) => (RECHECK.mul_f64(1.0 + 0.1 * schedule::fraction(&label)), 0),
         Err(failure) => (
             schedule::retry(failure.requeue, RECHECK, failure.retry_after, &label, attempt),
             attempt.saturating_add(1),
@@ -113,7 +113,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
                 &shared,
                 Api::<SecretStore>::namespaced(client, namespace),
                 &key.name,
-                result.as_ref().err(),
+                &result,
             )
             .await
         }
@@ -122,7 +122,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
                 &shared,
                 Api::<ClusterSecretStore>::all(client),
                 &key.name,
-                result.as_ref().err(),
+                &result,
             )
             .await
         }
@@ -134,7 +134,10 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
     (key, Some(again))
 }
 
-async fn verdict(shared: &Shared, key: &StoreKey) -> Result<(), Failure> {
+/// Whether a store works, and what its owner should know although it does.
+type Verdict = Result<Option<Notice>, Failure>;
+
+async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
     let malformed = shared.index().malformed_glob(key);
     if let Some((index, glob)) = malformed {
         return Err(Failure::new(
@@ -153,7 +156,8 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Result<(), Failure> {
     provider
         .check(&cx)
         .await
-        .map_err(|error| Failure::provider(&context, &error))
+        .map_err(|error| Failure::provider(&context, &error))?;
+    Ok(provider.notice())
 }
 
 /// A store, as far as its status is concerned.
@@ -181,7 +185,7 @@ impl HasStatus for ClusterSecretStore {
 }
 
 /// Writes the status when it changed; answers whether the store was not ready before and is now.
-async fn write<K>(shared: &Shared, api: Api<K>, name: &str, failure: Option<&Failure>) -> bool
+async fn write<K>(shared: &Shared, api: Api<K>, name: &str, verdict: &Verdict) -> bool
 where
     K: HasStatus + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -196,7 +200,9 @@ where
     let known = !old.conditions.is_empty();
     let conditions = report::store_conditions(
         &old.conditions,
-        failure.map_or(Ok(()), Err),
+        verdict
+            .as_ref()
+            .map(|notice| notice.as_ref().map(|notice| notice.message.as_str())),
         store.generation(),
         shared.clock.now(),
     );
@@ -218,5 +224,5 @@ where
         };
         shared.metrics.status.with_label_values(&[outcome]).inc();
     }
-    known && !was_ready && failure.is_none()
+    known && !was_ready && verdict.is_ok()
 }

@@ -159,21 +159,27 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
     status
 }
 
-/// The conditions of a store.
+/// The conditions of a store that works, with what its owner should know, or does not.
 pub fn store_conditions(
     old: &[Condition],
-    result: Result<(), &Failure>,
+    result: Result<Option<&str>, &Failure>,
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
     let one = |kind, holds, reason, message| condition(old, kind, holds, reason, message, generation, now);
     match result {
-        Ok(()) => vec![one(
-            ConditionType::Ready,
-            ConditionStatus::True,
-            Reason::StoreReady,
-            "the store answers and takes its credentials".to_owned(),
-        )],
+        Ok(notice) => {
+            let mut message = "the store answers and takes its credentials".to_owned();
+            if let Some(notice) = notice {
+                message = bounded(format!("{message}; {notice}"));
+            }
+            vec![one(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                Reason::StoreReady,
+                message,
+            )]
+        }
         Err(failure) => {
             let message = bounded(failure.message.clone());
             let kind = if failure.is_stalled() {

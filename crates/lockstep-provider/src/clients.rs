@@ -20,8 +20,8 @@ use tokio_util::sync::DropGuard;
 pub use self::changes::Changes;
 use self::changes::Watched;
 use crate::{
-    Capability, Context, Credentials, FetchMetrics, FindQuery, Provider, ProviderError, Registry, RemoteMeta,
-    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
+    Capability, Context, Credentials, FetchMetrics, FindQuery, Notice, Provider, ProviderError, Registry,
+    RemoteMeta, RemoteRef, RemoteSecret, StoreConfig, StoreKey,
     layers::{self, StackOptions},
 };
 
@@ -242,5 +242,9 @@ impl Provider for Client {
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.provider.check(cx).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }

@@ -65,6 +65,16 @@ pub trait Credentials: Send + Sync + fmt::Debug {
     /// # Errors
     /// `CredentialsUnavailable`, naming the ServiceAccount and the audience.
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError>;
+
+    /// An annotation of a ServiceAccount; `None` where it has none of that name.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable`, naming the ServiceAccount, and the grant that is missing.
+    async fn service_account_annotation(
+        &self,
+        name: &str,
+        annotation: &str,
+    ) -> Result<Option<String>, ProviderError>;
 }
 
 /// Makes the providers of one backend.

@@ -19,4 +19,4 @@ pub use lockstep_core::remote::{
 };
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
-pub use provider::{Capability, Context, Provider};
+pub use provider::{Capability, Context, Notice, Provider};

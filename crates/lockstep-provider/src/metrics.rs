@@ -13,7 +13,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use crate::{ErrorKind, Operation, StoreKey};
+use crate::{ErrorKind, Notice, Operation, StoreKey};
 
 /// What kind of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,12 @@ const IN_FLIGHT: MetricInfo = MetricInfo {
     labels: &["provider", "store"],
     help: "Requests to a store that are in flight.",
 };
+const NOTICE: MetricInfo = MetricInfo {
+    name: "lockstep_provider_notice",
+    kind: MetricKind::Gauge,
+    labels: &["provider", "store", "reason"],
+    help: "1 while a store works, and could work better: batch_denied where its identity may read values only one by one. The message of the store's condition says what to do.",
+};
 const CLIENTS: MetricInfo = MetricInfo {
     name: "lockstep_provider_clients",
     kind: MetricKind::Gauge,
@@ -83,7 +89,9 @@ const CLIENTS: MetricInfo = MetricInfo {
 };
 
 /// Every metric of the fetch layer.
-pub const METRICS: &[MetricInfo] = &[REQUESTS, DURATION, SAVED, BATCH, THROTTLED, IN_FLIGHT, CLIENTS];
+pub const METRICS: &[MetricInfo] = &[
+    REQUESTS, DURATION, SAVED, BATCH, THROTTLED, IN_FLIGHT, NOTICE, CLIENTS,
+];
 
 /// Seconds; from a neighbour's cache to the longest time-out that is sensible.
 const BUCKETS: &[f64] = &[
@@ -107,6 +115,8 @@ const OPERATIONS: [Operation; 6] = [
 const COALESCED: &str = "coalesced";
 /// `reason` of [`SAVED`].
 const BATCHED: &str = "batched";
+/// Every `reason` of [`NOTICE`].
+const NOTICES: [&str; 1] = ["batch_denied"];
 /// `outcome` of a request that succeeded.
 const OK: &str = "ok";
 
@@ -119,6 +129,7 @@ pub struct FetchMetrics {
     batch: HistogramVec,
     throttled: CounterVec,
     in_flight: IntGaugeVec,
+    notice: IntGaugeVec,
     clients: IntGauge,
     /// Which providers each store has had, by the store's label: their series go when the store goes.
     stores: Arc<Mutex<BTreeMap<String, BTreeSet<&'static str>>>>,
@@ -150,6 +161,7 @@ impl FetchMetrics {
             )?,
             throttled: CounterVec::new(opts(THROTTLED), THROTTLED.labels)?,
             in_flight: IntGaugeVec::new(opts(IN_FLIGHT), IN_FLIGHT.labels)?,
+            notice: IntGaugeVec::new(opts(NOTICE), NOTICE.labels)?,
             clients: IntGauge::with_opts(opts(CLIENTS))?,
             stores: Arc::default(),
         };
@@ -159,6 +171,7 @@ impl FetchMetrics {
         registry.register(Box::new(metrics.batch.clone()))?;
         registry.register(Box::new(metrics.throttled.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.notice.clone()))?;
         registry.register(Box::new(metrics.clients.clone()))?;
         Ok(metrics)
     }
@@ -200,6 +213,9 @@ impl FetchMetrics {
             let _ = self.batch.remove_label_values(&[provider, &store]);
             let _ = self.throttled.remove_label_values(&[provider, &store]);
             let _ = self.in_flight.remove_label_values(&[provider, &store]);
+            for reason in NOTICES {
+                let _ = self.notice.remove_label_values(&[provider, &store, reason]);
+            }
         }
     }
 
@@ -263,6 +279,22 @@ impl StoreMetrics {
             .saved
             .with_label_values(&[self.provider, &self.store, BATCHED])
             .inc_by(u64::from(size) - 1);
+    }
+
+    /// What the store's owner should know at the moment.
+    pub(crate) fn notice(&self, notice: Option<&Notice>) {
+        if self.is_removed() {
+            return;
+        }
+        for reason in NOTICES {
+            let labels = [self.provider, self.store.as_str(), reason];
+            if notice.is_some_and(|notice| notice.reason == reason) {
+                self.metrics.notice.with_label_values(&labels).set(1);
+            } else {
+                // An error says that there is no such series, which is what is wanted.
+                let _ = self.metrics.notice.remove_label_values(&labels);
+            }
+        }
     }
 
     /// Counts time for which the store is left alone.
@@ -337,6 +369,10 @@ mod tests {
         store.saved(3);
         store.batch(2);
         store.throttled(Duration::from_secs(5));
+        store.notice(Some(&Notice {
+            reason: "batch_denied",
+            message: String::new(),
+        }));
         store
     }
 

@@ -27,12 +27,26 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// What the first read would fail with.
     async fn check(&self, cx: &Context) -> Result<(), ProviderError>;
 
+    /// What the store's owner should know although everything works; `None` when there is nothing. It costs no request.
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
     /// One item whenever a value may have changed, until dropped; `None` where [`Capability::notifies`] says so. It is a
     /// hint that it is time to read, and holds nothing of what there is to read. [`Clients`](crate::Clients) asks the
     /// provider itself for it: layers do not pass it on.
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
         None
     }
+}
+
+/// Something that works, and could work better: it stands in the message of the store's condition, and in a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The label in metrics: one of a few words.
+    pub reason: &'static str,
+    /// The sentence; it starts in lower case, and obeys the rules of [`ProviderError`].
+    pub message: String,
 }
 
 /// What a provider can do, in place of matching on its name. The behaviour suite holds each provider to it.

@@ -8,6 +8,8 @@ use lockstep_provider::{FileFactory, Registry};
 pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
     let registry =
         Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
+    #[cfg(feature = "aws")]
+    let registry = registry.with(lockstep_provider_aws::AwsFactory::default());
     #[cfg(feature = "vault")]
     let registry = registry.with(lockstep_provider_vault::VaultFactory);
     registry

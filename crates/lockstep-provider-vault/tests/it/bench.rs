@@ -190,6 +190,10 @@ impl Credentials for Objects {
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
         self.get(name, audience).map(SecretValue::new)
     }
+
+    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
+        Ok(None)
+    }
 }
 
 /// A client of a store, as the registry makes it, without layers.

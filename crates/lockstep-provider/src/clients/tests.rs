@@ -21,6 +21,10 @@ impl Credentials for NoCredentials {
     async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
         Err(unasked())
     }
+
+    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
+        Err(unasked())
+    }
 }
 
 fn unasked() -> ProviderError {

@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    metrics::StoreMetrics,
+    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret, metrics::StoreMetrics,
 };
 
 /// How long a batch waits for more references, from the first on. A tenth of what a near backend takes to answer, and
@@ -181,6 +181,10 @@ impl Provider for Batch {
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.provider.check(cx).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    metrics::StoreMetrics,
+    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret, metrics::StoreMetrics,
 };
 
 /// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
@@ -163,6 +163,10 @@ impl Provider for Coalesce {
     /// Not joined: a check asks for now.
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.provider.check(cx).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

@@ -5,7 +5,8 @@ use futures::future::join_all;
 
 use super::{Budget, for_each};
 use crate::{
-    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret,
 };
 
 /// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
@@ -61,6 +62,10 @@ impl Provider for Limit {
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         let _admission = self.budget.admit(cx, Operation::Check).await?;
         self.provider.check(cx).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

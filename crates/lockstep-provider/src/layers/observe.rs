@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::outcome;
 use crate::{
-    Capability, Context, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    metrics::StoreMetrics,
+    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret, metrics::StoreMetrics,
 };
 
 /// Counts and measures every request.
@@ -32,6 +32,7 @@ impl Provider for Observe {
         let timer = self.metrics.begin(Operation::Read);
         let results = self.provider.fetch(cx, refs).await;
         timer.end(outcome(&results).map(|error| error.kind));
+        self.metrics.notice(self.provider.notice().as_ref());
         results
     }
 
@@ -46,7 +47,12 @@ impl Provider for Observe {
         let timer = self.metrics.begin(Operation::Check);
         let result = self.provider.check(cx).await;
         timer.end(result.as_ref().err().map(|error| error.kind));
+        self.metrics.notice(self.provider.notice().as_ref());
         result
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Budget, StackOptions};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret,
+    Capability, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret,
 };
 
 /// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]): of several references only those that
@@ -113,6 +113,10 @@ impl Provider for Retry {
                 return result;
             }
         }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

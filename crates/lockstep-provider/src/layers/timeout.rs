@@ -5,8 +5,8 @@ use tokio::time::timeout_at;
 
 use super::{checked, deadline, for_each};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret,
+    Capability, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret,
 };
 
 /// Ends a request that takes longer than the store's time-out, or than its caller waits.
@@ -72,6 +72,10 @@ impl Provider for Timeout {
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.within(cx, Operation::Check, self.provider.check(cx)).await?
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
     }
 }
 

@@ -1,0 +1,127 @@
+//! One call with credentials that work. Everything that reaches the network, logins apart, goes through [`Caller::call`].
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_credential_types::Credentials as Key;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use lockstep_provider::{Operation, ProviderError};
+use tokio::time::Instant;
+
+use crate::{
+    auth::Identity,
+    error::{Failed, Purpose},
+};
+
+/// For how long a store counts as working after a request succeeded.
+const FRESH: Duration = Duration::from_secs(300);
+
+/// What every client of the SDK is made with, whose builders are types of their own.
+macro_rules! common {
+    ($sdk:ident, $region:expr, $endpoint:expr, $http:expr) => {{
+        let mut config = $sdk::config::Builder::new()
+            .behavior_version($sdk::config::BehaviorVersion::v2026_01_12())
+            .region($sdk::config::Region::new($region.to_string()))
+            .http_client($http.clone())
+            .identity_cache($sdk::config::IdentityCache::no_cache())
+            .retry_config($sdk::config::retry::RetryConfig::disabled())
+            .timeout_config($crate::http::timeouts())
+            .stalled_stream_protection($sdk::config::StalledStreamProtectionConfig::disabled());
+        config.set_endpoint_url($endpoint.map(str::to_owned));
+        config
+    }};
+}
+pub(crate) use common;
+
+/// Calls a service as one identity.
+pub(crate) struct Caller {
+    identity: Identity,
+    /// When a request last succeeded; none since one failed for the service's or the credentials' sake.
+    worked: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.identity.fmt(f)
+    }
+}
+
+impl Caller {
+    pub(crate) fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            worked: Mutex::default(),
+        })
+    }
+
+    /// Who asks, as messages name it.
+    pub(crate) fn identity(&self) -> String {
+        self.identity.describe()
+    }
+
+    /// Makes a call, with one new login and one repetition if the service no longer takes the credentials.
+    ///
+    /// # Errors
+    /// What the login, the transport or the service fails with.
+    pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata,
+    {
+        let session = self.identity.session().await.map_err(Failed::Login)?;
+        let mut outcome = attempt(&request, &session.credentials).await;
+        if outcome.as_ref().is_err_and(Failed::is_of_credentials) {
+            let fresh = self.identity.replace(session.generation).await;
+            outcome = match fresh {
+                Ok(fresh) => attempt(&request, &fresh.credentials).await,
+                Err(error) => Err(Failed::Login(error)),
+            };
+        }
+        let works = match &outcome {
+            Ok(_) => Some(Instant::now()),
+            Err(failed) if failed.is_an_answer() => return outcome,
+            Err(_) => None,
+        };
+        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
+        outcome
+    }
+
+    /// Whether a request succeeded lately, and none has failed since.
+    pub(crate) fn works(&self) -> bool {
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.is_some_and(|at| at.elapsed() < FRESH)
+    }
+
+    /// Whether the credentials are good: a call that needs no right and costs nothing.
+    ///
+    /// # Errors
+    /// What the first read would fail with.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        let session = self.identity.session().await?;
+        let mut outcome = self.identity.who_am_i(&session).await;
+        if outcome.as_ref().is_err_and(Failed::is_of_credentials) {
+            let fresh = self.identity.replace(session.generation).await?;
+            outcome = self.identity.who_am_i(&fresh).await;
+        }
+        let purpose = Purpose {
+            operation: Operation::Check,
+            doing: "asking the token service for the caller's identity".to_owned(),
+            identity: self.identity(),
+            missing: "the token service knows no identity".to_owned(),
+            action: "sts:GetCallerIdentity",
+        };
+        outcome.map_err(|failed| failed.error(&purpose))
+    }
+}
+
+async fn attempt<T, E, F>(request: &impl Fn(Key) -> F, key: &Key) -> Result<T, Failed>
+where
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    E: ProvideErrorMetadata,
+{
+    request(key.clone()).await.map_err(|error| Failed::of(&error))
+}

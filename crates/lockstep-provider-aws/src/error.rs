@@ -1,0 +1,479 @@
+//! What went wrong, in words of ours. Of what the service says, its error code and the status are used; its text is looked
+//! at for a few words and never shown, because it repeats names, policies and account numbers.
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use lockstep_provider::{ErrorKind, Operation, ProviderError};
+
+/// What a failed call was for.
+pub(crate) struct Purpose {
+    /// What was asked.
+    pub(crate) operation: Operation,
+    /// As a sentence goes on after "permission denied": `reading "shop/database"`.
+    pub(crate) doing: String,
+    /// Who asked: `as role arn:aws:iam::123456789012:role/shop`.
+    pub(crate) identity: String,
+    /// The sentence when it does not exist.
+    pub(crate) missing: String,
+    /// What the policy must grant.
+    pub(crate) action: &'static str,
+}
+
+/// What a failed call came to.
+#[derive(Debug, Clone)]
+pub(crate) enum Failed {
+    /// There were no credentials to call with.
+    Login(ProviderError),
+    /// No answer in time.
+    Timeout,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// It could not be sent.
+    NotSent,
+    /// The service, or something in its place, said no.
+    Refused {
+        why: Why,
+        status: u16,
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Why a service says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// There is no such thing.
+    Missing,
+    /// It is marked for deletion.
+    Deleted,
+    /// The policy does not grant it.
+    Denied,
+    /// The value is there, and its KMS key may not be used.
+    KeyDenied,
+    /// The credentials are not good (any more).
+    Credentials,
+    /// The clocks differ too much.
+    Skewed,
+    /// Too many requests.
+    Throttled,
+    /// The service cannot serve.
+    Broken,
+    /// The request is wrong.
+    Invalid,
+    /// It is not an answer of AWS.
+    Garbage,
+}
+
+impl Failed {
+    /// What the SDK says.
+    pub(crate) fn of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Self {
+        match error {
+            SdkError::TimeoutError(_) => Self::Timeout,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
+            SdkError::DispatchFailure(_) => Self::Unreachable,
+            SdkError::ServiceError(failure) => {
+                let metadata = failure.err().meta();
+                let raw = failure.raw();
+                let own = metadata.code().map(str::to_owned);
+                let code = own.or_else(|| raw.body().bytes().and_then(code_in_xml));
+                Self::refused(code.as_deref(), metadata.message().unwrap_or_default(), Some(raw))
+            }
+            SdkError::ResponseError(failure) => {
+                let raw = failure.raw();
+                // An answer that broke off tells nothing but its status.
+                Self::refused(raw.body().bytes().and_then(code_in_xml).as_deref(), "", Some(raw))
+            }
+            // ConstructionFailure, and what later versions of the SDK may add.
+            _ => Self::NotSent,
+        }
+    }
+
+    /// What the service says of one of several things that were asked for.
+    pub(crate) fn of_part(code: Option<&str>, message: Option<&str>) -> Self {
+        Self::refused(Some(code.unwrap_or("?")), message.unwrap_or_default(), None)
+    }
+
+    /// There is no such thing.
+    pub(crate) fn missing() -> Self {
+        Self::Refused {
+            why: Why::Missing,
+            status: 400,
+            retry_after: None,
+        }
+    }
+
+    /// It is not in the form that it must have.
+    pub(crate) fn garbage() -> Self {
+        Self::Refused {
+            why: Why::Garbage,
+            status: 200,
+            retry_after: None,
+        }
+    }
+
+    /// Whether there is no such thing.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.why() == Some(Why::Missing)
+    }
+
+    fn refused(code: Option<&str>, message: &str, raw: Option<&HttpResponse>) -> Self {
+        let status = raw.map_or(400, |raw| raw.status().as_u16());
+        let why = code
+            .and_then(|code| of_code(code, message))
+            .unwrap_or_else(|| of_status(status, code.is_some()));
+        let retry_after = raw
+            .and_then(|raw| raw.headers().get("retry-after"))
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_secs);
+        Self::Refused {
+            why,
+            status,
+            retry_after,
+        }
+    }
+
+    /// Why the service said no.
+    pub(crate) fn why(&self) -> Option<Why> {
+        match self {
+            Self::Refused { why, .. } => Some(*why),
+            _ => None,
+        }
+    }
+
+    /// Whether other credentials of the same identity may help.
+    pub(crate) fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    /// Whether it is an answer that says nothing against the store: that something is missing or not granted.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(Why::Missing | Why::Deleted | Why::Denied | Why::KeyDenied | Why::Invalid)
+        )
+    }
+
+    /// Whether it may be one part's fault that the whole was refused.
+    pub(crate) fn may_be_of_a_part(&self) -> bool {
+        self.is_an_answer()
+    }
+
+    /// The error that a reader sees.
+    pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
+        let (why, status, retry_after) = match self {
+            Self::Login(error) => return error,
+            Self::Timeout => {
+                return purpose.failed(
+                    ErrorKind::Timeout,
+                    "the service did not answer in time".to_owned(),
+                );
+            }
+            Self::Unreachable => {
+                return purpose
+                    .failed(ErrorKind::Unavailable, "the service cannot be reached".to_owned())
+                    .with_hint("Check region, endpoint, and that the network lets lockstep reach it");
+            }
+            Self::NotSent => {
+                return purpose.failed(
+                    ErrorKind::ConfigInvalid,
+                    "the request could not be made".to_owned(),
+                );
+            }
+            Self::Refused {
+                why,
+                status,
+                retry_after,
+            } => (why, status, retry_after),
+        };
+        let Purpose {
+            doing,
+            identity,
+            missing,
+            action,
+            ..
+        } = purpose;
+        let error = match why {
+            Why::Missing => purpose.failed(ErrorKind::NotFound, missing.clone()),
+            Why::Deleted => purpose.failed(ErrorKind::NotFound, format!("{missing}: it is marked for deletion")),
+            Why::Denied => purpose
+                .failed(
+                    ErrorKind::PermissionDenied,
+                    format!("permission denied {doing} {identity}"),
+                )
+                .with_hint(format!("The policy needs: {action}")),
+            Why::KeyDenied => purpose
+                .failed(
+                    ErrorKind::PermissionDenied,
+                    format!("permission denied for the KMS key {doing} {identity}"),
+                )
+                .with_hint("The policy needs kms:Decrypt on the key that encrypts the value, and the key must be enabled"),
+            Why::Credentials => purpose
+                .failed(
+                    ErrorKind::Unauthenticated,
+                    format!("the service refused the credentials {doing} {identity} (status {status})"),
+                )
+                .with_hint("Check that they are still valid, and that they are of the account and region of the store"),
+            Why::Skewed => purpose
+                .failed(
+                    ErrorKind::Unauthenticated,
+                    format!("the service says that the clock is wrong, {doing} (status {status})"),
+                )
+                .with_hint("Set the clock of the operator's node"),
+            Why::Throttled => purpose.failed(
+                ErrorKind::RateLimited,
+                format!("the service asks to slow down (status {status})"),
+            ),
+            Why::Broken => purpose.failed(
+                ErrorKind::Unavailable,
+                format!("the service cannot serve (status {status})"),
+            ),
+            Why::Invalid => purpose
+                .failed(
+                    ErrorKind::ConfigInvalid,
+                    format!("the service does not take the request {doing} (status {status})"),
+                )
+                .with_hint("Check the key, its version, and the store's prefix"),
+            Why::Garbage => purpose
+                .failed(
+                    ErrorKind::Malformed,
+                    format!("the answer {doing} is not one of AWS (status {status})"),
+                )
+                .with_hint("See that endpoint is the address of the service"),
+        };
+        match retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
+    }
+
+    /// The error of a login.
+    pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
+        let refused = match self.why() {
+            Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
+            Some(Why::Credentials | Why::Invalid) => Some(ErrorKind::Unauthenticated),
+            _ => None,
+        };
+        let purpose = Purpose {
+            operation: Operation::Login,
+            doing: doing.to_owned(),
+            identity: String::new(),
+            missing: String::new(),
+            action: "",
+        };
+        match refused {
+            Some(kind) => purpose
+                .failed(kind, format!("the token service refused {doing}"))
+                .with_hint(advice),
+            None => self.error(&purpose),
+        }
+    }
+}
+
+impl Purpose {
+    fn failed(&self, kind: ErrorKind, message: String) -> ProviderError {
+        ProviderError::new(kind, self.operation, message)
+    }
+
+    /// An answer that is not in the form that it must have.
+    pub(crate) fn malformed(&self, what: &str) -> ProviderError {
+        self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
+    }
+}
+
+/// What an error code means, and for the few that mean several things, what a word in the text adds.
+fn of_code(code: &str, message: &str) -> Option<Why> {
+    let message = || message.to_ascii_lowercase();
+    Some(match code {
+        "ResourceNotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound" => Why::Missing,
+        "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
+            if message().contains("access to kms is not allowed") {
+                Why::KeyDenied
+            } else {
+                Why::Denied
+            }
+        }
+        "DecryptionFailure" | "InvalidKeyId" | "KMSAccessDeniedException" | "KMSDisabledException" => {
+            Why::KeyDenied
+        }
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidClientTokenIdException"
+        | "InvalidAccessKeyId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "InvalidIdentityToken"
+        | "IDPRejectedClaim"
+        | "AuthFailure"
+        | "OptInRequired" => Why::Credentials,
+        "RequestTimeTooSkewed" | "RequestExpired" => Why::Skewed,
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequests"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
+        | "ProvisionedThroughputExceededException"
+        | "BandwidthLimitExceeded"
+        | "SlowDown" => Why::Throttled,
+        "InternalServiceError"
+        | "InternalServiceErrorException"
+        | "InternalServerError"
+        | "InternalFailure"
+        | "InternalFailureException"
+        | "InternalError"
+        | "IDPCommunicationError" => Why::Broken,
+        "InvalidRequestException" => {
+            let message = message();
+            if message.contains("deletion") || message.contains("deleted") {
+                Why::Deleted
+            } else {
+                Why::Invalid
+            }
+        }
+        "ValidationException"
+        | "ValidationError"
+        | "InvalidParameterException"
+        | "InvalidParameterValue"
+        | "InvalidNextTokenException"
+        | "InvalidNextToken"
+        | "InvalidFilterKey"
+        | "InvalidFilterValue"
+        | "InvalidFilterOption"
+        | "UnsupportedParameterType"
+        | "MalformedPolicyDocument"
+        | "PackedPolicyTooLarge"
+        | "RegionDisabledException" => Why::Invalid,
+        _ => return None,
+    })
+}
+
+/// What a status means where no code tells more.
+fn of_status(status: u16, is_of_aws: bool) -> Why {
+    match status {
+        429 | 503 => Why::Throttled,
+        300..=399 | 500..=599 => Why::Broken,
+        401 if is_of_aws => Why::Credentials,
+        403 if is_of_aws => Why::Denied,
+        404 if is_of_aws => Why::Missing,
+        400..=499 if is_of_aws => Why::Invalid,
+        _ => Why::Garbage,
+    }
+}
+
+/// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only
+/// a word is taken, and it is compared and never shown.
+fn code_in_xml(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body.get(..body.len().min(4096))?).ok()?;
+    let (_, rest) = text
+        .trim_start()
+        .strip_prefix('<')
+        .and_then(|_| text.split_once("<Code>"))?;
+    let (code, _) = rest.split_once("</Code>")?;
+    let is_word =
+        !code.is_empty() && code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then(|| code.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purpose() -> Purpose {
+        Purpose {
+            operation: Operation::Read,
+            doing: "reading \"shop/database\"".to_owned(),
+            identity: "as role arn:aws:iam::123456789012:role/shop".to_owned(),
+            missing: "key \"shop/database\" does not exist".to_owned(),
+            action: "secretsmanager:GetSecretValue",
+        }
+    }
+
+    #[test]
+    fn every_code_has_one_kind_and_the_text_is_never_shown() {
+        let cases = [
+            ("ResourceNotFoundException", "", ErrorKind::NotFound),
+            ("ParameterNotFound", "", ErrorKind::NotFound),
+            ("AccessDeniedException", "", ErrorKind::PermissionDenied),
+            (
+                "AccessDeniedException",
+                "Access to KMS is not allowed",
+                ErrorKind::PermissionDenied,
+            ),
+            ("DecryptionFailure", "", ErrorKind::PermissionDenied),
+            ("ExpiredTokenException", "", ErrorKind::Unauthenticated),
+            ("UnrecognizedClientException", "", ErrorKind::Unauthenticated),
+            ("InvalidSignatureException", "", ErrorKind::Unauthenticated),
+            ("RequestTimeTooSkewed", "", ErrorKind::Unauthenticated),
+            ("ThrottlingException", "", ErrorKind::RateLimited),
+            ("TooManyRequestsException", "", ErrorKind::RateLimited),
+            ("InternalServiceError", "", ErrorKind::Unavailable),
+            ("InvalidRequestException", "", ErrorKind::ConfigInvalid),
+            (
+                "InvalidRequestException",
+                "it was marked for deletion",
+                ErrorKind::NotFound,
+            ),
+            ("ValidationException", "", ErrorKind::ConfigInvalid),
+            ("SomethingNew", "", ErrorKind::ConfigInvalid),
+        ];
+        for (code, text, want) in cases {
+            let error = Failed::of_part(Some(code), Some(&format!("{text} canary"))).error(&purpose());
+            assert_eq!(error.kind, want, "{code} {text}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+            assert!(!error.to_string().contains(".."), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_status_without_a_code_of_aws_is_garbage_unless_it_speaks_for_itself() {
+        for (status, want) in [
+            (200, Why::Garbage),
+            (302, Why::Broken),
+            (403, Why::Garbage),
+            (404, Why::Garbage),
+            (429, Why::Throttled),
+            (500, Why::Broken),
+            (502, Why::Broken),
+            (503, Why::Throttled),
+        ] {
+            assert_eq!(of_status(status, false), want, "{status}");
+        }
+        assert_eq!(of_status(403, true), Why::Denied);
+    }
+
+    #[test]
+    fn a_denial_names_key_role_and_the_action_that_the_policy_lacks() {
+        let error = Failed::of_part(Some("AccessDeniedException"), None).error(&purpose());
+        assert_eq!(
+            error.to_string(),
+            "permission denied reading \"shop/database\" as role arn:aws:iam::123456789012:role/shop. \
+             The policy needs: secretsmanager:GetSecretValue"
+        );
+    }
+
+    #[test]
+    fn a_code_in_xml_is_taken_and_nothing_else_of_it() {
+        let xml =
+            b"<ErrorResponse><Error><Code>Throttling</Code><Message>canary</Message></Error></ErrorResponse>";
+        assert_eq!(code_in_xml(xml).as_deref(), Some("Throttling"));
+        for bad in [
+            &b"<html>canary</html>"[..],
+            b"{\"a\":\"<Code>Throttling</Code>\"}",
+            b"<Code></Code>",
+            b"<Code>can ary</Code>",
+            b"",
+        ] {
+            assert_eq!(code_in_xml(bad), None);
+        }
+    }
+}

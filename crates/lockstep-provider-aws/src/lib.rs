@@ -1,0 +1,28 @@
+//! The `aws` provider: AWS Secrets Manager and AWS Systems Manager Parameter Store.
+//!
+//! How a request goes: `config` has checked everything that the user wrote, `auth` has credentials at hand (`login` gets
+//! them, `session` knows how long they live), `secrets_manager` and `parameter_store` put references into as few calls
+//! as the service allows, `client` sends a call with credentials that work, `error` says what went wrong in words of
+//! ours. `provider` is what the rest of lockstep sees of it.
+//!
+//! # What of the SDK is used, and what is not
+//!
+//! The calls, their signatures and the parsing are the SDK's. Its own retries are off, because the layers around every
+//! provider retry within the store's budget; so is its cache of identities, because a login must be ours to count, share
+//! and replace. `http` bounds what an answer may hold: the SDK reads all of it into memory. Nothing is taken from the
+//! environment (`AWS_*`, profiles, instance metadata, proxies), except where a ClusterSecretStore names no credentials: then
+//! the SDK's default chain is asked, for credentials and for nothing else.
+
+mod auth;
+mod client;
+mod config;
+mod credential;
+mod error;
+mod http;
+mod login;
+mod parameter_store;
+mod provider;
+mod secrets_manager;
+mod session;
+
+pub use provider::AwsFactory;

@@ -1,0 +1,267 @@
+//! How credentials are got: an access key as it is, a role that is assumed with one, a ServiceAccount's token that is
+//! exchanged for a role's, or the operator's own.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{
+    BehaviorVersion, Region, default_provider::credentials::DefaultCredentialsChain,
+    provider_config::ProviderConfig,
+};
+use aws_credential_types::{
+    Credentials as Key,
+    provider::{ProvideCredentials as _, error::CredentialsError},
+};
+use aws_sdk_sts::{
+    Client as Sts,
+    config::retry::RetryConfig,
+    types::{Credentials as StsCredentials, Tag},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use tokio::sync::OnceCell;
+
+use crate::{
+    client::common,
+    config::{self, Login, Source},
+    credential::{clean_word, unavailable, word},
+    error::Failed,
+    http,
+};
+
+/// The annotation of a ServiceAccount that names its role.
+const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
+/// Credentials and how long they live; `None` for those without an end.
+pub(crate) type Grant = (Key, Option<Duration>);
+
+/// Gets credentials, anew each time.
+pub(crate) struct Door {
+    login: Login,
+    region: String,
+    http: SharedHttpClient,
+    /// The SDK's chain of the places where an operator's own credentials may be.
+    chain: OnceCell<DefaultCredentialsChain>,
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.login.fmt(f)
+    }
+}
+
+impl Door {
+    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient) -> Self {
+        Self {
+            login,
+            region,
+            http,
+            chain: OnceCell::new(),
+        }
+    }
+
+    /// Gets credentials.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
+    /// token service refuses, and what the transport fails with.
+    pub(crate) async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
+        let (grant, role) = match &self.login.source {
+            Source::Key { id, secret, token } => {
+                let id = word(credentials, id).await?;
+                let secret = word(credentials, secret).await?;
+                let token = match token {
+                    Some(token) => Some(word(credentials, token).await?.to_string()),
+                    None => None,
+                };
+                let key = Key::new(id.as_str(), secret.as_str(), token, None, "lockstep");
+                ((key, None), self.login.role.as_deref())
+            }
+            Source::WebIdentity { account, audience } => {
+                self.exchange(credentials, account, audience).await?
+            }
+            Source::Ambient => (self.ambient().await?, self.login.role.as_deref()),
+        };
+        match role {
+            Some(role) => self.assume(grant.0, role).await,
+            None => Ok(grant),
+        }
+    }
+
+    /// Asks the token service who these credentials are of: it tells everybody, without any right.
+    ///
+    /// # Errors
+    /// What the service or the transport fails with.
+    pub(crate) async fn who_am_i(&self, key: Key) -> Result<(), Failed> {
+        let answer = self.sts(Some(key)).get_caller_identity().send().await;
+        answer.map(drop).map_err(|error| Failed::of(&error))
+    }
+
+    /// The operator's own credentials.
+    async fn ambient(&self) -> Result<Grant, ProviderError> {
+        let chain = self
+            .chain
+            .get_or_init(|| async {
+                let config = ProviderConfig::empty()
+                    .with_region(Some(Region::new(self.region.clone())))
+                    .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+                    .with_http_client(self.http.clone())
+                    .with_retry_config(RetryConfig::disabled())
+                    .with_timeout_config(http::timeouts());
+                DefaultCredentialsChain::builder().configure(config).build().await
+            })
+            .await;
+        let error = |kind, message: &str| ProviderError::new(kind, Operation::Login, message);
+        let key = chain.provide_credentials().await.map_err(|failure| match failure {
+            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+                unavailable("the operator has no AWS identity of its own").with_hint(
+                    "Give its ServiceAccount one (IRSA or EKS Pod Identity), or set spec.provider.aws.auth",
+                )
+            }
+            CredentialsError::ProviderTimedOut(_) => error(
+                ErrorKind::Timeout,
+                "what gives out the operator's own AWS identity did not answer in time",
+            ),
+            _ => error(
+                ErrorKind::Unauthenticated,
+                "the operator's own AWS identity could not be had",
+            )
+            .with_hint("Check the trust policy of its role, and that what gives out the identity can be reached"),
+        })?;
+        let lifetime = key.expiry().map(until);
+        Ok((key, lifetime))
+    }
+
+    /// Exchanges a ServiceAccount's token for credentials of its role. Answers them, and the role that is then assumed.
+    async fn exchange(
+        &self,
+        credentials: &dyn Credentials,
+        account: &str,
+        audience: &str,
+    ) -> Result<(Grant, Option<&str>), ProviderError> {
+        let configured = self.login.role.as_deref();
+        // Who names the role in the store needs no right to read the ServiceAccount.
+        let annotated = if configured.is_some() && self.is_plain() {
+            None
+        } else {
+            credentials
+                .service_account_annotation(account, ROLE_ANNOTATION)
+                .await?
+        };
+        let (first, second) = match (annotated, configured) {
+            (None, None) => {
+                return Err(unavailable(format!(
+                    "ServiceAccount \"{account}\" has no annotation {ROLE_ANNOTATION}, and spec.provider.aws.role is not set"
+                ))
+                .with_hint("Set one of them to the ARN of the role that trusts the ServiceAccount"));
+            }
+            (None, Some(role)) if self.is_plain() => (role.to_owned(), None),
+            (None, Some(_)) => {
+                return Err(config::invalid(
+                    "externalID",
+                    "and session tags cannot be given where a ServiceAccount's token is exchanged for role itself",
+                )
+                .with_hint(format!(
+                    "Name the role that trusts ServiceAccount \"{account}\" in its annotation {ROLE_ANNOTATION}; role is then assumed as that role"
+                )));
+            }
+            (Some(annotated), role) => {
+                let field =
+                    format!("auth.jwt: the annotation {ROLE_ANNOTATION} of ServiceAccount \"{account}\"");
+                config::check_role(&field, &annotated)?;
+                (annotated, role)
+            }
+        };
+        let token = credentials.service_account_token(account, audience).await?;
+        let token = clean_word(&token, &format!("the token of ServiceAccount \"{account}\""))?;
+        let answer = self
+            .sts(None)
+            .assume_role_with_web_identity()
+            .role_arn(&first)
+            .role_session_name(&self.login.session)
+            .web_identity_token(token.as_str())
+            .send()
+            .await;
+        let answer = answer.map_err(|error| {
+            Failed::of(&error).login(
+                &format!("exchanging the token of ServiceAccount \"{account}\" for role {first}"),
+                &format!(
+                    "The role's trust policy must name the cluster's OIDC provider, the audience \"{audience}\" and the ServiceAccount as the subject"
+                ),
+            )
+        })?;
+        Ok((granted(answer.credentials)?, second))
+    }
+
+    /// Whether there is nothing that only assuming a role can say.
+    fn is_plain(&self) -> bool {
+        self.login.external_id.is_none() && self.login.tags.is_empty()
+    }
+
+    /// Assumes a role with credentials.
+    async fn assume(&self, key: Key, role: &str) -> Result<Grant, ProviderError> {
+        let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build();
+        let tags: Result<Vec<Tag>, _> = self.login.tags.iter().map(tag).collect();
+        let tags = tags.map_err(|_| config::invalid("sessionTags", "cannot be sent"))?;
+        let answer = self
+            .sts(Some(key))
+            .assume_role()
+            .role_arn(role)
+            .role_session_name(&self.login.session)
+            .set_external_id(self.login.external_id.clone())
+            .set_tags((!tags.is_empty()).then_some(tags))
+            .send()
+            .await;
+        let answer = answer.map_err(|error| {
+            let mut advice = "The role's trust policy must name who assumes it".to_owned();
+            if self.login.external_id.is_some() {
+                advice.push_str(", with this external id");
+            }
+            if !self.login.tags.is_empty() {
+                advice.push_str(", and grant sts:TagSession");
+            }
+            Failed::of(&error).login(&format!("assuming role {role}"), &advice)
+        })?;
+        granted(answer.credentials)
+    }
+
+    fn sts(&self, key: Option<Key>) -> Sts {
+        let mut config = common!(
+            aws_sdk_sts,
+            &self.region,
+            self.login.endpoint.as_deref(),
+            &self.http
+        );
+        if let Some(key) = key {
+            config = config.credentials_provider(key);
+        }
+        Sts::from_conf(config.build())
+    }
+}
+
+fn granted(credentials: Option<StsCredentials>) -> Result<Grant, ProviderError> {
+    let malformed = || {
+        let message = "the answer to the login holds no credentials";
+        ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
+    };
+    let credentials = credentials.ok_or_else(malformed)?;
+    if credentials.access_key_id.is_empty() || credentials.secret_access_key.is_empty() {
+        return Err(malformed());
+    }
+    let expiry = SystemTime::try_from(credentials.expiration).map_err(|_| malformed())?;
+    let key = Key::new(
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        Some(credentials.session_token),
+        Some(expiry),
+        "lockstep",
+    );
+    Ok((key, Some(until(expiry))))
+}
+
+/// How long it is until then.
+fn until(then: SystemTime) -> Duration {
+    then.duration_since(SystemTime::now()).unwrap_or_default()
+}

@@ -1,0 +1,358 @@
+//! Parameter Store: values by name or ARN, ten with one call.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_ssm::{Client, config::Builder, types::ParameterStringFilter};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures::{StreamExt as _, stream};
+use lockstep_provider::{
+    ErrorKind, FindQuery, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue,
+};
+use tokio::time::Instant;
+
+use crate::{
+    client::{Caller, common},
+    config::Config,
+    error::{Failed, Purpose},
+    provider::{CONCURRENCY, MOST_KEYS, created, too_many},
+};
+
+/// The most names that one call takes.
+pub(crate) const BATCH: usize = 10;
+/// How long a name for which a call was denied is asked for alone: it would be denied for all that go with it.
+const ALONE_FOR: Duration = Duration::from_secs(600);
+/// The most names that are remembered so.
+const MOST_ALONE: usize = 10_000;
+/// The most names of one page, by path and by tags.
+const PAGE_BY_PATH: i32 = 10;
+const PAGE_BY_TAGS: i32 = 50;
+/// The longest name or ARN.
+const LONGEST_NAME: usize = 2048;
+
+/// Reads from Parameter Store.
+pub(crate) struct ParameterStore {
+    client: Client,
+    caller: Arc<Caller>,
+    prefix: String,
+    /// Names that are asked for alone, and until when.
+    alone: Mutex<HashMap<String, Instant>>,
+}
+
+type Told = HashMap<String, Result<RemoteSecret, Failed>>;
+
+impl ParameterStore {
+    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+        let settings = common!(aws_sdk_ssm, &config.region, config.endpoint.as_deref(), http);
+        Self {
+            client: Client::from_conf(settings.build()),
+            caller,
+            prefix: config.prefix.clone(),
+            alone: Mutex::default(),
+        }
+    }
+
+    /// Reads values: one result per reference, in order.
+    pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let names: Vec<Result<String, ProviderError>> =
+            refs.iter().map(|reference| self.name(reference)).collect();
+        let mut wanted: Vec<String> = names
+            .iter()
+            .filter_map(|name| name.as_ref().ok().cloned())
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let told = self.read(wanted).await;
+        refs.iter()
+            .zip(names)
+            .map(|(reference, name)| {
+                let outcome = told.get(&name?).cloned();
+                outcome
+                    .unwrap_or_else(|| Err(Failed::garbage()))
+                    .map_err(|failed| failed.error(&self.purpose(reference)))
+            })
+            .collect()
+    }
+
+    /// Reads names, each of them once.
+    async fn read(&self, names: Vec<String>) -> Told {
+        let (alone, together): (Vec<String>, Vec<String>) = {
+            let now = Instant::now();
+            let mut remembered = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.retain(|_, until| *until > now);
+            names.into_iter().partition(|name| remembered.contains_key(name))
+        };
+        let mut told = self
+            .read_pages(together.chunks(BATCH).map(<[String]>::to_vec))
+            .await;
+        // A call that was refused as a whole says nothing of each name in it.
+        let untold = together.into_iter().filter(|name| !told.contains_key(name));
+        let single: Vec<Vec<String>> = untold.chain(alone).map(|name| vec![name]).collect();
+        let single = self.read_pages(single.into_iter()).await;
+        self.remember(&single);
+        told.extend(single);
+        told
+    }
+
+    fn remember(&self, single: &Told) {
+        let until = Instant::now() + ALONE_FOR;
+        let refused = single
+            .iter()
+            .filter(|(_, outcome)| outcome.as_ref().is_err_and(|failed| !failed.is_missing()))
+            .map(|(name, _)| name);
+        let mut remembered = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in refused {
+            if remembered.len() < MOST_ALONE {
+                remembered.insert(name.clone(), until);
+            }
+        }
+    }
+
+    async fn read_pages(&self, pages: impl Iterator<Item = Vec<String>>) -> Told {
+        let pages: Vec<_> = pages.map(|page| self.read_page(page)).collect();
+        let pages: Vec<Told> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
+        pages.into_iter().flatten().collect()
+    }
+
+    /// What one call tells of these names. Nothing where several were refused together.
+    async fn read_page(&self, names: Vec<String>) -> Told {
+        let answer = self
+            .caller
+            .call(|key| {
+                self.client
+                    .get_parameters()
+                    .set_names(Some(names.clone()))
+                    .with_decryption(true)
+                    .customize()
+                    .config_override(Builder::new().credentials_provider(key))
+                    .send()
+            })
+            .await;
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(failed) if names.len() > 1 && failed.may_be_of_a_part() => return Told::new(),
+            Err(failed) => {
+                return names
+                    .into_iter()
+                    .map(|name| (name, Err(failed.clone())))
+                    .collect();
+            }
+        };
+        let mut told = Told::new();
+        for parameter in answer.parameters.take().unwrap_or_default() {
+            let selector = parameter.selector.as_deref().unwrap_or_default();
+            let called = |base: Option<&str>| base.map(|base| format!("{base}{selector}"));
+            let called = [
+                called(parameter.name.as_deref()),
+                called(parameter.arn.as_deref()),
+            ];
+            let Some(name) = names
+                .iter()
+                .find(|name| called.iter().flatten().any(|called| called == *name))
+            else {
+                continue;
+            };
+            if let Some(value) = parameter.value {
+                let secret = RemoteSecret {
+                    value: SecretValue::from(value),
+                    version: Some(parameter.version.to_string()),
+                    created: created(parameter.last_modified_date.as_ref()),
+                };
+                told.insert(name.clone(), Ok(secret));
+            }
+        }
+        for name in answer.invalid_parameters() {
+            if names.contains(name) {
+                told.insert(name.clone(), Err(Failed::missing()));
+            }
+        }
+        // A name that the answer leaves out was asked for alone already.
+        if let [name] = names.as_slice() {
+            told.entry(name.clone()).or_insert_with(|| Err(Failed::garbage()));
+        }
+        told
+    }
+
+    /// The keys that match, sorted.
+    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let filter = KeyFilter::new(&FindQuery {
+            tags: std::collections::BTreeMap::new(),
+            ..query.clone()
+        })?;
+        let path = query.path.as_deref().unwrap_or("").trim_matches('/');
+        let folder = format!("{}{path}", self.prefix);
+        let folder = match folder.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            folder if folder.starts_with('/') => folder.to_owned(),
+            folder => format!("/{folder}"),
+        };
+        let names = if query.tags.is_empty() {
+            self.names_by_path(&folder).await?
+        } else {
+            self.names_by_tags(&folder, query).await?
+        };
+        let mut found: Vec<RemoteMeta> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(self.prefix.as_str()))
+            .filter(|key| filter.matches_key(key.strip_prefix('/').unwrap_or(key)))
+            .map(|key| RemoteMeta { key: key.to_owned() })
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    async fn names_by_path(&self, folder: &str) -> Result<Vec<String>, ProviderError> {
+        let purpose = self.finding(folder, "ssm:GetParametersByPath");
+        let mut names = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let answer = self
+                .caller
+                .call(|key| {
+                    self.client
+                        .get_parameters_by_path()
+                        .path(folder)
+                        .recursive(true)
+                        .with_decryption(false)
+                        .max_results(PAGE_BY_PATH)
+                        .set_next_token(after.clone())
+                        .customize()
+                        .config_override(Builder::new().credentials_provider(key))
+                        .send()
+                })
+                .await;
+            let mut answer = match answer {
+                Ok(answer) => answer,
+                Err(failed) if failed.is_missing() => return Ok(names),
+                Err(failed) => return Err(failed.error(&purpose)),
+            };
+            let Some(page) = answer.parameters.take() else {
+                return Err(purpose.malformed("is not a list of parameters"));
+            };
+            names.extend(page.into_iter().filter_map(|parameter| parameter.name));
+            let next = answer.next_token.take().filter(|token| !token.is_empty());
+            match next {
+                _ if names.len() > MOST_KEYS => return Err(too_many()),
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                _ => return Ok(names),
+            }
+        }
+    }
+
+    async fn names_by_tags(&self, folder: &str, query: &FindQuery) -> Result<Vec<String>, ProviderError> {
+        let purpose = self.finding(folder, "ssm:DescribeParameters");
+        let by = |key: String, option: &str, value: &str| {
+            ParameterStringFilter::builder()
+                .key(key)
+                .option(option)
+                .values(value)
+                .build()
+                .map_err(|_| purpose.malformed("cannot be asked for"))
+        };
+        let mut filters = Vec::new();
+        for (tag, value) in &query.tags {
+            filters.push(by(format!("tag:{tag}"), "Equals", value)?);
+        }
+        if folder != "/" {
+            filters.push(by("Path".to_owned(), "Recursive", folder)?);
+        }
+        let mut names = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let answer = self
+                .caller
+                .call(|key| {
+                    self.client
+                        .describe_parameters()
+                        .set_parameter_filters(Some(filters.clone()))
+                        .max_results(PAGE_BY_TAGS)
+                        .set_next_token(after.clone())
+                        .customize()
+                        .config_override(Builder::new().credentials_provider(key))
+                        .send()
+                })
+                .await;
+            let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
+            let Some(page) = answer.parameters.take() else {
+                return Err(purpose.malformed("is not a list of parameters"));
+            };
+            names.extend(page.into_iter().filter_map(|parameter| parameter.name));
+            let next = answer.next_token.take().filter(|token| !token.is_empty());
+            match next {
+                _ if names.len() > MOST_KEYS => return Err(too_many()),
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                _ => return Ok(names),
+            }
+        }
+    }
+
+    fn finding(&self, folder: &str, action: &'static str) -> Purpose {
+        Purpose {
+            operation: Operation::Find,
+            doing: format!("listing parameters below \"{folder}\""),
+            identity: self.caller.identity(),
+            missing: String::new(),
+            action,
+        }
+    }
+
+    /// The name or ARN that a key means, with its version.
+    fn name(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
+        let key = &reference.key;
+        let invalid = |what: &str| {
+            let message = format!("key \"{}\" {what}", key.escape_debug());
+            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        };
+        let is_arn = key.starts_with("arn:");
+        let mut name = if is_arn {
+            key.clone()
+        } else {
+            format!("{}{key}", self.prefix)
+        };
+        if key.is_empty() || name.ends_with('/') {
+            return Err(invalid("is empty, or ends with a slash"));
+        }
+        // One name that the service does not take would cost all that are asked with it.
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte) || (is_arn && byte == b':');
+        if !name.bytes().all(allowed) {
+            return Err(invalid("holds characters that no parameter's name has")
+                .with_hint("Names have letters, digits and _.-/"));
+        }
+        if !is_arn && name.contains('/') && !name.starts_with('/') {
+            return Err(invalid("does not begin with a slash, as names with a slash must")
+                .with_hint("Write a slash before it, or set spec.provider.aws.prefix to one"));
+        }
+        if name.len() > LONGEST_NAME {
+            return Err(invalid("is longer than any parameter's name"));
+        }
+        if let Some(version) = &reference.version {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            if version.is_empty() || version.len() > 100 || !version.bytes().all(allowed) {
+                return Err(invalid("has a version that is neither a number nor a label"));
+            }
+            name = format!("{name}:{version}");
+        }
+        Ok(name)
+    }
+
+    fn purpose(&self, reference: &RemoteRef) -> Purpose {
+        let key = &reference.key;
+        let missing = match &reference.version {
+            None => format!("key \"{key}\" does not exist"),
+            Some(version) => format!("key \"{key}\" does not exist, or has no version \"{version}\""),
+        };
+        Purpose {
+            operation: Operation::Read,
+            doing: format!("reading \"{key}\""),
+            identity: self.caller.identity(),
+            missing,
+            action: "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own",
+        }
+    }
+}

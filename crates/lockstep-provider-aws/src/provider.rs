@@ -1,0 +1,159 @@
+//! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::DateTime;
+use jiff::Timestamp;
+use lockstep_api::aws::AwsService;
+use lockstep_provider::{
+    Capability, Context, Credentials, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
+    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, StoreConfig,
+};
+
+use crate::{
+    auth::Identity,
+    client::Caller,
+    config::Config,
+    http,
+    login::Door,
+    parameter_store::{self, ParameterStore},
+    secrets_manager::SecretsManager,
+};
+
+/// How many calls of one request are under way at once.
+pub(crate) const CONCURRENCY: usize = 8;
+/// The most keys that are looked at in one search.
+pub(crate) const MOST_KEYS: usize = 10_000;
+
+/// Makes `aws` providers. They share its connections.
+#[derive(Debug, Clone)]
+pub struct AwsFactory {
+    http: SharedHttpClient,
+}
+
+impl Default for AwsFactory {
+    fn default() -> Self {
+        Self { http: http::client() }
+    }
+}
+
+#[async_trait]
+impl ProviderFactory for AwsFactory {
+    fn name(&self) -> &'static str {
+        "aws"
+    }
+
+    async fn build(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let Some(spec) = &config.provider.aws else {
+            let message = "spec.provider.aws is not set";
+            return Err(ProviderError::new(
+                ErrorKind::ConfigInvalid,
+                Operation::Configure,
+                message,
+            ));
+        };
+        let config = Config::new(spec, &config.key)?;
+        let door = Door::new(config.login.clone(), config.region.clone(), self.http.clone());
+        let caller = Caller::new(Identity::new(door, credentials));
+        let service = match config.service {
+            AwsService::SecretsManager => {
+                let service = SecretsManager::new(&config, Arc::clone(&caller), &self.http);
+                Service::SecretsManager(service)
+            }
+            AwsService::ParameterStore => {
+                let service = ParameterStore::new(&config, Arc::clone(&caller), &self.http);
+                Service::ParameterStore(service)
+            }
+        };
+        Ok(Arc::new(Aws {
+            config,
+            caller,
+            service,
+        }))
+    }
+}
+
+/// One service in one region, read with one identity.
+struct Aws {
+    config: Config,
+    caller: Arc<Caller>,
+    service: Service,
+}
+
+enum Service {
+    SecretsManager(SecretsManager),
+    ParameterStore(ParameterStore),
+}
+
+impl fmt::Debug for Aws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Aws").field(&self.config).finish()
+    }
+}
+
+#[async_trait]
+impl Provider for Aws {
+    fn capability(&self) -> Capability {
+        let (binary, batch) = match &self.service {
+            Service::SecretsManager(service) => (true, service.batch()),
+            Service::ParameterStore(_) => (false, parameter_store::BATCH),
+        };
+        Capability {
+            name: "aws",
+            versions: true,
+            find: true,
+            find_by_tags: true,
+            binary,
+            batch,
+            notifies: false,
+        }
+    }
+
+    async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        match &self.service {
+            Service::SecretsManager(service) => service.fetch(refs).await,
+            Service::ParameterStore(service) => service.fetch(refs).await,
+        }
+    }
+
+    async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        match &self.service {
+            Service::SecretsManager(service) => service.find(query).await,
+            Service::ParameterStore(service) => service.find(query).await,
+        }
+    }
+
+    async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
+        match &self.service {
+            Service::SecretsManager(service) => service.check().await,
+            Service::ParameterStore(_) if self.caller.works() => Ok(()),
+            Service::ParameterStore(_) => self.caller.check().await,
+        }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        match &self.service {
+            Service::SecretsManager(service) => service.notice(),
+            Service::ParameterStore(_) => None,
+        }
+    }
+}
+
+/// A search that would not end soon.
+pub(crate) fn too_many() -> ProviderError {
+    let message = format!("there are more than {MOST_KEYS} keys to search");
+    ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
+        .with_hint("Narrow it down with find.path")
+}
+
+/// When a version was created.
+pub(crate) fn created(date: Option<&DateTime>) -> Option<Timestamp> {
+    let date = date?;
+    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok()
+}

@@ -1,0 +1,456 @@
+//! Secrets Manager: values by name or ARN, twenty with one call where the policy lets it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_secretsmanager::{
+    Client,
+    config::Builder,
+    types::{Filter, FilterNameStringType, SecretListEntry},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::{Blob, DateTime};
+use futures::{StreamExt as _, stream};
+use lockstep_provider::{
+    ErrorKind, FindQuery, KeyFilter, Notice, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue,
+};
+use tokio::time::Instant;
+
+use crate::{
+    client::{Caller, common},
+    config::Config,
+    error::{Failed, Purpose, Why},
+    provider::{CONCURRENCY, MOST_KEYS, created, too_many},
+};
+
+/// The most ids that one call takes.
+pub(crate) const BATCH: usize = 20;
+/// How long single reads are made after a batch was denied.
+const DENIED_FOR: Duration = Duration::from_secs(3600);
+/// The most names of one page of a listing.
+const PAGE: i32 = 100;
+/// The longest name or ARN.
+const LONGEST_ID: usize = 2048;
+/// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
+const NOBODY: &str = "lockstep-check";
+
+/// The policy's line for batches, in messages.
+const BATCH_ACTION: &str = "secretsmanager:BatchGetSecretValue";
+const READ_ACTION: &str =
+    "secretsmanager:GetSecretValue on this secret, and kms:Decrypt where it has a key of its own";
+
+/// Whether the identity may read several values with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    /// Nobody has tried.
+    Unknown,
+    /// It may.
+    Granted,
+    /// It may not, and is not asked again before.
+    Denied(Instant),
+}
+
+/// Reads from Secrets Manager.
+pub(crate) struct SecretsManager {
+    client: Client,
+    caller: Arc<Caller>,
+    prefix: String,
+    batches: Mutex<Batches>,
+}
+
+impl SecretsManager {
+    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+        let settings = common!(
+            aws_sdk_secretsmanager,
+            &config.region,
+            config.endpoint.as_deref(),
+            http
+        );
+        Self {
+            client: Client::from_conf(settings.build()),
+            caller,
+            prefix: config.prefix.clone(),
+            batches: Mutex::new(Batches::Unknown),
+        }
+    }
+
+    /// How many references go out as one call.
+    pub(crate) fn batch(&self) -> usize {
+        if self.denied() { 1 } else { BATCH }
+    }
+
+    /// That batches are not granted.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        self.denied().then(|| Notice {
+            reason: "batch_denied",
+            message: format!(
+                "values are read one by one, because {BATCH_ACTION} is not granted {}: up to {BATCH} times the calls",
+                self.caller.identity()
+            ),
+        })
+    }
+
+    fn denied(&self) -> bool {
+        let batches = *self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(batches, Batches::Denied(until) if Instant::now() < until)
+    }
+
+    fn learned(&self, batches: Batches) {
+        let before = std::mem::replace(
+            &mut *self.batches.lock().unwrap_or_else(PoisonError::into_inner),
+            batches,
+        );
+        if matches!(batches, Batches::Denied(_)) && !matches!(before, Batches::Denied(_)) {
+            tracing::warn!(
+                "{BATCH_ACTION} is not granted {}: values are read one by one",
+                self.caller.identity()
+            );
+        }
+    }
+
+    fn batch_denied(&self) {
+        self.learned(Batches::Denied(Instant::now() + DENIED_FOR));
+    }
+
+    /// Reads values: one result per reference, in order.
+    pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let ids: Vec<Result<String, ProviderError>> =
+            refs.iter().map(|reference| self.id(reference)).collect();
+        // What is wanted in its current version, each id once.
+        let mut current: Vec<String> = refs
+            .iter()
+            .zip(&ids)
+            .filter(|(reference, _)| reference.version.is_none())
+            .filter_map(|(_, id)| id.as_ref().ok().cloned())
+            .collect();
+        current.sort_unstable();
+        current.dedup();
+        let mut values: HashMap<String, Result<RemoteSecret, Failed>> = HashMap::new();
+        if current.len() > 1 && !self.denied() {
+            let pages: Vec<_> = current.chunks(BATCH).map(|page| self.read_batch(page)).collect();
+            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
+            values.extend(pages.into_iter().flatten());
+        }
+        let values = &values;
+        let reads: Vec<_> = refs
+            .iter()
+            .zip(ids)
+            .map(|(reference, id)| async move {
+                let id = id?;
+                let outcome = match values.get(&id).filter(|_| reference.version.is_none()) {
+                    Some(outcome) => outcome.clone(),
+                    None => self.read_one(&id, reference.version.as_deref()).await,
+                };
+                outcome.map_err(|failed| failed.error(&self.purpose(reference)))
+            })
+            .collect();
+        stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    /// What is known of these ids after one call. An id that is not in the answer was not told of: it is read alone.
+    async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
+        let mut told = HashMap::new();
+        let mut after: Option<String> = None;
+        // A page at least for each id would be odd, more than that an answer without end.
+        for _ in 0..=ids.len() {
+            let answer = self
+                .caller
+                .call(|key| {
+                    self.client
+                        .batch_get_secret_value()
+                        .set_secret_id_list(Some(ids.to_vec()))
+                        .set_next_token(after.clone())
+                        .customize()
+                        .config_override(Builder::new().credentials_provider(key))
+                        .send()
+                })
+                .await;
+            let mut answer = match answer {
+                Ok(answer) => answer,
+                Err(failed) => {
+                    if failed.why() == Some(Why::Denied) {
+                        self.batch_denied();
+                    } else if !failed.may_be_of_a_part() {
+                        told.extend(ids.iter().map(|id| (id.clone(), Err(failed.clone()))));
+                    }
+                    return told;
+                }
+            };
+            self.learned(Batches::Granted);
+            for value in answer.secret_values.take().unwrap_or_default() {
+                let names = [value.name.as_deref(), value.arn.as_deref()];
+                let Some(id) = ids.iter().find(|id| is_named(id, names)) else {
+                    continue;
+                };
+                let secret = secret(
+                    value.secret_string,
+                    value.secret_binary,
+                    value.version_id,
+                    value.created_date.as_ref(),
+                );
+                if let Some(secret) = secret {
+                    told.insert(id.clone(), Ok(secret));
+                }
+            }
+            for error in answer.errors() {
+                if let Some(id) = ids.iter().find(|id| Some(id.as_str()) == error.secret_id()) {
+                    let failed = Failed::of_part(error.error_code(), error.message());
+                    told.insert(id.clone(), Err(failed));
+                }
+            }
+            after = answer.next_token.take().filter(|token| !token.is_empty());
+            if after.is_none() {
+                break;
+            }
+        }
+        told
+    }
+
+    async fn read_one(&self, id: &str, version: Option<&str>) -> Result<RemoteSecret, Failed> {
+        let uuid = version.and_then(|version| version.strip_prefix("uuid/"));
+        let stage = version.filter(|_| uuid.is_none());
+        let answer = self
+            .caller
+            .call(|key| {
+                self.client
+                    .get_secret_value()
+                    .secret_id(id)
+                    .set_version_id(uuid.map(str::to_owned))
+                    .set_version_stage(stage.map(str::to_owned))
+                    .customize()
+                    .config_override(Builder::new().credentials_provider(key))
+                    .send()
+            })
+            .await?;
+        let (text, binary) = (answer.secret_string, answer.secret_binary);
+        secret(text, binary, answer.version_id, answer.created_date.as_ref()).ok_or_else(Failed::garbage)
+    }
+
+    /// The keys that match, sorted.
+    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let filter = KeyFilter::new(query)?;
+        let path = query.path.as_deref().unwrap_or("").trim_matches('/');
+        let begin = if path.is_empty() {
+            self.prefix.clone()
+        } else {
+            format!("{}{path}/", self.prefix)
+        };
+        let mut filters: Vec<Filter> = query
+            .tags
+            .keys()
+            .take(9)
+            .map(|tag| filter_by(FilterNameStringType::TagKey, tag))
+            .collect();
+        // A name that begins so would mean the contrary.
+        if !begin.is_empty() && !begin.starts_with('!') {
+            filters.push(filter_by(FilterNameStringType::Name, &begin));
+        }
+        let purpose = Purpose {
+            operation: Operation::Find,
+            doing: "listing secrets".to_owned(),
+            identity: self.caller.identity(),
+            missing: "there is nothing to list".to_owned(),
+            action: "secretsmanager:ListSecrets",
+        };
+        let mut found = Vec::new();
+        let mut seen = 0;
+        let mut after: Option<String> = None;
+        loop {
+            let answer = self
+                .caller
+                .call(|key| {
+                    self.client
+                        .list_secrets()
+                        .max_results(PAGE)
+                        .set_filters((!filters.is_empty()).then(|| filters.clone()))
+                        .set_next_token(after.clone())
+                        .customize()
+                        .config_override(Builder::new().credentials_provider(key))
+                        .send()
+                })
+                .await;
+            let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
+            let Some(page) = answer.secret_list.take() else {
+                return Err(purpose.malformed("is not a list of secrets"));
+            };
+            seen += page.len();
+            found.extend(
+                page.into_iter()
+                    .filter_map(|entry| self.matching(&entry, &filter)),
+            );
+            if seen > MOST_KEYS {
+                return Err(too_many());
+            }
+            let next = answer.next_token.take().filter(|token| !token.is_empty());
+            if next.is_none() || next == after {
+                break;
+            }
+            after = next;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn matching(&self, entry: &SecretListEntry, filter: &KeyFilter) -> Option<RemoteMeta> {
+        let key = entry.name()?.strip_prefix(&self.prefix)?;
+        let tags: BTreeMap<String, String> = entry
+            .tags()
+            .iter()
+            .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
+            .collect();
+        let matches = entry.deleted_date().is_none() && filter.matches_key(key) && filter.matches_tags(&tags);
+        matches.then(|| RemoteMeta { key: key.to_owned() })
+    }
+
+    /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the
+    /// requests themselves are the check.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        if self.denied() {
+            return if self.caller.works() {
+                Ok(())
+            } else {
+                self.caller.check().await
+            };
+        }
+        let known = *self.batches.lock().unwrap_or_else(PoisonError::into_inner) == Batches::Granted;
+        if known && self.caller.works() {
+            return Ok(());
+        }
+        let answer = self
+            .caller
+            .call(|key| {
+                self.client
+                    .batch_get_secret_value()
+                    .secret_id_list(NOBODY)
+                    .customize()
+                    .config_override(Builder::new().credentials_provider(key))
+                    .send()
+            })
+            .await;
+        match answer {
+            Ok(_) => {
+                self.learned(Batches::Granted);
+                Ok(())
+            }
+            Err(failed) if failed.why() == Some(Why::Denied) => {
+                self.batch_denied();
+                Ok(())
+            }
+            Err(failed) if failed.is_an_answer() => Ok(()),
+            Err(failed) => Err(failed.error(&Purpose {
+                operation: Operation::Check,
+                doing: "checking the store".to_owned(),
+                identity: self.caller.identity(),
+                missing: String::new(),
+                action: BATCH_ACTION,
+            })),
+        }
+    }
+
+    /// The name or ARN that a key means.
+    fn id(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
+        let key = &reference.key;
+        let invalid = |what: &str| {
+            let message = format!("key \"{}\" {what}", key.escape_debug());
+            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        };
+        if key.is_empty() {
+            return Err(invalid("is empty"));
+        }
+        let is_arn = key.starts_with("arn:");
+        let id = if is_arn {
+            key.clone()
+        } else {
+            format!("{}{key}", self.prefix)
+        };
+        // One id that the service does not take would cost all that are asked with it.
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte) || (is_arn && byte == b':');
+        if !id.bytes().all(allowed) {
+            return Err(invalid("holds characters that no secret's name has")
+                .with_hint("Names have letters, digits and /_+=.@-"));
+        }
+        if id.len() > LONGEST_ID {
+            return Err(invalid("is longer than any secret's name"));
+        }
+        let bad = reference.version.as_deref().is_some_and(|version| {
+            let text = version.strip_prefix("uuid/").unwrap_or(version);
+            text.is_empty() || text.len() > 256 || text.chars().any(char::is_control)
+        });
+        if bad {
+            return Err(invalid(
+                "has a version that is neither a stage, such as AWSPREVIOUS, nor uuid/ and a version id",
+            ));
+        }
+        Ok(id)
+    }
+
+    fn purpose(&self, reference: &RemoteRef) -> Purpose {
+        let key = &reference.key;
+        let missing = match &reference.version {
+            None => format!("key \"{key}\" does not exist"),
+            Some(version) => format!("key \"{key}\" does not exist, or has no version \"{version}\""),
+        };
+        Purpose {
+            operation: Operation::Read,
+            doing: format!("reading \"{key}\""),
+            identity: self.caller.identity(),
+            missing,
+            action: READ_ACTION,
+        }
+    }
+}
+
+fn filter_by(name: FilterNameStringType, value: &str) -> Filter {
+    Filter::builder().key(name).values(value).build()
+}
+
+/// Whether an id names this secret: by name, by ARN, or by ARN without the six characters that the service adds.
+fn is_named(id: &str, [name, arn]: [Option<&str>; 2]) -> bool {
+    let by_arn = |arn: &str| {
+        arn.strip_prefix(id)
+            .is_some_and(|rest| rest.is_empty() || (rest.len() == 7 && rest.starts_with('-')))
+    };
+    name == Some(id) || (id.starts_with("arn:") && arn.is_some_and(by_arn))
+}
+
+/// A value, as the service holds it: text or bytes.
+fn secret(
+    text: Option<String>,
+    binary: Option<Blob>,
+    version: Option<String>,
+    created_date: Option<&DateTime>,
+) -> Option<RemoteSecret> {
+    let value = match (text, binary) {
+        (Some(text), _) => SecretValue::from(text),
+        (None, Some(binary)) => SecretValue::new(binary.into_inner()),
+        (None, None) => return None,
+    };
+    Some(RemoteSecret {
+        value,
+        version: version.map(|id| format!("uuid/{id}")),
+        created: created(created_date),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_a_secret_by_name_and_by_arn_with_and_without_its_end() {
+        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/database-AbCdEf";
+        let names = [Some("shop/database"), Some(arn)];
+        for id in ["shop/database", arn, arn.trim_end_matches("-AbCdEf")] {
+            assert!(is_named(id, names), "{id}");
+        }
+        for id in ["shop/databas", "shop/database-AbCdEf", "arn:aws", "database", ""] {
+            assert!(!is_named(id, names), "{id}");
+        }
+    }
+}
