@@ -33,9 +33,13 @@
 mod assert;
 pub mod cases;
 mod logs;
+mod objects;
+mod quiet;
 mod run;
 mod subject;
 
+pub use objects::Objects;
+pub use quiet::Quiet;
 pub use run::run;
 pub use subject::{Skip, Subject};
 

@@ -48,10 +48,18 @@ pub trait Subject: Send + Sync {
     /// Returns the version, in the form in which a reference names it; `None` where the backend has none.
     async fn put(&self, key: &str, fields: &[(&str, &str)]) -> Option<String>;
 
+    /// Whether the backend takes such a key.
+    ///
+    /// # Errors
+    /// Where no value can have it.
+    fn takes_key(&self, _: &str) -> Result<(), Skip> {
+        Ok(())
+    }
+
     /// Stores bytes under a key: the provider answers exactly them.
     ///
     /// # Errors
-    /// Where the backend stores fields only.
+    /// Where the backend stores fields only, or not these bytes.
     async fn put_raw(&self, key: &str, value: &[u8]) -> Result<(), Skip>;
 
     /// Stores one small value under each key. A subject with a faster way than one after the other takes it.

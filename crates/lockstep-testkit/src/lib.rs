@@ -32,6 +32,7 @@
 //! `KUBEBUILDER_ASSETS` names a folder with ready-made control plane binaries; `LOCKSTEP_BIN` the lockstep binary that
 //! end-to-end tests run; `LOCKSTEP_TEST_KEEP` keeps the servers' folders with their logs.
 
+pub mod aws;
 pub mod binaries;
 pub mod certificates;
 pub mod clock;
@@ -44,6 +45,7 @@ pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod progress;
+pub mod proxy;
 pub mod scratch;
 pub mod tools;
 

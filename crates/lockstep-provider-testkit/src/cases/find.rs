@@ -124,9 +124,14 @@ pub async fn values_are_found_by_tags(subject: &impl Subject) -> Result<(), Skip
 /// Where the provider cannot search.
 pub async fn what_is_found_can_be_read(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
-    subject.put("shop/größe 鍵", &[("value", "CANARY")]).await;
+    let unusual = if subject.takes_key("shop/größe 鍵").is_ok() {
+        "shop/größe 鍵"
+    } else {
+        "shop/a_b.c-d"
+    };
+    subject.put(unusual, &[("value", "CANARY")]).await;
     let keys = client.find(&below("shop")).await;
-    assert!(keys.iter().any(|key| key == "shop/größe 鍵"));
+    assert!(keys.iter().any(|key| key == unusual));
     for key in keys {
         client.read(&RemoteRef::current(key)).await;
     }

@@ -92,7 +92,12 @@ pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) ->
         ("shop/nothing", &[]),
         ("shop/line", b"CANARY\n"),
     ] {
-        subject.put_raw(key, bytes).await?;
+        let stored = subject.put_raw(key, bytes).await;
+        // Not every backend has a value of no length.
+        if bytes.is_empty() && stored.is_err() {
+            continue;
+        }
+        stored?;
         let secret = client.read(&RemoteRef::current(key)).await;
         assert!(
             secret.value.expose() == bytes,
@@ -110,7 +115,7 @@ pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) ->
 /// Keys in any script, with blanks and with what means something in a URL.
 ///
 /// # Errors
-/// Never.
+/// Where no value can have such a key.
 pub async fn unicode_keys_are_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     for key in [
@@ -119,6 +124,7 @@ pub async fn unicode_keys_are_found(subject: &impl Subject) -> Result<(), Skip> 
         "shop/100%25 & more",
         "shop/a+b=c,d@e~f",
     ] {
+        subject.takes_key(key)?;
         let fields = [("value", key), ("canary", "CANARY")];
         subject.put(key, &fields).await;
         assert_fields(&client.read(&RemoteRef::current(key)).await, &fields);

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use lockstep_provider::Provider;
 use lockstep_provider_testkit::{Skip, Subject};
-use lockstep_testkit::OpenBao;
-use serde_json::{Map, Value, json};
-
-use crate::{
-    bench::{self, Objects, Store, bao, encode, engine, reader, token_spec},
+use lockstep_testkit::{
+    OpenBao,
     proxy::{Fate, Proxy},
 };
+use serde_json::{Map, Value, json};
+
+use crate::bench::{self, Objects, Store, bao, encode, engine, reader, token_spec};
 
 struct Vault {
     bao: &'static OpenBao,

@@ -1,26 +1,20 @@
 //! What the tests share: one real server, stores made from the YAML that a user writes, and captured logs.
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use async_trait::async_trait;
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, Credentials, ErrorKind, FindQuery, Operation, Provider, ProviderError, ProviderFactory as _,
-    RemoteRef, RemoteSecret, SecretValue, StoreConfig, StoreKey,
+    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
+    StoreKey,
 };
+pub(crate) use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_provider_vault::VaultFactory;
 use lockstep_testkit::OpenBao;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// In every value and in every credential of these tests: it must never be seen.
 pub(crate) const CANARY: &str = lockstep_provider_testkit::CANARY;
@@ -127,75 +121,6 @@ fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap()
 }
 
-/// A name and a key in its data.
-type Place = (String, String);
-
-/// Credentials as a store's namespace holds them; clones share them.
-#[derive(Clone, Default)]
-pub(crate) struct Objects {
-    values: Arc<Mutex<BTreeMap<Place, Vec<u8>>>>,
-    reads: Arc<AtomicUsize>,
-}
-
-impl fmt::Debug for Objects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Objects")
-    }
-}
-
-impl Objects {
-    /// One key of a Secret or ConfigMap, or the token of a ServiceAccount and audience, in place of what was there.
-    pub(crate) fn set(&self, name: &str, key: &str, value: impl Into<Vec<u8>>) {
-        let place = (name.to_owned(), key.to_owned());
-        self.values.lock().unwrap().insert(place, value.into());
-    }
-
-    /// With one key more.
-    pub(crate) fn with(self, name: &str, key: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.set(name, key, value);
-        self
-    }
-
-    /// What was set, as text.
-    pub(crate) fn text(&self, name: &str, key: &str) -> String {
-        let place = (name.to_owned(), key.to_owned());
-        String::from_utf8(self.values.lock().unwrap()[&place].clone()).unwrap()
-    }
-
-    /// How often anything was read.
-    pub(crate) fn reads(&self) -> usize {
-        self.reads.load(Ordering::Relaxed)
-    }
-
-    fn get(&self, name: &str, key: &str) -> Result<Vec<u8>, ProviderError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        let place = (name.to_owned(), key.to_owned());
-        self.values.lock().unwrap().get(&place).cloned().ok_or_else(|| {
-            let message = format!("\"{name}\" has no key \"{key}\"");
-            ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Login, message)
-        })
-    }
-}
-
-#[async_trait]
-impl Credentials for Objects {
-    async fn secret(&self, name: &str, key: &str) -> Result<SecretValue, ProviderError> {
-        self.get(name, key).map(SecretValue::new)
-    }
-
-    async fn config_map(&self, name: &str, key: &str) -> Result<String, ProviderError> {
-        Ok(String::from_utf8(self.get(name, key)?).unwrap())
-    }
-
-    async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
-        self.get(name, audience).map(SecretValue::new)
-    }
-
-    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
-        Ok(None)
-    }
-}
-
 /// A client of a store, as the registry makes it, without layers.
 #[derive(Debug)]
 pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
@@ -291,72 +216,4 @@ pub(crate) fn assert_clean(error: &ProviderError) {
     assert!(!told.contains(CANARY), "an error shows a value or a credential");
     assert!(!error.to_string().contains('\n'), "{error}");
     assert!(!error.to_string().contains(".."), "{error}");
-}
-
-/// Everything that is logged on this thread while this lives. When it ends, none of it may hold a canary, nor a
-/// credential that it was told of.
-pub(crate) struct Quiet {
-    lines: Buffer,
-    secrets: Mutex<Vec<String>>,
-    _guard: DefaultGuard,
-}
-
-impl Quiet {
-    pub(crate) fn listen() -> Self {
-        let lines = Buffer::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("trace"))
-            .with_writer(lines.clone())
-            .with_ansi(false)
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        tracing::trace!("listening");
-        Self {
-            lines,
-            secrets: Mutex::new(vec![CANARY.to_owned()]),
-            _guard: guard,
-        }
-    }
-}
-
-impl Quiet {
-    /// This must not be logged either.
-    pub(crate) fn never(&self, secret: &str) {
-        self.secrets.lock().unwrap().push(secret.to_owned());
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        let text = String::from_utf8_lossy(&self.lines.0.lock().unwrap()).into_owned();
-        let secrets = self.secrets.lock().unwrap();
-        let shows = |line: &&str| secrets.iter().any(|secret| line.contains(secret));
-        let leaks = text.lines().filter(shows).count();
-        if !std::thread::panicking() {
-            assert_eq!(leaks, 0, "lines with a value or a credential were logged");
-            assert!(text.contains("listening"), "what listens must hear something");
-        }
-    }
-}
-
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Buffer {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

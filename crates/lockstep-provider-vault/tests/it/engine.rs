@@ -5,12 +5,11 @@ use std::time::Duration;
 use lockstep_provider::{Context, ErrorKind, Operation, RemoteRef};
 use serde_json::json;
 
-use crate::{
-    bench::{
-        Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, put, reader, spec,
-        stocked, token_spec, unique,
-    },
-    proxy::Proxy,
+use lockstep_testkit::proxy::Proxy;
+
+use crate::bench::{
+    Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, put, reader, spec,
+    stocked, token_spec, unique,
 };
 
 #[tokio::test]

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
 use serde_json::json;
 
-use crate::{
-    bench::{
-        CANARY, Objects, Quiet, Store, app_role, app_role_auth, assert_clean, bao, spec, stocked, token_spec,
-    },
-    proxy::{Fate, Proxy},
+use lockstep_testkit::proxy::{Fate, Proxy};
+
+use crate::bench::{
+    CANARY, Objects, Quiet, Store, app_role, app_role_auth, assert_clean, bao, spec, stocked, token_spec,
 };
 
 const PAGE: &str = "<!doctype html><html><body>Sign in, CANARY</body></html>";

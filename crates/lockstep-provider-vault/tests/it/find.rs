@@ -3,10 +3,9 @@
 use lockstep_provider::{ErrorKind, FindQuery, Operation};
 use serde_json::json;
 
-use crate::{
-    bench::{Objects, Store, bao, engine, put, stocked, token_spec, unique},
-    proxy::{Fate, Proxy},
-};
+use lockstep_testkit::proxy::{Fate, Proxy};
+
+use crate::bench::{Objects, Store, bao, engine, put, stocked, token_spec, unique};
 
 fn below(path: &str) -> FindQuery {
     FindQuery {

@@ -12,6 +12,5 @@ mod find;
 mod jwt;
 mod login;
 mod outage;
-mod proxy;
 mod session;
 mod tls;

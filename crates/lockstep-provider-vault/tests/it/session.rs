@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
-use lockstep_testkit::OpenBao;
+use lockstep_testkit::{
+    OpenBao,
+    proxy::{Fate, Proxy},
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::{
-    bench::{Objects, Quiet, Store, app_role, app_role_auth, bao, spec, stocked, token_spec},
-    proxy::{Fate, Proxy},
-};
+use crate::bench::{Objects, Quiet, Store, app_role, app_role_auth, bao, spec, stocked, token_spec};
 
 /// A store that logs in as an AppRole through a proxy.
 struct Bench {

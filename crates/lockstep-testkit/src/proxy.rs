@@ -14,7 +14,7 @@ use tokio::{
 
 /// What happens to a request.
 #[derive(Clone)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// The server answers it.
     Pass,
     /// These bytes are the answer; then the connection ends.
@@ -29,7 +29,7 @@ pub(crate) enum Fate {
 
 impl Fate {
     /// An answer of HTTP.
-    pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
+    pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         let mut head = format!("HTTP/1.1 {status} Some\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
@@ -38,25 +38,26 @@ impl Fate {
     }
 
     /// The answer of a sealed server.
-    pub(crate) fn sealed() -> Self {
+    pub fn sealed() -> Self {
         Self::answer(503, &[], r#"{"errors":["Vault is sealed CANARY"]}"#)
     }
 }
 
 /// A request.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     /// Path and query, such as `/v1/secret/data/shop?version=1`.
-    pub(crate) target: String,
+    pub target: String,
     /// The line of the request and the headers.
-    pub(crate) head: String,
-    pub(crate) body: String,
+    pub head: String,
+    /// The body, as text.
+    pub body: String,
 }
 
 type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
 
 /// The proxy. It ends with this value.
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: String,
     rule: Arc<Mutex<Rule>>,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -65,7 +66,10 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// In front of a server at that address (`http://127.0.0.1:28200`); everything passes.
-    pub(crate) async fn start(upstream: &str) -> Self {
+    ///
+    /// # Panics
+    /// When there is no port to listen on.
+    pub async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let upstream = upstream.trim_start_matches("http://").to_owned();
@@ -92,22 +96,22 @@ impl Proxy {
     }
 
     /// Its address, such as `http://127.0.0.1:40123`.
-    pub(crate) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         &self.address
     }
 
     /// From now on requests go as this says.
-    pub(crate) fn rule(&self, rule: impl FnMut(&Request) -> Fate + Send + 'static) {
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Fate + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 
     /// From now on every request has this fate.
-    pub(crate) fn all(&self, fate: Fate) {
+    pub fn all(&self, fate: Fate) {
         self.rule(move |_| fate.clone());
     }
 
     /// How many requests there were whose target contains this text.
-    pub(crate) fn count(&self, text: &str) -> usize {
+    pub fn count(&self, text: &str) -> usize {
         let requests = self.requests.lock().unwrap();
         requests
             .iter()
@@ -116,7 +120,7 @@ impl Proxy {
     }
 
     /// Every request so far.
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -1,0 +1,147 @@
+//! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
+
+use std::sync::Arc;
+
+use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
+    StoreKey,
+};
+use lockstep_provider_aws::AwsFactory;
+pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
+use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY};
+use serde_json::{Value, json};
+
+/// The SDK logs what it sends and receives at these levels; the binary holds everybody else's modules to `info`.
+pub(crate) const DIRECTIVES: &str = "trace,aws=info,hyper=info,hyper_util=info";
+
+/// A role.
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/shop";
+
+/// A client of a store, as the registry makes it, without layers.
+#[derive(Debug)]
+pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
+
+/// The Secret "aws" with the access key that a stand-in knows.
+pub(crate) fn objects() -> Objects {
+    Objects::default().with("aws", "id", ACCESS_KEY_ID).with(
+        "aws",
+        "secret",
+        format!("{SECRET_ACCESS_KEY}\n"),
+    )
+}
+
+/// `auth` with that access key.
+pub(crate) fn key_auth() -> Value {
+    let key = |key: &str| json!({ "name": "aws", "key": key });
+    json!({ "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } })
+}
+
+/// `spec.provider.aws` of a store at that address.
+pub(crate) fn spec(service: &str, address: &str) -> Value {
+    json!({
+        "service": service,
+        "region": REGION,
+        "endpoint": address,
+        "stsEndpoint": address,
+        "auth": key_auth(),
+    })
+}
+
+/// The same with one field more.
+pub(crate) fn and(mut spec: Value, field: &str, value: impl Into<Value>) -> Value {
+    spec[field] = value.into();
+    spec
+}
+
+/// Which store the tests' stores are.
+pub(crate) fn key(kind: StoreKind) -> StoreKey {
+    StoreKey {
+        kind,
+        namespace: (kind == StoreKind::SecretStore).then(|| "shop".to_owned()),
+        name: "aws".to_owned(),
+    }
+}
+
+impl Store {
+    /// Made from `spec.provider.aws`.
+    pub(crate) async fn build(aws: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
+        lockstep_testkit::init();
+        let config = StoreConfig {
+            key: key(kind),
+            provider: serde_json::from_value::<StoreProvider>(json!({ "aws": aws })).unwrap(),
+            limits: Limits::default(),
+        };
+        let provider = AwsFactory::default()
+            .build(&config, Arc::new(objects.clone()))
+            .await;
+        provider.map(Self).inspect_err(assert_clean)
+    }
+
+    /// A SecretStore that must be made.
+    pub(crate) async fn new(aws: Value, objects: &Objects) -> Self {
+        Self::build(aws, objects, StoreKind::SecretStore).await.unwrap()
+    }
+
+    /// A store of a service of a stand-in, with its access key.
+    pub(crate) async fn of(service: &str, aws: &Aws) -> Self {
+        Self::new(spec(service, &aws.address()), &objects()).await
+    }
+
+    /// One result per key, none of which shows a value.
+    pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(*key)).collect();
+        self.fetch(&refs).await
+    }
+
+    /// One result per reference, none of which shows a value.
+    pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let results = self.0.fetch(&Context::default(), refs).await;
+        assert_eq!(results.len(), refs.len());
+        assert!(!format!("{results:?}").contains(CANARY));
+        results
+            .iter()
+            .filter_map(|result| result.as_ref().err())
+            .for_each(assert_clean);
+        results
+    }
+
+    /// The text of a key that must be readable.
+    pub(crate) async fn read(&self, key: &str) -> String {
+        text(&self.fetch_all(&[key]).await[0])
+    }
+
+    /// The error of a key that must not be readable.
+    pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
+        self.fetch_all(&[key]).await.remove(0).unwrap_err()
+    }
+
+    /// The keys that are found.
+    pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
+        let found = self.0.find(&Context::default(), &query).await;
+        let found = found.inspect_err(assert_clean)?;
+        Ok(found.into_iter().map(|meta| meta.key).collect())
+    }
+
+    /// Whether the store works.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        self.0.check(&Context::default()).await.inspect_err(assert_clean)
+    }
+}
+
+/// The text of a value that must be there.
+pub(crate) fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
+    let secret = result.as_ref().unwrap();
+    secret.value.expose_str().unwrap().to_owned()
+}
+
+/// An error is one line without a value.
+pub(crate) fn assert_clean(error: &ProviderError) {
+    let told = format!("{error} {error:?}");
+    assert!(
+        !told.contains(CANARY),
+        "an error shows a value, a credential or the service's own text"
+    );
+    assert!(!error.to_string().contains('\n'), "{error}");
+    assert!(!error.to_string().contains(".."), "{error}");
+}

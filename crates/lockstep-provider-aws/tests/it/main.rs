@@ -1,0 +1,11 @@
+//! The provider against a stand-in that enforces the services' limits, and against moto.
+
+#![expect(clippy::unwrap_used, reason = "what a helper cannot do fails the test")]
+
+mod auth;
+mod batch;
+mod behaviour;
+mod bench;
+mod faults;
+mod find;
+mod notice;

@@ -1,0 +1,440 @@
+//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store and the token service, as far as a reader of values
+//! sees them.
+//!
+//! It enforces what moto, the usual emulator, does not: 20 ids and 10 names in one call, 64 KiB and 4 KiB in one value, pages,
+//! rights, tokens that end, throttling; and it can be slow, broken and a liar. What it answers follows AWS' API
+//! references of Secrets Manager, Systems Manager and STS; that it does is shown by the provider's behaviour suite, which
+//! passes against it and against moto.
+//!
+//! Every text of an error that it sends contains `CANARY`: a reader may show none of them.
+
+mod parameter_store;
+mod secrets_manager;
+mod sts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::AbortHandle};
+
+pub(crate) use self::{parameter_store::Parameter, secrets_manager::Secret};
+
+/// The account that everything belongs to.
+pub const ACCOUNT: &str = "123456789012";
+/// The region that it serves.
+pub const REGION: &str = "eu-central-1";
+/// The access key that is there from the start.
+pub const ACCESS_KEY_ID: &str = "AKIALOCKSTEPTEST0001";
+/// Its secret.
+pub const SECRET_ACCESS_KEY: &str = "CANARY-secret-access-key";
+
+/// What happens to the next calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// They are throttled, `left` of them, with the time to come back if there is one.
+    Throttled {
+        /// How many.
+        left: usize,
+        /// `Retry-After`, in seconds.
+        retry_after: Option<u64>,
+    },
+    /// Every second call is throttled.
+    EverySecond,
+    /// An error in XML, as what stands before a service sends it.
+    Xml {
+        /// The status.
+        status: u16,
+        /// The code.
+        code: &'static str,
+    },
+    /// The service says that it cannot serve.
+    Broken,
+    /// The answer breaks off in the middle.
+    Cut,
+    /// The answer to a batch leaves out every second id.
+    Partial,
+}
+
+/// Who a session token belongs to, and until when.
+#[derive(Debug, Clone)]
+struct Key {
+    token: Option<String>,
+    /// The role, where it was assumed.
+    role: Option<String>,
+    tags: BTreeMap<String, String>,
+    ends: Option<Instant>,
+}
+
+/// A call that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Such as `GetSecretValue`.
+    pub action: String,
+    /// The access key id that signed it; `None` where none did.
+    pub key: Option<String>,
+    /// The role of that key.
+    pub role: Option<String>,
+    /// The tags of that key's session.
+    pub tags: BTreeMap<String, String>,
+    /// What was asked for.
+    pub body: String,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    secrets: BTreeMap<String, Secret>,
+    parameters: BTreeMap<String, Parameter>,
+    keys: BTreeMap<String, Key>,
+    /// ServiceAccount tokens that may be exchanged, and for which role.
+    web: BTreeMap<String, String>,
+    external_ids: BTreeMap<String, String>,
+    denied_names: BTreeSet<String>,
+    denied_actions: BTreeSet<String>,
+    trouble: Option<Trouble>,
+    latency: Duration,
+    calls: Vec<Call>,
+    count: u64,
+    /// How long sessions live.
+    lifetime: Option<Duration>,
+    /// How many values one page of a batch holds.
+    page: Option<usize>,
+}
+
+/// A running stand-in. It ends with this value.
+#[derive(Debug)]
+pub struct Aws {
+    address: SocketAddr,
+    world: Shared,
+    task: AbortHandle,
+}
+
+type Shared = Arc<Mutex<World>>;
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Aws {
+    /// Starts one that knows one access key, which may do everything.
+    ///
+    /// # Errors
+    /// When there is no port to listen on.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
+        let address = listener.local_addr().context("ask for the port")?;
+        let world = Shared::default();
+        let key = Key {
+            token: None,
+            role: None,
+            tags: BTreeMap::new(),
+            ends: None,
+        };
+        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), key);
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
+        let task = tokio::spawn(async move {
+            // An error ends the test's requests, which says enough.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self {
+            address,
+            world,
+            task: task.abort_handle(),
+        })
+    }
+
+    /// Its address, for `endpoint` and `stsEndpoint`.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on calls have this trouble; `None` ends it.
+    pub fn trouble(&self, trouble: Option<Trouble>) {
+        lock(&self.world).trouble = trouble;
+    }
+
+    /// From now on every answer takes so long.
+    pub fn latency(&self, latency: Duration) {
+        lock(&self.world).latency = latency;
+    }
+
+    /// From now on sessions live for so long.
+    pub fn lifetime(&self, lifetime: Duration) {
+        lock(&self.world).lifetime = Some(lifetime);
+    }
+
+    /// From now on one page of a batch holds at most so many values.
+    pub fn page(&self, page: usize) {
+        lock(&self.world).page = Some(page);
+    }
+
+    /// From now on nobody may read this name.
+    pub fn deny_name(&self, name: &str) {
+        lock(&self.world).denied_names.insert(name.to_owned());
+    }
+
+    /// From now on nobody may do this, such as `BatchGetSecretValue`.
+    pub fn deny_action(&self, action: &str) {
+        lock(&self.world).denied_actions.insert(action.to_owned());
+    }
+
+    /// From now on everybody may do this again.
+    pub fn allow_action(&self, action: &str) {
+        lock(&self.world).denied_actions.remove(action);
+    }
+
+    /// Adds an access key.
+    pub fn add_key(&self, id: &str) {
+        let key = Key {
+            token: None,
+            role: None,
+            tags: BTreeMap::new(),
+            ends: None,
+        };
+        lock(&self.world).keys.insert(id.to_owned(), key);
+    }
+
+    /// Forgets every session and every access key: what is signed with them is refused.
+    pub fn revoke_all(&self) {
+        lock(&self.world).keys.clear();
+    }
+
+    /// A ServiceAccount's token that may be exchanged for a role.
+    pub fn trust(&self, token: &str, role: &str) {
+        lock(&self.world).web.insert(token.to_owned(), role.to_owned());
+    }
+
+    /// From now on this role can be assumed only with this external id.
+    pub fn require_external_id(&self, role: &str, id: &str) {
+        lock(&self.world)
+            .external_ids
+            .insert(role.to_owned(), id.to_owned());
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.world).calls.clone()
+    }
+
+    /// How often this was called.
+    pub fn count(&self, action: &str) -> usize {
+        lock(&self.world)
+            .calls
+            .iter()
+            .filter(|call| call.action == action)
+            .count()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&self) {
+        lock(&self.world).calls.clear();
+    }
+}
+
+fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    /// A number that was not given before.
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+}
+
+/// An answer that is not the one that was hoped for.
+struct Refusal {
+    code: &'static str,
+    text: String,
+}
+
+impl Refusal {
+    fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.code {
+            "InternalServiceError" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Seconds, as the services write times.
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+async fn serve(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let target = headers
+        .get("x-amz-target")
+        .and_then(|target| target.to_str().ok())
+        .map(str::to_owned);
+    let latency = lock(&world).latency;
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    match target {
+        Some(target) => json_call(&world, &headers, &target, &text),
+        None => sts::call(&world, &headers, &text),
+    }
+}
+
+/// The access key that signed a request, if it is a good one.
+fn signer(world: &World, headers: &HeaderMap) -> Result<Option<(String, Key)>, Refusal> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(authorization) = text("authorization") else {
+        return Ok(None);
+    };
+    let id = authorization
+        .strip_prefix("AWS4-HMAC-SHA256 Credential=")
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
+    let refused = || Refusal::new("UnrecognizedClientException", "the token CANARY is invalid");
+    let key = world.keys.get(id).ok_or_else(refused)?;
+    if key.token.as_deref() != text("x-amz-security-token") {
+        return Err(refused());
+    }
+    if key.ends.is_some_and(|ends| Instant::now() >= ends) {
+        return Err(Refusal::new(
+            "ExpiredTokenException",
+            "the token CANARY has expired",
+        ));
+    }
+    Ok(Some((id.to_owned(), key.clone())))
+}
+
+fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> Response {
+    let mut world = lock(shared);
+    let action = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let signed = signer(&world, headers);
+    let known = signed.as_ref().ok().cloned().flatten();
+    world.calls.push(Call {
+        action: action.clone(),
+        key: known.as_ref().map(|(id, _)| id.clone()),
+        role: known.as_ref().and_then(|(_, key)| key.role.clone()),
+        tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
+        body: text.to_owned(),
+    });
+    if let Some(answer) = in_trouble(&mut world) {
+        return answer;
+    }
+    let outcome = signed.and_then(|key| {
+        key.ok_or_else(|| Refusal::new("MissingAuthenticationTokenException", "CANARY"))?;
+        if world.denied_actions.contains(&action) {
+            let text = format!("User CANARY is not authorized to perform: {action}");
+            return Err(Refusal::new("AccessDeniedException", text));
+        }
+        let request: Value = serde_json::from_str(text)
+            .map_err(|_| Refusal::new("SerializationException", "CANARY is not JSON"))?;
+        match target.split('.').next().unwrap_or_default() {
+            "secretsmanager" => secrets_manager::call(&mut world, &action, &request),
+            "AmazonSSM" => parameter_store::call(&mut world, &action, &request),
+            _ => Err(Refusal::new("UnknownOperationException", "CANARY")),
+        }
+    });
+    let cut = world.trouble == Some(Trouble::Cut);
+    match outcome {
+        Ok(answer) => answered(StatusCode::OK, &answer, cut),
+        Err(refusal) => {
+            let answer = json!({ "__type": refusal.code, "Message": refusal.text, "message": refusal.text });
+            answered(refusal.status(), &answer, cut)
+        }
+    }
+}
+
+fn answered(status: StatusCode, answer: &Value, cut: bool) -> Response {
+    let mut text = answer.to_string();
+    if cut {
+        text.truncate(text.len() / 2);
+    }
+    let headers = [(header::CONTENT_TYPE, "application/x-amz-json-1.1")];
+    (status, headers, text).into_response()
+}
+
+/// The answer of a service that cannot serve now.
+fn in_trouble(world: &mut World) -> Option<Response> {
+    let calls = world.calls.len();
+    let throttled = |retry_after: Option<u64>| {
+        let answer = json!({ "__type": "ThrottlingException", "message": "Rate exceeded CANARY" });
+        let mut response = answered(StatusCode::BAD_REQUEST, &answer, false);
+        if let Some(value) = retry_after.and_then(|after| after.to_string().parse().ok()) {
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
+    };
+    match world.trouble.as_mut()? {
+        Trouble::Throttled { left: 0, .. } => None,
+        Trouble::Throttled { left, retry_after } => {
+            *left -= 1;
+            Some(throttled(*retry_after))
+        }
+        Trouble::EverySecond => calls.is_multiple_of(2).then(|| throttled(None)),
+        Trouble::Xml { status, code } => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let text = format!(
+                "<ErrorResponse><Error><Code>{code}</Code><Message>CANARY</Message></Error></ErrorResponse>"
+            );
+            Some((status, [(header::CONTENT_TYPE, "text/xml")], Body::from(text)).into_response())
+        }
+        Trouble::Broken => {
+            let answer = json!({ "__type": "InternalServiceError", "message": "CANARY" });
+            Some(answered(StatusCode::INTERNAL_SERVER_ERROR, &answer, false))
+        }
+        Trouble::Cut | Trouble::Partial => None,
+    }
+}
+
+/// The strings in a list of a request.
+fn strings(value: &Value) -> Vec<String> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    items
+        .iter()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// One page of a listing: what begins at the token, and the token of the next.
+fn page<T>(
+    all: Vec<T>,
+    request: &Value,
+    most: usize,
+    most_code: &'static str,
+) -> Result<(Vec<T>, Option<String>), Refusal> {
+    let size = request["MaxResults"]
+        .as_u64()
+        .map_or(most, |size| usize::try_from(size).unwrap_or(most));
+    if size == 0 || size > most {
+        return Err(Refusal::new(most_code, format!("MaxResults is {size} CANARY")));
+    }
+    let begin = match request["NextToken"].as_str() {
+        None => 0,
+        Some(token) => token
+            .strip_prefix("token-")
+            .and_then(|number| number.parse::<usize>().ok())
+            .ok_or_else(|| Refusal::new("InvalidNextTokenException", "CANARY"))?,
+    };
+    let end = begin.saturating_add(size);
+    let next = (end < all.len()).then(|| format!("token-{end}"));
+    Ok((all.into_iter().skip(begin).take(size).collect(), next))
+}

@@ -1,0 +1,133 @@
+//! The token service, which speaks forms and XML.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use jiff::Timestamp;
+use reqwest::Url;
+
+use super::{ACCOUNT, Call, Key, Refusal, Shared, World, in_trouble, lock, signer};
+
+/// How long a session lives, unless a test says otherwise.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+pub(super) fn call(shared: &Shared, headers: &HeaderMap, text: &str) -> Response {
+    let mut world = lock(shared);
+    let form: BTreeMap<String, String> = Url::parse(&format!("http://form/?{text}"))
+        .map(|url| url.query_pairs().into_owned().collect())
+        .unwrap_or_default();
+    let action = form.get("Action").cloned().unwrap_or_default();
+    let signed = signer(&world, headers);
+    let known = signed.as_ref().ok().cloned().flatten();
+    world.calls.push(Call {
+        action: action.clone(),
+        key: known.as_ref().map(|(id, _)| id.clone()),
+        role: known.as_ref().and_then(|(_, key)| key.role.clone()),
+        tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
+        body: text.to_owned(),
+    });
+    if let Some(answer) = in_trouble(&mut world) {
+        return answer;
+    }
+    let outcome = signed.and_then(|key| {
+        if world.denied_actions.contains(&action) {
+            let text = format!("User CANARY is not authorized to perform: sts:{action}");
+            return Err(Refusal::new("AccessDenied", text));
+        }
+        match action.as_str() {
+            "AssumeRole" => assume(&mut world, &form, key.is_some()),
+            "AssumeRoleWithWebIdentity" => exchange(&mut world, &form),
+            "GetCallerIdentity" if key.is_some() => Ok(format!(
+                "<Arn>arn:aws:iam::{ACCOUNT}:user/CANARY</Arn><UserId>CANARY</UserId><Account>{ACCOUNT}</Account>"
+            )),
+            "GetCallerIdentity" => Err(Refusal::new("MissingAuthenticationToken", "CANARY")),
+            _ => Err(Refusal::new("InvalidAction", "CANARY")),
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, "text/xml")];
+    let ns = "https://sts.amazonaws.com/doc/2011-06-15/";
+    match outcome {
+        Ok(result) => {
+            let body = format!(
+                "<{action}Response xmlns=\"{ns}\"><{action}Result>{result}</{action}Result></{action}Response>"
+            );
+            (StatusCode::OK, headers, body).into_response()
+        }
+        Err(refusal) => {
+            let body = format!(
+                "<ErrorResponse xmlns=\"{ns}\"><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>",
+                refusal.code, refusal.text
+            );
+            (StatusCode::FORBIDDEN, headers, body).into_response()
+        }
+    }
+}
+
+fn assume(world: &mut World, form: &BTreeMap<String, String>, is_signed: bool) -> Result<String, Refusal> {
+    let denied = || {
+        Refusal::new(
+            "AccessDenied",
+            "User CANARY is not authorized to perform: sts:AssumeRole",
+        )
+    };
+    let role = form.get("RoleArn").cloned().unwrap_or_default();
+    if !is_signed || world.denied_names.contains(&role) {
+        return Err(denied());
+    }
+    if world
+        .external_ids
+        .get(&role)
+        .is_some_and(|id| form.get("ExternalId") != Some(id))
+    {
+        return Err(denied());
+    }
+    let mut tags = BTreeMap::new();
+    for number in 1..=50 {
+        let field = |name: &str| form.get(&format!("Tags.member.{number}.{name}")).cloned();
+        let Some(key) = field("Key") else { break };
+        tags.insert(key, field("Value").unwrap_or_default());
+    }
+    Ok(grant(world, role, tags))
+}
+
+fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
+    let token = form.get("WebIdentityToken").cloned().unwrap_or_default();
+    let role = form.get("RoleArn").cloned().unwrap_or_default();
+    match world.web.get(&token) {
+        None => Err(Refusal::new("InvalidIdentityToken", "CANARY is no token")),
+        Some(trusted) if *trusted == role => Ok(grant(world, role, BTreeMap::new())),
+        Some(_) => Err(Refusal::new(
+            "AccessDenied",
+            "Not authorized to perform sts:AssumeRoleWithWebIdentity CANARY",
+        )),
+    }
+}
+
+/// Credentials of a new session.
+fn grant(world: &mut World, role: String, tags: BTreeMap<String, String>) -> String {
+    let number = world.next();
+    let (id, token) = (
+        format!("ASIALOCKSTEP{number:08}"),
+        format!("CANARY-token-{number}"),
+    );
+    let lifetime = world.lifetime.unwrap_or(LIFETIME);
+    let key = Key {
+        token: Some(token.clone()),
+        role: Some(role.clone()),
+        tags,
+        ends: Some(Instant::now() + lifetime),
+    };
+    world.keys.insert(id.clone(), key);
+    let expiration = Timestamp::try_from(SystemTime::now() + lifetime).unwrap_or_default();
+    format!(
+        "<Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>CANARY-{number}</SecretAccessKey>\
+         <SessionToken>{token}</SessionToken><Expiration>{expiration:.0}</Expiration></Credentials>\
+         <AssumedRoleUser><Arn>{role}/session</Arn><AssumedRoleId>AROA:{number}</AssumedRoleId></AssumedRoleUser>"
+    )
+}
