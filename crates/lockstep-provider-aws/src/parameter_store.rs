@@ -150,19 +150,17 @@ impl ParameterStore {
                 called(parameter.name.as_deref()),
                 called(parameter.arn.as_deref()),
             ];
-            let Some(name) = names
-                .iter()
-                .find(|name| called.iter().flatten().any(|called| called == *name))
-            else {
-                continue;
-            };
             if let Some(value) = parameter.value {
                 let secret = RemoteSecret {
                     value: SecretValue::from(value),
                     version: Some(parameter.version.to_string()),
                     created: created(parameter.last_modified_date.as_ref()),
                 };
-                told.insert(name.clone(), Ok(secret));
+                // A name and its ARN may be asked for together, and are answered once.
+                let asked = names
+                    .iter()
+                    .filter(|name| called.iter().flatten().any(|called| called == *name));
+                told.extend(asked.map(|name| (name.clone(), Ok(secret.clone()))));
             }
         }
         for name in answer.invalid_parameters() {
@@ -183,7 +181,12 @@ impl ParameterStore {
             tags: std::collections::BTreeMap::new(),
             ..query.clone()
         })?;
-        let path = query.path.as_deref().unwrap_or("").trim_matches('/');
+        let path = query.path.as_deref().unwrap_or("");
+        let path = if self.prefix.ends_with('/') {
+            path.trim_start_matches('/')
+        } else {
+            path
+        };
         let folder = format!("{}{path}", self.prefix);
         let folder = match folder.trim_end_matches('/') {
             "" => "/".to_owned(),

@@ -183,9 +183,8 @@ impl SecretsManager {
             self.learned(Batches::Granted);
             for value in answer.secret_values.take().unwrap_or_default() {
                 let names = [value.name.as_deref(), value.arn.as_deref()];
-                let Some(id) = ids.iter().find(|id| is_named(id, names)) else {
-                    continue;
-                };
+                // A name and its ARN may be asked for together, and are answered once.
+                let ids: Vec<&String> = ids.iter().filter(|id| is_named(id, names)).collect();
                 let secret = secret(
                     value.secret_string,
                     value.secret_binary,
@@ -193,7 +192,7 @@ impl SecretsManager {
                     value.created_date.as_ref(),
                 );
                 if let Some(secret) = secret {
-                    told.insert(id.clone(), Ok(secret));
+                    told.extend(ids.into_iter().map(|id| (id.clone(), Ok(secret.clone()))));
                 }
             }
             for error in answer.errors() {

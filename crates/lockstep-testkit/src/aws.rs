@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -336,7 +336,7 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
         tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
         body: text.to_owned(),
     });
-    if let Some(answer) = in_trouble(&mut world) {
+    if let Some(answer) = in_trouble(&mut world, false) {
         return answer;
     }
     let outcome = signed.and_then(|key| {
@@ -373,36 +373,40 @@ fn answered(status: StatusCode, answer: &Value, cut: bool) -> Response {
 }
 
 /// The answer of a service that cannot serve now.
-fn in_trouble(world: &mut World) -> Option<Response> {
+fn in_trouble(world: &mut World, speaks_xml: bool) -> Option<Response> {
     let calls = world.calls.len();
-    let throttled = |retry_after: Option<u64>| {
-        let answer = json!({ "__type": "ThrottlingException", "message": "Rate exceeded CANARY" });
-        let mut response = answered(StatusCode::BAD_REQUEST, &answer, false);
+    let refused = |status: StatusCode, code: &str, retry_after: Option<u64>| {
+        let mut response = if speaks_xml {
+            xml(status, code)
+        } else {
+            answered(status, &json!({ "__type": code, "message": "CANARY" }), false)
+        };
         if let Some(value) = retry_after.and_then(|after| after.to_string().parse().ok()) {
             response.headers_mut().insert(header::RETRY_AFTER, value);
         }
-        response
+        Some(response)
     };
+    let throttled = |retry_after| refused(StatusCode::BAD_REQUEST, "ThrottlingException", retry_after);
     match world.trouble.as_mut()? {
         Trouble::Throttled { left: 0, .. } => None,
         Trouble::Throttled { left, retry_after } => {
             *left -= 1;
-            Some(throttled(*retry_after))
+            throttled(*retry_after)
         }
-        Trouble::EverySecond => calls.is_multiple_of(2).then(|| throttled(None)),
+        Trouble::EverySecond => calls.is_multiple_of(2).then(|| throttled(None)).flatten(),
         Trouble::Xml { status, code } => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
-            let text = format!(
-                "<ErrorResponse><Error><Code>{code}</Code><Message>CANARY</Message></Error></ErrorResponse>"
-            );
-            Some((status, [(header::CONTENT_TYPE, "text/xml")], Body::from(text)).into_response())
+            Some(xml(status, code))
         }
-        Trouble::Broken => {
-            let answer = json!({ "__type": "InternalServiceError", "message": "CANARY" });
-            Some(answered(StatusCode::INTERNAL_SERVER_ERROR, &answer, false))
-        }
+        Trouble::Broken => refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError", None),
         Trouble::Cut | Trouble::Partial => None,
     }
+}
+
+fn xml(status: StatusCode, code: &str) -> Response {
+    let text =
+        format!("<ErrorResponse><Error><Code>{code}</Code><Message>CANARY</Message></Error></ErrorResponse>");
+    (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
 }
 
 /// The strings in a list of a request.

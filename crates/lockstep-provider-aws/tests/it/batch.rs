@@ -1,1 +1,247 @@
+//! How many calls reads cost, and whose failure is whose.
 
+use lockstep_provider::{ErrorKind, RemoteRef};
+use lockstep_testkit::aws::{Aws, Trouble};
+
+use crate::bench::{Store, text};
+
+async fn secrets(count: usize) -> (Aws, Vec<String>) {
+    let aws = Aws::start().await.unwrap();
+    let names: Vec<String> = (0..count).map(|number| format!("shop/{number:03}")).collect();
+    for name in &names {
+        aws.put_secret(name, &format!("CANARY-{name}"));
+    }
+    (aws, names)
+}
+
+async fn parameters(count: usize) -> (Aws, Vec<String>) {
+    let aws = Aws::start().await.unwrap();
+    let names: Vec<String> = (0..count).map(|number| format!("/shop/{number:03}")).collect();
+    for name in &names {
+        aws.put_parameter(name, &format!("CANARY-{name}"));
+    }
+    (aws, names)
+}
+
+fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+async fn assert_all(store: &Store, names: &[String]) {
+    let results = store.fetch_all(&strs(names)).await;
+    for (name, result) in names.iter().zip(&results) {
+        assert!(
+            text(result) == format!("CANARY-{name}"),
+            "{name} has its own value"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_secrets_are_five_calls() {
+    let (aws, names) = secrets(100).await;
+    let store = Store::of("SecretsManager", &aws).await;
+    assert_all(&store, &names).await;
+    assert_eq!((aws.count("BatchGetSecretValue"), aws.calls().len()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_hundred_parameters_are_ten_calls() {
+    let (aws, names) = parameters(100).await;
+    let store = Store::of("ParameterStore", &aws).await;
+    assert_all(&store, &names).await;
+    assert_eq!((aws.count("GetParameters"), aws.calls().len()), (10, 10));
+}
+
+#[tokio::test]
+async fn a_key_that_is_asked_twice_is_sent_once() {
+    let (aws, _) = secrets(2).await;
+    let store = Store::of("SecretsManager", &aws).await;
+    let arn = aws.secret_arn("shop/001").unwrap();
+    let results = store
+        .fetch_all(&["shop/000", "shop/001", "shop/000", arn.as_str()])
+        .await;
+    let values: Vec<_> = results.iter().map(text).collect();
+    assert_eq!(
+        values,
+        [
+            "CANARY-shop/000",
+            "CANARY-shop/001",
+            "CANARY-shop/000",
+            "CANARY-shop/001"
+        ]
+    );
+    assert_eq!(aws.count("BatchGetSecretValue"), 1);
+}
+
+#[tokio::test]
+async fn a_batch_in_pages_is_read_to_its_end() {
+    let (aws, names) = secrets(20).await;
+    aws.page(7);
+    let store = Store::of("SecretsManager", &aws).await;
+    assert_all(&store, &names).await;
+    assert_eq!((aws.count("BatchGetSecretValue"), aws.calls().len()), (3, 3));
+}
+
+#[tokio::test]
+async fn an_error_inside_of_a_batch_is_of_its_key_alone() {
+    let (aws, _) = secrets(4).await;
+    aws.deny_name("shop/001");
+    aws.schedule_deletion("shop/002");
+    let store = Store::of("SecretsManager", &aws).await;
+    let results = store
+        .fetch_all(&[
+            "shop/000",
+            "shop/001",
+            "shop/002",
+            "shop/missing",
+            "shop/bad name",
+            "shop/003",
+        ])
+        .await;
+    let kinds: Vec<_> = results
+        .iter()
+        .map(|result| result.as_ref().err().map(|error| error.kind))
+        .collect();
+    let missing = Some(ErrorKind::NotFound);
+    let denied = Some(ErrorKind::PermissionDenied);
+    let invalid = Some(ErrorKind::ConfigInvalid);
+    assert_eq!(kinds, [None, denied, missing, missing, invalid, None]);
+    let deleted = results[2].as_ref().unwrap_err().to_string();
+    assert!(deleted.contains("marked for deletion"), "{deleted}");
+    assert_eq!(aws.calls().len(), 1, "a name that no secret has is not sent");
+}
+
+#[tokio::test]
+async fn ids_that_a_batch_does_not_answer_are_read_alone() {
+    let (aws, names) = secrets(10).await;
+    aws.trouble(Some(Trouble::Partial));
+    let store = Store::of("SecretsManager", &aws).await;
+    assert_all(&store, &names).await;
+    assert_eq!(
+        (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue")),
+        (1, 5)
+    );
+}
+
+#[tokio::test]
+async fn versions_are_read_by_stage_and_by_id_beside_a_batch() {
+    let (aws, _) = secrets(2).await;
+    let store = Store::of("SecretsManager", &aws).await;
+    let old = store
+        .fetch_all(&["shop/000"])
+        .await
+        .remove(0)
+        .unwrap()
+        .version
+        .unwrap();
+    aws.put_secret("shop/000", "CANARY-new");
+    let results = store
+        .fetch(&[
+            RemoteRef::current("shop/000"),
+            RemoteRef::version("shop/000", "AWSPREVIOUS"),
+            RemoteRef::version("shop/000", &old),
+            RemoteRef::version("shop/000", "nosuchstage"),
+            RemoteRef::version("shop/000", "uuid/"),
+            RemoteRef::current("shop/001"),
+        ])
+        .await;
+    assert!(old.starts_with("uuid/"), "{old}");
+    let values: Vec<_> = [0, 1, 2, 5].map(|index| text(&results[index])).into();
+    assert_eq!(
+        values,
+        [
+            "CANARY-new",
+            "CANARY-shop/000",
+            "CANARY-shop/000",
+            "CANARY-shop/001"
+        ]
+    );
+    assert_eq!(results[3].as_ref().unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(results[4].as_ref().unwrap_err().kind, ErrorKind::ConfigInvalid);
+}
+
+#[tokio::test]
+async fn parameters_are_read_by_version_label_arn_and_type() {
+    let aws = Aws::start().await.unwrap();
+    aws.put_parameter("/shop/database", "CANARY-old");
+    aws.put_parameter("/shop/database", "CANARY-new");
+    aws.label_parameter("/shop/database", 1, "stable");
+    aws.put_parameter_as("/shop/hosts", "StringList", "one,two");
+    let store = Store::of("ParameterStore", &aws).await;
+    let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
+    let results = store
+        .fetch(&[
+            RemoteRef::current("/shop/database"),
+            RemoteRef::version("/shop/database", "1"),
+            RemoteRef::version("/shop/database", "stable"),
+            RemoteRef::current(arn),
+            RemoteRef::version(arn, "1"),
+            RemoteRef::current("/shop/hosts"),
+            RemoteRef::version("/shop/database", "3"),
+            RemoteRef::version("/shop/database", "1:2"),
+            RemoteRef::current("shop/database"),
+        ])
+        .await;
+    let values: Vec<_> = results[..6].iter().map(text).collect();
+    assert_eq!(
+        values,
+        [
+            "CANARY-new",
+            "CANARY-old",
+            "CANARY-old",
+            "CANARY-new",
+            "CANARY-old",
+            "one,two"
+        ]
+    );
+    assert_eq!(results[1].as_ref().unwrap().version.as_deref(), Some("1"));
+    assert_eq!(results[6].as_ref().unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(results[7].as_ref().unwrap_err().kind, ErrorKind::ConfigInvalid);
+    let no_slash = results[8].as_ref().unwrap_err();
+    assert_eq!(no_slash.kind, ErrorKind::ConfigInvalid);
+    assert!(no_slash.to_string().contains("slash"), "{no_slash}");
+    assert_eq!(aws.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_denied_costs_the_others_nothing_from_the_second_round_on() {
+    let (aws, names) = parameters(10).await;
+    aws.deny_name("/shop/004");
+    let store = Store::of("ParameterStore", &aws).await;
+    for round in 0..3 {
+        let results = store.fetch_all(&strs(&names)).await;
+        for (name, result) in names.iter().zip(&results) {
+            match result {
+                Ok(_) => assert_ne!(name, "/shop/004"),
+                Err(error) => {
+                    assert_eq!(
+                        (name.as_str(), error.kind),
+                        ("/shop/004", ErrorKind::PermissionDenied)
+                    );
+                }
+            }
+        }
+        // The first round finds out whose fault it is: one call, then each name alone.
+        let expected = if round == 0 { 11 } else { 2 };
+        assert_eq!(aws.calls().len(), expected, "round {round}");
+        aws.forget_calls();
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_stands_before_names_and_not_before_arns() {
+    let (aws, _) = secrets(1).await;
+    let spec = crate::bench::and(
+        crate::bench::spec("SecretsManager", &aws.address()),
+        "prefix",
+        "shop/",
+    );
+    let store = Store::new(spec, &crate::bench::objects()).await;
+    let arn = aws.secret_arn("shop/000").unwrap();
+    assert_eq!(store.read("000").await, "CANARY-shop/000");
+    assert_eq!(store.read(&arn).await, "CANARY-shop/000");
+    assert_eq!(store.refuse("shop/000").await.kind, ErrorKind::NotFound);
+    let found = store.find(lockstep_provider::FindQuery::default()).await.unwrap();
+    assert_eq!(found, ["000"], "what is found can be read");
+}

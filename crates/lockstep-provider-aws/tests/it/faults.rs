@@ -1,1 +1,230 @@
+//! What a service in trouble, or something in its place, is told as.
 
+use std::time::Duration;
+
+use lockstep_provider::ErrorKind;
+use lockstep_testkit::{
+    aws::{Aws, Trouble},
+    proxy::{Fate, Proxy},
+};
+
+use crate::bench::{DIRECTIVES, Quiet, Store, objects, spec};
+
+async fn stocked(service: &str) -> (Aws, Store) {
+    let aws = Aws::start().await.unwrap();
+    aws.put_secret("a", "CANARY-a");
+    aws.put_secret("b", "CANARY-b");
+    aws.put_parameter("a", "CANARY-a");
+    aws.put_parameter("b", "CANARY-b");
+    let store = Store::of(service, &aws).await;
+    (aws, store)
+}
+
+const SERVICES: [&str; 2] = ["SecretsManager", "ParameterStore"];
+
+#[tokio::test]
+async fn every_flavour_of_throttling_is_rate_limited() {
+    let _quiet = Quiet::listen_to(DIRECTIVES);
+    for service in SERVICES {
+        let (aws, store) = stocked(service).await;
+        let flavours = [
+            Trouble::Throttled {
+                left: 100,
+                retry_after: None,
+            },
+            Trouble::Xml {
+                status: 400,
+                code: "Throttling",
+            },
+            Trouble::Xml {
+                status: 400,
+                code: "TooManyRequestsException",
+            },
+            Trouble::Xml {
+                status: 429,
+                code: "Unknown",
+            },
+            Trouble::Xml {
+                status: 503,
+                code: "SlowDown",
+            },
+            Trouble::Xml {
+                status: 503,
+                code: "Unknown",
+            },
+        ];
+        for flavour in flavours {
+            aws.trouble(Some(flavour.clone()));
+            for result in store.fetch_all(&["a", "b"]).await {
+                assert_eq!(
+                    result.unwrap_err().kind,
+                    ErrorKind::RateLimited,
+                    "{service} {flavour:?}"
+                );
+            }
+        }
+        aws.trouble(None);
+        assert_eq!(store.read("a").await, "CANARY-a");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
+    let _quiet = Quiet::listen_to(DIRECTIVES);
+    for service in SERVICES {
+        let (aws, store) = stocked(service).await;
+        aws.trouble(Some(Trouble::Cut));
+        for result in store.fetch_all(&["a", "b"]).await {
+            assert_eq!(result.unwrap_err().kind, ErrorKind::Malformed, "{service}");
+        }
+        aws.trouble(None);
+        assert_eq!(store.read("b").await, "CANARY-b");
+    }
+}
+
+#[tokio::test]
+async fn errors_in_xml_are_told_by_their_code_or_their_status() {
+    for service in SERVICES {
+        let (aws, store) = stocked(service).await;
+        for (status, code, kind) in [
+            (403, "AccessDenied", ErrorKind::PermissionDenied),
+            (500, "InternalFailure", ErrorKind::Unavailable),
+            (502, "Unknown", ErrorKind::Unavailable),
+            (400, "ExpiredToken", ErrorKind::Unauthenticated),
+            (403, "InvalidClientTokenId", ErrorKind::Unauthenticated),
+        ] {
+            aws.trouble(Some(Trouble::Xml { status, code }));
+            assert_eq!(store.refuse("a").await.kind, kind, "{service} {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_proxy_is_malformed_whatever_its_status() {
+    for service in SERVICES {
+        let aws = Aws::start().await.unwrap();
+        let proxy = Proxy::start(&aws.address()).await;
+        let store = Store::new(spec(service, proxy.address()), &objects()).await;
+        for status in [200, 403, 404] {
+            proxy.all(Fate::answer(
+                status,
+                &[("Content-Type", "text/html")],
+                "<html>CANARY</html>",
+            ));
+            let error = store.refuse("a").await;
+            assert_eq!(error.kind, ErrorKind::Malformed, "{service} {status}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_or_breaks_is_unavailable() {
+    for service in SERVICES {
+        let (aws, store) = stocked(service).await;
+        let address = aws.address();
+        drop(aws);
+        // Connections that were kept may take a moment to end.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let gone = Store::new(spec(service, &address), &objects()).await;
+        for store in [store, gone] {
+            let error = store.refuse("a").await;
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{service}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_more_than_eight_mebibytes_is_refused_and_eight_are_not() {
+    let (aws, store) = stocked("SecretsManager").await;
+    aws.put_oversized_secret("large", &"x".repeat(7 << 20));
+    aws.put_oversized_secret("larger", &"x".repeat(9 << 20));
+    assert_eq!(store.read("large").await.len(), 7 << 20);
+    let error = store.refuse("larger").await;
+    assert!(
+        matches!(error.kind, ErrorKind::Malformed | ErrorKind::Unavailable),
+        "{error}"
+    );
+    assert_eq!(store.read("a").await, "CANARY-a");
+}
+
+#[tokio::test]
+async fn a_batch_of_twenty_values_of_the_largest_size_is_read() {
+    let aws = Aws::start().await.unwrap();
+    let names: Vec<String> = (0..20).map(|number| format!("large/{number}")).collect();
+    // Each of these characters is six in JSON.
+    let value = "\u{1}".repeat(65_536);
+    for name in &names {
+        aws.put_secret(name, &value);
+    }
+    let store = Store::of("SecretsManager", &aws).await;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for result in store.fetch_all(&names).await {
+        assert_eq!(result.unwrap().value.len(), 65_536);
+    }
+    assert_eq!(aws.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_check_fails_as_the_first_read_would() {
+    for service in SERVICES {
+        let (aws, store) = stocked(service).await;
+        aws.trouble(Some(Trouble::Broken));
+        assert_eq!(
+            store.check().await.unwrap_err().kind,
+            ErrorKind::Unavailable,
+            "{service}"
+        );
+        aws.trouble(None);
+        aws.revoke_all();
+        assert_eq!(
+            store.check().await.unwrap_err().kind,
+            ErrorKind::Unauthenticated,
+            "{service}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_service_in_trouble_is_told_like_the_service() {
+    let aws = Aws::start().await.unwrap();
+    aws.put_secret("a", "CANARY");
+    let spec = crate::bench::and(spec("SecretsManager", &aws.address()), "role", crate::bench::ROLE);
+    let store = Store::new(spec, &objects()).await;
+    for (trouble, kind) in [
+        (
+            Trouble::Throttled {
+                left: 9,
+                retry_after: Some(7),
+            },
+            ErrorKind::RateLimited,
+        ),
+        (Trouble::Broken, ErrorKind::Unavailable),
+        (
+            Trouble::Xml {
+                status: 400,
+                code: "Throttling",
+            },
+            ErrorKind::RateLimited,
+        ),
+        (
+            Trouble::Xml {
+                status: 503,
+                code: "ServiceUnavailable",
+            },
+            ErrorKind::RateLimited,
+        ),
+        (
+            Trouble::Xml {
+                status: 403,
+                code: "SignatureDoesNotMatch",
+            },
+            ErrorKind::Unauthenticated,
+        ),
+    ] {
+        aws.trouble(Some(trouble.clone()));
+        let error = store.refuse("a").await;
+        assert_eq!(error.kind, kind, "{trouble:?}: {error}");
+    }
+    aws.trouble(None);
+    assert_eq!(store.read("a").await, "CANARY");
+}

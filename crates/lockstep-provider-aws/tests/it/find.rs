@@ -1,1 +1,87 @@
+//! What a search asks the service for.
 
+use lockstep_provider::{ErrorKind, FindQuery};
+use lockstep_testkit::aws::{Aws, Trouble};
+
+use crate::bench::{Store, and, objects, spec};
+
+fn below(path: &str) -> FindQuery {
+    FindQuery {
+        path: Some(path.to_owned()),
+        ..FindQuery::default()
+    }
+}
+
+#[tokio::test]
+async fn the_service_filters_by_path_and_pages_are_few() {
+    let aws = Aws::start().await.unwrap();
+    for number in 0..250 {
+        aws.put_secret(&format!("shop/{number:03}"), "CANARY");
+        aws.put_secret(&format!("other/{number:03}"), "CANARY");
+    }
+    let store = Store::of("SecretsManager", &aws).await;
+    assert_eq!(store.find(below("shop")).await.unwrap().len(), 250);
+    assert_eq!(
+        aws.calls().len(),
+        3,
+        "100 on a page, and only those below the path"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_marked_for_deletion_is_not_found() {
+    let aws = Aws::start().await.unwrap();
+    aws.put_secret("shop/a", "CANARY");
+    aws.put_secret("shop/b", "CANARY");
+    aws.schedule_deletion("shop/a");
+    let store = Store::of("SecretsManager", &aws).await;
+    assert_eq!(store.find(below("shop")).await.unwrap(), ["shop/b"]);
+}
+
+#[tokio::test]
+async fn a_search_that_is_denied_names_the_action() {
+    for (service, action) in [
+        ("SecretsManager", "ListSecrets"),
+        ("ParameterStore", "GetParametersByPath"),
+    ] {
+        let aws = Aws::start().await.unwrap();
+        aws.deny_action(action);
+        let store = Store::of(service, &aws).await;
+        let error = store.find(below("shop")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains(action), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_are_searched_below_the_prefix_and_named_without_it() {
+    let aws = Aws::start().await.unwrap();
+    for name in ["/prod/shop/a", "/prod/shop/eu/b", "/prod/other", "/test/shop/a"] {
+        aws.put_parameter(name, "CANARY");
+    }
+    for prefix in ["/prod/", "/prod"] {
+        let spec = and(spec("ParameterStore", &aws.address()), "prefix", prefix);
+        let store = Store::new(spec, &objects()).await;
+        let path = if prefix.ends_with('/') { "shop" } else { "/shop" };
+        let found = store.find(below(path)).await.unwrap();
+        assert_eq!(found.len(), 2, "{prefix}: {found:?}");
+        for key in &found {
+            store.read(key).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_of_a_service_in_trouble_finds_nothing_rather_than_a_part() {
+    for service in ["SecretsManager", "ParameterStore"] {
+        let aws = Aws::start().await.unwrap();
+        for number in 0..120 {
+            aws.put_secret(&format!("/shop/{number}"), "CANARY");
+            aws.put_parameter(&format!("/shop/{number}"), "CANARY");
+        }
+        aws.trouble(Some(Trouble::EverySecond));
+        let store = Store::of(service, &aws).await;
+        let error = store.find(FindQuery::default()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::RateLimited, "{service}");
+    }
+}

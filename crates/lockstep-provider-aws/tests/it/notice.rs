@@ -1,1 +1,71 @@
+//! An identity that may not read several values with one call.
 
+use lockstep_testkit::aws::Aws;
+
+use crate::bench::{Store, text};
+
+async fn stocked() -> (Aws, Store) {
+    let aws = Aws::start().await.unwrap();
+    for number in 0..30 {
+        aws.put_secret(&format!("shop/{number}"), "CANARY");
+    }
+    let store = Store::of("SecretsManager", &aws).await;
+    (aws, store)
+}
+
+fn keys() -> Vec<String> {
+    (0..30).map(|number| format!("shop/{number}")).collect()
+}
+
+async fn read_all(store: &Store) {
+    let keys = keys();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let results = store.fetch_all(&keys).await;
+    assert!(results.iter().all(|result| text(result) == "CANARY"));
+}
+
+#[tokio::test]
+async fn values_are_read_one_by_one_and_batches_are_not_tried_again_at_each_round() {
+    let (aws, store) = stocked().await;
+    aws.deny_action("BatchGetSecretValue");
+    assert_eq!((store.0.capability().batch, store.0.notice()), (20, None));
+    read_all(&store).await;
+    let tried = aws.count("BatchGetSecretValue");
+    assert_eq!((tried, aws.count("GetSecretValue")), (2, 30));
+    read_all(&store).await;
+    assert_eq!(aws.count("BatchGetSecretValue"), tried);
+    assert_eq!(store.0.capability().batch, 1);
+    let notice = store.0.notice().unwrap();
+    assert_eq!(notice.reason, "batch_denied");
+    assert!(
+        notice.message.contains("secretsmanager:BatchGetSecretValue"),
+        "{}",
+        notice.message
+    );
+}
+
+#[tokio::test]
+async fn the_check_of_a_new_store_finds_it_out_with_one_call() {
+    let (aws, store) = stocked().await;
+    aws.deny_action("BatchGetSecretValue");
+    store.check().await.unwrap();
+    assert_eq!((aws.count("BatchGetSecretValue"), aws.calls().len()), (1, 1));
+    assert!(store.0.notice().is_some());
+    store.check().await.unwrap();
+    assert_eq!(
+        aws.count("BatchGetSecretValue"),
+        1,
+        "a denial is not asked for again"
+    );
+}
+
+#[tokio::test]
+async fn with_the_right_there_is_nothing_to_say_and_a_store_in_use_is_not_asked() {
+    let (aws, store) = stocked().await;
+    store.check().await.unwrap();
+    assert_eq!(store.0.notice(), None);
+    read_all(&store).await;
+    aws.forget_calls();
+    store.check().await.unwrap();
+    assert!(aws.calls().is_empty(), "the reads are the check");
+}

@@ -32,7 +32,7 @@ pub(super) fn call(shared: &Shared, headers: &HeaderMap, text: &str) -> Response
         tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
         body: text.to_owned(),
     });
-    if let Some(answer) = in_trouble(&mut world) {
+    if let Some(answer) = in_trouble(&mut world, true) {
         return answer;
     }
     let outcome = signed.and_then(|key| {
