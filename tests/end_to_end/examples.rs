@@ -21,6 +21,7 @@ use kube::{
 };
 use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
+    aws::{self, Aws},
     example::{self, Replacements, Request},
     operator,
 };
@@ -28,7 +29,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use self::expected::{Example, ExpectedObject, ExpectedSecret, Named, Step, compare_secret};
+use self::expected::{AwsSource, Example, ExpectedObject, ExpectedSecret, Named, Step, compare_secret};
 
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +60,7 @@ struct Ground {
     client: Client,
     plain: OpenBao,
     tls: OpenBao,
+    aws: Aws,
     root: Scratch,
     replacements: Replacements,
     _plane: ControlPlane,
@@ -73,7 +75,12 @@ impl Ground {
         let (plain, tls) = tokio::try_join!(OpenBao::start(), OpenBao::builder().tls().start())?;
         let root = Scratch::new("examples")?;
         let arguments = ["--file-root", root.path().to_str().context("UTF-8")?];
-        let operator = Operator::start(&plane, &arguments).await?;
+        let aws = Aws::start().await?;
+        let mut operator = Operator::prepare(&plane, &arguments)
+            .await?
+            .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY);
+        operator.run().await?;
         let kubeconfig = plane.kubeconfig();
         let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
         operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
@@ -105,11 +112,13 @@ impl Ground {
             .scalar("${CLIENT_CERTIFICATE}", identity.certificate)
             .scalar("${CLIENT_KEY}", identity.key)
             .address(example::VAULT, plain.address())
+            .address(example::AWS, aws.address())
             .address(TLS, tls.address());
         let ground = Self {
             client: plane.client().await?,
             plain,
             tls,
+            aws,
             root,
             replacements,
             _plane: plane,
@@ -173,9 +182,10 @@ impl Ground {
         } else {
             &self.plain
         };
-        let source = match &example.files {
-            Some(files) => Source::Files(self.root.path().join(files)),
-            None => Source::Vault(bao),
+        let source = match (&example.files, &example.aws) {
+            (Some(files), _) => Source::Files(self.root.path().join(files)),
+            (None, Some(source)) => Source::Aws(&self.aws, source),
+            (None, None) => Source::Vault(bao),
         };
         for (key, bytes) in values(&folder.join("values"), "")? {
             source.write_file(&key, &bytes).await?;
@@ -262,6 +272,7 @@ impl Ground {
 enum Source<'a> {
     Vault(&'a OpenBao),
     Files(PathBuf),
+    Aws(&'a Aws, &'a AwsSource),
 }
 
 impl Source<'_> {
@@ -269,13 +280,31 @@ impl Source<'_> {
         match self {
             Self::Vault(_) => self.write(key, &serde_json::from_slice(bytes)?).await,
             Self::Files(folder) => put_file(&folder.join(key), bytes),
+            Self::Aws(aws, source) => {
+                let text = std::str::from_utf8(bytes)?;
+                let name = format!("{}{key}", source.prefix);
+                match source.service.as_str() {
+                    "SecretsManager" => drop(aws.put_secret(&name, text)),
+                    "ParameterStore" => drop(aws.put_parameter(&name, text)),
+                    other => bail!("AWS has no service {other}"),
+                }
+                for (tag, value) in source.tags.get(key).into_iter().flatten() {
+                    aws.tag(&name, tag, value);
+                }
+                for (subject, role) in &source.trust {
+                    aws.trust_subject(subject, role);
+                }
+                Ok(())
+            }
         }
     }
 
     async fn write(&self, key: &str, fields: &Value) -> Result<()> {
         match self {
             Self::Vault(bao) => bao.put_kv2(key, fields.clone()).await.map(drop),
-            Self::Files(folder) => put_file(&folder.join(key), &serde_json::to_vec(fields)?),
+            Self::Files(_) | Self::Aws(..) => {
+                Box::pin(self.write_file(key, &serde_json::to_vec(fields)?)).await
+            }
         }
     }
 
@@ -283,6 +312,10 @@ impl Source<'_> {
         match self {
             Self::Vault(bao) => bao.delete(&format!("secret/data/{key}")).await.map(drop),
             Self::Files(folder) => Ok(fs::remove_file(folder.join(key))?),
+            Self::Aws(aws, source) => {
+                aws.delete(&format!("{}{key}", source.prefix));
+                Ok(())
+            }
         }
     }
 }

@@ -41,6 +41,9 @@ pub const ACCESS_KEY_ID: &str = "AKIALOCKSTEPTEST0001";
 /// Its secret.
 pub const SECRET_ACCESS_KEY: &str = "CANARY-secret-access-key";
 
+/// The audience of tokens that it exchanges.
+pub const AUDIENCE: &str = "sts.amazonaws.com";
+
 /// What happens to the next calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
@@ -100,6 +103,8 @@ struct World {
     keys: BTreeMap<String, Key>,
     /// ServiceAccount tokens that may be exchanged, and for which role.
     web: BTreeMap<String, String>,
+    /// Subjects of tokens that may be exchanged, and for which role.
+    subjects: BTreeMap<String, String>,
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
@@ -216,6 +221,14 @@ impl Aws {
     /// A ServiceAccount's token that may be exchanged for a role.
     pub fn trust(&self, token: &str, role: &str) {
         lock(&self.world).web.insert(token.to_owned(), role.to_owned());
+    }
+
+    /// A ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, whose tokens may be exchanged for a role. Their
+    /// signatures are not checked.
+    pub fn trust_subject(&self, subject: &str, role: &str) {
+        lock(&self.world)
+            .subjects
+            .insert(subject.to_owned(), role.to_owned());
     }
 
     /// From now on this role can be assumed only with this external id.

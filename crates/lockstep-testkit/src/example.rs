@@ -12,6 +12,9 @@ use crate::operator;
 /// The address of Vault in the examples.
 pub const VAULT: &str = "http://127.0.0.1:8200";
 
+/// The address of AWS in the examples, where no AWS is.
+pub const AWS: &str = "http://127.0.0.1:4566";
+
 /// A request that prepares Vault.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

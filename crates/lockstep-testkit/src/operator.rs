@@ -164,6 +164,13 @@ impl Operator {
         })
     }
 
+    /// Sets an environment variable of the process that is started next.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.spec = self.spec.env(name, value);
+        self
+    }
+
     /// Starts the process and waits until it is ready.
     ///
     /// # Errors

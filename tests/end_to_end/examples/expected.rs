@@ -16,6 +16,7 @@ pub(super) struct Example {
     #[serde(default)]
     pub(super) vault: Vec<Request>,
     pub(super) files: Option<String>,
+    pub(super) aws: Option<AwsSource>,
     #[serde(default, rename = "render")]
     _render: Option<bool>,
     pub(super) objects: Vec<ExpectedObject>,
@@ -25,6 +26,22 @@ pub(super) struct Example {
     pub(super) absent: Vec<Named>,
     #[serde(default)]
     pub(super) then: Vec<Step>,
+}
+
+/// The service of AWS that holds the values, and who may read them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AwsSource {
+    pub(super) service: String,
+    /// What names begin with.
+    #[serde(default)]
+    pub(super) prefix: String,
+    /// Tags by key.
+    #[serde(default)]
+    pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// Roles by the ServiceAccounts that they trust.
+    #[serde(default)]
+    pub(super) trust: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,10 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use reqwest::Url;
+use serde_json::Value;
 
-use super::{ACCOUNT, Call, Key, Refusal, Shared, World, in_trouble, lock, signer};
+use super::{ACCOUNT, AUDIENCE, Call, Key, Refusal, Shared, World, in_trouble, lock, signer};
 
 /// How long a session lives, unless a test says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -99,7 +101,11 @@ fn assume(world: &mut World, form: &BTreeMap<String, String>, is_signed: bool) -
 fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
     let token = form.get("WebIdentityToken").cloned().unwrap_or_default();
     let role = form.get("RoleArn").cloned().unwrap_or_default();
-    match world.web.get(&token) {
+    let trusted = world
+        .web
+        .get(&token)
+        .or_else(|| subject(&token).and_then(|subject| world.subjects.get(&subject)));
+    match trusted {
         None => Err(Refusal::new("InvalidIdentityToken", "CANARY is no token")),
         Some(trusted) if *trusted == role => Ok(grant(world, role, BTreeMap::new())),
         Some(_) => Err(Refusal::new(
@@ -107,6 +113,15 @@ fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String
             "Not authorized to perform sts:AssumeRoleWithWebIdentity CANARY",
         )),
     }
+}
+
+/// The subject of a token for this service's audience.
+fn subject(token: &str) -> Option<String> {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let audience = claims["aud"].as_array()?;
+    let is_ours = audience.len() == 1 && audience[0] == AUDIENCE;
+    is_ours.then(|| claims["sub"].as_str().map(str::to_owned))?
 }
 
 /// Credentials of a new session.
