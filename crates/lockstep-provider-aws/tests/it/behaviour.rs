@@ -1,15 +1,26 @@
 //! The behaviour suite, against both services.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::{StreamExt as _, stream};
 use lockstep_provider::Provider;
 use lockstep_provider_testkit::{Skip, Subject};
 use lockstep_testkit::{
+    Moto,
     aws::{Aws, Trouble},
     proxy::{Fate, Proxy},
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::bench::{self, DIRECTIVES, Store, objects, spec};
 
@@ -171,6 +182,208 @@ impl Subject for StandIn {
         self.aws.trouble(None);
         self.proxy.all(Fate::Pass);
     }
+}
+
+static MOTO: OnceCell<Moto> = OnceCell::const_new();
+
+/// moto, which all tests share: each has a region of its own.
+struct Emulated {
+    moto: &'static Moto,
+    proxy: Proxy,
+    service: Service,
+    region: String,
+}
+
+impl Emulated {
+    async fn new(service: Service) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let moto = MOTO.get_or_init(|| async { Moto::start().await.unwrap() }).await;
+        Self {
+            moto,
+            proxy: Proxy::start(moto.address()).await,
+            service,
+            region: format!("eu-test-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    async fn call(&self, target: &str, request: Value) -> anyhow::Result<Value> {
+        self.moto.call(&self.region, target, &request).await
+    }
+
+    async fn store(&self, key: &str, value: Value) -> String {
+        match self.service {
+            Service::SecretsManager => {
+                let with = |mut request: Value| {
+                    for (field, value) in value.as_object().unwrap() {
+                        request[field] = value.clone();
+                    }
+                    request
+                };
+                let put = self
+                    .call("secretsmanager.PutSecretValue", with(json!({ "SecretId": key })))
+                    .await;
+                let answer = match put {
+                    Ok(answer) => answer,
+                    Err(_) => self
+                        .call("secretsmanager.CreateSecret", with(json!({ "Name": key })))
+                        .await
+                        .unwrap(),
+                };
+                format!("uuid/{}", answer["VersionId"].as_str().unwrap())
+            }
+            Service::ParameterStore => {
+                let request = json!({
+                    "Name": format!("/{key}"), "Value": value["SecretString"], "Type": "SecureString",
+                    "Overwrite": true, "Tier": "Advanced",
+                });
+                let answer = self.call("AmazonSSM.PutParameter", request).await.unwrap();
+                answer["Version"].to_string()
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Subject for Emulated {
+    async fn provider(&self) -> Arc<dyn Provider> {
+        let spec = bench::and(
+            spec(self.service.name(), self.proxy.address()),
+            "region",
+            self.region.as_str(),
+        );
+        let prefix = match self.service {
+            Service::SecretsManager => "",
+            Service::ParameterStore => "/",
+        };
+        Store::new(bench::and(spec, "prefix", prefix), &objects()).await.0
+    }
+
+    fn skips(&self) -> &'static [&'static str] {
+        match self.service {
+            Service::SecretsManager => &["unicode_keys_are_found", "a_denied_key_is_permission_denied"],
+            Service::ParameterStore => &[
+                "binary_values_are_answered_byte_for_byte",
+                "unicode_keys_are_found",
+                "a_denied_key_is_permission_denied",
+            ],
+        }
+    }
+
+    fn log_directives(&self) -> &'static str {
+        DIRECTIVES
+    }
+
+    fn takes_key(&self, key: &str) -> Result<(), Skip> {
+        self.service.takes_key(key)
+    }
+
+    async fn put(&self, key: &str, fields: &[(&str, &str)]) -> Option<String> {
+        Some(self.store(key, json!({ "SecretString": document(fields) })).await)
+    }
+
+    async fn put_raw(&self, key: &str, value: &[u8]) -> Result<(), Skip> {
+        if self.service == Service::ParameterStore {
+            return Skip::because("a parameter is text");
+        }
+        if value.is_empty() {
+            return Skip::because("a secret has a byte at least");
+        }
+        let bytes = BASE64_STANDARD.encode(value);
+        self.store(key, json!({ "SecretBinary": bytes })).await;
+        Ok(())
+    }
+
+    async fn put_many(&self, keys: &[String]) {
+        let puts: Vec<_> = keys
+            .iter()
+            .map(|key| self.put(key, &[("value", "CANARY")]))
+            .collect();
+        stream::iter(puts).buffer_unordered(16).collect::<Vec<_>>().await;
+    }
+
+    async fn tag(&self, key: &str, name: &str, value: &str) -> Result<(), Skip> {
+        let tags = json!([{ "Key": name, "Value": value }]);
+        let (target, request) = match self.service {
+            Service::SecretsManager => (
+                "secretsmanager.TagResource",
+                json!({ "SecretId": key, "Tags": tags }),
+            ),
+            Service::ParameterStore => (
+                "AmazonSSM.AddTagsToResource",
+                json!({ "ResourceType": "Parameter", "ResourceId": format!("/{key}"), "Tags": tags }),
+            ),
+        };
+        self.call(target, request).await.unwrap();
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) {
+        let (target, request) = match self.service {
+            Service::SecretsManager => (
+                "secretsmanager.DeleteSecret",
+                json!({ "SecretId": key, "ForceDeleteWithoutRecovery": true }),
+            ),
+            Service::ParameterStore => ("AmazonSSM.DeleteParameter", json!({ "Name": format!("/{key}") })),
+        };
+        // What is gone already is gone.
+        let _ = self.call(target, request).await;
+    }
+
+    async fn deny(&self, _: &str) -> Result<(), Skip> {
+        Skip::because("moto has no rights of single keys")
+    }
+
+    async fn throttle(&self, requests: usize, retry_after: Duration) -> Result<(), Skip> {
+        let mut left = requests;
+        let seconds = retry_after.as_secs().to_string();
+        self.proxy.rule(move |_| {
+            if left == 0 {
+                return Fate::Pass;
+            }
+            left -= 1;
+            let text = r#"{"__type":"ThrottlingException","message":"CANARY"}"#;
+            Fate::answer(400, &[("Retry-After", &seconds)], text)
+        });
+        Ok(())
+    }
+
+    async fn hang(&self) -> Result<(), Skip> {
+        self.proxy.all(Fate::Hang);
+        Ok(())
+    }
+
+    async fn unavailable(&self) -> Result<(), Skip> {
+        self.proxy.all(Fate::answer(
+            500,
+            &[],
+            r#"{"__type":"InternalServiceError","message":"CANARY"}"#,
+        ));
+        Ok(())
+    }
+
+    async fn garbage(&self) -> Result<(), Skip> {
+        let page = "<html><body>Sign in, CANARY</body></html>";
+        self.proxy
+            .all(Fate::answer(200, &[("Content-Type", "text/html")], page));
+        Ok(())
+    }
+
+    async fn endless(&self, _: &str) -> Result<(), Skip> {
+        self.proxy.all(Fate::Endless);
+        Ok(())
+    }
+
+    async fn heal(&self) {
+        self.proxy.all(Fate::Pass);
+    }
+}
+
+mod moto_secrets_manager {
+    lockstep_provider_testkit::behaviour!(super::Emulated::new(super::Service::SecretsManager));
+}
+
+mod moto_parameter_store {
+    lockstep_provider_testkit::behaviour!(super::Emulated::new(super::Service::ParameterStore));
 }
 
 mod secrets_manager {

@@ -1,0 +1,101 @@
+//! moto, an emulator of AWS that many use: what passes against it is not tuned to a stand-in of ours.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    ports,
+    process::{Process, ProcessSpec},
+    scratch::Scratch,
+    tools::{Tool, ensure_async},
+};
+
+/// How long it may take to answer, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running moto. It ends with this value, and with the process that holds it.
+#[derive(Debug)]
+pub struct Moto {
+    address: String,
+    _process: Process,
+    _folder: Scratch,
+}
+
+impl Moto {
+    /// Starts one with nothing in it, in any region.
+    ///
+    /// # Errors
+    /// When it cannot be had, or does not start; its last log lines are in the message.
+    pub async fn start() -> Result<Self> {
+        crate::init();
+        let program = ensure_async(Tool::Moto).await?;
+        let folder = Scratch::new("moto")?;
+        let port = ports::free()?;
+        let mut process = ProcessSpec::new("moto", program, folder.path())
+            .args(["--host", "127.0.0.1", "--port"])
+            .arg(port.to_string())
+            .env("MOTO_ALLOW_NONEXISTENT_REGION", "true")
+            .spawn()?;
+        let address = format!("http://127.0.0.1:{port}");
+        let began = Instant::now();
+        while crate::http::client(None)?
+            .get(format!("{address}/moto-api/data.json"))
+            .send()
+            .await
+            .is_err()
+        {
+            process.ensure_running()?;
+            if began.elapsed() > READY_LIMIT {
+                bail!(
+                    "moto does not answer; the end of its log:\n{}",
+                    process.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(Self {
+            address,
+            _process: process,
+            _folder: folder,
+        })
+    }
+
+    /// Its address, for `endpoint` and `stsEndpoint`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Calls a service that speaks JSON, such as `secretsmanager.CreateSecret`. Regions share nothing.
+    ///
+    /// # Errors
+    /// When it says no.
+    pub async fn call(&self, region: &str, target: &str, request: &Value) -> Result<Value> {
+        let service = if target.starts_with("AmazonSSM") {
+            "ssm"
+        } else {
+            "secretsmanager"
+        };
+        let scope = format!("AKIATEST/20260101/{region}/{service}/aws4_request");
+        let answer = crate::http::client(None)?
+            .post(&self.address)
+            .header("x-amz-target", target)
+            .header("content-type", "application/x-amz-json-1.1")
+            .header(
+                "authorization",
+                format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"),
+            )
+            .body(request.to_string())
+            .send()
+            .await
+            .context("call moto")?;
+        let status = answer.status();
+        let text = answer.text().await.context("read moto's answer")?;
+        ensure!(status.is_success(), "moto: {target}: {status}: {text}");
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).context("moto's answer is not JSON")
+    }
+}
