@@ -32,7 +32,7 @@ fn vault(name: &str) -> StoreProvider {
         serde_json::from_value(json!({ "server": server_text(&server), "auth": auth })).unwrap();
     StoreProvider {
         vault: Some(vault),
-        file: None,
+        ..StoreProvider::default()
     }
 }
 

@@ -20,6 +20,7 @@ use aws_sdk_sts::{
     types::{Credentials as StsCredentials, Tag},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use lockstep_core::time::SharedClock;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
 
@@ -44,6 +45,7 @@ pub(crate) struct Door {
     http: SharedHttpClient,
     /// The SDK's chain of the places where an operator's own credentials may be.
     chain: OnceCell<DefaultCredentialsChain>,
+    clock: SharedClock,
 }
 
 impl fmt::Display for Door {
@@ -53,12 +55,13 @@ impl fmt::Display for Door {
 }
 
 impl Door {
-    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient) -> Self {
+    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient, clock: SharedClock) -> Self {
         Self {
             login,
             region,
             http,
             chain: OnceCell::new(),
+            clock,
         }
     }
 
@@ -130,7 +133,7 @@ impl Door {
             )
             .with_hint("Check the trust policy of its role, and that what gives out the identity can be reached"),
         })?;
-        let lifetime = key.expiry().map(until);
+        let lifetime = key.expiry().map(|expiry| self.until(expiry));
         Ok((key, lifetime))
     }
 
@@ -192,7 +195,7 @@ impl Door {
                 ),
             )
         })?;
-        Ok((granted(answer.credentials)?, second))
+        Ok((self.granted(answer.credentials)?, second))
     }
 
     /// Whether there is nothing that only assuming a role can say.
@@ -224,7 +227,7 @@ impl Door {
             }
             Failed::of(&error).login(&format!("assuming role {role}"), &advice)
         })?;
-        granted(answer.credentials)
+        self.granted(answer.credentials)
     }
 
     fn sts(&self, key: Option<Key>) -> Sts {
@@ -239,29 +242,30 @@ impl Door {
         }
         Sts::from_conf(config.build())
     }
-}
 
-fn granted(credentials: Option<StsCredentials>) -> Result<Grant, ProviderError> {
-    let malformed = || {
-        let message = "the answer to the login holds no credentials";
-        ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
-    };
-    let credentials = credentials.ok_or_else(malformed)?;
-    if credentials.access_key_id.is_empty() || credentials.secret_access_key.is_empty() {
-        return Err(malformed());
+    fn granted(&self, credentials: Option<StsCredentials>) -> Result<Grant, ProviderError> {
+        let malformed = || {
+            let message = "the answer to the login holds no credentials";
+            ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
+        };
+        let credentials = credentials.ok_or_else(malformed)?;
+        if credentials.access_key_id.is_empty() || credentials.secret_access_key.is_empty() {
+            return Err(malformed());
+        }
+        let expiry = SystemTime::try_from(credentials.expiration).map_err(|_| malformed())?;
+        let key = Key::new(
+            credentials.access_key_id,
+            credentials.secret_access_key,
+            Some(credentials.session_token),
+            Some(expiry),
+            "lockstep",
+        );
+        Ok((key, Some(self.until(expiry))))
     }
-    let expiry = SystemTime::try_from(credentials.expiration).map_err(|_| malformed())?;
-    let key = Key::new(
-        credentials.access_key_id,
-        credentials.secret_access_key,
-        Some(credentials.session_token),
-        Some(expiry),
-        "lockstep",
-    );
-    Ok((key, Some(until(expiry))))
-}
 
-/// How long it is until then.
-fn until(then: SystemTime) -> Duration {
-    then.duration_since(SystemTime::now()).unwrap_or_default()
+    /// How long it is until then.
+    fn until(&self, then: SystemTime) -> Duration {
+        then.duration_since(SystemTime::from(self.clock.now()))
+            .unwrap_or_default()
+    }
 }

@@ -7,6 +7,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
+use lockstep_core::time::SystemClock;
 use lockstep_provider::{
     Capability, Context, Credentials, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
     ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, StoreConfig,
@@ -59,7 +60,12 @@ impl ProviderFactory for AwsFactory {
             ));
         };
         let config = Config::new(spec, &config.key)?;
-        let door = Door::new(config.login.clone(), config.region.clone(), self.http.clone());
+        let door = Door::new(
+            config.login.clone(),
+            config.region.clone(),
+            self.http.clone(),
+            Arc::new(SystemClock),
+        );
         let caller = Caller::new(Identity::new(door, credentials));
         let service = match config.service {
             AwsService::SecretsManager => {

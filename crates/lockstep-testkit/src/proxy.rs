@@ -1,6 +1,11 @@
 //! A proxy on loopback in front of a server: it counts what goes through it, and answers in the server's place when a
 //! test wants a fault.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the proxy of a test cannot do fails the test"
+)]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -95,7 +95,7 @@ fn assume(world: &mut World, form: &BTreeMap<String, String>, is_signed: bool) -
         let Some(key) = field("Key") else { break };
         tags.insert(key, field("Value").unwrap_or_default());
     }
-    Ok(grant(world, role, tags))
+    Ok(grant(world, &role, tags))
 }
 
 fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String, Refusal> {
@@ -107,7 +107,7 @@ fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String
         .or_else(|| subject(&token).and_then(|subject| world.subjects.get(&subject)));
     match trusted {
         None => Err(Refusal::new("InvalidIdentityToken", "CANARY is no token")),
-        Some(trusted) if *trusted == role => Ok(grant(world, role, BTreeMap::new())),
+        Some(trusted) if *trusted == role => Ok(grant(world, &role, BTreeMap::new())),
         Some(_) => Err(Refusal::new(
             "AccessDenied",
             "Not authorized to perform sts:AssumeRoleWithWebIdentity CANARY",
@@ -125,7 +125,7 @@ fn subject(token: &str) -> Option<String> {
 }
 
 /// Credentials of a new session.
-fn grant(world: &mut World, role: String, tags: BTreeMap<String, String>) -> String {
+fn grant(world: &mut World, role: &str, tags: BTreeMap<String, String>) -> String {
     let number = world.next();
     let (id, token) = (
         format!("ASIALOCKSTEP{number:08}"),
@@ -134,7 +134,7 @@ fn grant(world: &mut World, role: String, tags: BTreeMap<String, String>) -> Str
     let lifetime = world.lifetime.unwrap_or(LIFETIME);
     let key = Key {
         token: Some(token.clone()),
-        role: Some(role.clone()),
+        role: Some(role.to_owned()),
         tags,
         ends: Some(Instant::now() + lifetime),
     };
