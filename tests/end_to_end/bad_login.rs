@@ -96,7 +96,7 @@ async fn a_token_that_is_revoked_is_told_and_a_new_one_in_its_place_heals_at_onc
     let fresh = bao.create_token(&[&policy, "default"]).await.unwrap();
     // with the newline that a file leaves behind
     set_credential(&room, "vault-token", json!({ "token": format!("{fresh}\n") })).await;
-    room.heals_at_once("s").await;
+    room.heals("s").await;
     store_says(&room, "vault", "StoreReady").await;
     room.tells_nobody(&token).await;
     room.tells_nobody(&fresh).await;
@@ -141,7 +141,7 @@ async fn a_login_that_is_revoked_midway_is_made_anew_without_anybody_noticing() 
     room.fails("s", &old, "Unauthenticated", &said).await;
     let fresh = AppRole::new_secret_id(&room, role).await;
     set_credential(&room, "approle", json!({ "secret-id": fresh })).await;
-    room.heals_at_once("s").await;
+    room.heals("s").await;
     room.tells_nobody(secret_id).await;
     room.tells_nobody(&fresh).await;
 }

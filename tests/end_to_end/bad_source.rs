@@ -222,7 +222,7 @@ async fn a_server_that_asks_to_slow_down_is_left_alone_as_long_as_it_says_and_no
     };
     let old = room.sync("one", spec("a")).await;
     room.sync("two", spec("b")).await;
-    vault.set(Mood::Throttles(4));
+    vault.set(Mood::Throttles(12));
     room.refresh("one", "1").await;
     let said = "data[0] (secretKey \"x\"): SecretStore/busy: the server asks to slow down (status 429)";
     room.fails("one", &old, "RateLimited", said).await;
@@ -236,7 +236,7 @@ async fn a_server_that_asks_to_slow_down_is_left_alone_as_long_as_it_says_and_no
     room.declare("elsewhere", json!({ "data": [one("x", &room.key("a"), "x")] }))
         .await;
     room.wait_for_reason("elsewhere", "Synced").await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     for name in ["one", "two", "three"] {
         room.heals(name).await;
     }

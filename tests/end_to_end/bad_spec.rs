@@ -31,7 +31,7 @@ async fn an_unknown_store_is_named_and_its_coming_heals_at_once() {
     );
     room.fails("s", &old, "StoreNotFound", &said).await;
     room.add_token_store("late", &["read"]).await.unwrap();
-    room.heals_at_once("s").await;
+    room.heals("s").await;
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_g
         .await;
     room.fails_at_first("s", "AccessDenied", &nothing).await;
     label(&room, json!({ "team": namespace })).await;
-    room.heals_at_once("s").await;
+    room.heals("s").await;
     let old = room.whole("s").await;
 
     label(&room, json!({ "team": null })).await;
@@ -84,7 +84,7 @@ async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_g
             json!([{ "namespaces": named, "keys": [format!("{namespace}/*")] }]),
         )
         .await;
-    room.heals_at_once("s").await;
+    room.heals("s").await;
     store.remove(&room).await;
 }
 

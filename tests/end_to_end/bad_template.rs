@@ -156,7 +156,7 @@ async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
     let began = Instant::now();
     let (status, _) = room.stage.operator.get("livez").await.unwrap();
     assert_eq!(status, 200);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
     for copy in 0..3 {
         let object = room
             .wait_for_reason(&format!("slow-{copy}"), "TemplateFailed")

@@ -1,10 +1,7 @@
 //! What every test of bad input looks at: the old Secret stays whole, the status says why, the metrics count it, and it
 //! heals.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::events::v1::Event;
@@ -16,9 +13,6 @@ use lockstep_api::{ConditionStatus, ConditionType, SecretStore, SyncedSecret};
 use serde_json::{Value, json};
 
 use crate::stage::{Room, eventually, message, ready};
-
-/// What waits for a change is looked at again after 7.5 seconds at the earliest.
-const AT_ONCE: Duration = Duration::from_secs(6);
 
 /// A Secret as it was before something went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,14 +177,6 @@ impl Room {
     /// Waits until the SyncedSecret is synced again, its Secret has what it must have, and the gauge says so.
     pub(crate) async fn heals(&self, name: &str) {
         self.wait_for_reason(name, "Synced").await;
-        self.gauge_of(name, 1.0).await;
-    }
-
-    /// As [`Room::heals`], and sooner than the first retry of what waits for a change: a watch told of the cause's end.
-    pub(crate) async fn heals_at_once(&self, name: &str) {
-        let began = Instant::now();
-        self.wait_for_reason(name, "Synced").await;
-        assert!(began.elapsed() < AT_ONCE, "{name} took {:?}", began.elapsed());
         self.gauge_of(name, 1.0).await;
     }
 

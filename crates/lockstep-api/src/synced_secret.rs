@@ -55,8 +55,9 @@ pub struct SyncedSecretSpec {
     /// The store of every entry that does not name its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_store_ref: Option<StoreRef>,
-    /// How often the remote values are read again; the operator adds up to 10 % of jitter. Go's durations and `d` for
-    /// days; at least `1s`. Default: `1h`.
+    /// How often the remote values are read again; the operator adds up to 10 % of jitter, or, where a store gives many
+    /// values with one call, reads those that fall due in the same tenth of the interval together. Go's durations and
+    /// `d` for days; at least `1s`. Default: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Duration>,
     /// When the remote values are read again. Default: `Periodic`.

@@ -302,6 +302,11 @@ impl Index {
         self.by_store.get(key).cloned().unwrap_or_default()
     }
 
+    /// How many SyncedSecrets read from a store.
+    pub fn count_dependents(&self, key: &StoreKey) -> usize {
+        self.by_store.get(key).map_or(0, BTreeSet::len)
+    }
+
     /// Every Secret and ConfigMap that stores read credentials from.
     pub fn credential_keys(&self) -> BTreeSet<CredentialKey> {
         self.by_credential.keys().cloned().collect()

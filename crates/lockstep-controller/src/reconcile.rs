@@ -18,6 +18,7 @@ use lockstep_core::{
     plan,
     remote::Requeue,
     report::Outcome,
+    schedule::Rhythm,
 };
 use lockstep_provider::StoreKey;
 use tracing::Instrument;
@@ -271,7 +272,7 @@ impl Reconcile {
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         match self.sync(status, why).await {
             Ok(Synced::InSync { target, collected }) => {
-                self.succeeded();
+                self.succeeded().await;
                 let outcome = Outcome::Synced {
                     target,
                     sources: collected.sources,
@@ -280,7 +281,7 @@ impl Reconcile {
                 Reason::Synced.as_str()
             }
             Ok(Synced::Gone) => {
-                self.succeeded();
+                self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
@@ -292,10 +293,25 @@ impl Reconcile {
         }
     }
 
-    fn succeeded(&self) {
+    /// How this object's refreshes go together with those of others: by the store on top, or the first that is named.
+    async fn rhythm(&self) -> Rhythm {
+        let stores = plan::store_refs(&self.object.spec);
+        let Some(store) = self.object.spec.secret_store_ref.as_ref().or(stores.first()) else {
+            return Rhythm::Free;
+        };
+        let key = store_key(&self.key.namespace, store);
+        let Some(capability) = self.shared.clients.capability(&key).await else {
+            return Rhythm::Free;
+        };
+        let objects = self.shared.index().count_dependents(&key);
+        Rhythm::new(&key.label(), objects, capability.batch)
+    }
+
+    async fn succeeded(&self) {
+        let rhythm = self.rhythm().await;
         let now = self.shared.clock.now();
         self.remember(|tracked, observed, settings| {
-            tracked.memory.succeeded(&observed, settings, now);
+            tracked.memory.succeeded(&observed, settings, rhythm, now);
             tracked.note_success(now);
         });
     }

@@ -22,7 +22,7 @@ use lockstep_api::{
     synced_secret::DEFAULT_REFRESH_INTERVAL,
 };
 
-use crate::schedule;
+use crate::schedule::{self, Rhythm};
 
 /// What is known about the object from the API server.
 #[derive(Debug, Clone, Copy)]
@@ -276,13 +276,17 @@ impl Memory {
     }
 
     /// Plans what comes after a sync that succeeded.
-    pub fn succeeded(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
+    pub fn succeeded(&mut self, observed: &Observed<'_>, settings: Settings, rhythm: Rhythm, now: Timestamp) {
         self.round = self.round.wrapping_add(1);
         self.attempt = 0;
         self.retry_at = None;
-        self.next_refresh = Some(later(
+        let interval = interval(observed.spec);
+        self.next_refresh = Some(schedule::next_refresh(
+            interval,
+            observed.uid,
+            self.round,
+            rhythm,
             now,
-            schedule::refresh(interval(observed.spec), observed.uid, self.round),
         ));
         // A look that is planned stays planned: a sync that finds nothing new does not see the Secret, and where
         // refreshes come more often than looks, no look would ever come.

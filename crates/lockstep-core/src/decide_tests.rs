@@ -59,7 +59,7 @@ fn an_object_in_sync_is_left_alone_until_something_is_due() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
-    memory.succeeded(&object, SETTINGS, now());
+    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
     let Step::Idle(wait) = decide(&object, &mut memory, SETTINGS, now()) else {
         panic!("not idle")
     };
@@ -86,7 +86,7 @@ fn refreshes_that_come_more_often_than_looks_do_not_put_them_off() {
     let mut looks = 0;
     for second in 0..3600 {
         match decide(&object, &mut memory, SETTINGS, after(second)) {
-            Step::Fetch(_) => memory.succeeded(&object, SETTINGS, after(second)),
+            Step::Fetch(_) => memory.succeeded(&object, SETTINGS, Rhythm::Free, after(second)),
             Step::Probe => {
                 looks += 1;
                 memory.probed(&object, SETTINGS, after(second));
@@ -122,7 +122,7 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
     let (spec, mut status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
-    memory.succeeded(&object, SETTINGS, now());
+    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
     let changed = Observed {
         generation: 2,
         ..object
@@ -248,7 +248,7 @@ fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
         decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Why::Retry)
     );
-    memory.succeeded(&object, SETTINGS, now());
+    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
     assert_eq!(
         decide(&observed(&resumed, Some(&status)), &mut memory, SETTINGS, now()),
         Step::Probe,
@@ -289,7 +289,7 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
     let status = synced();
     let object = observed(&spec, Some(&status));
     let mut memory = Memory::default();
-    memory.succeeded(&object, SETTINGS, now());
+    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, after(100_000)),
         Step::Probe
@@ -299,7 +299,7 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
         ..SETTINGS
     };
     let mut memory = Memory::default();
-    memory.succeeded(&object, off, now());
+    memory.succeeded(&object, off, Rhythm::Free, now());
     assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
     let changed = Observed {
         generation: 2,
@@ -324,7 +324,7 @@ fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
         ..SETTINGS
     };
     let mut memory = Memory::default();
-    memory.succeeded(&object, off, now());
+    memory.succeeded(&object, off, Rhythm::Free, now());
     memory.next_probe = Some(now());
     assert_eq!(decide(&object, &mut memory, off, now()), Step::Probe);
     memory.probed(&object, off, now());

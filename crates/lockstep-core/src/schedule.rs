@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use crate::remote::Requeue;
+use jiff::Timestamp;
+
+use crate::{decide::later, remote::Requeue};
 
 /// The slow recheck of what waits for a change; where the refresh interval is shorter, the interval is.
 pub const SLOW_RECHECK: Duration = Duration::from_secs(600);
@@ -46,6 +48,64 @@ pub fn fraction(seeds: impl Hash) -> f64 {
 /// The time from one refresh to the next: the interval and up to 10 % of it.
 pub fn refresh(interval: Duration, uid: &str, round: u64) -> Duration {
     interval.mul_f64(1.0 + 0.1 * fraction((uid, round)))
+}
+
+/// How many batches one turn of a store holds: enough that the last, which is seldom full, weighs little, and few enough
+/// that a turn is over soon.
+const BATCHES_A_TURN: usize = 5;
+
+/// How the refreshes of one object go together with others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rhythm {
+    /// By itself.
+    #[default]
+    Free,
+    /// In one of so many turns, with others of the same store, so that batches fill. `seed` is the store's: stores do not
+    /// take their turns together.
+    Turns {
+        /// What the store's turns are shifted by.
+        seed: u64,
+        /// How many turns there are in one round.
+        turns: u32,
+    },
+}
+
+impl Rhythm {
+    /// The rhythm of a store with so many objects that gives so many values with one call.
+    pub fn new(store: &str, objects: usize, batch: usize) -> Self {
+        if batch <= 1 {
+            return Self::Free;
+        }
+        let mut seed = Fnv(0xcbf2_9ce4_8422_2325);
+        store.hash(&mut seed);
+        let turns = objects / (batch.saturating_mul(BATCHES_A_TURN));
+        Self::Turns {
+            seed: seed.finish(),
+            turns: u32::try_from(turns).unwrap_or(u32::MAX).max(1),
+        }
+    }
+}
+
+/// The next refresh. In a rhythm of turns it is the object's own turn, which comes once every interval: the first time after
+/// a tenth of the interval at least, and from then on exactly an interval after the one before.
+pub fn next_refresh(interval: Duration, uid: &str, round: u64, rhythm: Rhythm, now: Timestamp) -> Timestamp {
+    let Rhythm::Turns { seed, turns } = rhythm else {
+        return later(now, refresh(interval, uid, round));
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the floor of a number from 0 to below the number of turns"
+    )]
+    let turn = (fraction(uid) * f64::from(turns)) as u32;
+    let phase = (f64::from(turn) / f64::from(turns) + fraction(seed)).fract();
+    let length = i64::try_from(interval.as_millis())
+        .unwrap_or(i64::MAX / 4)
+        .clamp(1, i64::MAX / 4);
+    let phase = i64::try_from(interval.mul_f64(phase).as_millis()).unwrap_or_default();
+    let latest = later(now, interval.mul_f64(1.1)).as_millisecond();
+    let due = latest - (latest - phase).rem_euclid(length);
+    Timestamp::from_millisecond(due).unwrap_or(now)
 }
 
 /// The time from the start of the operator to the first refresh of an object that is in sync.
@@ -103,6 +163,58 @@ mod tests {
         );
         let late = all.iter().filter(|next| next.as_secs_f64() > 105.0).count();
         assert!((400..600).contains(&late), "{late} of 1000 in the later half");
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_790_000_000_000 + millis).unwrap()
+    }
+
+    #[test]
+    fn turns_gather_the_objects_of_a_store_and_spread_over_the_round() {
+        let interval = Duration::from_secs(15);
+        let rhythm = Rhythm::new("SecretStore/shop/aws", 1000, 20);
+        assert_eq!(Rhythm::new("SecretStore/shop/vault", 1000, 1), Rhythm::Free);
+        // each was synced at a time of its own, in a minute
+        let mut turns = std::collections::BTreeMap::<i64, usize>::new();
+        for number in 0..1000 {
+            let uid = format!("uid-{number}");
+            let mut due = next_refresh(interval, &uid, 1, rhythm, at(number * 60));
+            // what is late by some milliseconds stays in step
+            for round in 2..6 {
+                let fired = later(due, Duration::from_millis(37));
+                let next = next_refresh(interval, &uid, round, rhythm, fired);
+                assert_eq!(next.as_millisecond() - due.as_millisecond(), 15_000);
+                due = next;
+            }
+            *turns.entry(due.as_millisecond() % 15_000).or_default() += 1;
+        }
+        assert_eq!(turns.len(), 10);
+        let calls: usize = turns.values().map(|objects| objects.div_ceil(20)).sum();
+        assert!(calls <= 60, "{calls} calls for 1000 keys: {turns:?}");
+    }
+
+    #[test]
+    fn the_turns_of_two_stores_are_not_at_the_same_time() {
+        let due = |store: &str| {
+            let rhythm = Rhythm::new(store, 1, 20);
+            next_refresh(Duration::from_secs(3600), "uid", 1, rhythm, at(0)).as_millisecond()
+        };
+        let all: std::collections::BTreeSet<_> = (0..100).map(|n| due(&format!("store-{n}"))).collect();
+        assert!(all.len() > 95);
+    }
+
+    proptest! {
+        #[test]
+        fn a_turn_comes_after_a_tenth_of_the_interval_and_before_eleven_tenths(
+            millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", objects in 0_usize..100_000, now in 0_i64..10_000_000_000
+        ) {
+            let interval = Duration::from_millis(millis);
+            let rhythm = Rhythm::new("store", objects, 20);
+            let wait = next_refresh(interval, &uid, 1, rhythm, at(now)).as_millisecond() - at(now).as_millisecond();
+            let tenth = i64::try_from(millis / 10).unwrap();
+            prop_assert!(wait >= tenth - 1, "{wait}");
+            prop_assert!(wait <= tenth * 11 + 11, "{wait}");
+        }
     }
 
     #[test]

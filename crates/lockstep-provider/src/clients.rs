@@ -128,6 +128,17 @@ impl Clients {
         Ok(client)
     }
 
+    /// What the store's client can do; `None` where there is no client at the moment.
+    pub async fn capability(&self, key: &StoreKey) -> Option<Capability> {
+        let revision = self.state().current.get(key).cloned()?;
+        let identity = Identity {
+            key: key.clone(),
+            revision,
+        };
+        let client = self.cache.get(&identity).await?;
+        Some(client.capability())
+    }
+
     /// The stores whose values may have changed, of those that have a client now. One task follows it.
     pub fn changes(&self) -> Changes {
         Changes::new(self.watched.clone())

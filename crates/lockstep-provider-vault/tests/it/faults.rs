@@ -242,7 +242,7 @@ async fn a_server_that_trickles_can_be_given_up_at_any_time() {
     let cx = Context::default();
     let given_up = tokio::time::timeout(Duration::from_millis(300), store.0.fetch(&cx, &refs));
     assert!(given_up.await.is_err());
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(10));
     proxy.all(Fate::Pass);
     store.read("shop/database").await;
 }

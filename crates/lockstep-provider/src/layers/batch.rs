@@ -21,12 +21,15 @@ use crate::{
     RemoteSecret, metrics::StoreMetrics,
 };
 
-/// How long a batch waits for more references, from the first on. A tenth of what a near backend takes to answer, and
-/// enough for everything that becomes due in the same moment.
+/// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
+/// who comes alone does not notice.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
+/// How long a batch waits at most, from its first reference on: where references keep coming, a fuller batch saves more time
+/// than it costs.
+pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
-/// it is full, or [`BATCH_WAIT`] after its first reference came. Each reference has its own result, so what one of them
+/// it is full, [`BATCH_WAIT`] after its last reference came, or [`BATCH_WAIT_MAX`] after its first. Each reference has its own result, so what one of them
 /// fails with is nobody else's failure. For a provider without batches this layer does nothing.
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
@@ -56,7 +59,29 @@ impl fmt::Debug for Open {
 /// What a batch will ask for. `None` once it has left.
 struct Gathering {
     refs: Mutex<Option<Vec<RemoteRef>>>,
+    /// Another reference came.
+    more: Notify,
     full: Notify,
+}
+
+impl Gathering {
+    /// Waits until it is time to leave.
+    async fn wait(&self, begun: Instant) {
+        let latest = begun + BATCH_WAIT_MAX;
+        let mut last = begun;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.full.notified() => return,
+                more = timeout_at(latest.min(last + BATCH_WAIT), self.more.notified()) => {
+                    if more.is_err() {
+                        return;
+                    }
+                    last = Instant::now();
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Gathering {
@@ -122,6 +147,8 @@ impl Batch {
         if place + 1 >= size {
             gathering.full.notify_one();
             *open = None;
+        } else {
+            gathering.more.notify_one();
         }
         Some((flight, gathering, place))
     }
@@ -130,12 +157,13 @@ impl Batch {
     fn begin(&self, first: RemoteRef) -> (Flight<Answer>, Arc<Gathering>) {
         let gathering = Arc::new(Gathering {
             refs: Mutex::new(Some(vec![first])),
+            more: Notify::new(),
             full: Notify::new(),
         });
         let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
-        let (own, leaves) = (Arc::clone(&gathering), Instant::now() + BATCH_WAIT);
+        let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
-            let _ = timeout_at(leaves, own.full.notified()).await;
+            own.wait(begun).await;
             let refs = lock(&own.refs).take().unwrap_or_default();
             metrics.batch(refs.len());
             let cx = Context {
