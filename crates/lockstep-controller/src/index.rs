@@ -302,6 +302,11 @@ impl Index {
         self.by_store.get(key).cloned().unwrap_or_default()
     }
 
+    /// Whether there is such a SyncedSecret.
+    pub fn has_object(&self, key: &ObjectKey) -> bool {
+        self.objects.contains_key(key)
+    }
+
     /// How many SyncedSecrets read from a store.
     pub fn count_dependents(&self, key: &StoreKey) -> usize {
         self.by_store.get(key).map_or(0, BTreeSet::len)

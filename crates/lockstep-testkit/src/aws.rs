@@ -116,6 +116,8 @@ struct World {
     trouble: Option<Trouble>,
     latency: Duration,
     calls: Vec<Call>,
+    /// Calls that ask for values, and the names in them.
+    reads: (u64, BTreeSet<String>),
     count: u64,
     /// How long sessions live.
     lifetime: Option<Duration>,
@@ -257,6 +259,12 @@ impl Aws {
             .count()
     }
 
+    /// How many calls asked for values so far, and for how many different names.
+    pub fn reads(&self) -> (u64, usize) {
+        let world = lock(&self.world);
+        (world.reads.0, world.reads.1.len())
+    }
+
     /// Forgets the calls so far.
     pub fn forget_calls(&self) {
         lock(&self.world).calls.clear();
@@ -268,6 +276,20 @@ fn lock(world: &Shared) -> MutexGuard<'_, World> {
 }
 
 impl World {
+    /// Notes a call that asks for values.
+    fn note_reads(&mut self, action: &str, text: &str) {
+        let list = match action {
+            "GetSecretValue" => "SecretId",
+            "BatchGetSecretValue" => "SecretIdList",
+            "GetParameters" => "Names",
+            _ => return,
+        };
+        let request: Value = serde_json::from_str(text).unwrap_or_default();
+        self.reads.0 += 1;
+        self.reads.1.extend(strings(&request[list]));
+        self.reads.1.extend(request[list].as_str().map(str::to_owned));
+    }
+
     /// A number that was not given before.
     fn next(&mut self) -> u64 {
         self.count += 1;
@@ -354,6 +376,7 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
         tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
         body: text.to_owned(),
     });
+    world.note_reads(&action, text);
     if let Some(answer) = in_trouble(&mut world, false) {
         return answer;
     }

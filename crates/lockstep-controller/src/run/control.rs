@@ -76,10 +76,17 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
         if reader.wait_until_ready().await.is_err() {
             return;
         }
-        dispatch(due, |key| {
+        dispatch(due, |key: ObjectKey| {
             let object = reader.get(&ObjectRef::new(&key.name).within(&key.namespace));
             let shared = shared.clone();
-            async move { reconcile(object?, shared).await }
+            async move {
+                let again = reconcile(object?, shared.clone()).await;
+                // It may have been deleted meanwhile: what the reconcile remembered since must not outlive it.
+                if !shared.index().has_object(&key) {
+                    shared.objects.remove(&key);
+                }
+                again
+            }
         })
         .await;
     };

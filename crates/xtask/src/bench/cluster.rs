@@ -11,14 +11,10 @@ use lockstep_api::{ClusterSecretStore, ConditionStatus, ConditionType, SyncedSec
 use lockstep_testkit::operator;
 use serde_json::{Value, json};
 
+use super::{FirstSync, stand_in::StandIn};
+
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
-/// How often the SyncedSecrets refresh: seldom enough that the first syncs are done before the first refresh, and often
-/// enough that every one refreshes in a minute.
-pub(crate) const fn refresh_interval(count: u32) -> &'static str {
-    if count <= 2000 { "20s" } else { "54s" }
-}
-
 /// The content of a remote value: some 100 bytes, and different for each key.
 pub(crate) fn values(key: &str) -> Value {
     json!({
@@ -28,6 +24,9 @@ pub(crate) fn values(key: &str) -> Value {
         "database": key,
     })
 }
+
+/// The Secret with the credentials of the store.
+pub(crate) const CREDENTIALS: &str = "bench-credentials";
 
 /// The name of the object with this number.
 pub(crate) fn name(number: u32) -> String {
@@ -44,23 +43,20 @@ pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the store, and the token that it uses.
-pub(crate) async fn store(client: &Client, namespace: &str, server: &str) -> Result<()> {
-    let token: Secret = serde_json::from_value(json!({
-        "metadata": { "name": "bench-token" }, "stringData": { "token": "bench" },
+/// Makes the store, and the Secret with its credentials.
+pub(crate) async fn store(client: &Client, namespace: &str, stand_in: &StandIn) -> Result<()> {
+    let credentials: Secret = serde_json::from_value(json!({
+        "metadata": { "name": CREDENTIALS }, "stringData": stand_in.credentials(),
     }))?;
     let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
-    api.create(&PostParams::default(), &token)
+    api.create(&PostParams::default(), &credentials)
         .await
-        .context("create the token")?;
+        .context("create the credentials")?;
     let store: ClusterSecretStore = serde_json::from_value(json!({
         "metadata": { "name": "bench" },
         "spec": {
             "access": [{ "namespaces": { "names": [namespace] }, "keys": ["**"] }],
-            "provider": { "vault": {
-                "server": server, "path": "secret",
-                "auth": { "tokenSecretRef": { "name": "bench-token", "key": "token" } },
-            } },
+            "provider": stand_in.provider(),
         },
     }))?;
     let api: Api<ClusterSecretStore> = Api::all(client.clone());
@@ -71,21 +67,28 @@ pub(crate) async fn store(client: &Client, namespace: &str, server: &str) -> Res
 }
 
 /// Makes the SyncedSecrets.
-pub(crate) async fn synced_secrets(client: &Client, namespace: &str, count: u32) -> Result<()> {
+pub(crate) async fn synced_secrets(
+    client: &Client,
+    namespace: &str,
+    count: u32,
+    arguments: &FirstSync,
+) -> Result<()> {
+    let refresh = format!("{}s", arguments.store.refresh_seconds(arguments.objects));
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let create = |number| {
-        let api = api.clone();
+        let (api, refresh) = (api.clone(), refresh.as_str());
         async move {
+            let key = name(number / arguments.objects_per_key);
             let name = name(number);
             let data: Vec<_> = PROPERTIES
                 .iter()
-                .map(|property| json!({ "secretKey": property, "remoteRef": { "key": name, "property": property } }))
+                .map(|property| json!({ "secretKey": property, "remoteRef": { "key": key, "property": property } }))
                 .collect();
             let object: SyncedSecret = serde_json::from_value(json!({
                 "metadata": { "name": name },
                 "spec": {
                     "secretStoreRef": { "kind": "ClusterSecretStore", "name": "bench" },
-                    "refreshInterval": refresh_interval(count),
+                    "refreshInterval": refresh,
                     "data": data,
                 },
             }))?;

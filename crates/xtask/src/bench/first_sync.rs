@@ -28,6 +28,9 @@ const NAMESPACE: &str = "bench";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures {
     pub(crate) objects: u32,
+    /// How many values one call of the store gives.
+    pub(crate) batch: u32,
+    pub(crate) throttled: bool,
     pub(crate) release_build: bool,
     /// The faster of the two raw loops, one before and one after the operator's run.
     pub(crate) raw_seconds: f64,
@@ -56,6 +59,8 @@ pub(crate) struct Figures {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Quiet {
     pub(crate) seconds: f64,
+    /// How often every object was refreshed.
+    pub(crate) rounds: f64,
     pub(crate) provider_reads: u64,
     /// Of SyncedSecrets and stores.
     pub(crate) status_writes: u64,
@@ -91,7 +96,7 @@ pub(crate) async fn measure(arguments: &FirstSync) -> Result<Figures> {
     let before = raw_loop(&client, &account, "raw-before", count, arguments).await?;
     let (mut figures, stand_in, running) = operator_run(&plane, &client, arguments).await?;
     if arguments.quiet_seconds > 0 {
-        figures.quiet = Some(quiet(&client, &stand_in, &running, arguments.quiet_seconds).await?);
+        figures.quiet = Some(quiet(&client, &stand_in, &running, arguments).await?);
     }
     drop(running);
     let after = raw_loop(&client, &account, "raw-after", count, arguments).await?;
@@ -108,7 +113,7 @@ async fn raw_loop(
     arguments: &FirstSync,
 ) -> Result<Duration> {
     cluster::namespace(client, namespace).await?;
-    cluster::synced_secrets(client, namespace, count).await?;
+    cluster::synced_secrets(client, namespace, count, arguments).await?;
     let step = Step::begin(format!(
         "{namespace}: {count} Secrets and as many status in a raw loop"
     ));
@@ -123,10 +128,10 @@ async fn operator_run(
     arguments: &FirstSync,
 ) -> Result<(Figures, StandIn, Operator)> {
     let count = arguments.objects;
-    let stand_in = StandIn::start().await?;
+    let stand_in = StandIn::start(arguments).await?;
     cluster::namespace(client, NAMESPACE).await?;
-    cluster::store(client, NAMESPACE, &stand_in.url()).await?;
-    cluster::synced_secrets(client, NAMESPACE, count).await?;
+    cluster::store(client, NAMESPACE, &stand_in).await?;
+    cluster::synced_secrets(client, NAMESPACE, count, arguments).await?;
     let binary = super::folder()?.join("lockstep");
     let mut running = Operator::prepare_binary(plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let mut step = Step::begin(format!("lockstep: {count} first syncs"));
@@ -134,7 +139,7 @@ async fn operator_run(
     let began = Instant::now();
     running.run().await?;
     let started = began.elapsed();
-    let ready = wait_for_all(&running, &stand_in, count, began, &mut step).await?;
+    let ready = wait_for_all(&running, &stand_in, arguments, began, &mut step).await?;
     step.done();
     let pid = running.pid().context("the operator has ended")?;
     let usage = Usage::of(pid)?;
@@ -155,6 +160,8 @@ async fn operator_run(
     #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
     let figures = Figures {
         objects: count,
+        batch: arguments.store.batch(),
+        throttled: arguments.throttle,
         release_build: !arguments.debug,
         raw_seconds: 0.0,
         start_seconds: started.as_secs_f64(),
@@ -182,14 +189,16 @@ async fn operator_run(
 async fn wait_for_all(
     running: &Operator,
     stand_in: &StandIn,
-    count: u32,
+    arguments: &FirstSync,
     began: Instant,
     step: &mut Step,
 ) -> Result<Duration> {
+    let count = arguments.objects;
+    let keys = count.div_ceil(arguments.objects_per_key) as usize;
     let patience = Duration::from_secs(60) + Duration::from_millis(50) * count;
     let mut asked = Instant::now();
     loop {
-        let read = stand_in.reads().1 >= count as usize;
+        let read = stand_in.reads().1 >= keys;
         if read || asked.elapsed() > Duration::from_secs(10) {
             asked = Instant::now();
             let ready = running.metric("lockstep_synced_secret_ready", &[]).await?;
@@ -209,7 +218,13 @@ async fn wait_for_all(
     }
 }
 
-async fn quiet(client: &Client, stand_in: &StandIn, running: &Operator, seconds: u64) -> Result<Quiet> {
+async fn quiet(
+    client: &Client,
+    stand_in: &StandIn,
+    running: &Operator,
+    arguments: &FirstSync,
+) -> Result<Quiet> {
+    let seconds = arguments.quiet_seconds;
     let pid = running.pid().context("the operator has ended")?;
     let mut step = Step::begin(format!("{seconds} s of refreshes without a change"));
     let versions = cluster::versions(client, NAMESPACE).await?;
@@ -231,8 +246,11 @@ async fn quiet(client: &Client, stand_in: &StandIn, running: &Operator, seconds:
         .filter(|version| versions.binary_search(version).is_err())
         .count();
     step.done();
+    #[expect(clippy::cast_precision_loss, reason = "some seconds")]
+    let interval = arguments.store.refresh_seconds(arguments.objects) as f64;
     Ok(Quiet {
         seconds: took.as_secs_f64(),
+        rounds: took.as_secs_f64() / interval,
         provider_reads: reads_now - reads,
         status_writes: requests.writes("syncedsecrets/status")
             + requests.writes("secretstores/status")

@@ -39,11 +39,26 @@ enum Bench {
 #[command(after_help = "Examples:
   cargo xtask bench first-sync --objects 1000
   cargo xtask bench first-sync --objects 10000 --output json > figures.json
-  cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed")]
+  cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed
+  cargo xtask bench first-sync --store secrets-manager --latency 20
+  cargo xtask bench first-sync --store parameter-store --latency 20 --objects-per-key 4
+  cargo xtask bench first-sync --store secrets-manager --throttle --quiet-seconds 0")]
 pub(crate) struct FirstSync {
     /// How many SyncedSecrets.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     objects: u32,
+    /// The store that the values are in: a stand-in of it on loopback.
+    #[arg(long, value_name = "STORE", value_enum, default_value_t = Store::Vault)]
+    store: Store,
+    /// How many SyncedSecrets want the same remote value.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    objects_per_key: u32,
+    /// How long the store takes to answer, in milliseconds.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    latency: u64,
+    /// The store throttles every second call, of AWS only.
+    #[arg(long)]
+    throttle: bool,
     /// How many requests the raw loop has under way at the same time.
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
@@ -59,6 +74,39 @@ pub(crate) struct FirstSync {
     /// What goes to standard output. Progress goes to standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
     output: Output,
+}
+
+/// Where the values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "the names of the services")]
+enum Store {
+    /// Vault's key/value engine, version 2.
+    Vault,
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// AWS Systems Manager Parameter Store.
+    ParameterStore,
+}
+
+impl Store {
+    /// How many values one call gives.
+    const fn batch(self) -> u32 {
+        match self {
+            Self::Vault => 1,
+            Self::SecretsManager => 20,
+            Self::ParameterStore => 10,
+        }
+    }
+
+    /// How often the SyncedSecrets refresh, in seconds: seldom enough that the first syncs are done before the first
+    /// refresh, and often enough that every one refreshes in a minute.
+    const fn refresh_seconds(self, objects: u32) -> u64 {
+        match (self, objects) {
+            (_, 2001..) => 54,
+            (Self::Vault, _) => 20,
+            _ => 15,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,9 +1,10 @@
-//! A stand-in of a store: what lockstep needs of Vault's KV version 2, quick enough that it is not what is measured.
+//! Stand-ins of stores, quick enough that they are not what is measured.
 
 use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,8 +14,11 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
+use lockstep_testkit::aws::{self, Aws, Trouble};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use super::{FirstSync, Store, cluster};
 
 /// How often values were read.
 #[derive(Debug, Default)]
@@ -23,37 +27,108 @@ struct Reads {
     keys: HashSet<String>,
 }
 
-/// The running stand-in.
-#[derive(Debug, Clone)]
-pub(crate) struct StandIn {
-    address: SocketAddr,
-    reads: Arc<Mutex<Reads>>,
+/// A running stand-in.
+pub(crate) enum StandIn {
+    /// What lockstep needs of Vault's KV version 2.
+    Vault(Vault),
+    /// A service of AWS.
+    Aws {
+        /// The stand-in.
+        aws: Aws,
+        /// The service, as in YAML.
+        service: &'static str,
+    },
 }
 
 impl StandIn {
+    /// Starts the store that is asked for, on a free port of loopback, with all values in it.
+    pub(crate) async fn start(arguments: &FirstSync) -> Result<Self> {
+        let latency = Duration::from_millis(arguments.latency);
+        let service = match arguments.store {
+            Store::Vault => return Ok(Self::Vault(Vault::start(latency).await?)),
+            Store::SecretsManager => "SecretsManager",
+            Store::ParameterStore => "ParameterStore",
+        };
+        let aws = Aws::start().await?;
+        for number in 0..arguments.objects.div_ceil(arguments.objects_per_key) {
+            let key = cluster::name(number);
+            let value = cluster::values(&key).to_string();
+            match arguments.store {
+                Store::ParameterStore => drop(aws.put_parameter(&key, &value)),
+                _ => drop(aws.put_secret(&key, &value)),
+            }
+        }
+        aws.latency(latency);
+        if arguments.throttle {
+            aws.trouble(Some(Trouble::EverySecond));
+        }
+        Ok(Self::Aws { aws, service })
+    }
+
+    /// `spec.provider` of a store that reads from it.
+    pub(crate) fn provider(&self) -> Value {
+        let key = |key: &str| json!({ "name": cluster::CREDENTIALS, "key": key });
+        match self {
+            Self::Vault(vault) => json!({ "vault": {
+                "server": vault.url(), "path": "secret", "auth": { "tokenSecretRef": key("token") },
+            } }),
+            Self::Aws { aws, service } => json!({ "aws": {
+                "service": service, "region": aws::REGION, "endpoint": aws.address(), "stsEndpoint": aws.address(),
+                "auth": { "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } },
+            } }),
+        }
+    }
+
+    /// The credentials that it takes, by their key in a Secret.
+    pub(crate) fn credentials(&self) -> Value {
+        match self {
+            Self::Vault(_) => json!({ "token": "bench" }),
+            Self::Aws { .. } => json!({ "id": aws::ACCESS_KEY_ID, "secret": aws::SECRET_ACCESS_KEY }),
+        }
+    }
+
+    /// All reads so far, and of how many different keys.
+    pub(crate) fn reads(&self) -> (u64, usize) {
+        match self {
+            Self::Vault(vault) => vault.reads(),
+            Self::Aws { aws, .. } => aws.reads(),
+        }
+    }
+}
+
+/// The stand-in of Vault.
+#[derive(Debug, Clone)]
+pub(crate) struct Vault {
+    address: SocketAddr,
+    latency: Duration,
+    reads: Arc<Mutex<Reads>>,
+}
+
+impl Vault {
     /// Starts it on a free port of loopback; it ends with the process.
-    pub(crate) async fn start() -> Result<Self> {
+    async fn start(latency: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
-        let stand_in = Self {
+        let vault = Self {
             address: listener.local_addr().context("listen")?,
+            latency,
             reads: Arc::default(),
         };
         let router = Router::new()
             .route("/v1/auth/token/lookup-self", get(token))
             .route("/v1/secret/data/{*key}", get(read))
-            .with_state(stand_in.clone());
+            .with_state(vault.clone());
         #[expect(clippy::disallowed_methods, reason = "a server that ends with this process")]
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(stand_in)
+        Ok(vault)
     }
 
     /// Its address.
-    pub(crate) fn url(&self) -> String {
+    fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// All reads so far, and of how many different keys.
-    pub(crate) fn reads(&self) -> (u64, usize) {
+    fn reads(&self) -> (u64, usize) {
         let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         (reads.all, reads.keys.len())
     }
@@ -63,7 +138,10 @@ async fn token() -> Json<Value> {
     Json(json!({ "data": { "ttl": 0, "renewable": false, "display_name": "token", "policies": ["bench"] } }))
 }
 
-async fn read(State(stand_in): State<StandIn>, Path(key): Path<String>) -> (StatusCode, Json<Value>) {
+async fn read(State(vault): State<Vault>, Path(key): Path<String>) -> (StatusCode, Json<Value>) {
+    if !vault.latency.is_zero() {
+        tokio::time::sleep(vault.latency).await;
+    }
     let answer = json!({ "data": {
         "data": super::cluster::values(&key),
         "metadata": {
@@ -71,7 +149,7 @@ async fn read(State(stand_in): State<StandIn>, Path(key): Path<String>) -> (Stat
             "version": 1, "custom_metadata": null,
         },
     } });
-    let mut reads = stand_in.reads.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reads = vault.reads.lock().unwrap_or_else(PoisonError::into_inner);
     reads.all += 1;
     reads.keys.insert(key);
     (StatusCode::OK, Json(answer))

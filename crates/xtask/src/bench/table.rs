@@ -60,10 +60,24 @@ fn rows(figures: &Figures) -> Vec<Row> {
             "reads, lists and watches of Secrets",
             figures.secret_reads.to_string(),
         ),
-        at_most("provider reads per distinct key", "", figures.reads_per_key, 1.0),
     ];
+    rows.push(match (figures.throttled, figures.batch) {
+        // what was refused has to be asked again
+        (true, _) => row(
+            "calls of the store for each key",
+            format!("{:.3}", figures.reads_per_key),
+        ),
+        (false, 1) => at_most("calls of the store for each key", "", figures.reads_per_key, 1.0),
+        (false, batch) => at_most(
+            "calls of the store for each batch of keys",
+            "",
+            figures.reads_per_key * f64::from(batch),
+            1.2,
+        ),
+    });
     let memory = match figures.objects {
         _ if !figures.release_build => None,
+        0..=1000 if figures.batch > 1 => Some(70.0),
         0..=1000 => Some(60.0),
         1001..=10_000 => Some(150.0),
         _ => None,
@@ -85,7 +99,13 @@ fn rows(figures: &Figures) -> Vec<Row> {
             "then, refreshes without a change for",
             format!("{:.0} s", quiet.seconds),
         ));
-        rows.push(row("provider reads", quiet.provider_reads.to_string()));
+        rows.push(row("calls of the store", quiet.provider_reads.to_string()));
+        if figures.batch > 1 && !figures.throttled {
+            #[expect(clippy::cast_precision_loss, reason = "counts of calls")]
+            let calls = quiet.provider_reads as f64 * f64::from(figures.batch)
+                / (figures.distinct_keys as f64 * quiet.rounds);
+            rows.push(at_most("calls for each batch of keys in a round", "", calls, 1.2));
+        }
         rows.push(exactly("writes of status", quiet.status_writes, 0));
         rows.push(exactly("changed objects", quiet.changed_objects as u64, 0));
         rows.push(row(
