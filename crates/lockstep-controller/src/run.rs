@@ -44,8 +44,9 @@ use crate::{
     watch as follow,
 };
 
-/// Reconciles of one set of stores that are under way at the same time.
-const LANE_SLOTS: usize = 32;
+/// Reconciles of one set of stores that are under way at the same time: enough that those that wait for values fill the
+/// batches of the store while others write.
+const LANE_SLOTS: usize = 256;
 /// Clients of stores that are kept at most.
 const MAX_CLIENTS: u64 = 1024;
 /// How long tasks may take to end.

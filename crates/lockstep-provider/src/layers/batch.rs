@@ -1,7 +1,10 @@
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use futures::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
@@ -24,12 +27,17 @@ use crate::{
 /// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
 /// who comes alone does not notice.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// How long a batch waits at most, from its first reference on: where references keep coming, a fuller batch saves more time
-/// than it costs.
-pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(20);
+/// The same where this store was asked a moment ago, so that more is likely to come.
+pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(10);
+/// What a moment ago is.
+const LATELY: Duration = Duration::from_millis(200);
+/// How long a batch waits at most, from its first reference on. Where references keep coming, or the store is busy with
+/// other requests anyway, a fuller batch saves more time than it costs.
+pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
-/// it is full, [`BATCH_WAIT`] after its last reference came, or [`BATCH_WAIT_MAX`] after its first. Each reference has its own result, so what one of them
+/// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where it
+/// was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. Each reference has its own result, so what one of them
 /// fails with is nobody else's failure. For a provider without batches this layer does nothing.
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
@@ -39,6 +47,47 @@ pub struct Batch {
     metrics: StoreMetrics,
     longest: Duration,
     open: Mutex<Option<Open>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// Batches that have left and are not answered.
+#[derive(Debug, Default)]
+struct UnderWay {
+    count: AtomicUsize,
+    /// One of them ended.
+    ended: Notify,
+    /// When the last of them ended.
+    last_end: Mutex<Option<Instant>>,
+}
+
+impl UnderWay {
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// How long nobody must have come before a batch leaves.
+    fn quiet(&self) -> Duration {
+        let lately = lock(&self.last_end).is_some_and(|end| end.elapsed() < LATELY);
+        if lately { BATCH_WAIT_BUSY } else { BATCH_WAIT }
+    }
+}
+
+/// One batch that has left; it is answered, or given up, when this is dropped.
+struct Left(Arc<UnderWay>);
+
+impl Left {
+    fn new(under_way: &Arc<UnderWay>) -> Self {
+        under_way.count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(under_way))
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        *lock(&self.0.last_end) = Some(Instant::now());
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_one();
+    }
 }
 
 type Answer = Vec<Result<RemoteSecret, ProviderError>>;
@@ -66,19 +115,21 @@ struct Gathering {
 
 impl Gathering {
     /// Waits until it is time to leave.
-    async fn wait(&self, begun: Instant) {
+    async fn wait(&self, begun: Instant, under_way: &UnderWay) {
         let latest = begun + BATCH_WAIT_MAX;
         let mut last = begun;
         loop {
+            let until = if under_way.is_empty() {
+                latest.min(last + under_way.quiet())
+            } else {
+                latest
+            };
             tokio::select! {
                 biased;
                 () = self.full.notified() => return,
-                more = timeout_at(latest.min(last + BATCH_WAIT), self.more.notified()) => {
-                    if more.is_err() {
-                        return;
-                    }
-                    last = Instant::now();
-                }
+                () = self.more.notified() => last = Instant::now(),
+                () = under_way.ended.notified() => {}
+                () = sleep_until(until) => return,
             }
         }
     }
@@ -102,6 +153,7 @@ impl Batch {
             metrics,
             longest,
             open: Mutex::default(),
+            under_way: Arc::default(),
         }
     }
 
@@ -161,9 +213,11 @@ impl Batch {
             full: Notify::new(),
         });
         let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
+        let under_way = Arc::clone(&self.under_way);
         let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
-            own.wait(begun).await;
+            own.wait(begun, &under_way).await;
+            let _left = Left::new(&under_way);
             let refs = lock(&own.refs).take().unwrap_or_default();
             metrics.batch(refs.len());
             let cx = Context {

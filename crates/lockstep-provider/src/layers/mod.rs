@@ -31,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 
-pub use batch::{BATCH_WAIT, BATCH_WAIT_MAX, Batch};
+pub use batch::{BATCH_WAIT, BATCH_WAIT_BUSY, BATCH_WAIT_MAX, Batch};
 pub use budget::Budget;
 pub use coalesce::Coalesce;
 pub use limit::Limit;

@@ -81,11 +81,11 @@ async fn one_alone_waits_no_longer_than_a_moment() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_while_references_keep_coming_and_no_longer_than_its_limit() {
-    let backend = backend(40, 100);
+    let backend = backend(150, 200);
     let batch = batch(&backend);
     let cx = Context::default();
     let start = Instant::now();
-    let reads = (0..40_u32).map(|number| {
+    let reads = (0..150_u32).map(|number| {
         let (batch, cx) = (&batch, &cx);
         async move {
             sleep(Duration::from_millis(1) * number).await;
@@ -94,7 +94,11 @@ async fn a_batch_waits_while_references_keep_coming_and_no_longer_than_its_limit
         }
     });
     let ends = join_all(reads).await;
-    assert_eq!(backend.calls(Operation::Read), 2, "two of twenty milliseconds");
+    assert_eq!(
+        backend.calls(Operation::Read),
+        2,
+        "one of a hundred milliseconds, one of the rest"
+    );
     assert_eq!(ends[0], LATENCY + BATCH_WAIT_MAX);
 }
 
