@@ -29,10 +29,17 @@ impl Moto {
     /// # Errors
     /// When it cannot be had, or does not start; its last log lines are in the message.
     pub async fn start() -> Result<Self> {
+        Self::start_on(ports::free()?).await
+    }
+
+    /// The same on that loopback port.
+    ///
+    /// # Errors
+    /// As [`Moto::start`].
+    pub async fn start_on(port: u16) -> Result<Self> {
         crate::init();
         let program = ensure_async(Tool::Moto).await?;
         let folder = Scratch::new("moto")?;
-        let port = ports::free()?;
         let mut process = ProcessSpec::new("moto", program, folder.path())
             .args(["--host", "127.0.0.1", "--port"])
             .arg(port.to_string())

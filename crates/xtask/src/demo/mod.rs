@@ -3,6 +3,7 @@
 //! [`show`] prints, [`cluster`] is where it plays, [`install`] brings lockstep there, [`operator`] is the real binary,
 //! [`source`] holds the values, and [`follow`] checks that what should come did come.
 
+mod aws;
 mod cluster;
 mod ending;
 mod files;
@@ -34,6 +35,7 @@ use crate::command::cargo;
 #[command(after_help = "Examples:
   cargo xtask demo                        play it, and stay
   cargo xtask demo --once                 play it and end; the exit code says whether all of it held
+  cargo xtask demo --provider aws         values from moto, an emulator of AWS, read as a ServiceAccount
   cargo xtask demo --provider file        values from files in place of OpenBao; needs no Python
   cargo xtask demo --context kind-kind    on a cluster that you have; what it makes there it removes in the end")]
 pub(crate) struct Arguments {
@@ -59,6 +61,8 @@ pub(crate) struct Arguments {
 enum Provider {
     /// A real OpenBao, which speaks Vault's API, and examples/quickstart.
     Vault,
+    /// moto, which speaks AWS' API, and examples/aws-web-identity.
+    Aws,
     /// A folder of files, and examples/file-store.
     File,
 }
@@ -79,8 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn tools_for(arguments: &Arguments) -> Vec<Tool> {
     let mut tools = vec![Tool::Kubectl];
-    if arguments.provider == Provider::Vault {
-        tools.push(Tool::OpenBao);
+    match arguments.provider {
+        Provider::Vault => tools.push(Tool::OpenBao),
+        Provider::Aws => tools.push(Tool::Moto),
+        Provider::File => {}
     }
     if arguments.context.is_none() {
         tools.extend([Tool::Etcd, Tool::ApiServer, Tool::ControllerManager]);

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Arguments, Provider,
+    aws::Aws,
     cluster::Cluster,
     ending,
     files::Files,
@@ -140,6 +141,15 @@ async fn start_source(arguments: &Arguments, show: &Show, cluster: &Cluster) -> 
                 let vault = Vault::start().await?;
                 let seen = vault.address().to_owned();
                 Ok((Source::Vault(Box::new(vault)), seen))
+            })
+            .await
+        }
+        Provider::Aws => {
+            let name = format!("moto {}", Tool::Moto.version());
+            show.step(&name, LIMIT, async {
+                let aws = Aws::start().await?;
+                let seen = aws.address().to_owned();
+                Ok((Source::Aws(aws), seen))
             })
             .await
         }

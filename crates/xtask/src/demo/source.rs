@@ -1,10 +1,10 @@
-//! Where the demo's values come from: a real Vault-compatible server, or files.
+//! Where the demo's values come from: a real Vault-compatible server, an emulator of AWS, or files.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{cluster::Cluster, files::Files, show::Show, vault::Vault};
+use super::{aws::Aws, cluster::Cluster, files::Files, show::Show, vault::Vault};
 use crate::workspace;
 
 /// What the example declares, and what the demo changes.
@@ -31,6 +31,8 @@ pub(crate) struct Story {
 pub(crate) enum Source {
     /// OpenBao, with which the quickstart is played.
     Vault(Box<Vault>),
+    /// moto, with which the example of a login at AWS is played.
+    Aws(Aws),
     /// A folder of files, with which the example of the file store is played.
     Files(Files),
 }
@@ -39,6 +41,7 @@ impl Source {
     pub(crate) fn story(&self) -> &'static Story {
         match self {
             Self::Vault(_) => &super::vault::STORY,
+            Self::Aws(_) => &super::aws::STORY,
             Self::Files(_) => &super::files::STORY,
         }
     }
@@ -47,6 +50,7 @@ impl Source {
     pub(crate) fn namespaces(&self) -> &'static [&'static str] {
         match self {
             Self::Vault(_) => &["shop", "vault"],
+            Self::Aws(_) => &["example-aws-web-identity"],
             Self::Files(_) => &["example-file-store"],
         }
     }
@@ -54,14 +58,14 @@ impl Source {
     /// The operator's `--file-root`.
     pub(crate) fn file_root(&self) -> Option<&Path> {
         match self {
-            Self::Vault(_) => None,
+            Self::Vault(_) | Self::Aws(_) => None,
             Self::Files(files) => Some(files.root()),
         }
     }
 
     /// Whether a change must be asked for, because the source does not tell of changes by itself.
     pub(crate) fn must_be_asked(&self) -> bool {
-        matches!(self, Self::Vault(_))
+        matches!(self, Self::Vault(_) | Self::Aws(_))
     }
 
     /// Puts the first values in place, and whatever lets the store be read. What it applies to the cluster is added to
@@ -77,6 +81,7 @@ impl Source {
     ) -> Result<()> {
         match self {
             Self::Vault(vault) => vault.prepare(cluster, show, applied).await,
+            Self::Aws(aws) => aws.prepare(show).await,
             Self::Files(files) => files.prepare(show),
         }
     }
@@ -90,6 +95,7 @@ impl Source {
         let text = read(&format!("{example}/manifests.yaml"))?;
         Ok(match self {
             Self::Vault(vault) => vault.at_its_address(text),
+            Self::Aws(aws) => aws.at_its_address(&text),
             Self::Files(_) => (text, format!("kubectl apply -f {example}/manifests.yaml")),
         })
     }
@@ -101,6 +107,7 @@ impl Source {
     pub(crate) async fn change(&self, show: &Show) -> Result<()> {
         match self {
             Self::Vault(vault) => vault.change(show).await,
+            Self::Aws(aws) => aws.change(show).await,
             Self::Files(files) => files.change(show),
         }
     }
@@ -112,6 +119,7 @@ impl Source {
     pub(crate) fn commands(&self) -> Result<Vec<String>> {
         match self {
             Self::Vault(vault) => vault.commands(),
+            Self::Aws(aws) => Ok(aws.commands()),
             Self::Files(files) => Ok(files.commands()),
         }
     }
