@@ -107,6 +107,22 @@ fn a_value_in_a_file_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
+fn a_value_at_aws_becomes_a_secret_and_its_change_follows() {
+    let output = demo(&["--provider", "aws"], None);
+    assert_told(
+        &output,
+        &[
+            "✓ moto",
+            "✓ lockstep",
+            "✓ Secret/application  appeared ",
+            "✓ Secret/application  follows",
+            "lockstep_synced_secret_ready{namespace=\"example-aws-web-identity\",name=\"application\"} 1",
+            "All of it held.",
+        ],
+    );
+}
+
+#[test]
 fn an_operator_that_does_not_start_fails_the_demo() {
     let output = demo_of(Path::new("false"), &["--provider", "file"], None);
     let printed = printed(&output);

@@ -28,7 +28,7 @@ use crate::{
 /// who comes alone does not notice.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
 /// The same where this store was asked a moment ago, so that more is likely to come.
-pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(10);
+pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(25);
 /// What a moment ago is.
 const LATELY: Duration = Duration::from_millis(200);
 /// How long a batch waits at most, from its first reference on. Where references keep coming, or the store is busy with
