@@ -295,11 +295,12 @@ impl Reconcile {
 
     /// How this object's refreshes go together with those of others: by the store on top, or the first that is named.
     async fn rhythm(&self) -> Rhythm {
-        let stores = plan::store_refs(&self.object.spec);
-        let Some(store) = self.object.spec.secret_store_ref.as_ref().or(stores.first()) else {
+        let spec = &self.object.spec;
+        let first = || plan::store_refs(spec).pop_first();
+        let Some(store) = spec.secret_store_ref.clone().or_else(first) else {
             return Rhythm::Free;
         };
-        let key = store_key(&self.key.namespace, store);
+        let key = store_key(&self.key.namespace, &store);
         let Some(capability) = self.shared.clients.capability(&key).await else {
             return Rhythm::Free;
         };

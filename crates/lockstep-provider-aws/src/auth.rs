@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use aws_credential_types::Credentials as Key;
 use lockstep_provider::{Credentials, ProviderError};
 use tokio::{
     sync::{Mutex, MutexGuard},
@@ -95,8 +96,8 @@ impl Identity {
     ///
     /// # Errors
     /// What the service or the transport fails with.
-    pub(crate) async fn who_am_i(&self, session: &Session) -> Result<(), Failed> {
-        self.door.who_am_i(session.credentials.clone()).await
+    pub(crate) async fn who_am_i(&self, key: Key) -> Result<(), Failed> {
+        self.door.who_am_i(key).await
     }
 
     /// Credentials of a later login than that.

@@ -72,15 +72,10 @@ impl Caller {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata,
     {
-        let session = self.identity.session().await.map_err(Failed::Login)?;
-        let mut outcome = attempt(&request, &session.credentials).await;
-        if outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            let fresh = self.identity.replace(session.generation).await;
-            outcome = match fresh {
-                Ok(fresh) => attempt(&request, &fresh.credentials).await,
-                Err(error) => Err(Failed::Login(error)),
-            };
-        }
+        let request = &request;
+        let outcome = self
+            .as_identity(|key| async move { request(key).await.map_err(|error| Failed::of(&error)) })
+            .await;
         let works = match &outcome {
             Ok(_) => Some(Instant::now()),
             Err(failed) if failed.is_an_answer() => return outcome,
@@ -101,12 +96,7 @@ impl Caller {
     /// # Errors
     /// What the first read would fail with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let session = self.identity.session().await?;
-        let mut outcome = self.identity.who_am_i(&session).await;
-        if outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            let fresh = self.identity.replace(session.generation).await?;
-            outcome = self.identity.who_am_i(&fresh).await;
-        }
+        let outcome = self.as_identity(|key| self.identity.who_am_i(key)).await;
         let purpose = Purpose {
             operation: Operation::Check,
             doing: "asking the token service for the caller's identity".to_owned(),
@@ -116,12 +106,18 @@ impl Caller {
         };
         outcome.map_err(|failed| failed.error(&purpose))
     }
-}
 
-async fn attempt<T, E, F>(request: &impl Fn(Key) -> F, key: &Key) -> Result<T, Failed>
-where
-    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    E: ProvideErrorMetadata,
-{
-    request(key.clone()).await.map_err(|error| Failed::of(&error))
+    /// Does something with credentials, and once more with new ones if these are no longer taken.
+    async fn as_identity<T, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, Failed>>,
+    {
+        let session = self.identity.session().await.map_err(Failed::Login)?;
+        let outcome = request(session.credentials.clone()).await;
+        if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
+            return outcome;
+        }
+        let fresh = self.identity.replace(session.generation).await;
+        request(fresh.map_err(Failed::Login)?.credentials.clone()).await
+    }
 }

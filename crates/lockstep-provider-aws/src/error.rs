@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
 
 /// What a failed call was for.
 pub(crate) struct Purpose {
@@ -147,16 +147,12 @@ impl Failed {
     }
 
     /// Whether it is an answer that says nothing against the store: that something is missing or not granted.
+    /// Where several things were asked for, it may be of one of them.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(
             self.why(),
             Some(Why::Missing | Why::Deleted | Why::Denied | Why::KeyDenied | Why::Invalid)
         )
-    }
-
-    /// Whether it may be one part's fault that the whole was refused.
-    pub(crate) fn may_be_of_a_part(&self) -> bool {
-        self.is_an_answer()
     }
 
     /// The error that a reader sees.
@@ -271,6 +267,22 @@ impl Failed {
 }
 
 impl Purpose {
+    /// Reading a value, which needs that action.
+    pub(crate) fn reading(reference: &RemoteRef, identity: String, action: &'static str) -> Self {
+        let key = &reference.key;
+        let missing = match &reference.version {
+            None => format!("key \"{key}\" does not exist"),
+            Some(version) => format!("key \"{key}\" does not exist, or has no version \"{version}\""),
+        };
+        Self {
+            operation: Operation::Read,
+            doing: format!("reading \"{key}\""),
+            identity,
+            missing,
+            action,
+        }
+    }
+
     fn failed(&self, kind: ErrorKind, message: String) -> ProviderError {
         ProviderError::new(kind, self.operation, message)
     }
@@ -279,6 +291,12 @@ impl Purpose {
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
         self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
     }
+}
+
+/// A key that no value can have; the sentence goes on after the key.
+pub(crate) fn invalid_key(key: &str, what: &str) -> ProviderError {
+    let message = format!("key \"{}\" {what}", key.escape_debug());
+    ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
 }
 
 /// What an error code means, and for the few that mean several things, what a word in the text adds.

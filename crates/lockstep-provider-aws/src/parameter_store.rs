@@ -14,16 +14,15 @@ use aws_sdk_ssm::{
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
-    ErrorKind, FindQuery, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue,
+    FindQuery, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 
 use crate::{
     client::{Caller, common},
     config::Config,
-    error::{Failed, Purpose},
-    provider::{CONCURRENCY, MOST_KEYS, created, too_many},
+    error::{Failed, Purpose, invalid_key},
+    provider::{CONCURRENCY, created, turn_page},
 };
 
 /// The most names that one call takes.
@@ -32,6 +31,9 @@ pub(crate) const BATCH: usize = 10;
 const ALONE_FOR: Duration = Duration::from_secs(600);
 /// The most names that are remembered so.
 const MOST_ALONE: usize = 10_000;
+/// The policy's line for reads, in messages.
+const READ_ACTION: &str =
+    "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
 /// The most names of one page, by path and by tags.
 const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
@@ -77,7 +79,9 @@ impl ParameterStore {
                 let outcome = told.get(&name?).cloned();
                 outcome
                     .unwrap_or_else(|| Err(Failed::garbage()))
-                    .map_err(|failed| failed.error(&self.purpose(reference)))
+                    .map_err(|failed| {
+                        failed.error(&Purpose::reading(reference, self.caller.identity(), READ_ACTION))
+                    })
             })
             .collect()
     }
@@ -138,7 +142,7 @@ impl ParameterStore {
             .await;
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(failed) if names.len() > 1 && failed.may_be_of_a_part() => return Told::new(),
+            Err(failed) if names.len() > 1 && failed.is_an_answer() => return Told::new(),
             Err(failed) => {
                 return names
                     .into_iter()
@@ -240,11 +244,8 @@ impl ParameterStore {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
             names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            let next = answer.next_token.take().filter(|token| !token.is_empty());
-            match next {
-                _ if names.len() > MOST_KEYS => return Err(too_many()),
-                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
-                _ => return Ok(names),
+            if !turn_page(&mut after, answer.next_token.take(), names.len())? {
+                return Ok(names);
             }
         }
     }
@@ -287,11 +288,8 @@ impl ParameterStore {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
             names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            let next = answer.next_token.take().filter(|token| !token.is_empty());
-            match next {
-                _ if names.len() > MOST_KEYS => return Err(too_many()),
-                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
-                _ => return Ok(names),
+            if !turn_page(&mut after, answer.next_token.take(), names.len())? {
+                return Ok(names);
             }
         }
     }
@@ -309,10 +307,7 @@ impl ParameterStore {
     /// The name or ARN that a key means, with its version.
     fn name(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
         let key = &reference.key;
-        let invalid = |what: &str| {
-            let message = format!("key \"{}\" {what}", key.escape_debug());
-            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
-        };
+        let invalid = |what: &str| invalid_key(key, what);
         let is_arn = key.starts_with("arn:");
         let mut name = if is_arn {
             key.clone()
@@ -344,21 +339,6 @@ impl ParameterStore {
             name = format!("{name}:{version}");
         }
         Ok(name)
-    }
-
-    fn purpose(&self, reference: &RemoteRef) -> Purpose {
-        let key = &reference.key;
-        let missing = match &reference.version {
-            None => format!("key \"{key}\" does not exist"),
-            Some(version) => format!("key \"{key}\" does not exist, or has no version \"{version}\""),
-        };
-        Purpose {
-            operation: Operation::Read,
-            doing: format!("reading \"{key}\""),
-            identity: self.caller.identity(),
-            missing,
-            action: "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own",
-        }
     }
 }
 

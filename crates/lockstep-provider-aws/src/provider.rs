@@ -26,7 +26,7 @@ use crate::{
 /// How many calls of one request are under way at once.
 pub(crate) const CONCURRENCY: usize = 8;
 /// The most keys that are looked at in one search.
-pub(crate) const MOST_KEYS: usize = 10_000;
+const MOST_KEYS: usize = 10_000;
 
 /// Makes `aws` providers. They share its connections.
 #[derive(Debug, Clone)]
@@ -151,11 +151,24 @@ impl Provider for Aws {
     }
 }
 
-/// A search that would not end soon.
-pub(crate) fn too_many() -> ProviderError {
-    let message = format!("there are more than {MOST_KEYS} keys to search");
-    ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
-        .with_hint("Narrow it down with find.path")
+/// Goes on to the next page of a search that has seen so many keys. `false`: there is none, or it is the same again.
+///
+/// # Errors
+/// `Unsupported` when the search would not end soon.
+pub(crate) fn turn_page(
+    after: &mut Option<String>,
+    next: Option<String>,
+    seen: usize,
+) -> Result<bool, ProviderError> {
+    if seen > MOST_KEYS {
+        let message = format!("there are more than {MOST_KEYS} keys to search");
+        let error = ProviderError::new(ErrorKind::Unsupported, Operation::Find, message);
+        return Err(error.with_hint("Narrow it down with find.path"));
+    }
+    let next = next.filter(|token| !token.is_empty());
+    let goes_on = next.is_some() && next != *after;
+    *after = next;
+    Ok(goes_on)
 }
 
 /// When a version was created.

@@ -15,16 +15,15 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
-    ErrorKind, FindQuery, KeyFilter, Notice, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue,
+    FindQuery, KeyFilter, Notice, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 
 use crate::{
     client::{Caller, common},
     config::Config,
-    error::{Failed, Purpose, Why},
-    provider::{CONCURRENCY, MOST_KEYS, created, too_many},
+    error::{Failed, Purpose, Why, invalid_key},
+    provider::{CONCURRENCY, created, turn_page},
 };
 
 /// The most ids that one call takes.
@@ -145,7 +144,9 @@ impl SecretsManager {
                     Some(outcome) => outcome.clone(),
                     None => self.read_one(&id, reference.version.as_deref()).await,
                 };
-                outcome.map_err(|failed| failed.error(&self.purpose(reference)))
+                outcome.map_err(|failed| {
+                    failed.error(&Purpose::reading(reference, self.caller.identity(), READ_ACTION))
+                })
             })
             .collect();
         stream::iter(reads).buffered(CONCURRENCY).collect().await
@@ -174,7 +175,7 @@ impl SecretsManager {
                 Err(failed) => {
                     if failed.why() == Some(Why::Denied) {
                         self.batch_denied();
-                    } else if !failed.may_be_of_a_part() {
+                    } else if !failed.is_an_answer() {
                         told.extend(ids.iter().map(|id| (id.clone(), Err(failed.clone()))));
                     }
                     return told;
@@ -281,14 +282,9 @@ impl SecretsManager {
                 page.into_iter()
                     .filter_map(|entry| self.matching(&entry, &filter)),
             );
-            if seen > MOST_KEYS {
-                return Err(too_many());
-            }
-            let next = answer.next_token.take().filter(|token| !token.is_empty());
-            if next.is_none() || next == after {
+            if !turn_page(&mut after, answer.next_token.take(), seen)? {
                 break;
             }
-            after = next;
         }
         found.sort_unstable();
         found.dedup();
@@ -354,10 +350,7 @@ impl SecretsManager {
     /// The name or ARN that a key means.
     fn id(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
         let key = &reference.key;
-        let invalid = |what: &str| {
-            let message = format!("key \"{}\" {what}", key.escape_debug());
-            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
-        };
+        let invalid = |what: &str| invalid_key(key, what);
         if key.is_empty() {
             return Err(invalid("is empty"));
         }
@@ -387,21 +380,6 @@ impl SecretsManager {
             ));
         }
         Ok(id)
-    }
-
-    fn purpose(&self, reference: &RemoteRef) -> Purpose {
-        let key = &reference.key;
-        let missing = match &reference.version {
-            None => format!("key \"{key}\" does not exist"),
-            Some(version) => format!("key \"{key}\" does not exist, or has no version \"{version}\""),
-        };
-        Purpose {
-            operation: Operation::Read,
-            doing: format!("reading \"{key}\""),
-            identity: self.caller.identity(),
-            missing,
-            action: READ_ACTION,
-        }
     }
 }
 

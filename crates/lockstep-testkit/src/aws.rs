@@ -77,7 +77,7 @@ pub enum Trouble {
 }
 
 /// Who a session token belongs to, and until when.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Key {
     token: Option<String>,
     /// The role, where it was assumed.
@@ -150,13 +150,7 @@ impl Aws {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
         let address = listener.local_addr().context("ask for the port")?;
         let world = Shared::default();
-        let key = Key {
-            token: None,
-            role: None,
-            tags: BTreeMap::new(),
-            ends: None,
-        };
-        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), key);
+        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), Key::default());
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
         let task = tokio::spawn(async move {
             // An error ends the test's requests, which says enough.
@@ -211,13 +205,7 @@ impl Aws {
 
     /// Adds an access key.
     pub fn add_key(&self, id: &str) {
-        let key = Key {
-            token: None,
-            role: None,
-            tags: BTreeMap::new(),
-            ends: None,
-        };
-        lock(&self.world).keys.insert(id.to_owned(), key);
+        lock(&self.world).keys.insert(id.to_owned(), Key::default());
     }
 
     /// Forgets every session and every access key: what is signed with them is refused.
@@ -276,6 +264,19 @@ fn lock(world: &Shared) -> MutexGuard<'_, World> {
 }
 
 impl World {
+    /// Notes a call that arrived, signed with that key.
+    fn note_call(&mut self, action: &str, signed: Option<(String, Key)>, text: &str) {
+        let (key, session) = signed.unzip();
+        let session = session.unwrap_or_default();
+        self.calls.push(Call {
+            action: action.to_owned(),
+            key,
+            role: session.role,
+            tags: session.tags,
+            body: text.to_owned(),
+        });
+    }
+
     /// Notes a call that asks for values.
     fn note_reads(&mut self, action: &str, text: &str) {
         let list = match action {
@@ -368,14 +369,7 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
     let mut world = lock(shared);
     let action = target.rsplit('.').next().unwrap_or_default().to_owned();
     let signed = signer(&world, headers);
-    let known = signed.as_ref().ok().cloned().flatten();
-    world.calls.push(Call {
-        action: action.clone(),
-        key: known.as_ref().map(|(id, _)| id.clone()),
-        role: known.as_ref().and_then(|(_, key)| key.role.clone()),
-        tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
-        body: text.to_owned(),
-    });
+    world.note_call(&action, signed.as_ref().ok().cloned().flatten(), text);
     world.note_reads(&action, text);
     if let Some(answer) = in_trouble(&mut world, false) {
         return answer;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::{ACCOUNT, AUDIENCE, Call, Key, Refusal, Shared, World, in_trouble, lock, signer};
+use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, World, in_trouble, lock, signer};
 
 /// How long a session lives, unless a test says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -26,14 +26,7 @@ pub(super) fn call(shared: &Shared, headers: &HeaderMap, text: &str) -> Response
         .unwrap_or_default();
     let action = form.get("Action").cloned().unwrap_or_default();
     let signed = signer(&world, headers);
-    let known = signed.as_ref().ok().cloned().flatten();
-    world.calls.push(Call {
-        action: action.clone(),
-        key: known.as_ref().map(|(id, _)| id.clone()),
-        role: known.as_ref().and_then(|(_, key)| key.role.clone()),
-        tags: known.map(|(_, key)| key.tags).unwrap_or_default(),
-        body: text.to_owned(),
-    });
+    world.note_call(&action, signed.as_ref().ok().cloned().flatten(), text);
     if let Some(answer) = in_trouble(&mut world, true) {
         return answer;
     }
