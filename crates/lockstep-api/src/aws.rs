@@ -4,7 +4,10 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::credential::{CredentialRef, SecretKeyRef};
+use crate::{
+    ciphertext::AwsKms,
+    credential::{CredentialRef, SecretKeyRef},
+};
 
 /// AWS Secrets Manager, or AWS Systems Manager Parameter Store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -15,11 +18,13 @@ use crate::credential::{CredentialRef, SecretKeyRef};
     validation = (
         "has(self.role) || !(has(self.sessionTags) || (has(self.storeSessionTags) && self.storeSessionTags))",
         "sessionTags and storeSessionTags are for assuming role, which is not set"
-    )
+    ),
+    validation = ("has(self.service) || has(self.kms)", "aws needs service, or kms for ciphertexts alone")
 )]
 pub struct AwsProvider {
-    /// The service: `SecretsManager` or `ParameterStore`.
-    pub service: AwsService,
+    /// The service: `SecretsManager` or `ParameterStore`. A store that only decrypts (`kms`) needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<AwsService>,
     /// The region, such as `eu-central-1`.
     #[x_kube(validation = ("self.matches('^[a-z0-9-]+$')", "region must be the name of a region, such as eu-central-1"))]
     #[schemars(length(min = 1, max = 64))]
@@ -66,6 +71,9 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub prefix: Option<String>,
+    /// The KMS key that decrypts `data[].ciphertext`. The identity needs `kms:Decrypt` on it, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms: Option<AwsKms>,
     /// Whose credentials are used. Default: the operator's own (IRSA, EKS Pod Identity, its environment), in a
     /// ClusterSecretStore only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@
 
 pub mod annotation;
 pub mod aws;
+pub mod ciphertext;
 pub mod condition;
 pub mod crd;
 pub mod credential;
@@ -24,6 +25,7 @@ pub mod synced_secret;
 pub mod vault;
 
 pub use aws::AwsProvider;
+pub use ciphertext::CiphertextScope;
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccountRef};
 pub use duration::Duration;
@@ -36,7 +38,7 @@ pub use store::{
 };
 pub use synced_secret::{
     CreationPolicy, DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Extract, Find, FindName,
-    MergePolicy, RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy,
+    MergePolicy, MetadataPolicy, RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy,
     RewriteMergePriorityPolicy, RewriteMergeStrategy, RewriteRegexp, RewriteTransform, SyncedSecret,
     SyncedSecretSpec, Target, Template, TemplateFrom, TemplateMetadata, TemplateTarget,
 };

@@ -60,6 +60,10 @@ reasons! {
     Malformed,
     /// The provider cannot do what is asked.
     Unsupported,
+    /// A ciphertext cannot be decrypted: it is damaged, or sealed for another place or with another key.
+    DecryptFailed,
+    /// The KMS key is disabled, destroyed or missing.
+    KeyUnavailable,
     /// Two entries write the same key.
     DuplicateKey,
     /// A key is not allowed in a Secret.

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aws::AwsProvider, credential::CredentialRef, duration::Duration, file::FileProvider, status::StoreStatus,
-    vault::VaultProvider,
+    aws::AwsProvider, ciphertext::CiphertextScope, credential::CredentialRef, duration::Duration,
+    file::FileProvider, status::StoreStatus, vault::VaultProvider,
 };
 
 /// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
@@ -170,6 +170,11 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub keys: Vec<String>,
+    /// The scopes of ciphertexts that are decrypted for them. `Strict` alone keeps a ciphertext to the one key that it was
+    /// sealed for. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub ciphertext_scopes: Vec<CiphertextScope>,
 }
 
 /// Namespaces by name or by label; a namespace that either matches is granted.

@@ -6,7 +6,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Duration, status::SyncedSecretStatus, store::StoreRef};
+use crate::{ciphertext::CiphertextScope, duration::Duration, status::SyncedSecretStatus, store::StoreRef};
 
 /// Which remote values become which Kubernetes Secret of the same namespace.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -94,16 +94,40 @@ pub enum RefreshPolicy {
     CreatedOnce,
 }
 
-/// One key of the Secret from one remote value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// One key of the Secret, from one remote value or from a ciphertext.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "has(self.remoteRef) != has(self.ciphertext)",
+        "an entry of data needs exactly one of remoteRef, ciphertext"
+    ),
+    validation = (
+        "has(self.ciphertext) || !has(self.ciphertextScope)",
+        "ciphertextScope is for ciphertext, which is not set"
+    ),
+    validation = (
+        "!(has(self.ciphertext) && has(self.optional) && self.optional)",
+        "optional is for remoteRef: a ciphertext is always there"
+    )
+)]
 pub struct DataEntry {
     /// The key in the Secret: letters, digits, `-`, `_` and `.`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub secret_key: String,
-    /// The remote value.
-    pub remote_ref: RemoteRef,
-    /// How the remote value is decoded before it is written. Default: `None`.
+    /// The remote value. Either this or `ciphertext`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_ref: Option<RemoteRef>,
+    /// The value, encrypted with the store's KMS key by `lockstep seal`. It can be kept in Git: it is worthless without the key,
+    /// and outside of the place that it was sealed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1_500_000))]
+    pub ciphertext: Option<String>,
+    /// Where the ciphertext may be used, as it was sealed. Default: `Strict`.
+    #[serde(default, skip_serializing_if = "CiphertextScope::is_strict")]
+    pub ciphertext_scope: CiphertextScope,
+    /// How the value is decoded before it is written. Default: `None`.
     #[serde(default)]
     pub decoding_strategy: DecodingStrategy,
     /// A missing remote value leaves the key out, where it would otherwise fail the sync. Default: `false`.
@@ -130,6 +154,27 @@ pub struct RemoteRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub version: Option<String>,
+    /// What is read: the value (default), or, with `Fetch`, what the store keeps beside it (tags, labels, custom
+    /// metadata), as a JSON object. Default: `None`.
+    #[serde(default, skip_serializing_if = "MetadataPolicy::is_none")]
+    pub metadata_policy: MetadataPolicy,
+}
+
+/// Whether the value is read, or what the store keeps beside it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MetadataPolicy {
+    /// The value.
+    #[default]
+    None,
+    /// The metadata.
+    Fetch,
+}
+
+impl MetadataPolicy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// How a remote value is decoded before it is written.
@@ -185,6 +230,10 @@ pub struct Extract {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub version: Option<String>,
+    /// What is read: the value (default), or, with `Fetch`, what the store keeps beside it (tags, labels, custom
+    /// metadata), as a JSON object. Default: `None`.
+    #[serde(default, skip_serializing_if = "MetadataPolicy::is_none")]
+    pub metadata_policy: MetadataPolicy,
     /// How each value is decoded. Default: `None`.
     #[serde(default)]
     pub decoding_strategy: DecodingStrategy,

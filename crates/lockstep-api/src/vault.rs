@@ -4,7 +4,10 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::credential::{CredentialRef, SecretKeyRef, ServiceAccountRef};
+use crate::{
+    ciphertext::VaultTransit,
+    credential::{CredentialRef, SecretKeyRef, ServiceAccountRef},
+};
 
 /// HashiCorp Vault or OpenBao.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -28,6 +31,9 @@ pub struct VaultProvider {
     /// Version of the key/value engine. Default: `v2`.
     #[serde(default)]
     pub version: KvVersion,
+    /// The key of the transit engine that decrypts `data[].ciphertext`. The policy needs `update` on its decrypt path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit: Option<VaultTransit>,
     /// Vault namespace (Vault Enterprise, OpenBao), such as `team/shop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

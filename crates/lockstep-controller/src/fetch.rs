@@ -7,8 +7,8 @@ use futures::{StreamExt, stream};
 use lockstep_api::StoreRef;
 use lockstep_core::{
     collect::Fetched,
-    plan::{Plan, Read, Search},
-    remote::RemoteRef,
+    plan::{Decryption, Plan, Read, Search},
+    remote::{RemoteRef, SecretValue},
 };
 use lockstep_provider::{Context, ErrorKind, Operation, Provider, ProviderError};
 
@@ -24,6 +24,49 @@ pub trait Stores: Sync {
 
 /// Stores that one SyncedSecret reads from at the same time.
 const STORES_AT_ONCE: usize = 8;
+/// Ciphertexts of one SyncedSecret that are decrypted at the same time.
+const CIPHERTEXTS_AT_ONCE: usize = 16;
+
+/// Decrypts every ciphertext that the plan names; each has an answer, by its entry of `data`.
+pub async fn decrypt(
+    plan: &Plan,
+    stores: &dyn Stores,
+    cx: &Context,
+) -> BTreeMap<usize, Result<SecretValue, ProviderError>> {
+    stream::iter(plan.decryptions.clone())
+        .map(|decryption| decrypt_one(decryption, stores, cx))
+        .buffer_unordered(CIPHERTEXTS_AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn decrypt_one(
+    decryption: Decryption,
+    stores: &dyn Stores,
+    cx: &Context,
+) -> (usize, Result<SecretValue, ProviderError>) {
+    (decryption.entry, decrypted(&decryption, stores, cx).await)
+}
+
+async fn decrypted(
+    decryption: &Decryption,
+    stores: &dyn Stores,
+    cx: &Context,
+) -> Result<SecretValue, ProviderError> {
+    let failed = |message: String| ProviderError::new(ErrorKind::Undecryptable, Operation::Decrypt, message);
+    let provider = stores.provider(&decryption.store).await?;
+    let (own, other) = (provider.capability().name, decryption.kms());
+    if own != other {
+        return Err(failed(format!(
+            "the ciphertext was sealed with a key of provider \"{}\", and this store is of provider \"{own}\"",
+            other.escape_debug()
+        )));
+    }
+    let decrypted = provider.decrypt(cx, &decryption.ciphertext).await?;
+    decryption
+        .open(&decrypted)
+        .map_err(|error| failed(format!("the ciphertext {error}")))
+}
 
 /// Reads everything that the plan names. Each read has an answer, also where the provider left one out.
 pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context) -> Fetched {

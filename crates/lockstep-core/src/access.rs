@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use globset::{Glob, GlobMatcher};
 use lockstep_api::{
-    Access,
+    Access, CiphertextScope,
     store::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement},
 };
 
@@ -17,26 +17,35 @@ pub struct Namespace<'a> {
     pub labels: &'a BTreeMap<String, String>,
 }
 
-/// The keys of one store that one namespace is granted.
+/// What of one store one namespace is granted.
 #[derive(Debug, Clone)]
 pub enum Grant {
-    /// Every key: a SecretStore of the namespace itself.
+    /// Everything: a SecretStore of the namespace itself.
     Everything,
-    /// The keys that one of these globs matches; the number is the entry of `access`.
-    Keys(Vec<(usize, GlobMatcher, String)>),
+    /// What these entries of `access` list; the number is that of the entry.
+    Listed {
+        /// The keys that one of these globs matches.
+        keys: Vec<(usize, GlobMatcher, String)>,
+        /// The scopes of ciphertexts that are decrypted.
+        scopes: Vec<(usize, CiphertextScope)>,
+    },
 }
 
 impl Grant {
     /// The grants of a ClusterSecretStore to a namespace. A glob that is malformed grants nothing.
     pub fn new(access: &[Access], namespace: Namespace<'_>) -> Self {
-        let keys = access
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| names_namespace(entry, namespace))
+        let entries = || {
+            let all = access.iter().enumerate();
+            all.filter(|(_, entry)| names_namespace(entry, namespace))
+        };
+        let keys = entries()
             .flat_map(|(index, entry)| entry.keys.iter().map(move |glob| (index, glob)))
             .filter_map(|(index, glob)| Some((index, compile(glob)?, glob.clone())))
             .collect();
-        Self::Keys(keys)
+        let scopes = entries()
+            .flat_map(|(index, entry)| entry.ciphertext_scopes.iter().map(move |scope| (index, *scope)))
+            .collect();
+        Self::Listed { keys, scopes }
     }
 
     /// Whether the key may be read.
@@ -44,7 +53,7 @@ impl Grant {
         match self {
             Self::Everything => true,
             // a key with a dot segment could mean another one to the backend than to the glob
-            Self::Keys(keys) => {
+            Self::Listed { keys, .. } => {
                 !key.split('/').any(|segment| matches!(segment, "." | ".."))
                     && keys.iter().any(|(_, glob, _)| glob.is_match(key))
             }
@@ -53,17 +62,43 @@ impl Grant {
 
     /// Whether no key at all may be read.
     pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Keys(keys) if keys.is_empty())
+        matches!(self, Self::Listed { keys, .. } if keys.is_empty())
+    }
+
+    /// Whether ciphertexts of that scope are decrypted.
+    pub fn decrypts(&self, scope: CiphertextScope) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Listed { scopes, .. } => scopes.iter().any(|(_, granted)| *granted == scope),
+        }
+    }
+
+    /// Which scopes are granted, for a message: `access[0] grants Strict`.
+    pub fn describe_scopes(&self) -> String {
+        match self {
+            Self::Everything => "everything is granted".to_owned(),
+            Self::Listed { scopes, .. } if scopes.is_empty() => {
+                "no entry of access lists ciphertextScopes for this namespace".to_owned()
+            }
+            Self::Listed { scopes, .. } => {
+                let shown: Vec<_> = scopes
+                    .iter()
+                    .take(4)
+                    .map(|(index, scope)| format!("access[{index}] grants {scope}"))
+                    .collect();
+                shown.join(", ")
+            }
+        }
     }
 
     /// What is granted, for a message: `access[0] grants "shop/*"`.
     pub fn describe(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
-            Self::Keys(keys) if keys.is_empty() => {
+            Self::Listed { keys, .. } if keys.is_empty() => {
                 "no entry of access grants this namespace anything".to_owned()
             }
-            Self::Keys(keys) => {
+            Self::Listed { keys, .. } => {
                 let shown: Vec<_> = keys
                     .iter()
                     .take(4)
@@ -149,6 +184,7 @@ mod tests {
                 }),
             },
             keys: keys.iter().map(ToString::to_string).collect(),
+            ciphertext_scopes: Vec::new(),
         }
     }
 
@@ -209,6 +245,26 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn a_scope_of_ciphertexts_is_granted_by_name_and_by_nothing_else() {
+        let none = labels(&[]);
+        let mut entry = access(&["shop"], None, &["**"]);
+        let grant = |entry: &Access, name| {
+            let namespace = Namespace { name, labels: &none };
+            Grant::new(std::slice::from_ref(entry), namespace)
+        };
+        assert!(
+            !grant(&entry, "shop").decrypts(CiphertextScope::Strict),
+            "keys grant no scope"
+        );
+        entry.ciphertext_scopes = vec![CiphertextScope::Strict];
+        let granted = grant(&entry, "shop");
+        assert!(granted.decrypts(CiphertextScope::Strict));
+        assert!(!granted.decrypts(CiphertextScope::Namespace) && !granted.decrypts(CiphertextScope::Cluster));
+        assert_eq!(granted.describe_scopes(), "access[0] grants Strict");
+        assert!(!grant(&entry, "blog").decrypts(CiphertextScope::Strict));
     }
 
     #[test]

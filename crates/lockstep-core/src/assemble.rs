@@ -9,7 +9,7 @@ use crate::{
     collect::{Collected, shown_key},
     fingerprint::FingerprintKey,
     plan::{self, Input},
-    remote::SecretValue,
+    remote::{Requeue, SecretValue},
     template::{self, Budget},
 };
 
@@ -50,23 +50,42 @@ impl DesiredSecret {
     }
 }
 
-/// What identifies the result, without telling anything about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Hash of every input. It changes when anything does that the Secret is made from.
-    pub fingerprint: String,
-    /// Hash of the inputs of the Secret's content. It changes when pods would see another value.
-    pub revision: String,
-}
-
 /// The format of the fingerprint's inputs: raise it when the same inputs begin to mean another Secret, so that every
 /// Secret is written once more after the upgrade.
 const FORMAT: &[u8] = b"1";
 
-/// Identifies the Secret that these keys would make. It costs no template, so a salted function is no change.
-pub fn identify(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> Identity {
-    let target = &input.spec.target;
-    let template = target.template.clone().unwrap_or_default();
+/// Hash of every input: it changes when anything does that the Secret is made from. It costs no template, so a salted
+/// function is no change; and no decryption, because a ciphertext stands for its value.
+pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> String {
+    let mut all = key.hash("fingerprint");
+    all.field(FORMAT)
+        .field(input.namespace.as_bytes())
+        .field(input.name.as_bytes())
+        .field(input.uid.as_bytes())
+        .field(&erased::Json::bytes(&input.spec.target));
+    if collected.sealed.is_empty() {
+        all.values(&collected.values);
+        return all.finish(64);
+    }
+    let read: BTreeMap<_, _> = collected
+        .values
+        .iter()
+        .filter(|(name, _)| !collected.sealed.contains_key(*name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    all.values(&read);
+    for (name, sealed) in &collected.sealed {
+        all.field(name.as_bytes())
+            .field(sealed.text.as_bytes())
+            .field(&erased::Json::bytes(&sealed.strategy));
+    }
+    all.finish(64)
+}
+
+/// Hash of the inputs of the Secret's content: it changes when pods would see another value. Every ciphertext must have been
+/// decrypted, so that one that was only sealed anew is no change.
+pub fn revision(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> String {
+    let template = input.spec.target.template.clone().unwrap_or_default();
     let json = |value: &dyn erased::Json| value.bytes();
     let mut content = key.hash("revision");
     content
@@ -76,17 +95,7 @@ pub fn identify(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) 
         .field(&json(&template.template_from))
         .field(&json(&template.merge_policy))
         .field(&json(&template.secret_type));
-    let mut all = key.hash("fingerprint");
-    all.field(FORMAT)
-        .field(input.namespace.as_bytes())
-        .field(input.name.as_bytes())
-        .field(input.uid.as_bytes())
-        .field(&json(target))
-        .values(&collected.values);
-    Identity {
-        fingerprint: all.finish(64),
-        revision: content.finish(8),
-    }
+    content.finish(8)
 }
 
 mod erased {
@@ -105,8 +114,17 @@ mod erased {
 /// Makes the Secret.
 ///
 /// # Errors
-/// A template that fails, a key that Kubernetes does not allow, a Secret that is too large.
+/// A template that fails, a key that Kubernetes does not allow, a Secret that is too large; `Internal` when a ciphertext
+/// was not decrypted.
 pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecret, Failure> {
+    if collected
+        .sealed
+        .keys()
+        .any(|key| !collected.values.contains_key(key))
+    {
+        let message = "a ciphertext was not decrypted before the Secret was made";
+        return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
+    }
     let target = &input.spec.target;
     let default = Template::default();
     let template = target.template.as_ref().unwrap_or(&default);

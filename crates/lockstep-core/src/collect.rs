@@ -23,15 +23,29 @@ pub struct Fetched {
     pub reads: HashMap<Read, Result<RemoteSecret, ProviderError>>,
     /// What each search found, by the entry of `dataFrom` that wanted it: keys that are in `reads`.
     pub found: BTreeMap<usize, Result<Vec<String>, ProviderError>>,
+    /// The value of each ciphertext, by its entry of `data`; `None` while none was decrypted, which is enough to see
+    /// whether anything changed.
+    pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
 }
 
 /// The keys of the Secret, before any template.
 #[derive(Debug, Clone, Default)]
 pub struct Collected {
-    /// Keys and values.
+    /// Keys and values. Those of ciphertexts are missing while none was decrypted.
     pub values: BTreeMap<String, SecretValue>,
+    /// The keys that come from ciphertexts, and what stands for their values in fingerprints.
+    pub sealed: BTreeMap<String, SealedInput>,
     /// The remote values that they come from.
     pub sources: Vec<SourceStatus>,
+}
+
+/// What a key is made from that comes from a ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedInput {
+    /// The ciphertext. Each time that a value is sealed, it is another one.
+    pub text: String,
+    /// How the value is decoded.
+    pub strategy: DecodingStrategy,
 }
 
 /// How collecting ended.
@@ -52,16 +66,18 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
         Err(failure)
             if failure.is_not_found()
                 && input.spec.target.deletion_policy == DeletionPolicy::Delete
-                && all_gone(fetched) =>
+                && all_gone(input, fetched) =>
         {
             Ok(Outcome::Gone)
         }
         Err(failure) => Err(failure),
-        Ok(collected) if collected.sources.is_empty() => match nothing_found(input, fetched) {
-            _ if input.spec.target.deletion_policy == DeletionPolicy::Delete => Ok(Outcome::Gone),
-            Some(failure) => Err(failure),
-            None => Ok(Outcome::Complete(collected)),
-        },
+        Ok(collected) if collected.sources.is_empty() && collected.sealed.is_empty() => {
+            match nothing_found(input, fetched) {
+                _ if input.spec.target.deletion_policy == DeletionPolicy::Delete => Ok(Outcome::Gone),
+                Some(failure) => Err(failure),
+                None => Ok(Outcome::Complete(collected)),
+            }
+        }
         Ok(collected) => Ok(Outcome::Complete(collected)),
     }
 }
@@ -76,7 +92,11 @@ fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
     Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
 }
 
-fn all_gone(fetched: &Fetched) -> bool {
+fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
+    // a ciphertext is in the spec itself, and cannot be gone
+    if input.spec.data.iter().any(|entry| entry.ciphertext.is_some()) {
+        return false;
+    }
     fetched
         .reads
         .values()
@@ -86,11 +106,27 @@ fn all_gone(fetched: &Fetched) -> bool {
 
 fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failure> {
     let mut keys = Keys::default();
+    let mut sealed = BTreeMap::new();
     let budget = Budget::begin();
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = plan::data_place(index, &entry.secret_key);
-        if let Some(value) = data_value(input, fetched, entry, &place)? {
-            keys.insert(&entry.secret_key, value, &place, true)?;
+        let value = if let Some(text) = &entry.ciphertext {
+            keys.claim(&entry.secret_key, &place, true)?;
+            let stands_for_it = SealedInput {
+                text: text.clone(),
+                strategy: entry.decoding_strategy,
+            };
+            sealed.insert(entry.secret_key.clone(), stands_for_it);
+            decrypted(input, fetched, index, entry, &place)?
+        } else {
+            let value = data_value(input, fetched, entry, &place)?;
+            if value.is_some() {
+                keys.claim(&entry.secret_key, &place, true)?;
+            }
+            value
+        };
+        if let Some(value) = value {
+            keys.values.insert(entry.secret_key.clone(), value);
         }
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
@@ -99,11 +135,13 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
         let entries = rewrite(&entry.rewrite, entries, budget)
             .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
         for (key, value) in entries {
-            keys.insert(&key, value, &place, false)?;
+            keys.claim(&key, &place, false)?;
+            keys.values.insert(key, value);
         }
     }
     Ok(Collected {
         values: keys.values,
+        sealed,
         sources: sources(fetched),
     })
 }
@@ -116,7 +154,8 @@ struct Keys {
 }
 
 impl Keys {
-    fn insert(&mut self, key: &str, value: SecretValue, place: &str, named: bool) -> Result<(), Failure> {
+    /// Notes that the key comes from there, and from nowhere else.
+    fn claim(&mut self, key: &str, place: &str, named: bool) -> Result<(), Failure> {
         if let Some((first, first_named)) = self.places.insert(key.to_owned(), (place.to_owned(), named)) {
             // the names of properties can be secrets, too
             let message = if named || first_named {
@@ -128,7 +167,6 @@ impl Keys {
             };
             return Err(Failure::new(Reason::DuplicateKey, message));
         }
-        self.values.insert(key.to_owned(), value);
         Ok(())
     }
 }
@@ -181,6 +219,28 @@ fn store<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Resul
     })
 }
 
+/// The value of an entry that has a ciphertext; `None` while none was decrypted.
+fn decrypted(
+    input: &Input<'_>,
+    fetched: &Fetched,
+    index: usize,
+    entry: &DataEntry,
+    place: &str,
+) -> Result<Option<SecretValue>, Failure> {
+    let Some(values) = &fetched.decrypted else {
+        return Ok(None);
+    };
+    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
+    match values.get(&index) {
+        Some(Ok(value)) => decoded(entry.decoding_strategy, value, place).map(Some),
+        Some(Err(error)) => Err(Failure::provider(&format!("{place}: {store}"), error)),
+        None => Err(Failure::new(
+            Reason::Internal,
+            format!("{place}: the ciphertext was not decrypted"),
+        )),
+    }
+}
+
 fn data_value(
     input: &Input<'_>,
     fetched: &Fetched,
@@ -188,24 +248,24 @@ fn data_value(
     place: &str,
 ) -> Result<Option<SecretValue>, Failure> {
     let store = store(input, entry.secret_store_ref.as_ref(), place)?;
-    let secret = match lookup(fetched, store, &plan::remote_ref(&entry.remote_ref), place) {
+    let remote = entry.remote_ref.as_ref().ok_or_else(|| {
+        Failure::new(
+            Reason::InvalidSpec,
+            format!("{place}: exactly one of remoteRef and ciphertext is needed"),
+        )
+    })?;
+    let secret = match lookup(fetched, store, &plan::remote_ref(remote), place) {
         Ok(secret) => secret,
         Err((_, ErrorKind::NotFound)) if entry.optional => return Ok(None),
         Err((failure, _)) => return Err(failure),
     };
-    let value = match &entry.remote_ref.property {
+    let value = match &remote.property {
         None => secret.value.clone(),
         Some(path) => match property::extract(&secret.value, path) {
             Ok(value) => value,
             Err(PropertyError::Missing { .. }) if entry.optional => return Ok(None),
             Err(error) => {
-                return Err(property_failure(
-                    &error,
-                    &entry.remote_ref.key,
-                    Some(path),
-                    store,
-                    place,
-                ));
+                return Err(property_failure(&error, &remote.key, Some(path), store, place));
             }
         },
     };
@@ -254,10 +314,7 @@ fn data_from_values(
 ) -> Result<BTreeMap<String, SecretValue>, Failure> {
     let store = store(input, entry.secret_store_ref.as_ref(), place)?;
     if let Some(extract) = &entry.extract {
-        let reference = RemoteRef {
-            key: extract.key.clone(),
-            version: extract.version.clone(),
-        };
+        let reference = plan::extract_ref(extract);
         let secret = lookup(fetched, store, &reference, place).map_err(|(failure, _)| failure)?;
         let path = extract.property.as_deref();
         let fields = property::fields(&secret.value, path)

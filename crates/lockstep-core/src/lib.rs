@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod assemble;
+pub mod ciphertext;
 pub mod collect;
 pub mod decide;
 pub mod decode;

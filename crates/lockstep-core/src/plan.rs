@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{
-    DataFromEntry, Reason, RemoteRef as SpecRef, StoreKind, StoreRef, SyncedSecretSpec, Target,
+    DataEntry, DataFromEntry, MetadataPolicy, Reason, RemoteRef as SpecRef, StoreKind, StoreRef,
+    SyncedSecretSpec, Target, synced_secret::Extract,
 };
 
 use crate::{
     Failure,
     access::Grant,
-    remote::{FindQuery, RemoteRef, Requeue},
+    ciphertext::{Binding, CiphertextError, Sealed},
+    remote::{Ciphertext, FindQuery, Part, RemoteRef, Requeue, SecretValue},
     template,
 };
 
@@ -78,6 +80,33 @@ pub struct Search {
     pub grant: Grant,
 }
 
+/// One ciphertext of the plan.
+#[derive(Debug, Clone)]
+pub struct Decryption {
+    /// The entry of `data` that wants it.
+    pub entry: usize,
+    /// The store whose key decrypts it.
+    pub store: StoreRef,
+    /// What the KMS has to decrypt.
+    pub ciphertext: Ciphertext,
+    sealed: Sealed,
+}
+
+impl Decryption {
+    /// The provider whose KMS encrypted it.
+    pub fn kms(&self) -> &str {
+        self.sealed.kms()
+    }
+
+    /// The value, from what the KMS decrypted.
+    ///
+    /// # Errors
+    /// When it is an envelope that this does not open.
+    pub fn open(&self, decrypted: &SecretValue) -> Result<SecretValue, CiphertextError> {
+        self.sealed.open(decrypted, &self.ciphertext.binding)
+    }
+}
+
 /// What has to be read.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -85,6 +114,8 @@ pub struct Plan {
     pub reads: Vec<Read>,
     /// Searches, whose results are read as well.
     pub searches: Vec<Search>,
+    /// Ciphertexts, which are decrypted only when something has changed.
+    pub decryptions: Vec<Decryption>,
 }
 
 /// Makes the plan.
@@ -108,21 +139,31 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = data_place(index, &entry.secret_key);
         let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
-        let reference = remote_ref(&entry.remote_ref);
-        authorise(input, store, &reference.key, &place)?;
-        reads.insert(Read {
-            store: store.clone(),
-            reference,
-        });
+        match (&entry.remote_ref, &entry.ciphertext) {
+            (Some(remote), None) => {
+                let reference = remote_ref(remote);
+                authorise(input, store, &reference.key, &place)?;
+                reads.insert(Read {
+                    store: store.clone(),
+                    reference,
+                });
+            }
+            (None, Some(text)) => {
+                let decryption = decryption(input, index, entry, text, store, &place)?;
+                plan.decryptions.push(decryption);
+            }
+            _ => {
+                return Err(invalid(format!(
+                    "{place}: exactly one of remoteRef and ciphertext is needed"
+                )));
+            }
+        }
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
         let place = data_from_place(index, entry);
         let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
         if let Some(extract) = &entry.extract {
-            let reference = RemoteRef {
-                key: extract.key.clone(),
-                version: extract.version.clone(),
-            };
+            let reference = extract_ref(extract);
             authorise(input, store, &reference.key, &place)?;
             reads.insert(Read {
                 store: store.clone(),
@@ -154,6 +195,48 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
+fn decryption(
+    input: &Input<'_>,
+    index: usize,
+    entry: &DataEntry,
+    text: &str,
+    store: &StoreRef,
+    place: &str,
+) -> Result<Decryption, Failure> {
+    let scope = entry.ciphertext_scope;
+    let grant = &view(input, store, place)?.grant;
+    if !grant.decrypts(scope) {
+        return Err(Failure::new(
+            Reason::AccessDenied,
+            format!(
+                "{store} does not decrypt ciphertexts of scope {scope} for namespace \"{}\" ({}). Ask its owner, or use another store",
+                input.namespace,
+                grant.describe_scopes()
+            ),
+        ));
+    }
+    let binding = Binding::new(scope, input.namespace, input.name, &entry.secret_key);
+    let failed = |error: CiphertextError| {
+        let hint = match error {
+            CiphertextError::OtherPlace => ". Seal it again for this one",
+            CiphertextError::NotSealed => "",
+            _ => ". Take it from an earlier commit, or seal it again",
+        };
+        Failure::new(
+            Reason::DecryptFailed,
+            format!("{place}: the ciphertext {error}{hint}"),
+        )
+    };
+    let sealed = Sealed::parse(text).map_err(failed)?;
+    let ciphertext = sealed.ciphertext(binding).map_err(failed)?;
+    Ok(Decryption {
+        entry: index,
+        store: store.clone(),
+        ciphertext,
+        sealed,
+    })
+}
+
 /// How messages name an entry of `data`.
 pub fn data_place(index: usize, secret_key: &str) -> String {
     format!("data[{index}] (secretKey \"{secret_key}\")")
@@ -173,6 +256,23 @@ pub fn remote_ref(spec: &SpecRef) -> RemoteRef {
     RemoteRef {
         key: spec.key.clone(),
         version: spec.version.clone(),
+        part: part(spec.metadata_policy),
+    }
+}
+
+/// The reference that an `extract` means.
+pub fn extract_ref(extract: &Extract) -> RemoteRef {
+    RemoteRef {
+        key: extract.key.clone(),
+        version: extract.version.clone(),
+        part: part(extract.metadata_policy),
+    }
+}
+
+fn part(policy: MetadataPolicy) -> Part {
+    match policy {
+        MetadataPolicy::None => Part::Value,
+        MetadataPolicy::Fetch => Part::Metadata,
     }
 }
 

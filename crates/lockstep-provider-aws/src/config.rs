@@ -13,7 +13,7 @@ const SESSION_NAME: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Config {
     /// The service.
-    pub(crate) service: AwsService,
+    pub(crate) service: Option<AwsService>,
     /// The region.
     pub(crate) region: String,
     /// Address of the service, where it is not AWS' own.
@@ -116,8 +116,9 @@ impl Config {
     /// The service, as messages name it.
     pub(crate) fn service_name(&self) -> &'static str {
         match self.service {
-            AwsService::SecretsManager => "Secrets Manager",
-            AwsService::ParameterStore => "Parameter Store",
+            Some(AwsService::SecretsManager) => "Secrets Manager",
+            Some(AwsService::ParameterStore) => "Parameter Store",
+            None => "KMS",
         }
     }
 }

@@ -68,11 +68,12 @@ impl ProviderFactory for AwsFactory {
         );
         let caller = Caller::new(Identity::new(door, credentials));
         let service = match config.service {
-            AwsService::SecretsManager => {
+            Some(AwsService::SecretsManager) => {
                 let service = SecretsManager::new(&config, Arc::clone(&caller), &self.http);
                 Service::SecretsManager(service)
             }
-            AwsService::ParameterStore => {
+            None => Service::None,
+            Some(AwsService::ParameterStore) => {
                 let service = ParameterStore::new(&config, Arc::clone(&caller), &self.http);
                 Service::ParameterStore(service)
             }
@@ -95,6 +96,8 @@ struct Aws {
 enum Service {
     SecretsManager(SecretsManager),
     ParameterStore(ParameterStore),
+    /// The store has a KMS key alone.
+    None,
 }
 
 impl fmt::Debug for Aws {
@@ -109,12 +112,14 @@ impl Provider for Aws {
         let (binary, batch) = match &self.service {
             Service::SecretsManager(service) => (true, service.batch()),
             Service::ParameterStore(_) => (false, parameter_store::BATCH),
+            Service::None => (false, 1),
         };
         Capability {
             name: "aws",
             versions: true,
             find: true,
             find_by_tags: true,
+            metadata: false,
             binary,
             batch,
             notifies: false,
@@ -125,6 +130,7 @@ impl Provider for Aws {
         match &self.service {
             Service::SecretsManager(service) => service.fetch(refs).await,
             Service::ParameterStore(service) => service.fetch(refs).await,
+            Service::None => refs.iter().map(|_| Err(no_service(Operation::Read))).collect(),
         }
     }
 
@@ -132,23 +138,30 @@ impl Provider for Aws {
         match &self.service {
             Service::SecretsManager(service) => service.find(query).await,
             Service::ParameterStore(service) => service.find(query).await,
+            Service::None => Err(no_service(Operation::Find)),
         }
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
         match &self.service {
             Service::SecretsManager(service) => service.check().await,
-            Service::ParameterStore(_) if self.caller.works() => Ok(()),
-            Service::ParameterStore(_) => self.caller.check().await,
+            Service::ParameterStore(_) | Service::None if self.caller.works() => Ok(()),
+            Service::ParameterStore(_) | Service::None => self.caller.check().await,
         }
     }
 
     fn notice(&self) -> Option<Notice> {
         match &self.service {
             Service::SecretsManager(service) => service.notice(),
-            Service::ParameterStore(_) => None,
+            Service::ParameterStore(_) | Service::None => None,
         }
     }
+}
+
+fn no_service(operation: Operation) -> ProviderError {
+    let message = "the store has a KMS key alone: spec.provider.aws.service is not set";
+    ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
+        .with_hint("Set it to SecretsManager or ParameterStore, or use ciphertext in place of remoteRef")
 }
 
 /// Goes on to the next page of a search that has seen so many keys. `false`: there is none, or it is the same again.

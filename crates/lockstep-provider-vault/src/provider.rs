@@ -91,6 +91,7 @@ impl Provider for Vault {
             versions: versioned,
             find: true,
             find_by_tags: versioned,
+            metadata: false,
             binary: false,
             batch: 1,
             notifies: false,

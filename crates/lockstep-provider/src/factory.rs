@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 
-use crate::{ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use crate::{Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue};
 
 /// Which store: the identity that nothing is shared across.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +92,24 @@ pub trait ProviderFactory: Send + Sync + fmt::Debug {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError>;
+
+    /// Makes what encrypts with the store's KMS key, for `lockstep seal`.
+    ///
+    /// # Errors
+    /// `Unsupported` where the configuration names no key; else as [`ProviderFactory::build`].
+    async fn encryptor(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let _ = (config, credentials);
+        let message = format!("a store of provider {} has no key that encrypts", self.name());
+        Err(ProviderError::new(
+            ErrorKind::Unsupported,
+            Operation::Configure,
+            message,
+        ))
+    }
 }
 
 /// The backends that this build knows.
@@ -123,6 +141,22 @@ impl Registry {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.factory(config)?.build(config, credentials).await
+    }
+
+    /// Makes what encrypts with the KMS key of a store.
+    ///
+    /// # Errors
+    /// As [`Registry::build`], and `Unsupported` where the store names no key.
+    pub async fn encryptor(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        self.factory(config)?.encryptor(config, credentials).await
+    }
+
+    fn factory(&self, config: &StoreConfig) -> Result<&Arc<dyn ProviderFactory>, ProviderError> {
         let Some(name) = config.provider.name() else {
             return Err(ProviderError::new(
                 ErrorKind::ConfigInvalid,
@@ -130,13 +164,12 @@ impl Registry {
                 "spec.provider must hold exactly one backend",
             ));
         };
-        let Some(factory) = self.factories.get(name) else {
-            return Err(ProviderError::new(
+        self.factories.get(name).ok_or_else(|| {
+            ProviderError::new(
                 ErrorKind::Unsupported,
                 Operation::Configure,
                 format!("this build of lockstep has no provider \"{name}\""),
-            ));
-        };
-        factory.build(config, credentials).await
+            )
+        })
     }
 }

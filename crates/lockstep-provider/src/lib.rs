@@ -14,9 +14,13 @@ pub use clients::{Changes, Clients};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::KeyFilter;
-pub use lockstep_core::remote::{
-    ErrorKind, FindQuery, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+pub use lockstep_core::{
+    ciphertext::Binding,
+    remote::{
+        Ciphertext, ErrorKind, FindQuery, Operation, Part, ProviderError, RemoteMeta, RemoteRef,
+        RemoteSecret, SecretValue,
+    },
 };
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
-pub use provider::{Capability, Context, Notice, Provider};
+pub use provider::{Capability, Context, Encryptor, Notice, Provider};

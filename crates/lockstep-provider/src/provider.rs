@@ -2,8 +2,12 @@ use std::{fmt, time::Instant};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use lockstep_core::ciphertext::Binding;
 
-use crate::{FindQuery, ProviderError, RemoteMeta, RemoteRef, RemoteSecret};
+use crate::{
+    Ciphertext, ErrorKind, FindQuery, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue,
+};
 
 /// A client of one store with one identity. Everything that a tenant could influence was checked before.
 #[async_trait]
@@ -20,6 +24,24 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// `Unsupported` where [`Capability::find`] or [`Capability::find_by_tags`] says so; `NotFound` never: nothing
     /// found is an empty list.
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError>;
+
+    /// Decrypts what the KMS key of the store's configuration encrypted.
+    ///
+    /// # Errors
+    /// `Unsupported` where the store names no key; `Undecryptable` when the ciphertext is of another key or place;
+    /// `KeyUnavailable` when the key is disabled, destroyed or missing.
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let _ = (cx, ciphertext);
+        let message = format!(
+            "a store of provider {} has no key that decrypts",
+            self.capability().name
+        );
+        Err(ProviderError::new(
+            ErrorKind::Unsupported,
+            Operation::Decrypt,
+            message,
+        ))
+    }
 
     /// Whether the store can be reached with its credentials, by the cheapest call there is.
     ///
@@ -64,12 +86,31 @@ pub struct Capability {
     pub find: bool,
     /// Values by tags can be found.
     pub find_by_tags: bool,
+    /// What is kept beside a value can be read ([`Part::Metadata`](crate::Part)).
+    pub metadata: bool,
     /// Values that are not UTF-8 can be stored.
     pub binary: bool,
     /// The largest number of references that go out as one request; 1 where the service has no batches.
     pub batch: usize,
     /// A change of a value announces itself, by [`Provider::changes`].
     pub notifies: bool,
+}
+
+/// Encrypts with the KMS key of a store, for `lockstep seal`. The operator never makes one: it needs a right that the
+/// operator must not have.
+#[async_trait]
+pub trait Encryptor: Send + Sync + fmt::Debug {
+    /// The name of the provider, as [`Capability::name`].
+    fn name(&self) -> &'static str;
+
+    /// The longest value that [`Encryptor::encrypt`] takes, in bytes; a longer one needs an envelope.
+    fn limit(&self) -> usize;
+
+    /// Encrypts a value and binds it to its place.
+    ///
+    /// # Errors
+    /// What the service says, in words of ours.
+    async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError>;
 }
 
 /// The circumstances of one request.

@@ -11,7 +11,7 @@ use lockstep_api::{
 };
 use lockstep_core::{
     Failure,
-    assemble::{self, DesiredSecret, Identity},
+    assemble::{self, DesiredSecret},
     collect::{self, Collected},
     decide::Why,
     plan::{self, Input},
@@ -129,10 +129,10 @@ impl Reconcile {
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
         let known = status.and_then(|status| status.target.as_ref());
-        let collected = match gathered
-            .work(move |input| collect::collect(input, &fetched))
-            .await?
-        {
+        let (outcome, mut fetched) = gathered
+            .work(move |input| (collect::collect(input, &fetched), fetched))
+            .await;
+        let mut collected = match outcome? {
             collect::Outcome::Complete(collected) => collected,
             collect::Outcome::Gone => {
                 self.remove(&input).await?;
@@ -142,11 +142,11 @@ impl Reconcile {
                 return Ok(Synced::Gone);
             }
         };
-        let identity = assemble::identify(&input, &collected, &shared.key);
+        let fingerprint = assemble::fingerprint(&input, &collected, &shared.key);
         if let Some(known) = known
             && why != Why::Drift
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
-            && known.fingerprint == identity.fingerprint
+            && known.fingerprint == fingerprint
             && known.name == input.target_name()
         {
             return Ok(Synced::InSync {
@@ -154,10 +154,20 @@ impl Reconcile {
                 collected,
             });
         }
+        if !plan.decryptions.is_empty() {
+            fetched.decrypted = Some(fetch::decrypt(&plan, &stores, &cx).await);
+            let outcome = gathered
+                .work(move |input| collect::collect(input, &fetched))
+                .await?;
+            if let collect::Outcome::Complete(decrypted) = outcome {
+                collected = decrypted;
+            }
+        }
+        let revision = assemble::revision(&input, &collected, &shared.key);
         let (secret, collected) = gathered
             .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
             .await?;
-        let target = self.write(&secret, identity).await?;
+        let target = self.write(&secret, fingerprint, revision).await?;
         if let Some(old) = known.filter(|old| old.name != target.name) {
             self.remove_renamed(old).await?;
         }
@@ -173,7 +183,12 @@ impl Reconcile {
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    async fn write(&self, secret: &DesiredSecret, identity: Identity) -> Result<TargetStatus, Failure> {
+    async fn write(
+        &self,
+        secret: &DesiredSecret,
+        fingerprint: String,
+        revision: String,
+    ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
         let owner = self.owner();
         let _slot = self.shared.writes.acquire(self.priority).await;
@@ -196,8 +211,8 @@ impl Reconcile {
                     name: secret.name.clone(),
                     uid,
                     resource_version,
-                    revision: identity.revision,
-                    fingerprint: identity.fingerprint,
+                    revision,
+                    fingerprint,
                     last_change_time: None,
                 })
             }

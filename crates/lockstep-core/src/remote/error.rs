@@ -18,6 +18,10 @@ pub enum ErrorKind {
     Malformed,
     /// The provider cannot do what is asked.
     Unsupported,
+    /// The ciphertext is damaged, or belongs to another key or place.
+    Undecryptable,
+    /// The KMS key is disabled, destroyed or missing.
+    KeyUnavailable,
     /// The credentials were refused, or have ended.
     Unauthenticated,
     /// The backend asks to slow down.
@@ -56,6 +60,8 @@ impl ErrorKind {
         Self::CredentialsUnavailable,
         Self::Malformed,
         Self::Unsupported,
+        Self::Undecryptable,
+        Self::KeyUnavailable,
         Self::Unauthenticated,
         Self::RateLimited,
         Self::Unavailable,
@@ -72,6 +78,8 @@ impl ErrorKind {
             Self::CredentialsUnavailable => "credentials_unavailable",
             Self::Malformed => "malformed",
             Self::Unsupported => "unsupported",
+            Self::Undecryptable => "undecryptable",
+            Self::KeyUnavailable => "key_unavailable",
             Self::Unauthenticated => "unauthenticated",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
@@ -89,6 +97,8 @@ impl ErrorKind {
             Self::CredentialsUnavailable => Reason::CredentialsUnavailable,
             Self::Malformed => Reason::Malformed,
             Self::Unsupported => Reason::Unsupported,
+            Self::Undecryptable => Reason::DecryptFailed,
+            Self::KeyUnavailable => Reason::KeyUnavailable,
             Self::Unauthenticated => Reason::Unauthenticated,
             Self::RateLimited => Reason::RateLimited,
             Self::Unavailable => Reason::Unavailable,
@@ -105,7 +115,9 @@ impl ErrorKind {
             | Self::ConfigInvalid
             | Self::CredentialsUnavailable
             | Self::Malformed
-            | Self::Unsupported => Requeue::OnChange,
+            | Self::Unsupported
+            | Self::Undecryptable
+            | Self::KeyUnavailable => Requeue::OnChange,
             Self::Unauthenticated => Requeue::Quick,
             Self::RateLimited => Requeue::RetryAfter,
             Self::Unavailable | Self::Timeout => Requeue::Backoff,
@@ -132,6 +144,10 @@ pub enum Operation {
     Read,
     /// Look for values.
     Find,
+    /// Decrypt a ciphertext.
+    Decrypt,
+    /// Encrypt a value, which `lockstep seal` does and the operator never.
+    Encrypt,
     /// See whether the store works.
     Check,
 }
@@ -145,6 +161,8 @@ impl Operation {
             Self::Renew => "renew",
             Self::Read => "read",
             Self::Find => "find",
+            Self::Decrypt => "decrypt",
+            Self::Encrypt => "encrypt",
             Self::Check => "check",
         }
     }

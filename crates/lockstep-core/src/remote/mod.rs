@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::ciphertext::Binding;
+
 pub use error::{ErrorKind, Operation, ProviderError, Requeue};
 pub use value::SecretValue;
 
@@ -18,6 +20,27 @@ pub struct RemoteRef {
     pub key: String,
     /// The version, as the user wrote it; `None` is the current one.
     pub version: Option<String>,
+    /// What of it is read.
+    pub part: Part,
+}
+
+/// What of a remote value is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The value.
+    #[default]
+    Value,
+    /// What the backend keeps beside it (tags, labels, custom metadata), as a JSON object.
+    Metadata,
+}
+
+/// What a KMS encrypted: a value, or the key that an envelope is encrypted with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ciphertext {
+    /// What the KMS gave out.
+    pub bytes: Vec<u8>,
+    /// Where it belongs: the KMS refuses it elsewhere.
+    pub binding: Binding,
 }
 
 impl RemoteRef {
@@ -26,7 +49,15 @@ impl RemoteRef {
         Self {
             key: key.into(),
             version: None,
+            part: Part::Value,
         }
+    }
+
+    /// The same key and version, but what the backend keeps beside the value.
+    #[must_use]
+    pub fn metadata(mut self) -> Self {
+        self.part = Part::Metadata;
+        self
     }
 
     /// A certain version of a key.
@@ -34,6 +65,7 @@ impl RemoteRef {
         Self {
             key: key.into(),
             version: Some(version.into()),
+            part: Part::Value,
         }
     }
 }

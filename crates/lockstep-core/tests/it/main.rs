@@ -6,6 +6,7 @@
     reason = "a test ends with a panic that names the case"
 )]
 
+mod ciphertext;
 mod decode;
 mod property;
 mod rewrite;

@@ -74,6 +74,7 @@ impl Provider for FileProvider {
             versions: false,
             find: true,
             find_by_tags: false,
+            metadata: false,
             binary: true,
             batch: BATCH,
             notifies: true,

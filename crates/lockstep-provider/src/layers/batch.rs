@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, metrics::StoreMetrics,
+    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
 };
 
 /// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
@@ -259,6 +259,10 @@ impl Provider for Batch {
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.provider.find(cx, query).await
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        self.provider.decrypt(cx, ciphertext).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

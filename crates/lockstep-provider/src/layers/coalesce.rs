@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, metrics::StoreMetrics,
+    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
 };
 
 /// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
@@ -32,6 +32,7 @@ pub struct Coalesce {
     longest: Duration,
     reads: Table<RemoteRef, Vec<Result<RemoteSecret, ProviderError>>>,
     searches: Table<FindQuery, Result<Vec<RemoteMeta>, ProviderError>>,
+    decryptions: Table<Ciphertext, Result<SecretValue, ProviderError>>,
 }
 
 impl Coalesce {
@@ -43,6 +44,7 @@ impl Coalesce {
             longest,
             reads: Table::default(),
             searches: Table::default(),
+            decryptions: Table::default(),
         }
     }
 
@@ -63,6 +65,17 @@ impl Coalesce {
         async move {
             let search = AssertUnwindSafe(provider.find(&cx, &query)).catch_unwind();
             search.await.unwrap_or_else(|_| Err(panicked(Operation::Find)))
+        }
+        .boxed()
+    }
+
+    fn decryption(&self, ciphertext: Ciphertext) -> BoxFuture<'static, Result<SecretValue, ProviderError>> {
+        let (provider, cx) = (Arc::clone(&self.provider), self.context());
+        async move {
+            let decryption = AssertUnwindSafe(provider.decrypt(&cx, &ciphertext)).catch_unwind();
+            decryption
+                .await
+                .unwrap_or_else(|_| Err(panicked(Operation::Decrypt)))
         }
         .boxed()
     }
@@ -157,6 +170,23 @@ impl Provider for Coalesce {
         match wait(flight, cx.deadline.map(Instant::from_std)).await {
             Some(answer) => Result::clone(&answer),
             None => Err(gave_up(Operation::Find)),
+        }
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let flight = {
+            let mut table = self.decryptions.lock();
+            if let Some((flight, _)) = table.join(ciphertext) {
+                self.metrics.saved(1);
+                flight
+            } else {
+                let request = self.decryption(ciphertext.clone());
+                table.begin(&self.decryptions, vec![ciphertext.clone()], request)
+            }
+        };
+        match wait(flight, cx.deadline.map(Instant::from_std)).await {
+            Some(answer) => Result::clone(&answer),
+            None => Err(gave_up(Operation::Decrypt)),
         }
     }
 

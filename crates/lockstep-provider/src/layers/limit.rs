@@ -5,8 +5,8 @@ use futures::future::join_all;
 
 use super::{Budget, for_each};
 use crate::{
-    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret,
+    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
@@ -57,6 +57,11 @@ impl Provider for Limit {
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let _admission = self.budget.admit(cx, Operation::Find).await?;
         self.provider.find(cx, query).await
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Decrypt).await?;
+        self.provider.decrypt(cx, ciphertext).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

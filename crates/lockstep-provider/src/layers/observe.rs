@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::outcome;
 use crate::{
-    Capability, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, metrics::StoreMetrics,
+    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
 };
 
 /// Counts and measures every request.
@@ -39,6 +39,13 @@ impl Provider for Observe {
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let timer = self.metrics.begin(Operation::Find);
         let result = self.provider.find(cx, query).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let timer = self.metrics.begin(Operation::Decrypt);
+        let result = self.provider.decrypt(cx, ciphertext).await;
         timer.end(result.as_ref().err().map(|error| error.kind));
         result
     }

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Budget, StackOptions};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]): of several references only those that
@@ -99,6 +99,17 @@ impl Provider for Retry {
             let result = self.provider.find(cx, query).await;
             self.budget.record(result.as_ref().err());
             if !may_pass(&result) || !self.again(cx, Operation::Find, &mut delays).await {
+                return result;
+            }
+        }
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let mut delays = self.delays();
+        loop {
+            let result = self.provider.decrypt(cx, ciphertext).await;
+            self.budget.record(result.as_ref().err());
+            if !may_pass(&result) || !self.again(cx, Operation::Decrypt, &mut delays).await {
                 return result;
             }
         }

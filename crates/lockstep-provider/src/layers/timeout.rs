@@ -5,8 +5,8 @@ use tokio::time::timeout_at;
 
 use super::{checked, deadline, for_each};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// Ends a request that takes longer than the store's time-out, or than its caller waits.
@@ -45,6 +45,8 @@ fn verb(operation: Operation) -> &'static str {
         Operation::Renew => "renewing the login",
         Operation::Read => "reading",
         Operation::Find => "searching",
+        Operation::Decrypt => "decrypting",
+        Operation::Encrypt => "encrypting",
         Operation::Check => "checking the store",
     }
 }
@@ -67,6 +69,11 @@ impl Provider for Timeout {
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.within(cx, Operation::Find, self.provider.find(cx, query))
+            .await?
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        self.within(cx, Operation::Decrypt, self.provider.decrypt(cx, ciphertext))
             .await?
     }
 

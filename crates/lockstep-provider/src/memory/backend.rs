@@ -13,7 +13,7 @@ use super::{
     faults::{Fault, Faults},
     provider::MemoryProvider,
 };
-use crate::{ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use crate::{Binding, Ciphertext, ErrorKind, Operation, Provider, ProviderError, SecretValue};
 
 /// A backend in memory. Clones share it, and every provider that it makes reads it: a test holds one clone, changes
 /// values and orders faults while the code under test runs.
@@ -126,6 +126,16 @@ impl MemoryBackend {
             .or_default()
             .tags
             .insert(name.to_owned(), value.to_owned());
+    }
+
+    /// What stands for a value that its key encrypted: the place, and then the value as it is.
+    pub fn encrypt(value: &SecretValue, binding: &Binding) -> Ciphertext {
+        let mut bytes = binding.to_bytes();
+        bytes.extend_from_slice(value.expose());
+        Ciphertext {
+            bytes,
+            binding: binding.clone(),
+        }
     }
 
     /// Forgets a key with all its versions.

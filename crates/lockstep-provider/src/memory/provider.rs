@@ -2,8 +2,8 @@ use async_trait::async_trait;
 
 use super::backend::{MemoryBackend, State};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// A client of a [`MemoryBackend`].
@@ -22,6 +22,7 @@ impl Provider for MemoryProvider {
             versions: true,
             find: true,
             find_by_tags: true,
+            metadata: false,
             binary: true,
             batch: self.batch,
             notifies: false,
@@ -52,6 +53,16 @@ impl Provider for MemoryProvider {
                 && filter.matches_tags(&entry.tags)
         });
         Ok(found.map(|(key, _)| RemoteMeta { key: key.clone() }).collect())
+    }
+
+    async fn decrypt(&self, _: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let _in_flight = self.backend.request(Operation::Decrypt).await?;
+        let place = ciphertext.binding.to_bytes();
+        let value = ciphertext.bytes.strip_prefix(place.as_slice());
+        value.map(SecretValue::new).ok_or_else(|| {
+            let message = "the ciphertext is of another key or place";
+            ProviderError::new(ErrorKind::Undecryptable, Operation::Decrypt, message)
+        })
     }
 
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {

@@ -122,6 +122,7 @@ impl Provider for Folder {
             versions: true,
             find: true,
             find_by_tags: false,
+            metadata: false,
             binary: true,
             batch: 1,
             notifies: false,

@@ -72,6 +72,12 @@ const fn remedy(reason: Reason) -> &'static str {
             "Look at the remote value that the message names: a `property` needs JSON, and an address needs a server that speaks the provider's API."
         }
         Reason::Unsupported => "Use what the provider can do: the message says what it cannot.",
+        Reason::DecryptFailed => {
+            "Seal the value again with `lockstep seal`, for this namespace, SyncedSecret, `secretKey` and `ciphertextScope`, and with the key that the store names."
+        }
+        Reason::KeyUnavailable => {
+            "Enable the key of the KMS again, cancel its deletion, or seal the value with another key."
+        }
         Reason::DuplicateKey => "Leave one of the two entries out, or rename a key with `rewrite`.",
         Reason::InvalidKey => {
             "Rename the key: letters, digits, `-`, `_` and `.`, at most 253 characters. `rewrite` does so for many."

@@ -1,0 +1,22 @@
+//! Values that stand encrypted in Git: what a ciphertext looks like, where it belongs, and envelopes.
+//!
+//! A ciphertext is one word of text, `lockstep:v1:` and URL-safe base64 without padding of
+//!
+//! ```text
+//!  form    1 byte          1: the KMS encrypted the value; 2: it encrypted the key of an envelope
+//!  kms     1 byte, bytes   length and name of the provider that did
+//!  place   8 bytes         the beginning of the SHA-256 of the binding
+//!  wrapped 4 bytes, bytes  length and bytes of what the KMS gave out
+//!  body    the rest        of an envelope: nonce (12 bytes), AES-256-GCM of the value, tag (16 bytes)
+//!  check   4 bytes         the beginning of the SHA-256 of everything before
+//! ```
+//!
+//! `check` and `place` protect nothing: the KMS, and in an envelope the tag, authenticate ciphertext and binding. They tell a
+//! ciphertext that was cut by an editor, or copied to another place, from one that the key does not fit, without asking the
+//! KMS, whose services do not tell these apart.
+
+mod binding;
+mod sealed;
+
+pub use binding::Binding;
+pub use sealed::{CiphertextError, DATA_KEY_BYTES, NONCE_BYTES, Sealed};

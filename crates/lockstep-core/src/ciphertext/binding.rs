@@ -1,0 +1,92 @@
+//! Where a ciphertext belongs.
+
+use std::collections::BTreeMap;
+
+use lockstep_api::CiphertextScope;
+use sha2::{Digest, Sha256};
+
+/// Where a plaintext belongs: pairs that the KMS authenticates together with the ciphertext, as encryption context (AWS) or
+/// additional data. They are no secret, and stand in the KMS's log of calls.
+///
+/// ```
+/// use lockstep_api::CiphertextScope;
+/// use lockstep_core::ciphertext::Binding;
+///
+/// let binding = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+/// assert_eq!(
+///     binding.to_bytes(),
+///     br#"{"lockstep:key":"password","lockstep:namespace":"shop","lockstep:scope":"Strict","lockstep:syncedsecret":"database"}"#
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Binding(BTreeMap<&'static str, String>);
+
+impl Binding {
+    /// The place of a value, as far as the scope looks at it.
+    pub fn new(scope: CiphertextScope, namespace: &str, synced_secret: &str, key: &str) -> Self {
+        let mut pairs = BTreeMap::from([("lockstep:scope", scope.as_str().to_owned())]);
+        if scope != CiphertextScope::Cluster {
+            pairs.insert("lockstep:namespace", namespace.to_owned());
+        }
+        if scope == CiphertextScope::Strict {
+            pairs.insert("lockstep:syncedsecret", synced_secret.to_owned());
+            pairs.insert("lockstep:key", key.to_owned());
+        }
+        Self(pairs)
+    }
+
+    /// The pairs, sorted by name.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The pairs as bytes, always the same: a JSON object, sorted, without white space.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // a map of strings is always JSON
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    /// The beginning of the SHA-256 of [`Binding::to_bytes`].
+    pub(super) fn digest(&self) -> [u8; 8] {
+        let mut digest = [0; 8];
+        for (to, from) in digest.iter_mut().zip(Sha256::digest(self.to_bytes())) {
+            *to = from;
+        }
+        digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_looks_at_no_more_than_it_says() {
+        let here = |scope| Binding::new(scope, "shop", "database", "password");
+        let elsewhere = |scope, [namespace, name, key]: [&str; 3]| Binding::new(scope, namespace, name, key);
+        use CiphertextScope::{Cluster, Namespace, Strict};
+        for (scope, namespace_counts, rest_counts) in [
+            (Strict, true, true),
+            (Namespace, true, false),
+            (Cluster, false, false),
+        ] {
+            let differs = |place| here(scope) != elsewhere(scope, place);
+            assert_eq!(
+                differs(["blog", "database", "password"]),
+                namespace_counts,
+                "{scope}"
+            );
+            assert_eq!(differs(["shop", "smtp", "password"]), rest_counts, "{scope}");
+            assert_eq!(differs(["shop", "database", "user"]), rest_counts, "{scope}");
+        }
+    }
+
+    #[test]
+    fn scopes_never_meet() {
+        let all: std::collections::BTreeSet<_> = CiphertextScope::ALL
+            .iter()
+            .map(|scope| Binding::new(*scope, "shop", "database", "password").digest())
+            .collect();
+        assert_eq!(all.len(), 3);
+    }
+}

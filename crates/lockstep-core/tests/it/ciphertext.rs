@@ -1,0 +1,111 @@
+//! Ciphertexts: every round trip, and everything that can happen to one on its way through Git.
+
+use lockstep_api::CiphertextScope;
+use lockstep_core::{
+    ciphertext::{Binding, CiphertextError, DATA_KEY_BYTES, NONCE_BYTES, Sealed},
+    remote::SecretValue,
+};
+use proptest::prelude::*;
+
+fn binding(key: &str) -> Binding {
+    Binding::new(CiphertextScope::Strict, "shop", "database", key)
+}
+
+fn envelope(value: &[u8], key: [u8; DATA_KEY_BYTES]) -> Sealed {
+    let value = SecretValue::new(value);
+    Sealed::envelope("aws", &binding("a"), vec![7; 40], &value, &key, [9; NONCE_BYTES]).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_ciphertext_is_read_as_it_was_written(wrapped in prop::collection::vec(any::<u8>(), 0..300), kms in "[a-z]{1,12}") {
+        let sealed = Sealed::direct(&kms, &binding("a"), wrapped.clone());
+        let read = Sealed::parse(&sealed.to_string()).unwrap();
+        prop_assert_eq!(&read, &sealed);
+        prop_assert_eq!(read.kms(), kms);
+        prop_assert_eq!(read.ciphertext(binding("a")).unwrap().bytes, wrapped);
+    }
+
+    #[test]
+    fn an_envelope_gives_back_what_went_in(value in prop::collection::vec(any::<u8>(), 0..5000), key: [u8; DATA_KEY_BYTES]) {
+        let read = Sealed::parse(&envelope(&value, key).to_string()).unwrap();
+        let opened = read.open(&SecretValue::new(key.to_vec()), &binding("a")).unwrap();
+        prop_assert_eq!(opened.expose(), value);
+    }
+
+    #[test]
+    fn no_text_can_make_the_reader_fail_otherwise_than_with_an_error(text in "(lockstep:v1:)?[A-Za-z0-9_=: -]{0,200}") {
+        let _ = Sealed::parse(&text);
+    }
+
+    #[test]
+    fn a_ciphertext_that_was_cut_or_changed_is_told_so(at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
+        let text = envelope(b"CANARY", [1; DATA_KEY_BYTES]).to_string();
+        let start = "lockstep:v1:".len();
+        let at = start + at.index(text.len() - start);
+        prop_assert_eq!(Sealed::parse(&text[..at]).unwrap_err(), CiphertextError::Damaged);
+        let changed = format!("{}{letter}{}", &text[..at], &text[at + 1..]);
+        if changed != text {
+            prop_assert_eq!(Sealed::parse(&changed).unwrap_err(), CiphertextError::Damaged);
+        }
+    }
+}
+
+#[test]
+fn a_ciphertext_is_worthless_in_another_place() {
+    let sealed = Sealed::direct("aws", &binding("a"), vec![1, 2, 3]);
+    assert!(sealed.ciphertext(binding("a")).is_ok());
+    assert_eq!(
+        sealed.ciphertext(binding("b")).unwrap_err(),
+        CiphertextError::OtherPlace
+    );
+    let looser = Binding::new(CiphertextScope::Namespace, "shop", "database", "a");
+    assert_eq!(
+        sealed.ciphertext(looser).unwrap_err(),
+        CiphertextError::OtherPlace
+    );
+}
+
+#[test]
+fn an_envelope_is_bound_to_its_place_by_its_own_tag_too() {
+    let sealed = envelope(b"CANARY", [1; DATA_KEY_BYTES]);
+    let key = SecretValue::new([1; DATA_KEY_BYTES].to_vec());
+    assert_eq!(
+        sealed.open(&key, &binding("b")).unwrap_err(),
+        CiphertextError::NotOpened
+    );
+    for wrong in [vec![2; DATA_KEY_BYTES], vec![1; 16], vec![]] {
+        let error = sealed.open(&SecretValue::new(wrong), &binding("a")).unwrap_err();
+        assert_eq!(error, CiphertextError::NotOpened);
+    }
+}
+
+#[test]
+fn white_space_that_yaml_folds_in_is_passed_over() {
+    let sealed = envelope(b"value", [1; DATA_KEY_BYTES]);
+    let text = sealed.to_string();
+    let folded = format!(" {}\n  {} {}\n", &text[..20], &text[20..40], &text[40..]);
+    assert_eq!(Sealed::parse(&folded).unwrap(), sealed);
+}
+
+#[test]
+fn what_is_no_ciphertext_is_told_from_one_of_another_version() {
+    for text in ["", "hunter2", "lockstep:", "lockstep:secret", "vault:v1:abc"] {
+        assert_eq!(
+            Sealed::parse(text).unwrap_err(),
+            CiphertextError::NotSealed,
+            "{text}"
+        );
+    }
+    assert_eq!(
+        Sealed::parse("lockstep:v2:AAAA").unwrap_err(),
+        CiphertextError::UnknownVersion
+    );
+    for text in ["lockstep:v1:", "lockstep:v1:A", "lockstep:v1:not*base64"] {
+        assert_eq!(
+            Sealed::parse(text).unwrap_err(),
+            CiphertextError::Damaged,
+            "{text}"
+        );
+    }
+}
