@@ -26,6 +26,7 @@ fn token() -> VaultAuth {
 fn spec(server: &str, auth: VaultAuth) -> VaultProvider {
     VaultProvider {
         server: server.to_owned(),
+        transit: None,
         path: Some("secret".to_owned()),
         version: KvVersion::V2,
         namespace: None,
