@@ -32,12 +32,14 @@
 
 mod assert;
 pub mod cases;
+pub mod keys;
 mod logs;
 mod objects;
 mod quiet;
 mod run;
 mod subject;
 
+pub use keys::KeySubject;
 pub use objects::Objects;
 pub use quiet::Quiet;
 pub use run::run;

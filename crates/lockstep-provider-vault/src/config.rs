@@ -2,13 +2,17 @@
 
 use lockstep_api::{
     SecretKeyRef, ServiceAccountRef, VaultProvider,
+    ciphertext::VaultTransit,
     vault::{CaProvider, KvVersion, VaultAuth},
 };
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 use reqwest::header::HeaderValue;
 use url::Url;
 
-use crate::path::{self, PathError};
+use crate::{
+    path::{self, PathError},
+    transit::Key,
+};
 
 /// A checked configuration. It holds no credential, only where credentials are.
 #[derive(Clone)]
@@ -23,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) namespace: Option<HeaderValue>,
     /// Where certificate authorities come from.
     pub(crate) authorities: Authorities,
+    /// The key that decrypts.
+    pub(crate) transit: Option<Key>,
     /// How to log in.
     pub(crate) method: Method,
 }
@@ -163,15 +169,34 @@ impl Config {
             None | Some("") => None,
             Some(path) => Some(mount("path", path)?),
         };
+        let transit = spec.transit.as_ref().map(transit).transpose()?;
         Ok(Self {
             base,
             mount,
             version: spec.version,
             namespace,
             authorities,
+            transit,
             method,
         })
     }
+}
+
+fn transit(spec: &VaultTransit) -> Result<Key, ProviderError> {
+    let name = spec.key.as_str();
+    // it becomes a segment of the path
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.bytes().all(is_good) || path::check(name).is_err() {
+        return Err(invalid(
+            "transit.key",
+            "must be the name of a key: letters, digits, '-', '_' and '.'",
+        ));
+    }
+    Ok(Key {
+        mount: mount("transit.path", &spec.path)?,
+        name: name.to_owned(),
+        derived: spec.derived,
+    })
 }
 
 fn server(text: &str) -> Result<Url, ProviderError> {

@@ -2,8 +2,8 @@
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `path` turns the key into a place on the
 //! server, `auth` has a token at hand (`login` gets it, `session` knows how long it lives), `client` sends one bounded
-//! request, `error` says what went wrong in words of ours. `provider` and `find` are what the rest of lockstep sees of
-//! it.
+//! request, `error` says what went wrong in words of ours. `provider`, `find` and `transit` are what the rest of
+//! lockstep sees of it.
 //!
 //! # What of vaultrs is used, and what is not
 //!
@@ -27,5 +27,6 @@ mod path;
 mod provider;
 mod session;
 mod tls;
+mod transit;
 
 pub use provider::VaultFactory;

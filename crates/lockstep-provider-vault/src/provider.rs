@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use lockstep_api::vault::KvVersion;
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
-    Capability, Context, Credentials, ErrorKind, FindQuery, Operation, Provider, ProviderError,
-    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Provider,
+    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -23,6 +23,7 @@ use crate::{
     json,
     path::{Location, locate},
     tls::Tls,
+    transit::{Key, TransitEncryptor},
 };
 
 /// How many requests of one call are under way at once.
@@ -43,26 +44,60 @@ impl ProviderFactory for VaultFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
-        let Some(spec) = &config.provider.vault else {
-            let message = "spec.provider.vault is not set";
-            return Err(ProviderError::new(
-                ErrorKind::ConfigInvalid,
-                Operation::Configure,
-                message,
-            ));
-        };
-        let config = Config::new(spec)?;
-        let tls = Tls::load(&config, credentials.as_ref()).await?;
+        let config = configured(config)?;
         let clock: SharedClock = Arc::new(SystemClock);
-        let client = Client::new(&config, tls, Arc::clone(&clock))?;
-        let server = Authenticated::new(client, config.method, credentials);
+        let server = server(&config, Arc::clone(&clock), credentials).await?;
         Ok(Arc::new(Vault {
             server,
             mount: config.mount,
             version: config.version,
+            transit: config.transit,
             clock,
         }))
     }
+
+    async fn encryptor(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let config = configured(config)?;
+        let Some(key) = config.transit.clone() else {
+            return Err(no_key(Operation::Configure));
+        };
+        let server = server(&config, Arc::new(SystemClock), credentials).await?;
+        Ok(Arc::new(TransitEncryptor { server, key }))
+    }
+}
+
+/// The configuration of a store, checked.
+fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
+    let Some(spec) = &config.provider.vault else {
+        let message = "spec.provider.vault is not set";
+        return Err(ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Configure,
+            message,
+        ));
+    };
+    Config::new(spec)
+}
+
+/// The server of a configuration, with a token or a way to get one.
+async fn server(
+    config: &Config,
+    clock: SharedClock,
+    credentials: Arc<dyn Credentials>,
+) -> Result<Authenticated, ProviderError> {
+    let tls = Tls::load(config, credentials.as_ref()).await?;
+    let client = Client::new(config, tls, clock)?;
+    Ok(Authenticated::new(client, config.method.clone(), credentials))
+}
+
+fn no_key(operation: Operation) -> ProviderError {
+    let message = "the store names no key for ciphertexts";
+    ProviderError::new(ErrorKind::Unsupported, operation, message)
+        .with_hint("Set spec.provider.vault.transit")
 }
 
 /// One key/value engine, or all of them where the store names no mount path, read with one identity.
@@ -70,6 +105,7 @@ pub(crate) struct Vault {
     pub(crate) server: Authenticated,
     pub(crate) mount: Option<String>,
     pub(crate) version: KvVersion,
+    pub(crate) transit: Option<Key>,
     pub(crate) clock: SharedClock,
 }
 
@@ -105,6 +141,13 @@ impl Provider for Vault {
 
     async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.search(query).await
+    }
+
+    async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        match &self.transit {
+            Some(key) => key.decrypt(&self.server, ciphertext).await,
+            None => Err(no_key(Operation::Decrypt)),
+        }
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {

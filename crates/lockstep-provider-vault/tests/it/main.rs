@@ -14,3 +14,4 @@ mod login;
 mod outage;
 mod session;
 mod tls;
+mod transit;

@@ -1,0 +1,235 @@
+//! One suite for every key that decrypts: what `lockstep seal` encrypts is what the operator decrypts, in its place and
+//! nowhere else. [`key_behaviour!`](crate::key_behaviour) makes one test of each case, as [`behaviour!`](crate::behaviour)
+//! does for values.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_api::CiphertextScope;
+use lockstep_provider::{
+    Binding, Ciphertext, Context, Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue,
+};
+
+use crate::{CANARY, Quiet, assert::assert_clean};
+
+/// A KMS with one key, which a store names, and a second one, which it does not. It is made anew for each case.
+#[async_trait]
+pub trait KeySubject: Send + Sync {
+    /// A client of the store, as the operator has it: its identity may decrypt, and not encrypt.
+    async fn provider(&self) -> Arc<dyn Provider>;
+
+    /// What encrypts with the store's key, as a developer has it.
+    async fn encryptor(&self) -> Arc<dyn Encryptor>;
+
+    /// What encrypts with the other key.
+    async fn other_encryptor(&self) -> Arc<dyn Encryptor>;
+
+    /// What encrypts as the operator's own identity: nothing.
+    async fn operators_encryptor(&self) -> Arc<dyn Encryptor>;
+
+    /// From now on the key is disabled or enabled; or, where keys cannot be, missing and there again.
+    async fn enable(&self, enabled: bool);
+
+    /// From now on the operator's identity may not decrypt.
+    async fn deny(&self);
+
+    /// From now on the KMS cannot serve, until told otherwise.
+    async fn unavailable(&self, away: bool);
+
+    /// What is listened to, in the syntax of `RUST_LOG`: see [`Subject::log_directives`](crate::Subject::log_directives).
+    fn log_directives(&self) -> &'static str {
+        "trace"
+    }
+}
+
+/// One test for each case; the argument is as for [`behaviour!`](crate::behaviour).
+#[macro_export]
+macro_rules! key_behaviour {
+    ($subject:expr) => {
+        $crate::key_behaviour! { $subject;
+            what_was_encrypted_is_decrypted,
+            the_longest_value_is_encrypted_and_no_longer_one,
+            another_place_is_refused,
+            what_is_damaged_is_refused,
+            what_another_key_encrypted_is_refused,
+            a_disabled_key_is_told_and_heals,
+            a_denied_key_is_permission_denied,
+            the_operators_own_identity_encrypts_nothing,
+            a_kms_that_cannot_serve_is_told_and_heals,
+        }
+    };
+    ($subject:expr; $($case:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::keys::run(async { $subject.await }, async |subject| $crate::keys::$case(subject).await).await;
+            }
+        )*
+    };
+}
+
+/// Runs one case against a new subject.
+///
+/// # Panics
+/// When the case fails, and when a value was logged.
+pub async fn run<S: KeySubject>(subject: impl Future<Output = S>, case: impl AsyncFnOnce(&S)) {
+    let subject = subject.await;
+    let _quiet = Quiet::listen_to(subject.log_directives());
+    case(&subject).await;
+}
+
+fn place(key: &str) -> Binding {
+    Binding::new(CiphertextScope::Strict, "shop", "database", key)
+}
+
+async fn encrypt(encryptor: &Arc<dyn Encryptor>, value: &[u8]) -> Ciphertext {
+    let binding = place("password");
+    let bytes = encryptor
+        .encrypt(&SecretValue::new(value), &binding)
+        .await
+        .unwrap_or_else(|error| panic!("a value must be encrypted: {error}"));
+    Ciphertext { bytes, binding }
+}
+
+async fn decrypt(
+    provider: &Arc<dyn Provider>,
+    ciphertext: &Ciphertext,
+) -> Result<SecretValue, ProviderError> {
+    let result = provider.decrypt(&Context::default(), ciphertext).await;
+    assert!(!format!("{result:?}").contains(CANARY), "a result shows a value");
+    if let Err(error) = &result {
+        assert_clean(error);
+        assert!(
+            matches!(error.operation, Operation::Decrypt | Operation::Login),
+            "{error:?}"
+        );
+    }
+    result
+}
+
+async fn refuse(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext, kind: ErrorKind) -> ProviderError {
+    let Err(error) = decrypt(provider, ciphertext).await else {
+        panic!("decrypting must fail with {}", kind.label())
+    };
+    assert_eq!(error.kind.label(), kind.label(), "{error}");
+    error
+}
+
+/// Text, bytes, nothing.
+pub async fn what_was_encrypted_is_decrypted(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    assert_eq!(
+        provider.capability().name,
+        encryptor.name(),
+        "a ciphertext names its provider"
+    );
+    for value in [
+        "CANARY".as_bytes(),
+        "CANARY ✓ ünï\n".as_bytes(),
+        b"\x00\xffCANARY\x80",
+        b"C",
+    ] {
+        let ciphertext = encrypt(&encryptor, value).await;
+        let shown = String::from_utf8_lossy(&ciphertext.bytes).into_owned();
+        assert!(!shown.contains(CANARY), "a ciphertext shows its value");
+        let decrypted = decrypt(&provider, &ciphertext).await;
+        let decrypted = decrypted.unwrap_or_else(|error| panic!("a ciphertext must be decrypted: {error}"));
+        assert!(
+            decrypted.expose() == value,
+            "the value must be the one that was encrypted"
+        );
+    }
+}
+
+/// An envelope's key is always within the limit.
+pub async fn the_longest_value_is_encrypted_and_no_longer_one(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let limit = encryptor.limit();
+    assert!(limit >= 64, "{limit}");
+    let longest = vec![b'C'; limit];
+    let ciphertext = encrypt(&encryptor, &longest).await;
+    let decrypted = decrypt(&provider, &ciphertext).await;
+    assert!(decrypted.is_ok_and(|value| value.expose() == longest));
+}
+
+/// Whatever of the place is another.
+pub async fn another_place_is_refused(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let mut ciphertext = encrypt(&encryptor, b"CANARY").await;
+    for elsewhere in [
+        place("user"),
+        Binding::new(CiphertextScope::Strict, "blog", "database", "password"),
+        Binding::new(CiphertextScope::Namespace, "shop", "database", "password"),
+    ] {
+        ciphertext.binding = elsewhere;
+        refuse(&provider, &ciphertext, ErrorKind::Undecryptable).await;
+    }
+}
+
+/// Cut, changed, or nothing of the kind.
+pub async fn what_is_damaged_is_refused(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let good = encrypt(&encryptor, b"CANARY").await;
+    let mut changed = good.bytes.clone();
+    if let Some(byte) = changed.iter_mut().rev().nth(4) {
+        *byte = if *byte == b'A' { b'B' } else { b'A' };
+    }
+    let cut = good.bytes[..good.bytes.len() - 5].to_vec();
+    for bytes in [cut, changed, b"CANARY".to_vec(), vec![0xff; 40]] {
+        let bad = Ciphertext {
+            bytes,
+            binding: good.binding.clone(),
+        };
+        refuse(&provider, &bad, ErrorKind::Undecryptable).await;
+    }
+}
+
+/// The store names one key: another one of the same KMS does not count, though the identity may use it.
+pub async fn what_another_key_encrypted_is_refused(subject: &impl KeySubject) {
+    let provider = subject.provider().await;
+    let ciphertext = encrypt(&subject.other_encryptor().await, b"CANARY").await;
+    refuse(&provider, &ciphertext, ErrorKind::Undecryptable).await;
+}
+
+/// Nothing but the key's state tells this apart from a ciphertext that is wrong, and people mend it elsewhere.
+pub async fn a_disabled_key_is_told_and_heals(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let ciphertext = encrypt(&encryptor, b"CANARY").await;
+    subject.enable(false).await;
+    refuse(&provider, &ciphertext, ErrorKind::KeyUnavailable).await;
+    subject.enable(true).await;
+    assert!(decrypt(&provider, &ciphertext).await.is_ok());
+}
+
+/// The message says which right is missing.
+pub async fn a_denied_key_is_permission_denied(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let ciphertext = encrypt(&encryptor, b"CANARY").await;
+    assert!(decrypt(&provider, &ciphertext).await.is_ok());
+    subject.deny().await;
+    let error = refuse(&provider, &ciphertext, ErrorKind::PermissionDenied).await;
+    assert!(error.hint.is_some(), "{error}");
+}
+
+/// It needs the right to decrypt alone.
+pub async fn the_operators_own_identity_encrypts_nothing(subject: &impl KeySubject) {
+    let encryptor = subject.operators_encryptor().await;
+    let value = SecretValue::from("CANARY");
+    let Err(error) = encryptor.encrypt(&value, &place("password")).await else {
+        panic!("the operator's identity must not be able to encrypt")
+    };
+    assert_clean(&error);
+    assert_eq!(error.kind.label(), ErrorKind::PermissionDenied.label(), "{error}");
+    assert_eq!(error.operation, Operation::Encrypt);
+}
+
+/// A KMS that is away is no reason to think that a ciphertext is wrong.
+pub async fn a_kms_that_cannot_serve_is_told_and_heals(subject: &impl KeySubject) {
+    let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
+    let ciphertext = encrypt(&encryptor, b"CANARY").await;
+    assert!(decrypt(&provider, &ciphertext).await.is_ok());
+    subject.unavailable(true).await;
+    refuse(&provider, &ciphertext, ErrorKind::Unavailable).await;
+    subject.unavailable(false).await;
+    assert!(decrypt(&provider, &ciphertext).await.is_ok());
+}

@@ -1,0 +1,215 @@
+//! Keys of the transit engine: the suite for keys, with associated data and with derived keys, and what is Vault's own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, SecretValue,
+    StoreConfig, StoreKey,
+};
+use lockstep_provider_testkit::KeySubject;
+use lockstep_provider_vault::VaultFactory;
+use lockstep_testkit::{
+    OpenBao,
+    proxy::{Fate, Proxy},
+};
+use serde_json::{Value, json};
+
+use crate::bench::{Objects, Store, bao, unique};
+
+struct Transit {
+    bao: &'static OpenBao,
+    proxy: Proxy,
+    mount: String,
+    derived: bool,
+    operator: String,
+    policy: String,
+}
+
+impl Transit {
+    async fn new(derived: bool) -> Self {
+        let bao = bao().await;
+        let (mount, policy) = (unique("transit"), unique("operator"));
+        bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "transit" }))
+            .await
+            .unwrap();
+        for key in ["shop", "other"] {
+            bao.post(&format!("{mount}/keys/{key}"), json!({ "derived": derived }))
+                .await
+                .unwrap();
+        }
+        let rules = format!("path \"{mount}/decrypt/*\" {{ capabilities = [\"update\"] }}");
+        bao.put_policy(&policy, &rules).await.unwrap();
+        Self {
+            bao,
+            proxy: Proxy::start(bao.address()).await,
+            operator: bao.create_token(&[&policy]).await.unwrap(),
+            mount,
+            derived,
+            policy,
+        }
+    }
+
+    fn spec(&self, key: &str) -> Value {
+        json!({
+            "server": self.proxy.address(),
+            "transit": { "path": self.mount, "key": key, "derived": self.derived },
+            "auth": { "tokenSecretRef": { "name": "vault", "key": "token" } },
+        })
+    }
+
+    async fn encryptor_of(&self, key: &str, token: &str) -> Arc<dyn Encryptor> {
+        lockstep_testkit::init();
+        let config = StoreConfig {
+            key: StoreKey {
+                kind: StoreKind::SecretStore,
+                namespace: Some("shop".to_owned()),
+                name: "vault".to_owned(),
+            },
+            provider: serde_json::from_value::<StoreProvider>(json!({ "vault": self.spec(key) })).unwrap(),
+            limits: Limits::default(),
+        };
+        let objects = Objects::default().with("vault", "token", token);
+        VaultFactory.encryptor(&config, Arc::new(objects)).await.unwrap()
+    }
+
+    async fn developer(&self, key: &str) -> Arc<dyn Encryptor> {
+        let policy = unique("developer");
+        let rules = format!(
+            "path \"{}/encrypt/*\" {{ capabilities = [\"update\"] }}",
+            self.mount
+        );
+        self.bao.put_policy(&policy, &rules).await.unwrap();
+        let token = self.bao.create_token(&[&policy]).await.unwrap();
+        self.encryptor_of(key, &token).await
+    }
+}
+
+#[async_trait]
+impl KeySubject for Transit {
+    async fn provider(&self) -> Arc<dyn Provider> {
+        let objects = Objects::default().with("vault", "token", self.operator.as_str());
+        Store::new(self.spec("shop"), &objects).await.0
+    }
+
+    async fn encryptor(&self) -> Arc<dyn Encryptor> {
+        self.developer("shop").await
+    }
+
+    async fn other_encryptor(&self) -> Arc<dyn Encryptor> {
+        self.developer("other").await
+    }
+
+    async fn operators_encryptor(&self) -> Arc<dyn Encryptor> {
+        self.encryptor_of("shop", &self.operator).await
+    }
+
+    /// A key of the transit engine cannot be disabled; its versions can be retired.
+    async fn enable(&self, enabled: bool) {
+        let key = format!("{}/keys/shop", self.mount);
+        if !enabled {
+            self.bao.post(&format!("{key}/rotate"), json!({})).await.unwrap();
+        }
+        let oldest = if enabled { 1 } else { 2 };
+        self.bao
+            .post(
+                &format!("{key}/config"),
+                json!({ "min_decryption_version": oldest }),
+            )
+            .await
+            .unwrap();
+    }
+
+    async fn deny(&self) {
+        let rules = format!(
+            "path \"{}/decrypt/*\" {{ capabilities = [\"deny\"] }}",
+            self.mount
+        );
+        self.bao.put_policy(&self.policy, &rules).await.unwrap();
+    }
+
+    async fn unavailable(&self, away: bool) {
+        self.proxy.all(if away { Fate::sealed() } else { Fate::Pass });
+    }
+}
+
+mod with_associated_data {
+    lockstep_provider_testkit::key_behaviour!(super::Transit::new(false));
+}
+
+mod with_derived_keys {
+    lockstep_provider_testkit::key_behaviour!(super::Transit::new(true));
+}
+
+async fn sealed(subject: &Transit) -> Ciphertext {
+    let binding = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+    let value = SecretValue::from("CANARY");
+    let bytes = subject.encryptor().await.encrypt(&value, &binding).await.unwrap();
+    Ciphertext { bytes, binding }
+}
+
+#[tokio::test]
+async fn a_key_that_was_deleted_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+    let subject = Transit::new(false).await;
+    let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+    let key = format!("{}/keys/shop", subject.mount);
+    let config = json!({ "deletion_allowed": true });
+    subject.bao.post(&format!("{key}/config"), config).await.unwrap();
+    subject.bao.delete(&key).await.unwrap();
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyUnavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_says_derived_of_a_key_that_is_not_is_told_so() {
+    let mut subject = Transit::new(true).await;
+    let ciphertext = sealed(&subject).await;
+    subject.derived = false;
+    let error = subject
+        .provider()
+        .await
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.message.contains("transit.derived"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_without_a_key_decrypts_nothing() {
+    let subject = Transit::new(false).await;
+    let ciphertext = sealed(&subject).await;
+    let mut spec = subject.spec("shop");
+    spec.as_object_mut().unwrap().remove("transit");
+    let objects = Objects::default().with("vault", "token", subject.operator.as_str());
+    let provider = Store::new(spec, &objects).await.0;
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(
+        error.to_string().contains("spec.provider.vault.transit"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_denial_names_the_path_that_the_policy_lacks() {
+    let subject = Transit::new(false).await;
+    let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+    subject.deny().await;
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    let line = format!(
+        "path \"{}/decrypt/shop\" {{ capabilities = [\"update\"] }}",
+        subject.mount
+    );
+    assert!(error.to_string().contains(&line), "{error}");
+}
