@@ -8,4 +8,5 @@ mod behaviour;
 mod bench;
 mod faults;
 mod find;
+mod kms;
 mod notice;
