@@ -116,6 +116,8 @@ struct World {
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
+    /// Where it is set, all other actions are denied, but for those of the token service.
+    allowed_actions: Option<BTreeSet<String>>,
     /// Actions that one access key may not do.
     denied_to_key: BTreeSet<(String, String)>,
     trouble: Option<Trouble>,
@@ -201,6 +203,12 @@ impl Aws {
     /// From now on nobody may do this, such as `BatchGetSecretValue`.
     pub fn deny_action(&self, action: &str) {
         lock(&self.world).denied_actions.insert(action.to_owned());
+    }
+
+    /// From now on nobody may do anything but this, and log in.
+    pub fn allow_only(&self, actions: &[&str]) {
+        let actions = actions.iter().map(ToString::to_string).collect();
+        lock(&self.world).allowed_actions = Some(actions);
     }
 
     /// From now on the owner of this access key may not do this.
@@ -302,6 +310,14 @@ impl World {
         self.reads.1.extend(request[list].as_str().map(str::to_owned));
     }
 
+    /// Whether the owner of an access key may not do this.
+    fn denies(&self, key: &str, action: &str) -> bool {
+        let allowed = self.allowed_actions.as_ref();
+        self.denied_actions.contains(action)
+            || allowed.is_some_and(|allowed| !allowed.contains(action))
+            || self.denied_to_key.contains(&(key.to_owned(), action.to_owned()))
+    }
+
     /// A number that was not given before.
     fn next(&mut self) -> u64 {
         self.count += 1;
@@ -387,7 +403,7 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
     }
     let outcome = signed.and_then(|key| {
         let (id, _) = key.ok_or_else(|| Refusal::new("MissingAuthenticationTokenException", "CANARY"))?;
-        if world.denied_actions.contains(&action) || world.denied_to_key.contains(&(id, action.clone())) {
+        if world.denies(&id, &action) {
             let text = format!("User CANARY is not authorized to perform: {action}");
             return Err(Refusal::new("AccessDeniedException", text));
         }

@@ -21,14 +21,14 @@ use crate::bench::{DIRECTIVES, Objects, Store, key, key_auth, objects};
 /// The access key of a developer; [`ACCESS_KEY_ID`] is the operator's.
 const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
 
-fn spec(address: &str, key: &str) -> Value {
+pub(crate) fn spec(address: &str, key: &str) -> Value {
     json!({
         "region": REGION, "stsEndpoint": address, "auth": key_auth(),
         "kms": { "keyId": key, "endpoint": address },
     })
 }
 
-async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encryptor> {
+pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encryptor> {
     lockstep_testkit::init();
     let config = StoreConfig {
         key: key(StoreKind::SecretStore),

@@ -10,3 +10,4 @@ mod faults;
 mod find;
 mod kms;
 mod notice;
+mod permissions;
