@@ -3,13 +3,13 @@
 //! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads,
 //! [`pipeline`] is the operator's own with [`values`] as every store, [`show`] prints.
 
-mod input;
-mod objects;
+pub(crate) mod input;
+pub(crate) mod objects;
 mod pipeline;
 mod schema;
 mod show;
 mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -19,6 +19,7 @@ use crate::{
 };
 
 use self::{
+    input::Folders,
     objects::Objects,
     pipeline::Rendered,
     values::{Everywhere, Folder},
@@ -26,7 +27,7 @@ use self::{
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files) {
+    let input = match input::read(&arguments.files, Folders::Applied) {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };
