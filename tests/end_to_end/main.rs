@@ -18,6 +18,7 @@ mod bad_source;
 mod bad_spec;
 mod bad_store;
 mod bad_template;
+mod ciphertext;
 mod crash;
 mod deploy;
 mod examples;

@@ -271,12 +271,9 @@ impl Reconcile {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         match self.sync(status, why).await {
-            Ok(Synced::InSync { target, collected }) => {
+            Ok(Synced::InSync { target, sources }) => {
                 self.succeeded().await;
-                let outcome = Outcome::Synced {
-                    target,
-                    sources: collected.sources,
-                };
+                let outcome = Outcome::Synced { target, sources };
                 self.report(status, outcome).await;
                 Reason::Synced.as_str()
             }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use lockstep_api::{AwsProvider, SecretKeyRef, StoreKind, aws::AwsService};
+use lockstep_api::{AwsProvider, SecretKeyRef, StoreKind, aws::AwsService, ciphertext::AwsKms};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
+
+use crate::kms::Key;
 
 /// How many characters the name of a session may have.
 const SESSION_NAME: usize = 64;
@@ -20,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) endpoint: Option<String>,
     /// What every name begins with.
     pub(crate) prefix: String,
+    /// The key that decrypts.
+    pub(crate) kms: Option<Key>,
     /// How to get credentials.
     pub(crate) login: Login,
 }
@@ -109,6 +113,7 @@ impl Config {
             region: region.to_owned(),
             endpoint: endpoint("endpoint", spec.endpoint.as_deref())?,
             prefix,
+            kms: spec.kms.as_ref().map(kms).transpose()?,
             login: Login::new(spec, store)?,
         })
     }
@@ -121,6 +126,21 @@ impl Config {
             None => "KMS",
         }
     }
+}
+
+fn kms(spec: &AwsKms) -> Result<Key, ProviderError> {
+    let id = spec.key_id.as_str();
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+    if id.is_empty() || id.len() > 2048 || !id.bytes().all(is_good) {
+        return Err(invalid(
+            "kms.keyId",
+            "must be the ARN or the id of a KMS key, or alias/ and a name",
+        ));
+    }
+    Ok(Key {
+        id: id.to_owned(),
+        endpoint: endpoint("kms.endpoint", spec.endpoint.as_deref())?,
+    })
 }
 
 impl Login {

@@ -51,6 +51,10 @@ pub(crate) enum Why {
     Denied,
     /// The value is there, and its KMS key may not be used.
     KeyDenied,
+    /// It is of another key or place, or damaged.
+    WrongCiphertext,
+    /// The KMS key that was named is disabled, or is to be deleted.
+    KeyUnusable,
     /// The credentials are not good (any more).
     Credentials,
     /// The clocks differ too much.
@@ -151,7 +155,15 @@ impl Failed {
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(
             self.why(),
-            Some(Why::Missing | Why::Deleted | Why::Denied | Why::KeyDenied | Why::Invalid)
+            Some(
+                Why::Missing
+                    | Why::Deleted
+                    | Why::Denied
+                    | Why::KeyDenied
+                    | Why::WrongCiphertext
+                    | Why::KeyUnusable
+                    | Why::Invalid
+            )
         )
     }
 
@@ -204,6 +216,14 @@ impl Failed {
                     format!("permission denied for the KMS key {doing} {identity}"),
                 )
                 .with_hint("The policy needs kms:Decrypt on the key that encrypts the value, and the key must be enabled"),
+            Why::WrongCiphertext => purpose.failed(
+                ErrorKind::Undecryptable,
+                format!("the ciphertext is not one of this key and place, {doing}"),
+            ),
+            Why::KeyUnusable => purpose.failed(
+                ErrorKind::KeyUnavailable,
+                format!("the KMS key is disabled, or is to be deleted, {doing}"),
+            ),
             Why::Credentials => purpose
                 .failed(
                     ErrorKind::Unauthenticated,
@@ -303,7 +323,12 @@ pub(crate) fn invalid_key(key: &str, what: &str) -> ProviderError {
 fn of_code(code: &str, message: &str) -> Option<Why> {
     let message = || message.to_ascii_lowercase();
     Some(match code {
-        "ResourceNotFoundException" | "ParameterNotFound" | "ParameterVersionNotFound" => Why::Missing,
+        "ResourceNotFoundException"
+        | "ParameterNotFound"
+        | "ParameterVersionNotFound"
+        | "NotFoundException" => Why::Missing,
+        "InvalidCiphertextException" | "IncorrectKeyException" => Why::WrongCiphertext,
+        "DisabledException" | "KMSInvalidStateException" => Why::KeyUnusable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
             if message().contains("access to kms is not allowed") {
                 Why::KeyDenied
@@ -349,6 +374,9 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         | "InternalFailure"
         | "InternalFailureException"
         | "InternalError"
+        | "KMSInternalException"
+        | "KeyUnavailableException"
+        | "DependencyTimeoutException"
         | "IDPCommunicationError" => Why::Broken,
         "InvalidRequestException" => {
             let message = message();
@@ -361,6 +389,8 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         "ValidationException"
         | "ValidationError"
         | "InvalidParameterException"
+        | "InvalidKeyUsageException"
+        | "InvalidArnException"
         | "InvalidParameterValue"
         | "InvalidNextTokenException"
         | "InvalidNextToken"
@@ -442,6 +472,11 @@ mod tests {
                 ErrorKind::NotFound,
             ),
             ("ValidationException", "", ErrorKind::ConfigInvalid),
+            ("InvalidCiphertextException", "", ErrorKind::Undecryptable),
+            ("IncorrectKeyException", "", ErrorKind::Undecryptable),
+            ("DisabledException", "", ErrorKind::KeyUnavailable),
+            ("KMSInvalidStateException", "", ErrorKind::KeyUnavailable),
+            ("KeyUnavailableException", "", ErrorKind::Unavailable),
             ("SomethingNew", "", ErrorKind::ConfigInvalid),
         ];
         for (code, text, want) in cases {

@@ -1,8 +1,8 @@
-//! The `aws` provider: AWS Secrets Manager and AWS Systems Manager Parameter Store.
+//! The `aws` provider: AWS Secrets Manager, AWS Systems Manager Parameter Store, and AWS KMS for ciphertexts.
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `auth` has credentials at hand (`login` gets
 //! them, `session` knows how long they live), `secrets_manager` and `parameter_store` put references into as few calls
-//! as the service allows, `client` sends a call with credentials that work, `error` says what went wrong in words of
+//! as the service allows, `kms` decrypts, `client` sends a call with credentials that work, `error` says what went wrong in words of
 //! ours. `provider` is what the rest of lockstep sees of it.
 //!
 //! # What of the SDK is used, and what is not
@@ -19,6 +19,7 @@ mod config;
 mod credential;
 mod error;
 mod http;
+mod kms;
 mod login;
 mod parameter_store;
 mod provider;

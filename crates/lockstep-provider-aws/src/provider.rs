@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Context, Credentials, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
-    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, StoreConfig,
+    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     client::Caller,
     config::Config,
     http,
+    kms::{Kms, KmsEncryptor},
     login::Door,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
@@ -51,22 +52,8 @@ impl ProviderFactory for AwsFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
-        let Some(spec) = &config.provider.aws else {
-            let message = "spec.provider.aws is not set";
-            return Err(ProviderError::new(
-                ErrorKind::ConfigInvalid,
-                Operation::Configure,
-                message,
-            ));
-        };
-        let config = Config::new(spec, &config.key)?;
-        let door = Door::new(
-            config.login.clone(),
-            config.region.clone(),
-            self.http.clone(),
-            Arc::new(SystemClock),
-        );
-        let caller = Caller::new(Identity::new(door, credentials));
+        let config = configured(config)?;
+        let caller = self.caller(&config, credentials);
         let service = match config.service {
             Some(AwsService::SecretsManager) => {
                 let service = SecretsManager::new(&config, Arc::clone(&caller), &self.http);
@@ -78,12 +65,55 @@ impl ProviderFactory for AwsFactory {
                 Service::ParameterStore(service)
             }
         };
+        let kms = config
+            .kms
+            .clone()
+            .map(|key| Kms::new(&config, key, Arc::clone(&caller), &self.http));
         Ok(Arc::new(Aws {
             config,
             caller,
             service,
+            kms,
         }))
     }
+
+    async fn encryptor(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let config = configured(config)?;
+        let Some(key) = config.kms.clone() else {
+            return Err(no_key(Operation::Configure));
+        };
+        let caller = self.caller(&config, credentials);
+        Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &self.http))))
+    }
+}
+
+impl AwsFactory {
+    fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
+        let door = Door::new(
+            config.login.clone(),
+            config.region.clone(),
+            self.http.clone(),
+            Arc::new(SystemClock),
+        );
+        Caller::new(Identity::new(door, credentials))
+    }
+}
+
+/// The configuration of a store, checked.
+fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
+    let Some(spec) = &config.provider.aws else {
+        let message = "spec.provider.aws is not set";
+        return Err(ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Configure,
+            message,
+        ));
+    };
+    Config::new(spec, &config.key)
 }
 
 /// One service in one region, read with one identity.
@@ -91,6 +121,7 @@ struct Aws {
     config: Config,
     caller: Arc<Caller>,
     service: Service,
+    kms: Option<Kms>,
 }
 
 enum Service {
@@ -142,6 +173,13 @@ impl Provider for Aws {
         }
     }
 
+    async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        match &self.kms {
+            Some(kms) => kms.decrypt(ciphertext).await,
+            None => Err(no_key(Operation::Decrypt)),
+        }
+    }
+
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
         match &self.service {
             Service::SecretsManager(service) => service.check().await,
@@ -156,6 +194,11 @@ impl Provider for Aws {
             Service::ParameterStore(_) | Service::None => None,
         }
     }
+}
+
+fn no_key(operation: Operation) -> ProviderError {
+    let message = "the store names no key for ciphertexts";
+    ProviderError::new(ErrorKind::Unsupported, operation, message).with_hint("Set spec.provider.aws.kms")
 }
 
 fn no_service(operation: Operation) -> ProviderError {

@@ -1,4 +1,4 @@
-//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store and the token service, as far as a reader of values
+//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS and the token service, as far as a reader of values
 //! sees them.
 //!
 //! It enforces what moto, the usual emulator, does not: 20 ids and 10 names in one call, 64 KiB and 4 KiB in one value, pages,
@@ -13,6 +13,7 @@
     reason = "it stands for a server elsewhere, which has a clock and tasks of its own"
 )]
 
+mod kms;
 mod parameter_store;
 mod secrets_manager;
 mod sts;
@@ -35,7 +36,8 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-pub(crate) use self::{parameter_store::Parameter, secrets_manager::Secret};
+pub use self::kms::KeyState;
+pub(crate) use self::{kms::KmsKey, parameter_store::Parameter, secrets_manager::Secret};
 
 /// The account that everything belongs to.
 pub const ACCOUNT: &str = "123456789012";
@@ -105,6 +107,7 @@ pub struct Call {
 struct World {
     secrets: BTreeMap<String, Secret>,
     parameters: BTreeMap<String, Parameter>,
+    kms_keys: BTreeMap<String, KmsKey>,
     keys: BTreeMap<String, Key>,
     /// ServiceAccount tokens that may be exchanged, and for which role.
     web: BTreeMap<String, String>,
@@ -113,6 +116,10 @@ struct World {
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
+    /// Where it is set, all other actions are denied, but for those of the token service.
+    allowed_actions: Option<BTreeSet<String>>,
+    /// Actions that one access key may not do.
+    denied_to_key: BTreeSet<(String, String)>,
     trouble: Option<Trouble>,
     latency: Duration,
     calls: Vec<Call>,
@@ -196,6 +203,18 @@ impl Aws {
     /// From now on nobody may do this, such as `BatchGetSecretValue`.
     pub fn deny_action(&self, action: &str) {
         lock(&self.world).denied_actions.insert(action.to_owned());
+    }
+
+    /// From now on nobody may do anything but this, and log in.
+    pub fn allow_only(&self, actions: &[&str]) {
+        let actions = actions.iter().map(ToString::to_string).collect();
+        lock(&self.world).allowed_actions = Some(actions);
+    }
+
+    /// From now on the owner of this access key may not do this.
+    pub fn deny_action_to(&self, key: &str, action: &str) {
+        let denied = (key.to_owned(), action.to_owned());
+        lock(&self.world).denied_to_key.insert(denied);
     }
 
     /// From now on everybody may do this again.
@@ -291,6 +310,14 @@ impl World {
         self.reads.1.extend(request[list].as_str().map(str::to_owned));
     }
 
+    /// Whether the owner of an access key may not do this.
+    fn denies(&self, key: &str, action: &str) -> bool {
+        let allowed = self.allowed_actions.as_ref();
+        self.denied_actions.contains(action)
+            || allowed.is_some_and(|allowed| !allowed.contains(action))
+            || self.denied_to_key.contains(&(key.to_owned(), action.to_owned()))
+    }
+
     /// A number that was not given before.
     fn next(&mut self) -> u64 {
         self.count += 1;
@@ -375,8 +402,8 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
         return answer;
     }
     let outcome = signed.and_then(|key| {
-        key.ok_or_else(|| Refusal::new("MissingAuthenticationTokenException", "CANARY"))?;
-        if world.denied_actions.contains(&action) {
+        let (id, _) = key.ok_or_else(|| Refusal::new("MissingAuthenticationTokenException", "CANARY"))?;
+        if world.denies(&id, &action) {
             let text = format!("User CANARY is not authorized to perform: {action}");
             return Err(Refusal::new("AccessDeniedException", text));
         }
@@ -385,6 +412,7 @@ fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> 
         match target.split('.').next().unwrap_or_default() {
             "secretsmanager" => secrets_manager::call(&mut world, &action, &request),
             "AmazonSSM" => parameter_store::call(&mut world, &action, &request),
+            "TrentService" => kms::call(&mut world, &action, &request),
             _ => Err(Refusal::new("UnknownOperationException", "CANARY")),
         }
     });

@@ -79,10 +79,10 @@ impl Moto {
     /// # Errors
     /// When it says no.
     pub async fn call(&self, region: &str, target: &str, request: &Value) -> Result<Value> {
-        let service = if target.starts_with("AmazonSSM") {
-            "ssm"
-        } else {
-            "secretsmanager"
+        let service = match target.split('.').next() {
+            Some("AmazonSSM") => "ssm",
+            Some("TrentService") => "kms",
+            _ => "secretsmanager",
         };
         let scope = format!("AKIATEST/20260101/{region}/{service}/aws4_request");
         let answer = crate::http::client(None)?

@@ -7,12 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use lockstep_api::{
-    CreationPolicy, DeletionPolicy, Reason, StoreRef, SyncedSecret, SyncedSecretStatus, TargetStatus,
+    CreationPolicy, DeletionPolicy, Reason, SourceStatus, StoreRef, SyncedSecret, SyncedSecretStatus,
+    TargetStatus,
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
-    collect::{self, Collected},
+    collect,
     decide::Why,
     plan::{self, Input},
     remote::Requeue,
@@ -35,7 +36,7 @@ pub(super) enum Synced {
     /// The Secret is as it has to be.
     InSync {
         target: TargetStatus,
-        collected: Collected,
+        sources: Vec<SourceStatus>,
     },
     /// Every source is gone, and so is the Secret.
     Gone,
@@ -151,7 +152,7 @@ impl Reconcile {
         {
             return Ok(Synced::InSync {
                 target: known.clone(),
-                collected,
+                sources: collected.sources,
             });
         }
         if !plan.decryptions.is_empty() {
@@ -171,7 +172,10 @@ impl Reconcile {
         if let Some(old) = known.filter(|old| old.name != target.name) {
             self.remove_renamed(old).await?;
         }
-        Ok(Synced::InSync { target, collected })
+        Ok(Synced::InSync {
+            target,
+            sources: collected.sources,
+        })
     }
 
     pub(super) fn check_may_write(&self) -> Result<(), Failure> {

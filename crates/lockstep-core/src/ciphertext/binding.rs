@@ -58,13 +58,14 @@ impl Binding {
 
 #[cfg(test)]
 mod tests {
+    use CiphertextScope::{Cluster, Namespace, Strict};
+
     use super::*;
 
     #[test]
     fn a_scope_looks_at_no_more_than_it_says() {
         let here = |scope| Binding::new(scope, "shop", "database", "password");
         let elsewhere = |scope, [namespace, name, key]: [&str; 3]| Binding::new(scope, namespace, name, key);
-        use CiphertextScope::{Cluster, Namespace, Strict};
         for (scope, namespace_counts, rest_counts) in [
             (Strict, true, true),
             (Namespace, true, false),

@@ -3,10 +3,12 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "a test ends with a panic that names the case"
 )]
 
 mod ciphertext;
+mod ciphertext_pipeline;
 mod decode;
 mod property;
 mod rewrite;

@@ -8,4 +8,6 @@ mod behaviour;
 mod bench;
 mod faults;
 mod find;
+mod kms;
 mod notice;
+mod permissions;

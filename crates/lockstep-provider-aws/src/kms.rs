@@ -1,0 +1,175 @@
+//! KMS: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use aws_sdk_kms::{Client, types::EncryptionAlgorithmSpec};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::Blob;
+use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+
+use crate::{
+    client::{Caller, common},
+    config::Config,
+    error::{Failed, Purpose, Why},
+};
+
+/// The longest value that a symmetric key encrypts, in bytes.
+const LONGEST: usize = 4096;
+/// The longest ciphertext that it decrypts, in bytes.
+const LONGEST_CIPHERTEXT: usize = 6144;
+
+/// The key of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    /// Its id, its ARN, or an alias.
+    pub(crate) id: String,
+    /// Address of the service, where it is not AWS' own.
+    pub(crate) endpoint: Option<String>,
+}
+
+/// Calls KMS as one identity.
+#[derive(Debug)]
+pub(crate) struct Kms {
+    client: Client,
+    caller: Arc<Caller>,
+    key: Key,
+}
+
+impl Kms {
+    pub(crate) fn new(config: &Config, key: Key, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+        let settings = common!(aws_sdk_kms, &config.region, key.endpoint.as_deref(), http);
+        Self {
+            client: Client::from_conf(settings.build()),
+            caller,
+            key,
+        }
+    }
+
+    /// Decrypts.
+    ///
+    /// # Errors
+    /// `Undecryptable`, `KeyUnavailable`, and what the service or the transport fails with.
+    pub(crate) async fn decrypt(&self, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        // The service would say that the request is wrong.
+        if !(1..=LONGEST_CIPHERTEXT).contains(&ciphertext.bytes.len()) {
+            return Err(self.undecryptable());
+        }
+        let context = context(&ciphertext.binding);
+        let answer = self
+            .caller
+            .call(|key| {
+                let request = self
+                    .client
+                    .decrypt()
+                    .key_id(&self.key.id)
+                    .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
+                    .set_encryption_context(Some(context.clone()))
+                    .ciphertext_blob(Blob::new(ciphertext.bytes.as_slice()));
+                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
+                async move { request.customize().config_override(config).send().await }
+            })
+            .await;
+        let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
+        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let plaintext = answer.plaintext.map(Blob::into_inner);
+        plaintext
+            .map(SecretValue::new)
+            .ok_or_else(|| purpose.malformed("holds no plaintext"))
+    }
+
+    fn purpose(&self, operation: Operation, action: &'static str) -> Purpose {
+        Purpose {
+            operation,
+            doing: format!("{}ing with KMS key \"{}\"", operation.label(), self.key.id),
+            identity: self.caller.identity(),
+            missing: format!("KMS key \"{}\" does not exist", self.key.id),
+            action,
+        }
+    }
+
+    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+        let unusable = |what: &str, hint: &str| {
+            let message = format!("KMS key \"{}\" {what}", self.key.id);
+            ProviderError::new(ErrorKind::KeyUnavailable, purpose.operation, message).with_hint(hint)
+        };
+        match failed.why() {
+            Some(Why::WrongCiphertext) => self.undecryptable(),
+            Some(Why::KeyUnusable) => unusable(
+                "is disabled, or is to be deleted",
+                "Enable it, or cancel its deletion; else seal the values with another key",
+            ),
+            // What is gone is the key, never the value: nothing may be deleted for it.
+            Some(Why::Missing) => unusable(
+                "does not exist in this account and region",
+                "Check spec.provider.aws.kms.keyId and region",
+            ),
+            _ => failed.error(purpose),
+        }
+    }
+
+    fn undecryptable(&self) -> ProviderError {
+        ProviderError::new(
+            ErrorKind::Undecryptable,
+            Operation::Decrypt,
+            format!(
+                "KMS key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
+                self.key.id
+            ),
+        )
+        .with_hint("Seal the value again, with the key of this store")
+    }
+}
+
+/// The encryption context: it stands in CloudTrail, and policies can ask for it as `kms:EncryptionContext:…`.
+fn context(binding: &Binding) -> HashMap<String, String> {
+    let pairs = binding.pairs();
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Encrypts as whoever logged in.
+pub(crate) struct KmsEncryptor(pub(crate) Kms);
+
+impl fmt::Debug for KmsEncryptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KmsEncryptor({})", self.0.key.id)
+    }
+}
+
+#[async_trait]
+impl Encryptor for KmsEncryptor {
+    fn name(&self) -> &'static str {
+        "aws"
+    }
+
+    fn limit(&self) -> usize {
+        LONGEST
+    }
+
+    async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
+        let kms = &self.0;
+        let context = context(binding);
+        let answer = kms
+            .caller
+            .call(|key| {
+                let request = kms
+                    .client
+                    .encrypt()
+                    .key_id(&kms.key.id)
+                    .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
+                    .set_encryption_context(Some(context.clone()))
+                    .plaintext(Blob::new(value.expose()));
+                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
+                async move { request.customize().config_override(config).send().await }
+            })
+            .await;
+        let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");
+        let answer = answer.map_err(|failed| kms.refused(failed, &purpose))?;
+        let bytes = answer.ciphertext_blob.map(Blob::into_inner);
+        bytes
+            .filter(|bytes| !bytes.is_empty())
+            .ok_or_else(|| purpose.malformed("holds no ciphertext"))
+    }
+}

@@ -1,0 +1,209 @@
+//! Keys of KMS: the suite for keys, against the stand-in and against moto, and what is AWS' own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, RemoteRef,
+    SecretValue, StoreConfig,
+};
+use lockstep_provider_aws::AwsFactory;
+use lockstep_provider_testkit::{KeySubject, Quiet};
+use lockstep_testkit::{
+    Moto,
+    aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, Trouble},
+};
+use serde_json::{Value, json};
+
+use crate::bench::{DIRECTIVES, Objects, Store, key, key_auth, objects};
+
+/// The access key of a developer; [`ACCESS_KEY_ID`] is the operator's.
+const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
+
+pub(crate) fn spec(address: &str, key: &str) -> Value {
+    json!({
+        "region": REGION, "stsEndpoint": address, "auth": key_auth(),
+        "kms": { "keyId": key, "endpoint": address },
+    })
+}
+
+pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encryptor> {
+    lockstep_testkit::init();
+    let config = StoreConfig {
+        key: key(StoreKind::SecretStore),
+        provider: serde_json::from_value::<StoreProvider>(json!({ "aws": spec })).unwrap(),
+        limits: Limits::default(),
+    };
+    let objects = Objects::default()
+        .with("aws", "id", access_key)
+        .with("aws", "secret", "CANARY-secret");
+    AwsFactory::default()
+        .encryptor(&config, Arc::new(objects))
+        .await
+        .unwrap()
+}
+
+struct StandIn {
+    aws: Aws,
+    keys: [String; 2],
+}
+
+impl StandIn {
+    async fn new() -> Self {
+        let aws = Aws::start().await.unwrap();
+        aws.add_key(DEVELOPER);
+        aws.deny_action_to(ACCESS_KEY_ID, "Encrypt");
+        aws.deny_action_to(DEVELOPER, "Decrypt");
+        let keys = [aws.add_kms_key("shop"), aws.add_kms_key("other")];
+        Self { aws, keys }
+    }
+
+    fn spec(&self, number: usize) -> Value {
+        spec(&self.aws.address(), &self.keys[number])
+    }
+}
+
+#[async_trait]
+impl KeySubject for StandIn {
+    async fn provider(&self) -> Arc<dyn Provider> {
+        Store::new(self.spec(0), &objects()).await.0
+    }
+
+    async fn encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(self.spec(0), DEVELOPER).await
+    }
+
+    async fn other_encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(self.spec(1), DEVELOPER).await
+    }
+
+    async fn operators_encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(self.spec(0), ACCESS_KEY_ID).await
+    }
+
+    async fn enable(&self, enabled: bool) {
+        let state = if enabled {
+            KeyState::Enabled
+        } else {
+            KeyState::Disabled
+        };
+        self.aws.set_kms_key("shop", state);
+    }
+
+    async fn deny(&self) {
+        self.aws.deny_action("Decrypt");
+    }
+
+    async fn unavailable(&self, away: bool) {
+        self.aws.trouble(away.then_some(Trouble::Broken));
+    }
+
+    fn log_directives(&self) -> &'static str {
+        DIRECTIVES
+    }
+}
+
+lockstep_provider_testkit::key_behaviour!(StandIn::new());
+
+fn place() -> Binding {
+    Binding::new(CiphertextScope::Strict, "shop", "database", "password")
+}
+
+async fn sealed(encryptor: &Arc<dyn Encryptor>) -> Ciphertext {
+    let value = SecretValue::from("CANARY");
+    Ciphertext {
+        bytes: encryptor.encrypt(&value, &place()).await.unwrap(),
+        binding: place(),
+    }
+}
+
+async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> ErrorKind {
+    let error = provider
+        .decrypt(&Context::default(), ciphertext)
+        .await
+        .unwrap_err();
+    assert!(!format!("{error:?}").contains("CANARY"), "{error}");
+    error.kind
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    subject.aws.set_kms_key("shop", KeyState::PendingDeletion);
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+    let missing = spec(
+        &subject.aws.address(),
+        "arn:aws:kms:eu-central-1:123456789012:key/nobody",
+    );
+    let provider = Store::new(missing, &objects()).await.0;
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+}
+
+#[tokio::test]
+async fn the_encryption_context_names_the_place_for_policies_and_logs() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    let calls = subject.aws.calls();
+    let decrypt = calls.iter().find(|call| call.action == "Decrypt").unwrap();
+    let body: Value = serde_json::from_str(&decrypt.body).unwrap();
+    let expected = json!({
+        "lockstep:namespace": "shop", "lockstep:syncedsecret": "database", "lockstep:key": "password",
+        "lockstep:scope": "Strict",
+    });
+    assert_eq!(body["EncryptionContext"], expected);
+    assert_eq!(body["KeyId"], subject.keys[0]);
+}
+
+#[tokio::test]
+async fn throttling_of_the_kms_is_the_stores() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    let throttled = Trouble::Throttled {
+        left: 1,
+        retry_after: Some(7),
+    };
+    subject.aws.trouble(Some(throttled));
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::RateLimited);
+    assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
+    let subject = StandIn::new().await;
+    let store = Store::new(subject.spec(0), &objects()).await;
+    store.check().await.unwrap();
+    let error = store
+        .fetch(&[RemoteRef::current("a")])
+        .await
+        .remove(0)
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+    assert!(error.to_string().contains("spec.provider.aws.service"), "{error}");
+}
+
+/// It has no policies, and a key that is disabled decrypts there: those are the stand-in's to show.
+#[tokio::test]
+async fn moto_decrypts_what_was_sealed_and_refuses_another_place() {
+    let _quiet = Quiet::listen_to(DIRECTIVES);
+    let moto = Moto::start().await.unwrap();
+    let created = moto
+        .call(REGION, "TrentService.CreateKey", &json!({}))
+        .await
+        .unwrap();
+    let arn = created["KeyMetadata"]["Arn"].as_str().unwrap();
+    let ciphertext = sealed(&encryptor(spec(moto.address(), arn), DEVELOPER).await).await;
+    let provider = Store::new(spec(moto.address(), arn), &objects()).await.0;
+    let value = provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    assert_eq!(value.expose(), b"CANARY");
+    let elsewhere = Ciphertext {
+        binding: Binding::new(CiphertextScope::Strict, "blog", "database", "password"),
+        ..ciphertext.clone()
+    };
+    assert_eq!(refused(&provider, &elsewhere).await, ErrorKind::Undecryptable);
+}

@@ -1,0 +1,224 @@
+//! The least policy of `docs/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
+
+use std::collections::BTreeMap;
+
+use lockstep_api::CiphertextScope;
+use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError};
+use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws};
+
+use crate::{
+    bench::{Store, and, objects, spec},
+    kms,
+};
+
+/// The rows of the page's table for AWS: what is used, and the actions that it says the policy needs.
+fn rows() -> Vec<(String, Vec<String>)> {
+    let page = include_str!("../../../../docs/permissions.md");
+    let (_, section) = page.split_once("## At AWS").unwrap();
+    let table = section.lines().filter(|line| line.starts_with("| "));
+    table
+        .skip(1)
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let actions = cells.get(1)?.split('`').skip(1).step_by(2);
+            let actions: Vec<String> = actions
+                .filter(|code| code.contains(':'))
+                .map(str::to_owned)
+                .collect();
+            Some(((*cells.first()?).to_owned(), actions))
+        })
+        .collect()
+}
+
+/// What a feature needs, each action without its service.
+fn needed(feature: &str) -> Vec<String> {
+    let rows = rows();
+    let row = rows.iter().find(|(name, _)| name == feature);
+    let (_, actions) = row.unwrap_or_else(|| panic!("the page has no row \"{feature}\""));
+    assert!(!actions.is_empty(), "\"{feature}\" needs something");
+    let bare = |action: &String| action.rsplit(':').next().unwrap().to_owned();
+    actions.iter().map(bare).collect()
+}
+
+/// A world with something for every feature in it.
+async fn world() -> Aws {
+    let aws = Aws::start().await.unwrap();
+    for name in ["a", "b"] {
+        aws.put_secret(&format!("shop/{name}"), "CANARY");
+        aws.tag(&format!("shop/{name}"), "team", "shop");
+        aws.put_parameter(&format!("/shop/{name}"), "CANARY");
+        aws.tag(&format!("/shop/{name}"), "team", "shop");
+    }
+    aws
+}
+
+async fn store(aws: &Aws, service: &str) -> Store {
+    let spec = spec(service, &aws.address());
+    let spec = if service == "ParameterStore" {
+        and(spec, "prefix", "/")
+    } else {
+        spec
+    };
+    Store::new(spec, &objects()).await
+}
+
+async fn read(aws: &Aws, service: &str) -> Result<(), ProviderError> {
+    let store = store(aws, service).await;
+    let results = store.fetch_all(&["shop/a", "shop/b"]).await;
+    results.into_iter().try_for_each(|result| result.map(drop))
+}
+
+async fn find(aws: &Aws, service: &str, tags: bool) -> Result<(), ProviderError> {
+    let tags = if tags {
+        vec![("team".to_owned(), "shop".to_owned())]
+    } else {
+        vec![]
+    };
+    let query = FindQuery {
+        path: tags.is_empty().then(|| "shop".to_owned()),
+        tags: tags.into_iter().collect(),
+        ..FindQuery::default()
+    };
+    let found = store(aws, service).await.find(query).await?;
+    assert_eq!(found, ["shop/a", "shop/b"]);
+    Ok(())
+}
+
+async fn decrypt(aws: &Aws, ciphertext: &Ciphertext, key: &str) -> Result<(), ProviderError> {
+    let store = Store::new(kms::spec(&aws.address(), key), &objects()).await;
+    let answer = store.0.decrypt(&Context::default(), ciphertext).await;
+    answer.map(drop)
+}
+
+/// Does something with exactly these actions, and once more without each of them.
+async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Aws) -> Result<(), ProviderError>) {
+    let own = needed(feature);
+    let all: Vec<&str> = also.iter().chain(&own).map(String::as_str).collect();
+    let aws = world().await;
+    aws.allow_only(&all);
+    used(&aws)
+        .await
+        .unwrap_or_else(|error| panic!("\"{feature}\" needs more than {all:?}: {error}"));
+    for action in &own {
+        let aws = world().await;
+        let rest: Vec<&str> = all.iter().copied().filter(|other| other != action).collect();
+        aws.allow_only(&rest);
+        let Err(error) = used(&aws).await else {
+            panic!("\"{feature}\" does not need {action}")
+        };
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains(action), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
+    let none = Vec::new();
+    let read_secrets = "`data`, `dataFrom.extract` in Secrets Manager";
+    let secrets = needed(read_secrets);
+    let read_parameters = "`data`, `dataFrom.extract` in Parameter Store";
+    let parameters = needed(read_parameters);
+    needs_just(read_secrets, &none, async |aws| read(aws, "SecretsManager").await).await;
+    needs_just("`dataFrom.find` in Secrets Manager", &secrets, async |aws| {
+        find(aws, "SecretsManager", false).await
+    })
+    .await;
+    needs_just(read_parameters, &none, async |aws| {
+        read(aws, "ParameterStore").await
+    })
+    .await;
+    needs_just(
+        "`dataFrom.find` by path or name in Parameter Store",
+        &parameters,
+        async |aws| find(aws, "ParameterStore", false).await,
+    )
+    .await;
+    needs_just(
+        "`dataFrom.find` by tags in Parameter Store",
+        &parameters,
+        async |aws| find(aws, "ParameterStore", true).await,
+    )
+    .await;
+}
+
+/// Without it nothing fails: it costs more calls, and is told.
+#[tokio::test]
+async fn a_batch_needs_the_action_that_the_page_names() {
+    let feature = "the same, 20 with one call";
+    let (own, read_one) = (
+        needed(feature),
+        needed("`data`, `dataFrom.extract` in Secrets Manager"),
+    );
+    for granted in [true, false] {
+        let aws = world().await;
+        let all = read_one.iter().chain(own.iter().filter(|_| granted));
+        aws.allow_only(&all.map(String::as_str).collect::<Vec<_>>());
+        let store = store(&aws, "SecretsManager").await;
+        let results = store.fetch_all(&["shop/a", "shop/b"]).await;
+        assert!(results.iter().all(Result::is_ok));
+        assert_eq!(store.0.notice().is_none(), granted);
+        assert_eq!(aws.count("GetSecretValue") == 0, granted);
+    }
+}
+
+#[tokio::test]
+async fn decrypting_needs_the_one_action_that_the_page_names() {
+    let aws = Aws::start().await.unwrap();
+    let key = aws.add_kms_key("shop");
+    let binding = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+    let encryptor = kms::encryptor(kms::spec(&aws.address(), &key), ACCESS_KEY_ID).await;
+    let bytes = encryptor.encrypt(&"CANARY".into(), &binding).await.unwrap();
+    let ciphertext = Ciphertext { bytes, binding };
+    let needed = needed("`data[].ciphertext`");
+    assert_eq!(needed, ["Decrypt"]);
+    aws.allow_only(&["Decrypt"]);
+    decrypt(&aws, &ciphertext, &key).await.unwrap();
+    aws.allow_only(&[]);
+    let error = decrypt(&aws, &ciphertext, &key).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("kms:Decrypt"), "{error}");
+}
+
+#[tokio::test]
+async fn the_check_of_a_store_needs_nothing() {
+    for service in ["SecretsManager", "ParameterStore"] {
+        let aws = world().await;
+        aws.allow_only(&[]);
+        let store = store(&aws, service).await;
+        store.check().await.unwrap();
+    }
+}
+
+#[test]
+fn every_row_of_the_page_is_tried_or_cannot_be() {
+    let tried: BTreeMap<&str, &str> = [
+        ("`data`, `dataFrom.extract` in Secrets Manager", "tried"),
+        ("the same, 20 with one call", "tried"),
+        ("`dataFrom.find` in Secrets Manager", "tried"),
+        ("`data`, `dataFrom.extract` in Parameter Store", "tried"),
+        ("`dataFrom.find` by path or name in Parameter Store", "tried"),
+        ("`dataFrom.find` by tags in Parameter Store", "tried"),
+        (
+            "`metadataPolicy: Fetch` in Secrets Manager",
+            "tried with the metadata",
+        ),
+        (
+            "`metadataPolicy: Fetch` in Parameter Store",
+            "tried with the metadata",
+        ),
+        ("`data[].ciphertext`", "tried"),
+        ("the check of a store", "tried"),
+        (
+            "values with a KMS key of their own",
+            "the stand-in's values have none",
+        ),
+        (
+            "`role` with `externalID` or session tags",
+            "a trust policy is tried in auth.rs",
+        ),
+    ]
+    .into();
+    for (feature, _) in rows() {
+        assert!(tried.contains_key(feature.as_str()), "nobody tries \"{feature}\"");
+    }
+}

@@ -1,0 +1,340 @@
+//! Values that stand encrypted in Git: sealed on the command line with the right to encrypt, decrypted by the operator with
+//! the right to decrypt, in their place and nowhere else, and only when something has changed.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use lockstep_testkit::{
+    Scratch,
+    aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, SECRET_ACCESS_KEY},
+    binaries,
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::stage::{Room, eventually, message, stage, text};
+
+/// What no log, event, status or metric may hold, and no line of the command line.
+const MARKER: &str = "canary-of-ciphertexts-77aa";
+/// The access key of whoever seals.
+const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
+
+/// A KMS of AWS' kind: the operator may decrypt, a developer may encrypt.
+async fn kms() -> (Aws, String) {
+    let aws = Aws::start().await.expect("a stand-in");
+    aws.add_key(DEVELOPER);
+    aws.deny_action_to(ACCESS_KEY_ID, "Encrypt");
+    aws.deny_action_to(DEVELOPER, "Decrypt");
+    let key = aws.add_kms_key("shop");
+    (aws, key)
+}
+
+fn aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
+    let secret = |key: &str| json!({ "name": "aws", "key": key });
+    json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "kms", "namespace": room.namespace },
+        "spec": { "provider": { "aws": {
+            "region": REGION, "stsEndpoint": aws.address(),
+            "kms": { "keyId": key, "endpoint": aws.address() },
+            "auth": { "secretRef": {
+                "accessKeyIDSecretRef": secret("id"), "secretAccessKeySecretRef": secret("secret"),
+            } },
+        } } },
+    })
+}
+
+/// A store that decrypts with a key of the stand-in, in the room.
+async fn add_aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
+    room.add_credential("aws", "id", ACCESS_KEY_ID)
+        .await
+        .expect("a credential");
+    room.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": room.namespace },
+        "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
+    }))
+    .await
+    .expect("a credential");
+    let store = aws_store(room, aws, key);
+    room.apply_raw(&store).await.expect("a store");
+    store
+}
+
+fn unsealed(room: &Room, name: &str, value: &str) -> Value {
+    json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": name, "namespace": room.namespace },
+        "spec": {
+            "secretStoreRef": { "name": "kms" }, "refreshInterval": "1s",
+            "data": [{ "secretKey": "password", "plaintext": value }],
+        },
+    })
+}
+
+/// What a developer types: the file before, and the file after.
+async fn seal(manifest: &Value, store: &Value, environment: &[(&str, &str)]) -> Result<Value> {
+    let folder = Scratch::new("seal")?;
+    let (file, stores) = (
+        folder.path().join("secret.yaml"),
+        folder.path().join("store.yaml"),
+    );
+    std::fs::write(&file, serde_yaml_ng::to_string(manifest)?)?;
+    std::fs::write(&stores, serde_yaml_ng::to_string(store)?)?;
+    let output = Command::new(binaries::lockstep()?)
+        .args(["seal", "--file"])
+        .arg(&file)
+        .arg("--store")
+        .arg(&stores)
+        .env_clear()
+        .env("HOME", folder.path())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("run lockstep seal")?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    ensure!(!said.contains(MARKER), "the command line shows a value");
+    ensure!(output.status.success(), "lockstep seal: {said}");
+    let sealed = std::fs::read_to_string(&file)?;
+    ensure!(!sealed.contains(MARKER), "the value is still there");
+    Ok(serde_yaml_ng::from_str(&sealed)?)
+}
+
+fn developer() -> [(&'static str, &'static str); 2] {
+    [
+        ("AWS_ACCESS_KEY_ID", DEVELOPER),
+        ("AWS_SECRET_ACCESS_KEY", "CANARY-of-a-developer"),
+    ]
+}
+
+async fn holds(room: &Room, name: &str, value: &str) -> Secret {
+    room.wait_for_secret(name, "the value that was sealed", |secret| {
+        text(secret, "password").as_deref() == Some(value)
+    })
+    .await
+}
+
+/// Asks for a sync and waits until it was made.
+async fn refreshed(room: &Room, name: &str, request: &str) {
+    room.refresh(name, request).await;
+    room.wait_for(name, "the request is done", |object| {
+        let status = object.status.as_ref();
+        status.and_then(|status| status.handled_refresh.as_deref()) == Some(request)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_sealed_on_the_command_line_is_decrypted_once_and_followed() {
+    let room = stage().await.room("sealed").await;
+    let (aws, key) = kms().await;
+    let store = add_aws_store(&room, &aws, &key).await;
+    let sealed = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+        .await
+        .unwrap();
+    assert!(
+        sealed["spec"]["data"][0]["ciphertext"]
+            .as_str()
+            .unwrap()
+            .starts_with("lockstep:v1:")
+    );
+    room.apply_raw(&sealed).await.unwrap();
+    holds(&room, "s", MARKER).await;
+    room.wait_for_reason("s", "Synced").await;
+    assert_eq!(aws.count("Decrypt"), 1);
+
+    // refreshes by themselves and on request: nothing has changed, and the KMS is not asked
+    for request in ["1", "2", "3"] {
+        refreshed(&room, "s", request).await;
+    }
+    assert_eq!(aws.count("Decrypt"), 1, "an unchanged ciphertext costs no call");
+
+    // an edit is repaired, for which the value is needed
+    let edit = json!({ "stringData": { "password": "edited" } });
+    let params = PatchParams::default();
+    room.secrets()
+        .patch("s", &params, &Patch::Merge(edit))
+        .await
+        .unwrap();
+    holds(&room, "s", MARKER).await;
+    assert_eq!(aws.count("Decrypt"), 2);
+
+    let revision = room.whole("s").await;
+    let again = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+        .await
+        .unwrap();
+    assert_ne!(again, sealed, "no two ciphertexts are alike");
+    room.apply_raw(&again).await.unwrap();
+    room.wait_for_reason("s", "Synced").await;
+    eventually("the new ciphertext is decrypted", || async {
+        ensure!(aws.count("Decrypt") == 3);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        room.whole("s").await,
+        revision,
+        "the same value is no other revision and no write"
+    );
+
+    let rotated = format!("{MARKER}-rotated");
+    let changed = seal(&unsealed(&room, "s", &rotated), &store, &developer())
+        .await
+        .unwrap();
+    room.apply_raw(&changed).await.unwrap();
+    holds(&room, "s", &rotated).await;
+    room.apply_raw(&with_ciphertext(&room, "other", &changed))
+        .await
+        .unwrap();
+    room.wait_for_reason("other", "DecryptFailed").await;
+    room.tells_nobody(MARKER).await;
+}
+
+/// A SyncedSecret of another name with the ciphertext of that one.
+fn with_ciphertext(room: &Room, name: &str, sealed: &Value) -> Value {
+    let mut object = unsealed(room, name, "");
+    object["spec"]["data"] = sealed["spec"]["data"].clone();
+    object
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() {
+    let room = stage().await.room("unsealable").await;
+    let (aws, key) = kms().await;
+    let store = add_aws_store(&room, &aws, &key).await;
+    let sealed = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+        .await
+        .unwrap();
+    room.apply_raw(&sealed).await.unwrap();
+    room.wait_for_reason("s", "Synced").await;
+    let old = room.whole("s").await;
+    let before = aws.count("Decrypt");
+
+    // cut, and copied to where it does not belong: known without asking
+    let place = "data[0] (secretKey \"password\"):";
+    let ciphertext = sealed["spec"]["data"][0]["ciphertext"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut cut = sealed.clone();
+    cut["spec"]["data"][0]["ciphertext"] = json!(ciphertext[..ciphertext.len() - 7]);
+    room.apply_raw(&cut).await.unwrap();
+    let said = format!(
+        "{place} the ciphertext is not whole: something of it is missing or was changed. Take it from an earlier commit, or seal it again"
+    );
+    room.fails("s", &old, "DecryptFailed", &said).await;
+    room.apply_raw(&sealed).await.unwrap();
+    room.heals("s").await;
+    room.apply_raw(&with_ciphertext(&room, "copy", &sealed))
+        .await
+        .unwrap();
+    let said = format!(
+        "{place} the ciphertext was sealed for another place: another namespace, SyncedSecret, secretKey or ciphertextScope. Seal it again for this one"
+    );
+    room.fails_at_first("copy", "DecryptFailed", &said).await;
+    assert_eq!(aws.count("Decrypt"), before, "the KMS was not asked");
+
+    // of another key of the same KMS, which the operator may use
+    let mut elsewhere = store.clone();
+    elsewhere["spec"]["provider"]["aws"]["kms"]["keyId"] = json!(aws.add_kms_key("other"));
+    let stranger = seal(&unsealed(&room, "s", "x"), &elsewhere, &developer())
+        .await
+        .unwrap();
+    room.apply_raw(&stranger).await.unwrap();
+    let said = format!(
+        "{place} SecretStore/kms: KMS key \"{key}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged. Seal the value again, with the key of this store"
+    );
+    room.fails("s", &old, "DecryptFailed", &said).await;
+
+    aws.set_kms_key("shop", KeyState::Disabled);
+    let rotated = seal_with_enabled_key(&room, &aws, &store).await;
+    room.apply_raw(&rotated).await.unwrap();
+    let said = format!(
+        "{place} SecretStore/kms: KMS key \"{key}\" is disabled, or is to be deleted. Enable it, or cancel its deletion; else seal the values with another key"
+    );
+    room.fails("s", &old, "KeyUnavailable", &said).await;
+    room.requests_counted("kms", "decrypt", "key_unavailable").await;
+    aws.set_kms_key("shop", KeyState::Enabled);
+    room.heals("s").await;
+    holds(&room, "s", "rotated").await;
+    room.tells_nobody(MARKER).await;
+}
+
+/// Somebody sealed before the key was disabled.
+async fn seal_with_enabled_key(room: &Room, aws: &Aws, store: &Value) -> Value {
+    aws.set_kms_key("shop", KeyState::Enabled);
+    let sealed = seal(&unsealed(room, "s", "rotated"), store, &developer())
+        .await
+        .unwrap();
+    aws.set_kms_key("shop", KeyState::Disabled);
+    sealed
+}
+
+#[tokio::test]
+async fn a_cluster_store_decrypts_no_scope_that_it_does_not_list() {
+    let room = stage().await.room("scopes").await;
+    let (aws, key) = kms().await;
+    let name = format!("{}-kms", room.namespace);
+    let mut store = aws_store(&room, &aws, &key);
+    store["kind"] = json!("ClusterSecretStore");
+    store["metadata"] = json!({ "name": name });
+    store["spec"]["access"] =
+        json!([{ "namespaces": { "names": [room.namespace] }, "ciphertextScopes": ["Strict"] }]);
+    let mut object = unsealed(&room, "s", MARKER);
+    object["spec"]["secretStoreRef"] = json!({ "name": name, "kind": "ClusterSecretStore" });
+    object["spec"]["data"][0]["ciphertextScope"] = json!("Cluster");
+    let sealed = seal(&object, &store, &developer()).await.unwrap();
+    room.apply_raw(&store).await.unwrap();
+    room.apply_raw(&sealed).await.unwrap();
+    let failed = room.wait_for_reason("s", "AccessDenied").await;
+    let said = format!(
+        "ClusterSecretStore/{name} does not decrypt ciphertexts of scope Cluster for namespace \"{}\" (access[0] grants Strict)",
+        room.namespace
+    );
+    assert!(message(&failed).starts_with(&said), "{}", message(&failed));
+    assert_eq!(aws.count("Decrypt"), 0);
+}
+
+#[tokio::test]
+async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
+    let room = stage().await.room("transit").await;
+    let (bao, namespace) = (&room.stage.bao, &room.namespace);
+    let mount = format!("{namespace}-transit");
+    bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "transit" }))
+        .await
+        .unwrap();
+    bao.post(&format!("{mount}/keys/shop"), json!({})).await.unwrap();
+    let token = |right: &'static str| {
+        let (policy, mount) = (format!("{namespace}-{right}"), mount.clone());
+        async move {
+            let rules = format!("path \"{mount}/{right}/shop\" {{ capabilities = [\"update\"] }}");
+            bao.put_policy(&policy, &rules).await.unwrap();
+            bao.create_token(&[&policy, "default"]).await.unwrap()
+        }
+    };
+    room.add_credential("decrypts", "token", &token("decrypt").await)
+        .await
+        .unwrap();
+    let store = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "kms", "namespace": namespace },
+        "spec": { "provider": { "vault": {
+            "server": bao.address(), "transit": { "path": mount, "key": "shop" },
+            "auth": { "tokenSecretRef": { "name": "decrypts", "key": "token" } },
+        } } },
+    });
+    let developer = token("encrypt").await;
+    let object = unsealed(&room, "s", MARKER);
+    let sealed = seal(&object, &store, &[("VAULT_TOKEN", &developer)])
+        .await
+        .unwrap();
+    room.apply_raw(&store).await.unwrap();
+    room.apply_raw(&sealed).await.unwrap();
+    holds(&room, "s", MARKER).await;
+    room.wait_for_reason("s", "Synced").await;
+}
