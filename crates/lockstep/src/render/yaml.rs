@@ -67,7 +67,12 @@ fn split(text: &str) -> Vec<(usize, String)> {
     let mut documents = Vec::new();
     let mut current = String::new();
     let mut first = None;
-    for (index, line) in text.lines().enumerate() {
+    for (index, whole) in text.split_inclusive('\n').enumerate() {
+        // whether the last line of a block scalar ends with a line break is a part of its value
+        let (line, end) = match whole.strip_suffix('\n') {
+            Some(line) => (line.strip_suffix('\r').unwrap_or(line), "\n"),
+            None => (whole, ""),
+        };
         let marker = |marker: &str| {
             line.strip_prefix(marker)
                 .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
@@ -79,7 +84,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
                 first = Some(index + 1);
                 current.push_str("   ");
                 current.push_str(rest);
-                current.push('\n');
+                current.push_str(end);
             }
             continue;
         }
@@ -89,7 +94,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
         }
         first.get_or_insert(index + 1);
         current.push_str(line);
-        current.push('\n');
+        current.push_str(end);
     }
     finish(&mut documents, &mut current, &mut first);
     documents
@@ -351,6 +356,20 @@ mod tests {
         assert!(error("a: *b\n").contains("alias"));
         assert!(error("a: .inf\n").contains("a number"));
         assert!(error(&format!("{}1{}", "[".repeat(500), "]".repeat(500))).contains("nested too deeply"));
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_read_as_kubernetes_reads_it() {
+        for (text, value) in [("a: |\n  x\n", "x\n"), ("a: |\n  x", "x"), ("a: |\r\n  x\r\n", "x\n")] {
+            assert_eq!(values(text), [(1, json!({"a": value}))], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_says_a_value() {
+        for text in ["a: !!int CANARY\n", "a: !!bool CANARY", "a: !!float CANARY", "a: !!null CANARY", "a: [ CANARY", "a: \"CANARY"] {
+            assert!(!error(text).contains("CANARY"), "{}", error(text));
+        }
     }
 
     #[test]

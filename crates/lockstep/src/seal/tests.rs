@@ -1,6 +1,8 @@
 //! Shapes of YAML, whole runs with a KMS in memory, and random documents.
 
+mod kms;
 mod random;
+mod runs;
 
 mod shapes;
 
