@@ -158,6 +158,11 @@ pub(crate) struct RenderArguments {
     /// folder, everything is checked that can be before the first read, and the reads are listed.
     #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_VALUES")]
     pub(crate) values: Option<PathBuf>,
+    /// Folder with the values of ciphertexts, for which there is no KMS here: the file NAMESPACE/NAME/KEY holds the value of
+    /// the key of that SyncedSecret. Without one, a key is shown as sealed; where templates could use it, or with
+    /// --show-values, the Secret is not shown.
+    #[arg(long, value_name = "FOLDER", requires = "values")]
+    pub(crate) sealed_values: Option<PathBuf>,
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,

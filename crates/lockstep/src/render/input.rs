@@ -125,7 +125,10 @@ impl Reader {
 
     fn everything(&mut self, folder: &Path, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
-            return Err(format!("{}: more than {MAX_DEPTH} folders deep", folder.display()));
+            return Err(format!(
+                "{}: more than {MAX_DEPTH} folders deep",
+                folder.display()
+            ));
         }
         for path in list(folder)? {
             let hidden = path

@@ -6,7 +6,7 @@
 pub(crate) mod input;
 pub(crate) mod objects;
 mod pipeline;
-mod schema;
+pub(crate) mod schema;
 mod show;
 mod values;
 pub(crate) mod yaml;
@@ -21,7 +21,7 @@ use crate::{
 use self::{
     input::Folders,
     objects::Objects,
-    pipeline::Rendered,
+    pipeline::{Rendered, Sealed},
     values::{Everywhere, Folder},
 };
 
@@ -35,6 +35,14 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         Ok(values) => values.map(|folder| Everywhere(Arc::new(folder))),
         Err(message) => return exit::misused(&message),
     };
+    let sealed = match arguments.sealed_values.as_deref().map(Folder::open).transpose() {
+        Ok(sealed) => sealed,
+        Err(message) => return exit::misused(&message),
+    };
+    let sealed = Sealed {
+        values: sealed.as_ref(),
+        shown: arguments.show_values,
+    };
     for note in &input.notes {
         output::complain(&format!("note: {note}"));
     }
@@ -43,7 +51,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(&format!("the runtime cannot start: {error}")),
     };
-    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref()));
+    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref(), sealed));
     let text = match arguments.output {
         RenderFormat::Yaml => show::yaml(&objects, &all, arguments.show_values),
         RenderFormat::Json => show::json(&objects, &all, arguments.show_values),

@@ -142,7 +142,10 @@ impl Objects {
             }
             return;
         }
-        if self.only.is_some_and(|only| kind != "List" && !only.contains(&kind.as_str())) {
+        if self
+            .only
+            .is_some_and(|only| kind != "List" && !only.contains(&kind.as_str()))
+        {
             return;
         }
         let ours = format!("{}/{}", lockstep_api::GROUP, lockstep_api::VERSION);

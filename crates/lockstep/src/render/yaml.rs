@@ -360,14 +360,25 @@ mod tests {
 
     #[test]
     fn the_end_of_a_text_is_read_as_kubernetes_reads_it() {
-        for (text, value) in [("a: |\n  x\n", "x\n"), ("a: |\n  x", "x"), ("a: |\r\n  x\r\n", "x\n")] {
+        for (text, value) in [
+            ("a: |\n  x\n", "x\n"),
+            ("a: |\n  x", "x"),
+            ("a: |\r\n  x\r\n", "x\n"),
+        ] {
             assert_eq!(values(text), [(1, json!({"a": value}))], "{text:?}");
         }
     }
 
     #[test]
     fn an_error_never_says_a_value() {
-        for text in ["a: !!int CANARY\n", "a: !!bool CANARY", "a: !!float CANARY", "a: !!null CANARY", "a: [ CANARY", "a: \"CANARY"] {
+        for text in [
+            "a: !!int CANARY\n",
+            "a: !!bool CANARY",
+            "a: !!float CANARY",
+            "a: !!null CANARY",
+            "a: [ CANARY",
+            "a: \"CANARY",
+        ] {
             assert!(!error(text).contains("CANARY"), "{}", error(text));
         }
     }

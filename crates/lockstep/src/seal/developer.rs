@@ -144,7 +144,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("{} has more than 1 MiB, which is the limit", path.display()));
+        return Err(format!(
+            "{} has more than 1 MiB, which is the limit",
+            path.display()
+        ));
     }
     Ok(bytes)
 }
@@ -184,9 +187,5 @@ impl Credentials for Developer {
 }
 
 fn nothing(message: &str) -> ProviderError {
-    ProviderError::new(
-        ErrorKind::CredentialsUnavailable,
-        Operation::Configure,
-        message,
-    )
+    ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Configure, message)
 }

@@ -107,7 +107,11 @@ fn lines(text: &str, header_end: usize, content: &Range<usize>) -> Option<Range<
     // the indentation of the next line is none of it
     let lines = written.rfind('\n').map_or(written, |end| {
         let (lines, rest) = written.split_at(end + 1);
-        if rest.chars().all(|c| c == ' ') { lines } else { written }
+        if rest.chars().all(|c| c == ' ') {
+            lines
+        } else {
+            written
+        }
     });
     let written = lines.trim_end_matches(['\r', '\n']);
     if written.is_empty() {

@@ -53,7 +53,10 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         return Err("--output json and -f - would both write to standard output".to_owned());
     }
     let sources = input::read(&arguments.files, Folders::Everything)?.sources;
-    let store_sources = unlike(input::read(&arguments.stores, Folders::Everything)?.sources, &sources);
+    let store_sources = unlike(
+        input::read(&arguments.stores, Folders::Everything)?.sources,
+        &sources,
+    );
     let developer = Developer::of(
         arguments.vault_token.as_ref(),
         arguments.token_file.as_deref(),

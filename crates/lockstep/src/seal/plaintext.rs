@@ -54,7 +54,10 @@ fn of_kustomization(kustomization: &Value) -> Vec<Found<'_>> {
     let mut found = Vec::new();
     let generators = kustomization["secretGenerator"].as_array();
     for (index, generator) in generators.into_iter().flatten().enumerate() {
-        if generator["literals"].as_array().is_some_and(|literals| !literals.is_empty()) {
+        if generator["literals"]
+            .as_array()
+            .is_some_and(|literals| !literals.is_empty())
+        {
             found.push(Found {
                 steps: vec![
                     Step::Field("secretGenerator"),
@@ -79,9 +82,9 @@ pub(super) fn of_ciphertext(
     let error = match (whole, place) {
         (Err(error), _) => error,
         (Ok(_), None) => return None,
-        (Ok(sealed), Some((scope, namespace, name, key))) => {
-            sealed.ciphertext(Binding::new(scope, namespace, name, key)).err()?
-        }
+        (Ok(sealed), Some((scope, namespace, name, key))) => sealed
+            .ciphertext(Binding::new(scope, namespace, name, key))
+            .err()?,
     };
     Some(match error {
         CiphertextError::NotSealed => format!("the ciphertext {error}. What stands there may be plaintext"),

@@ -116,7 +116,11 @@ impl Report {
     /// What the last line of a run that failed says.
     pub(super) fn summary(&self) -> String {
         let errors = if self.faults.len() == 1 { "error" } else { "errors" };
-        let verb = if self.dry_run { "would be sealed" } else { "are sealed" };
+        let verb = if self.dry_run {
+            "would be sealed"
+        } else {
+            "are sealed"
+        };
         format!(
             "{} of {} values {verb}; {} {errors}",
             self.sealed.len(),

@@ -13,12 +13,10 @@ use super::{
 use crate::render::{
     input::Source,
     objects::{Objects, Place},
+    schema::UNSEALED,
     yaml::{self, shown},
 };
 
-/// The fields that hold what is to be sealed: the value, and the path of a file that holds it. No CRD has them, so that an
-/// API server refuses what is not sealed.
-pub(super) const FIELDS: [&str; 2] = ["plaintext", "plaintextFile"];
 /// Stands for the ciphertext that there is going to be.
 const PLACEHOLDER: &str = "lockstep:v1:";
 
@@ -53,7 +51,7 @@ pub(super) struct Entry {
     pub(super) name: String,
     /// The entry, such as `spec.data[0]`.
     pub(super) path: String,
-    /// The field that is sealed: one of [`FIELDS`].
+    /// The field that is sealed: one of [`UNSEALED`].
     pub(super) field: &'static str,
     pub(super) secret_key: String,
     pub(super) scope: CiphertextScope,
@@ -163,7 +161,13 @@ impl Scan<'_> {
             for (index, item) in items.iter().enumerate() {
                 let mut steps = steps.clone();
                 steps.extend([Step::Field("items"), Step::Item(index)]);
-                self.object(document, item, steps, format!("{pointer}/items/{index}"), namespace);
+                self.object(
+                    document,
+                    item,
+                    steps,
+                    format!("{pointer}/items/{index}"),
+                    namespace,
+                );
             }
             return;
         }
@@ -172,7 +176,7 @@ impl Scan<'_> {
         let own_namespace = named("namespace").or_else(|| namespace.map(str::to_owned));
         let label = match &own_namespace {
             Some(namespace) => format!("{kind} {}/{}", shown(namespace), shown(&name)),
-            None => format!("{kind} {}", shown(&name)),
+            None => format!("{kind} {}", shown(&name)).trim_end().to_owned(),
         };
         let object = Object {
             document,
@@ -216,17 +220,19 @@ impl Scan<'_> {
                     .push(Finding::new(place, Some(&object.label), Some(&field), message));
             }
         }
-        let fields: Vec<_> = FIELDS
-            .into_iter()
-            .filter(|field| value.get(field).is_some())
-            .collect();
-        let Some(field) = fields.first().copied() else {
+        let Some(field) = UNSEALED.into_iter().find(|field| value.get(field).is_some()) else {
             return;
         };
         let at = [steps.as_slice(), &[Step::Field(field)]].concat();
         let place = self.place(object.line(&at));
-        let finding =
-            |message: String| Finding::new(place.clone(), Some(&object.label), Some(&format!("{path}.{field}")), message);
+        let finding = |message: String| {
+            Finding::new(
+                place.clone(),
+                Some(&object.label),
+                Some(&format!("{path}.{field}")),
+                message,
+            )
+        };
         self.plaintexts.push(finding(format!(
             "it is not sealed. Run: lockstep seal -f {}",
             self.source.name
@@ -235,7 +241,9 @@ impl Scan<'_> {
             .into_iter()
             .find(|other| *other != field && value.get(other).is_some());
         if let Some(other) = other {
-            self.faults.push(finding(format!("{other} is there, too, and only one of them can be")));
+            self.faults.push(finding(format!(
+                "{other} is there, too, and only one of them can be"
+            )));
             return;
         }
         if scope != CiphertextScope::Cluster && namespace.is_none() {
@@ -244,7 +252,8 @@ impl Scan<'_> {
             return;
         }
         let Some(held) = value[field].as_str() else {
-            self.faults.push(finding("it must be a text (quote it)".to_owned()));
+            self.faults
+                .push(finding("it must be a text (quote it)".to_owned()));
             return;
         };
         let slot = match object.slot(&self.source.text, &steps, field, held) {
@@ -292,7 +301,10 @@ impl Scan<'_> {
             if let Some(object) = object {
                 edit::replace(object, entry.field, PLACEHOLDER);
             }
-            if touched.last().is_none_or(|(document, _)| *document != entry.document) {
+            if touched
+                .last()
+                .is_none_or(|(document, _)| *document != entry.document)
+            {
                 touched.push((entry.document, entry.place.line));
             }
         }

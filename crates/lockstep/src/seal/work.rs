@@ -74,10 +74,11 @@ impl Stores<'_> {
     }
 
     fn missing(&self, key: &StoreKey) -> String {
+        let named = format!("{} \"{}\"", key.kind, key.name);
         let refused = self
             .problems
             .iter()
-            .find(|problem| problem.object.as_ref().is_some_and(|object| object.contains(&key.name)));
+            .find(|problem| problem.object.as_deref() == Some(named.as_str()));
         if let Some(problem) = refused {
             return format!(
                 "{key} cannot be used: {}:{}: {}",

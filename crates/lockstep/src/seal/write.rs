@@ -35,5 +35,7 @@ pub(super) fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
         .and_then(|()| file.as_file().set_permissions(permissions))
         .and_then(|()| file.as_file().sync_all())
         .map_err(failed)?;
-    file.persist(path).map(|_| ()).map_err(|error| failed(error.error))
+    file.persist(path)
+        .map(|_| ())
+        .map_err(|error| failed(error.error))
 }

@@ -91,13 +91,12 @@ impl Encryptor for Kms {
         // others get a turn, so that what is in flight at once shows
         tokio::task::yield_now().await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        assert!(!value.is_empty() && value.len() <= self.limit, "no KMS takes that");
+        assert!(
+            !value.is_empty() && value.len() <= self.limit,
+            "no KMS takes that"
+        );
         match (self.fail)(number) {
-            Some(kind) => Err(ProviderError::new(
-                kind,
-                Operation::Encrypt,
-                "the key says no",
-            )),
+            Some(kind) => Err(ProviderError::new(kind, Operation::Encrypt, "the key says no")),
             None => Ok(MemoryBackend::encrypt(value, binding).bytes),
         }
     }

@@ -23,37 +23,51 @@ fn double_quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// An entry whose value is written like that; `{}` stands for the number of the ciphertext.
+/// An entry whose value is written like that; `HERE` stands for the number of the ciphertext.
 fn entry(value: String, style: u8, comment: &str, spaces: usize, key_last: bool) -> Piece {
     let indent = " ".repeat(8 + spaces);
     let gap = " ".repeat(spaces + 1);
-    let beside = if comment.is_empty() { String::new() } else { format!("{gap}#{comment}") };
+    let beside = if comment.is_empty() {
+        String::new()
+    } else {
+        format!("{gap}#{comment}")
+    };
     let (before, after, value) = match style {
-        0 => (format!("{}{beside}", double_quoted(&value)), format!("\"{{}}\"{beside}"), value),
+        0 => (
+            format!("{}{beside}", double_quoted(&value)),
+            format!("\"HERE\"{beside}"),
+            value,
+        ),
         1 => {
             let line = value.replace(['\n', '\t'], " ");
             (
                 format!("'{}'{beside}", line.replace('\'', "''")),
-                format!("'{{}}'{beside}"),
+                format!("'HERE'{beside}"),
                 line,
             )
         }
         2 => {
             let word: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
             let word = format!("x{word}");
-            (format!("{word}{beside}"), format!("{{}}{beside}"), word)
+            (format!("{word}{beside}"), format!("HERE{beside}"), word)
         }
         _ => {
             // the first line of a block says how far it is indented
             let text = format!("x{}", value.replace('\t', " "));
             let lines: Vec<_> = text
                 .split('\n')
-                .map(|line| if line.is_empty() { String::new() } else { format!("{indent}{line}") })
+                .map(|line| {
+                    if line.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{indent}{line}")
+                    }
+                })
                 .collect();
             let trimmed = text.trim_end_matches('\n').to_owned();
             (
                 format!("|-{beside}\n{}", lines.join("\n").trim_end_matches('\n')),
-                format!("{{}}{beside}"),
+                format!("HERE{beside}"),
                 trimmed,
             )
         }
@@ -101,7 +115,7 @@ proptest! {
         for (at, piece) in pieces.iter().enumerate() {
             let name = format!("key-{at}");
             before.push_str(&piece.before.replace("NAME", &name));
-            after.push_str(&piece.after.replace("NAME", &name).replace("{}", &format!("SEALED-{}", values.len())));
+            after.push_str(&piece.after.replace("NAME", &name).replace("HERE", &format!("SEALED-{}", values.len())));
             values.extend(piece.value.clone());
         }
         if windows {

@@ -66,7 +66,10 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn arguments(folder: &Path, more: &[&str]) -> SealArguments {
     let folder = folder.to_str().unwrap();
     let line = ["lockstep", "seal", "-f", folder, "--home", folder].into_iter();
-    match Cli::try_parse_from(line.chain(more.iter().copied())).unwrap().command {
+    match Cli::try_parse_from(line.chain(more.iter().copied()))
+        .unwrap()
+        .command
+    {
         Command::Seal(arguments) => arguments,
         _ => panic!("seal is a command"),
     }
@@ -119,7 +122,14 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
     let lines = report.lines();
     assert!(lines.contains("database.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: scope Strict, with SecretStore/kms (aws alias/shop)\n"), "{lines}");
     assert!(lines.contains("spec.data[1].plaintextFile: scope Namespace, with SecretStore/kms (aws alias/shop), in an envelope\n"), "{lines}");
-    assert!(report.notes.concat().contains("long.pem is sealed, and still there"), "{:?}", report.notes);
+    assert!(
+        report
+            .notes
+            .concat()
+            .contains("long.pem is sealed, and still there"),
+        "{:?}",
+        report.notes
+    );
     for (index, scope, key, value) in [
         (0, CiphertextScope::Strict, "short", "CANARY-short"),
         (1, CiphertextScope::Namespace, "file", long.as_str()),
@@ -137,16 +147,26 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
     let again = seal_with(folder.path(), &[], &kms);
     assert_eq!((again.total, kms.calls()), (0, 3));
     assert_eq!(again.lines(), "there is nothing to seal\n");
-    assert_eq!(fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap(), after);
+    assert_eq!(
+        fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap(),
+        after
+    );
 }
 
 #[test]
 fn the_operators_credentials_are_never_used() {
     let files = [
-        ("a.yaml", object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"])),
+        (
+            "a.yaml",
+            object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]),
+        ),
         (
             "b.yaml",
-            object("b", "{ name: transit, kind: ClusterSecretStore }", &["{ secretKey: a, plaintext: CANARY }"]),
+            object(
+                "b",
+                "{ name: transit, kind: ClusterSecretStore }",
+                &["{ secretKey: a, plaintext: CANARY }"],
+            ),
         ),
     ];
     let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
@@ -165,7 +185,11 @@ fn the_operators_credentials_are_never_used() {
     ];
     let arguments = arguments(folder.path(), &more);
     assert!(!format!("{arguments:?}").contains("CANARY"));
-    let report = run(&arguments, &Registry::default().with(aws.clone()).with(vault.clone())).unwrap();
+    let report = run(
+        &arguments,
+        &Registry::default().with(aws.clone()).with(vault.clone()),
+    )
+    .unwrap();
     assert_eq!(faults(&report), [""; 0]);
     let (config, _) = aws.configs.lock().unwrap().pop().unwrap();
     let spec = config.provider.aws.unwrap();
@@ -188,12 +212,20 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
     let vault = Kms::new("vault");
     let report = seal_with(folder.path(), &more, &vault);
     let said = faults(&report).concat();
-    assert!(said.contains("there is no token for Vault. Log in (vault login), set VAULT_TOKEN"), "{said}");
+    assert!(
+        said.contains("there is no token for Vault. Log in (vault login), set VAULT_TOKEN"),
+        "{said}"
+    );
     assert_eq!(fs::read_to_string(folder.path().join("b.yaml")).unwrap(), text);
 
     fs::write(folder.path().join("token"), "CANARY-in-a-file\n").unwrap();
     let token = folder.path().join("token");
-    let more = ["--ca-file", ca.to_str().unwrap(), "--token-file", token.to_str().unwrap()];
+    let more = [
+        "--ca-file",
+        ca.to_str().unwrap(),
+        "--token-file",
+        token.to_str().unwrap(),
+    ];
     assert_eq!(faults(&seal_with(folder.path(), &more, &vault)), [""; 0]);
     let (_, token) = vault.configs.lock().unwrap().pop().unwrap();
     assert_eq!(token.unwrap().expose_str(), Some("CANARY-in-a-file"));
@@ -203,7 +235,10 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
 fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
     let secret = "{ secretKey: a, plaintext: CANARY }";
     for (bad, wanted) in [
-        (object("b", "{ name: nowhere }", &[secret]), "SecretStore/nowhere of namespace \"shop\" is in none of the files"),
+        (
+            object("b", "{ name: nowhere }", &[secret]),
+            "SecretStore/nowhere of namespace \"shop\" is in none of the files",
+        ),
         (
             object("b", "{ name: keyless, kind: ClusterSecretStore }", &[secret]),
             "ClusterSecretStore/keyless names no key that encrypts: set spec.provider.aws.kms.keyId",
@@ -213,35 +248,66 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
             "give the certificates with --ca-file",
         ),
         (
-            object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintextFile: nowhere.pem }"]),
+            object(
+                "b",
+                "{ name: kms }",
+                &[secret, "{ secretKey: b, plaintextFile: nowhere.pem }"],
+            ),
             "nowhere.pem cannot be read",
         ),
         (
-            object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintextFile: huge.pem }"]),
+            object(
+                "b",
+                "{ name: kms }",
+                &[secret, "{ secretKey: b, plaintextFile: huge.pem }"],
+            ),
             "huge.pem has more than 1 MiB",
         ),
-        (object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintext: 7 }"]), "quote it"),
-        (object("b", "{ name: kms }", &[secret]) + "  no such: x\n", "there is no such field"),
-        (object("b", "{ name: kms }", &[secret]) + "---\na: [\n", "not YAML"),
+        (
+            object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintext: 7 }"]),
+            "quote it",
+        ),
+        (
+            object("b", "{ name: kms }", &[secret]) + "  no such: x\n",
+            "there is no such field",
+        ),
+        (
+            object("b", "{ name: kms }", &[secret]) + "---\na: [\n",
+            "not YAML",
+        ),
     ] {
         let good = object("a", "{ name: kms }", &[secret]);
-        let folder = folder(&[("a.yaml", &good), ("b.yaml", &bad), ("c.yaml", &good.replace("name: a", "name: c"))]);
+        let folder = folder(&[
+            ("a.yaml", &good),
+            ("b.yaml", &bad),
+            ("c.yaml", &good.replace("name: a", "name: c")),
+        ]);
         fs::write(folder.path().join("huge.pem"), vec![b'x'; (1 << 20) + 1]).unwrap();
         let kms = Kms::new("aws");
         let report = seal_with(folder.path(), &[], &kms);
         let said = faults(&report);
-        assert!(said.iter().any(|fault| fault.contains(wanted) && fault.contains("b.yaml:")), "{wanted}: {said:#?}");
+        assert!(
+            said.iter()
+                .any(|fault| fault.contains(wanted) && fault.contains("b.yaml:")),
+            "{wanted}: {said:#?}"
+        );
         assert!(!said.concat().contains("CANARY"), "{said:?}");
         assert_eq!((report.sealed.len(), kms.calls()), (2, 2), "{said:#?}");
         let now = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(now("b.yaml"), bad);
-        assert!(now("a.yaml").contains("ciphertext: lockstep:v1:") && now("c.yaml").contains("ciphertext: lockstep:v1:"));
+        assert!(
+            now("a.yaml").contains("ciphertext: lockstep:v1:")
+                && now("c.yaml").contains("ciphertext: lockstep:v1:")
+        );
     }
 }
 
 #[test]
 fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
-    let entries = ["{ secretKey: a, plaintext: CANARY1 }", "{ secretKey: b, plaintext: CANARY2 }"];
+    let entries = [
+        "{ secretKey: a, plaintext: CANARY1 }",
+        "{ secretKey: b, plaintext: CANARY2 }",
+    ];
     let text = object("a", "{ name: kms }", &entries);
     let folder = folder(&[("a.yaml", &text)]);
     let mut kms = Kms::new("aws");
@@ -256,7 +322,10 @@ fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
     assert_eq!(report.summary(), "0 of 2 values are sealed; 1 error");
     assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
     assert_eq!(kms.calls(), 2, "what is refused is not tried again");
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left.len(), 2, "no file is left behind: {left:?}");
 }
 
@@ -265,18 +334,24 @@ async fn a_busy_kms_is_asked_again_and_a_dead_one_not_forever() {
     let binding = Binding::new(CiphertextScope::Strict, "shop", "a", "a");
     let mut kms = Kms::new("aws");
     kms.fail = |number| (number < 3).then_some(ErrorKind::RateLimited);
-    let text = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding).await.unwrap();
+    let text = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding)
+        .await
+        .unwrap();
     assert!(Sealed::parse(&text).is_ok());
     assert_eq!(kms.calls(), 4);
     let mut kms = Kms::new("aws");
     kms.fail = |_| Some(ErrorKind::Unavailable);
-    let error = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding).await.unwrap_err();
+    let error = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding)
+        .await
+        .unwrap_err();
     assert_eq!((error.as_str(), kms.calls()), ("the key says no", 5));
 }
 
 #[test]
 fn many_values_go_out_a_few_at_a_time() {
-    let entries: Vec<_> = (0..100).map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}")).collect();
+    let entries: Vec<_> = (0..100)
+        .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
+        .collect();
     let entries: Vec<_> = entries.iter().map(String::as_str).collect();
     let folder = folder(&[("a.yaml", &object("a", "{ name: kms }", &entries))]);
     let kms = Kms::new("aws");
@@ -285,7 +360,12 @@ fn many_values_go_out_a_few_at_a_time() {
     assert_eq!(kms.most_in_flight.load(Ordering::SeqCst), 8);
     for at in [0, 57, 99] {
         let binding = Binding::new(CiphertextScope::Strict, "shop", "a", &format!("k{at}"));
-        let opened = unsealed(folder.path(), "a.yaml", &format!("/spec/data/{at}/ciphertext"), &binding);
+        let opened = unsealed(
+            folder.path(),
+            "a.yaml",
+            &format!("/spec/data/{at}/ciphertext"),
+            &binding,
+        );
         assert_eq!(opened.expose_str(), Some(format!("CANARY{at}").as_str()));
     }
 }
@@ -297,7 +377,14 @@ fn a_dry_run_changes_nothing_and_asks_nobody() {
     let kms = Kms::new("aws");
     let report = seal_with(folder.path(), &["--dry-run"], &kms);
     assert!(report.lines().starts_with("would seal "), "{}", report.lines());
-    assert_eq!((faults(&report).len(), kms.calls(), kms.configs.lock().unwrap().len()), (0, 0, 0));
+    assert_eq!(
+        (
+            faults(&report).len(),
+            kms.calls(),
+            kms.configs.lock().unwrap().len()
+        ),
+        (0, 0, 0)
+    );
     assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
 }
 
@@ -311,9 +398,16 @@ fn a_store_that_is_among_both_is_one_store_and_one_that_is_refused_says_why() {
     assert_eq!((faults(&report), report.sealed.len()), (Vec::new(), 1));
 
     fs::write(folder.path().join("a.yaml"), &text).unwrap();
-    fs::write(&stores, STORES.replace("keyId: alias/shop", "keyID: alias/shop")).unwrap();
+    fs::write(
+        &stores,
+        STORES.replace("keyId: alias/shop", "keyId: alias/shop, x: y"),
+    )
+    .unwrap();
     let said = faults(&seal_with(folder.path(), &[], &kms)).concat();
-    assert!(said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.keyID: there is no such field"), "{said}");
+    assert!(
+        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: there is no such field"),
+        "{said}"
+    );
 }
 
 #[cfg(unix)]
@@ -329,7 +423,10 @@ fn permissions_links_and_byte_order_marks_stay() {
     let report = seal_with(folder.path(), &[], &Kms::new("aws"));
     assert_eq!((faults(&report), report.sealed.len()), (Vec::new(), 1));
     let after = fs::read_to_string(&real).unwrap();
-    assert!(after.starts_with("\u{feff}# a\r\napiVersion") && after.contains("ciphertext: lockstep:v1:"), "{after}");
+    assert!(
+        after.starts_with("\u{feff}# a\r\napiVersion") && after.contains("ciphertext: lockstep:v1:"),
+        "{after}"
+    );
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(folder.path().join("a.yaml").is_symlink());
 }

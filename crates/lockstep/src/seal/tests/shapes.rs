@@ -48,7 +48,11 @@ fn every_way_to_write_a_text_is_sealed_in_its_place() {
             "  - secretKey: a\n    'ciphertext': \"SEALED-0\"\n",
             "over lines and on",
         ),
-        ("  - secretKey: a\n    plaintext: ''\n", "  - secretKey: a\n    ciphertext: 'SEALED-0'\n", ""),
+        (
+            "  - secretKey: a\n    plaintext: ''\n",
+            "  - secretKey: a\n    ciphertext: 'SEALED-0'\n",
+            "",
+        ),
         // blocks
         (
             "  - secretKey: a\n    plaintext: |\n      one\n        two\n\n      three\n    ciphertextScope: Namespace\n",
@@ -81,7 +85,11 @@ fn every_way_to_write_a_text_is_sealed_in_its_place() {
             "  - secretKey: a\n    ciphertext: SEALED-0",
             "one",
         ),
-        ("  - secretKey: a\n    plaintext: one", "  - secretKey: a\n    ciphertext: SEALED-0", "one"),
+        (
+            "  - secretKey: a\n    plaintext: one",
+            "  - secretKey: a\n    ciphertext: SEALED-0",
+            "one",
+        ),
         // flow
         (
             "  - { secretKey: a, plaintext: hunter2 } # c\n",
@@ -170,20 +178,51 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
             "alias",
         ),
         (
-            format!("x: &v {{ plaintext: CANARY }}\n{}", entry("{ secretKey: a, <<: *v }")),
+            format!(
+                "x: &v {{ plaintext: CANARY }}\n{}",
+                entry("{ secretKey: a, <<: *v }")
+            ),
             8,
             "merge key",
         ),
         (entry("{ secretKey: a, plaintext: !!str CANARY }"), 7, "tag"),
-        (entry("{ secretKey: a, &k plaintext: CANARY }"), 7, "tag or an anchor"),
+        (
+            entry("{ secretKey: a, &k plaintext: CANARY }"),
+            7,
+            "tag or an anchor",
+        ),
         (entry("{ secretKey: a, plaintext: 12345 }"), 7, "quote it"),
-        (entry("{ secretKey: a, plaintext: { x: CANARY } }"), 7, "must be a text"),
-        (entry("{ secretKey: a, plaintext: CANARY, remoteRef: { key: a } }"), 7, "remoteRef"),
-        (entry("{ secretKey: a, plaintext: CANARY, plaintextFile: a }"), 7, "plaintextFile"),
-        (entry("{ secretKey: a, plaintext: CANARY, optional: true }"), 7, "optional is for remoteRef"),
-        (entry("{ secretKey: 'a/b', plaintext: CANARY }"), 7, "secretKey: it does not have the form"),
+        (
+            entry("{ secretKey: a, plaintext: { x: CANARY } }"),
+            7,
+            "must be a text",
+        ),
+        (
+            entry("{ secretKey: a, plaintext: CANARY, remoteRef: { key: a } }"),
+            7,
+            "remoteRef",
+        ),
+        (
+            entry("{ secretKey: a, plaintext: CANARY, plaintextFile: a }"),
+            7,
+            "plaintextFile",
+        ),
+        (
+            entry("{ secretKey: a, plaintext: CANARY, optional: true }"),
+            7,
+            "optional is for remoteRef",
+        ),
+        (
+            entry("{ secretKey: 'a/b', plaintext: CANARY }"),
+            7,
+            "secretKey: it does not have the form",
+        ),
         (entry("{ plaintext: CANARY }"), 7, "secretKey: it is needed"),
-        (entry("{ secretKey: a, plaintext: CANARY, ciphertextScope: All }"), 7, "ciphertextScope: it must be one of"),
+        (
+            entry("{ secretKey: a, plaintext: CANARY, ciphertextScope: All }"),
+            7,
+            "ciphertextScope: it must be one of",
+        ),
         (
             entry("{ secretKey: a, plaintext: CANARY }").replace(", namespace: shop", ""),
             7,
@@ -197,17 +236,23 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (entry("{ secretKey: a, plaintext: !!int CANARY }"), 1, "tag"),
         (entry("{ secretKey: a, plaintext: !!bool CANARY }"), 1, "tag"),
         (entry("{ secretKey: a, plaintext: \"CANARY }"), 1, "not YAML"),
-        (entry("{ secretKey: a, plaintext: CANARY, plaintext: CANARY2 }"), 1, "there twice"),
+        (
+            entry("{ secretKey: a, plaintext: CANARY, plaintext: CANARY2 }"),
+            1,
+            "there twice",
+        ),
     ] {
         let source = source(&text);
         let mut scan = scan(&source, None);
         let faults = faults(&mut scan);
         assert!(
-            faults.iter().any(|fault| fault.contains(wanted)
-                && fault.starts_with(&format!("manifest.yaml:{line}: "))),
+            faults
+                .iter()
+                .any(|fault| fault.contains(wanted) && fault.starts_with(&format!("manifest.yaml:{line}: "))),
             "{text}\n{faults:#?}"
         );
-        let said = format!("{faults:?}{:?}{scan:?}", scan.plaintexts).replace(&format!("{:?}", source.text), "");
+        let said =
+            format!("{faults:?}{:?}{scan:?}", scan.plaintexts).replace(&format!("{:?}", source.text), "");
         assert!(!faults.concat().contains("CANARY"), "{faults:?}");
         assert!(!format!("{:?}", scan.plaintexts).contains("CANARY"), "{said}");
     }
