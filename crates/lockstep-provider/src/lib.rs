@@ -8,6 +8,7 @@ mod filter;
 pub mod layers;
 pub mod memory;
 pub mod metrics;
+mod parts;
 mod provider;
 
 pub use clients::{Changes, Clients};
@@ -23,4 +24,5 @@ pub use lockstep_core::{
 };
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
+pub use parts::Parts;
 pub use provider::{Capability, Context, Encryptor, Notice, Provider};

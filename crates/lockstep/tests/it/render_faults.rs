@@ -72,6 +72,10 @@ fn what_admission_would_refuse_is_told_with_the_field() {
             "spec.refreshPolicy: it must be one of",
         ),
         (
+            "  data: [{ secretKey: a, remoteRef: {} }]\n".to_owned(),
+            "spec.data[0].remoteRef.key: it is needed",
+        ),
+        (
             "  data: [{ secretKey: a }]\n".to_owned(),
             "spec.data[0]: an entry of data needs exactly one of remoteRef, ciphertext",
         ),
