@@ -121,9 +121,13 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
     scan
 }
 
-/// Whether a text that cannot be read could hold what this is about.
+/// Whether a text that cannot be read could hold what this is about. Templates of Secrets are no YAML and hold no values.
 fn is_about_secrets(text: &str) -> bool {
-    text.contains(lockstep_api::GROUP) || text.contains("Secret")
+    let is_secret = |line: &str| {
+        let line = line.trim_start_matches([' ', '\t', '-', '"', '\'', '{']);
+        line.starts_with("kind") && line.contains("Secret")
+    };
+    text.contains(lockstep_api::GROUP) || !text.contains("{{") && text.lines().any(is_secret)
 }
 
 impl Scan<'_> {

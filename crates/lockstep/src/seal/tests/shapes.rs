@@ -271,10 +271,19 @@ fn a_namespace_of_the_command_line_is_the_one_of_objects_without() {
 
 #[test]
 fn a_folder_may_hold_other_files_but_none_that_could_hide_something() {
-    let mut template = source("{{- if .Values.x }}\na: {{ .Values.y }}\n{{- end }}\n");
-    template.named = false;
-    assert!(scan(&template, None).skipped.is_some());
-    template.text.push_str("kind: Secret\n");
-    let scan = scan(&template, None);
-    assert!(scan.skipped.is_none() && scan.unreadable.len() == 1);
+    let template = "{{- if .Values.x }}\na: {{ .Values.y }}\n{{- end }}\n";
+    for (text, passed_over) in [
+        (template.to_owned(), true),
+        (format!("{template}kind: Secret\n"), true),
+        (format!("{template}apiVersion: lockstep.dev/v1alpha1\n"), false),
+        ("kind: Secret\na: [\n".to_owned(), false),
+        ("{ \"kind\": \"Secret\", \n".to_owned(), false),
+        ("imagePullSecrets: [\n".to_owned(), true),
+    ] {
+        let mut source = source(&text);
+        source.named = false;
+        let scan = scan(&source, None);
+        assert_eq!(scan.skipped.is_some(), passed_over, "{text}");
+        assert_eq!(scan.unreadable.is_empty(), passed_over, "{text}");
+    }
 }
