@@ -30,8 +30,8 @@ pub(super) fn check(arguments: &SealArguments) -> ExitCode {
     }
     let printed = match arguments.output {
         SealFormat::Text => {
-            let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-            output::print(&lines)
+            let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            output::print(&(lines.join("\n") + if lines.is_empty() { "" } else { "\n" }))
         }
         SealFormat::Json => {
             let document = json!({ "findings": findings, "files": sources.len(), "skipped": skipped });

@@ -9,6 +9,9 @@ use lockstep_provider::{
     ProviderFactory, SecretValue, StoreConfig,
 };
 
+/// A configuration, and the token that came with it.
+type Made = (StoreConfig, Option<SecretValue>);
+
 /// A KMS in memory, in place of that of a backend. Clones share what it was asked.
 #[derive(Debug, Clone)]
 pub(super) struct Kms {
@@ -18,7 +21,7 @@ pub(super) struct Kms {
     in_flight: Arc<AtomicUsize>,
     pub(super) most_in_flight: Arc<AtomicUsize>,
     /// The configurations that encryptors were made from, and the tokens that they got.
-    pub(super) configs: Arc<Mutex<Vec<(StoreConfig, Option<SecretValue>)>>>,
+    pub(super) configs: Arc<Mutex<Vec<Made>>>,
     /// Which calls fail, by their number, and with what.
     pub(super) fail: fn(usize) -> Option<ErrorKind>,
 }

@@ -45,7 +45,7 @@ spec:
 
 /// A SyncedSecret of that name with those entries, whose store is that.
 fn object(name: &str, store: &str, entries: &[&str]) -> String {
-    let entries: String = entries.iter().map(|entry| format!("  - {entry}\n")).collect();
+    let entries = format!("  - {}\n", entries.join("\n  - "));
     format!(
         "# {name}\napiVersion: lockstep.dev/v1alpha1\nkind: SyncedSecret\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  secretStoreRef: {store}\n  data:\n{entries}"
     )
