@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation, Parts,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice, Operation,
+    Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    StoreConfig,
 };
 
 use crate::{
-    auth::Identity,
     client::Caller,
     config::Config,
     http,
@@ -99,8 +99,9 @@ impl AwsFactory {
             config.region.clone(),
             self.http.clone(),
             Arc::new(SystemClock),
+            credentials,
         );
-        Caller::new(Identity::new(door, credentials))
+        Caller::new(Login::new(door))
     }
 }
 

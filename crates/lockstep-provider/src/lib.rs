@@ -6,6 +6,7 @@ mod factory;
 pub mod file;
 mod filter;
 pub mod layers;
+pub mod login;
 pub mod memory;
 pub mod metrics;
 mod parts;
@@ -22,6 +23,7 @@ pub use lockstep_core::{
         RemoteSecret, SecretValue,
     },
 };
+pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use parts::Parts;
