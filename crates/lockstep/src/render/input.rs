@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fmt, fs, io,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -21,7 +21,7 @@ const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "K
 const HARMLESS_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources"];
 
 /// One text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     /// The file as it was named, or `standard input`.
     pub(crate) name: String,
@@ -31,6 +31,17 @@ pub(crate) struct Source {
     pub(crate) named: bool,
     /// What it holds, without a byte order mark.
     pub(crate) text: String,
+}
+
+/// A manifest that is to be sealed holds secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("named", &self.named)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that was read.

@@ -47,7 +47,8 @@ impl Developer {
         let vault_token = match (token_file, token, written.filter(|path| path.is_file())) {
             (Some(path), _, _) => Some(token_in(path)?),
             (None, Some(token), _) => Some(token.clone()),
-            (None, None, Some(path)) => Some(token_in(&path)?),
+            // a file that nobody named may be missing, or be somebody else's
+            (None, None, Some(path)) => token_in(&path).ok(),
             (None, None, None) => None,
         };
         Ok(Self {

@@ -74,7 +74,10 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         }
     }
     let everything = [store_sources, sources.clone()].concat();
-    let objects = Objects::stores_of(&everything, arguments.namespace.as_deref().unwrap_or("default"));
+    let objects = Objects::stores_of(
+        &everything,
+        arguments.namespace.as_deref().unwrap_or(work::NAMESPACE),
+    );
     let stores = Stores {
         known: &objects.stores,
         problems: &objects.problems,

@@ -9,6 +9,7 @@ use super::{
     finding::Finding,
     plaintext,
     tree::{self, Node, Shared, Step},
+    work::NAMESPACE,
 };
 use crate::render::{
     input::Source,
@@ -20,8 +21,7 @@ use crate::render::{
 /// Stands for the ciphertext that there is going to be.
 const PLACEHOLDER: &str = "lockstep:v1:";
 
-/// A text, and everything in it that this is about.
-#[derive(Debug)]
+/// A text, and everything in it that this is about. It has no `Debug`: it holds plaintext.
 pub(super) struct Scan<'a> {
     pub(super) source: &'a Source,
     /// What the documents hold.
@@ -317,7 +317,7 @@ impl Scan<'_> {
                 continue;
             };
             let place = self.place(line);
-            for problem in Objects::admission(value, &place, namespace.unwrap_or("default")) {
+            for problem in Objects::admission(value, &place, namespace.unwrap_or(NAMESPACE)) {
                 self.faults.push(Finding {
                     place: problem.place,
                     object: problem.object,

@@ -28,6 +28,8 @@ use crate::{
 
 /// How many requests are with the KMS at the same time.
 const AT_ONCE: usize = 8;
+/// The namespace of stores and SyncedSecrets that do not say theirs, where that does not matter to the value.
+pub(super) const NAMESPACE: &str = "default";
 /// From how many values on it is worth saying how far it is.
 const MANY: usize = 20;
 
@@ -60,7 +62,7 @@ impl Stores<'_> {
         let StoreRef { name, kind } = entry.store.clone();
         let namespace = match kind {
             StoreKind::ClusterSecretStore => None,
-            StoreKind::SecretStore => Some(entry.namespace.clone().unwrap_or_default()),
+            StoreKind::SecretStore => Some(entry.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned())),
         };
         let key = StoreKey {
             kind,

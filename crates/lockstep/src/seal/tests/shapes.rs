@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::{faults, scan, sealed, source};
 
 /// An object whose `spec.data` is that.
@@ -251,10 +253,8 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
                 .any(|fault| fault.contains(wanted) && fault.starts_with(&format!("manifest.yaml:{line}: "))),
             "{text}\n{faults:#?}"
         );
-        let said =
-            format!("{faults:?}{:?}{scan:?}", scan.plaintexts).replace(&format!("{:?}", source.text), "");
-        assert!(!faults.concat().contains("CANARY"), "{faults:?}");
-        assert!(!format!("{:?}", scan.plaintexts).contains("CANARY"), "{said}");
+        let said = format!("{faults:?}{:?}{:?}{source:?}", scan.plaintexts, scan.entries);
+        assert!(!said.contains("CANARY"), "{said}");
     }
 }
 
@@ -285,5 +285,28 @@ fn a_folder_may_hold_other_files_but_none_that_could_hide_something() {
         let scan = scan(&source, None);
         assert_eq!(scan.skipped.is_some(), passed_over, "{text}");
         assert_eq!(scan.unreadable.is_empty(), passed_over, "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_looked_through(
+        words in prop::collection::vec("plaintext|secretKey|spec|data|a|é|[-:|>\\[\\]{},\"'#&*!?%\n\r\t ]|: |\n  |\n    - |---\n|<<", 0..60),
+        inside in any::<bool>(),
+    ) {
+        let mut text = words.concat();
+        if inside {
+            text = object(&format!("    - secretKey: a\n      plaintext: {text}"));
+        }
+        let source = source(&text);
+        let mut scan = scan(&source, None);
+        if faults(&mut scan).is_empty() {
+            let texts: Vec<_> = scan.entries.iter().map(|_| "lockstep:v1:x".to_owned()).collect();
+            // it is sealed, or it is not, and nothing in between
+            let sealed = scan.sealed(&texts);
+            prop_assert!(sealed.is_none_or(|sealed| sealed.matches("lockstep:v1:x").count() == texts.len()));
+        }
     }
 }
