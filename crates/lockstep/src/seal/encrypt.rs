@@ -21,6 +21,47 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a KMS may let us wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Why a value is not encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// A sentence; it says nothing of the value but its length.
+    pub(super) message: String,
+    /// Whether the same would be said of any other value, so that there is no point in asking.
+    pub(super) of_any: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            of_any: false,
+        }
+    }
+}
+
+impl From<ProviderError> for Refusal {
+    fn from(error: ProviderError) -> Self {
+        let of_any = match error.kind {
+            // a policy can look at the place
+            ErrorKind::PermissionDenied | ErrorKind::Malformed | ErrorKind::RateLimited => false,
+            ErrorKind::NotFound
+            | ErrorKind::ConfigInvalid
+            | ErrorKind::CredentialsUnavailable
+            | ErrorKind::Unsupported
+            | ErrorKind::Undecryptable
+            | ErrorKind::KeyUnavailable
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::Internal => true,
+        };
+        Self {
+            message: error.to_string(),
+            of_any,
+        }
+    }
+}
+
 /// Whether the value goes into an envelope. A KMS takes no empty value.
 pub(super) fn needs_envelope(encryptor: &dyn Encryptor, value: &SecretValue) -> bool {
     value.is_empty() || value.len() > encryptor.limit()
@@ -29,17 +70,18 @@ pub(super) fn needs_envelope(encryptor: &dyn Encryptor, value: &SecretValue) -> 
 /// Encrypts a value for its place.
 ///
 /// # Errors
-/// A sentence; it says nothing of the value but its length.
+/// What the KMS says, in the end; and what is too long.
 pub(super) async fn seal(
     encryptor: &dyn Encryptor,
     value: &SecretValue,
     binding: &Binding,
-) -> Result<String, String> {
+) -> Result<String, Refusal> {
     if value.len() > MAX_SECRET_BYTES {
         return Err(format!(
             "it has {} bytes; a Secret takes at most {MAX_SECRET_BYTES}",
             value.len()
-        ));
+        )
+        .into());
     }
     let sealed = if needs_envelope(encryptor, value) {
         let mut key = Zeroizing::new([0; DATA_KEY_BYTES]);
@@ -62,7 +104,8 @@ pub(super) async fn seal(
         return Err(format!(
             "its ciphertext has {} characters; at most {MAX_TEXT} are allowed",
             text.len()
-        ));
+        )
+        .into());
     }
     Ok(text)
 }
@@ -72,7 +115,7 @@ async fn encrypt(
     encryptor: &dyn Encryptor,
     value: &SecretValue,
     binding: &Binding,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, ProviderError> {
     let mut pause = PAUSE;
     let mut tries = 0;
     loop {
@@ -88,7 +131,7 @@ async fn encrypt(
         };
         let again = error.kind.is_transient() || error.kind == ErrorKind::RateLimited;
         if !again || tries == TRIES {
-            return Err(error.to_string());
+            return Err(error);
         }
         sleep(error.retry_after.unwrap_or(pause).min(LONGEST_PAUSE)).await;
         pause *= 2;

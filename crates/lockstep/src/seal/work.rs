@@ -1,6 +1,7 @@
 //! From what was found to sealed files.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io::IsTerminal as _,
     sync::Arc,
@@ -203,13 +204,18 @@ fn of_entry(entry: &Entry, message: String) -> Finding {
 
 async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, usize), Outcome> {
     let mut encryptors = BTreeMap::new();
+    let mut dead = BTreeMap::new();
     let wanted: BTreeSet<_> = jobs.iter().map(|job| job.store.clone()).collect();
     for key in wanted {
-        encryptors.insert(key.clone(), stores.encryptor(&key).await);
+        match stores.encryptor(&key).await {
+            Ok(encryptor) => drop(encryptors.insert(key, encryptor)),
+            Err(message) => drop(dead.insert(key, message)),
+        }
     }
+    let dead = RefCell::new(dead);
     let all = jobs.len();
     let mut answers = stream::iter(jobs)
-        .map(|job| encrypt_one(job, &encryptors))
+        .map(|job| encrypt_one(job, &encryptors, &dead))
         .buffer_unordered(AT_ONCE);
     let mut outcomes = BTreeMap::new();
     let tell = all >= MANY && std::io::stderr().is_terminal();
@@ -222,19 +228,27 @@ async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, us
     outcomes
 }
 
+/// Encrypts a value. Of a store that is `dead`, where any value would fail, the reason is known already.
 async fn encrypt_one(
     job: Job,
-    encryptors: &BTreeMap<StoreKey, Result<Arc<dyn Encryptor>, String>>,
+    encryptors: &BTreeMap<StoreKey, Arc<dyn Encryptor>>,
+    dead: &RefCell<BTreeMap<StoreKey, String>>,
 ) -> ((usize, usize), Outcome) {
-    let outcome = match encryptors.get(&job.store) {
-        Some(Ok(encryptor)) => {
+    let known = dead.borrow().get(&job.store).cloned();
+    let outcome = match (known, encryptors.get(&job.store)) {
+        (Some(message), _) => Err(message),
+        (None, Some(encryptor)) => {
             let envelope = encrypt::needs_envelope(encryptor.as_ref(), &job.value);
             let text = encrypt::seal(encryptor.as_ref(), &job.value, &job.binding).await;
-            text.map(|text| (text, envelope))
-                .map_err(|message| format!("{}: {message}", job.store))
+            text.map(|text| (text, envelope)).map_err(|refusal| {
+                let message = format!("{}: {}", job.store, refusal.message);
+                if refusal.of_any {
+                    dead.borrow_mut().insert(job.store.clone(), message.clone());
+                }
+                message
+            })
         }
-        Some(Err(message)) => Err(message.clone()),
-        None => Err(format!("{} was not opened", job.store)),
+        (None, None) => Err(format!("{} was not opened", job.store)),
     };
     (job.at, outcome)
 }

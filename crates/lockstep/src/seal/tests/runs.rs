@@ -344,7 +344,8 @@ async fn a_busy_kms_is_asked_again_and_a_dead_one_not_forever() {
     let error = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding)
         .await
         .unwrap_err();
-    assert_eq!((error.as_str(), kms.calls()), ("the key says no", 5));
+    assert_eq!((error.message.as_str(), kms.calls()), ("the key says no", 5));
+    assert!(error.of_any);
 }
 
 #[test]
@@ -368,6 +369,21 @@ fn many_values_go_out_a_few_at_a_time() {
         );
         assert_eq!(opened.expose_str(), Some(format!("CANARY{at}").as_str()));
     }
+}
+
+#[test]
+fn a_key_that_is_gone_is_not_asked_for_every_value() {
+    let entries: Vec<_> = (0..100)
+        .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
+        .collect();
+    let entries: Vec<_> = entries.iter().map(String::as_str).collect();
+    let folder = folder(&[("a.yaml", &object("a", "{ name: kms }", &entries))]);
+    let mut kms = Kms::new("aws");
+    kms.fail = |_| Some(ErrorKind::KeyUnavailable);
+    let report = seal_with(folder.path(), &[], &kms);
+    assert_eq!(report.faults.len(), 100);
+    // those that were under way when the first one came back
+    assert!(kms.calls() <= 16, "{} calls", kms.calls());
 }
 
 #[test]
