@@ -83,14 +83,19 @@ impl Objects {
         objects
     }
 
-    /// What the API server would say to an object that stands at that place.
-    pub(crate) fn admission(value: Value, place: &Place, default_namespace: &str) -> Vec<Problem> {
-        let mut objects = Self::none(default_namespace);
-        objects.take(value, place, true);
-        objects.problems
+    /// What the API server would say to an object that stands at that place. Nothing of it is kept.
+    pub(crate) fn admission(&mut self, value: Value, place: &Place) -> Vec<Problem> {
+        self.take(value, place, true);
+        self.seen.clear();
+        self.synced_secrets.clear();
+        self.stores.clear();
+        self.namespaces.clear();
+        self.secrets.clear();
+        std::mem::take(&mut self.problems)
     }
 
-    fn none(default_namespace: &str) -> Self {
+    /// None as yet.
+    pub(crate) fn none(default_namespace: &str) -> Self {
         Self {
             schemas: Schemas::new(),
             default_namespace: default_namespace.to_owned(),

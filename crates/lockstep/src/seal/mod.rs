@@ -68,16 +68,13 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         .iter()
         .map(|source| scan::scan(source, arguments.namespace.as_deref()))
         .collect();
-    for scan in &mut scans {
-        if scan.faults.is_empty() && scan.unreadable.is_empty() {
-            scan.admission(arguments.namespace.as_deref());
-        }
+    let namespace = arguments.namespace.as_deref().unwrap_or(work::NAMESPACE);
+    let mut server = Objects::none(namespace);
+    for scan in scans.iter_mut().filter(|scan| !blocked(scan)) {
+        scan.admission(&mut server);
     }
     let everything = [store_sources, sources.clone()].concat();
-    let objects = Objects::stores_of(
-        &everything,
-        arguments.namespace.as_deref().unwrap_or(work::NAMESPACE),
-    );
+    let objects = Objects::stores_of(&everything, namespace);
     let stores = Stores {
         known: &objects.stores,
         problems: &objects.problems,

@@ -9,7 +9,6 @@ use super::{
     finding::Finding,
     plaintext,
     tree::{self, Node, Shared, Step},
-    work::NAMESPACE,
 };
 use crate::render::{
     input::Source,
@@ -295,7 +294,7 @@ impl Scan<'_> {
     }
 
     /// Notes what the API server would not take although everything is sealed: sealing would be in vain.
-    pub(super) fn admission(&mut self, namespace: Option<&str>) {
+    pub(super) fn admission(&mut self, server: &mut Objects) {
         let mut documents = self.documents.clone();
         let mut touched: Vec<(usize, usize)> = Vec::new();
         for entry in &self.entries {
@@ -317,7 +316,7 @@ impl Scan<'_> {
                 continue;
             };
             let place = self.place(line);
-            for problem in Objects::admission(value, &place, namespace.unwrap_or(NAMESPACE)) {
+            for problem in server.admission(value, &place) {
                 self.faults.push(Finding {
                     place: problem.place,
                     object: problem.object,

@@ -6,10 +6,16 @@ mod runs;
 
 mod shapes;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use super::scan::{Scan, scan};
-use crate::render::input::Source;
+use crate::render::{input::Source, objects::Objects};
+
+/// The schemas take a while to be made.
+static SERVER: LazyLock<Mutex<Objects>> = LazyLock::new(|| Mutex::new(Objects::none("default")));
 
 /// A text that was read from a file of that name.
 fn source(text: &str) -> Source {
@@ -24,7 +30,8 @@ fn source(text: &str) -> Source {
 /// The sentences that say why a text is not sealed.
 fn faults(scan: &mut Scan<'_>) -> Vec<String> {
     if scan.faults.is_empty() {
-        scan.admission(None);
+        let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        scan.admission(&mut server);
     }
     let all = scan.faults.iter().chain(&scan.unreadable);
     all.map(ToString::to_string).collect()

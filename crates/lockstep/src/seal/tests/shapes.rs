@@ -263,8 +263,7 @@ fn a_namespace_of_the_command_line_is_the_one_of_objects_without() {
     let text = object("  - { secretKey: a, plaintext: x }\n").replace(", namespace: shop", "");
     let source = source(&text);
     let mut scan = scan(&source, Some("blog"));
-    scan.admission(Some("blog"));
-    assert!(scan.faults.is_empty(), "{:?}", scan.faults);
+    assert_eq!(faults(&mut scan), [""; 0]);
     assert_eq!(scan.entries[0].namespace.as_deref(), Some("blog"));
     assert_eq!(scan.entries[0].object, "SyncedSecret blog/database");
 }
