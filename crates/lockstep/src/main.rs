@@ -14,6 +14,7 @@ mod panics;
 mod providers;
 mod render;
 mod run;
+mod seal;
 mod shutdown;
 mod version;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Render(arguments) => render::render(&arguments),
+        Command::Seal(arguments) => seal::seal(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

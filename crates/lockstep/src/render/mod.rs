@@ -3,13 +3,13 @@
 //! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads,
 //! [`pipeline`] is the operator's own with [`values`] as every store, [`show`] prints.
 
-mod input;
-mod objects;
+pub(crate) mod input;
+pub(crate) mod objects;
 mod pipeline;
-mod schema;
+pub(crate) mod schema;
 mod show;
 mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -19,20 +19,29 @@ use crate::{
 };
 
 use self::{
+    input::Folders,
     objects::Objects,
-    pipeline::Rendered,
+    pipeline::{Rendered, Sealed},
     values::{Everywhere, Folder},
 };
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files) {
+    let input = match input::read(&arguments.files, Folders::Applied) {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };
     let values = match arguments.values.as_deref().map(Folder::open).transpose() {
         Ok(values) => values.map(|folder| Everywhere(Arc::new(folder))),
         Err(message) => return exit::misused(&message),
+    };
+    let sealed = match arguments.sealed_values.as_deref().map(Folder::open).transpose() {
+        Ok(sealed) => sealed,
+        Err(message) => return exit::misused(&message),
+    };
+    let sealed = Sealed {
+        values: sealed.as_ref(),
+        shown: arguments.show_values,
     };
     for note in &input.notes {
         output::complain(&format!("note: {note}"));
@@ -42,7 +51,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(&format!("the runtime cannot start: {error}")),
     };
-    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref()));
+    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref(), sealed));
     let text = match arguments.output {
         RenderFormat::Yaml => show::yaml(&objects, &all, arguments.show_values),
         RenderFormat::Json => show::json(&objects, &all, arguments.show_values),

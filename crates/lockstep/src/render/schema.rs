@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::yaml::shown;
 
+/// The fields of an entry of `spec.data` that `lockstep seal` replaces: the value, and the path of a file that holds it. No
+/// CRD has them, so that an API server refuses what is not sealed.
+pub(crate) const UNSEALED: [&str; 2] = ["plaintext", "plaintextFile"];
 /// How many faults of one object are told.
 const MAX_FAULTS: usize = 20;
 
@@ -143,6 +146,10 @@ impl Schemas {
                 self.check(schema, value, &path, faults);
             } else if schema["additionalProperties"].is_object() {
                 self.check(&schema["additionalProperties"], value, &path, faults);
+            } else if is_unsealed(&path) {
+                faults.push(format!(
+                    "{path}: it is not sealed. Run lockstep seal, which makes a ciphertext of it"
+                ));
             } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
                 let known: Vec<_> = schema["properties"]
                     .as_object()
@@ -175,6 +182,13 @@ impl Schemas {
             }
         }
     }
+}
+
+/// Whether it is a field of `spec.data` that only stands there until it is sealed.
+fn is_unsealed(path: &str) -> bool {
+    path.strip_prefix("spec.data[")
+        .and_then(|rest| rest.split_once("]."))
+        .is_some_and(|(_, field)| UNSEALED.contains(&field))
 }
 
 fn collect_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {

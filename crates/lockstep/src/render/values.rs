@@ -117,6 +117,19 @@ impl Folder {
         })
     }
 
+    /// The value of a ciphertext: the file `namespace/name/key`, if there is one.
+    pub(super) fn unsealed(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<Result<SecretValue, ProviderError>> {
+        let key = format!("{namespace}/{name}/{key}");
+        self.files
+            .contains_key(&key)
+            .then(|| self.read(&RemoteRef::current(key)).map(|secret| secret.value))
+    }
+
     /// Whether a file is a certain version of another one.
     fn is_version(&self, key: &str) -> bool {
         key.rsplit_once('@')
