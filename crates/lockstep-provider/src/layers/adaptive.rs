@@ -98,16 +98,14 @@ impl Adaptive {
         };
         let last = self.paced.as_ref().and_then(|paced| paced.last);
         let next = last.map(|last| last + Duration::from_secs_f64(1.0 / rate));
-        match next.filter(|next| *next > now) {
-            Some(next) => Turn::Wait(next - now),
-            None => {
-                if let Some(paced) = &mut self.paced {
-                    paced.last = Some(now);
-                }
-                self.observe(now);
-                Turn::Go
-            }
+        if let Some(next) = next.filter(|next| *next > now) {
+            return Turn::Wait(next - now);
         }
+        if let Some(paced) = &mut self.paced {
+            paced.last = Some(now);
+        }
+        self.observe(now);
+        Turn::Go
     }
 
     /// The store says that this was too fast.
