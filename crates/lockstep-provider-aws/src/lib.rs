@@ -3,7 +3,7 @@
 //! How a request goes: `config` has checked everything that the user wrote, `auth` has credentials at hand (`login` gets
 //! them, `session` knows how long they live), `secrets_manager` and `parameter_store` put references into as few calls
 //! as the service allows, `kms` decrypts, `client` sends a call with credentials that work, `error` says what went wrong in words of
-//! ours. `provider` is what the rest of lockstep sees of it.
+//! ours. `provider` is what the rest of lockstep sees of it, `costs` what AWS asks for it.
 //!
 //! # What of the SDK is used, and what is not
 //!
@@ -16,6 +16,7 @@
 mod auth;
 mod client;
 mod config;
+mod costs;
 mod credential;
 mod error;
 mod http;

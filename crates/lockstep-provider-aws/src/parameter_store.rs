@@ -35,7 +35,7 @@ const MOST_ALONE: usize = 10_000;
 const READ_ACTION: &str =
     "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
 /// The most names of one page, by path and by tags.
-const PAGE_BY_PATH: i32 = 10;
+pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
 /// The longest name or ARN.
 const LONGEST_NAME: usize = 2048;

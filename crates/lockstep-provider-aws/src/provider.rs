@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
 use jiff::Timestamp;
-use lockstep_api::aws::AwsService;
+use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
     Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     auth::Identity,
     client::Caller,
     config::Config,
+    costs,
     http,
     kms::{Kms, KmsEncryptor},
     login::Door,
@@ -88,6 +89,11 @@ impl ProviderFactory for AwsFactory {
         };
         let caller = self.caller(&config, credentials);
         Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &self.http))))
+    }
+
+    fn costs(&self, provider: &StoreProvider) -> Costs {
+        let aws = provider.aws.as_ref();
+        aws.map_or_else(|| Costs::uncharged("AWS"), costs::costs)
     }
 }
 

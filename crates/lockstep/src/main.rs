@@ -9,8 +9,10 @@ mod crds;
 mod docs;
 mod exit;
 mod logging;
+mod manifests;
 mod output;
 mod panics;
+mod plan;
 mod providers;
 mod render;
 mod run;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Render(arguments) => render::render(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

@@ -6,6 +6,9 @@ Examples:
   See the Secrets of a folder of manifests, without a cluster:
     lockstep render -f examples/quickstart --values examples/quickstart/values
 
+  See how many calls a day they come to, and what those cost:
+    lockstep plan -f deploy/
+
   Install the CustomResourceDefinitions:
     lockstep crds | kubectl apply -f -
 
@@ -51,6 +54,24 @@ Examples:
 
   For machines:
     lockstep render -f deploy/ --output json";
+
+/// Of `lockstep plan`.
+pub(super) const PLAN: &str = "\
+Examples:
+  What the manifests of a team come to:
+    lockstep plan -f examples/aws-secrets-manager
+
+  What a kustomize overlay comes to:
+    kubectl kustomize overlays/production | lockstep plan -f -
+
+  What everything in a cluster comes to:
+    kubectl get syncedsecrets,secretstores,clustersecretstores,namespaces -A -o yaml | lockstep plan -f -
+
+  With searches that find about 200 keys:
+    lockstep plan -f deploy/ --found 200
+
+  For machines, such as a check of a budget in CI:
+    lockstep plan -f deploy/ --output json | jq -e '.total.callsADay < 10000'";
 
 /// Of `lockstep crds`.
 pub(super) const CRDS: &str = "\

@@ -5,24 +5,19 @@ use std::collections::BTreeMap;
 use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
     fetch,
-    index::{Index, ObjectKey},
+    index::Index,
     secret::{Owner, WriteError},
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Outcome},
-    plan::{self, Input, Plan},
+    plan::{self, Plan},
 };
 use lockstep_provider::Context;
 
-use super::{
-    objects::{Objects, Place, Placed, Problem},
-    values::Everywhere,
-};
-
-/// Where `deploy/` puts the operator; its own credentials are not looked at here.
-const OPERATOR_NAMESPACE: &str = "lockstep-system";
+use super::values::Everywhere;
+use crate::manifests::{self, Objects, Placed};
 
 /// What becomes of a SyncedSecret.
 #[derive(Debug)]
@@ -39,7 +34,7 @@ pub(super) enum Rendered {
 
 /// Takes every SyncedSecret through the pipeline, in their order.
 pub(super) async fn run(objects: &mut Objects, values: Option<&Everywhere>) -> Vec<Rendered> {
-    let index = index(objects);
+    let index = manifests::index(objects);
     let mut all = Vec::new();
     for placed in &objects.synced_secrets {
         let rendered = one(placed, &index, objects, values).await;
@@ -48,42 +43,14 @@ pub(super) async fn run(objects: &mut Objects, values: Option<&Everywhere>) -> V
     all
 }
 
-fn index(objects: &mut Objects) -> Index {
-    let mut index = Index::new(OPERATOR_NAMESPACE);
-    for (key, (entry, place)) in &objects.stores {
-        index.apply_store(key, entry.clone());
-        if let Some((at, glob)) = index.malformed_glob(key) {
-            objects.problems.push(Problem {
-                place: Place::clone(place),
-                object: Some(key.to_string()),
-                message: format!("spec.access[{at}]: \"{glob}\" is not a glob that can be used"),
-            });
-        }
-    }
-    for placed in &objects.synced_secrets {
-        let labels: BTreeMap<_, _> = objects.labels(&placed.namespace);
-        index.apply_namespace(&placed.namespace, labels, false);
-        index.apply_object(&placed.object);
-    }
-    index
-}
-
 async fn one(
     placed: &Placed,
     index: &Index,
     objects: &Objects,
     values: Option<&Everywhere>,
 ) -> Result<Rendered, Failure> {
-    let object = &placed.object;
-    let around = index.surroundings(&ObjectKey::of(object), object);
-    let input = Input {
-        name: &placed.name,
-        namespace: &placed.namespace,
-        uid: "",
-        spec: &object.spec,
-        stores: &around.views,
-        rival: around.rival.as_ref(),
-    };
+    let around = placed.surroundings(index);
+    let input = placed.input(&around);
     let plan = plan::plan(&input)?;
     let target = input.target_name();
     if let Some(annotations) = objects

@@ -16,11 +16,11 @@ const MAX_SCALAR_BYTES: usize = 64 << 20;
 
 /// One document of a text.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// The line of the text in which it begins, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// What it holds, or why it cannot be read.
-    pub(super) value: Result<Value, String>,
+    pub(crate) value: Result<Value, String>,
 }
 
 /// What may still be read.
@@ -46,7 +46,7 @@ impl Budget {
 }
 
 /// The documents of a YAML or JSON text that hold anything.
-pub(super) fn documents(text: &str) -> Vec<Document> {
+pub(crate) fn documents(text: &str) -> Vec<Document> {
     let budget = Budget {
         nodes: Cell::new(MAX_NODES),
         bytes: Cell::new(MAX_SCALAR_BYTES),
@@ -285,7 +285,7 @@ fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -
 }
 
 /// A key that somebody wrote, cut to what a message can carry.
-pub(super) fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     const LONGEST: usize = 100;
     let short: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if key.chars().nth(LONGEST).is_some() {

@@ -20,47 +20,47 @@ use super::{
 
 /// Where something stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The file as it was named, or `standard input`.
-    pub(super) file: String,
+    pub(crate) file: String,
     /// The line in which its document begins, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// What the API server would not take, or nobody can read.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Kind and name, where the document has them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) object: Option<String>,
+    pub(crate) object: Option<String>,
     /// A sentence that names the field.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// A SyncedSecret and where it stands.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) place: Place,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) object: SyncedSecret,
+pub(crate) struct Placed {
+    pub(crate) place: Place,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) object: SyncedSecret,
 }
 
 /// Everything that lockstep would see in the cluster.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// In the order of the documents.
-    pub(super) synced_secrets: Vec<Placed>,
+    pub(crate) synced_secrets: Vec<Placed>,
     /// Stores and where they stand.
-    pub(super) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
+    pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
     /// Labels by the name of the namespace.
-    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Annotations of Secrets by namespace and name.
-    pub(super) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
+    pub(crate) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// What is wrong with some of them.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     seen: BTreeSet<ObjectKey>,
     schemas: Schemas,
     default_namespace: String,
@@ -68,7 +68,7 @@ pub(super) struct Objects {
 
 impl Objects {
     /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
-    pub(super) fn of(sources: &[Source], default_namespace: &str) -> Self {
+    pub(crate) fn of(sources: &[Source], default_namespace: &str) -> Self {
         let mut objects = Self {
             schemas: Schemas::new(),
             default_namespace: default_namespace.to_owned(),
@@ -258,7 +258,7 @@ impl Objects {
     }
 
     /// The labels of a namespace as the cluster would have them: its own name is always among them.
-    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
@@ -267,7 +267,7 @@ impl Objects {
 
 impl Placed {
     /// Its name and where it stands, for machines.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
     }
 }

@@ -22,26 +22,28 @@ const HARMLESS_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources
 
 /// One text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The file as it was named, or `standard input`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether the file itself was named, so that everything in it has to be an object.
-    pub(super) named: bool,
+    pub(crate) named: bool,
     /// What it holds.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// Everything that was read.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// The texts, in the order in which they were named; of a folder, by name.
-    pub(super) sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// What the user should know although nothing is wrong.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// What is read, and how much of it is left.
 struct Reader {
+    /// The command that reads, for messages.
+    command: &'static str,
     input: Input,
     seen: BTreeSet<PathBuf>,
     left: u64,
@@ -59,8 +61,9 @@ struct Kustomization {
 ///
 /// # Errors
 /// A sentence that says what cannot be read.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Input, String> {
+pub(crate) fn read(paths: &[PathBuf], command: &'static str) -> Result<Input, String> {
     let mut reader = Reader {
+        command,
         input: Input::default(),
         seen: BTreeSet::new(),
         left: MAX_BYTES,
@@ -137,16 +140,18 @@ impl Reader {
             .collect();
         if !ignored.is_empty() {
             self.input.notes.push(format!(
-                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep render -f -",
+                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep {} -f -",
                 ignored.join(", "),
-                folder.display()
+                folder.display(),
+                self.command
             ));
         }
         for resource in &kustomization.resources {
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
                 return Err(format!(
-                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep render -f -",
-                    folder.display()
+                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep {} -f -",
+                    folder.display(),
+                    self.command
                 ));
             }
             let path = folder.join(resource);
