@@ -142,7 +142,7 @@ fn figures(call: &Call) -> Vec<String> {
     let price = call.price.map(|price| {
         let usd = price.value.times(10_000);
         let costs = if price.value == MicroUsd::default() {
-            "is free".to_owned()
+            "free".to_owned()
         } else {
             format!("{usd} USD for 10,000 calls")
         };
