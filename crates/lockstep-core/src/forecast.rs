@@ -164,9 +164,8 @@ impl<'a> Together<'a> {
 
     /// The calls of a refresh.
     fn calls(&self, backend: Backend, found: usize) -> Calls {
-        let count = |what: &dyn Fn(&RemoteRef) -> bool| {
-            self.reads.iter().filter(|reference| what(reference)).count()
-        };
+        let count =
+            |what: &dyn Fn(&RemoteRef) -> bool| self.reads.iter().filter(|reference| what(reference)).count();
         let metadata = count(&|reference| reference.part == Part::Metadata);
         let alone = count(&|reference| {
             reference.part == Part::Value && reference.version.is_some() && !backend.versions_in_batches

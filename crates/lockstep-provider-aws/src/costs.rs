@@ -10,7 +10,8 @@ const AS_OF: &str = "2026-11";
 const SECRETS_MANAGER_PRICES: &str = "aws.amazon.com/secrets-manager/pricing";
 const SECRETS_MANAGER_QUOTAS: &str = "\"AWS Secrets Manager quotas\" in the AWS Secrets Manager User Guide";
 const SYSTEMS_MANAGER_PRICES: &str = "aws.amazon.com/systems-manager/pricing";
-const SYSTEMS_MANAGER_QUOTAS: &str = "\"AWS Systems Manager endpoints and quotas\" in the AWS General Reference";
+const SYSTEMS_MANAGER_QUOTAS: &str =
+    "\"AWS Systems Manager endpoints and quotas\" in the AWS General Reference";
 const KMS_PRICES: &str = "aws.amazon.com/kms/pricing";
 const PARAMETER_READS: &str = "GetParameter, GetParameters and GetParametersByPath";
 const FREE: MicroUsd = MicroUsd(0);
@@ -93,10 +94,7 @@ fn call(
 ) -> Call {
     Call {
         operation,
-        price: Some(Published {
-            value: price,
-            source,
-        }),
+        price: Some(Published { value: price, source }),
         quota: a_second.map(|(operations, calls, source)| Published {
             value: Quota {
                 operations,

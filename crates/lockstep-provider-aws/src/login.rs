@@ -3,9 +3,11 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use aws_config::{
     BehaviorVersion, Region, default_provider::credentials::DefaultCredentialsChain,
     provider_config::ProviderConfig,
@@ -36,7 +38,7 @@ use crate::{
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
 /// Credentials and how long they live; `None` for those without an end.
-pub(crate) type Grant = (Key, Option<Duration>);
+type Grant = (Key, Option<Duration>);
 
 /// Gets credentials, anew each time.
 pub(crate) struct Door {
@@ -46,6 +48,7 @@ pub(crate) struct Door {
     /// The SDK's chain of the places where an operator's own credentials may be.
     chain: OnceCell<DefaultCredentialsChain>,
     clock: SharedClock,
+    credentials: Arc<dyn Credentials>,
 }
 
 impl fmt::Display for Door {
@@ -54,23 +57,12 @@ impl fmt::Display for Door {
     }
 }
 
-impl Door {
-    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient, clock: SharedClock) -> Self {
-        Self {
-            login,
-            region,
-            http,
-            chain: OnceCell::new(),
-            clock,
-        }
-    }
+#[async_trait]
+impl lockstep_provider::Door for Door {
+    type Key = Key;
 
-    /// Gets credentials.
-    ///
-    /// # Errors
-    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
-    /// token service refuses, and what the transport fails with.
-    pub(crate) async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
+    async fn log_in(&self) -> Result<Grant, ProviderError> {
+        let credentials = self.credentials.as_ref();
         let (grant, role) = match &self.login.source {
             Source::Key { id, secret, token } => {
                 let id = word(credentials, id).await?;
@@ -90,6 +82,25 @@ impl Door {
         match role {
             Some(role) => self.assume(grant.0, role).await,
             None => Ok(grant),
+        }
+    }
+}
+
+impl Door {
+    pub(crate) fn new(
+        login: Login,
+        region: String,
+        http: SharedHttpClient,
+        clock: SharedClock,
+        credentials: Arc<dyn Credentials>,
+    ) -> Self {
+        Self {
+            login,
+            region,
+            http,
+            chain: OnceCell::new(),
+            clock,
+            credentials,
         }
     }
 

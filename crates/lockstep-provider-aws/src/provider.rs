@@ -1,24 +1,24 @@
 //! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
+use futures::join;
 use jiff::Timestamp;
 use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
+    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 
 use crate::{
-    auth::Identity,
     client::Caller,
     config::Config,
-    costs,
-    http,
+    costs, http,
     kms::{Kms, KmsEncryptor},
     login::Door,
     parameter_store::{self, ParameterStore},
@@ -104,8 +104,9 @@ impl AwsFactory {
             config.region.clone(),
             self.http.clone(),
             Arc::new(SystemClock),
+            credentials,
         );
-        Caller::new(Identity::new(door, credentials))
+        Caller::new(Login::new(door))
     }
 }
 
@@ -156,7 +157,7 @@ impl Provider for Aws {
             versions: true,
             find: true,
             find_by_tags: true,
-            metadata: false,
+            metadata: true,
             binary,
             batch,
             notifies: false,
@@ -164,9 +165,17 @@ impl Provider for Aws {
     }
 
     async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let parts = Parts::of(refs);
+        let (values, metadata) = (parts.values.clone(), parts.metadata.clone());
         match &self.service {
-            Service::SecretsManager(service) => service.fetch(refs).await,
-            Service::ParameterStore(service) => service.fetch(refs).await,
+            Service::SecretsManager(service) => {
+                let (values, metadata) = join!(service.fetch(&values), service.tags(&metadata));
+                parts.join(values, metadata)
+            }
+            Service::ParameterStore(service) => {
+                let (values, metadata) = join!(service.fetch(&values), service.tags(&metadata));
+                parts.join(values, metadata)
+            }
             Service::None => refs.iter().map(|_| Err(no_service(Operation::Read))).collect(),
         }
     }
@@ -231,6 +240,16 @@ pub(crate) fn turn_page(
     let goes_on = next.is_some() && next != *after;
     *after = next;
     Ok(goes_on)
+}
+
+/// Tags, as the JSON object that is read in place of a value.
+pub(crate) fn tags_as_value(tags: &BTreeMap<&str, &str>) -> RemoteSecret {
+    RemoteSecret {
+        // a map of texts is always JSON
+        value: SecretValue::from(serde_json::to_string(tags).unwrap_or_default()),
+        version: None,
+        created: None,
+    }
 }
 
 /// When a version was created.

@@ -7,8 +7,10 @@ mod factory;
 pub mod file;
 mod filter;
 pub mod layers;
+pub mod login;
 pub mod memory;
 pub mod metrics;
+mod parts;
 mod provider;
 
 pub use clients::{Changes, Clients};
@@ -23,6 +25,8 @@ pub use lockstep_core::{
         RemoteSecret, SecretValue,
     },
 };
+pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
+pub use parts::Parts;
 pub use provider::{Capability, Context, Encryptor, Notice, Provider};

@@ -133,7 +133,13 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
         decryptions: 0,
     };
     assert_eq!(all.round, round);
-    assert_eq!(all.first_sync, Calls { decryptions: 3, ..round });
+    assert_eq!(
+        all.first_sync,
+        Calls {
+            decryptions: 3,
+            ..round
+        }
+    );
     assert_eq!((all.references, all.keys), (10, 2));
     let by_entry = Calls {
         reads: 15,
@@ -141,7 +147,15 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
         finds: 1,
         decryptions: 0,
     };
-    assert_eq!(all.month_by_entry.a_day(), Calls { reads: 15 * 24, metadata: 24, finds: 24, decryptions: 0 });
+    assert_eq!(
+        all.month_by_entry.a_day(),
+        Calls {
+            reads: 15 * 24,
+            metadata: 24,
+            finds: 24,
+            decryptions: 0
+        }
+    );
     assert_eq!(by_entry.all() * 720, all.month_by_entry.all());
     store.backend = Backend {
         versions_in_batches: true,
@@ -158,7 +172,10 @@ fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
         let mut object = object(0, HOUR, leader, &[]);
         object.wants = [
             ("batches", wants([RemoteRef::current("a")])),
-            ("single", wants([RemoteRef::current("b"), RemoteRef::current("c")])),
+            (
+                "single",
+                wants([RemoteRef::current("b"), RemoteRef::current("c")]),
+            ),
         ]
         .into();
         let stores = [("batches", store("x", 1, 20)), ("single", store("y", 1, 1))].into();
@@ -171,9 +188,7 @@ fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
 
 /// The calls of a day by the schedule itself: each refresh of each object, gathered by the moment in which it is due.
 fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
-    let at = |seconds: u64| {
-        Timestamp::from_second(1_790_000_000 + i64::try_from(seconds).unwrap()).unwrap()
-    };
+    let at = |seconds: u64| Timestamp::from_second(1_790_000_000 + i64::try_from(seconds).unwrap()).unwrap();
     // everybody has been synced, and the longest interval is over
     let (begin, end) = (at(12 * HOUR), at(36 * HOUR));
     let rhythm = Rhythm::new(&store.label, store.dependents, store.backend.batch);
@@ -189,7 +204,9 @@ fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
             if now >= begin {
                 // who goes by itself meets nobody, even when a clock of milliseconds says so
                 let alone = if rhythm == Rhythm::Free { number } else { 0 };
-                due.entry((now, alone)).or_default().extend(&object.wants["s"].reads);
+                due.entry((now, alone))
+                    .or_default()
+                    .extend(&object.wants["s"].reads);
             }
         }
     }

@@ -9,7 +9,9 @@ use super::{
     provider::FileProvider,
     watch::{self, Fingerprint},
 };
-use crate::{Costs, Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig};
+use crate::{
+    Costs, Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
+};
 
 /// Makes the clients of ClusterSecretStores with `provider.file`.
 #[derive(Debug, Clone)]

@@ -70,7 +70,10 @@ impl Problem {
     pub(crate) fn line(&self) -> String {
         let object = self.object.as_ref();
         let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
-        format!("error: {}:{}: {object}{}", self.place.file, self.place.line, self.message)
+        format!(
+            "error: {}:{}: {object}{}",
+            self.place.file, self.place.line, self.message
+        )
     }
 }
 

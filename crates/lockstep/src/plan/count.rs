@@ -50,7 +50,12 @@ pub(super) fn count<'a>(objects: &'a Objects, index: &Index, registry: &Registry
         }
     }
     // a store that only suspended ones name sees nothing
-    let used = |key: &StoreKey| counted.objects.iter().any(|object| object.wants.contains_key(key));
+    let used = |key: &StoreKey| {
+        counted
+            .objects
+            .iter()
+            .any(|object| object.wants.contains_key(key))
+    };
     counted.stores.retain(|key, _| used(key));
     counted
 }
@@ -124,11 +129,7 @@ fn wants(plan: &Plan, key: &impl Fn(&StoreRef) -> StoreKey) -> BTreeMap<StoreKey
 }
 
 /// Adds what each entry would be if it were a call of its own.
-fn add_entries(
-    placed: &Placed,
-    wants: &mut BTreeMap<StoreKey, Wants>,
-    key: &impl Fn(&StoreRef) -> StoreKey,
-) {
+fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &impl Fn(&StoreRef) -> StoreKey) {
     let spec = &placed.object.spec;
     let mut add = |own: Option<&StoreRef>, call: Calls| {
         let store = plan::store_ref(spec, own).and_then(|store| wants.get_mut(&key(store)));

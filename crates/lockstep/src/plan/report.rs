@@ -150,7 +150,10 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
         ));
     }
     if any(|calls| calls.decryptions) {
-        notes.push("A ciphertext is decrypted at the first sync, and again only when something has changed.".to_owned());
+        notes.push(
+            "A ciphertext is decrypted at the first sync, and again only when something has changed."
+                .to_owned(),
+        );
     }
     if rows.iter().any(|row| row.peak.is_some()) {
         notes.push("Peak is the share of the published quota that the first sync of everything takes, if it all goes out at once; the store's limits are kept, and where the service asks to slow down, lockstep does.".to_owned());
@@ -161,13 +164,21 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
     if counted.once > 0 {
         notes.push(format!(
             "{}: refreshPolicy is OnChange or CreatedOnce. They come to calls in the first sync only.",
-            many(counted.once, "SyncedSecret is not refreshed", "SyncedSecrets are not refreshed")
+            many(
+                counted.once,
+                "SyncedSecret is not refreshed",
+                "SyncedSecrets are not refreshed"
+            )
         ));
     }
     if counted.suspended > 0 {
         notes.push(format!(
             "{}, and not counted.",
-            many(counted.suspended, "SyncedSecret is suspended", "SyncedSecrets are suspended")
+            many(
+                counted.suspended,
+                "SyncedSecret is suspended",
+                "SyncedSecrets are suspended"
+            )
         ));
     }
     let mut own: Vec<_> = rows.iter().flat_map(|row| &row.known.costs.notes).collect();

@@ -52,13 +52,20 @@ pub(super) fn text(report: &Report<'_>) -> String {
     }
     // writing to a String cannot fail
     let by_entry = report.sum(|row| row.forecast.month_by_entry.a_day().all());
-    let _ = write!(text, "\nOne call for each reference would be {by_entry} calls a day");
+    let _ = write!(
+        text,
+        "\nOne call for each reference would be {by_entry} calls a day"
+    );
     if let Some(usd) = report.usd(|row| row.usd_by_entry) {
         let _ = write!(text, " and {} USD a month", rounded(usd));
     }
     text.push_str(".\n");
     if let Some(usd) = report.usd(|row| row.usd_kept) {
-        let _ = writeln!(text, "What is kept there costs {} USD a month besides.", rounded(usd));
+        let _ = writeln!(
+            text,
+            "What is kept there costs {} USD a month besides.",
+            rounded(usd)
+        );
     }
     let published = published(report);
     if let (Some(as_of), false) = (report.as_of(), published.is_empty()) {
@@ -131,7 +138,9 @@ fn published(report: &Report<'_>) -> String {
         }
         if let Some(kept) = row.known.costs.kept {
             let (usd, unit, source) = (kept.price.value, kept.unit, kept.price.source);
-            push(format!("- {service}: {usd} USD for each {unit} and month ({source})\n"));
+            push(format!(
+                "- {service}: {usd} USD for each {unit} and month ({source})\n"
+            ));
         }
     }
     lines.concat()
@@ -155,7 +164,10 @@ fn figures(call: &Call) -> Vec<String> {
             60 => "a minute".to_owned(),
             seconds => format!("in {seconds} seconds"),
         };
-        format!("{operations}: {calls} calls {time} for each {of} ({})", quota.source)
+        format!(
+            "{operations}: {calls} calls {time} for each {of} ({})",
+            quota.source
+        )
     });
     price.into_iter().chain(quota).collect()
 }
@@ -174,11 +186,7 @@ fn percent(tenths: u64) -> String {
 }
 
 /// One document for machines. Amounts are text, because they are exact.
-pub(super) fn json(
-    objects: &Objects,
-    counted: &Counted<'_>,
-    report: &Report<'_>,
-) -> Result<String, String> {
+pub(super) fn json(objects: &Objects, counted: &Counted<'_>, report: &Report<'_>) -> Result<String, String> {
     let failed: Vec<_> = counted
         .failed
         .iter()

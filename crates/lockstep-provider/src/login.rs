@@ -1,12 +1,14 @@
-//! The credentials: one login per store identity, renewed before it ends, replaced when the service no longer takes it.
+//! Logins: one for each store identity, renewed before it ends, replaced when the service no longer takes it.
 //!
 //! There is no task that renews. Each request looks at the clock first:
 //!
 //! ```text
-//!   no credentials, or they have ended ──► log in; whoever comes meanwhile waits for this one login
-//!   they end soon ───────────────────────► one request logs in anew, the others go on with what they have
-//!   otherwise ───────────────────────────► use them
+//!   no session, or it has ended ───► log in; whoever comes meanwhile waits for this one login
+//!   it ends soon ──────────────────► one request logs in anew, the others go on with what they have
+//!   otherwise ─────────────────────► use it
 //! ```
+
+mod session;
 
 use std::{
     fmt,
@@ -17,19 +19,37 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::Credentials as Key;
-use lockstep_provider::{Credentials, ProviderError};
+use async_trait::async_trait;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, timeout},
 };
 
-use crate::{error::Failed, login::Door, session::Session};
+pub use session::Session;
+
+use crate::ProviderError;
 
 /// How long a renewal may hold up the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon after a failed renewal the next is tried.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a login gives, and how long that lives; `None` for what has no end.
+pub type Grant<T> = (T, Option<Duration>);
+
+/// How to log in. `Display` says who does, as messages go on after what was done: `as role …`.
+#[async_trait]
+pub trait Door: fmt::Display + Send + Sync {
+    /// What a login gives: credentials, or a token.
+    type Key: Send + Sync;
+
+    /// Logs in, anew each time.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
+    /// service refuses, and what the transport fails with.
+    async fn log_in(&self) -> Result<Grant<Self::Key>, ProviderError>;
+}
 
 /// What whoever holds the right to log in knows.
 #[derive(Default)]
@@ -40,43 +60,42 @@ struct Refresh {
     not_before: Option<Instant>,
 }
 
-/// Credentials that work.
-pub(crate) struct Identity {
-    door: Door,
-    credentials: Arc<dyn Credentials>,
-    current: StdMutex<Option<Arc<Session>>>,
+/// A login that is kept.
+pub struct Login<D: Door> {
+    door: D,
+    current: StdMutex<Option<Arc<Session<D::Key>>>>,
     refresh: Mutex<Refresh>,
     /// Logins that have ended, well or badly.
     logins: AtomicU64,
 }
 
-impl fmt::Debug for Identity {
+impl<D: Door> fmt::Debug for Login<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({})", self.door)
+        write!(f, "Login({})", self.door)
     }
 }
 
-impl Identity {
-    pub(crate) fn new(door: Door, credentials: Arc<dyn Credentials>) -> Self {
+impl<D: Door> Login<D> {
+    /// Nobody has logged in yet.
+    pub fn new(door: D) -> Self {
         Self {
             door,
-            credentials,
             current: StdMutex::default(),
             refresh: Mutex::default(),
             logins: AtomicU64::new(0),
         }
     }
 
-    /// Who asks, as messages name it.
-    pub(crate) fn describe(&self) -> String {
-        self.door.to_string()
+    /// How to log in.
+    pub fn door(&self) -> &D {
+        &self.door
     }
 
-    /// Credentials that have not ended.
+    /// A session that has not ended.
     ///
     /// # Errors
     /// What the login fails with.
-    pub(crate) async fn session(&self) -> Result<Arc<Session>, ProviderError> {
+    pub async fn session(&self) -> Result<Arc<Session<D::Key>>, ProviderError> {
         let now = Instant::now();
         match self.current() {
             Some(session) if !session.has_ended(now) => {
@@ -88,27 +107,22 @@ impl Identity {
                 }
                 Ok(session)
             }
-            ended => self.replace(ended.map_or(0, |session| session.generation)).await,
+            ended => {
+                self.replace(ended.map_or(0, |session| session.generation()))
+                    .await
+            }
         }
     }
 
-    /// Asks the token service who these credentials are of.
-    ///
-    /// # Errors
-    /// What the service or the transport fails with.
-    pub(crate) async fn who_am_i(&self, key: Key) -> Result<(), Failed> {
-        self.door.who_am_i(key).await
-    }
-
-    /// Credentials of a later login than that.
+    /// A session of a later login than that, for when the service does not take it any more.
     ///
     /// # Errors
     /// What the login fails with.
-    pub(crate) async fn replace(&self, generation: u64) -> Result<Arc<Session>, ProviderError> {
+    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<D::Key>>, ProviderError> {
         let seen = self.logins.load(Ordering::Acquire);
         let mut refresh = self.refresh.lock().await;
         if let Some(session) = self.current()
-            && session.generation > generation
+            && session.generation() > generation
             && !session.has_ended(Instant::now())
         {
             return Ok(session);
@@ -122,19 +136,19 @@ impl Identity {
         self.log_in(&mut refresh).await
     }
 
-    fn current(&self) -> Option<Arc<Session>> {
+    fn current(&self) -> Option<Arc<Session<D::Key>>> {
         self.current
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session>, ProviderError> {
-        let outcome = self.door.log_in(self.credentials.as_ref()).await;
+    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Key>>, ProviderError> {
+        let outcome = self.door.log_in().await;
         let generation = self.logins.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
-            Ok((credentials, lifetime)) => {
-                let session = Arc::new(Session::new(credentials, generation, lifetime, Instant::now()));
+            Ok((key, lifetime)) => {
+                let session = Arc::new(Session::new(key, generation, lifetime, Instant::now()));
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
                 *refresh = Refresh::default();
                 Ok(session)
@@ -146,10 +160,14 @@ impl Identity {
         }
     }
 
-    /// Logs in while the old credentials still work: whatever happens, there are some that do.
-    async fn renew(&self, mut refresh: MutexGuard<'_, Refresh>, session: Arc<Session>) -> Arc<Session> {
+    /// Logs in while the old session still works: whatever happens, there is one that does.
+    async fn renew(
+        &self,
+        mut refresh: MutexGuard<'_, Refresh>,
+        session: Arc<Session<D::Key>>,
+    ) -> Arc<Session<D::Key>> {
         if let Some(current) = self.current()
-            && current.generation != session.generation
+            && current.generation() != session.generation()
         {
             return current;
         }
@@ -158,7 +176,7 @@ impl Identity {
         match timeout(RENEWAL_TIMEOUT, self.log_in(&mut refresh)).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "credentials could not be renewed; those at hand are used until they end");
+                tracing::warn!(%error, "a login could not be renewed; the one at hand is used until it ends");
                 session
             }
             Err(_) => session,

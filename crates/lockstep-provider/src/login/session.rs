@@ -1,49 +1,46 @@
-//! Credentials, and how long they live.
-
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use tokio::time::Instant;
 
-/// Credentials are renewed this long before they end, or at four fifths of their life where that is later.
+/// Sessions are renewed this long before they end, or at four fifths of their life where that is later.
 const AHEAD: Duration = Duration::from_secs(300);
-/// No request begins with credentials that have less left.
+/// No request begins with a session that has less left.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// Credentials that were got by one login.
-pub(crate) struct Session {
-    pub(crate) credentials: Credentials,
-    /// Which login this was.
-    pub(crate) generation: u64,
+/// What one login gave, and how long it lives.
+pub struct Session<T> {
+    /// What it gave.
+    pub key: T,
+    generation: u64,
     renew_at: Option<Instant>,
     ends: Option<Instant>,
 }
 
-impl Session {
-    /// Credentials that live for so long from now on; `None` for those without an end.
-    pub(crate) fn new(
-        credentials: Credentials,
-        generation: u64,
-        lifetime: Option<Duration>,
-        now: Instant,
-    ) -> Self {
+impl<T> Session<T> {
+    /// One that lives for so long from now on; `None` for one without an end.
+    pub(super) fn new(key: T, generation: u64, lifetime: Option<Duration>, now: Instant) -> Self {
         // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
         let lifetime = lifetime.map(|lifetime| lifetime.min(Duration::from_secs(1 << 30)));
         Self {
-            credentials,
+            key,
             generation,
             renew_at: lifetime.map(|lifetime| now + lifetime - AHEAD.min(lifetime / 5)),
             ends: lifetime.map(|lifetime| now + lifetime - LEAST.min(lifetime / 10)),
         }
     }
 
-    /// Whether they can no longer be used.
-    pub(crate) fn has_ended(&self, now: Instant) -> bool {
+    /// Which login this was.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether it can no longer be used.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| now >= ends)
     }
 
-    /// Whether they end soon.
-    pub(crate) fn wants_renewal(&self, now: Instant) -> bool {
+    /// Whether it ends soon.
+    pub(super) fn wants_renewal(&self, now: Instant) -> bool {
         self.renew_at.is_some_and(|renew_at| now >= renew_at)
     }
 }
@@ -52,9 +49,8 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn session(lifetime: Option<u64>, now: Instant) -> Session {
-        let credentials = Credentials::new("AKIA", "canary", None, None, "test");
-        Session::new(credentials, 1, lifetime.map(Duration::from_secs), now)
+    fn session(lifetime: Option<u64>, now: Instant) -> Session<()> {
+        Session::new((), 1, lifetime.map(Duration::from_secs), now)
     }
 
     #[test]
