@@ -26,7 +26,7 @@ pub(crate) fn costs(provider: &AwsProvider) -> Costs {
     costs.as_of = Some(AS_OF);
     if provider.kms.is_some() {
         // $0.03 for 10,000
-        costs.decrypt = call("kms:Decrypt", MicroUsd(3), KMS_PRICES, None);
+        costs.decrypt = call("KMS Decrypt", MicroUsd(3), KMS_PRICES, None);
         costs.notes.push(
             "a KMS key costs 1.00 USD a month, and 20,000 requests to KMS a month are free for an account (aws.amazon.com/kms/pricing): neither is counted; KMS has quotas that differ by region",
         );
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    fn of(more: serde_json::Value) -> Costs {
+    fn of(more: &serde_json::Value) -> Costs {
         let mut spec = json!({ "region": "eu-central-1" });
         for (field, value) in more.as_object().unwrap() {
             spec[field] = value.clone();
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn ten_thousand_calls_cost_what_the_pages_say() {
-        let all = of(json!({ "service": "SecretsManager", "kms": { "keyId": "alias/shop" } }));
+        let all = of(&json!({ "service": "SecretsManager", "kms": { "keyId": "alias/shop" } }));
         let price = |call: Call| call.price.unwrap().value.times(10_000).to_string();
         for call in [all.read, all.metadata, all.find] {
             assert_eq!(price(call), "0.05", "{}", call.operation);
         }
         assert_eq!(price(all.decrypt), "0.03");
         assert_eq!(all.kept.unwrap().price.value.to_string(), "0.40");
-        let parameters = of(json!({ "service": "ParameterStore" }));
+        let parameters = of(&json!({ "service": "ParameterStore" }));
         assert_eq!(price(parameters.read), "0.00");
         assert_eq!(parameters.decrypt.price, None);
     }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn every_figure_says_where_it_stands_and_when_it_was_looked_up() {
         for service in ["SecretsManager", "ParameterStore"] {
-            let all = of(json!({ "service": service, "kms": { "keyId": "alias/shop" } }));
+            let all = of(&json!({ "service": service, "kms": { "keyId": "alias/shop" } }));
             assert_eq!(all.as_of, Some(AS_OF));
             for call in [all.read, all.metadata, all.find, all.decrypt] {
                 assert!(call.price.unwrap().source.contains("aws.amazon.com"));

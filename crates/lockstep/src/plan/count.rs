@@ -1,6 +1,6 @@
 //! From the objects to what the forecast is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use lockstep_api::{Limits, Reason, RefreshPolicy, StoreRef};
 use lockstep_controller::index::{Index, store_key};
@@ -71,10 +71,9 @@ fn one(
     let plan = plan::plan(&input)?;
     let key = |store: &StoreRef| store_key(&placed.namespace, store);
     for store in plan::store_refs(input.spec) {
-        let key = key(&store);
-        if !stores.contains_key(&key) {
-            let known = known(&key, index, registry)?;
-            stores.insert(key, known);
+        if let Entry::Vacant(place) = stores.entry(key(&store)) {
+            let known = known(place.key(), index, registry)?;
+            place.insert(known);
         }
     }
     let leader = plan::leader(input.spec).ok_or_else(|| {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use lockstep_api::ciphertext::CiphertextScope;
+use lockstep_core::ciphertext::{Binding, Sealed};
 use serde_json::Value;
 
 use crate::{examples, lockstep, text};
@@ -270,4 +272,71 @@ fn every_example_can_be_counted() {
         assert_eq!(output.status.code(), Some(i32::from(failed > 0)), "{path}");
     }
     assert!(seen > 20, "only {seen} examples were found");
+}
+
+#[test]
+fn metadata_is_a_call_of_its_own() {
+    let spec = "  secretStoreRef: { name: aws }
+  data:
+    - { secretKey: value, remoteRef: { key: shop/a } }
+    - { secretKey: owner, remoteRef: { key: shop/a, metadataPolicy: Fetch, property: owner } }
+    - { secretKey: team, remoteRef: { key: shop/a, metadataPolicy: Fetch, property: team } }
+";
+    let (_, document) = json(&[synced("shop", "tagged", spec)], &[]);
+    let aws = &document["stores"][0];
+    assert_eq!(aws["callsARound"]["reads"], 1);
+    assert_eq!(aws["callsARound"]["metadata"], 1);
+    assert_eq!(aws["oneCallForEachReference"]["callsADay"]["metadata"], 48);
+    assert_eq!(aws["keys"], 1);
+    assert_eq!(aws["figures"][1]["operation"], "DescribeSecret");
+}
+
+#[test]
+fn nothing_that_a_manifest_holds_beside_names_is_shown() {
+    let objects = [
+        synced(
+            "shop",
+            "database",
+            "  secretStoreRef: { name: aws }
+  data: [{ secretKey: a, remoteRef: { key: shop/a } }]
+  target: { template: { data: { a: \"CANARY {{ .a }}\" } } }
+",
+        ),
+        "---
+apiVersion: v1
+kind: Secret
+metadata: { name: database, namespace: shop }
+stringData: { a: CANARY }
+---
+apiVersion: v1
+kind: Secret
+metadata: { namespace: shop }
+stringData: { a: CANARY }
+"
+        .to_owned(),
+    ];
+    for more in [&["--output", "text"][..], &["--output", "json"]] {
+        let (code, stdout, stderr) = plan(&objects, more);
+        assert_eq!(code, 1, "a Secret has no name: {stderr}");
+        assert!(!format!("{stdout}{stderr}").contains("CANARY"), "{stdout}{stderr}");
+    }
+}
+
+#[test]
+fn a_ciphertext_is_decrypted_once_and_costs_no_call_at_a_refresh() {
+    let binding = Binding::new(CiphertextScope::Strict, "shop", "sealed", "token");
+    let ciphertext = Sealed::direct("aws", &binding, vec![7; 40]);
+    let spec = format!(
+        "  secretStoreRef: {{ name: aws }}\n  data:\n    - {{ secretKey: token, ciphertext: \"{ciphertext}\" }}\n"
+    );
+    let (code, document) = json(&[synced("shop", "sealed", &spec)], &[]);
+    assert_eq!(code, 0);
+    let aws = &document["stores"][0];
+    assert_eq!(aws["references"], 1);
+    assert_eq!(aws["firstSync"]["decryptions"], 1);
+    assert_eq!(aws["firstSync"]["all"], 1);
+    assert_eq!(aws["callsAMonth"]["all"], 0);
+    assert_eq!(aws["usdAMonth"], "0.00");
+    assert_eq!(aws["figures"][0]["usdForEach"], "0.000003");
+    assert!(document["notes"].to_string().contains("A ciphertext is decrypted"));
 }
