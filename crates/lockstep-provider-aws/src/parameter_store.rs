@@ -36,7 +36,7 @@ const READ_ACTION: &str =
     "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
 const TAGS_ACTION: &str = "ssm:ListTagsForResource on this parameter";
 /// The most names of one page, by path and by tags.
-const PAGE_BY_PATH: i32 = 10;
+pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
 /// The longest name or ARN.
 const LONGEST_NAME: usize = 2048;

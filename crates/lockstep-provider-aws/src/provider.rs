@@ -7,18 +7,18 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
 use futures::join;
 use jiff::Timestamp;
-use lockstep_api::aws::AwsService;
+use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice, Operation,
-    Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
-    StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
+    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
     config::Config,
-    http,
+    costs, http,
     kms::{Kms, KmsEncryptor},
     login::Door,
     parameter_store::{self, ParameterStore},
@@ -89,6 +89,11 @@ impl ProviderFactory for AwsFactory {
         };
         let caller = self.caller(&config, credentials);
         Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &self.http))))
+    }
+
+    fn costs(&self, provider: &StoreProvider) -> Costs {
+        let aws = provider.aws.as_ref();
+        aws.map_or_else(|| Costs::uncharged("AWS"), costs::costs)
     }
 }
 

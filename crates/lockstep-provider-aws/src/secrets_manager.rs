@@ -31,7 +31,7 @@ pub(crate) const BATCH: usize = 20;
 /// How long single reads are made after a batch was denied.
 const DENIED_FOR: Duration = Duration::from_secs(3600);
 /// The most names of one page of a listing.
-const PAGE: i32 = 100;
+pub(crate) const PAGE: i32 = 100;
 /// The longest name or ARN.
 const LONGEST_ID: usize = 2048;
 /// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.

@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use lockstep_api::vault::KvVersion;
+use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Part, Provider,
-    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Part,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -67,6 +67,15 @@ impl ProviderFactory for VaultFactory {
         };
         let server = server(&config, Arc::new(SystemClock), credentials).await?;
         Ok(Arc::new(TransitEncryptor { server, key }))
+    }
+
+    fn costs(&self, _: &StoreProvider) -> Costs {
+        Costs {
+            notes: vec![
+                "Vault has no price for a call, it has a machine of yours; a search lists folder by folder, and one folder is counted",
+            ],
+            ..Costs::uncharged("Vault")
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! two providers that need no network: memory (for tests) and file.
 
 pub mod clients;
+pub mod costs;
 mod factory;
 pub mod file;
 mod filter;
@@ -13,6 +14,7 @@ mod parts;
 mod provider;
 
 pub use clients::{Changes, Clients};
+pub use costs::Costs;
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::KeyFilter;

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Render(RenderArguments),
     /// Encrypt values in manifests for Git, with the KMS key of their store.
     Seal(SealArguments),
+    /// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+    Plan(PlanArguments),
     /// Print the CustomResourceDefinitions as YAML.
     #[command(after_long_help = examples::CRDS)]
     Crds,
@@ -240,6 +242,43 @@ pub(crate) struct SealArguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SealFormat {
     /// One line for each value.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+///
+/// Nothing is asked: the objects are checked and planned as by the operator, and the calls of its schedule are counted for
+/// each store, with the prices and quotas that the services publish. Kinds: SyncedSecret, SecretStore,
+/// ClusterSecretStore and Namespace (its labels). Other kinds are ignored.
+///
+/// Exit code: 0 when everything is counted, 1 when something would not sync and is left out, 2 when the command is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::PLAN)]
+pub(crate) struct PlanArguments {
+    /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
+    /// lists, or else its *.yaml, *.yml and *.json files.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Namespace of objects that do not say theirs.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
+    pub(crate) namespace: String,
+    /// How many keys each `find` is taken to find.
+    #[arg(
+        long, value_name = "NUMBER", default_value_t = 10,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=10_000)
+    )]
+    pub(crate) found: usize,
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = PlanFormat::Text)]
+    pub(crate) output: PlanFormat,
+}
+
+/// Form of what `plan` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// A table, for people.
     Text,
     /// One JSON document.
     Json,

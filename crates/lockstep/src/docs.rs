@@ -127,6 +127,7 @@ mod tests {
             "## lockstep run\n",
             "## lockstep render\n",
             "## lockstep seal\n",
+            "## lockstep plan\n",
             "## lockstep crds\n",
             "## lockstep completions\n",
             "## lockstep version\n",

@@ -9,8 +9,10 @@ mod crds;
 mod docs;
 mod exit;
 mod logging;
+mod manifests;
 mod output;
 mod panics;
+mod plan;
 mod providers;
 mod render;
 mod run;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Render(arguments) => render::render(&arguments),
         Command::Seal(arguments) => seal::seal(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

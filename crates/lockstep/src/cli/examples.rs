@@ -9,6 +9,9 @@ Examples:
   Encrypt values in a folder of manifests for Git:
     lockstep seal -f deploy/ --store store.yaml
 
+  See how many calls a day they come to, and what those cost:
+    lockstep plan -f deploy/
+
   Install the CustomResourceDefinitions:
     lockstep crds | kubectl apply -f -
 
@@ -81,6 +84,24 @@ Examples:
 
   Before every commit and in CI, without a KMS; it prints the file, the line and the field, never the value:
     lockstep seal --check -f deploy/";
+
+/// Of `lockstep plan`.
+pub(super) const PLAN: &str = "\
+Examples:
+  What the manifests of a team come to:
+    lockstep plan -f examples/aws-secrets-manager
+
+  What a kustomize overlay comes to:
+    kubectl kustomize overlays/production | lockstep plan -f -
+
+  What everything in a cluster comes to:
+    kubectl get syncedsecrets,secretstores,clustersecretstores,namespaces -A -o yaml | lockstep plan -f -
+
+  With searches that find about 200 keys:
+    lockstep plan -f deploy/ --found 200
+
+  For machines, such as a check of a budget in CI:
+    lockstep plan -f deploy/ --output json | jq -e '.total.callsADay < 10000'";
 
 /// Of `lockstep crds`.
 pub(super) const CRDS: &str = "\

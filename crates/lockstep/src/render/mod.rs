@@ -1,33 +1,29 @@
 //! `lockstep render`: the Secrets that manifests make, without a cluster.
 //!
-//! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads,
-//! [`pipeline`] is the operator's own with [`values`] as every store, [`show`] prints.
+//! [`manifests`](crate::manifests) takes in what lockstep reads, [`pipeline`] is the operator's own with [`values`] as
+//! every store, [`show`] prints.
 
-pub(crate) mod input;
-pub(crate) mod objects;
 mod pipeline;
-pub(crate) mod schema;
 mod show;
 mod values;
-pub(crate) mod yaml;
 
 use std::{process::ExitCode, sync::Arc};
 
 use crate::{
     cli::{RenderArguments, RenderFormat},
-    exit, output,
+    exit,
+    manifests::{Objects, input, summary},
+    output,
 };
 
 use self::{
-    input::Folders,
-    objects::Objects,
     pipeline::{Rendered, Sealed},
     values::{Everywhere, Folder},
 };
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files, Folders::Applied) {
+    let input = match input::read(&arguments.files, input::Folders::Applied, "render") {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };
@@ -74,24 +70,4 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         output::complain("note: there is no SyncedSecret in what was read");
     }
     printed
-}
-
-/// What the last line of a run that failed says.
-fn summary(all: usize, failed: usize, problems: usize) -> String {
-    let objects = |count: usize| {
-        if count == 1 {
-            "SyncedSecret"
-        } else {
-            "SyncedSecrets"
-        }
-    };
-    let mut parts = Vec::new();
-    if all > 0 {
-        parts.push(format!("{} of {all} {} would sync", all - failed, objects(all)));
-    }
-    if problems > 0 {
-        let errors = if problems == 1 { "error" } else { "errors" };
-        parts.push(format!("{problems} {errors} in what was read"));
-    }
-    parts.join("; ")
 }

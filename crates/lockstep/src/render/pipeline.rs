@@ -5,24 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
     fetch,
-    index::{Index, ObjectKey},
+    index::Index,
     secret::{Owner, WriteError},
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Outcome},
-    plan::{self, Input, Plan},
+    plan::{self, Plan},
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
-use super::{
-    objects::{Objects, Place, Placed, Problem},
-    values::{Everywhere, Folder},
-};
-
-/// Where `deploy/` puts the operator; its own credentials are not looked at here.
-const OPERATOR_NAMESPACE: &str = "lockstep-system";
+use super::values::{Everywhere, Folder};
+use crate::manifests::{self, Objects, Placed};
 
 /// What becomes of a SyncedSecret.
 #[derive(Debug)]
@@ -54,33 +49,13 @@ pub(super) async fn run(
     values: Option<&Everywhere>,
     sealed: Sealed<'_>,
 ) -> Vec<Rendered> {
-    let index = index(objects);
+    let index = manifests::index(objects);
     let mut all = Vec::new();
     for placed in &objects.synced_secrets {
         let rendered = one(placed, &index, objects, values, sealed).await;
         all.push(rendered.unwrap_or_else(Rendered::Failed));
     }
     all
-}
-
-fn index(objects: &mut Objects) -> Index {
-    let mut index = Index::new(OPERATOR_NAMESPACE);
-    for (key, (entry, place)) in &objects.stores {
-        index.apply_store(key, entry.clone());
-        if let Some((at, glob)) = index.malformed_glob(key) {
-            objects.problems.push(Problem {
-                place: Place::clone(place),
-                object: Some(key.to_string()),
-                message: format!("spec.access[{at}]: \"{glob}\" is not a glob that can be used"),
-            });
-        }
-    }
-    for placed in &objects.synced_secrets {
-        let labels: BTreeMap<_, _> = objects.labels(&placed.namespace);
-        index.apply_namespace(&placed.namespace, labels, false);
-        index.apply_object(&placed.object);
-    }
-    index
 }
 
 async fn one(
@@ -90,16 +65,8 @@ async fn one(
     values: Option<&Everywhere>,
     sealed: Sealed<'_>,
 ) -> Result<Rendered, Failure> {
-    let object = &placed.object;
-    let around = index.surroundings(&ObjectKey::of(object), object);
-    let input = Input {
-        name: &placed.name,
-        namespace: &placed.namespace,
-        uid: "",
-        spec: &object.spec,
-        stores: &around.views,
-        rival: around.rival.as_ref(),
-    };
+    let around = placed.surroundings(index);
+    let input = placed.input(&around);
     let plan = plan::plan(&input)?;
     let target = input.target_name();
     if let Some(annotations) = objects

@@ -13,10 +13,8 @@ use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::{
-    objects::{Objects, Placed},
-    pipeline::{self, Rendered},
-};
+use super::pipeline::{self, Rendered};
+use crate::manifests::{Objects, Placed, Problem};
 
 /// Lengths in place of values, and not even these of what is sealed.
 struct Masked<'a>(&'a BTreeMap<String, SecretValue>, &'a BTreeSet<String>);
@@ -176,31 +174,15 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
 
 /// What went wrong and what should be known, one line each, for standard error.
 pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
-    let mut lines: Vec<_> = objects
-        .problems
-        .iter()
-        .map(|problem| {
-            let object = problem
-                .object
-                .as_ref()
-                .map(|object| format!("{object}: "))
-                .unwrap_or_default();
-            format!(
-                "error: {}:{}: {object}{}",
-                problem.place.file, problem.place.line, problem.message
-            )
-        })
-        .collect();
+    let mut lines: Vec<_> = objects.problems.iter().map(Problem::line).collect();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
-        let place = format!("{}:{}", placed.place.file, placed.place.line);
-        let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
         if let Rendered::Failed(failure) = rendered {
-            lines.push(format!(
-                "error: {place}: {name}: {}: {}",
-                failure.reason, failure.message
-            ));
+            lines.push(placed.failed(failure));
         } else if let Some(note) = pipeline::note(placed, rendered, objects) {
-            lines.push(format!("note: {place}: {name}: {note}"));
+            lines.push(format!(
+                "note: {}:{}: SyncedSecret {}/{}: {note}",
+                placed.place.file, placed.place.line, placed.namespace, placed.name
+            ));
         }
     }
     lines

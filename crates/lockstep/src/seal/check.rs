@@ -7,13 +7,14 @@ use serde_json::json;
 use super::{finding::Finding, scan};
 use crate::{
     cli::{SealArguments, SealFormat},
-    exit, output,
-    render::input::{self, Folders},
+    exit,
+    manifests::input::{self, Folders},
+    output,
 };
 
 /// Prints what is plaintext.
 pub(super) fn check(arguments: &SealArguments) -> ExitCode {
-    let sources = match input::read(&arguments.files, Folders::Everything) {
+    let sources = match input::read(&arguments.files, Folders::Everything, "seal") {
         Ok(input) => input.sources,
         Err(message) => return exit::misused(&message),
     };

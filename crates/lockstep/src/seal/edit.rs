@@ -6,7 +6,7 @@ use granit_parser::ScalarStyle;
 use serde_json::Value;
 
 use super::tree::{Kind, Node};
-use crate::render::yaml;
+use crate::manifests::yaml;
 
 /// The key under which a ciphertext stands.
 pub(super) const CIPHERTEXT: &str = "ciphertext";

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::render::objects::Place;
+use crate::manifests::objects::Place;
 
 /// A sentence about a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

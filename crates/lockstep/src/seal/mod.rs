@@ -25,11 +25,12 @@ use lockstep_provider::Registry;
 use self::{developer::Developer, report::Report, scan::Scan, work::Stores};
 use crate::{
     cli::{SealArguments, SealFormat},
-    exit, output, providers,
-    render::{
+    exit,
+    manifests::{
         input::{self, Folders, Source},
         objects::Objects,
     },
+    output, providers,
 };
 
 /// Seals, or checks.
@@ -52,9 +53,9 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
     if arguments.output == SealFormat::Json && arguments.files.iter().any(|path| path.as_os_str() == "-") {
         return Err("--output json and -f - would both write to standard output".to_owned());
     }
-    let sources = input::read(&arguments.files, Folders::Everything)?.sources;
+    let sources = input::read(&arguments.files, Folders::Everything, "seal")?.sources;
     let store_sources = unlike(
-        input::read(&arguments.stores, Folders::Everything)?.sources,
+        input::read(&arguments.stores, Folders::Everything, "seal")?.sources,
         &sources,
     );
     let developer = Developer::of(

@@ -5,7 +5,7 @@ use lockstep_core::ciphertext::{Binding, CiphertextError, Sealed};
 use serde_json::Value;
 
 use super::tree::Step;
-use crate::render::yaml::shown;
+use crate::manifests::yaml::shown;
 
 const SECRET: &str = "it is plaintext, encoded at the most: whoever reads the repository has it. \
     Make it an entry of a SyncedSecret, and seal it";

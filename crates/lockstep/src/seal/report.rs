@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{finding::Finding, scan::Entry};
-use crate::render::objects::Place;
+use crate::manifests::objects::Place;
 
 /// One value that is sealed now, or would be.
 #[derive(Debug, Serialize)]

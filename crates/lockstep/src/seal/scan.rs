@@ -10,7 +10,7 @@ use super::{
     plaintext,
     tree::{self, Node, Shared, Step},
 };
-use crate::render::{
+use crate::manifests::{
     input::Source,
     objects::{Objects, Place},
     schema::UNSEALED,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::scan::{Scan, scan};
-use crate::render::{input::Source, objects::Objects};
+use crate::manifests::{input::Source, objects::Objects};
 
 /// The schemas take a while to be made.
 static SERVER: LazyLock<Mutex<Objects>> = LazyLock::new(|| Mutex::new(Objects::none("default")));

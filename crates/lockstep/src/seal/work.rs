@@ -23,8 +23,8 @@ use super::{
     write,
 };
 use crate::{
+    manifests::objects::{Place, Problem},
     output,
-    render::objects::{Place, Problem},
 };
 
 /// How many requests are with the KMS at the same time.

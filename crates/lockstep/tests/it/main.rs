@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod plan;
 mod render_examples;
 mod render_faults;
 mod render_sealed;

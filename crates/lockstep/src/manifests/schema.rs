@@ -15,7 +15,7 @@ pub(crate) const UNSEALED: [&str; 2] = ["plaintext", "plaintextFile"];
 const MAX_FAULTS: usize = 20;
 
 /// Whether a name can be that of an object: a DNS subdomain (RFC 1123).
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |label: &str| {
         let bytes = label.as_bytes();
@@ -28,14 +28,14 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// The schemas of all kinds, with their patterns made ready.
 #[derive(Debug, Default)]
-pub(super) struct Schemas {
+pub(crate) struct Schemas {
     by_kind: BTreeMap<String, Value>,
     patterns: HashMap<String, Regex>,
 }
 
 impl Schemas {
     /// Of the CRDs of this build.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let by_kind: BTreeMap<_, _> = lockstep_api::crd::all()
             .into_iter()
             .filter_map(|crd| {
@@ -51,7 +51,7 @@ impl Schemas {
     }
 
     /// What is wrong with an object; nothing says what a field holds.
-    pub(super) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
+    pub(crate) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
         let Some(schema) = self.by_kind.get(kind) else {
             return Vec::new();
         };

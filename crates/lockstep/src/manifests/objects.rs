@@ -42,23 +42,23 @@ pub(crate) struct Problem {
 /// A SyncedSecret and where it stands.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    pub(super) place: Place,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) object: SyncedSecret,
+    pub(crate) place: Place,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) object: SyncedSecret,
 }
 
 /// Everything that lockstep would see in the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     /// In the order of the documents.
-    pub(super) synced_secrets: Vec<Placed>,
+    pub(crate) synced_secrets: Vec<Placed>,
     /// Stores and where they stand.
     pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
     /// Labels by the name of the namespace.
-    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Annotations of Secrets by namespace and name.
-    pub(super) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
+    pub(crate) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// What is wrong with some of them.
     pub(crate) problems: Vec<Problem>,
     seen: BTreeSet<ObjectKey>,
@@ -69,7 +69,7 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
-    pub(super) fn of(sources: &[Source], default_namespace: &str) -> Self {
+    pub(crate) fn of(sources: &[Source], default_namespace: &str) -> Self {
         let mut objects = Self::none(default_namespace);
         objects.read(sources);
         objects
@@ -294,7 +294,7 @@ impl Objects {
     }
 
     /// The labels of a namespace as the cluster would have them: its own name is always among them.
-    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
@@ -303,7 +303,7 @@ impl Objects {
 
 impl Placed {
     /// Its name and where it stands, for machines.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
     }
 }

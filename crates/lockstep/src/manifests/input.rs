@@ -64,6 +64,8 @@ pub(crate) enum Folders {
 
 /// What is read, and how much of it is left.
 struct Reader {
+    /// The command that reads, for messages.
+    command: &'static str,
     input: Input,
     folders: Folders,
     seen: BTreeSet<PathBuf>,
@@ -82,8 +84,9 @@ struct Kustomization {
 ///
 /// # Errors
 /// A sentence that says what cannot be read.
-pub(crate) fn read(paths: &[PathBuf], folders: Folders) -> Result<Input, String> {
+pub(crate) fn read(paths: &[PathBuf], folders: Folders, command: &'static str) -> Result<Input, String> {
     let mut reader = Reader {
+        command,
         input: Input::default(),
         folders,
         seen: BTreeSet::new(),
@@ -175,16 +178,18 @@ impl Reader {
             .collect();
         if !ignored.is_empty() {
             self.input.notes.push(format!(
-                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep render -f -",
+                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep {} -f -",
                 ignored.join(", "),
-                folder.display()
+                folder.display(),
+                self.command
             ));
         }
         for resource in &kustomization.resources {
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
                 return Err(format!(
-                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep render -f -",
-                    folder.display()
+                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep {} -f -",
+                    folder.display(),
+                    self.command
                 ));
             }
             let path = folder.join(resource);
