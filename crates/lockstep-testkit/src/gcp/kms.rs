@@ -146,7 +146,10 @@ pub(super) fn call(
     let name = resource.holder();
     let number = world.next();
     let trouble = world.trouble.clone();
-    let key = world.kms_keys.get(&name).ok_or_else(|| Refusal::missing("key"))?;
+    let key = world
+        .kms_keys
+        .get_mut(&name)
+        .ok_or_else(|| Refusal::missing("key"))?;
     let named = resource
         .version()
         .map(|version| version.parse().map_err(|_| Refusal::missing("version")))
@@ -166,6 +169,20 @@ pub(super) fn call(
             Ok(answer)
         }
         Action::GET_KEY_VERSION => key.version_answer(&name, version).ok_or_else(missing),
+        Action::UPDATE_KEY_VERSION | Action::DESTROY_KEY_VERSION => {
+            let state = if *action == Action::DESTROY_KEY_VERSION {
+                KeyState::DestroyScheduled
+            } else {
+                wanted_state(&asked.json())?
+            };
+            let known = version.checked_sub(1).and_then(|at| key.versions.get_mut(at));
+            let known = known.ok_or_else(missing)?;
+            if !matches!(known.state, KeyState::Enabled | KeyState::Disabled) {
+                return Err(Refusal::precondition("the version CANARY is destroyed"));
+            }
+            known.state = state;
+            key.version_answer(&name, version).ok_or_else(missing)
+        }
         Action::GET_KEY => Ok(json!({
             "name": full_name(&name),
             "purpose": "ENCRYPT_DECRYPT",
@@ -174,6 +191,18 @@ pub(super) fn call(
             "versionTemplate": { "protectionLevel": "SOFTWARE", "algorithm": "GOOGLE_SYMMETRIC_ENCRYPTION" },
         })),
         _ => Err(Refusal::new("UNIMPLEMENTED", "CANARY")),
+    }
+}
+
+/// The state that an update asks for, by its name or its number.
+fn wanted_state(request: &Value) -> Result<KeyState, Refusal> {
+    let state = &request["state"];
+    if state == "ENABLED" || *state == json!(1) {
+        Ok(KeyState::Enabled)
+    } else if state == "DISABLED" || *state == json!(2) {
+        Ok(KeyState::Disabled)
+    } else {
+        Err(Refusal::invalid("state CANARY can be ENABLED or DISABLED"))
     }
 }
 

@@ -118,6 +118,10 @@ impl Action {
     pub(super) const ENCRYPT: Self = kms("Encrypt", "cloudkms.cryptoKeyVersions.useToEncrypt");
     pub(super) const DECRYPT: Self = kms("Decrypt", "cloudkms.cryptoKeyVersions.useToDecrypt");
     pub(super) const GET_KEY: Self = kms("GetCryptoKey", "cloudkms.cryptoKeys.get");
+    pub(super) const UPDATE_KEY_VERSION: Self =
+        kms("UpdateCryptoKeyVersion", "cloudkms.cryptoKeyVersions.update");
+    pub(super) const DESTROY_KEY_VERSION: Self =
+        kms("DestroyCryptoKeyVersion", "cloudkms.cryptoKeyVersions.destroy");
     pub(super) const GET_KEY_VERSION: Self = kms("GetCryptoKeyVersion", "cloudkms.cryptoKeyVersions.get");
 }
 
@@ -209,6 +213,8 @@ fn action(method: &Method, rest: &[&str], verb: Option<&str>, has_location: bool
                 ("POST", [] | ["cryptoKeyVersions", _], Some("encrypt")) => &Action::ENCRYPT,
                 ("POST", [], Some("decrypt")) => &Action::DECRYPT,
                 ("GET", ["cryptoKeyVersions", _], None) => &Action::GET_KEY_VERSION,
+                ("PATCH", ["cryptoKeyVersions", _], None) => &Action::UPDATE_KEY_VERSION,
+                ("POST", ["cryptoKeyVersions", _], Some("destroy")) => &Action::DESTROY_KEY_VERSION,
                 _ => return None,
             }
         }
