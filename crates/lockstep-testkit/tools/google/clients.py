@@ -67,11 +67,17 @@ def keys_with(credentials):
 
 
 def refused(kind, call, *arguments, **options):
-    """The exception of that very class that the call ends with; nothing is tried twice."""
+    """The exception of that kind that the call ends with; nothing is tried twice.
+
+    Over REST, the clients choose the class by the HTTP status alone: `FailedPrecondition` arrives as its parent,
+    `BadRequest`, and only the answer tells which of the two it is.
+    """
     try:
         call(*arguments, **options, retry=None)
     except exceptions.GoogleAPICallError as error:
-        assert type(error) is kind, (kind, error)
+        assert type(error) is type(exceptions.from_http_status(kind.code, "")), (kind, error)
+        assert issubclass(kind, type(error)), (kind, error)
+        assert error.response.json()["error"]["status"] == kind.grpc_status_code.name, (kind, error)
         assert "CANARY" in str(error), error
         return error
     raise AssertionError(f"expected {kind.__name__}")
