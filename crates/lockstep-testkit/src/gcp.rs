@@ -40,6 +40,7 @@ mod kms;
 mod metadata;
 mod route;
 mod secret_manager;
+mod secrets;
 mod service_account;
 mod tokens;
 
@@ -66,13 +67,13 @@ use self::{
     answers::Refusal,
     kms::KmsKey,
     route::{Action, Asked, Service},
-    secret_manager::Secret,
+    secrets::Secret,
     service_account::Account,
     tokens::Token,
 };
 pub use self::{
     kms::KeyState,
-    secret_manager::VersionState,
+    secrets::VersionState,
     tokens::{gke_principal, principal},
 };
 

@@ -75,7 +75,7 @@ fn words(text: &str) -> Result<Vec<String>, Refusal> {
         match character {
             '"' => is_quoted = !is_quoted,
             ' ' if !is_quoted => {
-                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()))
+                words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty()));
             }
             '(' | ')' | '<' | '>' if !is_quoted => return Err(invalid()),
             other => word.push(other),
@@ -93,12 +93,12 @@ impl Term {
         let (sign, value) = value.split_at(1);
         let field: Vec<String> = field.splitn(2, '.').map(str::to_owned).collect();
         let names: Vec<&str> = field.iter().map(String::as_str).collect();
-        let is_known = match (kind, names.as_slice()) {
-            (_, ["name"]) | (Kind::Version, ["state"]) => true,
-            (Kind::Secret, ["labels" | "annotations", ..]) => true,
-            _ => false,
-        };
-        if !is_known || value.is_empty() {
+        let is_known = matches!(
+            (kind, names.as_slice()),
+            (_, ["name"]) | (Kind::Version, ["state"]) | (Kind::Secret, ["labels" | "annotations", ..])
+        );
+        // `!=` is not here
+        if !is_known || value.is_empty() || word.contains('!') {
             return Err(invalid());
         }
         Ok(Self {
@@ -183,6 +183,7 @@ mod tests {
             "name:a AND OR name:b",
             "NOT",
             "create_time>2024",
+            "labels.team!=shop",
         ] {
             assert!(Filter::parse(Kind::Secret, &asked(filter)).is_err(), "{filter}");
         }

@@ -186,12 +186,15 @@ struct Wrong(&'static str, &'static str);
 
 type Fields = BTreeMap<String, String>;
 
-/// A call that is answered as RFC 6749 has it. The second of what `exchange` gives is more fields of the answer.
+/// Whose token it will be, its scopes, and more fields of the answer.
+type Exchanged = Result<(String, Vec<String>, Value), Wrong>;
+
+/// A call that is answered as RFC 6749 has it.
 fn oauth(
     world: &mut World,
     asked: &Asked,
     action: &str,
-    exchange: fn(&World, &Fields) -> Result<(String, Vec<String>, Value), Wrong>,
+    exchange: fn(&World, &Fields) -> Exchanged,
 ) -> Response {
     let outcome = exchange(world, &fields(&asked.body));
     let identity = outcome.as_ref().ok().map(|(identity, ..)| identity.clone());
@@ -248,7 +251,7 @@ fn scopes(text: &str) -> Result<Vec<String>, Wrong> {
     Ok(scopes)
 }
 
-fn exchange_jwt(world: &World, fields: &Fields) -> Result<(String, Vec<String>, Value), Wrong> {
+fn exchange_jwt(world: &World, fields: &Fields) -> Exchanged {
     if field(fields, "grant_type") != JWT_BEARER {
         return Err(Wrong("unsupported_grant_type", "grant_type"));
     }
@@ -261,7 +264,7 @@ fn exchange_jwt(world: &World, fields: &Fields) -> Result<(String, Vec<String>, 
     Ok((issuer, scopes, json!({})))
 }
 
-fn exchange_token(world: &World, fields: &Fields) -> Result<(String, Vec<String>, Value), Wrong> {
+fn exchange_token(world: &World, fields: &Fields) -> Exchanged {
     if field(fields, "grant_type") != TOKEN_EXCHANGE {
         return Err(Wrong("unsupported_grant_type", "grant_type"));
     }
