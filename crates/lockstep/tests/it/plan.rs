@@ -318,7 +318,10 @@ stringData: { a: CANARY }
     for more in [&["--output", "text"][..], &["--output", "json"]] {
         let (code, stdout, stderr) = plan(&objects, more);
         assert_eq!(code, 1, "a Secret has no name: {stderr}");
-        assert!(!format!("{stdout}{stderr}").contains("CANARY"), "{stdout}{stderr}");
+        assert!(
+            !format!("{stdout}{stderr}").contains("CANARY"),
+            "{stdout}{stderr}"
+        );
     }
 }
 
@@ -338,5 +341,9 @@ fn a_ciphertext_is_decrypted_once_and_costs_no_call_at_a_refresh() {
     assert_eq!(aws["callsAMonth"]["all"], 0);
     assert_eq!(aws["usdAMonth"], "0.00");
     assert_eq!(aws["figures"][0]["usdForEach"], "0.000003");
-    assert!(document["notes"].to_string().contains("A ciphertext is decrypted"));
+    assert!(
+        document["notes"]
+            .to_string()
+            .contains("A ciphertext is decrypted")
+    );
 }
