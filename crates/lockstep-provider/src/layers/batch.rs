@@ -1,3 +1,5 @@
+mod arrivals;
+
 use std::{
     fmt,
     panic::AssertUnwindSafe,
@@ -18,6 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::arrivals::Arrivals;
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
     Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
@@ -35,9 +38,15 @@ const LATELY: Duration = Duration::from_millis(200);
 /// other requests anyway, a fuller batch saves more time than it costs.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// How long a batch waits at most where references have been coming so steadily that it can be expected to fill by then. Who
+/// comes alone, or in one burst, never waits so long.
+pub const BATCH_WAIT_STEADY: Duration = Duration::from_millis(400);
+/// A batch that was expected to fill leaves when nobody comes for so many times the usual gap.
+const GAPS: u32 = 6;
+
 /// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
 /// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where it
-/// was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. Each reference has its own result, so what one of them
+/// was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came, or [`BATCH_WAIT_STEADY`] where it fills steadily. Each reference has its own result, so what one of them
 /// fails with is nobody else's failure. For a provider without batches this layer does nothing.
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
@@ -47,6 +56,7 @@ pub struct Batch {
     metrics: StoreMetrics,
     longest: Duration,
     open: Mutex<Option<Open>>,
+    arrivals: Arc<Mutex<Arrivals>>,
     under_way: Arc<UnderWay>,
 }
 
@@ -115,7 +125,7 @@ struct Gathering {
 
 impl Gathering {
     /// Waits until it is time to leave.
-    async fn wait(&self, begun: Instant, under_way: &UnderWay) {
+    async fn wait(&self, begun: Instant, size: usize, under_way: &UnderWay, arrivals: &Mutex<Arrivals>) {
         let latest = begun + BATCH_WAIT_MAX;
         let mut last = begun;
         loop {
@@ -124,6 +134,7 @@ impl Gathering {
             } else {
                 latest
             };
+            let until = until.max(self.full_at(begun, last, size, arrivals).unwrap_or(until));
             tokio::select! {
                 biased;
                 () = self.full.notified() => return,
@@ -132,6 +143,25 @@ impl Gathering {
                 () = sleep_until(until) => return,
             }
         }
+    }
+
+    /// Until when it is worth waiting for a full batch; `None` where it cannot be expected in time.
+    fn full_at(
+        &self,
+        begun: Instant,
+        last: Instant,
+        size: usize,
+        arrivals: &Mutex<Arrivals>,
+    ) -> Option<Instant> {
+        let gathered = lock(&self.refs).as_ref().map_or(0, Vec::len);
+        let (now, latest) = (Instant::now(), begun + BATCH_WAIT_STEADY);
+        let missing = size.saturating_sub(gathered);
+        let (full, pause) = {
+            let mut arrivals = lock(arrivals);
+            let full = arrivals.time_for(missing, now)?;
+            (full, arrivals.time_for(1, now)?.saturating_mul(GAPS))
+        };
+        (now + full <= latest).then(|| latest.min(last + pause.max(BATCH_WAIT_BUSY)))
     }
 }
 
@@ -153,6 +183,7 @@ impl Batch {
             metrics,
             longest,
             open: Mutex::default(),
+            arrivals: Arc::default(),
             under_way: Arc::default(),
         }
     }
@@ -165,8 +196,9 @@ impl Batch {
         // the request of the references before, which goes on being filled
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
+            lock(&self.arrivals).saw(Instant::now());
             let (flight, gathering, place) = Self::put(&mut open, reference, size).unwrap_or_else(|| {
-                let (flight, gathering) = self.begin(reference.clone());
+                let (flight, gathering) = self.begin(reference.clone(), size);
                 *open = flight.downgrade().map(|flight| Open {
                     flight,
                     gathering: Arc::clone(&gathering),
@@ -206,7 +238,7 @@ impl Batch {
     }
 
     /// A batch that holds one reference.
-    fn begin(&self, first: RemoteRef) -> (Flight<Answer>, Arc<Gathering>) {
+    fn begin(&self, first: RemoteRef, size: usize) -> (Flight<Answer>, Arc<Gathering>) {
         let gathering = Arc::new(Gathering {
             refs: Mutex::new(Some(vec![first])),
             more: Notify::new(),
@@ -214,9 +246,10 @@ impl Batch {
         });
         let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
         let under_way = Arc::clone(&self.under_way);
+        let arrivals = Arc::clone(&self.arrivals);
         let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
-            own.wait(begun, &under_way).await;
+            own.wait(begun, size, &under_way, &arrivals).await;
             let _left = Left::new(&under_way);
             let refs = lock(&own.refs).take().unwrap_or_default();
             metrics.batch(refs.len());

@@ -102,6 +102,37 @@ async fn a_batch_waits_while_references_keep_coming_and_no_longer_than_its_limit
     assert_eq!(ends[0], LATENCY + BATCH_WAIT_MAX);
 }
 
+/// As in a first sync of many objects that want few keys: the writes set the pace, and new keys come at it.
+#[tokio::test(start_paused = true)]
+async fn where_references_come_steadily_a_batch_waits_until_it_is_full() {
+    let backend = backend(300, 20);
+    let batch = batch(&backend);
+    let cx = Context::default();
+    let reads = (0..300_u32).map(|number| {
+        let (batch, cx) = (&batch, &cx);
+        async move {
+            sleep(Duration::from_millis(13) * number).await;
+            let begun = Instant::now();
+            batch.fetch(cx, &[key(number as usize)]).await;
+            begun.elapsed()
+        }
+    });
+    let ends = join_all(reads).await;
+    let calls = backend.calls(Operation::Read);
+    assert!(calls <= 18, "{calls} calls for 300 keys, 20 in each");
+    assert!(ends.iter().all(|took| *took <= LATENCY + BATCH_WAIT_STEADY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_that_fills_no_batch_does_not_wait_for_more() {
+    let backend = backend(15, 20);
+    let batch = batch(&backend);
+    let start = Instant::now();
+    let refs: Vec<_> = (0..15).map(key).collect();
+    batch.fetch(&Context::default(), &refs).await;
+    assert_eq!(start.elapsed(), LATENCY + BATCH_WAIT);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_batch_does_not_wait() {
     let backend = backend(20, 20);
