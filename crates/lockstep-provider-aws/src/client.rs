@@ -13,8 +13,8 @@ use lockstep_provider::{Operation, ProviderError};
 use tokio::time::Instant;
 
 use crate::{
-    auth::Identity,
     error::{Failed, Purpose},
+    login::Identity,
 };
 
 /// For how long a store counts as working after a request succeeded.
@@ -96,7 +96,7 @@ impl Caller {
     /// # Errors
     /// What the first read would fail with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let outcome = self.as_identity(|key| self.identity.who_am_i(key)).await;
+        let outcome = self.as_identity(|key| self.identity.door().who_am_i(key)).await;
         let purpose = Purpose {
             operation: Operation::Check,
             doing: "asking the token service for the caller's identity".to_owned(),
@@ -113,11 +113,11 @@ impl Caller {
         F: Future<Output = Result<T, Failed>>,
     {
         let session = self.identity.session().await.map_err(Failed::Login)?;
-        let outcome = request(session.credentials.clone()).await;
+        let outcome = request(session.grant.clone()).await;
         if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
             return outcome;
         }
         let fresh = self.identity.replace(session.generation).await;
-        request(fresh.map_err(Failed::Login)?.credentials.clone()).await
+        request(fresh.map_err(Failed::Login)?.grant.clone()).await
     }
 }

@@ -1,7 +1,7 @@
 //! The `aws` provider: AWS Secrets Manager, AWS Systems Manager Parameter Store, and AWS KMS for ciphertexts.
 //!
-//! How a request goes: `config` has checked everything that the user wrote, `auth` has credentials at hand (`login` gets
-//! them, `session` knows how long they live), `secrets_manager` and `parameter_store` put references into as few calls
+//! How a request goes: `config` has checked everything that the user wrote, `login` gets credentials (how long they are used
+//! is [`lockstep_provider::Identity`]'s to know), `secrets_manager` and `parameter_store` put references into as few calls
 //! as the service allows, `kms` decrypts, `client` sends a call with credentials that work, `error` says what went wrong in words of
 //! ours. `provider` is what the rest of lockstep sees of it.
 //!
@@ -13,7 +13,6 @@
 //! environment (`AWS_*`, profiles, instance metadata, proxies), except where a ClusterSecretStore names no credentials: then
 //! the SDK's default chain is asked, for credentials and for nothing else.
 
-mod auth;
 mod client;
 mod config;
 mod credential;
@@ -24,6 +23,5 @@ mod login;
 mod parameter_store;
 mod provider;
 mod secrets_manager;
-mod session;
 
 pub use provider::AwsFactory;

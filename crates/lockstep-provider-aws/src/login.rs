@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use aws_config::{
     BehaviorVersion, Region, default_provider::credentials::DefaultCredentialsChain,
     provider_config::ProviderConfig,
@@ -21,7 +22,7 @@ use aws_sdk_sts::{
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use lockstep_core::time::SharedClock;
-use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use lockstep_provider::{Credentials, Door, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -35,11 +36,14 @@ use crate::{
 /// The annotation of a ServiceAccount that names its role.
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
+/// Credentials of a store, one login at a time.
+pub(crate) type Identity = lockstep_provider::Identity<AwsDoor>;
+
 /// Credentials and how long they live; `None` for those without an end.
-pub(crate) type Grant = (Key, Option<Duration>);
+type Grant = (Key, Option<Duration>);
 
 /// Gets credentials, anew each time.
-pub(crate) struct Door {
+pub(crate) struct AwsDoor {
     login: Login,
     region: String,
     http: SharedHttpClient,
@@ -48,29 +52,17 @@ pub(crate) struct Door {
     clock: SharedClock,
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for AwsDoor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.login.fmt(f)
     }
 }
 
-impl Door {
-    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient, clock: SharedClock) -> Self {
-        Self {
-            login,
-            region,
-            http,
-            chain: OnceCell::new(),
-            clock,
-        }
-    }
+#[async_trait]
+impl Door for AwsDoor {
+    type Grant = Key;
 
-    /// Gets credentials.
-    ///
-    /// # Errors
-    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
-    /// token service refuses, and what the transport fails with.
-    pub(crate) async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
+    async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
         let (grant, role) = match &self.login.source {
             Source::Key { id, secret, token } => {
                 let id = word(credentials, id).await?;
@@ -90,6 +82,18 @@ impl Door {
         match role {
             Some(role) => self.assume(grant.0, role).await,
             None => Ok(grant),
+        }
+    }
+}
+
+impl AwsDoor {
+    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient, clock: SharedClock) -> Self {
+        Self {
+            login,
+            region,
+            http,
+            chain: OnceCell::new(),
+            clock,
         }
     }
 

@@ -14,12 +14,11 @@ use lockstep_provider::{
 };
 
 use crate::{
-    auth::Identity,
     client::Caller,
     config::Config,
     http,
     kms::{Kms, KmsEncryptor},
-    login::Door,
+    login::{AwsDoor, Identity},
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -93,7 +92,7 @@ impl ProviderFactory for AwsFactory {
 
 impl AwsFactory {
     fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-        let door = Door::new(
+        let door = AwsDoor::new(
             config.login.clone(),
             config.region.clone(),
             self.http.clone(),

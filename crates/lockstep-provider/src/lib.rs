@@ -6,6 +6,7 @@ mod factory;
 pub mod file;
 mod filter;
 pub mod layers;
+mod login;
 pub mod memory;
 pub mod metrics;
 mod provider;
@@ -21,6 +22,7 @@ pub use lockstep_core::{
         RemoteSecret, SecretValue,
     },
 };
+pub use login::{Door, Identity, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use provider::{Capability, Context, Encryptor, Notice, Provider};

@@ -1,49 +1,44 @@
-//! Credentials, and how long they live.
+//! What came of a login, and how long it lives.
 
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use tokio::time::Instant;
 
-/// Credentials are renewed this long before they end, or at four fifths of their life where that is later.
+/// A login is renewed this long before it ends, or at four fifths of its life where that is later.
 const AHEAD: Duration = Duration::from_secs(300);
-/// No request begins with credentials that have less left.
+/// No request begins with a login that has less left.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// Credentials that were got by one login.
-pub(crate) struct Session {
-    pub(crate) credentials: Credentials,
+/// What came of one login.
+pub struct Session<T> {
+    /// What requests are made with.
+    pub grant: T,
     /// Which login this was.
-    pub(crate) generation: u64,
+    pub generation: u64,
     renew_at: Option<Instant>,
     ends: Option<Instant>,
 }
 
-impl Session {
-    /// Credentials that live for so long from now on; `None` for those without an end.
-    pub(crate) fn new(
-        credentials: Credentials,
-        generation: u64,
-        lifetime: Option<Duration>,
-        now: Instant,
-    ) -> Self {
+impl<T> Session<T> {
+    /// What lives for so long from now on; `None` for what has no end.
+    pub(super) fn new(grant: T, generation: u64, lifetime: Option<Duration>, now: Instant) -> Self {
         // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
         let lifetime = lifetime.map(|lifetime| lifetime.min(Duration::from_secs(1 << 30)));
         Self {
-            credentials,
+            grant,
             generation,
             renew_at: lifetime.map(|lifetime| now + lifetime - AHEAD.min(lifetime / 5)),
             ends: lifetime.map(|lifetime| now + lifetime - LEAST.min(lifetime / 10)),
         }
     }
 
-    /// Whether they can no longer be used.
-    pub(crate) fn has_ended(&self, now: Instant) -> bool {
+    /// Whether it can no longer be used.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| now >= ends)
     }
 
-    /// Whether they end soon.
-    pub(crate) fn wants_renewal(&self, now: Instant) -> bool {
+    /// Whether it ends soon.
+    pub(super) fn wants_renewal(&self, now: Instant) -> bool {
         self.renew_at.is_some_and(|renew_at| now >= renew_at)
     }
 }
@@ -52,9 +47,8 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn session(lifetime: Option<u64>, now: Instant) -> Session {
-        let credentials = Credentials::new("AKIA", "canary", None, None, "test");
-        Session::new(credentials, 1, lifetime.map(Duration::from_secs), now)
+    fn session(lifetime: Option<u64>, now: Instant) -> Session<()> {
+        Session::new((), 1, lifetime.map(Duration::from_secs), now)
     }
 
     #[test]
@@ -77,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_an_end_lives_for_ever_and_what_ended_before_it_came_has_ended() {
+    fn what_has_no_end_lives_for_ever_and_what_ended_before_it_came_has_ended() {
         let now = Instant::now();
         let far = now + Duration::from_secs(1 << 29);
         assert!(!session(None, now).has_ended(far) && !session(None, now).wants_renewal(far));

@@ -1,12 +1,14 @@
-//! The credentials: one login per store identity, renewed before it ends, replaced when the service no longer takes it.
+//! One login per store identity: renewed before it ends, replaced when the service no longer takes it.
 //!
 //! There is no task that renews. Each request looks at the clock first:
 //!
 //! ```text
-//!   no credentials, or they have ended ──► log in; whoever comes meanwhile waits for this one login
-//!   they end soon ───────────────────────► one request logs in anew, the others go on with what they have
-//!   otherwise ───────────────────────────► use them
+//!   no login yet, or it has ended ──► log in; whoever comes meanwhile waits for this one login
+//!   it ends soon ───────────────────► one request logs in anew, the others go on with what they have
+//!   otherwise ──────────────────────► use it
 //! ```
+
+mod session;
 
 use std::{
     fmt,
@@ -17,19 +19,37 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::Credentials as Key;
-use lockstep_provider::{Credentials, ProviderError};
+use async_trait::async_trait;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, timeout},
 };
 
-use crate::{error::Failed, login::Door, session::Session};
+use crate::{Credentials, ProviderError};
+
+pub use session::Session;
 
 /// How long a renewal may hold up the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon after a failed renewal the next is tried.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Logs in, anew each time. Its `Display` names who asks, as messages do: `as role arn:aws:iam::123456789012:role/shop`.
+#[async_trait]
+pub trait Door: Send + Sync + fmt::Display {
+    /// What requests are made with after a login.
+    type Grant: Send + Sync;
+
+    /// Logs in. Answers what requests are made with, and how long it lives; `None` for what has no end.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
+    /// service refuses, and what the transport fails with.
+    async fn log_in(
+        &self,
+        credentials: &dyn Credentials,
+    ) -> Result<(Self::Grant, Option<Duration>), ProviderError>;
+}
 
 /// What whoever holds the right to log in knows.
 #[derive(Default)]
@@ -40,24 +60,25 @@ struct Refresh {
     not_before: Option<Instant>,
 }
 
-/// Credentials that work.
-pub(crate) struct Identity {
-    door: Door,
+/// A login that works.
+pub struct Identity<D: Door> {
+    door: D,
     credentials: Arc<dyn Credentials>,
-    current: StdMutex<Option<Arc<Session>>>,
+    current: StdMutex<Option<Arc<Session<D::Grant>>>>,
     refresh: Mutex<Refresh>,
     /// Logins that have ended, well or badly.
     logins: AtomicU64,
 }
 
-impl fmt::Debug for Identity {
+impl<D: Door> fmt::Debug for Identity<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.door)
     }
 }
 
-impl Identity {
-    pub(crate) fn new(door: Door, credentials: Arc<dyn Credentials>) -> Self {
+impl<D: Door> Identity<D> {
+    /// An identity that has not logged in yet.
+    pub fn new(door: D, credentials: Arc<dyn Credentials>) -> Self {
         Self {
             door,
             credentials,
@@ -68,15 +89,20 @@ impl Identity {
     }
 
     /// Who asks, as messages name it.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         self.door.to_string()
     }
 
-    /// Credentials that have not ended.
+    /// What logs in.
+    pub fn door(&self) -> &D {
+        &self.door
+    }
+
+    /// A login that has not ended.
     ///
     /// # Errors
     /// What the login fails with.
-    pub(crate) async fn session(&self) -> Result<Arc<Session>, ProviderError> {
+    pub async fn session(&self) -> Result<Arc<Session<D::Grant>>, ProviderError> {
         let now = Instant::now();
         match self.current() {
             Some(session) if !session.has_ended(now) => {
@@ -92,19 +118,11 @@ impl Identity {
         }
     }
 
-    /// Asks the token service who these credentials are of.
-    ///
-    /// # Errors
-    /// What the service or the transport fails with.
-    pub(crate) async fn who_am_i(&self, key: Key) -> Result<(), Failed> {
-        self.door.who_am_i(key).await
-    }
-
-    /// Credentials of a later login than that.
+    /// A later login than that.
     ///
     /// # Errors
     /// What the login fails with.
-    pub(crate) async fn replace(&self, generation: u64) -> Result<Arc<Session>, ProviderError> {
+    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<D::Grant>>, ProviderError> {
         let seen = self.logins.load(Ordering::Acquire);
         let mut refresh = self.refresh.lock().await;
         if let Some(session) = self.current()
@@ -122,19 +140,19 @@ impl Identity {
         self.log_in(&mut refresh).await
     }
 
-    fn current(&self) -> Option<Arc<Session>> {
+    fn current(&self) -> Option<Arc<Session<D::Grant>>> {
         self.current
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session>, ProviderError> {
+    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Grant>>, ProviderError> {
         let outcome = self.door.log_in(self.credentials.as_ref()).await;
         let generation = self.logins.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
-            Ok((credentials, lifetime)) => {
-                let session = Arc::new(Session::new(credentials, generation, lifetime, Instant::now()));
+            Ok((grant, lifetime)) => {
+                let session = Arc::new(Session::new(grant, generation, lifetime, Instant::now()));
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
                 *refresh = Refresh::default();
                 Ok(session)
@@ -146,8 +164,12 @@ impl Identity {
         }
     }
 
-    /// Logs in while the old credentials still work: whatever happens, there are some that do.
-    async fn renew(&self, mut refresh: MutexGuard<'_, Refresh>, session: Arc<Session>) -> Arc<Session> {
+    /// Logs in while the old login still works: whatever happens, there is one that does.
+    async fn renew(
+        &self,
+        mut refresh: MutexGuard<'_, Refresh>,
+        session: Arc<Session<D::Grant>>,
+    ) -> Arc<Session<D::Grant>> {
         if let Some(current) = self.current()
             && current.generation != session.generation
         {
@@ -158,10 +180,13 @@ impl Identity {
         match timeout(RENEWAL_TIMEOUT, self.log_in(&mut refresh)).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "credentials could not be renewed; those at hand are used until they end");
+                tracing::warn!(%error, "the login could not be renewed; the one at hand is used until it ends");
                 session
             }
             Err(_) => session,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
