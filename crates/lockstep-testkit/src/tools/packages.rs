@@ -1,4 +1,4 @@
-//! moto, which is a Python package: it and what it needs, in a folder of their own.
+//! Python packages: moto, and Google's clients, each with what it needs in a folder of its own.
 
 use std::{
     fs,
@@ -13,38 +13,57 @@ use super::run::run;
 use crate::progress::Step;
 
 pub(super) const MOTO_VERSION: &str = "5.2.5";
+pub(super) const SECRET_MANAGER_CLIENT_VERSION: &str = "2.32.0";
 /// The folder of the packages, beside the program.
 pub(super) const FOLDER: &str = "packages";
-const REQUIREMENTS: &str = include_str!("../../tools/moto/requirements.txt");
-const HINT: &str = "Python 3 with pip is needed to fetch moto.";
-/// Runs moto's server with its packages and no others.
-const PROGRAM: &str =
-    "#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/packages\" exec python3 -m moto.server \"$@\"\n";
 
-pub(super) fn definition() -> String {
-    format!("{REQUIREMENTS}{PROGRAM}")
+/// A program and the packages that it runs with.
+pub(super) struct Packages {
+    requirements: &'static str,
+    /// What it is started with. It sees its packages and no others.
+    program: &'static str,
+    hint: &'static str,
 }
 
-pub(super) fn fetch(work: &Path, step: &mut Step) -> Result<PathBuf> {
-    let requirements = work.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).context("write the list of packages")?;
-    let mut install = Command::new("python3");
-    install
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ])
-        .args(["--only-binary=:all:", "--target"])
-        .arg(work.join(FOLDER))
-        .arg("--requirement")
-        .arg(requirements);
-    run(&mut install, work, step, HINT)?;
-    let program = work.join("moto");
-    fs::write(&program, PROGRAM).context("write moto's program")?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context("make moto executable")?;
-    Ok(program)
+pub(super) const MOTO: Packages = Packages {
+    requirements: include_str!("../../tools/moto/requirements.txt"),
+    program: "#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/packages\" exec python3 -m moto.server \"$@\"\n",
+    hint: "Python 3 with pip is needed to fetch moto.",
+};
+
+pub(super) const GOOGLE_CLIENTS: Packages = Packages {
+    requirements: include_str!("../../tools/google/requirements.txt"),
+    program: "#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/packages\" exec python3 \"$@\"\n",
+    hint: "Python 3 with pip is needed to fetch Google's clients.",
+};
+
+impl Packages {
+    pub(super) fn definition(&self) -> String {
+        format!("{}{}", self.requirements, self.program)
+    }
+
+    pub(super) fn fetch(&self, work: &Path, step: &mut Step) -> Result<PathBuf> {
+        let requirements = work.join("requirements.txt");
+        fs::write(&requirements, self.requirements).context("write the list of packages")?;
+        let mut install = Command::new("python3");
+        install
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ])
+            .args(["--only-binary=:all:", "--target"])
+            .arg(work.join(FOLDER))
+            .arg("--requirement")
+            .arg(requirements);
+        run(&mut install, work, step, self.hint)?;
+        let program = work.join("program");
+        fs::write(&program, self.program).context("write the program")?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+            .context("make the program executable")?;
+        Ok(program)
+    }
 }

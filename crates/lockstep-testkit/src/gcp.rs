@@ -1,0 +1,393 @@
+//! A stand-in for Google Cloud on loopback: Secret Manager, Cloud KMS and what hands out tokens, as far as a reader of
+//! values sees them.
+//!
+//! # What it enforces, and from which source
+//!
+//! - Secret Manager v1, global and regional (the REST reference at `cloud.google.com/secret-manager/docs/reference/rest`,
+//!   the pages "Filter lists of secrets" and "Quotas"): names in answers have the project's number, `latest` is the newest
+//!   version whatever its state, a disabled or destroyed version is `FAILED_PRECONDITION`, a payload has at most 64 KiB and
+//!   the CRC32C that was said, lists are newest first and in pages, and `totalSize` is 0 where there is a filter.
+//! - Cloud KMS v1 (`cloud.google.com/kms/docs/reference/rest`): it really encrypts; plaintext and additional
+//!   authenticated data have at most 64 KiB each, checksums are checked and answered, and the state of the version that a
+//!   ciphertext is of decides.
+//! - Errors (`cloud.google.com/apis/design/errors`): `{"error":{"code","message","status","details"}}` with `ErrorInfo`.
+//! - Tokens: a service account's JWT, exchanged (RFC 7523) or sent as it is (`google.aip.dev/auth/4111`), with its
+//!   signature, issuer, audience, scope and times checked; Workload Identity Federation of GKE and of other clusters (RFC
+//!   8693, `google.aip.dev/auth/4117`) with the audiences of both; impersonation; the metadata server.
+//! - Everyone who has a token may do everything, unless a test says otherwise; denials take the name of a method
+//!   (`AccessSecretVersion`) or of a permission (`secretmanager.versions.access`).
+//!
+//! That it is not tuned to a client of ours is shown by `tests/gcp.rs`: Google's own Python clients pass against it.
+//!
+//! # How a provider points to it
+//!
+//! [`Gcp::address`] stands for `https://secretmanager.googleapis.com`, `https://cloudkms.googleapis.com`,
+//! `https://sts.googleapis.com`, `https://iamcredentials.googleapis.com` and `http://metadata.google.internal`
+//! (`GCE_METADATA_HOST` is [`Gcp::host`]). The `token_uri` of [`Gcp::service_account_key`] points to it already.
+//!
+//! Every text of an error that it sends contains `CANARY`: a reader may show none of them.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it stands for a server elsewhere, which has a clock and tasks of its own"
+)]
+
+mod access;
+mod answers;
+mod checksum;
+mod filter;
+mod kms;
+mod metadata;
+mod route;
+mod secret_manager;
+mod secrets;
+mod service_account;
+mod tokens;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri},
+    response::Response,
+};
+use jiff::Timestamp;
+use tokio::{net::TcpListener, task::AbortHandle};
+
+use self::{
+    access::Rights,
+    answers::Refusal,
+    kms::KmsKey,
+    route::{Action, Asked, Service},
+    secrets::Secret,
+    service_account::Account,
+    tokens::Token,
+};
+pub use self::{
+    kms::KeyState,
+    secrets::VersionState,
+    tokens::{gke_principal, principal},
+};
+
+/// The project that everything belongs to.
+pub const PROJECT: &str = "lockstep-test";
+/// Its number, which names in Secret Manager's answers have.
+pub const PROJECT_NUMBER: &str = "123456789012";
+/// Where the keys of KMS are.
+pub const LOCATION: &str = "europe-west3";
+/// The key ring that they are in.
+pub const KEY_RING: &str = "lockstep";
+/// The service account that is there from the start.
+pub const SERVICE_ACCOUNT: &str = "lockstep@lockstep-test.iam.gserviceaccount.com";
+/// The service account whose tokens the metadata server hands out.
+pub const NODE: &str = "node@lockstep-test.iam.gserviceaccount.com";
+
+/// The provider of a workload identity pool that trusts the cluster: the audience of Workload Identity Federation.
+pub const WORKLOAD_IDENTITY_PROVIDER: &str = "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/lockstep/providers/cluster";
+/// The pool of GKE's own federation, which is the audience of a ServiceAccount's token there.
+pub const GKE_POOL: &str = "lockstep-test.svc.id.goog";
+/// The cluster that is in that pool. An exchange's audience is `identitynamespace:POOL:CLUSTER`.
+pub const GKE_CLUSTER: &str =
+    "https://container.googleapis.com/v1/projects/lockstep-test/locations/europe-west3/clusters/test";
+
+/// What happens to the next calls of Secret Manager and KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// They are throttled, `left` of them, with the time to come back if there is one.
+    Throttled {
+        /// How many.
+        left: usize,
+        /// `Retry-After`, in seconds.
+        retry_after: Option<u64>,
+    },
+    /// Every second call is throttled.
+    EverySecond,
+    /// An error in HTML, as what stands before a service sends it.
+    Html {
+        /// The status.
+        status: u16,
+    },
+    /// The service says that it cannot serve.
+    Broken,
+    /// The answer breaks off in the middle.
+    Cut,
+    /// The checksum in an answer is not that of its data.
+    WrongChecksum,
+    /// An answer that should have data has none.
+    NoPayload,
+}
+
+/// A call that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The method's name, such as `AccessSecretVersion`; `ExchangeJwt`, `ExchangeToken`, `GenerateAccessToken` and
+    /// `MetadataToken` for tokens.
+    pub action: String,
+    /// Who called, a service account's address or a `principal://…`; `None` where the token was no good.
+    pub identity: Option<String>,
+    /// What was called, below the project: `secrets/NAME/versions/latest`.
+    pub resource: String,
+    /// The parameters behind `?`.
+    pub query: BTreeMap<String, String>,
+    /// What was sent.
+    pub body: String,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    address: String,
+    secrets: BTreeMap<String, Secret>,
+    kms_keys: BTreeMap<String, KmsKey>,
+    /// Service accounts by their address.
+    accounts: BTreeMap<String, Account>,
+    tokens: BTreeMap<String, Token>,
+    /// JWTs that were sent as they are, and those that are refused since.
+    self_signed: BTreeSet<String>,
+    revoked: BTreeSet<String>,
+    /// Subjects of tokens that may be exchanged.
+    subjects: BTreeSet<String>,
+    /// Who may act as which service account.
+    impersonators: BTreeSet<(String, String)>,
+    rights: Rights,
+    trouble: Option<Trouble>,
+    token_trouble: Option<Trouble>,
+    latency: Duration,
+    calls: Vec<Call>,
+    /// Calls that ask for values, and the names in them.
+    reads: (u64, BTreeSet<String>),
+    count: u64,
+    /// How long tokens live.
+    lifetime: Option<Duration>,
+    /// How many entries one page of a list holds.
+    page: Option<usize>,
+}
+
+/// A running stand-in. It ends with this value.
+#[derive(Debug)]
+pub struct Gcp {
+    address: SocketAddr,
+    world: Shared,
+    task: AbortHandle,
+}
+
+type Shared = Arc<Mutex<World>>;
+
+impl Drop for Gcp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Gcp {
+    /// Starts one that knows [`SERVICE_ACCOUNT`] and [`NODE`], who may do everything.
+    ///
+    /// # Errors
+    /// When there is no port to listen on.
+    pub async fn start() -> Result<Self> {
+        Self::start_on(0).await
+    }
+
+    /// The same on that loopback port.
+    ///
+    /// # Errors
+    /// As [`Gcp::start`].
+    pub async fn start_on(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.context("listen")?;
+        let address = listener.local_addr().context("ask for the port")?;
+        let world = Shared::default();
+        lock(&world).address = format!("http://{address}");
+        for account in [SERVICE_ACCOUNT, NODE] {
+            lock(&world)
+                .accounts
+                .insert(account.to_owned(), Account::default());
+        }
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
+        let task = tokio::spawn(async move {
+            // An error ends the test's requests, which says enough.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self {
+            address,
+            world,
+            task: task.abort_handle(),
+        })
+    }
+
+    /// Its address, for every endpoint.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its address without `http://`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From now on calls of Secret Manager and KMS have this trouble; `None` ends it.
+    pub fn trouble(&self, trouble: Option<Trouble>) {
+        lock(&self.world).trouble = trouble;
+    }
+
+    /// From now on calls for tokens have this trouble; `None` ends it.
+    pub fn token_trouble(&self, trouble: Option<Trouble>) {
+        lock(&self.world).token_trouble = trouble;
+    }
+
+    /// From now on every answer takes so long.
+    pub fn latency(&self, latency: Duration) {
+        lock(&self.world).latency = latency;
+    }
+
+    /// From now on tokens live for so long.
+    pub fn lifetime(&self, lifetime: Duration) {
+        lock(&self.world).lifetime = Some(lifetime);
+    }
+
+    /// From now on one page of a list holds at most so many entries.
+    pub fn page(&self, page: usize) {
+        lock(&self.world).page = Some(page);
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.world).calls.clone()
+    }
+
+    /// How often this was called, such as `AccessSecretVersion`.
+    pub fn count(&self, action: &str) -> usize {
+        lock(&self.world)
+            .calls
+            .iter()
+            .filter(|call| call.action == action)
+            .count()
+    }
+
+    /// How often this identity called this.
+    pub fn count_of(&self, identity: &str, action: &str) -> usize {
+        lock(&self.world)
+            .calls
+            .iter()
+            .filter(|call| call.action == action && call.identity.as_deref() == Some(identity))
+            .count()
+    }
+
+    /// How many calls asked for values so far, and for how many different versions.
+    pub fn reads(&self) -> (u64, usize) {
+        let world = lock(&self.world);
+        (world.reads.0, world.reads.1.len())
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&self) {
+        lock(&self.world).calls.clear();
+    }
+}
+
+fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    /// A number that was not given before.
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// Notes a call that arrived.
+    fn note_call(&mut self, action: &str, identity: Option<String>, asked: &Asked, resource: &str) {
+        self.calls.push(Call {
+            action: action.to_owned(),
+            identity,
+            resource: resource.to_owned(),
+            query: asked.query.clone(),
+            body: asked.body.clone(),
+        });
+        if action == Action::ACCESS.name {
+            self.reads.0 += 1;
+            self.reads.1.insert(resource.to_owned());
+        }
+    }
+}
+
+/// The time as the services write it.
+fn now() -> String {
+    Timestamp::try_from(SystemTime::now())
+        .unwrap_or_default()
+        .to_string()
+}
+
+/// What a name of a test's means below the project: a secret's id, or all that follows the project.
+fn below_project(name: &str) -> String {
+    if !name.contains('/') {
+        return format!("secrets/{name}");
+    }
+    [PROJECT, PROJECT_NUMBER]
+        .into_iter()
+        .find_map(|project| name.strip_prefix(&format!("projects/{project}/")))
+        .unwrap_or(name)
+        .to_owned()
+}
+
+async fn serve(
+    State(world): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let asked = Asked::new(method, &uri, &body);
+    let latency = lock(&world).latency;
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    let world = &mut lock(&world);
+    if let Some(answer) = metadata::call(world, &asked, &headers) {
+        return answer;
+    }
+    if let Some(answer) = tokens::call(world, &asked, &headers) {
+        return answer;
+    }
+    match route::find(&asked) {
+        Some((action, resource)) => api_call(world, &asked, &headers, action, &resource),
+        None => answers::no_such_page(),
+    }
+}
+
+fn api_call(
+    world: &mut World,
+    asked: &Asked,
+    headers: &HeaderMap,
+    action: &'static Action,
+    resource: &route::Resource,
+) -> Response {
+    let identity = tokens::bearer(world, headers, action);
+    world.note_call(
+        action.name,
+        identity.as_ref().ok().cloned(),
+        asked,
+        &resource.path(),
+    );
+    let calls = world.calls.len();
+    if let Some(answer) = answers::in_trouble(world.trouble.as_mut(), calls) {
+        return answer;
+    }
+    let outcome = identity.and_then(|identity| {
+        if !resource.is_ours() || world.rights.deny(&identity, action, &resource.holder()) {
+            return Err(Refusal::denied(action.permission, &resource.path()));
+        }
+        match action.service {
+            Service::SecretManager => secret_manager::call(world, action, resource, asked),
+            Service::Kms => kms::call(world, action, resource, asked),
+        }
+    });
+    answers::answered(world.trouble.as_ref(), asked, outcome)
+}
