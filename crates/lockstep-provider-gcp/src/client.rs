@@ -62,16 +62,17 @@ impl Caller {
         outcome
     }
 
-    /// Whether there is a login. It is no call where one is at hand: no call of either service is free of a quota or of a
-    /// right that a reader of single secrets has not.
+    /// Whether a request succeeded lately, and none has failed since.
+    pub(crate) fn works(&self) -> bool {
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.is_some_and(|at| at.elapsed() < FRESH)
+    }
+
+    /// Whether there is a login; where one is at hand, it is not repeated.
     ///
     /// # Errors
     /// What the login fails with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        if worked.is_some_and(|at| at.elapsed() < FRESH) {
-            return Ok(());
-        }
         self.identity.session().await.map(drop)
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Purpose {
     pub(crate) identity: String,
     /// The sentence when it does not exist.
     pub(crate) missing: String,
-    /// What must be granted.
+    /// The right that it takes, and the role that has it.
     pub(crate) role: &'static str,
 }
 
@@ -262,7 +262,7 @@ mod tests {
             doing: "reading \"database\"".to_owned(),
             identity: "as service account shop@shop-prod.iam.gserviceaccount.com".to_owned(),
             missing: "key \"database\" does not exist".to_owned(),
-            role: "roles/secretmanager.secretAccessor on the secret",
+            role: "secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret",
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(
             refused(Why::Denied).to_string(),
             "permission denied reading \"database\" as service account shop@shop-prod.iam.gserviceaccount.com. \
-             It needs roles/secretmanager.secretAccessor on the secret"
+             It needs secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret"
         );
     }
 

@@ -18,6 +18,11 @@ use crate::{
 /// it is bound to together (`EncryptRequest.plaintext` in the REST reference); the longest binding is below 1 KiB.
 const LONGEST: usize = 7 * 1024;
 
+const DECRYPT: &str =
+    "cloudkms.cryptoKeyVersions.useToDecrypt: grant it roles/cloudkms.cryptoKeyDecrypter on the key";
+const ENCRYPT: &str =
+    "cloudkms.cryptoKeyVersions.useToEncrypt: grant it roles/cloudkms.cryptoKeyEncrypter on the key";
+
 /// The key of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
@@ -63,7 +68,7 @@ impl Kms {
                     .send()
             })
             .await;
-        let purpose = self.purpose(Operation::Decrypt, "roles/cloudkms.cryptoKeyDecrypter on the key");
+        let purpose = self.purpose(Operation::Decrypt, DECRYPT);
         let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
         // An empty plaintext is left out of the answer, its checksum is not.
         if !crc::matches(&answer.plaintext, answer.plaintext_crc32c) {
@@ -88,7 +93,7 @@ impl Kms {
                     .send()
             })
             .await;
-        let purpose = self.purpose(Operation::Encrypt, "roles/cloudkms.cryptoKeyEncrypter on the key");
+        let purpose = self.purpose(Operation::Encrypt, ENCRYPT);
         let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
         if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c {
             return Err(purpose.malformed("does not say that the request arrived as it left"));

@@ -155,7 +155,11 @@ impl Provider for Gcp {
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
-        self.caller.check().await
+        match &self.secrets {
+            Some(secrets) => secrets.check().await,
+            // A call of KMS would need a right, and tell no more than that a login works.
+            None => self.caller.check().await,
+        }
     }
 }
 

@@ -28,9 +28,14 @@ const PAGE: i32 = 100;
 /// How many pages of versions are looked through for one that is enabled.
 const MOST_PAGES: usize = 10;
 
-const ACCESSOR: &str = "roles/secretmanager.secretAccessor on the secret";
-const SECRET_VIEWER: &str = "roles/secretmanager.viewer on the secret";
-const PROJECT_VIEWER: &str = "roles/secretmanager.viewer on the project";
+/// A secret that nobody has.
+const NOBODY: &str = "lockstep-check-of-the-store";
+
+const ACCESS: &str =
+    "secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret";
+const LIST_VERSIONS: &str = "secretmanager.versions.list: grant it roles/secretmanager.viewer on the secret";
+const GET: &str = "secretmanager.secrets.get: grant it roles/secretmanager.viewer on the secret";
+const LIST: &str = "secretmanager.secrets.list: grant it roles/secretmanager.viewer on the project";
 
 /// Reads from Secret Manager.
 pub(crate) struct SecretManager {
@@ -93,7 +98,7 @@ impl SecretManager {
     }
 
     async fn value(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
-        let refused = |failed| Refusal(failed, ACCESSOR);
+        let refused = |failed| Refusal(failed, ACCESS);
         let closed = match self.access(name, &name.version).await {
             Ok(secret) => return Ok(secret),
             Err(failed) => failed,
@@ -106,7 +111,7 @@ impl SecretManager {
             return Err(refused(closed));
         }
         let enabled = self.newest_enabled(name).await;
-        match enabled.map_err(|failed| Refusal(failed, SECRET_VIEWER))? {
+        match enabled.map_err(|failed| Refusal(failed, LIST_VERSIONS))? {
             Some(version) => self.access(name, &version).await.map_err(refused),
             None => Err(refused(closed)),
         }
@@ -155,6 +160,35 @@ impl SecretManager {
         Ok(None)
     }
 
+    /// Whether the store works; in one that is used, the requests themselves are the check. Else a secret is asked for that
+    /// nobody has: to be told that it is missing, or not granted, needs a login that the service takes and no right. It
+    /// counts as an access, not against the small quota of metadata.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        if self.caller.works() {
+            return Ok(());
+        }
+        let secret = format!("{}/secrets/{NOBODY}", self.place.parent());
+        let answer = self
+            .caller
+            .call(&self.place.endpoint, |transport| {
+                SecretManagerService::from_stub::<Transport>(transport)
+                    .access_secret_version()
+                    .set_name(format!("{secret}/versions/{LATEST}"))
+                    .send()
+            })
+            .await;
+        match answer {
+            Err(failed) if !failed.is_an_answer() => Err(failed.error(&Purpose {
+                operation: Operation::Check,
+                doing: "checking the store".to_owned(),
+                identity: self.caller.identity(),
+                missing: String::new(),
+                role: ACCESS,
+            })),
+            _ => Ok(()),
+        }
+    }
+
     /// Labels and annotations, as JSON.
     async fn metadata(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
         let answer = self
@@ -166,10 +200,10 @@ impl SecretManager {
                     .send()
             })
             .await;
-        let answer = answer.map_err(|failed| Refusal(failed, SECRET_VIEWER))?;
+        let answer = answer.map_err(|failed| Refusal(failed, GET))?;
         let is_it = answer.name.rsplit('/').next() == Some(name.id.as_str());
         if !is_it {
-            return Err(Refusal(Failed::garbage(200), SECRET_VIEWER));
+            return Err(Refusal(Failed::garbage(200), GET));
         }
         let sorted = |map: std::collections::HashMap<String, String>| -> BTreeMap<String, String> {
             map.into_iter().collect()
@@ -195,7 +229,7 @@ impl SecretManager {
             doing: "listing secrets".to_owned(),
             identity: self.caller.identity(),
             missing: format!("\"{}\" does not exist", self.place.parent()),
-            role: PROJECT_VIEWER,
+            role: LIST,
         };
         let mut found = Vec::new();
         let mut seen = 0;
