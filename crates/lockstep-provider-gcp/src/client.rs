@@ -86,7 +86,9 @@ impl Caller {
             base: base.clone(),
             token: session.grant.clone(),
         };
-        let outcome = request(transport.clone()).await.map_err(|error| Failed::of(&error));
+        let outcome = request(transport.clone())
+            .await
+            .map_err(|error| Failed::of(&error));
         if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
             return outcome;
         }

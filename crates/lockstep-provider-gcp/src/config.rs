@@ -98,7 +98,10 @@ pub(crate) enum ActsAs {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.as_ref().map_or_else(|| "KMS".to_owned(), Place::parent);
+        let place = self
+            .place
+            .as_ref()
+            .map_or_else(|| "KMS".to_owned(), Place::parent);
         write!(f, "Config({place}, {})", self.login)
     }
 }
@@ -134,7 +137,11 @@ impl Config {
             kms: spec.kms.as_ref().map(kms).transpose()?,
             login: Login {
                 source: source(spec, store)?,
-                sts: address("stsEndpoint", spec.sts_endpoint.as_deref(), "https://sts.googleapis.com")?,
+                sts: address(
+                    "stsEndpoint",
+                    spec.sts_endpoint.as_deref(),
+                    "https://sts.googleapis.com",
+                )?,
                 iam: address(
                     "iamEndpoint",
                     spec.iam_endpoint.as_deref(),
@@ -149,7 +156,10 @@ fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> {
     let location = spec.location.clone().filter(|location| !location.is_empty());
     // It becomes a part of the service's host name.
     if location.as_deref().is_some_and(|location| !is_label(location)) {
-        return Err(invalid("location", "is not the name of a region, such as europe-west3"));
+        return Err(invalid(
+            "location",
+            "is not the name of a region, such as europe-west3",
+        ));
     }
     let Some(project) = spec.project_id.clone() else {
         if spec.kms.is_none() {
@@ -221,9 +231,7 @@ fn source(spec: &GcpProvider, store: &StoreKey) -> Result<Source, ProviderError>
     ) {
         (Some(key), None, None) => Ok(Source::Key(key.secret_access_key_secret_ref.clone())),
         (None, Some(federation), None) => federated(federation).map(Source::Exchange),
-        (None, None, Some(cluster)) => {
-            of_cluster(cluster, spec.project_id.as_deref()).map(Source::Exchange)
-        }
+        (None, None, Some(cluster)) => of_cluster(cluster, spec.project_id.as_deref()).map(Source::Exchange),
         _ => Err(invalid(
             "auth",
             "must hold exactly one of secretRef, workloadIdentityFederation, workloadIdentity",
@@ -269,7 +277,10 @@ fn of_cluster(spec: &GcpWorkloadIdentityAuth, project: Option<&str>) -> Result<E
         ("clusterName", &spec.cluster_name),
     ] {
         if !is_label(text) {
-            return Err(invalid(&field(name), "must have lowercase letters, digits and - alone"));
+            return Err(invalid(
+                &field(name),
+                "must have lowercase letters, digits and - alone",
+            ));
         }
     }
     let pool = format!("{project}.svc.id.goog");
@@ -327,7 +338,8 @@ fn address(field: &str, text: Option<&str>, default: &str) -> Result<Url, Provid
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(bad("has white space or control characters in it"));
     }
-    let url = Url::parse(text).map_err(|_| bad("is not a URL such as https://secretmanager.googleapis.com"))?;
+    let url =
+        Url::parse(text).map_err(|_| bad("is not a URL such as https://secretmanager.googleapis.com"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(bad("must begin with https:// or http://"));
     }

@@ -27,17 +27,17 @@ fn cluster() -> Value {
     } })
 }
 
-fn config_of(kind: StoreKind, gcp: Value) -> Result<Config, ProviderError> {
+fn config_of(kind: StoreKind, gcp: &Value) -> Result<Config, ProviderError> {
     let provider: StoreProvider = serde_json::from_value(json!({ "gcp": gcp })).unwrap();
     Config::new(&provider.gcp.unwrap(), &store(kind))
 }
 
-fn config(gcp: Value) -> Result<Config, ProviderError> {
+fn config(gcp: &Value) -> Result<Config, ProviderError> {
     config_of(StoreKind::SecretStore, gcp)
 }
 
 fn exchange(auth: &Value) -> Exchange {
-    let config = config(json!({ "projectID": "shop-prod", "auth": auth })).unwrap();
+    let config = config(&json!({ "projectID": "shop-prod", "auth": auth })).unwrap();
     match config.login.source {
         Source::Exchange(exchange) => exchange,
         _ => panic!("this exchanges a token"),
@@ -46,12 +46,12 @@ fn exchange(auth: &Value) -> Exchange {
 
 #[test]
 fn secrets_of_a_region_are_at_an_address_and_in_a_folder_of_their_own() {
-    let place = config(json!({ "projectID": "shop-prod", "auth": key_auth() }));
+    let place = config(&json!({ "projectID": "shop-prod", "auth": key_auth() }));
     let place = place.unwrap().place.unwrap();
     assert_eq!(place.parent(), "projects/shop-prod");
     assert_eq!(place.endpoint.as_str(), "https://secretmanager.googleapis.com/");
     let spec = json!({ "projectID": "shop-prod", "location": "europe-west3", "auth": key_auth() });
-    let place = config(spec).unwrap().place.unwrap();
+    let place = config(&spec).unwrap().place.unwrap();
     assert_eq!(place.parent(), "projects/shop-prod/locations/europe-west3");
     assert_eq!(
         place.endpoint.as_str(),
@@ -71,7 +71,8 @@ fn a_pools_provider_expects_its_own_name_as_the_tokens_audience() {
 fn an_audience_and_an_address_to_act_as_are_taken() {
     let mut auth = federation();
     auth["workloadIdentityFederation"]["serviceAccountRef"]["audience"] = json!("google");
-    auth["workloadIdentityFederation"]["serviceAccountEmail"] = json!("shop@shop-prod.iam.gserviceaccount.com");
+    auth["workloadIdentityFederation"]["serviceAccountEmail"] =
+        json!("shop@shop-prod.iam.gserviceaccount.com");
     let exchange = exchange(&auth);
     assert_eq!(exchange.token_audience, "google");
     assert!(matches!(exchange.acts_as, ActsAs::Email(email) if email.starts_with("shop@")));
@@ -93,9 +94,9 @@ fn a_gke_cluster_has_a_pool_of_its_project() {
 #[test]
 fn the_operators_own_identity_serves_cluster_stores_alone() {
     let spec = json!({ "projectID": "shop-prod" });
-    let error = config(spec.clone()).unwrap_err();
+    let error = config(&spec).unwrap_err();
     assert!(error.message.contains("spec.provider.gcp.auth"), "{error}");
-    let config = config_of(StoreKind::ClusterSecretStore, spec).unwrap();
+    let config = config_of(StoreKind::ClusterSecretStore, &spec).unwrap();
     assert!(matches!(config.login.source, Source::Ambient));
 }
 
@@ -138,7 +139,11 @@ fn what_cannot_work_names_its_field() {
         ),
         (kms("projects/p/locations/l/keyRings/../cryptoKeys/k"), "kms.key"),
         (
-            in_auth(federation(), "/workloadIdentityFederation/audience", "https://evil.example"),
+            in_auth(
+                federation(),
+                "/workloadIdentityFederation/audience",
+                "https://evil.example",
+            ),
             "auth.workloadIdentityFederation.audience",
         ),
         (
@@ -155,7 +160,7 @@ fn what_cannot_work_names_its_field() {
         ),
     ];
     for (spec, field) in cases {
-        let error = config(spec).unwrap_err();
+        let error = config(&spec).unwrap_err();
         assert_eq!(error.kind, ErrorKind::ConfigInvalid);
         assert!(
             error.message.starts_with(&format!("spec.provider.gcp.{field} ")),

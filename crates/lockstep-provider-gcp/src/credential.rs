@@ -73,7 +73,8 @@ impl ServiceAccountKey {
             return Err(bad("private_key_id", "is not the id of a key"));
         }
         let token_uri = token_uri(&file.token_uri).ok_or_else(|| {
-            bad("token_uri", "is not an https URL").with_hint("Google's is https://oauth2.googleapis.com/token")
+            bad("token_uri", "is not an https URL")
+                .with_hint("Google's is https://oauth2.googleapis.com/token")
         })?;
         let der = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.as_bytes());
         let pair = der

@@ -90,12 +90,18 @@ fn what_is_no_key_is_an_error_that_names_its_place_and_field_and_never_shows_it(
         let error = read(&file).err().unwrap();
         assert_eq!(error.kind, ErrorKind::CredentialsUnavailable);
         let text = format!("{error} {error:?}");
-        assert!(text.contains(&format!("key.json\": {field}")) || text.contains(&format!("key.json\\\": {field}")), "{error}");
+        assert!(
+            text.contains(&format!("key.json\": {field}"))
+                || text.contains(&format!("key.json\\\": {field}")),
+            "{error}"
+        );
         assert!(error.to_string().contains(&format!("{WHAT}: {field}")), "{error}");
         assert!(!text.contains("CANARY"), "{error}");
     }
     for text in ["", "CANARY", "{\"CANARY\":1}", "[]"] {
-        let error = ServiceAccountKey::read(&SecretValue::from(text), WHAT).err().unwrap();
+        let error = ServiceAccountKey::read(&SecretValue::from(text), WHAT)
+            .err()
+            .unwrap();
         assert_eq!(error.kind, ErrorKind::CredentialsUnavailable);
         assert!(error.to_string().contains(WHAT), "{error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");

@@ -67,7 +67,9 @@ impl Http {
             let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         // An image without certificates must not stand in the way of an endpoint without TLS.
-        let client = Self::builder().build().or_else(|_| Self::builder().tls_certs_only([]).build());
+        let client = Self::builder()
+            .build()
+            .or_else(|_| Self::builder().tls_certs_only([]).build());
         client.ok().map(Self)
     }
 

@@ -108,7 +108,8 @@ impl GcpDoor {
         let assertion = key.assertion(self.clock.now())?;
         let form = form(&[("grant_type", JWT_BEARER), ("assertion", &assertion)]);
         let doing = format!("the service account key from Secret \"{}\"", secret.name);
-        let advice = "See that the key and its service account are still there, and the clock of the operator's node";
+        let advice =
+            "See that the key and its service account are still there, and the clock of the operator's node";
         let token: OAuthToken = self.ask(key.token_uri, None, form, &doing, advice).await?;
         bearer(&token.access_token, token.lifetime())
     }
@@ -124,7 +125,9 @@ impl GcpDoor {
             ActsAs::Itself => None,
             ActsAs::Email(email) => Some(email.clone()),
             ActsAs::Annotated => {
-                let email = credentials.service_account_annotation(account, ANNOTATION).await?;
+                let email = credentials
+                    .service_account_annotation(account, ANNOTATION)
+                    .await?;
                 if let Some(email) = &email {
                     let field = format!(
                         "auth.workloadIdentity: the annotation {ANNOTATION} of ServiceAccount \"{account}\""

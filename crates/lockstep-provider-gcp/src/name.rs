@@ -130,13 +130,48 @@ mod tests {
         for (key, version, location, want) in [
             ("a", None, None, "projects/shop-prod/secrets/a latest"),
             ("a", Some("3"), None, "projects/shop-prod/secrets/a 3"),
-            ("A-b_1", Some("blue"), None, "projects/shop-prod/secrets/A-b_1 blue"),
-            ("versions", None, None, "projects/shop-prod/secrets/versions latest"),
-            ("a", None, west, "projects/shop-prod/locations/europe-west3/secrets/a latest"),
-            ("projects/12/secrets/a", Some("3"), None, "projects/12/secrets/a 3"),
-            ("projects/12/secrets/a/versions/4", None, None, "projects/12/secrets/a 4"),
-            ("projects/12/secrets/a/versions/4", Some("4"), None, "projects/12/secrets/a 4"),
-            ("projects/example.com:x/secrets/a", None, None, "projects/example.com:x/secrets/a latest"),
+            (
+                "A-b_1",
+                Some("blue"),
+                None,
+                "projects/shop-prod/secrets/A-b_1 blue",
+            ),
+            (
+                "versions",
+                None,
+                None,
+                "projects/shop-prod/secrets/versions latest",
+            ),
+            (
+                "a",
+                None,
+                west,
+                "projects/shop-prod/locations/europe-west3/secrets/a latest",
+            ),
+            (
+                "projects/12/secrets/a",
+                Some("3"),
+                None,
+                "projects/12/secrets/a 3",
+            ),
+            (
+                "projects/12/secrets/a/versions/4",
+                None,
+                None,
+                "projects/12/secrets/a 4",
+            ),
+            (
+                "projects/12/secrets/a/versions/4",
+                Some("4"),
+                None,
+                "projects/12/secrets/a 4",
+            ),
+            (
+                "projects/example.com:x/secrets/a",
+                None,
+                None,
+                "projects/example.com:x/secrets/a latest",
+            ),
             (
                 "projects/12/locations/europe-west3/secrets/a/versions/4",
                 None,
@@ -171,7 +206,11 @@ mod tests {
             ("projects//secrets/a", None, None),
             ("projects/x/locations/europe-west3/secrets/a", None, None),
             ("projects/x/secrets/a", None, Some("europe-west3")),
-            ("projects/x/locations/europe-west1/secrets/a", None, Some("europe-west3")),
+            (
+                "projects/x/locations/europe-west1/secrets/a",
+                None,
+                Some("europe-west3"),
+            ),
             ("projects/x/secrets/a/versions/3", Some("4"), None),
             ("a", Some(""), None),
             ("a", Some("3/x"), None),
@@ -179,7 +218,10 @@ mod tests {
         ] {
             let error = name(key, version, location).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{key}");
-            assert!(error.message.contains(&format!("\"{}\"", key.escape_debug())), "{error}");
+            assert!(
+                error.message.contains(&format!("\"{}\"", key.escape_debug())),
+                "{error}"
+            );
         }
     }
 }

@@ -67,11 +67,10 @@ pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
 fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why> {
     Some(match (name, reason) {
         (_, "SERVICE_DISABLED") => Why::ServiceDisabled,
-        (_, "RATE_LIMIT_EXCEEDED") => Why::Throttled,
+        (_, "RATE_LIMIT_EXCEEDED") | ("RESOURCE_EXHAUSTED", _) => Why::Throttled,
         ("NOT_FOUND", _) => Why::Missing,
         ("PERMISSION_DENIED", _) => Why::Denied,
         ("UNAUTHENTICATED", _) => Why::Credentials,
-        ("RESOURCE_EXHAUSTED", _) => Why::Throttled,
         ("FAILED_PRECONDITION", _) => {
             let message = message();
             let is_in = |state: &str| {
@@ -162,8 +161,7 @@ mod tests {
 
     #[test]
     fn the_state_of_a_version_is_taken_from_the_text_and_never_from_a_name_in_it() {
-        let of_text =
-            |text: &str| of(400, &json!({ "status": "FAILED_PRECONDITION", "message": text }));
+        let of_text = |text: &str| of(400, &json!({ "status": "FAILED_PRECONDITION", "message": text }));
         assert_eq!(
             of_text("Secret Version [projects/1/secrets/a/versions/3] is in DISABLED state."),
             Why::Disabled
@@ -173,7 +171,10 @@ mod tests {
             Why::Destroyed
         );
         assert_eq!(of_text("it is in state DESTROY_SCHEDULED"), Why::Destroyed);
-        assert_eq!(of_text("[projects/1/secrets/DISABLED/versions/3]"), Why::Precondition);
+        assert_eq!(
+            of_text("[projects/1/secrets/DISABLED/versions/3]"),
+            Why::Precondition
+        );
     }
 
     #[test]

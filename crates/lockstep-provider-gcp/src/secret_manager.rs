@@ -147,7 +147,10 @@ impl SecretManager {
                 })
                 .await?;
             // Versions come newest first.
-            let enabled = answer.versions.iter().filter(|version| version.state == State::Enabled);
+            let enabled = answer
+                .versions
+                .iter()
+                .filter(|version| version.state == State::Enabled);
             let numbers = enabled.filter_map(|version| number(&version.name, &name.id));
             if let Some(newest) = numbers.max_by_key(|number| number.parse::<u64>().unwrap_or(0)) {
                 return Ok(Some(newest.to_owned()));
@@ -299,7 +302,9 @@ fn matching(secret: &Secret, begin: &str, filter: &KeyFilter) -> Option<RemoteMe
 /// The number of a version, from the full name that an answer tells, which has the project's number.
 fn number<'a>(name: &'a str, id: &str) -> Option<&'a str> {
     let (secret, number) = name.rsplit_once("/versions/")?;
-    let is_it = secret.rsplit_once("/secrets/").is_some_and(|(_, told)| told == id);
+    let is_it = secret
+        .rsplit_once("/secrets/")
+        .is_some_and(|(_, told)| told == id);
     (is_it && is_number(number)).then_some(number)
 }
 
@@ -324,7 +329,9 @@ mod tests {
 
     fn answer(name: &str, data: &'static [u8], crc: Option<i64>) -> AccessSecretVersionResponse {
         let payload = SecretPayload::new().set_data(data).set_or_clear_data_crc32c(crc);
-        AccessSecretVersionResponse::new().set_name(name).set_payload(payload)
+        AccessSecretVersionResponse::new()
+            .set_name(name)
+            .set_payload(payload)
     }
 
     #[test]
@@ -352,13 +359,19 @@ mod tests {
     #[test]
     fn the_service_is_asked_to_narrow_down_what_its_filter_can_say() {
         let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
         };
         assert_eq!(narrowed("", &tags(&[])), "");
         assert_eq!(
             narrowed("shop-", &tags(&[("team", "shop"), ("stage", "live")])),
             "name:shop- AND labels.stage=live AND labels.team=shop"
         );
-        assert_eq!(narrowed("a b", &tags(&[("team", "x OR labels.a=b"), ("größe", "x")])), "");
+        assert_eq!(
+            narrowed("a b", &tags(&[("team", "x OR labels.a=b"), ("größe", "x")])),
+            ""
+        );
     }
 }

@@ -48,7 +48,8 @@ impl Transport {
     ) -> Result<Response<T>, Error> {
         let body = serde_json::to_vec(message).map_err(|_| Error::io(Failed::NotSent))?;
         let body = Body::Json(Zeroizing::new(body));
-        self.send(Method::POST, address(&self.base, path, &[]), body).await
+        self.send(Method::POST, address(&self.base, path, &[]), body)
+            .await
     }
 
     /// The library hands our own error through as the source of one of its own, where [`Failed::of`] finds it.

@@ -157,11 +157,17 @@ async fn a_token_of_a_gke_cluster_reads_as_itself_or_as_what_its_annotation_name
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = reader(&gcp, GKE_POOL);
-    Store::new(of_cluster(&gcp), &objects).await.read("database").await;
+    Store::new(of_cluster(&gcp), &objects)
+        .await
+        .read("database")
+        .await;
     assert_eq!(last_reader(&gcp), gke_principal(SUBJECT));
     gcp.allow_impersonation(SUBJECT, EMAIL);
     objects.set("reader", ANNOTATION, EMAIL);
-    Store::new(of_cluster(&gcp), &objects).await.read("database").await;
+    Store::new(of_cluster(&gcp), &objects)
+        .await
+        .read("database")
+        .await;
     assert_eq!(last_reader(&gcp), EMAIL);
     objects.set("reader", ANNOTATION, "shop@x/../../y");
     let error = Store::new(of_cluster(&gcp), &objects)
@@ -179,7 +185,10 @@ async fn a_token_that_the_pool_does_not_trust_is_told_with_its_audience() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = Objects::default().with("reader", &pool_audience(), token(&pool_audience()));
-    let error = Store::new(federated(&gcp), &objects).await.refuse("database").await;
+    let error = Store::new(federated(&gcp), &objects)
+        .await
+        .refuse("database")
+        .await;
     assert_eq!(error.kind, ErrorKind::Unauthenticated);
     assert!(error.to_string().contains(&pool_audience()), "{error}");
 }
@@ -215,16 +224,29 @@ async fn a_key_that_was_deleted_is_told_and_its_successor_is_read_anew() {
 #[tokio::test]
 async fn a_key_that_is_none_is_told_by_its_place_and_nothing_is_sent() {
     let gcp = stocked().await;
-    for text in ["", "CANARY", "{\"type\":\"authorized_user\",\"refresh_token\":\"CANARY\"}"] {
+    for text in [
+        "",
+        "CANARY",
+        "{\"type\":\"authorized_user\",\"refresh_token\":\"CANARY\"}",
+    ] {
         let objects = Objects::default().with("gcp", "key.json", text);
         let store = Store::new(spec(&gcp.address()), &objects).await;
         let error = store.refuse("database").await;
         assert_eq!(error.kind, ErrorKind::CredentialsUnavailable);
-        assert!(error.to_string().contains("Secret \"gcp\", key \"key.json\""), "{error}");
+        assert!(
+            error.to_string().contains("Secret \"gcp\", key \"key.json\""),
+            "{error}"
+        );
     }
-    let far = gcp.service_account_key().unwrap().replace("127.0.0.1", "canary.example");
+    let far = gcp
+        .service_account_key()
+        .unwrap()
+        .replace("127.0.0.1", "canary.example");
     let objects = Objects::default().with("gcp", "key.json", far);
-    let error = Store::new(spec(&gcp.address()), &objects).await.refuse("database").await;
+    let error = Store::new(spec(&gcp.address()), &objects)
+        .await
+        .refuse("database")
+        .await;
     assert!(error.to_string().contains("token_uri"), "{error}");
     assert!(gcp.calls().is_empty(), "nothing was sent");
 }
@@ -233,11 +255,7 @@ async fn a_key_that_is_none_is_told_by_its_place_and_nothing_is_sent() {
 async fn a_token_service_in_trouble_is_told_as_what_it_is() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
-    let objects = reader(&gcp, &pool_audience()).with(
-        "gcp",
-        "key.json",
-        gcp.service_account_key().unwrap(),
-    );
+    let objects = reader(&gcp, &pool_audience()).with("gcp", "key.json", gcp.service_account_key().unwrap());
     for spec in [spec(&gcp.address()), federated(&gcp)] {
         let store = Store::new(spec, &objects).await;
         for (trouble, kind) in [
@@ -259,7 +277,11 @@ async fn a_token_service_in_trouble_is_told_as_what_it_is() {
         gcp.token_trouble(None);
         store.check().await.unwrap();
     }
-    assert_eq!(gcp.count("AccessSecretVersion"), 2, "nothing is asked without a login");
+    assert_eq!(
+        gcp.count("AccessSecretVersion"),
+        2,
+        "nothing is asked without a login"
+    );
 }
 
 #[tokio::test]
@@ -287,7 +309,11 @@ async fn two_identities_share_no_answer_and_no_login() {
     assert_eq!(reads, ["CANARY-value", "CANARY-value"]);
     for identity in [SERVICE_ACCOUNT, other] {
         assert_eq!(gcp.count_of(identity, "ExchangeJwt"), 1);
-        assert_eq!(gcp.count_of(identity, "AccessSecretVersion"), 1, "each reads as itself");
+        assert_eq!(
+            gcp.count_of(identity, "AccessSecretVersion"),
+            1,
+            "each reads as itself"
+        );
     }
     gcp.deny_name_to(other, "database");
     assert_eq!(one.read("database").await, "CANARY-value");
@@ -299,7 +325,11 @@ async fn two_identities_share_no_answer_and_no_login() {
 async fn a_cluster_store_reads_with_the_operators_own_identity() {
     let gcp = stocked().await;
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "auth::read_with_the_operators_own_identity", "--ignored"])
+        .args([
+            "--exact",
+            "auth::read_with_the_operators_own_identity",
+            "--ignored",
+        ])
         .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
         .env("HOME", "/nonexistent")
         .env("GCE_METADATA_HOST", gcp.host())
@@ -320,10 +350,7 @@ async fn a_cluster_store_reads_with_the_operators_own_identity() {
 
 #[tokio::test]
 #[ignore = "a_cluster_store_reads_with_the_operators_own_identity runs it"]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the environment is what this is about"
-)]
+#[expect(clippy::disallowed_methods, reason = "the environment is what this is about")]
 async fn read_with_the_operators_own_identity() {
     let _quiet = Quiet::listen();
     let address = format!("http://{}", std::env::var("GCE_METADATA_HOST").unwrap());

@@ -104,7 +104,9 @@ impl StandIn {
 impl Subject for StandIn {
     async fn provider(&self) -> Arc<dyn Provider> {
         Arc::new(Named(
-            Store::new(spec(self.proxy.address()), &objects(&self.gcp)).await.0,
+            Store::new(spec(self.proxy.address()), &objects(&self.gcp))
+                .await
+                .0,
         ))
     }
 

@@ -30,7 +30,11 @@ async fn the_service_narrows_down_and_pages_are_few() {
     gcp.put_secret("not-shop-1", "CANARY");
     let store = Store::of(&gcp).await;
     let found = store.find(begins("shop-")).await.unwrap();
-    assert_eq!(found.len(), 250, "what begins so, and not what has it in its middle");
+    assert_eq!(
+        found.len(),
+        250,
+        "what begins so, and not what has it in its middle"
+    );
     assert_eq!(gcp.count("ListSecrets"), 3, "100 on a page");
     let call = gcp.calls().pop().unwrap();
     assert_eq!(call.query["filter"], "name:shop-");
@@ -72,7 +76,10 @@ async fn a_search_that_is_denied_names_the_right() {
     gcp.deny_action("ListSecrets");
     let error = Store::of(&gcp).await.find(begins("shop-")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
-    assert!(error.to_string().contains("secretmanager.secrets.list"), "{error}");
+    assert!(
+        error.to_string().contains("secretmanager.secrets.list"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

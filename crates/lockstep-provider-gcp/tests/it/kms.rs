@@ -217,7 +217,10 @@ async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
     store.check().await.unwrap();
     let error = store.refuse("a").await;
     assert_eq!(error.kind, ErrorKind::ConfigInvalid);
-    assert!(error.to_string().contains("spec.provider.gcp.projectID"), "{error}");
+    assert!(
+        error.to_string().contains("spec.provider.gcp.projectID"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

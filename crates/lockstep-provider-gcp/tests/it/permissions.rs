@@ -62,7 +62,11 @@ async fn read(gcp: &Gcp) -> Result<(), ProviderError> {
 }
 
 async fn read_newest_enabled(gcp: &Gcp) -> Result<(), ProviderError> {
-    let spec = and(spec(&gcp.address()), "secretVersionSelectionPolicy", "LatestOrFetch");
+    let spec = and(
+        spec(&gcp.address()),
+        "secretVersionSelectionPolicy",
+        "LatestOrFetch",
+    );
     let results = Store::new(spec, &objects(gcp)).await.fetch_all(&["shop-b"]).await;
     results.into_iter().try_for_each(|result| result.map(drop))
 }

@@ -14,7 +14,11 @@ async fn stocked() -> Gcp {
 }
 
 async fn choosy(gcp: &Gcp) -> Store {
-    let spec = and(spec(&gcp.address()), "secretVersionSelectionPolicy", "LatestOrFetch");
+    let spec = and(
+        spec(&gcp.address()),
+        "secretVersionSelectionPolicy",
+        "LatestOrFetch",
+    );
     Store::new(spec, &objects(gcp)).await
 }
 
@@ -90,7 +94,10 @@ async fn a_version_that_is_disabled_or_destroyed_is_told_and_never_taken_for_gon
         assert!(error.message.contains(word), "{error}");
         assert!(error.message.contains("\"database\""), "{error}");
         assert_eq!(gcp.calls().len(), 2, "a login, and one call");
-        assert_eq!(text(&store.get(RemoteRef::version("database", "1")).await), "CANARY-1");
+        assert_eq!(
+            text(&store.get(RemoteRef::version("database", "1")).await),
+            "CANARY-1"
+        );
     }
 }
 
@@ -106,8 +113,14 @@ async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
     gcp.page(1);
     let store = choosy(&gcp).await;
     let secret = store.get(RemoteRef::current("database")).await;
-    assert_eq!((text(&secret).as_str(), secret.version.as_deref()), ("CANARY-2", Some("2")));
-    let pinned = store.fetch(&[RemoteRef::version("database", "5")]).await.remove(0);
+    assert_eq!(
+        (text(&secret).as_str(), secret.version.as_deref()),
+        ("CANARY-2", Some("2"))
+    );
+    let pinned = store
+        .fetch(&[RemoteRef::version("database", "5")])
+        .await
+        .remove(0);
     assert_eq!(
         pinned.unwrap_err().kind,
         ErrorKind::PermissionDenied,
@@ -134,7 +147,10 @@ async fn without_any_enabled_version_or_without_the_right_to_list_them_the_error
     gcp.deny_action("ListSecretVersions");
     let error = store.refuse("database").await;
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
-    assert!(error.to_string().contains("secretmanager.versions.list"), "{error}");
+    assert!(
+        error.to_string().contains("secretmanager.versions.list"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -151,7 +167,10 @@ async fn labels_and_annotations_are_read_as_json() {
     gcp.put_secret("plain", "CANARY");
     let secret = store.get(RemoteRef::current("plain").metadata()).await;
     assert_eq!(text(&secret), r#"{"annotations":{},"labels":{}}"#);
-    let missing = store.fetch(&[RemoteRef::current("nobody").metadata()]).await.remove(0);
+    let missing = store
+        .fetch(&[RemoteRef::current("nobody").metadata()])
+        .await
+        .remove(0);
     assert_eq!(missing.unwrap_err().kind, ErrorKind::NotFound);
 }
 
@@ -178,7 +197,11 @@ async fn values_are_read_by_one_call_each_and_nothing_else() {
     store.read("database").await;
     store.check().await.unwrap();
     assert_eq!(gcp.count("AccessSecretVersion"), 10);
-    assert_eq!(gcp.calls().len(), 11, "one login, no metadata, and no check of a store that is used");
+    assert_eq!(
+        gcp.calls().len(),
+        11,
+        "one login, no metadata, and no check of a store that is used"
+    );
 }
 
 #[tokio::test]

@@ -28,7 +28,11 @@ impl Credentials for Nobody {
 }
 
 fn refused() -> ProviderError {
-    ProviderError::new(ErrorKind::Unauthenticated, Operation::Login, "the service refused the login")
+    ProviderError::new(
+        ErrorKind::Unauthenticated,
+        Operation::Login,
+        "the service refused the login",
+    )
 }
 
 /// Counts logins, each of which takes a second and lives for a hundred.
@@ -88,7 +92,9 @@ async fn one_request_renews_and_the_others_go_on_with_what_they_have() {
     identity.session().await.unwrap();
     tokio::time::advance(Duration::from_secs(81)).await;
     let sessions = join_all((0..100).map(|_| identity.session())).await;
-    let renewed = sessions.into_iter().filter(|session| session.as_ref().unwrap().grant == 2);
+    let renewed = sessions
+        .into_iter()
+        .filter(|session| session.as_ref().unwrap().grant == 2);
     assert_eq!(renewed.count(), 1);
     assert_eq!(counter.logins(), 2);
 }
