@@ -1,6 +1,10 @@
 //! The provider against a stand-in that Google's own clients pass against.
 
-#![expect(clippy::unwrap_used, reason = "what a helper cannot do fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a helper cannot do fails the test"
+)]
 
 mod auth;
 mod behaviour;
