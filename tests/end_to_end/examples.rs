@@ -24,13 +24,16 @@ use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
     example::{self, Replacements, Request},
+    gcp::{Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use self::expected::{AwsSource, Example, ExpectedObject, ExpectedSecret, Named, Step, compare_secret};
+use self::expected::{
+    AwsSource, Example, ExpectedObject, ExpectedSecret, GcpSource, Named, Step, compare_secret,
+};
 
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,6 +67,7 @@ struct Ground {
     plain: OpenBao,
     tls: OpenBao,
     aws: Aws,
+    gcp: Gcp,
     root: Scratch,
     replacements: Replacements,
     _plane: ControlPlane,
@@ -78,17 +82,19 @@ impl Ground {
         let (plain, tls) = tokio::try_join!(OpenBao::start(), OpenBao::builder().tls().start())?;
         let root = Scratch::new("examples")?;
         let arguments = ["--file-root", root.path().to_str().context("UTF-8")?];
-        let aws = Aws::start().await?;
+        let (aws, gcp) = tokio::try_join!(Aws::start(), Gcp::start())?;
         aws.add_key(DEVELOPER);
         aws.deny_action_to(DEVELOPER, "Decrypt");
         aws.deny_action_to(aws::ACCESS_KEY_ID, "Encrypt");
         aws.add_kms_key("example");
+        let kubeconfig = plane.kubeconfig();
+        allow_audience(&kubeconfig, &format!("https:{WORKLOAD_IDENTITY_PROVIDER}")).await?;
         let mut operator = Operator::prepare(&plane, &arguments)
             .await?
             .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY);
+            .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY)
+            .env("GCE_METADATA_HOST", &gcp.host());
         operator.run().await?;
-        let kubeconfig = plane.kubeconfig();
         let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
         operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
         let ask = [
@@ -119,13 +125,16 @@ impl Ground {
             .scalar("${CLIENT_CERTIFICATE}", identity.certificate)
             .scalar("${CLIENT_KEY}", identity.key)
             .address(example::VAULT, plain.address())
+            .scalar("${GCP_SERVICE_ACCOUNT_KEY}", gcp.service_account_key()?)
             .address(example::AWS, aws.address())
+            .address(example::GCP, gcp.address())
             .address(TLS, tls.address());
         let ground = Self {
             client: plane.client().await?,
             plain,
             tls,
             aws,
+            gcp,
             root,
             replacements,
             _plane: plane,
@@ -198,10 +207,11 @@ impl Ground {
         } else {
             &self.plain
         };
-        let source = match (&example.files, &example.aws) {
-            (Some(files), _) => Source::Files(self.root.path().join(files)),
-            (None, Some(source)) => Source::Aws(&self.aws, source),
-            (None, None) => Source::Vault(bao),
+        let source = match (&example.files, &example.aws, &example.gcp) {
+            (Some(files), ..) => Source::Files(self.root.path().join(files)),
+            (None, Some(source), _) => Source::Aws(&self.aws, source),
+            (None, None, Some(source)) => Source::Gcp(&self.gcp, source),
+            (None, None, None) => Source::Vault(bao),
         };
         for (key, bytes) in values(&folder.join("values"), "")? {
             source.write_file(&key, &bytes).await?;
@@ -293,6 +303,7 @@ enum Source<'a> {
     Vault(&'a OpenBao),
     Files(PathBuf),
     Aws(&'a Aws, &'a AwsSource),
+    Gcp(&'a Gcp, &'a GcpSource),
 }
 
 impl Source<'_> {
@@ -316,13 +327,23 @@ impl Source<'_> {
                 }
                 Ok(())
             }
+            Self::Gcp(gcp, source) => {
+                gcp.put_secret_bytes(key, bytes);
+                for (label, value) in source.labels.get(key).into_iter().flatten() {
+                    gcp.label(key, label, value);
+                }
+                for subject in &source.trust {
+                    gcp.trust_subject(subject);
+                }
+                Ok(())
+            }
         }
     }
 
     async fn write(&self, key: &str, fields: &Value) -> Result<()> {
         match self {
             Self::Vault(bao) => bao.put_kv2(key, fields.clone()).await.map(drop),
-            Self::Files(_) | Self::Aws(..) => {
+            Self::Files(_) | Self::Aws(..) | Self::Gcp(..) => {
                 Box::pin(self.write_file(key, &serde_json::to_vec(fields)?)).await
             }
         }
@@ -336,8 +357,28 @@ impl Source<'_> {
                 aws.delete(&format!("{}{key}", source.prefix));
                 Ok(())
             }
+            Self::Gcp(gcp, _) => {
+                gcp.delete(key);
+                Ok(())
+            }
         }
     }
+}
+
+/// Puts an audience on the list of the admission policy, as deploy/kustomize/README.md shows.
+async fn allow_audience(kubeconfig: &Path, audience: &str) -> Result<()> {
+    let list = format!("['vault', 'openbao', 'sts.amazonaws.com', '{audience}']");
+    let patch =
+        json!([{ "op": "replace", "path": "/spec/variables/0/expression", "value": list }]).to_string();
+    let arguments = [
+        "patch",
+        "validatingadmissionpolicy",
+        "lockstep-token-requests",
+        "--type=json",
+        "--patch",
+        &patch,
+    ];
+    operator::kubectl(kubeconfig, &arguments, None).await.map(drop)
 }
 
 /// Writes a file as a careful program does: whole, or not at all.

@@ -82,6 +82,29 @@ pub enum AwsEncryptionAlgorithm {
     SymmetricDefault,
 }
 
+/// The key of Google Cloud KMS that decrypts `data[].ciphertext`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"))]
+pub struct GcpKms {
+    /// Name of the symmetric key: `projects/P/locations/L/keyRings/R/cryptoKeys/K`. Anything that another key encrypted is
+    /// refused.
+    #[x_kube(validation = (
+        "self.matches('^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$')",
+        "kms.key must be the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K"
+    ))]
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    /// Address of the Key Management Service in place of Google's own.
+    #[x_kube(validation = (
+        "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
+        "kms.endpoint must be an http or https URL with a host and without credentials, query or fragment"
+    ))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub endpoint: Option<String>,
+}
+
 /// The key of Vault's transit engine that decrypts `data[].ciphertext`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -18,6 +18,7 @@ pub mod crd;
 pub mod credential;
 pub mod duration;
 pub mod file;
+pub mod gcp;
 pub mod reason;
 pub mod status;
 pub mod store;
@@ -30,6 +31,7 @@ pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccountRef};
 pub use duration::Duration;
 pub use file::FileProvider;
+pub use gcp::GcpProvider;
 pub use reason::Reason;
 pub use status::{SourceStatus, StoreStatus, SyncedSecretStatus, TargetStatus};
 pub use store::{

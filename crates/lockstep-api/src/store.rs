@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aws::AwsProvider, ciphertext::CiphertextScope, credential::CredentialRef, duration::Duration,
-    file::FileProvider, status::StoreStatus, vault::VaultProvider,
+    file::FileProvider, gcp::GcpProvider, status::StoreStatus, vault::VaultProvider,
 };
 
 /// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
@@ -46,6 +46,10 @@ use crate::{
     validation = (
         "!has(self.provider.aws) || has(self.provider.aws.auth)",
         "provider.aws needs auth: the operator's own identity serves ClusterSecretStores only"
+    ),
+    validation = (
+        "!has(self.provider.gcp) || has(self.provider.gcp.auth)",
+        "provider.gcp needs auth: the operator's own identity serves ClusterSecretStores only"
     )
 )]
 pub struct SecretStoreSpec {
@@ -103,8 +107,8 @@ pub struct ClusterSecretStoreSpec {
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = (
-        "[has(self.vault), has(self.aws), has(self.file)].filter(x, x).size() == 1",
-        "provider must hold exactly one of vault, aws, file"
+        "[has(self.vault), has(self.aws), has(self.gcp), has(self.file)].filter(x, x).size() == 1",
+        "provider must hold exactly one of vault, aws, gcp, file"
     )
 )]
 pub struct StoreProvider {
@@ -114,6 +118,9 @@ pub struct StoreProvider {
     /// AWS Secrets Manager or Systems Manager Parameter Store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsProvider>,
+    /// Google Secret Manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcp: Option<GcpProvider>,
     /// Files below the operator's `--file-root`. ClusterSecretStore only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileProvider>,
@@ -125,6 +132,7 @@ impl StoreProvider {
         let set = [
             self.vault.as_ref().map(|_| "vault"),
             self.aws.as_ref().map(|_| "aws"),
+            self.gcp.as_ref().map(|_| "gcp"),
             self.file.as_ref().map(|_| "file"),
         ];
         let mut names = set.into_iter().flatten();
@@ -135,7 +143,8 @@ impl StoreProvider {
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
         let vault = self.vault.as_ref().map(VaultProvider::credential_refs);
         let aws = self.aws.as_ref().map(AwsProvider::credential_refs);
-        vault.into_iter().chain(aws).flatten().collect()
+        let gcp = self.gcp.as_ref().map(GcpProvider::credential_refs);
+        vault.into_iter().chain(aws).chain(gcp).flatten().collect()
     }
 }
 

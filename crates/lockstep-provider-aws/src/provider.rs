@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
-    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
+    Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    StoreConfig,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     costs, http,
     kms::{Kms, KmsEncryptor},
-    login::Door,
+    login::{AwsDoor, Identity},
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -99,14 +99,13 @@ impl ProviderFactory for AwsFactory {
 
 impl AwsFactory {
     fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-        let door = Door::new(
+        let door = AwsDoor::new(
             config.login.clone(),
             config.region.clone(),
             self.http.clone(),
             Arc::new(SystemClock),
-            credentials,
         );
-        Caller::new(Login::new(door))
+        Caller::new(Identity::new(door, credentials))
     }
 }
 

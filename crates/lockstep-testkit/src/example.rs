@@ -15,6 +15,9 @@ pub const VAULT: &str = "http://127.0.0.1:8200";
 /// The address of AWS in the examples, where no AWS is.
 pub const AWS: &str = "http://127.0.0.1:4566";
 
+/// The address of Google in the examples, where no Google is.
+pub const GCP: &str = "http://127.0.0.1:4580";
+
 /// A request that prepares Vault.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

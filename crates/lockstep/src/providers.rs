@@ -10,6 +10,8 @@ pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
         Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
     #[cfg(feature = "aws")]
     let registry = registry.with(lockstep_provider_aws::AwsFactory::default());
+    #[cfg(feature = "gcp")]
+    let registry = registry.with(lockstep_provider_gcp::GcpFactory::default());
     #[cfg(feature = "vault")]
     let registry = registry.with(lockstep_provider_vault::VaultFactory);
     registry

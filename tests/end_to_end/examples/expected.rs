@@ -17,6 +17,7 @@ pub(super) struct Example {
     pub(super) vault: Vec<Request>,
     pub(super) files: Option<String>,
     pub(super) aws: Option<AwsSource>,
+    pub(super) gcp: Option<GcpSource>,
     #[serde(default, rename = "render")]
     _render: Option<bool>,
     pub(super) objects: Vec<ExpectedObject>,
@@ -42,6 +43,18 @@ pub(super) struct AwsSource {
     /// Roles by the ServiceAccounts that they trust.
     #[serde(default)]
     pub(super) trust: BTreeMap<String, String>,
+}
+
+/// That Google holds the values, and who may read them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GcpSource {
+    /// Labels by key.
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, BTreeMap<String, String>>,
+    /// The ServiceAccounts whose tokens the pool trusts.
+    #[serde(default)]
+    pub(super) trust: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

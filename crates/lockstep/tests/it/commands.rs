@@ -38,7 +38,7 @@ fn there_are_completions_for_every_shell() {
 fn the_version_is_told_to_people_and_to_machines() {
     lockstep(&["version"])
         .success()
-        .stdout(contains("providers  aws, file, vault"));
+        .stdout(contains("providers  aws, file, gcp, vault"));
     let output = lockstep(&["version", "--output", "json"]).success();
     let json: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).expect("JSON");
     assert_eq!(json["apiVersion"], "lockstep.dev/v1alpha1");

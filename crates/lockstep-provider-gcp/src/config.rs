@@ -1,0 +1,369 @@
+//! The store's configuration, checked before anything that speaks HTTP sees it.
+
+use std::fmt;
+
+use lockstep_api::{
+    GcpProvider, SecretKeyRef, StoreKind,
+    ciphertext::GcpKms,
+    gcp::{GcpFederationAuth, GcpVersionSelection, GcpWorkloadIdentityAuth},
+};
+use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
+use url::Url;
+
+use crate::kms::Key;
+
+/// The annotation of a ServiceAccount that names the service account of Google that it may act as.
+pub(crate) const ANNOTATION: &str = "iam.gke.io/gcp-service-account";
+
+/// A checked configuration. It holds no credential, only where credentials are.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// Where the secrets are.
+    pub(crate) place: Option<Place>,
+    /// What is read where the latest version cannot be.
+    pub(crate) selection: GcpVersionSelection,
+    /// The key that decrypts.
+    pub(crate) kms: Option<Key>,
+    /// How to log in.
+    pub(crate) login: Login,
+}
+
+/// Where the secrets are.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The project, by id or number.
+    pub(crate) project: String,
+    /// The region of regional secrets.
+    pub(crate) location: Option<String>,
+    /// Address of the service.
+    pub(crate) endpoint: Url,
+}
+
+impl Place {
+    /// What every secret's name begins with: `projects/shop-prod`.
+    pub(crate) fn parent(&self) -> String {
+        let project = &self.project;
+        match &self.location {
+            Some(location) => format!("projects/{project}/locations/{location}"),
+            None => format!("projects/{project}"),
+        }
+    }
+}
+
+/// How to log in.
+#[derive(Clone)]
+pub(crate) struct Login {
+    /// Whose credentials come first.
+    pub(crate) source: Source,
+    /// Address of the token service.
+    pub(crate) sts: Url,
+    /// Address of what impersonates.
+    pub(crate) iam: Url,
+}
+
+/// Whose credentials come first.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// The key of a service account from a Secret.
+    Key(SecretKeyRef),
+    /// A ServiceAccount's token, exchanged through a pool.
+    Exchange(Exchange),
+    /// The operator's own.
+    Ambient,
+}
+
+/// A ServiceAccount's token, exchanged through a pool.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    /// The ServiceAccount.
+    pub(crate) account: String,
+    /// The audience of its token.
+    pub(crate) token_audience: String,
+    /// The audience of the exchange, which names the pool.
+    pub(crate) audience: String,
+    /// Who is impersonated then.
+    pub(crate) acts_as: ActsAs,
+}
+
+/// Who is impersonated.
+#[derive(Clone)]
+pub(crate) enum ActsAs {
+    /// Nobody: the ServiceAccount reads as itself.
+    Itself,
+    /// This service account.
+    Email(String),
+    /// The service account that the ServiceAccount's annotation names, if it names one.
+    Annotated,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self
+            .place
+            .as_ref()
+            .map_or_else(|| "KMS".to_owned(), Place::parent);
+        write!(f, "Config({place}, {})", self.login)
+    }
+}
+
+/// As messages name who reads: `as ServiceAccount "reader"`.
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Key(secret) => write!(f, "with the service account key from Secret \"{}\"", secret.name),
+            Source::Exchange(exchange) => match &exchange.acts_as {
+                ActsAs::Email(email) => write!(f, "as service account {email}"),
+                ActsAs::Itself => write!(f, "as ServiceAccount \"{}\"", exchange.account),
+                ActsAs::Annotated => write!(
+                    f,
+                    "as ServiceAccount \"{}\", or the service account that its annotation names",
+                    exchange.account
+                ),
+            },
+            Source::Ambient => f.write_str("with the operator's own identity"),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the user wrote for that store.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, naming the field below `spec.provider.gcp`.
+    pub(crate) fn new(spec: &GcpProvider, store: &StoreKey) -> Result<Self, ProviderError> {
+        Ok(Self {
+            place: place(spec)?,
+            selection: spec.secret_version_selection_policy,
+            kms: spec.kms.as_ref().map(kms).transpose()?,
+            login: Login {
+                source: source(spec, store)?,
+                sts: address(
+                    "stsEndpoint",
+                    spec.sts_endpoint.as_deref(),
+                    "https://sts.googleapis.com",
+                )?,
+                iam: address(
+                    "iamEndpoint",
+                    spec.iam_endpoint.as_deref(),
+                    "https://iamcredentials.googleapis.com",
+                )?,
+            },
+        })
+    }
+}
+
+fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> {
+    let location = spec.location.clone().filter(|location| !location.is_empty());
+    // It becomes a part of the service's host name.
+    if location.as_deref().is_some_and(|location| !is_label(location)) {
+        return Err(invalid(
+            "location",
+            "is not the name of a region, such as europe-west3",
+        ));
+    }
+    let Some(project) = spec.project_id.clone() else {
+        if spec.kms.is_none() {
+            return Err(invalid("projectID", "is not set, and neither is kms"));
+        }
+        return Ok(None);
+    };
+    if !is_project(&project) {
+        return Err(invalid(
+            "projectID",
+            "is not the id or the number of a project, such as shop-prod",
+        ));
+    }
+    let default = match &location {
+        Some(location) => format!("https://secretmanager.{location}.rep.googleapis.com"),
+        None => "https://secretmanager.googleapis.com".to_owned(),
+    };
+    Ok(Some(Place {
+        project,
+        location,
+        endpoint: address("endpoint", spec.endpoint.as_deref(), &default)?,
+    }))
+}
+
+fn kms(spec: &GcpKms) -> Result<Key, ProviderError> {
+    let name = spec.key.as_str();
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let good = matches!(
+        parts.as_slice(),
+        ["projects", project, "locations", location, "keyRings", ring, "cryptoKeys", key]
+            if is_project(project) && is_label(location) && is_word(ring) && is_word(key)
+    );
+    if !good || name.len() > 512 {
+        return Err(invalid(
+            "kms.key",
+            "must be the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K",
+        ));
+    }
+    Ok(Key {
+        name: name.to_owned(),
+        endpoint: address(
+            "kms.endpoint",
+            spec.endpoint.as_deref(),
+            "https://cloudkms.googleapis.com",
+        )?,
+    })
+}
+
+fn source(spec: &GcpProvider, store: &StoreKey) -> Result<Source, ProviderError> {
+    let Some(auth) = &spec.auth else {
+        if store.kind == StoreKind::SecretStore {
+            return Err(invalid(
+                "auth",
+                "is not set, and the operator's own identity serves ClusterSecretStores only",
+            ));
+        }
+        return Ok(Source::Ambient);
+    };
+    match (
+        &auth.secret_ref,
+        &auth.workload_identity_federation,
+        &auth.workload_identity,
+    ) {
+        (Some(key), None, None) => Ok(Source::Key(key.secret_access_key_secret_ref.clone())),
+        (None, Some(federation), None) => federated(federation).map(Source::Exchange),
+        (None, None, Some(cluster)) => of_cluster(cluster, spec.project_id.as_deref()).map(Source::Exchange),
+        _ => Err(invalid(
+            "auth",
+            "must hold exactly one of secretRef, workloadIdentityFederation, workloadIdentity",
+        )),
+    }
+}
+
+fn federated(spec: &GcpFederationAuth) -> Result<Exchange, ProviderError> {
+    if !spec.audience.starts_with("//iam.googleapis.com/projects/") {
+        return Err(invalid(
+            "auth.workloadIdentityFederation.audience",
+            "must name the provider of a pool: //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER",
+        ));
+    }
+    let acts_as = match &spec.service_account_email {
+        Some(email) => {
+            check_email("auth.workloadIdentityFederation.serviceAccountEmail", email)?;
+            ActsAs::Email(email.clone())
+        }
+        None => ActsAs::Itself,
+    };
+    let account = &spec.service_account_ref;
+    let audience = account.audience.clone();
+    Ok(Exchange {
+        account: account.name.clone(),
+        token_audience: audience.unwrap_or_else(|| format!("https:{}", spec.audience)),
+        audience: spec.audience.clone(),
+        acts_as,
+    })
+}
+
+fn of_cluster(spec: &GcpWorkloadIdentityAuth, project: Option<&str>) -> Result<Exchange, ProviderError> {
+    let field = |name: &str| format!("auth.workloadIdentity.{name}");
+    let project = spec.cluster_project_id.as_deref().or(project);
+    let Some(project) = project.filter(|project| is_project(project)) else {
+        return Err(invalid(
+            &field("clusterProjectID"),
+            "must be the id of the cluster's project, such as shop-prod",
+        ));
+    };
+    for (name, text) in [
+        ("clusterLocation", &spec.cluster_location),
+        ("clusterName", &spec.cluster_name),
+    ] {
+        if !is_label(text) {
+            return Err(invalid(
+                &field(name),
+                "must have lowercase letters, digits and - alone",
+            ));
+        }
+    }
+    let pool = format!("{project}.svc.id.goog");
+    Ok(Exchange {
+        account: spec.service_account_ref.name.clone(),
+        audience: format!(
+            "identitynamespace:{pool}:https://container.googleapis.com/v1/projects/{project}/locations/{}/clusters/{}",
+            spec.cluster_location, spec.cluster_name
+        ),
+        token_audience: pool,
+        acts_as: ActsAs::Annotated,
+    })
+}
+
+/// Checks the address of a service account, which becomes a part of a path.
+///
+/// # Errors
+/// `ConfigInvalid`, naming where it stands.
+pub(crate) fn check_email(field: &str, email: &str) -> Result<(), ProviderError> {
+    let is_part = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+    };
+    let good = email
+        .split_once('@')
+        .is_some_and(|(name, domain)| is_part(name) && is_part(domain));
+    if good && email.len() <= 253 {
+        return Ok(());
+    }
+    Err(invalid(
+        field,
+        "is not the address of a service account, such as shop@shop-prod.iam.gserviceaccount.com",
+    ))
+}
+
+/// Whether this is the id or number of a project, old ones with a domain in front among them.
+pub(crate) fn is_project(text: &str) -> bool {
+    let (domain, name) = text.split_once(':').unwrap_or(("x", text));
+    let is_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    text.len() <= 128 && !domain.is_empty() && domain.bytes().all(is_domain) && is_label(name)
+}
+
+/// Whether this is a word of lowercase letters, digits and dashes.
+pub(crate) fn is_label(text: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(is_good)
+}
+
+fn address(field: &str, text: Option<&str>, default: &str) -> Result<Url, ProviderError> {
+    let text = text.filter(|text| !text.is_empty()).unwrap_or(default);
+    let bad = |what: &str| invalid(field, what);
+    // The parser would drop these in silence.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(bad("has white space or control characters in it"));
+    }
+    let url =
+        Url::parse(text).map_err(|_| bad("is not a URL such as https://secretmanager.googleapis.com"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad("must begin with https:// or http://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(bad("has no host"));
+    }
+    if text.contains('@') {
+        return Err(bad("must not hold credentials"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must not have a query or a fragment"));
+    }
+    Ok(url)
+}
+
+/// A field that cannot work; the sentence goes on after the field's name.
+pub(crate) fn invalid(field: &str, what: impl fmt::Display) -> ProviderError {
+    ProviderError::new(
+        ErrorKind::ConfigInvalid,
+        Operation::Configure,
+        format!("spec.provider.gcp.{field} {what}"),
+    )
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! Credentials from Secrets: the key of a service account, cleaned and checked before anything else sees it, and the JWT
+//! that is signed with it.
+
+use aws_lc_rs::{rand::SystemRandom, rsa::KeyPair, signature::RSA_PKCS1_SHA256};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use lockstep_provider::{ErrorKind, Operation, ProviderError, SecretValue};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use serde::Deserialize;
+use serde_json::json;
+use url::{Host, Url};
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// What a token may be used for: everything that the identity may do.
+pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// How long a signed JWT is good, in seconds: the longest that Google takes.
+const LIFETIME: i64 = 3600;
+/// The longest key that is read, in bytes. Google's are below 3 KiB.
+const LONGEST_KEY: usize = 64 * 1024;
+
+/// The key of a service account.
+pub(crate) struct ServiceAccountKey {
+    /// The service account.
+    pub(crate) email: String,
+    /// Where a JWT is exchanged.
+    pub(crate) token_uri: Url,
+    id: String,
+    pair: KeyPair,
+}
+
+/// The JSON that Google gives out, as far as it is used.
+#[derive(Deserialize)]
+struct File {
+    r#type: String,
+    client_email: String,
+    #[serde(default)]
+    private_key_id: String,
+    private_key: String,
+    token_uri: String,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+    }
+}
+
+impl ServiceAccountKey {
+    /// Reads a key; `what` says where it came from.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable`, naming where it came from and the field.
+    pub(crate) fn read(value: &SecretValue, what: &str) -> Result<Self, ProviderError> {
+        let not_one = || {
+            unavailable(format!("{what} is not the JSON key of a service account"))
+                .with_hint("It is what gcloud iam service-accounts keys create writes: JSON with type, client_email, private_key and token_uri")
+        };
+        if value.len() > LONGEST_KEY {
+            return Err(not_one());
+        }
+        // The parser's own message can hold what it read.
+        let file: File = serde_json::from_slice(value.expose()).map_err(|_| not_one())?;
+        let bad = |field: &str, why: &str| unavailable(format!("{what}: {field} {why}"));
+        if file.r#type != "service_account" {
+            return Err(bad("type", "is not service_account").with_hint(
+                "Other kinds of credentials are not read from Secrets; see auth.workloadIdentityFederation",
+            ));
+        }
+        crate::config::check_email("", &file.client_email)
+            .map_err(|_| bad("client_email", "is not the address of a service account"))?;
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if file.private_key_id.len() > 128 || !file.private_key_id.bytes().all(is_word) {
+            return Err(bad("private_key_id", "is not the id of a key"));
+        }
+        let token_uri = token_uri(&file.token_uri).ok_or_else(|| {
+            bad("token_uri", "is not an https URL")
+                .with_hint("Google's is https://oauth2.googleapis.com/token")
+        })?;
+        let der = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.as_bytes());
+        let pair = der
+            .ok()
+            .and_then(|der| KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok())
+            .ok_or_else(|| bad("private_key", "is not an RSA key in PKCS #8"))?;
+        Ok(Self {
+            email: file.client_email.clone(),
+            token_uri,
+            id: file.private_key_id.clone(),
+            pair,
+        })
+    }
+
+    /// A JWT that is exchanged for an access token (RFC 7523, with the claims of "Using OAuth 2.0 for Server to Server
+    /// Applications").
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable` when the key does not sign.
+    pub(crate) fn assertion(&self, now: Timestamp) -> Result<Zeroizing<String>, ProviderError> {
+        let head = json!({ "alg": "RS256", "typ": "JWT", "kid": self.id });
+        let claims = json!({
+            "iss": self.email,
+            "scope": SCOPE,
+            "aud": self.token_uri.as_str(),
+            "iat": now.as_second(),
+            "exp": now.as_second() + LIFETIME,
+        });
+        let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let mut text = Zeroizing::new(format!("{}.{}", part(&head), part(&claims)));
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                text.as_bytes(),
+                &mut signature,
+            )
+            .map_err(|_| unavailable("the service account's key does not sign"))?;
+        text.push('.');
+        text.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
+        Ok(text)
+    }
+}
+
+/// Where a JWT goes. It is a login in itself, so it leaves the machine over TLS only.
+fn token_uri(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_loopback = match url.host()? {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+        Host::Domain(name) => name == "localhost",
+    };
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let good = is_plain && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback));
+    good.then_some(url)
+}
+
+/// A token that is one word: printable ASCII, without white space at its ends.
+///
+/// # Errors
+/// `CredentialsUnavailable`, naming what it is.
+pub(crate) fn word(value: &SecretValue, what: &str) -> Result<Zeroizing<String>, ProviderError> {
+    let text = value.expose_str().unwrap_or("\0").trim_ascii();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unavailable(format!("{what} is empty, or not one word")));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// A credential that cannot be used.
+pub(crate) fn unavailable(message: impl Into<String>) -> ProviderError {
+    ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Login, message)
+}
+
+#[cfg(test)]
+#[path = "credential_tests.rs"]
+mod tests;

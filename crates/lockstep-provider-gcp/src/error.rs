@@ -1,0 +1,331 @@
+//! What went wrong, in words of ours. Of what Google says, the status, its name and the reason are used; its text is looked
+//! at for the state of a version and never shown, because it repeats names, policies and addresses.
+
+use std::{error::Error as StdError, time::Duration};
+
+use google_cloud_gax::error::Error;
+use lockstep_provider::{ErrorKind, Operation, ProviderError};
+
+use crate::{http::Answer, refusal};
+
+pub(crate) use crate::refusal::Why;
+
+/// What a failed call was for.
+pub(crate) struct Purpose {
+    /// What was asked.
+    pub(crate) operation: Operation,
+    /// As a sentence goes on after "permission denied": `reading "database"`.
+    pub(crate) doing: String,
+    /// Who asked: `as service account shop@shop-prod.iam.gserviceaccount.com`.
+    pub(crate) identity: String,
+    /// The sentence when it does not exist.
+    pub(crate) missing: String,
+    /// The right that it takes, and the role that has it.
+    pub(crate) role: &'static str,
+}
+
+/// What a failed call came to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Failed {
+    /// There was no login to call with.
+    #[error("no login")]
+    Login(ProviderError),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// No connection, or one that broke.
+    #[error("no connection")]
+    Unreachable,
+    /// It could not be sent.
+    #[error("not sent")]
+    NotSent,
+    /// The answer does not end.
+    #[error("the answer is too long")]
+    TooLong { status: u16 },
+    /// The service, or something in its place, said no.
+    #[error("refused")]
+    Refused {
+        why: Why,
+        status: u16,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Failed {
+    /// What Google's library says, which hands through what our transport said.
+    pub(crate) fn of(error: &Error) -> Self {
+        let mut source = error.source();
+        while let Some(current) = source {
+            if let Some(failed) = current.downcast_ref::<Self>() {
+                return failed.clone();
+            }
+            source = current.source();
+        }
+        // The library found the request wanting.
+        Self::NotSent
+    }
+
+    /// What an answer says that is not the one that was hoped for.
+    pub(crate) fn refused(answer: &Answer) -> Self {
+        let (why, delay) = refusal::read(answer.status, &answer.body);
+        Self::Refused {
+            why,
+            status: answer.status,
+            retry_after: answer.retry_after.or(delay),
+        }
+    }
+
+    /// It is not in the form that it must have.
+    pub(crate) fn garbage(status: u16) -> Self {
+        Self::Refused {
+            why: Why::Garbage,
+            status,
+            retry_after: None,
+        }
+    }
+
+    /// Why the service said no.
+    pub(crate) fn why(&self) -> Option<Why> {
+        match self {
+            Self::Refused { why, .. } => Some(*why),
+            _ => None,
+        }
+    }
+
+    /// Whether another login of the same identity may help.
+    pub(crate) fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    /// Whether it is an answer that says nothing against the store: that something is missing or not granted.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(
+                Why::Missing
+                    | Why::Denied
+                    | Why::Disabled
+                    | Why::Destroyed
+                    | Why::Precondition
+                    | Why::Invalid
+            )
+        )
+    }
+
+    /// The error that a reader sees.
+    pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
+        let (why, status, retry_after) = match self {
+            Self::Login(error) => return error,
+            Self::Timeout => {
+                let message = "the service did not answer in time";
+                return purpose.failed(ErrorKind::Timeout, message);
+            }
+            Self::Unreachable => {
+                return purpose
+                    .failed(
+                        ErrorKind::Unavailable,
+                        "the service cannot be reached, or broke off",
+                    )
+                    .with_hint(
+                        "Check location and the endpoints, and that the network lets lockstep reach them",
+                    );
+            }
+            Self::NotSent => {
+                return purpose.failed(ErrorKind::ConfigInvalid, "the request could not be made");
+            }
+            Self::TooLong { status } => {
+                return purpose.malformed(&format!(
+                    "is longer than {} bytes (status {status})",
+                    crate::http::LONGEST_BODY
+                ));
+            }
+            Self::Refused {
+                why,
+                status,
+                retry_after,
+            } => (why, status, retry_after),
+        };
+        let error = purpose.refused(why, status);
+        match retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
+    }
+
+    /// The error of a login; `doing` as in "the token service refused …".
+    pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
+        let refused = match self.why() {
+            Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
+            Some(Why::Credentials | Why::Invalid | Why::Precondition) => Some(ErrorKind::Unauthenticated),
+            _ => None,
+        };
+        let purpose = Purpose {
+            operation: Operation::Login,
+            doing: doing.to_owned(),
+            identity: String::new(),
+            missing: String::new(),
+            role: "",
+        };
+        match refused {
+            Some(kind) => purpose
+                .failed(kind, format!("the token service refused {doing}"))
+                .with_hint(advice),
+            None => self.error(&purpose),
+        }
+    }
+}
+
+impl Purpose {
+    fn refused(&self, why: Why, status: u16) -> ProviderError {
+        let Self {
+            doing,
+            identity,
+            missing,
+            role,
+            ..
+        } = self;
+        match why {
+            Why::Missing => self.failed(ErrorKind::NotFound, missing.clone()),
+            Why::Denied => self
+                .failed(
+                    ErrorKind::PermissionDenied,
+                    format!("permission denied {doing} {identity}"),
+                )
+                .with_hint(format!("It needs {role}")),
+            Why::ServiceDisabled => self
+                .failed(
+                    ErrorKind::PermissionDenied,
+                    format!("the API is not enabled in the project, {doing}"),
+                )
+                .with_hint("Enable it: gcloud services enable secretmanager.googleapis.com (or cloudkms, sts, iamcredentials), and wait some minutes"),
+            // The value is there, and its owner has closed it. NotFound would let `deletionPolicy: Delete` delete a Secret
+            // because somebody disabled a version, which is meant to be undone.
+            Why::Disabled => self
+                .failed(ErrorKind::PermissionDenied, format!("the version is disabled, {doing}"))
+                .with_hint("Enable it, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
+            // The secret is there still: a version that is gone says nothing of whether its Secret is wanted.
+            Why::Destroyed => self
+                .failed(ErrorKind::PermissionDenied, format!("the version is destroyed, {doing}"))
+                .with_hint("Add a new version, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
+            Why::Precondition => self
+                .failed(
+                    ErrorKind::PermissionDenied,
+                    format!("the version is in no state to be read, {doing}"),
+                )
+                .with_hint("See whether it is disabled or destroyed"),
+            Why::Credentials => self
+                .failed(
+                    ErrorKind::Unauthenticated,
+                    format!("the service refused the login {doing} {identity} (status {status})"),
+                )
+                .with_hint("Check that the service account and its key are still there, and the clock of the operator's node"),
+            Why::Throttled => self.failed(
+                ErrorKind::RateLimited,
+                format!("the service asks to slow down (status {status})"),
+            ),
+            Why::Broken => self.failed(
+                ErrorKind::Unavailable,
+                format!("the service cannot serve (status {status})"),
+            ),
+            Why::Invalid => self
+                .failed(
+                    ErrorKind::ConfigInvalid,
+                    format!("the service does not take the request {doing} (status {status})"),
+                )
+                .with_hint("Check the key, its version, and the store's projectID and location"),
+            Why::Garbage => self
+                .failed(
+                    ErrorKind::Malformed,
+                    format!("the answer {doing} is not one of Google's (status {status})"),
+                )
+                .with_hint("See that endpoint is the address of the service"),
+        }
+    }
+
+    pub(crate) fn failed(&self, kind: ErrorKind, message: impl Into<String>) -> ProviderError {
+        ProviderError::new(kind, self.operation, message)
+    }
+
+    /// An answer that is not in the form that it must have.
+    pub(crate) fn malformed(&self, what: &str) -> ProviderError {
+        self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purpose() -> Purpose {
+        Purpose {
+            operation: Operation::Read,
+            doing: "reading \"database\"".to_owned(),
+            identity: "as service account shop@shop-prod.iam.gserviceaccount.com".to_owned(),
+            missing: "key \"database\" does not exist".to_owned(),
+            role: "secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret",
+        }
+    }
+
+    fn refused(why: Why) -> ProviderError {
+        let failed = Failed::Refused {
+            why,
+            status: 400,
+            retry_after: None,
+        };
+        failed.error(&purpose())
+    }
+
+    #[test]
+    fn every_reason_has_one_kind() {
+        use ErrorKind as Kind;
+        let cases = [
+            (Why::Missing, Kind::NotFound),
+            (Why::Denied, Kind::PermissionDenied),
+            (Why::ServiceDisabled, Kind::PermissionDenied),
+            (Why::Disabled, Kind::PermissionDenied),
+            (Why::Destroyed, Kind::PermissionDenied),
+            (Why::Precondition, Kind::PermissionDenied),
+            (Why::Credentials, Kind::Unauthenticated),
+            (Why::Throttled, Kind::RateLimited),
+            (Why::Broken, Kind::Unavailable),
+            (Why::Invalid, Kind::ConfigInvalid),
+            (Why::Garbage, Kind::Malformed),
+        ];
+        for (why, want) in cases {
+            let error = refused(why);
+            assert_eq!(error.kind, want, "{why:?}");
+            assert!(!error.to_string().contains(".."), "{error}");
+        }
+        assert_eq!(Failed::Timeout.error(&purpose()).kind, Kind::Timeout);
+        assert_eq!(Failed::Unreachable.error(&purpose()).kind, Kind::Unavailable);
+        assert_eq!(
+            Failed::TooLong { status: 200 }.error(&purpose()).kind,
+            Kind::Malformed
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_closed_never_counts_as_gone() {
+        for why in [Why::Disabled, Why::Destroyed, Why::Precondition] {
+            let error = refused(why);
+            assert_ne!(error.kind, ErrorKind::NotFound);
+            assert!(error.hint.is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_key_identity_and_role() {
+        assert_eq!(
+            refused(Why::Denied).to_string(),
+            "permission denied reading \"database\" as service account shop@shop-prod.iam.gserviceaccount.com. \
+             It needs secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret"
+        );
+    }
+
+    #[test]
+    fn what_the_transport_said_comes_through_the_library() {
+        let through = Failed::of(&Error::io(Failed::TooLong { status: 200 }));
+        assert!(matches!(through, Failed::TooLong { status: 200 }));
+        assert!(matches!(Failed::of(&Error::io("CANARY")), Failed::NotSent));
+    }
+}

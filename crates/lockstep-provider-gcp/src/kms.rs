@@ -1,0 +1,192 @@
+//! Cloud KMS: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use google_cloud_kms_v1::client::KeyManagementService;
+use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+use url::Url;
+
+use crate::{
+    client::Caller,
+    crc,
+    error::{Failed, Purpose, Why},
+};
+
+/// The longest value that is encrypted, in bytes. A key in software takes 64 KiB, one in an HSM 8 KiB for the value and what
+/// it is bound to together (`EncryptRequest.plaintext` in the REST reference); the longest binding is below 1 KiB.
+const LONGEST: usize = 7 * 1024;
+
+const DECRYPT: &str =
+    "cloudkms.cryptoKeyVersions.useToDecrypt: grant it roles/cloudkms.cryptoKeyDecrypter on the key";
+const ENCRYPT: &str =
+    "cloudkms.cryptoKeyVersions.useToEncrypt: grant it roles/cloudkms.cryptoKeyEncrypter on the key";
+
+/// The key of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    /// Its name: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+    pub(crate) name: String,
+    /// Address of the service.
+    pub(crate) endpoint: Url,
+}
+
+/// Calls Cloud KMS as one identity.
+#[derive(Debug)]
+pub(crate) struct Kms {
+    caller: Arc<Caller>,
+    key: Key,
+}
+
+impl Kms {
+    pub(crate) fn new(key: Key, caller: Arc<Caller>) -> Self {
+        Self { caller, key }
+    }
+
+    /// Decrypts.
+    ///
+    /// # Errors
+    /// `Undecryptable`, `KeyUnavailable`, and what the service or the transport fails with.
+    pub(crate) async fn decrypt(&self, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        // The service would say that the request is wrong.
+        if ciphertext.bytes.is_empty() {
+            return Err(self.undecryptable());
+        }
+        let bytes = Bytes::copy_from_slice(&ciphertext.bytes);
+        let place = Bytes::from(ciphertext.binding.to_bytes());
+        let answer = self
+            .caller
+            .call(&self.key.endpoint, |transport| {
+                KeyManagementService::from_stub::<crate::transport::Transport>(transport)
+                    .decrypt()
+                    .set_name(&self.key.name)
+                    .set_ciphertext(bytes.clone())
+                    .set_ciphertext_crc32c(i64::from(crc::crc32c(&bytes)))
+                    .set_additional_authenticated_data(place.clone())
+                    .set_additional_authenticated_data_crc32c(i64::from(crc::crc32c(&place)))
+                    .send()
+            })
+            .await;
+        let purpose = self.purpose(Operation::Decrypt, DECRYPT);
+        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        // An empty plaintext is left out of the answer, its checksum is not.
+        if !crc::matches(&answer.plaintext, answer.plaintext_crc32c) {
+            return Err(purpose.malformed("does not have the checksum of its plaintext"));
+        }
+        Ok(SecretValue::new(answer.plaintext))
+    }
+
+    async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
+        let bytes = Bytes::copy_from_slice(value.expose());
+        let place = Bytes::from(binding.to_bytes());
+        let answer = self
+            .caller
+            .call(&self.key.endpoint, |transport| {
+                KeyManagementService::from_stub::<crate::transport::Transport>(transport)
+                    .encrypt()
+                    .set_name(&self.key.name)
+                    .set_plaintext(bytes.clone())
+                    .set_plaintext_crc32c(i64::from(crc::crc32c(&bytes)))
+                    .set_additional_authenticated_data(place.clone())
+                    .set_additional_authenticated_data_crc32c(i64::from(crc::crc32c(&place)))
+                    .send()
+            })
+            .await;
+        let purpose = self.purpose(Operation::Encrypt, ENCRYPT);
+        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c {
+            return Err(purpose.malformed("does not say that the request arrived as it left"));
+        }
+        if answer.ciphertext.is_empty() || !crc::matches(&answer.ciphertext, answer.ciphertext_crc32c) {
+            return Err(purpose.malformed("does not have the checksum of its ciphertext"));
+        }
+        Ok(answer.ciphertext.to_vec())
+    }
+
+    fn purpose(&self, operation: Operation, role: &'static str) -> Purpose {
+        Purpose {
+            operation,
+            doing: format!("{}ing with key \"{}\"", operation.label(), self.key.name),
+            identity: self.caller.identity(),
+            missing: format!("key \"{}\" does not exist", self.key.name),
+            role,
+        }
+    }
+
+    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+        let unusable = |what: &str, hint: &str| {
+            let message = format!("key \"{}\" {what}", self.key.name);
+            purpose.failed(ErrorKind::KeyUnavailable, message).with_hint(hint)
+        };
+        match failed.why() {
+            Some(Why::Invalid) if purpose.operation == Operation::Decrypt => self.undecryptable(),
+            Some(Why::Disabled) => unusable(
+                "is disabled, or the version of it that encrypted the value is",
+                "Enable it; else seal the values again",
+            ),
+            Some(Why::Destroyed) => unusable(
+                "is destroyed, or the version of it that encrypted the value is",
+                "Restore it while its destruction is only scheduled; else seal the values again",
+            ),
+            Some(Why::Precondition) => unusable(
+                "is in no state to be used",
+                "See that it is a symmetric key (ENCRYPT_DECRYPT), and that its version is enabled",
+            ),
+            // What is gone is the key, never the value: nothing may be deleted for it.
+            Some(Why::Missing) => unusable("does not exist", "Check spec.provider.gcp.kms.key"),
+            _ => failed.error(purpose),
+        }
+    }
+
+    fn undecryptable(&self) -> ProviderError {
+        ProviderError::new(
+            ErrorKind::Undecryptable,
+            Operation::Decrypt,
+            format!(
+                "key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
+                self.key.name
+            ),
+        )
+        .with_hint("Seal the value again, with the key of this store")
+    }
+}
+
+/// Encrypts as whoever logged in.
+pub(crate) struct KmsEncryptor(pub(crate) Kms);
+
+impl fmt::Debug for KmsEncryptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KmsEncryptor({})", self.0.key.name)
+    }
+}
+
+#[async_trait]
+impl Encryptor for KmsEncryptor {
+    fn name(&self) -> &'static str {
+        "gcp"
+    }
+
+    fn limit(&self) -> usize {
+        LONGEST
+    }
+
+    async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
+        self.0.encrypt(value, binding).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::CiphertextScope;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_value_and_the_longest_binding_are_what_an_hsm_takes() {
+        // the longest names that Kubernetes takes: a namespace, an object, a key of a Secret
+        let [namespace, name, key] = [63, 253, 253].map(|length| "x".repeat(length));
+        let binding = Binding::new(CiphertextScope::Strict, &namespace, &name, &key);
+        assert!(LONGEST + binding.to_bytes().len() <= 8 * 1024);
+    }
+}

@@ -1,0 +1,190 @@
+//! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use lockstep_core::time::SystemClock;
+use lockstep_provider::{
+    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Provider,
+    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+};
+
+use crate::{
+    client::Caller,
+    config::Config,
+    http::Http,
+    kms::{Kms, KmsEncryptor},
+    login::{GcpDoor, Identity},
+    secret_manager::SecretManager,
+};
+
+/// How many calls of one request are under way at once.
+pub(crate) const CONCURRENCY: usize = 8;
+/// The most keys that are looked at in one search.
+const MOST_KEYS: usize = 10_000;
+
+/// Makes `gcp` providers. They share its connections.
+#[derive(Debug, Clone)]
+pub struct GcpFactory {
+    http: Option<Http>,
+}
+
+impl Default for GcpFactory {
+    fn default() -> Self {
+        Self { http: Http::new() }
+    }
+}
+
+#[async_trait]
+impl ProviderFactory for GcpFactory {
+    fn name(&self) -> &'static str {
+        "gcp"
+    }
+
+    async fn build(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let config = configured(config)?;
+        let caller = self.caller(&config, credentials)?;
+        let secrets = config
+            .place
+            .clone()
+            .map(|place| SecretManager::new(&config, place, Arc::clone(&caller)));
+        let kms = config.kms.clone().map(|key| Kms::new(key, Arc::clone(&caller)));
+        Ok(Arc::new(Gcp {
+            config,
+            caller,
+            secrets,
+            kms,
+        }))
+    }
+
+    async fn encryptor(
+        &self,
+        config: &StoreConfig,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let config = configured(config)?;
+        let Some(key) = config.kms.clone() else {
+            return Err(no_key(Operation::Configure));
+        };
+        let caller = self.caller(&config, credentials)?;
+        Ok(Arc::new(KmsEncryptor(Kms::new(key, caller))))
+    }
+}
+
+impl GcpFactory {
+    fn caller(
+        &self,
+        config: &Config,
+        credentials: Arc<dyn Credentials>,
+    ) -> Result<Arc<Caller>, ProviderError> {
+        let http = self.http.clone().ok_or_else(|| {
+            let message = "TLS cannot be used here";
+            ProviderError::new(ErrorKind::Internal, Operation::Configure, message)
+        })?;
+        let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(SystemClock));
+        Ok(Caller::new(http, Identity::new(door, credentials)))
+    }
+}
+
+/// The configuration of a store, checked.
+fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
+    let Some(spec) = &config.provider.gcp else {
+        let message = "spec.provider.gcp is not set";
+        return Err(ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Configure,
+            message,
+        ));
+    };
+    Config::new(spec, &config.key)
+}
+
+/// One project, read with one identity.
+struct Gcp {
+    config: Config,
+    caller: Arc<Caller>,
+    /// None where the store has a KMS key alone.
+    secrets: Option<SecretManager>,
+    kms: Option<Kms>,
+}
+
+impl fmt::Debug for Gcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Gcp").field(&self.config).finish()
+    }
+}
+
+#[async_trait]
+impl Provider for Gcp {
+    fn capability(&self) -> Capability {
+        Capability {
+            name: "gcp",
+            versions: true,
+            find: true,
+            find_by_tags: true,
+            metadata: true,
+            binary: true,
+            batch: 1,
+            notifies: false,
+        }
+    }
+
+    async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        match &self.secrets {
+            Some(secrets) => secrets.fetch(refs).await,
+            None => refs.iter().map(|_| Err(no_project(Operation::Read))).collect(),
+        }
+    }
+
+    async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        match &self.secrets {
+            Some(secrets) => secrets.find(query).await,
+            None => Err(no_project(Operation::Find)),
+        }
+    }
+
+    async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        match &self.kms {
+            Some(kms) => kms.decrypt(ciphertext).await,
+            None => Err(no_key(Operation::Decrypt)),
+        }
+    }
+
+    async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
+        match &self.secrets {
+            Some(secrets) => secrets.check().await,
+            // A call of KMS would need a right, and tell no more than that a login works.
+            None => self.caller.check().await,
+        }
+    }
+}
+
+fn no_key(operation: Operation) -> ProviderError {
+    let message = "the store names no key for ciphertexts";
+    ProviderError::new(ErrorKind::Unsupported, operation, message).with_hint("Set spec.provider.gcp.kms")
+}
+
+fn no_project(operation: Operation) -> ProviderError {
+    let message = "the store has a KMS key alone: spec.provider.gcp.projectID is not set";
+    ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
+        .with_hint("Set it, or use ciphertext in place of remoteRef")
+}
+
+/// Goes on to the next page of a search that has seen so many keys. `false`: there is none, or it is the same again.
+///
+/// # Errors
+/// `Unsupported` when the search would not end soon.
+pub(crate) fn turn_page(after: &mut String, next: String, seen: usize) -> Result<bool, ProviderError> {
+    if seen > MOST_KEYS {
+        let message = format!("there are more than {MOST_KEYS} keys to search");
+        let error = ProviderError::new(ErrorKind::Unsupported, Operation::Find, message);
+        return Err(error.with_hint("Narrow it down with find.path or find.tags"));
+    }
+    let goes_on = !next.is_empty() && next != *after;
+    *after = next;
+    Ok(goes_on)
+}

@@ -1,0 +1,218 @@
+//! What an answer means that is not the one that was hoped for: Google's error model (`cloud.google.com/apis/design/errors`)
+//! and OAuth's (RFC 6749, section 5.2).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Why a service says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// There is no such thing.
+    Missing,
+    /// The policy does not grant it.
+    Denied,
+    /// The project has not enabled the API.
+    ServiceDisabled,
+    /// The version of a secret or key is disabled.
+    Disabled,
+    /// The version of a secret or key is destroyed, or will be.
+    Destroyed,
+    /// It is in no state to be used.
+    Precondition,
+    /// The login is not good (any more).
+    Credentials,
+    /// Too many requests.
+    Throttled,
+    /// The service cannot serve.
+    Broken,
+    /// The request is wrong.
+    Invalid,
+    /// It is not an answer of Google's.
+    Garbage,
+}
+
+/// The error of an answer. Nothing of it is shown.
+#[derive(Deserialize)]
+struct Envelope {
+    error: Value,
+}
+
+/// What an answer of that status means, and when the service wants to be asked again if it says so.
+pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
+    let error = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error);
+    let error = match error {
+        Ok(Value::Object(error)) => error,
+        // OAuth's: a word.
+        Ok(Value::String(_)) if (400..=401).contains(&status) => return (Why::Credentials, None),
+        Ok(Value::String(_)) => return (of_status(status, true), None),
+        _ => return (of_status(status, false), None),
+    };
+    let text = |field: &str| error.get(field).and_then(Value::as_str).unwrap_or_default();
+    let details = error
+        .get("details")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let in_details = |field: &str| details.iter().find_map(|detail| detail.get(field)?.as_str());
+    let why = of_name(text("status"), in_details("reason").unwrap_or_default(), || {
+        text("message").to_owned()
+    });
+    let delay = in_details("retryDelay").and_then(seconds);
+    (why.unwrap_or_else(|| of_status(status, true)), delay)
+}
+
+/// What the name of a status means, with the reason beside it, and for one of them what a word in the text adds.
+fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why> {
+    Some(match (name, reason) {
+        (_, "SERVICE_DISABLED") => Why::ServiceDisabled,
+        (_, "RATE_LIMIT_EXCEEDED") | ("RESOURCE_EXHAUSTED", _) => Why::Throttled,
+        ("NOT_FOUND", _) => Why::Missing,
+        ("PERMISSION_DENIED", _) => Why::Denied,
+        ("UNAUTHENTICATED", _) => Why::Credentials,
+        ("FAILED_PRECONDITION", _) => {
+            let message = message();
+            let is_in = |state: &str| {
+                message.contains(&format!("{state} state")) || message.contains(&format!("state {state}"))
+            };
+            if is_in("DESTROYED") || is_in("DESTROY_SCHEDULED") {
+                Why::Destroyed
+            } else if is_in("DISABLED") {
+                Why::Disabled
+            } else {
+                Why::Precondition
+            }
+        }
+        ("INVALID_ARGUMENT" | "OUT_OF_RANGE" | "UNIMPLEMENTED", _) => Why::Invalid,
+        (
+            "UNAVAILABLE" | "INTERNAL" | "UNKNOWN" | "ABORTED" | "CANCELLED" | "DATA_LOSS"
+            | "DEADLINE_EXCEEDED",
+            _,
+        ) => Why::Broken,
+        _ => return None,
+    })
+}
+
+/// What a status means where no name tells more.
+fn of_status(status: u16, is_of_google: bool) -> Why {
+    match status {
+        429 => Why::Throttled,
+        // What stands before a service points elsewhere, where no token is sent.
+        300..=399 | 500..=599 => Why::Broken,
+        401 if is_of_google => Why::Credentials,
+        403 if is_of_google => Why::Denied,
+        404 if is_of_google => Why::Missing,
+        400..=499 if is_of_google => Why::Invalid,
+        _ => Why::Garbage,
+    }
+}
+
+/// A duration as `google.protobuf.Duration` is written: `1.5s`.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(status: u16, error: &Value) -> Why {
+        read(status, json!({ "error": error }).to_string().as_bytes()).0
+    }
+
+    #[test]
+    fn every_name_of_a_status_has_one_meaning() {
+        for (status, name, want) in [
+            (404, "NOT_FOUND", Why::Missing),
+            (403, "PERMISSION_DENIED", Why::Denied),
+            (401, "UNAUTHENTICATED", Why::Credentials),
+            (429, "RESOURCE_EXHAUSTED", Why::Throttled),
+            (400, "FAILED_PRECONDITION", Why::Precondition),
+            (400, "INVALID_ARGUMENT", Why::Invalid),
+            (501, "UNIMPLEMENTED", Why::Invalid),
+            (503, "UNAVAILABLE", Why::Broken),
+            (500, "INTERNAL", Why::Broken),
+            (504, "DEADLINE_EXCEEDED", Why::Broken),
+            (400, "SOMETHING_NEW", Why::Invalid),
+            (403, "", Why::Denied),
+        ] {
+            let error = json!({ "code": status, "status": name, "message": "CANARY" });
+            assert_eq!(of(status, &error), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reason_tells_more_than_its_status() {
+        let of_reason = |reason: &str| {
+            let details = json!([{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason }]);
+            of(
+                403,
+                &json!({ "code": 403, "status": "PERMISSION_DENIED", "details": details }),
+            )
+        };
+        assert_eq!(of_reason("SERVICE_DISABLED"), Why::ServiceDisabled);
+        assert_eq!(of_reason("RATE_LIMIT_EXCEEDED"), Why::Throttled);
+        assert_eq!(of_reason("IAM_PERMISSION_DENIED"), Why::Denied);
+    }
+
+    #[test]
+    fn the_state_of_a_version_is_taken_from_the_text_and_never_from_a_name_in_it() {
+        let of_text = |text: &str| of(400, &json!({ "status": "FAILED_PRECONDITION", "message": text }));
+        assert_eq!(
+            of_text("Secret Version [projects/1/secrets/a/versions/3] is in DISABLED state."),
+            Why::Disabled
+        );
+        assert_eq!(
+            of_text("Secret Version [projects/1/secrets/a/versions/3] is in DESTROYED state."),
+            Why::Destroyed
+        );
+        assert_eq!(of_text("it is in state DESTROY_SCHEDULED"), Why::Destroyed);
+        assert_eq!(
+            of_text("[projects/1/secrets/DISABLED/versions/3]"),
+            Why::Precondition
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_google_is_garbage_unless_its_status_speaks_for_itself() {
+        for (status, want) in [
+            (200, Why::Garbage),
+            (302, Why::Broken),
+            (400, Why::Garbage),
+            (401, Why::Garbage),
+            (403, Why::Garbage),
+            (404, Why::Garbage),
+            (429, Why::Throttled),
+            (500, Why::Broken),
+            (502, Why::Broken),
+        ] {
+            for body in [&b"<html>CANARY</html>"[..], b"", b"{\"error\":", b"{}", b"[]"] {
+                assert_eq!(read(status, body), (want, None), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_oauth_is_of_the_credentials() {
+        let body = br#"{"error":"invalid_grant","error_description":"CANARY"}"#;
+        assert_eq!(read(400, body).0, Why::Credentials);
+        assert_eq!(read(401, body).0, Why::Credentials);
+        assert_eq!(read(403, body).0, Why::Denied);
+        assert_eq!(read(500, body).0, Why::Broken);
+    }
+
+    #[test]
+    fn the_time_to_come_back_is_taken_from_the_details() {
+        let details = json!([{ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.5s" }]);
+        let error = json!({ "error": { "status": "RESOURCE_EXHAUSTED", "details": details } });
+        let read = read(429, error.to_string().as_bytes());
+        assert_eq!(read, (Why::Throttled, Some(Duration::from_millis(1500))));
+        for bad in ["", "s", "-1s", "1e400s", "NaNs", "soon"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Secret Manager: reads versions, finds secrets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt as _, stream};
+use google_cloud_secretmanager_v1::{
+    client::SecretManagerService,
+    model::{AccessSecretVersionResponse, Secret, secret_version::State},
+};
+use lockstep_api::gcp::GcpVersionSelection;
+use lockstep_provider::{
+    FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+};
+use serde_json::json;
+
+use crate::{
+    client::Caller,
+    config::{Config, Place},
+    crc,
+    error::{Failed, Purpose, Why},
+    name::{LATEST, Name, is_number},
+    provider::{CONCURRENCY, turn_page},
+    transport::Transport,
+};
+
+/// How many secrets a page of a list holds. Annotations and labels of one may have some 24 KiB.
+const PAGE: i32 = 100;
+/// How many pages of versions are looked through for one that is enabled.
+const MOST_PAGES: usize = 10;
+
+/// A secret that nobody has.
+const NOBODY: &str = "lockstep-check-of-the-store";
+
+const ACCESS: &str =
+    "secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret";
+const LIST_VERSIONS: &str = "secretmanager.versions.list: grant it roles/secretmanager.viewer on the secret";
+const GET: &str = "secretmanager.secrets.get: grant it roles/secretmanager.viewer on the secret";
+const LIST: &str = "secretmanager.secrets.list: grant it roles/secretmanager.viewer on the project";
+
+/// Reads from Secret Manager.
+pub(crate) struct SecretManager {
+    caller: Arc<Caller>,
+    place: Place,
+    selection: GcpVersionSelection,
+}
+
+/// A call that failed, and the right that it takes.
+struct Refusal(Failed, &'static str);
+
+impl SecretManager {
+    pub(crate) fn new(config: &Config, place: Place, caller: Arc<Caller>) -> Self {
+        Self {
+            caller,
+            place,
+            selection: config.selection,
+        }
+    }
+
+    /// Reads values: one result per reference, in order.
+    pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let reads: Vec<_> = refs.iter().map(|reference| self.read(reference)).collect();
+        stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let name = Name::new(&self.place, reference)?;
+        let outcome = match reference.part {
+            Part::Value => self.value(&name).await,
+            Part::Metadata => self.metadata(&name).await,
+        };
+        outcome.map_err(|Refusal(failed, role)| failed.error(&self.reading(reference, &name, role)))
+    }
+
+    fn reading(&self, reference: &RemoteRef, name: &Name, role: &'static str) -> Purpose {
+        let key = &reference.key;
+        let version = &name.version;
+        let (missing, doing) = match reference.part {
+            Part::Metadata => (
+                format!("key \"{key}\" does not exist"),
+                format!("reading the labels of \"{key}\""),
+            ),
+            Part::Value if version == LATEST => (
+                format!("key \"{key}\" does not exist, or has no version"),
+                format!("reading \"{key}\""),
+            ),
+            Part::Value => (
+                format!("key \"{key}\" does not exist, or has no version \"{version}\""),
+                format!("reading \"{key}\" in version \"{version}\""),
+            ),
+        };
+        Purpose {
+            operation: Operation::Read,
+            doing,
+            identity: self.caller.identity(),
+            missing,
+            role,
+        }
+    }
+
+    async fn value(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
+        let refused = |failed| Refusal(failed, ACCESS);
+        let closed = match self.access(name, &name.version).await {
+            Ok(secret) => return Ok(secret),
+            Err(failed) => failed,
+        };
+        let is_closed = matches!(
+            closed.why(),
+            Some(Why::Disabled | Why::Destroyed | Why::Precondition)
+        );
+        if !is_closed || name.version != LATEST || self.selection == GcpVersionSelection::LatestOrFail {
+            return Err(refused(closed));
+        }
+        let enabled = self.newest_enabled(name).await;
+        match enabled.map_err(|failed| Refusal(failed, LIST_VERSIONS))? {
+            Some(version) => self.access(name, &version).await.map_err(refused),
+            None => Err(refused(closed)),
+        }
+    }
+
+    async fn access(&self, name: &Name, version: &str) -> Result<RemoteSecret, Failed> {
+        let answer = self
+            .caller
+            .call(&self.place.endpoint, |transport| {
+                SecretManagerService::from_stub::<Transport>(transport)
+                    .access_secret_version()
+                    .set_name(format!("{}/versions/{version}", name.secret))
+                    .send()
+            })
+            .await?;
+        secret(answer, &name.id).ok_or_else(|| Failed::garbage(200))
+    }
+
+    /// The newest version that is enabled.
+    async fn newest_enabled(&self, name: &Name) -> Result<Option<String>, Failed> {
+        let mut after = String::new();
+        for _ in 0..MOST_PAGES {
+            let answer = self
+                .caller
+                .call(&self.place.endpoint, |transport| {
+                    SecretManagerService::from_stub::<Transport>(transport)
+                        .list_secret_versions()
+                        .set_parent(&name.secret)
+                        .set_filter("state:ENABLED")
+                        .set_page_size(PAGE)
+                        .set_page_token(&after)
+                        .send()
+                })
+                .await?;
+            // Versions come newest first.
+            let enabled = answer
+                .versions
+                .iter()
+                .filter(|version| version.state == State::Enabled);
+            let numbers = enabled.filter_map(|version| number(&version.name, &name.id));
+            if let Some(newest) = numbers.max_by_key(|number| number.parse::<u64>().unwrap_or(0)) {
+                return Ok(Some(newest.to_owned()));
+            }
+            if answer.next_page_token.is_empty() || answer.next_page_token == after {
+                break;
+            }
+            after = answer.next_page_token;
+        }
+        Ok(None)
+    }
+
+    /// Whether the store works; in one that is used, the requests themselves are the check. Else a secret is asked for that
+    /// nobody has: to be told that it is missing, or not granted, needs a login that the service takes and no right. It
+    /// counts as an access, not against the small quota of metadata.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        if self.caller.works() {
+            return Ok(());
+        }
+        let secret = format!("{}/secrets/{NOBODY}", self.place.parent());
+        let answer = self
+            .caller
+            .call(&self.place.endpoint, |transport| {
+                SecretManagerService::from_stub::<Transport>(transport)
+                    .access_secret_version()
+                    .set_name(format!("{secret}/versions/{LATEST}"))
+                    .send()
+            })
+            .await;
+        match answer {
+            Err(failed) if !failed.is_an_answer() => Err(failed.error(&Purpose {
+                operation: Operation::Check,
+                doing: "checking the store".to_owned(),
+                identity: self.caller.identity(),
+                missing: String::new(),
+                role: ACCESS,
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Labels and annotations, as JSON.
+    async fn metadata(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
+        let answer = self
+            .caller
+            .call(&self.place.endpoint, |transport| {
+                SecretManagerService::from_stub::<Transport>(transport)
+                    .get_secret()
+                    .set_name(&name.secret)
+                    .send()
+            })
+            .await;
+        let answer = answer.map_err(|failed| Refusal(failed, GET))?;
+        let is_it = answer.name.rsplit('/').next() == Some(name.id.as_str());
+        if !is_it {
+            return Err(Refusal(Failed::garbage(200), GET));
+        }
+        let sorted = |map: std::collections::HashMap<String, String>| -> BTreeMap<String, String> {
+            map.into_iter().collect()
+        };
+        let text = json!({ "labels": sorted(answer.labels), "annotations": sorted(answer.annotations) });
+        Ok(RemoteSecret {
+            value: SecretValue::from(text.to_string()),
+            version: None,
+            created: None,
+        })
+    }
+
+    /// The keys that match, sorted. Names have no folders: the path is what they begin with.
+    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let begin = query.path.clone().unwrap_or_default();
+        let filter = KeyFilter::new(&FindQuery {
+            path: None,
+            ..query.clone()
+        })?;
+        let narrowed = narrowed(&begin, &query.tags);
+        let purpose = Purpose {
+            operation: Operation::Find,
+            doing: "listing secrets".to_owned(),
+            identity: self.caller.identity(),
+            missing: format!("\"{}\" does not exist", self.place.parent()),
+            role: LIST,
+        };
+        let mut found = Vec::new();
+        let mut seen = 0;
+        let mut after = String::new();
+        loop {
+            let answer = self
+                .caller
+                .call(&self.place.endpoint, |transport| {
+                    SecretManagerService::from_stub::<Transport>(transport)
+                        .list_secrets()
+                        .set_parent(self.place.parent())
+                        .set_filter(&narrowed)
+                        .set_page_size(PAGE)
+                        .set_page_token(&after)
+                        .send()
+                })
+                .await;
+            // Where a project is missing, nothing is said of a value.
+            let answer = answer.map_err(|failed| match failed.why() {
+                Some(Why::Missing) => purpose.failed(
+                    lockstep_provider::ErrorKind::ConfigInvalid,
+                    purpose.missing.clone(),
+                ),
+                _ => failed.error(&purpose),
+            })?;
+            seen += answer.secrets.len();
+            let matching = answer
+                .secrets
+                .iter()
+                .filter_map(|secret| matching(secret, &begin, &filter));
+            found.extend(matching);
+            if !turn_page(&mut after, answer.next_page_token, seen)? {
+                break;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// What the service looks for itself, so that fewer pages come. What is found is looked at here all the same: there, text
+/// matches anywhere in a name, and in any case.
+fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let name = is_word(begin).then(|| format!("name:{begin}"));
+    let labels = tags
+        .iter()
+        .filter(|(label, value)| is_word(label) && is_word(value))
+        .map(|(label, value)| format!("labels.{label}={value}"));
+    let terms: Vec<String> = name.into_iter().chain(labels).collect();
+    terms.join(" AND ")
+}
+
+fn matching(secret: &Secret, begin: &str, filter: &KeyFilter) -> Option<RemoteMeta> {
+    let key = secret.name.rsplit('/').next().filter(|key| !key.is_empty())?;
+    let labels: BTreeMap<String, String> = secret.labels.clone().into_iter().collect();
+    let matches = key.starts_with(begin) && filter.matches_key(key) && filter.matches_tags(&labels);
+    matches.then(|| RemoteMeta { key: key.to_owned() })
+}
+
+/// The number of a version, from the full name that an answer tells, which has the project's number.
+fn number<'a>(name: &'a str, id: &str) -> Option<&'a str> {
+    let (secret, number) = name.rsplit_once("/versions/")?;
+    let is_it = secret
+        .rsplit_once("/secrets/")
+        .is_some_and(|(_, told)| told == id);
+    (is_it && is_number(number)).then_some(number)
+}
+
+/// A value, if the answer is about that secret and its checksum is right. Nothing else is taken for one.
+fn secret(answer: AccessSecretVersionResponse, id: &str) -> Option<RemoteSecret> {
+    let version = number(&answer.name, id)?.to_owned();
+    let payload = answer.payload?;
+    crc::matches(&payload.data, payload.data_crc32c).then(|| RemoteSecret {
+        value: SecretValue::new(payload.data),
+        version: Some(version),
+        created: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use google_cloud_secretmanager_v1::model::SecretPayload;
+
+    use super::*;
+
+    const NAME: &str = "projects/123456789012/secrets/database/versions/3";
+
+    fn answer(name: &str, data: &'static [u8], crc: Option<i64>) -> AccessSecretVersionResponse {
+        let payload = SecretPayload::new().set_data(data).set_or_clear_data_crc32c(crc);
+        AccessSecretVersionResponse::new()
+            .set_name(name)
+            .set_payload(payload)
+    }
+
+    #[test]
+    fn a_value_is_taken_with_its_version_and_the_right_checksum_alone() {
+        let right = Some(i64::from(crc::crc32c(b"CANARY")));
+        let good = secret(answer(NAME, b"CANARY", right), "database").unwrap();
+        assert_eq!(good.value.expose(), b"CANARY");
+        assert_eq!(good.version.as_deref(), Some("3"));
+        assert!(secret(answer(NAME, b"", Some(0)), "database").is_some());
+        let regional = "projects/123456789012/locations/europe-west3/secrets/database/versions/3";
+        assert!(secret(answer(regional, b"CANARY", right), "database").is_some());
+        for bad in [
+            answer(NAME, b"CANARY", None),
+            answer(NAME, b"CANARY", right.map(|crc| crc ^ 1)),
+            answer(NAME, b"CANARX", right),
+            answer("projects/1/secrets/other/versions/3", b"CANARY", right),
+            answer("projects/1/secrets/database/versions/latest", b"CANARY", right),
+            answer("", b"CANARY", right),
+            AccessSecretVersionResponse::new().set_name(NAME),
+        ] {
+            assert!(secret(bad, "database").is_none());
+        }
+    }
+
+    #[test]
+    fn the_service_is_asked_to_narrow_down_what_its_filter_can_say() {
+        let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        assert_eq!(narrowed("", &tags(&[])), "");
+        assert_eq!(
+            narrowed("shop-", &tags(&[("team", "shop"), ("stage", "live")])),
+            "name:shop- AND labels.stage=live AND labels.team=shop"
+        );
+        assert_eq!(
+            narrowed("a b", &tags(&[("team", "x OR labels.a=b"), ("größe", "x")])),
+            ""
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The behaviour suite. Names of secrets have no slash and no dot, so the suite's keys are written in words.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use lockstep_provider::{
+    Capability, Context, FindQuery, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+};
+use lockstep_provider_testkit::{Skip, Subject};
+use lockstep_testkit::{
+    gcp::{Gcp, Trouble},
+    proxy::{Fate, Proxy},
+};
+use serde_json::json;
+
+use crate::bench::{Store, objects, spec};
+
+const SLASH: &str = "_s_";
+const DOT: &str = "_d_";
+
+/// A key of the suite's as a name. What leads elsewhere, or no name could ever be, stays as it is.
+fn name(key: &str) -> String {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte);
+    let is_path = key
+        .split('/')
+        .all(|part| !part.is_empty() && !matches!(part, "." | ".."));
+    if is_path && key.bytes().all(is_usual) {
+        key.replace('/', SLASH).replace('.', DOT)
+    } else {
+        key.to_owned()
+    }
+}
+
+fn key(text: &str) -> String {
+    text.replace(SLASH, "/").replace(DOT, ".")
+}
+
+/// The provider, asked and answering in the suite's keys.
+#[derive(Debug)]
+struct Named(Arc<dyn Provider>);
+
+fn told(mut error: ProviderError) -> ProviderError {
+    error.message = key(&error.message);
+    error
+}
+
+#[async_trait]
+impl Provider for Named {
+    fn capability(&self) -> Capability {
+        self.0.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let named = |reference: &RemoteRef| RemoteRef {
+            key: name(&reference.key),
+            ..reference.clone()
+        };
+        let refs: Vec<RemoteRef> = refs.iter().map(named).collect();
+        let results = self.0.fetch(cx, &refs).await;
+        results.into_iter().map(|result| result.map_err(told)).collect()
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let query = FindQuery {
+            // a folder is a beginning here
+            path: query
+                .path
+                .as_ref()
+                .map(|path| format!("{}{SLASH}", name(path.trim_end_matches('/')))),
+            name: query.name.as_ref().map(|pattern| pattern.replace('/', SLASH)),
+            tags: query.tags.clone(),
+        };
+        let found = self.0.find(cx, &query).await.map_err(told)?;
+        assert!(found.is_sorted());
+        let mut found: Vec<_> = found
+            .into_iter()
+            .map(|meta| RemoteMeta { key: key(&meta.key) })
+            .collect();
+        // a slash sorts before what it is written as
+        found.sort();
+        Ok(found)
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        self.0.check(cx).await.map_err(told)
+    }
+}
+
+/// The stand-in, behind a proxy for what a server of HTTP cannot do.
+struct StandIn {
+    gcp: Gcp,
+    proxy: Proxy,
+}
+
+impl StandIn {
+    async fn new() -> Self {
+        let gcp = Gcp::start().await.unwrap();
+        let proxy = Proxy::start(&gcp.address()).await;
+        Self { gcp, proxy }
+    }
+}
+
+#[async_trait]
+impl Subject for StandIn {
+    async fn provider(&self) -> Arc<dyn Provider> {
+        Arc::new(Named(
+            Store::new(spec(self.proxy.address()), &objects(&self.gcp))
+                .await
+                .0,
+        ))
+    }
+
+    fn skips(&self) -> &'static [&'static str] {
+        &["unicode_keys_are_found"]
+    }
+
+    fn takes_key(&self, key: &str) -> Result<(), Skip> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if name(key).bytes().all(is_word) {
+            Ok(())
+        } else {
+            Skip::because("names have ASCII letters, digits, - and _")
+        }
+    }
+
+    async fn put(&self, key: &str, fields: &[(&str, &str)]) -> Option<String> {
+        let document = json!(fields.iter().copied().collect::<BTreeMap<_, _>>()).to_string();
+        let number = self.gcp.put_oversized_secret(&name(key), document.as_bytes());
+        Some(number.to_string())
+    }
+
+    async fn put_raw(&self, key: &str, value: &[u8]) -> Result<(), Skip> {
+        self.gcp.put_secret_bytes(&name(key), value);
+        Ok(())
+    }
+
+    async fn tag(&self, key: &str, label: &str, value: &str) -> Result<(), Skip> {
+        self.gcp.label(&name(key), label, value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) {
+        self.gcp.delete(&name(key));
+    }
+
+    async fn deny(&self, key: &str) -> Result<(), Skip> {
+        self.gcp.deny_name(&name(key));
+        Ok(())
+    }
+
+    async fn throttle(&self, requests: usize, retry_after: Duration) -> Result<(), Skip> {
+        self.gcp.trouble(Some(Trouble::Throttled {
+            left: requests,
+            retry_after: Some(retry_after.as_secs()),
+        }));
+        Ok(())
+    }
+
+    async fn hang(&self) -> Result<(), Skip> {
+        self.proxy.all(Fate::Hang);
+        Ok(())
+    }
+
+    async fn unavailable(&self) -> Result<(), Skip> {
+        self.gcp.trouble(Some(Trouble::Broken));
+        Ok(())
+    }
+
+    async fn garbage(&self) -> Result<(), Skip> {
+        let page = "<html><body>Sign in, CANARY</body></html>";
+        self.proxy
+            .all(Fate::answer(200, &[("Content-Type", "text/html")], page));
+        Ok(())
+    }
+
+    async fn endless(&self, _: &str) -> Result<(), Skip> {
+        self.proxy.all(Fate::Endless);
+        Ok(())
+    }
+
+    async fn heal(&self) {
+        self.gcp.trouble(None);
+        self.proxy.all(Fate::Pass);
+    }
+}
+
+lockstep_provider_testkit::behaviour!(StandIn::new());

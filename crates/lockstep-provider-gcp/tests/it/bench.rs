@@ -1,0 +1,142 @@
+//! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
+
+use std::sync::Arc;
+
+use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
+    StoreKey,
+};
+use lockstep_provider_gcp::GcpFactory;
+pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
+use lockstep_testkit::gcp::{Gcp, PROJECT};
+use serde_json::{Value, json};
+
+/// A client of a store, as the registry makes it, without layers.
+#[derive(Debug)]
+pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
+
+/// The Secret "gcp" with the key of the service account that a stand-in knows.
+pub(crate) fn objects(gcp: &Gcp) -> Objects {
+    Objects::default().with("gcp", "key.json", gcp.service_account_key().unwrap())
+}
+
+/// `auth` with that key.
+pub(crate) fn key_auth() -> Value {
+    json!({ "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } })
+}
+
+/// `spec.provider.gcp` of a store at that address.
+pub(crate) fn spec(address: &str) -> Value {
+    json!({
+        "projectID": PROJECT,
+        "endpoint": address,
+        "stsEndpoint": address,
+        "iamEndpoint": address,
+        "auth": key_auth(),
+    })
+}
+
+/// The same with one field more.
+pub(crate) fn and(mut spec: Value, field: &str, value: impl Into<Value>) -> Value {
+    spec[field] = value.into();
+    spec
+}
+
+/// Which store the tests' stores are.
+pub(crate) fn key(kind: StoreKind) -> StoreKey {
+    StoreKey {
+        kind,
+        namespace: (kind == StoreKind::SecretStore).then(|| "shop".to_owned()),
+        name: "gcp".to_owned(),
+    }
+}
+
+impl Store {
+    /// Made from `spec.provider.gcp`.
+    pub(crate) async fn build(gcp: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
+        lockstep_testkit::init();
+        let config = StoreConfig {
+            key: key(kind),
+            provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": gcp })).unwrap(),
+            limits: Limits::default(),
+        };
+        let provider = GcpFactory::default()
+            .build(&config, Arc::new(objects.clone()))
+            .await;
+        provider.map(Self).inspect_err(assert_clean)
+    }
+
+    /// A SecretStore that must be made.
+    pub(crate) async fn new(gcp: Value, objects: &Objects) -> Self {
+        Self::build(gcp, objects, StoreKind::SecretStore).await.unwrap()
+    }
+
+    /// A store of a stand-in, with its service account's key.
+    pub(crate) async fn of(gcp: &Gcp) -> Self {
+        Self::new(spec(&gcp.address()), &objects(gcp)).await
+    }
+
+    /// One result per key, none of which shows a value.
+    pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(*key)).collect();
+        self.fetch(&refs).await
+    }
+
+    /// One result per reference, none of which shows a value.
+    pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let results = self.0.fetch(&Context::default(), refs).await;
+        assert_eq!(results.len(), refs.len());
+        assert!(!format!("{results:?}").contains(CANARY));
+        results
+            .iter()
+            .filter_map(|result| result.as_ref().err())
+            .for_each(assert_clean);
+        results
+    }
+
+    /// What a reference that must be readable is answered with.
+    pub(crate) async fn get(&self, reference: RemoteRef) -> RemoteSecret {
+        self.fetch(&[reference]).await.remove(0).unwrap()
+    }
+
+    /// The text of a key that must be readable.
+    pub(crate) async fn read(&self, key: &str) -> String {
+        text(&self.get(RemoteRef::current(key)).await)
+    }
+
+    /// The error of a key that must not be readable.
+    pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
+        self.fetch_all(&[key]).await.remove(0).unwrap_err()
+    }
+
+    /// The keys that are found.
+    pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
+        let found = self.0.find(&Context::default(), &query).await;
+        let found = found.inspect_err(assert_clean)?;
+        Ok(found.into_iter().map(|meta| meta.key).collect())
+    }
+
+    /// Whether the store works.
+    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
+        self.0.check(&Context::default()).await.inspect_err(assert_clean)
+    }
+}
+
+/// The text of a value.
+pub(crate) fn text(secret: &RemoteSecret) -> String {
+    secret.value.expose_str().unwrap().to_owned()
+}
+
+/// An error is one line without a value, a credential, or anything that Google said.
+pub(crate) fn assert_clean(error: &ProviderError) {
+    let told = format!("{error} {error:?}");
+    for secret in [CANARY, "ya29.", "eyJ", "BEGIN"] {
+        assert!(
+            !told.contains(secret),
+            "an error shows a value, a credential or the service's own text"
+        );
+    }
+    assert!(!error.to_string().contains('\n'), "{error}");
+    assert!(!error.to_string().contains(".."), "{error}");
+}

@@ -1,0 +1,96 @@
+//! What a search asks the service for.
+
+use lockstep_provider::{ErrorKind, FindQuery};
+use lockstep_testkit::gcp::{Gcp, PROJECT, Trouble};
+
+use crate::bench::{Quiet, Store, and, objects, spec};
+
+fn begins(path: &str) -> FindQuery {
+    FindQuery {
+        path: Some(path.to_owned()),
+        ..FindQuery::default()
+    }
+}
+
+fn labelled(label: &str, value: &str) -> FindQuery {
+    FindQuery {
+        tags: [(label.to_owned(), value.to_owned())].into(),
+        ..FindQuery::default()
+    }
+}
+
+#[tokio::test]
+async fn the_service_narrows_down_and_pages_are_few() {
+    let _quiet = Quiet::listen();
+    let gcp = Gcp::start().await.unwrap();
+    for number in 0..250 {
+        gcp.put_secret(&format!("shop-{number:03}"), "CANARY");
+        gcp.put_secret(&format!("other-{number:03}"), "CANARY");
+    }
+    gcp.put_secret("not-shop-1", "CANARY");
+    let store = Store::of(&gcp).await;
+    let found = store.find(begins("shop-")).await.unwrap();
+    assert_eq!(
+        found.len(),
+        250,
+        "what begins so, and not what has it in its middle"
+    );
+    assert_eq!(gcp.count("ListSecrets"), 3, "100 on a page");
+    let call = gcp.calls().pop().unwrap();
+    assert_eq!(call.query["filter"], "name:shop-");
+}
+
+#[tokio::test]
+async fn secrets_are_found_by_label_and_read_by_what_was_found() {
+    let gcp = Gcp::start().await.unwrap();
+    for (name, team) in [("a", "shop"), ("b", "blog"), ("c", "shop"), ("d", "shopping")] {
+        gcp.put_secret(name, "CANARY");
+        gcp.label(name, "team", team);
+    }
+    let store = Store::of(&gcp).await;
+    let found = store.find(labelled("team", "shop")).await.unwrap();
+    assert_eq!(found, ["a", "c"]);
+    for key in found {
+        assert_eq!(store.read(&key).await, "CANARY");
+    }
+}
+
+#[tokio::test]
+async fn a_search_of_a_region_finds_its_secrets_alone() {
+    let gcp = Gcp::start().await.unwrap();
+    gcp.put_secret("a", "CANARY");
+    gcp.put_secret("locations/europe-west3/secrets/b", "CANARY");
+    let spec = and(spec(&gcp.address()), "location", "europe-west3");
+    let store = Store::new(spec, &objects(&gcp)).await;
+    assert_eq!(store.find(FindQuery::default()).await.unwrap(), ["b"]);
+    assert_eq!(
+        gcp.calls().pop().unwrap().resource,
+        "locations/europe-west3/secrets",
+        "below {PROJECT}"
+    );
+}
+
+#[tokio::test]
+async fn a_search_that_is_denied_names_the_right() {
+    let gcp = Gcp::start().await.unwrap();
+    gcp.deny_action("ListSecrets");
+    let error = Store::of(&gcp).await.find(begins("shop-")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(
+        error.to_string().contains("secretmanager.secrets.list"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_fails_fails_the_search_and_nothing_is_taken_for_all() {
+    let gcp = Gcp::start().await.unwrap();
+    for number in 0..250 {
+        gcp.put_secret(&format!("shop-{number:03}"), "CANARY");
+    }
+    let store = Store::of(&gcp).await;
+    store.check().await.unwrap();
+    gcp.trouble(Some(Trouble::EverySecond));
+    let error = store.find(begins("shop-")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RateLimited);
+}

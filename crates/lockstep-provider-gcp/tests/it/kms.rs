@@ -1,0 +1,232 @@
+//! Keys of Cloud KMS: the suite for keys, and what is Google's own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, SecretValue,
+    StoreConfig,
+};
+use lockstep_provider_gcp::GcpFactory;
+use lockstep_provider_testkit::KeySubject;
+use lockstep_testkit::gcp::{Gcp, KeyState, SERVICE_ACCOUNT, Trouble};
+use serde_json::{Value, json};
+
+use crate::bench::{Objects, Store, key, key_auth, objects};
+
+/// A developer; [`SERVICE_ACCOUNT`] is the operator's.
+const DEVELOPER: &str = "developer@lockstep-test.iam.gserviceaccount.com";
+
+pub(crate) fn spec(address: &str, key: &str) -> Value {
+    json!({
+        "stsEndpoint": address, "iamEndpoint": address, "auth": key_auth(),
+        "kms": { "key": key, "endpoint": address },
+    })
+}
+
+pub(crate) async fn encryptor(gcp: &Gcp, spec: Value, email: &str) -> Arc<dyn Encryptor> {
+    lockstep_testkit::init();
+    let config = StoreConfig {
+        key: key(StoreKind::SecretStore),
+        provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": spec })).unwrap(),
+        limits: Limits::default(),
+    };
+    let file = gcp.service_account_key_of(email).unwrap();
+    let objects = Objects::default().with("gcp", "key.json", file);
+    GcpFactory::default()
+        .encryptor(&config, Arc::new(objects))
+        .await
+        .unwrap()
+}
+
+struct StandIn {
+    gcp: Gcp,
+    keys: [String; 2],
+}
+
+impl StandIn {
+    async fn new() -> Self {
+        let gcp = Gcp::start().await.unwrap();
+        gcp.deny_action_to(SERVICE_ACCOUNT, "Encrypt");
+        gcp.deny_action_to(DEVELOPER, "Decrypt");
+        let keys = [gcp.add_kms_key("shop"), gcp.add_kms_key("other")];
+        Self { gcp, keys }
+    }
+
+    fn spec(&self, number: usize) -> Value {
+        spec(&self.gcp.address(), &self.keys[number])
+    }
+}
+
+#[async_trait]
+impl KeySubject for StandIn {
+    async fn provider(&self) -> Arc<dyn Provider> {
+        Store::new(self.spec(0), &objects(&self.gcp)).await.0
+    }
+
+    async fn encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(&self.gcp, self.spec(0), DEVELOPER).await
+    }
+
+    async fn other_encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(&self.gcp, self.spec(1), DEVELOPER).await
+    }
+
+    async fn operators_encryptor(&self) -> Arc<dyn Encryptor> {
+        encryptor(&self.gcp, self.spec(0), SERVICE_ACCOUNT).await
+    }
+
+    async fn enable(&self, enabled: bool) {
+        let state = if enabled {
+            KeyState::Enabled
+        } else {
+            KeyState::Disabled
+        };
+        self.gcp.set_kms_key_state("shop", 1, state);
+    }
+
+    async fn deny(&self) {
+        self.gcp.deny_action("Decrypt");
+    }
+
+    async fn unavailable(&self, away: bool) {
+        self.gcp.trouble(away.then_some(Trouble::Broken));
+    }
+}
+
+lockstep_provider_testkit::key_behaviour!(StandIn::new());
+
+fn place() -> Binding {
+    Binding::new(CiphertextScope::Strict, "shop", "database", "password")
+}
+
+async fn sealed(encryptor: &Arc<dyn Encryptor>) -> Ciphertext {
+    let value = SecretValue::from("CANARY");
+    Ciphertext {
+        bytes: encryptor.encrypt(&value, &place()).await.unwrap(),
+        binding: place(),
+    }
+}
+
+async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> ErrorKind {
+    let error = provider
+        .decrypt(&Context::default(), ciphertext)
+        .await
+        .unwrap_err();
+    assert!(!format!("{error:?}").contains("CANARY"), "{error}");
+    error.kind
+}
+
+#[tokio::test]
+async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    for state in [KeyState::DestroyScheduled, KeyState::Destroyed] {
+        subject.gcp.set_kms_key_state("shop", 1, state);
+        assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+    }
+    let nobody = subject.keys[0].replace("cryptoKeys/shop", "cryptoKeys/nobody");
+    let missing = spec(&subject.gcp.address(), &nobody);
+    let provider = Store::new(missing, &objects(&subject.gcp)).await.0;
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+}
+
+#[tokio::test]
+async fn what_an_older_version_of_the_key_encrypted_is_decrypted_still() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    subject.gcp.add_kms_key("shop");
+    let provider = subject.provider().await;
+    assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_place_is_what_the_key_authenticates_and_every_checksum_is_sent() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    let calls = subject.gcp.calls();
+    for (action, data) in [("Encrypt", "plaintext"), ("Decrypt", "ciphertext")] {
+        let call = calls.iter().find(|call| call.action == action).unwrap();
+        let body: Value = serde_json::from_str(&call.body).unwrap();
+        let place_sent = body["additionalAuthenticatedData"].as_str().unwrap();
+        assert_eq!(BASE64_STANDARD.decode(place_sent).unwrap(), place().to_bytes());
+        assert!(body["additionalAuthenticatedDataCrc32c"].is_string(), "{action}");
+        assert!(body[format!("{data}Crc32c")].is_string(), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_the_right_checksum_is_malformed_both_ways() {
+    let subject = StandIn::new().await;
+    let encryptor = subject.encryptor().await;
+    let ciphertext = sealed(&encryptor).await;
+    let provider = subject.provider().await;
+    for trouble in [Trouble::WrongChecksum, Trouble::NoPayload, Trouble::Cut] {
+        subject.gcp.trouble(Some(trouble.clone()));
+        assert_eq!(
+            refused(&provider, &ciphertext).await,
+            ErrorKind::Malformed,
+            "{trouble:?}"
+        );
+        let error = encryptor.encrypt(&"CANARY".into(), &place()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{trouble:?}");
+        assert!(!format!("{error:?}").contains("CANARY"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_a_value_too() {
+    let subject = StandIn::new().await;
+    let bytes = subject
+        .encryptor()
+        .await
+        .encrypt(&SecretValue::new([]), &place())
+        .await
+        .unwrap();
+    let ciphertext = Ciphertext {
+        bytes,
+        binding: place(),
+    };
+    let provider = subject.provider().await;
+    let value = provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    assert!(value.is_empty());
+}
+
+#[tokio::test]
+async fn throttling_of_the_kms_is_the_stores() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = subject.provider().await;
+    subject.gcp.trouble(Some(Trouble::Throttled {
+        left: 1,
+        retry_after: Some(7),
+    }));
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::RateLimited);
+    assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
+    let subject = StandIn::new().await;
+    let store = Store::new(subject.spec(0), &objects(&subject.gcp)).await;
+    store.check().await.unwrap();
+    let error = store.refuse("a").await;
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+    assert!(
+        error.to_string().contains("spec.provider.gcp.projectID"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_without_a_key_decrypts_nothing() {
+    let subject = StandIn::new().await;
+    let ciphertext = sealed(&subject.encryptor().await).await;
+    let provider = Store::of(&subject.gcp).await.0;
+    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::Unsupported);
+}

@@ -1,0 +1,16 @@
+//! The provider against a stand-in that Google's own clients pass against.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a helper cannot do fails the test"
+)]
+
+mod auth;
+mod behaviour;
+mod bench;
+mod faults;
+mod find;
+mod kms;
+mod permissions;
+mod versions;

@@ -1,0 +1,219 @@
+//! Names, versions, what a disabled one is told as, and what is kept beside values.
+
+use lockstep_provider::{ErrorKind, RemoteRef};
+use lockstep_testkit::gcp::{Gcp, PROJECT, PROJECT_NUMBER, Trouble, VersionState};
+use serde_json::{Value, json};
+
+use crate::bench::{Quiet, Store, and, objects, spec, text};
+
+async fn stocked() -> Gcp {
+    let gcp = Gcp::start().await.unwrap();
+    gcp.put_secret("database", "CANARY-1");
+    gcp.put_secret("database", "CANARY-2");
+    gcp
+}
+
+async fn choosy(gcp: &Gcp) -> Store {
+    let spec = and(
+        spec(&gcp.address()),
+        "secretVersionSelectionPolicy",
+        "LatestOrFetch",
+    );
+    Store::new(spec, &objects(gcp)).await
+}
+
+#[tokio::test]
+async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_number() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    gcp.alias("database", "blue", 1);
+    let store = Store::of(&gcp).await;
+    for (version, value, number) in [
+        (None, "CANARY-2", "2"),
+        (Some("latest"), "CANARY-2", "2"),
+        (Some("1"), "CANARY-1", "1"),
+        (Some("blue"), "CANARY-1", "1"),
+    ] {
+        let mut reference = RemoteRef::current("database");
+        reference.version = version.map(str::to_owned);
+        let secret = store.get(reference).await;
+        assert_eq!(text(&secret), value, "{version:?}");
+        assert_eq!(secret.version.as_deref(), Some(number), "{version:?}");
+        assert_eq!(secret.created, None, "it is not told without a second call");
+    }
+}
+
+#[tokio::test]
+async fn full_names_are_read_by_the_projects_id_and_number() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    let store = Store::of(&gcp).await;
+    for (key, value) in [
+        (format!("projects/{PROJECT}/secrets/database"), "CANARY-2"),
+        (format!("projects/{PROJECT_NUMBER}/secrets/database"), "CANARY-2"),
+        (
+            format!("projects/{PROJECT}/secrets/database/versions/1"),
+            "CANARY-1",
+        ),
+    ] {
+        assert_eq!(store.read(&key).await, value, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    gcp.put_secret("locations/europe-west3/secrets/regional", "CANARY-west");
+    let spec = and(spec(&gcp.address()), "location", "europe-west3");
+    let store = Store::new(spec, &objects(&gcp)).await;
+    assert_eq!(store.read("regional").await, "CANARY-west");
+    let full = format!("projects/{PROJECT}/locations/europe-west3/secrets/regional");
+    assert_eq!(store.read(&full).await, "CANARY-west");
+    assert_eq!(store.refuse("database").await.kind, ErrorKind::NotFound);
+    let elsewhere = Store::of(&gcp).await.refuse(&full).await;
+    assert_eq!(elsewhere.kind, ErrorKind::ConfigInvalid);
+    assert!(
+        elsewhere.to_string().contains("spec.provider.gcp.location"),
+        "{elsewhere}"
+    );
+}
+
+#[tokio::test]
+async fn a_version_that_is_disabled_or_destroyed_is_told_and_never_taken_for_gone() {
+    let _quiet = Quiet::listen();
+    for (state, word) in [
+        (VersionState::Disabled, "disabled"),
+        (VersionState::Destroyed, "destroyed"),
+    ] {
+        let gcp = stocked().await;
+        gcp.set_state("database", 2, state);
+        let store = Store::of(&gcp).await;
+        let error = store.refuse("database").await;
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert!(error.message.contains(word), "{error}");
+        assert!(error.message.contains("\"database\""), "{error}");
+        assert_eq!(gcp.calls().len(), 2, "a login, and one call");
+        assert_eq!(
+            text(&store.get(RemoteRef::version("database", "1")).await),
+            "CANARY-1"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    for version in 3..=5 {
+        gcp.put_secret("database", "CANARY-later");
+        gcp.set_state("database", version, VersionState::Destroyed);
+    }
+    gcp.set_state("database", 5, VersionState::Disabled);
+    gcp.page(1);
+    let store = choosy(&gcp).await;
+    let secret = store.get(RemoteRef::current("database")).await;
+    assert_eq!(
+        (text(&secret).as_str(), secret.version.as_deref()),
+        ("CANARY-2", Some("2"))
+    );
+    let pinned = store
+        .fetch(&[RemoteRef::version("database", "5")])
+        .await
+        .remove(0);
+    assert_eq!(
+        pinned.unwrap_err().kind,
+        ErrorKind::PermissionDenied,
+        "who names a version means it"
+    );
+}
+
+#[tokio::test]
+async fn listing_versions_costs_nothing_while_the_latest_is_enabled() {
+    let gcp = stocked().await;
+    choosy(&gcp).await.read("database").await;
+    assert_eq!(gcp.count("ListSecretVersions"), 0);
+}
+
+#[tokio::test]
+async fn without_any_enabled_version_or_without_the_right_to_list_them_the_error_says_so() {
+    let gcp = stocked().await;
+    for version in [1, 2] {
+        gcp.set_state("database", version, VersionState::Disabled);
+    }
+    let store = choosy(&gcp).await;
+    let error = store.refuse("database").await;
+    assert!(error.message.contains("disabled"), "{error}");
+    gcp.deny_action("ListSecretVersions");
+    let error = store.refuse("database").await;
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(
+        error.to_string().contains("secretmanager.versions.list"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn labels_and_annotations_are_read_as_json() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    gcp.label("database", "team", "shop");
+    gcp.annotate("database", "owner", "CANARY@example.com");
+    let store = Store::of(&gcp).await;
+    let secret = store.get(RemoteRef::current("database").metadata()).await;
+    let metadata: Value = serde_json::from_slice(secret.value.expose()).unwrap();
+    let expected = json!({ "labels": { "team": "shop" }, "annotations": { "owner": "CANARY@example.com" } });
+    assert!(metadata == expected);
+    gcp.put_secret("plain", "CANARY");
+    let secret = store.get(RemoteRef::current("plain").metadata()).await;
+    assert_eq!(text(&secret), r#"{"annotations":{},"labels":{}}"#);
+    let missing = store
+        .fetch(&[RemoteRef::current("nobody").metadata()])
+        .await
+        .remove(0);
+    assert_eq!(missing.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_value_without_the_right_checksum_is_malformed() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    let store = Store::of(&gcp).await;
+    for trouble in [Trouble::WrongChecksum, Trouble::NoPayload] {
+        gcp.trouble(Some(trouble));
+        assert_eq!(store.refuse("database").await.kind, ErrorKind::Malformed);
+    }
+    gcp.trouble(None);
+    assert_eq!(store.read("database").await, "CANARY-2");
+}
+
+#[tokio::test]
+async fn values_are_read_by_one_call_each_and_nothing_else() {
+    let gcp = stocked().await;
+    let store = Store::of(&gcp).await;
+    for _ in 0..3 {
+        store.fetch_all(&["database", "database", "nobody"]).await;
+    }
+    store.read("database").await;
+    store.check().await.unwrap();
+    assert_eq!(gcp.count("AccessSecretVersion"), 10);
+    assert_eq!(
+        gcp.calls().len(),
+        11,
+        "one login, no metadata, and no check of a store that is used"
+    );
+}
+
+#[tokio::test]
+async fn the_check_of_a_store_that_nobody_uses_is_one_call_that_needs_no_right() {
+    let _quiet = Quiet::listen();
+    let gcp = stocked().await;
+    let store = Store::of(&gcp).await;
+    store.check().await.unwrap();
+    gcp.allow_only(&[]);
+    store.check().await.unwrap();
+    assert_eq!(gcp.count("AccessSecretVersion"), 2);
+    assert_eq!(gcp.calls().len(), 3, "one login, and no metadata");
+    gcp.trouble(Some(Trouble::Broken));
+    assert_eq!(store.check().await.unwrap_err().kind, ErrorKind::Unavailable);
+}
