@@ -17,12 +17,12 @@ use tokio::process::Command;
 use crate::stage::{Room, eventually, message, stage, text};
 
 /// What no log, event, status or metric may hold, and no line of the command line.
-const MARKER: &str = "canary-of-ciphertexts-77aa";
+pub(crate) const MARKER: &str = "canary-of-ciphertexts-77aa";
 /// The access key of whoever seals.
 const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
 
 /// A KMS of AWS' kind: the operator may decrypt, a developer may encrypt.
-async fn kms() -> (Aws, String) {
+pub(crate) async fn kms() -> (Aws, String) {
     let aws = Aws::start().await.expect("a stand-in");
     aws.add_key(DEVELOPER);
     aws.deny_action_to(ACCESS_KEY_ID, "Encrypt");
@@ -47,7 +47,7 @@ fn aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
 }
 
 /// A store that decrypts with a key of the stand-in, in the room.
-async fn add_aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
+pub(crate) async fn add_aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
     room.add_credential("aws", "id", ACCESS_KEY_ID)
         .await
         .expect("a credential");
@@ -104,7 +104,7 @@ async fn seal(manifest: &Value, store: &Value, environment: &[(&str, &str)]) -> 
     Ok(serde_yaml_ng::from_str(&sealed)?)
 }
 
-fn developer() -> [(&'static str, &'static str); 2] {
+pub(crate) fn developer() -> [(&'static str, &'static str); 2] {
     [
         ("AWS_ACCESS_KEY_ID", DEVELOPER),
         ("AWS_SECRET_ACCESS_KEY", "CANARY-of-a-developer"),

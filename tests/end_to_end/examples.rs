@@ -2,6 +2,7 @@
 //! stands beside each (`expected.yaml`, explained in examples/README.md), so that a new example needs no code here.
 
 mod expected;
+mod unsealed;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,8 @@ use self::expected::{
 
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The access key of whoever seals.
+const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
 /// The address of the server with a certificate, in the examples.
 const TLS: &str = "https://127.0.0.1:8200";
 
@@ -80,6 +83,10 @@ impl Ground {
         let root = Scratch::new("examples")?;
         let arguments = ["--file-root", root.path().to_str().context("UTF-8")?];
         let (aws, gcp) = tokio::try_join!(Aws::start(), Gcp::start())?;
+        aws.add_key(DEVELOPER);
+        aws.deny_action_to(DEVELOPER, "Decrypt");
+        aws.deny_action_to(aws::ACCESS_KEY_ID, "Encrypt");
+        aws.add_kms_key("example");
         let kubeconfig = plane.kubeconfig();
         allow_audience(&kubeconfig, &format!("https:{WORKLOAD_IDENTITY_PROVIDER}")).await?;
         let mut operator = Operator::prepare(&plane, &arguments)
@@ -138,6 +145,15 @@ impl Ground {
             ground.prepare(bao, setup).await?;
         }
         Ok(ground)
+    }
+
+    /// What a developer has in the environment: rights to encrypt, and none to decrypt.
+    async fn developer(&self) -> Result<unsealed::Environment> {
+        Ok(vec![
+            ("VAULT_TOKEN", self.plain.create_token(&["developer"]).await?),
+            ("AWS_ACCESS_KEY_ID", DEVELOPER.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test-of-a-developer".to_owned()),
+        ])
     }
 
     async fn prepare(&self, bao: &OpenBao, requests: Vec<Request>) -> Result<()> {
@@ -202,6 +218,10 @@ impl Ground {
         }
         self.prepare(bao, example.vault).await?;
         self.apply(&manifests).await?;
+        let environment = self.developer().await?;
+        if let Some(sealed) = unsealed::seal(folder, &manifests, &self.replacements, &environment).await? {
+            self.apply(&sealed).await?;
+        }
         self.expect("at first", &example.objects, &example.secrets, &example.absent)
             .await?;
         for (number, step) in example.then.iter().enumerate() {
@@ -373,6 +393,9 @@ fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The files below a folder, by their path in it.
 fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
+    if !folder.exists() {
+        return Ok(all);
+    }
     for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let path = entry?.path();
         let key = format!("{prefix}{}", name_of(&path));
@@ -403,9 +426,13 @@ async fn every_example_does_what_it_promises() {
 fn every_example_is_complete_and_listed() {
     let list = fs::read_to_string(folder().join("README.md")).unwrap();
     let check = |path: &Path| -> Result<()> {
-        for part in ["README.md", "manifests.yaml", "values", "expected.yaml"] {
+        for part in ["README.md", "manifests.yaml", "expected.yaml"] {
             ensure!(path.join(part).exists(), "{part} is missing");
         }
+        let has_source = ["values", "unsealed.yaml"]
+            .iter()
+            .any(|part| path.join(part).exists());
+        ensure!(has_source, "it has neither values nor unsealed.yaml");
         let name = name_of(path);
         if !list.contains(&format!("[{name}]({name})")) {
             bail!("it is not in examples/README.md");

@@ -29,5 +29,6 @@ mod life;
 mod policies;
 mod requests;
 mod rights;
+mod seal;
 mod stage;
 mod witness;

@@ -139,8 +139,15 @@ pub struct DataEntry {
 }
 
 /// One remote value, or a property of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "!(has(self.version) && has(self.metadataPolicy) && self.metadataPolicy == 'Fetch')",
+        "metadataPolicy: Fetch reads what is kept beside all versions: leave version out"
+    )
+)]
 pub struct RemoteRef {
     /// The key in the store, as the store spells it.
     #[schemars(length(min = 1, max = 2048))]
@@ -216,8 +223,15 @@ pub struct DataFromEntry {
 }
 
 /// Every property of one remote value.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "!(has(self.version) && has(self.metadataPolicy) && self.metadataPolicy == 'Fetch')",
+        "metadataPolicy: Fetch reads what is kept beside all versions: leave version out"
+    )
+)]
 pub struct Extract {
     /// The key in the store.
     #[schemars(length(min = 1, max = 2048))]

@@ -290,11 +290,9 @@ impl Reconcile {
         }
     }
 
-    /// How this object's refreshes go together with those of others: by the store on top, or the first that is named.
+    /// How this object's refreshes go together with those of others.
     async fn rhythm(&self) -> Rhythm {
-        let spec = &self.object.spec;
-        let first = || plan::store_refs(spec).pop_first();
-        let Some(store) = spec.secret_store_ref.clone().or_else(first) else {
+        let Some(store) = plan::leader(&self.object.spec) else {
             return Rhythm::Free;
         };
         let key = store_key(&self.key.namespace, &store);

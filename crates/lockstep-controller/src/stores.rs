@@ -148,6 +148,7 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
     let context = key.to_string();
     let cx = Context {
         deadline: Some(std::time::Instant::now() + CHECK_DEADLINE),
+        ..Context::default()
     };
     let provider = shared
         .provider(key)

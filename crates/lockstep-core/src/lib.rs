@@ -2,7 +2,7 @@
 //!
 //! A reconcile goes through them in this order: [`decide`] says what is due, [`plan`] what is to be read and whether
 //! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
-//! makes the status, [`schedule`] says when to look again.
+//! makes the status, [`schedule`] says when to look again. [`forecast`] says how many calls all that will be.
 
 pub mod access;
 pub mod assemble;
@@ -12,6 +12,7 @@ pub mod decide;
 pub mod decode;
 pub mod failure;
 pub mod fingerprint;
+pub mod forecast;
 pub mod plan;
 pub mod property;
 pub mod remote;

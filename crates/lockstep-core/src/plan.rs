@@ -291,6 +291,12 @@ pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
     own.filter_map(|own| store_ref(spec, own)).cloned().collect()
 }
 
+/// The store whose turns a SyncedSecret takes: the one on top, or the first that it names.
+pub fn leader(spec: &SyncedSecretSpec) -> Option<StoreRef> {
+    let first = || store_refs(spec).pop_first();
+    spec.secret_store_ref.clone().or_else(first)
+}
+
 fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
     store_ref(input.spec, own)
         .ok_or_else(|| invalid(format!("{place}: secretStoreRef is needed, here or on top")))

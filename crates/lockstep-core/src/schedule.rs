@@ -84,20 +84,28 @@ impl Rhythm {
             turns: u32::try_from(turns).unwrap_or(u32::MAX).max(1),
         }
     }
+
+    /// The turn that an object takes, from 0; `None` where it goes by itself.
+    pub fn turn(self, uid: &str) -> Option<u32> {
+        let Self::Turns { turns, .. } = self else {
+            return None;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the floor of a number from 0 to below the number of turns"
+        )]
+        let turn = (fraction(uid) * f64::from(turns)) as u32;
+        Some(turn)
+    }
 }
 
 /// The next refresh. In a rhythm of turns it is the object's own turn, which comes once every interval: the first time after
 /// a tenth of the interval at least, and from then on exactly an interval after the one before.
 pub fn next_refresh(interval: Duration, uid: &str, round: u64, rhythm: Rhythm, now: Timestamp) -> Timestamp {
-    let Rhythm::Turns { seed, turns } = rhythm else {
+    let (Rhythm::Turns { seed, turns }, Some(turn)) = (rhythm, rhythm.turn(uid)) else {
         return later(now, refresh(interval, uid, round));
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the floor of a number from 0 to below the number of turns"
-    )]
-    let turn = (fraction(uid) * f64::from(turns)) as u32;
     let phase = (f64::from(turn) / f64::from(turns) + fraction(seed)).fract();
     let length = i64::try_from(interval.as_millis())
         .unwrap_or(i64::MAX / 4)

@@ -107,6 +107,15 @@ impl Failed {
         }
     }
 
+    /// It is marked for deletion.
+    pub(crate) fn deleted() -> Self {
+        Self::Refused {
+            why: Why::Deleted,
+            status: 400,
+            retry_after: None,
+        }
+    }
+
     /// It is not in the form that it must have.
     pub(crate) fn garbage() -> Self {
         Self::Refused {
@@ -324,6 +333,7 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
     let message = || message.to_ascii_lowercase();
     Some(match code {
         "ResourceNotFoundException"
+        | "InvalidResourceId"
         | "ParameterNotFound"
         | "ParameterVersionNotFound"
         | "NotFoundException" => Why::Missing,

@@ -9,7 +9,7 @@ use std::{
 use aws_sdk_ssm::{
     Client,
     config::Builder,
-    types::{Parameter, ParameterStringFilter},
+    types::{Parameter, ParameterStringFilter, ResourceTypeForTagging},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::{StreamExt as _, stream};
@@ -22,7 +22,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, invalid_key},
-    provider::{CONCURRENCY, created, turn_page},
+    provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
 /// The most names that one call takes.
@@ -34,8 +34,9 @@ const MOST_ALONE: usize = 10_000;
 /// The policy's line for reads, in messages.
 const READ_ACTION: &str =
     "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
+const TAGS_ACTION: &str = "ssm:ListTagsForResource on this parameter";
 /// The most names of one page, by path and by tags.
-const PAGE_BY_PATH: i32 = 10;
+pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
 /// The longest name or ARN.
 const LONGEST_NAME: usize = 2048;
@@ -84,6 +85,33 @@ impl ParameterStore {
                     })
             })
             .collect()
+    }
+
+    /// Reads tags: one result per reference, in order.
+    pub(crate) async fn tags(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let reads: Vec<_> = refs.iter().map(|reference| self.tags_of(reference)).collect();
+        stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    async fn tags_of(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let name = self.name(reference)?;
+        let answer = self
+            .caller
+            .call(|key| {
+                self.client
+                    .list_tags_for_resource()
+                    .resource_type(ResourceTypeForTagging::Parameter)
+                    .resource_id(&name)
+                    .customize()
+                    .config_override(Builder::new().credentials_provider(key))
+                    .send()
+            })
+            .await;
+        let answer = answer.map_err(|failed| {
+            failed.error(&Purpose::reading(reference, self.caller.identity(), TAGS_ACTION))
+        })?;
+        let tags = answer.tag_list().iter().map(|tag| (tag.key(), tag.value()));
+        Ok(tags_as_value(&tags.collect()))
     }
 
     /// Reads names, each of them once.

@@ -1,24 +1,26 @@
 //! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
+use futures::join;
 use jiff::Timestamp;
-use lockstep_api::aws::AwsService;
+use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
+    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
     config::Config,
-    http,
+    costs, http,
     kms::{Kms, KmsEncryptor},
-    login::{AwsDoor, Identity},
+    login::Door,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -88,17 +90,23 @@ impl ProviderFactory for AwsFactory {
         let caller = self.caller(&config, credentials);
         Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &self.http))))
     }
+
+    fn costs(&self, provider: &StoreProvider) -> Costs {
+        let aws = provider.aws.as_ref();
+        aws.map_or_else(|| Costs::uncharged("AWS"), costs::costs)
+    }
 }
 
 impl AwsFactory {
     fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-        let door = AwsDoor::new(
+        let door = Door::new(
             config.login.clone(),
             config.region.clone(),
             self.http.clone(),
             Arc::new(SystemClock),
+            credentials,
         );
-        Caller::new(Identity::new(door, credentials))
+        Caller::new(Login::new(door))
     }
 }
 
@@ -149,7 +157,7 @@ impl Provider for Aws {
             versions: true,
             find: true,
             find_by_tags: true,
-            metadata: false,
+            metadata: true,
             binary,
             batch,
             notifies: false,
@@ -157,9 +165,17 @@ impl Provider for Aws {
     }
 
     async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let parts = Parts::of(refs);
+        let (values, metadata) = (parts.values.clone(), parts.metadata.clone());
         match &self.service {
-            Service::SecretsManager(service) => service.fetch(refs).await,
-            Service::ParameterStore(service) => service.fetch(refs).await,
+            Service::SecretsManager(service) => {
+                let (values, metadata) = join!(service.fetch(&values), service.tags(&metadata));
+                parts.join(values, metadata)
+            }
+            Service::ParameterStore(service) => {
+                let (values, metadata) = join!(service.fetch(&values), service.tags(&metadata));
+                parts.join(values, metadata)
+            }
             Service::None => refs.iter().map(|_| Err(no_service(Operation::Read))).collect(),
         }
     }
@@ -224,6 +240,16 @@ pub(crate) fn turn_page(
     let goes_on = next.is_some() && next != *after;
     *after = next;
     Ok(goes_on)
+}
+
+/// Tags, as the JSON object that is read in place of a value.
+pub(crate) fn tags_as_value(tags: &BTreeMap<&str, &str>) -> RemoteSecret {
+    RemoteSecret {
+        // a map of texts is always JSON
+        value: SecretValue::from(serde_json::to_string(tags).unwrap_or_default()),
+        version: None,
+        created: None,
+    }
 }
 
 /// When a version was created.

@@ -23,7 +23,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
-    provider::{CONCURRENCY, created, turn_page},
+    provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
 /// The most ids that one call takes.
@@ -31,7 +31,7 @@ pub(crate) const BATCH: usize = 20;
 /// How long single reads are made after a batch was denied.
 const DENIED_FOR: Duration = Duration::from_secs(3600);
 /// The most names of one page of a listing.
-const PAGE: i32 = 100;
+pub(crate) const PAGE: i32 = 100;
 /// The longest name or ARN.
 const LONGEST_ID: usize = 2048;
 /// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
@@ -39,6 +39,7 @@ const NOBODY: &str = "lockstep-check";
 
 /// The policy's line for batches, in messages.
 const BATCH_ACTION: &str = "secretsmanager:BatchGetSecretValue";
+const DESCRIBE_ACTION: &str = "secretsmanager:DescribeSecret on this secret";
 const READ_ACTION: &str =
     "secretsmanager:GetSecretValue on this secret, and kms:Decrypt where it has a key of its own";
 
@@ -150,6 +151,44 @@ impl SecretsManager {
             })
             .collect();
         stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    /// Reads tags: one result per reference, in order.
+    pub(crate) async fn tags(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let reads: Vec<_> = refs.iter().map(|reference| self.tags_of(reference)).collect();
+        stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    async fn tags_of(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let id = self.id(reference)?;
+        let answer = self
+            .caller
+            .call(|key| {
+                self.client
+                    .describe_secret()
+                    .secret_id(&id)
+                    .customize()
+                    .config_override(Builder::new().credentials_provider(key))
+                    .send()
+            })
+            .await;
+        // what is marked for deletion is described, and its value is refused
+        let answer = answer.and_then(|answer| match answer.deleted_date {
+            Some(_) => Err(Failed::deleted()),
+            None => Ok(answer),
+        });
+        let answer = answer.map_err(|failed| {
+            failed.error(&Purpose::reading(
+                reference,
+                self.caller.identity(),
+                DESCRIBE_ACTION,
+            ))
+        })?;
+        let tags = answer
+            .tags()
+            .iter()
+            .filter_map(|tag| Some((tag.key()?, tag.value()?)));
+        Ok(tags_as_value(&tags.collect()))
     }
 
     /// What is known of these ids after one call. An id that is not in the answer was not told of: it is read alone.

@@ -75,6 +75,7 @@ macro_rules! behaviour {
             an_unavailable_backend_is_told_and_heals,
             garbage_is_malformed,
             an_endless_answer_is_an_error,
+            metadata_is_answered_as_a_json_object,
             values_are_found_by_path,
             values_are_found_by_name,
             values_are_found_by_tags,

@@ -217,18 +217,19 @@ impl Vault {
         Ok((keys, folders))
     }
 
-    /// Whether a key carries the tags that are looked for. A key whose current version was deleted carries none.
-    async fn tagged(
+    /// What an engine of version 2 tells of a key.
+    pub(crate) async fn metadata(
         &self,
+        operation: Operation,
         key: &str,
         location: &Location,
-        filter: &KeyFilter,
-    ) -> Result<bool, ProviderError> {
+        missing: String,
+    ) -> Result<KeyMetadata, ProviderError> {
         let purpose = Purpose {
-            operation: Operation::Find,
+            operation,
             doing: format!("reading the metadata of \"{key}\""),
             identity: self.server.identity(),
-            missing: String::new(),
+            missing,
             mount: location.mount.clone(),
             policy: Some((location.metadata_policy(self.version), "read")),
         };
@@ -236,21 +237,28 @@ impl Vault {
             mount: location.mount.clone(),
             path: location.path.clone(),
         };
-        let answer = self.server.send(Operation::Find, &endpoint).await?;
+        let answer = self.server.send(operation, &endpoint).await?;
         if !answer.is_success() {
-            let error = purpose.failed(&answer);
-            // Deleted since it was listed.
-            return if error.kind == ErrorKind::NotFound {
-                Ok(false)
-            } else {
-                Err(error)
-            };
+            return Err(purpose.failed(&answer));
         }
-        let Some(metadata) = answer
+        answer
             .envelope()
             .and_then(|envelope| envelope.parse::<KeyMetadata>())
-        else {
-            return Err(purpose.malformed(&answer, "is not metadata of a key/value engine of version 2"));
+            .ok_or_else(|| purpose.malformed(&answer, "is not metadata of a key/value engine of version 2"))
+    }
+
+    /// Whether a key carries the tags that are looked for. A key whose current version was deleted carries none.
+    async fn tagged(
+        &self,
+        key: &str,
+        location: &Location,
+        filter: &KeyFilter,
+    ) -> Result<bool, ProviderError> {
+        let metadata = match self.metadata(Operation::Find, key, location, String::new()).await {
+            Ok(metadata) => metadata,
+            // Deleted since it was listed.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
         };
         Ok(metadata.is_readable(self.clock.now())
             && filter.matches_tags(&metadata.custom_metadata.unwrap_or_default()))

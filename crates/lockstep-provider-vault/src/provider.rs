@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use lockstep_api::vault::KvVersion;
+use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Provider,
-    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Part,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -67,6 +67,15 @@ impl ProviderFactory for VaultFactory {
         };
         let server = server(&config, Arc::new(SystemClock), credentials).await?;
         Ok(Arc::new(TransitEncryptor { server, key }))
+    }
+
+    fn costs(&self, _: &StoreProvider) -> Costs {
+        Costs {
+            notes: vec![
+                "Vault has no price for a call, it has a machine of yours; a search lists folder by folder, and one folder is counted",
+            ],
+            ..Costs::uncharged("Vault")
+        }
     }
 }
 
@@ -127,7 +136,7 @@ impl Provider for Vault {
             versions: versioned,
             find: true,
             find_by_tags: versioned,
-            metadata: false,
+            metadata: versioned,
             binary: false,
             batch: 1,
             notifies: false,
@@ -135,7 +144,7 @@ impl Provider for Vault {
     }
 
     async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let reads: Vec<_> = refs.iter().map(|reference| self.read(reference)).collect();
+        let reads: Vec<_> = refs.iter().map(|reference| self.read_part(reference)).collect();
         stream::iter(reads).buffered(CONCURRENCY).collect().await
     }
 
@@ -156,12 +165,48 @@ impl Provider for Vault {
 }
 
 impl Vault {
-    async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+    async fn read_part(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        match reference.part {
+            Part::Value => self.read(reference).await,
+            Part::Metadata => self.read_metadata(reference).await,
+        }
+    }
+
+    /// The custom metadata of a key, as a JSON object.
+    async fn read_metadata(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let key = &reference.key;
-        let location = locate(self.mount.as_deref(), self.version, key).map_err(|error| {
+        if self.version == KvVersion::V1 {
+            let message =
+                format!("metadataPolicy of key \"{key}\": a key/value engine of version 1 keeps no metadata");
+            return Err(ProviderError::new(
+                ErrorKind::Unsupported,
+                Operation::Read,
+                message,
+            ));
+        }
+        let location = self.locate(key)?;
+        let missing = format!("key \"{key}\" does not exist");
+        let answer = self.metadata(Operation::Read, key, &location, missing).await?;
+        let tags = answer.custom_metadata.unwrap_or_default();
+        let text = serde_json::to_string(&tags).unwrap_or_default();
+        Ok(RemoteSecret {
+            value: SecretValue::from(text),
+            version: None,
+            created: None,
+        })
+    }
+
+    /// Where a key is on the server.
+    fn locate(&self, key: &str) -> Result<Location, ProviderError> {
+        locate(self.mount.as_deref(), self.version, key).map_err(|error| {
             let message = format!("key \"{}\" {error}", key.escape_debug());
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
-        })?;
+        })
+    }
+
+    async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        let key = &reference.key;
+        let location = self.locate(key)?;
         let mut purpose = Purpose {
             operation: Operation::Read,
             doing: format!("reading \"{key}\""),

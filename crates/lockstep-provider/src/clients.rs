@@ -20,8 +20,8 @@ use tokio_util::sync::DropGuard;
 pub use self::changes::Changes;
 use self::changes::Watched;
 use crate::{
-    Capability, Context, Credentials, FetchMetrics, FindQuery, Notice, Provider, ProviderError, Registry,
-    RemoteMeta, RemoteRef, RemoteSecret, StoreConfig, StoreKey,
+    Capability, Ciphertext, Context, Credentials, FetchMetrics, FindQuery, Notice, Provider, ProviderError,
+    Registry, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, StoreKey,
     layers::{self, StackOptions},
 };
 
@@ -249,6 +249,10 @@ impl Provider for Client {
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.provider.find(cx, query).await
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        self.provider.decrypt(cx, ciphertext).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 
-use crate::{Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use crate::{Costs, Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue};
 
 /// Which store: the identity that nothing is shared across.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +110,13 @@ pub trait ProviderFactory: Send + Sync + fmt::Debug {
             message,
         ))
     }
+
+    /// What a store of this configuration costs, for `lockstep plan`: from pages that whoever runs the service publishes,
+    /// and nothing else. It asks nobody.
+    fn costs(&self, provider: &StoreProvider) -> Costs {
+        let _ = provider;
+        Costs::uncharged(self.name())
+    }
 }
 
 /// The backends that this build knows.
@@ -154,6 +161,14 @@ impl Registry {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
         self.factory(config)?.encryptor(config, credentials).await
+    }
+
+    /// What a store costs.
+    ///
+    /// # Errors
+    /// As [`Registry::build`].
+    pub fn costs(&self, config: &StoreConfig) -> Result<Costs, ProviderError> {
+        Ok(self.factory(config)?.costs(&config.provider))
     }
 
     fn factory(&self, config: &StoreConfig) -> Result<&Arc<dyn ProviderFactory>, ProviderError> {

@@ -2,16 +2,19 @@
 //! two providers that need no network: memory (for tests) and file.
 
 pub mod clients;
+pub mod costs;
 mod factory;
 pub mod file;
 mod filter;
 pub mod layers;
-mod login;
+pub mod login;
 pub mod memory;
 pub mod metrics;
+mod parts;
 mod provider;
 
 pub use clients::{Changes, Clients};
+pub use costs::Costs;
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::KeyFilter;
@@ -22,7 +25,8 @@ pub use lockstep_core::{
         RemoteSecret, SecretValue,
     },
 };
-pub use login::{Door, Identity, Session};
+pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
+pub use parts::Parts;
 pub use provider::{Capability, Context, Encryptor, Notice, Provider};

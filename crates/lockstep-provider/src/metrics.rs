@@ -9,8 +9,8 @@ use std::{
 };
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::{ErrorKind, Notice, Operation, StoreKey};
@@ -69,6 +69,18 @@ const THROTTLED: MetricInfo = MetricInfo {
     labels: &["provider", "store"],
     help: "Seconds for which requests to a store were held back because it asked to slow down or did not answer.",
 };
+const QUEUE: MetricInfo = MetricInfo {
+    name: "lockstep_store_queue_duration_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["provider", "store"],
+    help: "How long a request to a store waited before it was sent, in seconds: for others to go out with it, for a slot, and for its turn.",
+};
+const PACE: MetricInfo = MetricInfo {
+    name: "lockstep_store_pace_requests_per_second",
+    kind: MetricKind::Gauge,
+    labels: &["provider", "store"],
+    help: "Requests a second that a store is asked at most, since it asked to slow down; 0 while it is asked as fast as its limits allow.",
+};
 const IN_FLIGHT: MetricInfo = MetricInfo {
     name: "lockstep_provider_in_flight",
     kind: MetricKind::Gauge,
@@ -90,7 +102,7 @@ const CLIENTS: MetricInfo = MetricInfo {
 
 /// Every metric of the fetch layer.
 pub const METRICS: &[MetricInfo] = &[
-    REQUESTS, DURATION, SAVED, BATCH, THROTTLED, IN_FLIGHT, NOTICE, CLIENTS,
+    REQUESTS, DURATION, SAVED, BATCH, QUEUE, PACE, THROTTLED, IN_FLIGHT, NOTICE, CLIENTS,
 ];
 
 /// Seconds; from a neighbour's cache to the longest time-out that is sensible.
@@ -98,16 +110,20 @@ const BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// Seconds; from nothing to the longest that anybody waits.
+const QUEUE_BUCKETS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
 /// Values in one request; services take 10 or 20 at most.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0];
 
 /// Every operation that may have a series.
-const OPERATIONS: [Operation; 6] = [
+const OPERATIONS: [Operation; 7] = [
     Operation::Configure,
     Operation::Login,
     Operation::Renew,
     Operation::Read,
     Operation::Find,
+    Operation::Decrypt,
     Operation::Check,
 ];
 
@@ -127,6 +143,8 @@ pub struct FetchMetrics {
     duration: HistogramVec,
     saved: IntCounterVec,
     batch: HistogramVec,
+    queue: HistogramVec,
+    pace: GaugeVec,
     throttled: CounterVec,
     in_flight: IntGaugeVec,
     notice: IntGaugeVec,
@@ -159,6 +177,11 @@ impl FetchMetrics {
                 HistogramOpts::new(BATCH.name, BATCH.help).buckets(BATCH_BUCKETS.to_vec()),
                 BATCH.labels,
             )?,
+            queue: HistogramVec::new(
+                HistogramOpts::new(QUEUE.name, QUEUE.help).buckets(QUEUE_BUCKETS.to_vec()),
+                QUEUE.labels,
+            )?,
+            pace: GaugeVec::new(opts(PACE), PACE.labels)?,
             throttled: CounterVec::new(opts(THROTTLED), THROTTLED.labels)?,
             in_flight: IntGaugeVec::new(opts(IN_FLIGHT), IN_FLIGHT.labels)?,
             notice: IntGaugeVec::new(opts(NOTICE), NOTICE.labels)?,
@@ -169,6 +192,8 @@ impl FetchMetrics {
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.saved.clone()))?;
         registry.register(Box::new(metrics.batch.clone()))?;
+        registry.register(Box::new(metrics.queue.clone()))?;
+        registry.register(Box::new(metrics.pace.clone()))?;
         registry.register(Box::new(metrics.throttled.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.notice.clone()))?;
@@ -183,6 +208,8 @@ impl FetchMetrics {
         let labels = [provider, store.as_str()];
         StoreMetrics {
             saved: self.saved.with_label_values(&[provider, &store, COALESCED]),
+            queue: self.queue.with_label_values(&labels),
+            pace: self.pace.with_label_values(&labels),
             throttled: self.throttled.with_label_values(&labels),
             in_flight: self.in_flight.with_label_values(&labels),
             metrics: self.clone(),
@@ -211,6 +238,8 @@ impl FetchMetrics {
                 let _ = self.saved.remove_label_values(&[provider, &store, reason]);
             }
             let _ = self.batch.remove_label_values(&[provider, &store]);
+            let _ = self.queue.remove_label_values(&[provider, &store]);
+            let _ = self.pace.remove_label_values(&[provider, &store]);
             let _ = self.throttled.remove_label_values(&[provider, &store]);
             let _ = self.in_flight.remove_label_values(&[provider, &store]);
             for reason in NOTICES {
@@ -235,6 +264,8 @@ pub struct StoreMetrics {
     provider: &'static str,
     store: String,
     saved: IntCounter,
+    queue: Histogram,
+    pace: Gauge,
     throttled: Counter,
     in_flight: IntGauge,
 }
@@ -295,6 +326,16 @@ impl StoreMetrics {
                 let _ = self.metrics.notice.remove_label_values(&labels);
             }
         }
+    }
+
+    /// How long a request waited before it was sent.
+    pub(crate) fn queued(&self, time: Duration) {
+        self.queue.observe(time.as_secs_f64());
+    }
+
+    /// The requests a second that the store is paced to.
+    pub(crate) fn paced(&self, rate: Option<f64>) {
+        self.pace.set(rate.unwrap_or_default());
     }
 
     /// Counts time for which the store is left alone.

@@ -118,4 +118,6 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
 pub struct Context {
     /// When whoever asked gives up. A provider need not watch it: the timeout layer does.
     pub deadline: Option<Instant>,
+    /// Since when the request waits to be sent, where it began to wait before it came here.
+    pub queued_since: Option<Instant>,
 }

@@ -17,6 +17,10 @@
 //! - Everyone who has a token may do everything, unless a test says otherwise; denials take the name of a method
 //!   (`AccessSecretVersion`) or of a permission (`secretmanager.versions.access`).
 //!
+//! Where Google's pages leave it open, it decides: `name:PART` holds for a part of the full name, an alias that is not there
+//! is `NOT_FOUND`, another project is `PERMISSION_DENIED`, a revoked token is `ACCESS_TOKEN_EXPIRED`, and an update that
+//! names an old etag is `FAILED_PRECONDITION`. No reader should lean on these.
+//!
 //! That it is not tuned to a client of ours is shown by `tests/gcp.rs`: Google's own Python clients pass against it.
 //!
 //! # How a provider points to it

@@ -74,11 +74,24 @@ impl Moto {
         &self.address
     }
 
-    /// Calls a service that speaks JSON, such as `secretsmanager.CreateSecret`. Regions share nothing.
+    /// Calls a service that speaks JSON, such as `secretsmanager.CreateSecret`. Regions share nothing. Where many call at the
+    /// same time it fails now and then with a status 500 and does the same well a moment later: such a call is repeated.
     ///
     /// # Errors
     /// When it says no.
     pub async fn call(&self, region: &str, target: &str, request: &Value) -> Result<Value> {
+        for _ in 0..5 {
+            match self.call_once(region, target, request).await {
+                Err(error) if error.to_string().contains("500 Internal Server Error") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.call_once(region, target, request).await
+    }
+
+    async fn call_once(&self, region: &str, target: &str, request: &Value) -> Result<Value> {
         let service = match target.split('.').next() {
             Some("AmazonSSM") => "ssm",
             Some("TrentService") => "kms",

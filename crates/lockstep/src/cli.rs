@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use lockstep_api::Duration;
+use lockstep_provider::SecretValue;
 
 use crate::logging::Directives;
 
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Show the Secrets that SyncedSecrets make, without a cluster.
     Render(RenderArguments),
+    /// Encrypt values in manifests for Git, with the KMS key of their store.
+    Seal(SealArguments),
+    /// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+    Plan(PlanArguments),
     /// Print the CustomResourceDefinitions as YAML.
     #[command(after_long_help = examples::CRDS)]
     Crds,
@@ -151,10 +156,16 @@ pub(crate) struct RenderArguments {
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Folder with the remote values: the path of a file is the key, its content the value, a final line break
-    /// included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY. Without a
+    /// included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
+    /// (metadataPolicy: Fetch) in KEY@metadata. Without a
     /// folder, everything is checked that can be before the first read, and the reads are listed.
     #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_VALUES")]
     pub(crate) values: Option<PathBuf>,
+    /// Folder with the values of ciphertexts, for which there is no KMS here: the file NAMESPACE/NAME/KEY holds the value of
+    /// the key of that SyncedSecret. Without one, a key is shown as sealed; where templates could use it, or with
+    /// --show-values, the Secret is not shown.
+    #[arg(long, value_name = "FOLDER", requires = "values")]
+    pub(crate) sealed_values: Option<PathBuf>,
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
@@ -172,6 +183,104 @@ pub(crate) enum RenderFormat {
     /// Secrets as a YAML stream.
     Yaml,
     /// One JSON document with a result for each object.
+    Json,
+}
+
+/// Encrypt values in manifests for Git, with the KMS key of their store.
+///
+/// Every `plaintext` in spec.data of a SyncedSecret becomes a `ciphertext`, in its place: comments, order and everything
+/// else stay as they are. `plaintextFile` names a file whose content is sealed, such as a certificate. The KMS is asked
+/// with your own right to encrypt, which the operator does not have: AWS by the environment or your profile, Vault by
+/// VAULT_TOKEN or ~/.vault-token.
+///
+/// A file is written when everything in it is sealed, and is left alone otherwise. --check finds what is not sealed, with
+/// no KMS.
+///
+/// Exit code: 0 when everything is sealed, 1 when something is not, 2 when the command is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::SEAL)]
+pub(crate) struct SealArguments {
+    /// File, folder, or `-` for standard input, which goes to standard output; may be given several times. In a folder:
+    /// every *.yaml, *.yml and *.json file below it that is not hidden.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// File or folder with the SecretStores and ClusterSecretStores whose keys encrypt, where they are not among the files;
+    /// may be given several times. Values go to the KMS that they name.
+    #[arg(long = "store", value_name = "FILE", conflicts_with = "check")]
+    pub(crate) stores: Vec<PathBuf>,
+    /// Namespace of objects that do not say theirs. A value is bound to its namespace.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
+    /// Change nothing, and fail when there is plaintext: values that are not sealed, ciphertexts that are none or that were
+    /// sealed for another place, Secrets, and literals of kustomize's secretGenerator.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Change nothing, ask no KMS, and say what would be sealed.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) dry_run: bool,
+    /// Token of Vault. Give it by the environment: other users of the machine can see what is typed.
+    #[arg(long, value_name = "TOKEN", env = "VAULT_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) vault_token: Option<SecretValue>,
+    /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Address of Vault from here, where the store's is one of the cluster's.
+    #[arg(long, value_name = "URL")]
+    pub(crate) vault_address: Option<String>,
+    /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Folder that .vault-token is in.
+    #[arg(long, value_name = "FOLDER", env = "HOME", hide = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// Form of what is said.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = SealFormat::Text)]
+    pub(crate) output: SealFormat,
+}
+
+/// Form of what `seal` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SealFormat {
+    /// One line for each value.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+///
+/// Nothing is asked: the objects are checked and planned as by the operator, and the calls of its schedule are counted for
+/// each store, with the prices and quotas that the services publish. Kinds: SyncedSecret, SecretStore,
+/// ClusterSecretStore and Namespace (its labels). Other kinds are ignored.
+///
+/// Exit code: 0 when everything is counted, 1 when something would not sync and is left out, 2 when the command is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::PLAN)]
+pub(crate) struct PlanArguments {
+    /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
+    /// lists, or else its *.yaml, *.yml and *.json files.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Namespace of objects that do not say theirs.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
+    pub(crate) namespace: String,
+    /// How many keys each `find` is taken to find.
+    #[arg(
+        long, value_name = "NUMBER", default_value_t = 10,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=10_000)
+    )]
+    pub(crate) found: usize,
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = PlanFormat::Text)]
+    pub(crate) output: PlanFormat,
+}
+
+/// Form of what `plan` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// A table, for people.
+    Text,
+    /// One JSON document.
     Json,
 }
 
@@ -213,6 +322,12 @@ pub(crate) struct DocsArguments {
 pub(crate) enum DocsPage {
     /// docs/cli.md: the command line.
     Cli,
+}
+
+/// A token, which no message shows.
+#[expect(clippy::unnecessary_wraps, reason = "a parser of clap may fail")]
+fn token(text: &str) -> Result<SecretValue, String> {
+    Ok(SecretValue::from(text))
 }
 
 /// A namespace's name: a DNS label.

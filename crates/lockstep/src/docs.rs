@@ -126,6 +126,8 @@ mod tests {
         for text in [
             "## lockstep run\n",
             "## lockstep render\n",
+            "## lockstep seal\n",
+            "## lockstep plan\n",
             "## lockstep crds\n",
             "## lockstep completions\n",
             "## lockstep version\n",

@@ -9,11 +9,14 @@ mod crds;
 mod docs;
 mod exit;
 mod logging;
+mod manifests;
 mod output;
 mod panics;
+mod plan;
 mod providers;
 mod render;
 mod run;
+mod seal;
 mod shutdown;
 mod version;
 
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Render(arguments) => render::render(&arguments),
+        Command::Seal(arguments) => seal::seal(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

@@ -127,6 +127,7 @@ impl Reconcile {
         };
         let cx = Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
+            ..Context::default()
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
         let known = status.and_then(|status| status.target.as_ref());

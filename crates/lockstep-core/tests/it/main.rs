@@ -10,6 +10,7 @@
 mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
+mod forecast;
 mod property;
 mod rewrite;
 mod template_against_go;

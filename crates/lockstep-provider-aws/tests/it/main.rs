@@ -1,6 +1,10 @@
 //! The provider against a stand-in that enforces the services' limits, and against moto.
 
-#![expect(clippy::unwrap_used, reason = "what a helper cannot do fails the test")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a helper cannot do fails the test"
+)]
 
 mod auth;
 mod batch;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_api::CiphertextScope;
-use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError};
+use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
 use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws};
 
 use crate::{
@@ -68,6 +68,12 @@ async fn read(aws: &Aws, service: &str) -> Result<(), ProviderError> {
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
+async fn metadata(aws: &Aws, service: &str) -> Result<(), ProviderError> {
+    let store = store(aws, service).await;
+    let results = store.fetch(&[RemoteRef::current("shop/a").metadata()]).await;
+    results.into_iter().try_for_each(|result| result.map(drop))
+}
+
 async fn find(aws: &Aws, service: &str, tags: bool) -> Result<(), ProviderError> {
     let tags = if tags {
         vec![("team".to_owned(), "shop".to_owned())]
@@ -123,6 +129,13 @@ async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
         find(aws, "SecretsManager", false).await
     })
     .await;
+    for (service, name) in [
+        ("SecretsManager", "Secrets Manager"),
+        ("ParameterStore", "Parameter Store"),
+    ] {
+        let feature = format!("`metadataPolicy: Fetch` in {name}");
+        needs_just(&feature, &none, async |aws| metadata(aws, service).await).await;
+    }
     needs_just(read_parameters, &none, async |aws| {
         read(aws, "ParameterStore").await
     })
@@ -198,14 +211,8 @@ fn every_row_of_the_page_is_tried_or_cannot_be() {
         ("`data`, `dataFrom.extract` in Parameter Store", "tried"),
         ("`dataFrom.find` by path or name in Parameter Store", "tried"),
         ("`dataFrom.find` by tags in Parameter Store", "tried"),
-        (
-            "`metadataPolicy: Fetch` in Secrets Manager",
-            "tried with the metadata",
-        ),
-        (
-            "`metadataPolicy: Fetch` in Parameter Store",
-            "tried with the metadata",
-        ),
+        ("`metadataPolicy: Fetch` in Secrets Manager", "tried"),
+        ("`metadataPolicy: Fetch` in Parameter Store", "tried"),
         ("`data[].ciphertext`", "tried"),
         ("the check of a store", "tried"),
         (

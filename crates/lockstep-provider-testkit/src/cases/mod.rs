@@ -2,6 +2,7 @@
 
 mod faults;
 mod find;
+mod metadata;
 mod missing;
 mod results;
 mod values;
@@ -9,6 +10,7 @@ mod versions;
 
 pub use faults::*;
 pub use find::*;
+pub use metadata::*;
 pub use missing::*;
 pub use results::*;
 pub use values::*;
@@ -17,7 +19,7 @@ pub use versions::*;
 use crate::{Subject, assert::Client};
 
 /// The names of all cases, in the order of [`behaviour!`](crate::behaviour).
-pub const NAMES: [&str; 30] = [
+pub const NAMES: [&str; 31] = [
     "values_are_answered_with_all_their_fields",
     "properties_can_be_taken_out_of_a_value",
     "unicode_values_are_answered_unchanged",
@@ -39,6 +41,7 @@ pub const NAMES: [&str; 30] = [
     "an_unavailable_backend_is_told_and_heals",
     "garbage_is_malformed",
     "an_endless_answer_is_an_error",
+    "metadata_is_answered_as_a_json_object",
     "values_are_found_by_path",
     "values_are_found_by_name",
     "values_are_found_by_tags",

@@ -77,6 +77,10 @@ pub async fn what_the_capability_denies_is_unsupported(subject: &impl Subject) -
             .refuse(&RemoteRef::version("shop/database", "1"), ErrorKind::Unsupported)
             .await;
     }
+    if !capability.metadata {
+        let metadata = RemoteRef::current("shop/database").metadata();
+        client.refuse(&metadata, ErrorKind::Unsupported).await;
+    }
     if !capability.find {
         client
             .refuse_find(&FindQuery::default(), ErrorKind::Unsupported)

@@ -63,6 +63,7 @@ impl Subject for Vault {
                 "binary_values_are_answered_byte_for_byte",
                 "a_pinned_version_is_answered",
                 "a_missing_version_is_not_found",
+                "metadata_is_answered_as_a_json_object",
                 "values_are_found_by_tags",
             ],
             _ => &["binary_values_are_answered_byte_for_byte"],

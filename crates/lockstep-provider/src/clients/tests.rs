@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ErrorKind, MemoryBackend, MemoryFactory, Operation, ProviderFactory, SecretValue,
+    ErrorKind, MemoryBackend, MemoryFactory, Operation, ProviderFactory,
     layers::testing::{self, Measured, measured},
 };
 
@@ -81,6 +81,22 @@ async fn a_client_is_made_once_however_many_ask() {
     let clients = join_all((0..100).map(|_| setup.get("1"))).await;
     assert!(clients.iter().all(Result::is_ok));
     assert_eq!((setup.factory.builds(), setup.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_client_decrypts_with_the_key_of_its_store() {
+    let setup = setup();
+    let place = crate::Binding::new(
+        lockstep_api::CiphertextScope::Strict,
+        "shop",
+        "database",
+        "password",
+    );
+    let ciphertext = MemoryBackend::encrypt(&"value".into(), &place);
+    let client = setup.get("1").await.unwrap();
+    let value = client.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    assert_eq!(value.expose_str(), Some("value"));
+    assert_eq!(setup.backend.calls(Operation::Decrypt), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use lockstep_api::StoreKind;
+use lockstep_api::{StoreKind, StoreProvider};
 
 use super::{
     path::store_path,
@@ -9,7 +9,9 @@ use super::{
     provider::FileProvider,
     watch::{self, Fingerprint},
 };
-use crate::{Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig};
+use crate::{
+    Costs, Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
+};
 
 /// Makes the clients of ClusterSecretStores with `provider.file`.
 #[derive(Debug, Clone)]
@@ -58,5 +60,12 @@ impl ProviderFactory for FileFactory {
         // taken before the first read, so that no change between the two goes unnoticed
         let seen: Option<Fingerprint> = watch::first(Arc::clone(&place)).await;
         Ok(Arc::new(FileProvider::new(place, seen)))
+    }
+
+    fn costs(&self, _: &StoreProvider) -> Costs {
+        Costs {
+            notes: vec!["files are read by the operator itself: its calls go to no service"],
+            ..Costs::uncharged("files")
+        }
     }
 }

@@ -13,8 +13,8 @@ use super::{
     watch::{self, Fingerprint, Pace},
 };
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret,
+    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Parts, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret,
 };
 
 /// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
@@ -85,7 +85,8 @@ impl Provider for FileProvider {
         if refs.is_empty() {
             return Vec::new();
         }
-        let wanted = refs.to_vec();
+        let parts = Parts::of(refs);
+        let wanted = parts.values.clone();
         let work = move |place: &Place, stop: &Stop| {
             Ok(match place.open(Operation::Read)? {
                 Content::Folder(folder) => unversioned(&wanted, |keys| folder::read(&folder, keys, stop)),
@@ -94,9 +95,11 @@ impl Provider for FileProvider {
                 }),
             })
         };
-        self.blocking(cx, Operation::Read, work)
+        let values = self
+            .blocking(cx, Operation::Read, work)
             .await
-            .unwrap_or_else(|error: ProviderError| refs.iter().map(|_| Err(error.clone())).collect())
+            .unwrap_or_else(|error: ProviderError| parts.values.iter().map(|_| Err(error.clone())).collect());
+        parts.join_values(values, "a folder")
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {

@@ -222,6 +222,7 @@ impl Batch {
             metrics.batch(refs.len());
             let cx = Context {
                 deadline: Some(deadline(&Context::default(), longest).into_std()),
+                queued_since: Some(begun.into_std()),
             };
             let results = AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await;
             Arc::new(match results {

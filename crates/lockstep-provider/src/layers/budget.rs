@@ -1,21 +1,32 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use lockstep_api::Limits;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
-    DEFAULT_MAX_CONCURRENT, DEFAULT_TIMEOUT, deadline,
+    DEFAULT_MAX_CONCURRENT, DEFAULT_TIMEOUT,
+    adaptive::{Adaptive, Turn},
+    deadline,
     gate::{Gate, Verdict},
     pace::Pace,
 };
 use crate::{Context, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
+
+/// How long a request waits for a slot at most where the store is paced: those before it wait for their turns. Whoever asked
+/// may give up sooner.
+const PACED_WAIT: Duration = Duration::from_secs(60);
+/// A hold that is not longer is waited for; from a longer one whoever asked learns when to come back.
+const SHORT_HOLD: Duration = Duration::from_secs(2);
 
 /// What one store may spend, shared by the layers that spend it: [`Limit`](super::Limit) asks before a request,
 /// [`Retry`](super::Retry) before each further attempt and tells what each came to.
@@ -27,6 +38,14 @@ pub struct Budget {
     per_second: u32,
     timeout: Duration,
     gate: Mutex<Gate>,
+    adaptive: Mutex<Adaptive>,
+    /// Whoever holds this is the next to leave; tokio's mutex is fair, so requests leave in the order in which they came.
+    next: tokio::sync::Mutex<()>,
+    /// How many wait for a further attempt. They go first: a store that refuses by some pattern would else refuse the same ones
+    /// again and again.
+    again: AtomicUsize,
+    /// One of them has left.
+    left: Notify,
     /// Why the gate is shut: the last such failure of each operation.
     failures: Mutex<BTreeMap<Operation, ProviderError>>,
     metrics: StoreMetrics,
@@ -45,6 +64,10 @@ impl Budget {
                 .timeout
                 .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std),
             gate: Mutex::default(),
+            adaptive: Mutex::default(),
+            next: tokio::sync::Mutex::default(),
+            again: AtomicUsize::new(0),
+            left: Notify::new(),
             failures: Mutex::default(),
             metrics,
         }
@@ -60,16 +83,24 @@ impl Budget {
         cx: &Context,
         operation: Operation,
     ) -> Result<Admission<'_>, ProviderError> {
+        let arrived = cx.queued_since.map_or_else(Instant::now, Instant::from_std);
         self.refused(operation)?;
-        let deadline = deadline(cx, self.timeout);
-        let waiting = timeout_at(deadline, Arc::clone(&self.slots).acquire_owned());
-        let Ok(Ok(slot)) = waiting.await else {
+        let (soon, late) = (deadline(cx, self.timeout), deadline(cx, PACED_WAIT));
+        let mut waiting = Box::pin(Arc::clone(&self.slots).acquire_owned());
+        let mut slot = timeout_at(soon, &mut waiting).await;
+        if slot.is_err() && self.is_paced() {
+            // Those before it wait for their turns, which says nothing against the store.
+            slot = timeout_at(late, waiting).await;
+        }
+        let Ok(Ok(slot)) = slot else {
             return Err(self.no_slot(operation));
         };
-        self.turn(operation, deadline).await?;
+        let deadline = if self.is_paced() { late } else { soon };
+        self.turn(operation, deadline, First::New).await?;
         // The store may have been held while this waited.
         let verdict = self.gate().admit(Instant::now());
         let trial = self.passes(verdict, operation)?;
+        self.metrics.queued(arrived.elapsed());
         Ok(Admission {
             budget: self,
             trial,
@@ -82,7 +113,30 @@ impl Budget {
     /// # Errors
     /// As for [`Budget::admit`].
     pub(super) async fn admit_again(&self, cx: &Context, operation: Operation) -> Result<(), ProviderError> {
-        self.turn(operation, deadline(cx, self.timeout)).await?;
+        let deadline = deadline(cx, self.timeout);
+        self.turn(operation, deadline, First::Again).await?;
+        self.refused(operation)
+    }
+
+    /// Before a further attempt after the store said "slow down": waits for a short hold, and for a turn at the store's pace.
+    ///
+    /// # Errors
+    /// As for [`Budget::admit`], and when the hold is long.
+    pub(super) async fn admit_after_throttling(
+        &self,
+        cx: &Context,
+        operation: Operation,
+    ) -> Result<(), ProviderError> {
+        let deadline = deadline(cx, PACED_WAIT);
+        let verdict = self.gate().verdict(Instant::now());
+        if let Verdict::Held(left) = verdict
+            && left <= SHORT_HOLD
+            && Instant::now() + left < deadline
+        {
+            sleep(left).await;
+        }
+        self.refused(operation)?;
+        self.turn(operation, deadline, First::Again).await?;
         self.refused(operation)
     }
 
@@ -100,6 +154,14 @@ impl Budget {
                 _ => failures.clear(),
             }
         }
+        if error.is_some_and(|error| error.kind == ErrorKind::RateLimited) {
+            let rate = {
+                let mut adaptive = self.adaptive();
+                adaptive.complained(Instant::now());
+                adaptive.rate(Instant::now())
+            };
+            self.metrics.paced(rate);
+        }
         let error = error.map(|error| (error.kind, error.retry_after));
         let longer = self.gate().record(Instant::now(), error);
         if !longer.is_zero() {
@@ -107,18 +169,66 @@ impl Budget {
         }
     }
 
-    async fn turn(&self, operation: Operation, deadline: Instant) -> Result<(), ProviderError> {
-        let Some(pace) = &self.pace else { return Ok(()) };
-        pace.turn(deadline).await.map_err(|queue| {
-            ProviderError::new(
-                ErrorKind::RateLimited,
-                operation,
-                format!(
-                    "the store's own budget is spent (limits.requestsPerSecond: {})",
-                    self.per_second
-                ),
-            )
-            .with_retry_after(queue)
+    async fn turn(&self, operation: Operation, deadline: Instant, first: First) -> Result<(), ProviderError> {
+        if let Some(pace) = &self.pace {
+            pace.turn(deadline).await.map_err(|queue| {
+                ProviderError::new(
+                    ErrorKind::RateLimited,
+                    operation,
+                    format!(
+                        "the store's own budget is spent (limits.requestsPerSecond: {})",
+                        self.per_second
+                    ),
+                )
+                .with_retry_after(queue)
+            })?;
+        }
+        self.adapted_turn(operation, deadline, first).await
+    }
+
+    /// Waits for a turn at the pace that the store bears.
+    async fn adapted_turn(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        first: First,
+    ) -> Result<(), ProviderError> {
+        // The common case costs no more than a look.
+        let free = {
+            let mut adaptive = self.adaptive();
+            let now = Instant::now();
+            adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
+        };
+        if free {
+            return Ok(());
+        }
+        let turn = async {
+            let _again = (first == First::Again).then(|| Again::new(self));
+            let mut next = self.next_turn(first).await;
+            loop {
+                if first == First::New && self.again.load(Ordering::Acquire) > 0 {
+                    drop(next);
+                    next = self.next_turn(first).await;
+                }
+                let now = Instant::now();
+                let (turn, rate) = {
+                    let mut adaptive = self.adaptive();
+                    (adaptive.turn(now), adaptive.rate(now))
+                };
+                self.metrics.paced(rate);
+                let Turn::Wait(wait) = turn else {
+                    drop(next);
+                    return;
+                };
+                sleep(wait).await;
+                // Whoever is next waits alone, so this is time in which nothing left.
+                self.metrics.throttled(wait);
+            }
+        };
+        timeout_at(deadline, turn).await.map_err(|_| {
+            let message = "the store asks to slow down, and its turn did not come in time";
+            ProviderError::new(ErrorKind::RateLimited, operation, message)
+                .with_retry_after(Duration::from_secs(1))
         })
     }
 
@@ -184,12 +294,57 @@ impl Budget {
         Err(error.with_retry_after(left))
     }
 
+    /// Waits until this one is next.
+    async fn next_turn(&self, first: First) -> tokio::sync::MutexGuard<'_, ()> {
+        loop {
+            let left = self.left.notified();
+            let next = self.next.lock().await;
+            if first == First::Again || self.again.load(Ordering::Acquire) == 0 {
+                return next;
+            }
+            drop(next);
+            left.await;
+        }
+    }
+
+    fn is_paced(&self) -> bool {
+        self.adaptive().rate(Instant::now()).is_some()
+    }
+
+    fn adaptive(&self) -> MutexGuard<'_, Adaptive> {
+        self.adaptive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failures(&self) -> MutexGuard<'_, BTreeMap<Operation, ProviderError>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a request is new, or goes out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    New,
+    Again,
+}
+
+/// One that waits for a further attempt, until it is dropped.
+struct Again<'a>(&'a Budget);
+
+impl<'a> Again<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        budget.again.fetch_add(1, Ordering::AcqRel);
+        Self(budget)
+    }
+}
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        self.0.again.fetch_sub(1, Ordering::AcqRel);
+        self.0.left.notify_waiters();
     }
 }
 

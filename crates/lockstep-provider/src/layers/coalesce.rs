@@ -84,6 +84,7 @@ impl Coalesce {
     fn context(&self) -> Context {
         Context {
             deadline: Some(deadline(&Context::default(), self.longest).into_std()),
+            queued_since: None,
         }
     }
 

@@ -1,8 +1,8 @@
-//! Whether a store may be asked at all: the hold after "slow down", and the circuit breaker after no answers. A pure
+//! Whether a store may be asked at all: the hold for as long as it asks for, and the circuit breaker after no answers. A pure
 //! state machine; the current time is an argument.
 //!
 //! ```text
-//!            RateLimited             3 × Timeout, Unavailable or Unauthenticated in a row
+//!         Retry-After                3 × Timeout, Unavailable or Unauthenticated in a row
 //!   open ───────────────▶ held        open ─────────────────────────────────────▶ broken
 //!    ▲   retry-after passed │          ▲                                            │ 1 s … 30 s, jittered
 //!    └──────────────────────┘          │ trial answered                             ▼
@@ -21,9 +21,6 @@ use tokio::time::Instant;
 
 use crate::ErrorKind;
 
-/// The first hold when the backend does not say how long; it doubles with each hold until the store answers again.
-const HOLD: Duration = Duration::from_secs(5);
-const HOLD_MAX: Duration = Duration::from_secs(60);
 /// What a backend may at most ask for: a day-long Retry-After is a fault, and the store must heal without help.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Requests in a row without an answer that break the circuit.
@@ -50,7 +47,6 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Gate {
     held_until: Option<Instant>,
-    next_hold: Duration,
     failures: u32,
     broken: Option<Broken>,
     waits: ExponentialBackoff,
@@ -68,7 +64,6 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             held_until: None,
-            next_hold: HOLD,
             failures: 0,
             broken: None,
             waits: waits(BREAK_MAX),
@@ -133,9 +128,6 @@ impl Gate {
                 self.broken = None;
                 self.waits = waits(BREAK_MAX);
                 self.refused_waits = waits(REFUSED_MAX);
-                if self.held_until.is_none_or(|until| until <= now) {
-                    self.next_hold = HOLD;
-                }
                 Duration::ZERO
             }
         }
@@ -148,13 +140,8 @@ impl Gate {
         let before = self.held_until.filter(|until| *until > now);
         let wait = match retry_after {
             Some(wait) => wait.min(RETRY_AFTER_MAX),
-            // Requests that were in flight together are told together: that is one hold, not several.
-            None if before.is_some() => return Duration::ZERO,
-            None => {
-                let wait = self.next_hold;
-                self.next_hold = (wait * 2).min(HOLD_MAX);
-                wait
-            }
+            // How fast it is asked from now on is found elsewhere: see `adaptive`.
+            None => return Duration::ZERO,
         };
         let until = (now + wait).max(before.unwrap_or(now));
         self.held_until = Some(until);
@@ -234,21 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn holds_without_a_time_grow_to_a_minute_and_start_over_after_a_success() {
-        let (mut gate, mut now) = (Gate::default(), Instant::now());
-        for expected in [5, 10, 20, 40, 60, 60] {
-            assert_eq!(gate.record(now, limited(None)), seconds(expected));
-            now += seconds(expected);
+    fn a_complaint_without_a_time_is_the_paces_business_and_holds_nobody() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(gate.record(now, limited(None)), Duration::ZERO);
             assert_eq!(gate.admit(now), Verdict::Pass);
         }
-        gate.record(now, None);
-        assert_eq!(gate.record(now, limited(None)), seconds(5));
     }
 
     #[test]
     fn requests_that_are_told_together_are_one_hold() {
         let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.record(now, limited(None)), seconds(5));
+        assert_eq!(gate.record(now, limited(Some(5))), seconds(5));
         assert_eq!(gate.record(now + seconds(1), limited(None)), Duration::ZERO);
         assert_eq!(
             gate.record(now + seconds(1), limited(Some(9))),

@@ -156,6 +156,7 @@ mod tests {
         let start = Instant::now();
         let cx = Context {
             deadline: Some((start + Duration::from_secs(2)).into_std()),
+            ..Context::default()
         };
         let patient = Context::default();
         let (_, waited, impatient) = futures::join!(
@@ -220,6 +221,56 @@ mod tests {
         sleep(Duration::from_secs(4)).await;
         assert!(limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await[0].is_ok());
         assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 7"));
+    }
+
+    /// The whole stack around a store that refuses every second call, as the sternest service would.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_throttles_every_second_call_answers_everybody_in_the_end() {
+        let backend = MemoryBackend::new().with_batch(20);
+        for index in 0..1000 {
+            backend.put(&format!("key-{index}"), "canary");
+        }
+        backend.set_latency(Duration::from_millis(20));
+        backend.throttle_every_second();
+        let measured = testing::measured();
+        let config = testing::config(Limits::default());
+        let stack = crate::layers::stack(
+            backend.provider(),
+            &config,
+            &measured.metrics,
+            StackOptions::default(),
+        );
+        let start = Instant::now();
+        let cx = Context {
+            deadline: Some((start + Duration::from_secs(60)).into_std()),
+            ..Context::default()
+        };
+        let refs = refs(1000);
+        let reads = refs.chunks(1).map(|one| stack.fetch(&cx, one));
+        let results = futures::future::join_all(reads).await;
+        let failed: Vec<_> = results.into_iter().flatten().filter_map(Result::err).collect();
+        assert!(
+            failed.is_empty(),
+            "{} after {:?}: {:?}",
+            failed.len(),
+            start.elapsed(),
+            failed[0]
+        );
+        assert!(
+            (50..=100).contains(&backend.calls(Operation::Read)),
+            "50 batches, each refused once at most"
+        );
+        let pace = measured.lines("lockstep_store_pace_requests_per_second{provider=\"memory\"");
+        assert!(!pace[0].ends_with(" 0"), "{pace:?}");
+        let queue = measured.lines("lockstep_store_queue_duration_seconds_count");
+        assert!(queue[0].ends_with(" 50"), "{queue:?}");
+        // Another store has a pace of its own, which is none.
+        let other = Budget::new(&Limits::default(), measured.store.clone());
+        let before = Instant::now();
+        for _ in 0..100 {
+            other.admit(&Context::default(), Operation::Read).await.unwrap();
+        }
+        assert!(before.elapsed().is_zero());
     }
 
     #[tokio::test(start_paused = true)]

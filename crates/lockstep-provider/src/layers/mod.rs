@@ -9,13 +9,14 @@
 //! |---|---|---|
 //! | [`Coalesce`] | joins requests for the same value | what is joined must cost nothing further in |
 //! | [`Batch`] | joins requests that arrive together | what is joined is one request to everything further in |
-//! | [`Limit`] | the store's budget: pace, slots, hold, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
-//! | [`Retry`] | tries again what may succeed within seconds | asks the budget before each further attempt |
+//! | [`Limit`] | the store's budget: slots, pace of its own and of `limits`, hold, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
+//! | [`Retry`] | tries again what may succeed within seconds, and what was too fast | asks the budget before each further attempt |
 //! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
 //! | [`Timeout`] | ends what takes too long | applies to one attempt |
 //!
 //! One stack belongs to one store identity: nothing in it is shared with another.
 
+mod adaptive;
 mod batch;
 mod budget;
 mod coalesce;
@@ -51,6 +52,9 @@ pub const DEFAULT_MAX_CONCURRENT: u32 = 16;
 pub struct StackOptions {
     /// Attempts after the first for what may succeed within seconds. Default: 2.
     pub retries: usize,
+    /// Attempts after the first for what the store said was too fast; each waits for its turn at the store's pace.
+    /// Default: 10.
+    pub throttled_retries: usize,
     /// The wait before the first further attempt; it doubles, and jitter adds up to as much again. Default: 100 ms.
     pub retry_delay: Duration,
 }
@@ -59,6 +63,7 @@ impl Default for StackOptions {
     fn default() -> Self {
         Self {
             retries: 2,
+            throttled_retries: 10,
             retry_delay: Duration::from_millis(100),
         }
     }

@@ -10,8 +10,8 @@ use crate::{
     RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
-/// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]): of several references only those that
-/// failed so. The store's budget is asked before each further attempt and told what each came to, so that a store that
+/// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]), and at the store's pace what it said was too fast:
+/// of several references only those that failed so. The store's budget is asked before each further attempt and told what each came to, so that a store that
 /// does not answer is not asked three times as often.
 #[derive(Debug)]
 pub struct Retry {
@@ -38,17 +38,47 @@ impl Retry {
             .build()
     }
 
+    fn attempts<'a>(&'a self, cx: &'a Context, operation: Operation) -> Attempts<'a> {
+        Attempts {
+            retry: self,
+            cx,
+            operation,
+            delays: self.delays(),
+            throttled_left: self.options.throttled_retries,
+        }
+    }
+}
+
+/// The further attempts of one request.
+struct Attempts<'a> {
+    retry: &'a Retry,
+    cx: &'a Context,
+    operation: Operation,
+    delays: ExponentialBackoff,
+    throttled_left: usize,
+}
+
+impl Attempts<'_> {
     /// Waits for the next attempt; `false` when there is none.
-    async fn again(&self, cx: &Context, operation: Operation, delays: &mut ExponentialBackoff) -> bool {
-        let Some(delay) = delays.next() else { return false };
-        if cx
-            .deadline
-            .is_some_and(|deadline| Instant::now() + delay >= Instant::from_std(deadline))
-        {
+    async fn again(&mut self, error: &ProviderError) -> bool {
+        let budget = &self.retry.budget;
+        if error.kind == ErrorKind::RateLimited {
+            if self.throttled_left == 0 {
+                return false;
+            }
+            self.throttled_left -= 1;
+            let admitted = budget.admit_after_throttling(self.cx, self.operation).await;
+            return admitted.is_ok();
+        }
+        let Some(delay) = self.delays.next() else {
+            return false;
+        };
+        let deadline = self.cx.deadline.map(Instant::from_std);
+        if deadline.is_some_and(|deadline| Instant::now() + delay >= deadline) {
             return false;
         }
         sleep(delay).await;
-        self.budget.admit_again(cx, operation).await.is_ok()
+        budget.admit_again(self.cx, self.operation).await.is_ok()
     }
 }
 
@@ -63,8 +93,10 @@ fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     limited.or_else(|| if silent() { errors().next() } else { None })
 }
 
-fn may_pass<T>(result: &Result<T, ProviderError>) -> bool {
-    result.as_ref().is_err_and(|error| error.kind.is_transient())
+/// The error of what may pass when it is tried again.
+fn passing<T>(result: &Result<T, ProviderError>) -> Option<&ProviderError> {
+    let error = result.as_ref().err()?;
+    (error.kind.is_transient() || error.kind == ErrorKind::RateLimited).then_some(error)
 }
 
 #[async_trait]
@@ -76,12 +108,25 @@ impl Provider for Retry {
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let mut results = self.provider.fetch(cx, refs).await;
         self.budget.record(verdict(&results));
-        let mut delays = self.delays();
+        let mut attempts = self.attempts(cx, Operation::Read);
         loop {
             let failed: Vec<usize> = (0..refs.len())
-                .filter(|index| results.get(*index).is_some_and(may_pass))
+                .filter(|index| {
+                    results
+                        .get(*index)
+                        .is_some_and(|result| passing(result).is_some())
+                })
                 .collect();
-            if failed.is_empty() || !self.again(cx, Operation::Read, &mut delays).await {
+            // What was too fast decides how long it is waited for.
+            let errors = || failed.iter().filter_map(|index| passing(results.get(*index)?));
+            let Some(worst) = errors()
+                .find(|error| error.kind == ErrorKind::RateLimited)
+                .or_else(|| errors().next())
+                .cloned()
+            else {
+                return results;
+            };
+            if !attempts.again(&worst).await {
                 return results;
             }
             let again: Vec<RemoteRef> = failed.iter().map(|index| refs[*index].clone()).collect();
@@ -94,34 +139,37 @@ impl Provider for Retry {
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let mut delays = self.delays();
+        let mut attempts = self.attempts(cx, Operation::Find);
         loop {
             let result = self.provider.find(cx, query).await;
             self.budget.record(result.as_ref().err());
-            if !may_pass(&result) || !self.again(cx, Operation::Find, &mut delays).await {
-                return result;
+            match passing(&result).cloned() {
+                Some(error) if attempts.again(&error).await => {}
+                _ => return result,
             }
         }
     }
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let mut delays = self.delays();
+        let mut attempts = self.attempts(cx, Operation::Decrypt);
         loop {
             let result = self.provider.decrypt(cx, ciphertext).await;
             self.budget.record(result.as_ref().err());
-            if !may_pass(&result) || !self.again(cx, Operation::Decrypt, &mut delays).await {
-                return result;
+            match passing(&result).cloned() {
+                Some(error) if attempts.again(&error).await => {}
+                _ => return result,
             }
         }
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        let mut delays = self.delays();
+        let mut attempts = self.attempts(cx, Operation::Check);
         loop {
             let result = self.provider.check(cx).await;
             self.budget.record(result.as_ref().err());
-            if !may_pass(&result) || !self.again(cx, Operation::Check, &mut delays).await {
-                return result;
+            match passing(&result).cloned() {
+                Some(error) if attempts.again(&error).await => {}
+                _ => return result,
             }
         }
     }
@@ -133,6 +181,8 @@ impl Provider for Retry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use lockstep_api::Limits;
 
     use super::*;
@@ -185,13 +235,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_will_not_change_within_seconds_is_asked_once() {
-        for kind in ErrorKind::ALL.iter().copied().filter(|kind| !kind.is_transient()) {
+        let lasting = |kind: &ErrorKind| !kind.is_transient() && *kind != ErrorKind::RateLimited;
+        for kind in ErrorKind::ALL.iter().copied().filter(lasting) {
             let backend = MemoryBackend::new();
             backend.fail_next(1, kind, None);
             let results = retry(&backend).fetch(&Context::default(), &refs(&["a"])).await;
             assert_eq!(results[0].as_ref().unwrap_err().kind, kind);
             assert_eq!(backend.calls(Operation::Read), 1, "{}", kind.label());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_too_fast_is_tried_again_at_the_stores_pace_and_not_for_ever() {
+        let backend = MemoryBackend::new();
+        backend.put("a", "canary");
+        backend.fail_next(4, ErrorKind::RateLimited, None);
+        let begun = Instant::now();
+        assert!(retry(&backend).fetch(&Context::default(), &refs(&["a"])).await[0].is_ok());
+        assert_eq!(backend.calls(Operation::Read), 5);
+        assert!(
+            begun.elapsed() >= Duration::from_millis(600),
+            "at the floor's pace: {:?}",
+            begun.elapsed()
+        );
+        backend.fail_next(100, ErrorKind::RateLimited, None);
+        let error = retry(&backend).check(&Context::default()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::RateLimited);
+        assert_eq!(backend.calls(Operation::Check), 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_hold_is_waited_for_and_of_a_long_one_the_caller_is_told() {
+        let backend = MemoryBackend::new();
+        backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(1)));
+        assert!(retry(&backend).check(&Context::default()).await.is_ok());
+        let begun = Instant::now();
+        backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(30)));
+        let error = retry(&backend).check(&Context::default()).await.unwrap_err();
+        assert_eq!(error.retry_after, Some(Duration::from_secs(30)));
+        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,6 +303,7 @@ mod tests {
         backend.fail_next(100, ErrorKind::Unavailable, None);
         let cx = Context {
             deadline: Some((Instant::now() + Duration::from_millis(50)).into_std()),
+            ..Context::default()
         };
         let _ = retry(&backend).check(&cx).await;
         assert_eq!(backend.calls(Operation::Check), 1);

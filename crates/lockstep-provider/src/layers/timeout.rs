@@ -127,6 +127,7 @@ mod tests {
         let start = Instant::now();
         let cx = Context {
             deadline: Some((start + Duration::from_secs(3)).into_std()),
+            ..Context::default()
         };
         assert_eq!(provider.check(&cx).await.unwrap_err().kind, ErrorKind::Timeout);
         assert_eq!(start.elapsed().as_secs(), 3);

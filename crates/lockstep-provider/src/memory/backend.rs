@@ -180,6 +180,11 @@ impl MemoryBackend {
         self.write().faults.add(count, Fault { kind, retry_after });
     }
 
+    /// Lets every second request fail from now on: the store asks to slow down.
+    pub fn throttle_every_second(&self) {
+        self.write().faults.every_second = true;
+    }
+
     /// Lets the next reads of one key fail; the other references of a batch are answered.
     pub fn fail_key(&self, key: &str, count: usize, kind: ErrorKind) {
         self.write().faults.add_for_key(

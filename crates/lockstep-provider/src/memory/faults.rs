@@ -16,6 +16,8 @@ pub(super) struct Faults {
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
     pub(super) largest_batch: usize,
+    /// Every second request is told to slow down.
+    pub(super) every_second: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,13 @@ impl Faults {
     }
 
     pub(super) fn next(&mut self) -> Option<Fault> {
-        self.requests.pop_front()
+        let count: u64 = self.calls.values().sum();
+        let throttled = Fault {
+            kind: ErrorKind::RateLimited,
+            retry_after: None,
+        };
+        let ordered = self.requests.pop_front();
+        ordered.or_else(|| (self.every_second && count.is_multiple_of(2)).then_some(throttled))
     }
 
     pub(super) fn next_for_key(&mut self, key: &str) -> Option<Fault> {
@@ -58,5 +66,6 @@ impl Faults {
         self.requests.clear();
         self.keys.clear();
         self.latency = Duration::ZERO;
+        self.every_second = false;
     }
 }

@@ -2,8 +2,8 @@ use async_trait::async_trait;
 
 use super::backend::{MemoryBackend, State};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, Operation, Part, Provider,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// A client of a [`MemoryBackend`].
@@ -22,7 +22,7 @@ impl Provider for MemoryProvider {
             versions: true,
             find: true,
             find_by_tags: true,
-            metadata: false,
+            metadata: true,
             binary: true,
             batch: self.batch,
             notifies: false,
@@ -89,6 +89,14 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
             ErrorKind::PermissionDenied,
             format!("permission denied reading \"{key}\""),
         ));
+    }
+    if reference.part == Part::Metadata {
+        let text = serde_json::to_string(&entry.tags).unwrap_or_default();
+        return Ok(RemoteSecret {
+            value: SecretValue::from(text),
+            version: None,
+            created: None,
+        });
     }
     let number = match &reference.version {
         None => entry.versions.len(),

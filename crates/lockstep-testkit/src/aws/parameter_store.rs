@@ -80,6 +80,7 @@ pub(super) fn call(world: &mut World, action: &str, request: &Value) -> Result<V
         "GetParameters" => read(world, request),
         "GetParametersByPath" => by_path(world, request),
         "DescribeParameters" => describe(world, request),
+        "ListTagsForResource" => tags(world, request),
         _ => Err(Refusal::new("UnknownOperationException", "CANARY")),
     }
 }
@@ -171,6 +172,24 @@ fn read(world: &World, request: &Value) -> Result<Value, Refusal> {
         }
     }
     Ok(json!({ "Parameters": parameters, "InvalidParameters": invalid }))
+}
+
+fn tags(world: &World, request: &Value) -> Result<Value, Refusal> {
+    let name = request["ResourceId"].as_str().unwrap_or_default();
+    check_name(name)?;
+    if world.denied_names.contains(name) {
+        let text = format!("User CANARY is not authorized to perform: ssm:ListTagsForResource on {name}");
+        return Err(Refusal::new("AccessDeniedException", text));
+    }
+    let parameter = world
+        .parameters
+        .get(name)
+        .ok_or_else(|| Refusal::new("InvalidResourceId", "CANARY"))?;
+    let tags = parameter.tags.iter();
+    let tags: Vec<Value> = tags
+        .map(|(key, value)| json!({ "Key": key, "Value": value }))
+        .collect();
+    Ok(json!({ "TagList": tags }))
 }
 
 fn is_below(name: &str, path: &str) -> bool {

@@ -133,6 +133,7 @@ pub(super) fn call(world: &mut World, action: &str, request: &Value) -> Result<V
         "GetSecretValue" => read(world, request),
         "BatchGetSecretValue" => batch(world, request),
         "ListSecrets" => list(world, request),
+        "DescribeSecret" => describe(world, request),
         _ => Err(Refusal::new("UnknownOperationException", "CANARY")),
     }
 }
@@ -155,12 +156,9 @@ fn check_id(id: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn value(world: &World, id: &str, version: Option<&str>, stage: Option<&str>) -> Result<Value, Refusal> {
+/// The secret that an id names, where it may be seen.
+fn named<'a>(world: &'a World, action: &str, id: &str) -> Result<(&'a String, &'a Secret), Refusal> {
     check_id(id)?;
-    let missing = || {
-        let text = "Secrets Manager can't find the specified secret CANARY.";
-        Refusal::new("ResourceNotFoundException", text)
-    };
     let by_arn =
         |secret: &Secret| secret.arn == id || secret.arn.strip_prefix(id).is_some_and(|rest| rest.len() == 7);
     let found = if id.starts_with("arn:") {
@@ -172,10 +170,36 @@ fn value(world: &World, id: &str, version: Option<&str>, stage: Option<&str>) ->
         .denied_names
         .contains(found.map_or(id, |(name, _)| name.as_str()))
     {
-        let text = format!("User CANARY is not authorized to perform: secretsmanager:GetSecretValue on {id}");
+        let text = format!("User CANARY is not authorized to perform: secretsmanager:{action} on {id}");
         return Err(Refusal::new("AccessDeniedException", text));
     }
-    let (name, secret) = found.ok_or_else(missing)?;
+    found.ok_or_else(missing)
+}
+
+fn missing() -> Refusal {
+    let text = "Secrets Manager can't find the specified secret CANARY.";
+    Refusal::new("ResourceNotFoundException", text)
+}
+
+fn tags(secret: &Secret) -> Vec<Value> {
+    let tags = secret.tags.iter();
+    tags.map(|(key, value)| json!({ "Key": key, "Value": value }))
+        .collect()
+}
+
+fn describe(world: &World, request: &Value) -> Result<Value, Refusal> {
+    let id = request["SecretId"].as_str().unwrap_or_default();
+    let (name, secret) = named(world, "DescribeSecret", id)?;
+    let mut answer =
+        json!({ "ARN": secret.arn, "Name": name, "Tags": tags(secret), "Description": "CANARY" });
+    if secret.deleted {
+        answer["DeletedDate"] = json!(seconds(SystemTime::now()));
+    }
+    Ok(answer)
+}
+
+fn value(world: &World, id: &str, version: Option<&str>, stage: Option<&str>) -> Result<Value, Refusal> {
+    let (name, secret) = named(world, "GetSecretValue", id)?;
     if secret.deleted {
         let text =
             "You can't perform this operation on the secret CANARY because it was marked for deletion.";
@@ -264,14 +288,7 @@ fn list(world: &World, request: &Value) -> Result<Value, Refusal> {
         .secrets
         .iter()
         .filter(|(name, secret)| !secret.deleted && holds(name, secret))
-        .map(|(name, secret)| {
-            let tags: Vec<Value> = secret
-                .tags
-                .iter()
-                .map(|(key, value)| json!({ "Key": key, "Value": value }))
-                .collect();
-            json!({ "ARN": secret.arn, "Name": name, "Tags": tags })
-        })
+        .map(|(name, secret)| json!({ "ARN": secret.arn, "Name": name, "Tags": tags(secret) }))
         .collect();
     let (entries, next) = page(entries, request, MOST_LISTED, "InvalidParameterException")?;
     let mut answer = json!({ "SecretList": entries });

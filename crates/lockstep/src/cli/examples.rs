@@ -6,6 +6,12 @@ Examples:
   See the Secrets of a folder of manifests, without a cluster:
     lockstep render -f examples/quickstart --values examples/quickstart/values
 
+  Encrypt values in a folder of manifests for Git:
+    lockstep seal -f deploy/ --store store.yaml
+
+  See how many calls a day they come to, and what those cost:
+    lockstep plan -f deploy/
+
   Install the CustomResourceDefinitions:
     lockstep crds | kubectl apply -f -
 
@@ -51,6 +57,51 @@ Examples:
 
   For machines:
     lockstep render -f deploy/ --output json";
+
+/// Of `lockstep seal`.
+pub(super) const SEAL: &str = "\
+Examples:
+  Before, in database.yaml, an entry of spec.data of a SyncedSecret:
+    - secretKey: password
+      plaintext: hunter2
+
+  Seal it with the key of its store, provider.aws.kms or provider.vault.transit:
+    lockstep seal -f database.yaml --store store.yaml
+
+  After it, what can be committed:
+    - secretKey: password
+      ciphertext: lockstep:v1:…
+
+  A certificate, from a file beside the YAML that stays out of Git:
+    - secretKey: tls.crt
+      plaintextFile: tls.crt
+
+  See what would be sealed, where and with which key:
+    lockstep seal -f deploy/ --dry-run
+
+  With Vault, through a port that is forwarded:
+    VAULT_TOKEN=$(vault print token) lockstep seal -f deploy/ --vault-address https://127.0.0.1:8200
+
+  Before every commit and in CI, without a KMS; it prints the file, the line and the field, never the value:
+    lockstep seal --check -f deploy/";
+
+/// Of `lockstep plan`.
+pub(super) const PLAN: &str = "\
+Examples:
+  What the manifests of a team come to:
+    lockstep plan -f examples/aws-secrets-manager
+
+  What a kustomize overlay comes to:
+    kubectl kustomize overlays/production | lockstep plan -f -
+
+  What everything in a cluster comes to:
+    kubectl get syncedsecrets,secretstores,clustersecretstores,namespaces -A -o yaml | lockstep plan -f -
+
+  With searches that find about 200 keys:
+    lockstep plan -f deploy/ --found 200
+
+  For machines, such as a check of a budget in CI:
+    lockstep plan -f deploy/ --output json | jq -e '.total.callsADay < 10000'";
 
 /// Of `lockstep crds`.
 pub(super) const CRDS: &str = "\

@@ -1,38 +1,43 @@
 //! `lockstep render`: the Secrets that manifests make, without a cluster.
 //!
-//! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads,
-//! [`pipeline`] is the operator's own with [`values`] as every store, [`show`] prints.
+//! [`manifests`](crate::manifests) takes in what lockstep reads, [`pipeline`] is the operator's own with [`values`] as
+//! every store, [`show`] prints.
 
-mod input;
-mod objects;
 mod pipeline;
-mod schema;
 mod show;
 mod values;
-mod yaml;
 
 use std::{process::ExitCode, sync::Arc};
 
 use crate::{
     cli::{RenderArguments, RenderFormat},
-    exit, output,
+    exit,
+    manifests::{Objects, input, summary},
+    output,
 };
 
 use self::{
-    objects::Objects,
-    pipeline::Rendered,
+    pipeline::{Rendered, Sealed},
     values::{Everywhere, Folder},
 };
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files) {
+    let input = match input::read(&arguments.files, input::Folders::Applied, "render") {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };
     let values = match arguments.values.as_deref().map(Folder::open).transpose() {
         Ok(values) => values.map(|folder| Everywhere(Arc::new(folder))),
         Err(message) => return exit::misused(&message),
+    };
+    let sealed = match arguments.sealed_values.as_deref().map(Folder::open).transpose() {
+        Ok(sealed) => sealed,
+        Err(message) => return exit::misused(&message),
+    };
+    let sealed = Sealed {
+        values: sealed.as_ref(),
+        shown: arguments.show_values,
     };
     for note in &input.notes {
         output::complain(&format!("note: {note}"));
@@ -42,7 +47,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(&format!("the runtime cannot start: {error}")),
     };
-    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref()));
+    let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref(), sealed));
     let text = match arguments.output {
         RenderFormat::Yaml => show::yaml(&objects, &all, arguments.show_values),
         RenderFormat::Json => show::json(&objects, &all, arguments.show_values),
@@ -65,24 +70,4 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         output::complain("note: there is no SyncedSecret in what was read");
     }
     printed
-}
-
-/// What the last line of a run that failed says.
-fn summary(all: usize, failed: usize, problems: usize) -> String {
-    let objects = |count: usize| {
-        if count == 1 {
-            "SyncedSecret"
-        } else {
-            "SyncedSecrets"
-        }
-    };
-    let mut parts = Vec::new();
-    if all > 0 {
-        parts.push(format!("{} of {all} {} would sync", all - failed, objects(all)));
-    }
-    if problems > 0 {
-        let errors = if problems == 1 { "error" } else { "errors" };
-        parts.push(format!("{problems} {errors} in what was read"));
-    }
-    parts.join("; ")
 }

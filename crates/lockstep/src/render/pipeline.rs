@@ -1,34 +1,31 @@
 //! The operator's own pipeline over the objects: plan → fetch → collect → assemble.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
     fetch,
-    index::{Index, ObjectKey},
+    index::Index,
     secret::{Owner, WriteError},
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Outcome},
-    plan::{self, Input, Plan},
+    plan::{self, Plan},
 };
-use lockstep_provider::Context;
+use lockstep_provider::{Context, ProviderError, SecretValue};
 
-use super::{
-    objects::{Objects, Place, Placed, Problem},
-    values::Everywhere,
-};
-
-/// Where `deploy/` puts the operator; its own credentials are not looked at here.
-const OPERATOR_NAMESPACE: &str = "lockstep-system";
+use super::values::{Everywhere, Folder};
+use crate::manifests::{self, Objects, Placed};
 
 /// What becomes of a SyncedSecret.
 #[derive(Debug)]
 pub(super) enum Rendered {
-    /// This Secret.
-    Secret(DesiredSecret),
+    /// This Secret, but for the values of these keys, which are sealed.
+    Secret(DesiredSecret, BTreeSet<String>),
+    /// Nobody can say it without the values of these keys, which are sealed.
+    Sealed(BTreeSet<String>),
     /// Without values, nobody can say more than what is read.
     Reads(Plan),
     /// Every source is gone, and so is the Secret.
@@ -37,35 +34,28 @@ pub(super) enum Rendered {
     Failed(Failure),
 }
 
+/// What is known of ciphertexts: there is no KMS here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed<'a> {
+    /// Values by namespace, name and key.
+    pub(super) values: Option<&'a Folder>,
+    /// Whether the values are wanted themselves, so that none may be missing.
+    pub(super) shown: bool,
+}
+
 /// Takes every SyncedSecret through the pipeline, in their order.
-pub(super) async fn run(objects: &mut Objects, values: Option<&Everywhere>) -> Vec<Rendered> {
-    let index = index(objects);
+pub(super) async fn run(
+    objects: &mut Objects,
+    values: Option<&Everywhere>,
+    sealed: Sealed<'_>,
+) -> Vec<Rendered> {
+    let index = manifests::index(objects);
     let mut all = Vec::new();
     for placed in &objects.synced_secrets {
-        let rendered = one(placed, &index, objects, values).await;
+        let rendered = one(placed, &index, objects, values, sealed).await;
         all.push(rendered.unwrap_or_else(Rendered::Failed));
     }
     all
-}
-
-fn index(objects: &mut Objects) -> Index {
-    let mut index = Index::new(OPERATOR_NAMESPACE);
-    for (key, (entry, place)) in &objects.stores {
-        index.apply_store(key, entry.clone());
-        if let Some((at, glob)) = index.malformed_glob(key) {
-            objects.problems.push(Problem {
-                place: Place::clone(place),
-                object: Some(key.to_string()),
-                message: format!("spec.access[{at}]: \"{glob}\" is not a glob that can be used"),
-            });
-        }
-    }
-    for placed in &objects.synced_secrets {
-        let labels: BTreeMap<_, _> = objects.labels(&placed.namespace);
-        index.apply_namespace(&placed.namespace, labels, false);
-        index.apply_object(&placed.object);
-    }
-    index
 }
 
 async fn one(
@@ -73,17 +63,10 @@ async fn one(
     index: &Index,
     objects: &Objects,
     values: Option<&Everywhere>,
+    sealed: Sealed<'_>,
 ) -> Result<Rendered, Failure> {
-    let object = &placed.object;
-    let around = index.surroundings(&ObjectKey::of(object), object);
-    let input = Input {
-        name: &placed.name,
-        namespace: &placed.namespace,
-        uid: "",
-        spec: &object.spec,
-        stores: &around.views,
-        rival: around.rival.as_ref(),
-    };
+    let around = placed.surroundings(index);
+    let input = placed.input(&around);
     let plan = plan::plan(&input)?;
     let target = input.target_name();
     if let Some(annotations) = objects
@@ -95,11 +78,56 @@ async fn one(
     let Some(values) = values else {
         return Ok(Rendered::Reads(plan));
     };
-    let fetched = fetch::fetch(&plan, values, &Context::default()).await;
+    let (decrypted, unknown) = decrypt(placed, &plan, sealed);
+    if !unknown.is_empty() && (sealed.shown || has_templates(placed)) {
+        return Ok(Rendered::Sealed(unknown));
+    }
+    let mut fetched = fetch::fetch(&plan, values, &Context::default()).await;
+    fetched.decrypted = Some(decrypted);
     match collect::collect(&input, &fetched)? {
         Outcome::Gone => Ok(Rendered::Gone),
-        Outcome::Complete(collected) => assemble::assemble(&input, &collected).map(Rendered::Secret),
+        Outcome::Complete(collected) => {
+            assemble::assemble(&input, &collected).map(|secret| Rendered::Secret(secret, unknown))
+        }
     }
+}
+
+/// The values of ciphertexts, as far as they are known, and the keys of the others, which are empty meanwhile.
+fn decrypt(
+    placed: &Placed,
+    plan: &Plan,
+    sealed: Sealed<'_>,
+) -> (
+    BTreeMap<usize, Result<SecretValue, ProviderError>>,
+    BTreeSet<String>,
+) {
+    let mut decrypted = BTreeMap::new();
+    let mut unknown = BTreeSet::new();
+    for decryption in &plan.decryptions {
+        let key = placed.object.spec.data.get(decryption.entry);
+        let key = key.map(|entry| entry.secret_key.as_str()).unwrap_or_default();
+        let value = sealed
+            .values
+            .and_then(|values| values.unsealed(&placed.namespace, &placed.name, key));
+        let value = value.unwrap_or_else(|| {
+            unknown.insert(key.to_owned());
+            Ok(SecretValue::new([]))
+        });
+        decrypted.insert(decryption.entry, value);
+    }
+    (decrypted, unknown)
+}
+
+/// Whether anything is made from values, so that one that is not known could be in anything.
+fn has_templates(placed: &Placed) -> bool {
+    let template = placed.object.spec.target.template.as_ref();
+    template.is_some_and(|template| {
+        let metadata = template.metadata.as_ref();
+        !template.data.is_empty()
+            || !template.template_from.is_empty()
+            || metadata
+                .is_some_and(|metadata| !metadata.labels.is_empty() || !metadata.annotations.is_empty())
+    })
 }
 
 /// What the admission policy would say to a Secret that is there already.
@@ -122,7 +150,14 @@ fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, Str
 }
 
 /// What everybody should know although nothing is wrong.
-pub(super) fn note(placed: &Placed, objects: &Objects) -> Option<String> {
+pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> Option<String> {
+    if let Rendered::Sealed(keys) = rendered {
+        let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+        return Some(format!(
+            "it is not shown, because {} is sealed: give the value with --sealed-values",
+            keys.join(", ")
+        ));
+    }
     let spec = &placed.object.spec;
     let target = plan::target_name(&placed.name, &spec.target);
     if spec.suspend {

@@ -1,6 +1,9 @@
 //! What people and machines see of it.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use lockstep_controller::{
     manifest::{Base64Data, Manifest},
@@ -10,18 +13,20 @@ use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::{
-    objects::{Objects, Placed},
-    pipeline::{self, Rendered},
-};
+use super::pipeline::{self, Rendered};
+use crate::manifests::{Objects, Placed, Problem};
 
-/// Lengths in place of values.
-struct Masked<'a>(&'a BTreeMap<String, SecretValue>);
+/// Lengths in place of values, and not even these of what is sealed.
+struct Masked<'a>(&'a BTreeMap<String, SecretValue>, &'a BTreeSet<String>);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (key, value) in self.0 {
+            if self.1.contains(key) {
+                map.serialize_entry(key, "●●●●●●●● (sealed)")?;
+                continue;
+            }
             let unit = if value.len() == 1 { "byte" } else { "bytes" };
             map.serialize_entry(key, &format!("●●●●●●●● ({} {unit})", value.len()))?;
         }
@@ -38,22 +43,32 @@ fn owner<'a>(placed: &'a Placed, secret: &'a DesiredSecret) -> Owner<'a> {
     }
 }
 
-fn secret_yaml(placed: &Placed, secret: &DesiredSecret, show_values: bool) -> Result<String, String> {
+fn secret_yaml(
+    placed: &Placed,
+    secret: &DesiredSecret,
+    sealed: &BTreeSet<String>,
+    show_values: bool,
+) -> Result<String, String> {
     let owner = owner(placed, secret);
     let text = if show_values {
         serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
     } else {
-        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Masked(&secret.data)))
+        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Masked(&secret.data, sealed)))
     };
     text.map_err(|error| error.to_string())
 }
 
-fn secret_json(placed: &Placed, secret: &DesiredSecret, show_values: bool) -> Result<Value, String> {
+fn secret_json(
+    placed: &Placed,
+    secret: &DesiredSecret,
+    sealed: &BTreeSet<String>,
+    show_values: bool,
+) -> Result<Value, String> {
     let owner = owner(placed, secret);
     let value = if show_values {
         serde_json::to_value(Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
     } else {
-        serde_json::to_value(Manifest::new(&owner, secret, None, Masked(&secret.data)))
+        serde_json::to_value(Manifest::new(&owner, secret, None, Masked(&secret.data, sealed)))
     };
     value.map_err(|error| error.to_string())
 }
@@ -64,9 +79,13 @@ pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
         let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
         match rendered {
-            Rendered::Secret(secret) => {
-                let manifest = secret_yaml(placed, secret, show_values)?;
+            Rendered::Secret(secret, sealed) => {
+                let manifest = secret_yaml(placed, secret, sealed, show_values)?;
                 let _ = write!(text, "---\n# {name}\n{manifest}");
+            }
+            Rendered::Sealed(_) => {
+                let note = pipeline::note(placed, rendered, objects).unwrap_or_default();
+                let _ = writeln!(text, "---\n# {name}: {note}");
             }
             Rendered::Gone => {
                 let _ = writeln!(
@@ -111,7 +130,13 @@ fn reads(plan: &Plan) -> Vec<String> {
             tags.collect::<String>()
         )
     });
-    read.chain(find).collect()
+    let decrypt = plan.decryptions.iter().map(|decryption| {
+        format!(
+            "{}: the ciphertext of data[{}]",
+            decryption.store, decryption.entry
+        )
+    });
+    read.chain(find).chain(decrypt).collect()
 }
 
 /// One document for machines.
@@ -120,10 +145,11 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
         let mut result = placed.json();
         let (outcome, more) = match rendered {
-            Rendered::Secret(secret) => {
-                let manifest = secret_json(placed, secret, show_values)?;
+            Rendered::Secret(secret, sealed) => {
+                let manifest = secret_json(placed, secret, sealed, show_values)?;
                 ("Secret", json!({ "secret": manifest }))
             }
+            Rendered::Sealed(keys) => ("Sealed", json!({ "sealedKeys": keys })),
             Rendered::Gone => ("Gone", json!({})),
             Rendered::Reads(plan) => ("Reads", json!({ "reads": reads(plan) })),
             Rendered::Failed(failure) => (
@@ -135,7 +161,7 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
         if let (Some(result), Value::Object(more)) = (result.as_object_mut(), more) {
             result.extend(more);
         }
-        if let Some(note) = pipeline::note(placed, objects) {
+        if let Some(note) = pipeline::note(placed, rendered, objects) {
             result["note"] = note.into();
         }
         results.push(result);
@@ -148,31 +174,15 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
 
 /// What went wrong and what should be known, one line each, for standard error.
 pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
-    let mut lines: Vec<_> = objects
-        .problems
-        .iter()
-        .map(|problem| {
-            let object = problem
-                .object
-                .as_ref()
-                .map(|object| format!("{object}: "))
-                .unwrap_or_default();
-            format!(
-                "error: {}:{}: {object}{}",
-                problem.place.file, problem.place.line, problem.message
-            )
-        })
-        .collect();
+    let mut lines: Vec<_> = objects.problems.iter().map(Problem::line).collect();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
-        let place = format!("{}:{}", placed.place.file, placed.place.line);
-        let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
         if let Rendered::Failed(failure) = rendered {
+            lines.push(placed.failed(failure));
+        } else if let Some(note) = pipeline::note(placed, rendered, objects) {
             lines.push(format!(
-                "error: {place}: {name}: {}: {}",
-                failure.reason, failure.message
+                "note: {}:{}: SyncedSecret {}/{}: {note}",
+                placed.place.file, placed.place.line, placed.namespace, placed.name
             ));
-        } else if let Some(note) = pipeline::note(placed, objects) {
-            lines.push(format!("note: {place}: {name}: {note}"));
         }
     }
     lines

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use lockstep_api::StoreRef;
 use lockstep_controller::fetch::Stores;
 use lockstep_provider::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue,
+    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Part, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// How many values a folder may have.
@@ -22,6 +22,9 @@ const MAX_FILES: usize = 100_000;
 const MAX_DEPTH: usize = 32;
 /// How large a value may be, in bytes; a Secret takes 1 MiB.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// In the place of a version: what is kept beside the value.
+const METADATA: &str = "metadata";
 
 /// Values by key.
 #[derive(Debug)]
@@ -71,14 +74,21 @@ impl Folder {
     fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let fail = |kind, message: String| ProviderError::new(kind, Operation::Read, message);
         let key = reference.key.trim_matches('/');
-        let versioned = reference
-            .version
-            .as_ref()
-            .and_then(|version| self.files.get(&format!("{key}@{version}")));
-        let Some(path) = versioned.or_else(|| self.files.get(key)) else {
+        let path = if reference.part == Part::Metadata {
+            self.files.get(&format!("{key}@{METADATA}"))
+        } else {
+            let version = reference.version.as_ref();
+            let versioned = version.and_then(|version| self.files.get(&format!("{key}@{version}")));
+            versioned.or_else(|| self.files.get(key))
+        };
+        let Some(path) = path else {
+            let what = match reference.part {
+                Part::Value => "does not exist".to_owned(),
+                Part::Metadata => format!("has no metadata: there is no file {key}@{METADATA}"),
+            };
             return Err(fail(
                 ErrorKind::NotFound,
-                format!("key \"{}\" does not exist", reference.key),
+                format!("key \"{}\" {what}", reference.key),
             ));
         };
         let unreadable = |error: io::Error| {
@@ -107,6 +117,19 @@ impl Folder {
         })
     }
 
+    /// The value of a ciphertext: the file `namespace/name/key`, if there is one.
+    pub(super) fn unsealed(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<Result<SecretValue, ProviderError>> {
+        let key = format!("{namespace}/{name}/{key}");
+        self.files
+            .contains_key(&key)
+            .then(|| self.read(&RemoteRef::current(key)).map(|secret| secret.value))
+    }
+
     /// Whether a file is a certain version of another one.
     fn is_version(&self, key: &str) -> bool {
         key.rsplit_once('@')
@@ -122,7 +145,7 @@ impl Provider for Folder {
             versions: true,
             find: true,
             find_by_tags: false,
-            metadata: false,
+            metadata: true,
             binary: true,
             batch: 1,
             notifies: false,

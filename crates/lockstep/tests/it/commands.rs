@@ -4,7 +4,7 @@ use crate::{lockstep, text};
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["run", "render", "crds", "completions", "version"] {
+    for command in ["run", "render", "plan", "seal", "crds", "completions", "version"] {
         lockstep(&[command, "--help"])
             .success()
             .stdout(contains("Examples:"));
@@ -16,6 +16,10 @@ fn every_command_has_help_with_examples() {
 fn a_wrong_command_ends_with_2_and_says_what_is_wrong() {
     lockstep(&["rendr"]).code(2).stderr(contains("render"));
     lockstep(&["render"]).code(2).stderr(contains("--file"));
+    lockstep(&["plan"]).code(2).stderr(contains("--file"));
+    lockstep(&["plan", "-f", "x", "--found", "many"])
+        .code(2)
+        .stderr(contains("--found"));
     lockstep(&["render", "-f", "x", "--show-values"])
         .code(2)
         .stderr(contains("--values"));

@@ -7,8 +7,11 @@
 )]
 
 mod commands;
+mod plan;
 mod render_examples;
 mod render_faults;
+mod render_sealed;
+mod seal;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,17 @@ fn lockstep(arguments: &[&str]) -> assert_cmd::assert::Assert {
     command
         .env_clear()
         .args(arguments)
+        .timeout(std::time::Duration::from_secs(120))
+        .assert()
+}
+
+/// The command with that on its standard input.
+fn lockstep_with(arguments: &[&str], input: &str) -> assert_cmd::assert::Assert {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_lockstep"));
+    command
+        .env_clear()
+        .args(arguments)
+        .write_stdin(input)
         .timeout(std::time::Duration::from_secs(120))
         .assert()
 }

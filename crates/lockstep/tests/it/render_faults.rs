@@ -72,8 +72,12 @@ fn what_admission_would_refuse_is_told_with_the_field() {
             "spec.refreshPolicy: it must be one of",
         ),
         (
+            "  data: [{ secretKey: a, remoteRef: {} }]\n".to_owned(),
+            "spec.data[0].remoteRef.key: it is needed",
+        ),
+        (
             "  data: [{ secretKey: a }]\n".to_owned(),
-            "spec.data[0].remoteRef: it is needed",
+            "spec.data[0]: an entry of data needs exactly one of remoteRef, ciphertext",
         ),
         ("  data: {}\n".to_owned(), "spec.data: it must be a list"),
         (String::new(), "SyncedSecret \"database\""),

@@ -184,6 +184,7 @@ async fn each_waits_no_longer_than_its_own_deadline() {
     let start = Instant::now();
     let soon = Context {
         deadline: Some((start + LATENCY / 2).into_std()),
+        ..Context::default()
     };
     let (patient, first, second) = (Context::default(), [key(0)], [key(1)]);
     let (impatient, other) = futures::join!(

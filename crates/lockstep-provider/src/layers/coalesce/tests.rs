@@ -184,6 +184,7 @@ async fn each_waits_for_its_own_deadline_only() {
     let coalesce = coalesce(&backend);
     let hurried = Context {
         deadline: Some((Instant::now() + LATENCY / 2).into_std()),
+        ..Context::default()
     };
     let (patient, a) = (Context::default(), refs(&["a"]));
     let start = Instant::now();

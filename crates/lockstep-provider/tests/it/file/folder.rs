@@ -342,6 +342,7 @@ async fn a_request_whose_time_is_over_is_given_up() {
     let Store(provider) = files.store("").await;
     let cx = Context {
         deadline: Some(std::time::Instant::now()),
+        ..Context::default()
     };
     let error = provider.find(&cx, &FindQuery::default()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);

@@ -51,6 +51,7 @@ mod folder {
                 "a_throttled_request_tells_when_to_come_back",
                 "a_hung_backend_ends_in_a_time_out",
                 "garbage_is_malformed",
+                "metadata_is_answered_as_a_json_object",
                 "values_are_found_by_tags",
             ]
         }
@@ -163,6 +164,7 @@ mod document {
                 "a_denied_key_is_permission_denied",
                 "a_throttled_request_tells_when_to_come_back",
                 "a_hung_backend_ends_in_a_time_out",
+                "metadata_is_answered_as_a_json_object",
                 "values_are_found_by_tags",
             ]
         }

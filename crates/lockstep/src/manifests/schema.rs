@@ -8,11 +8,14 @@ use serde_json::Value;
 
 use super::yaml::shown;
 
+/// The fields of an entry of `spec.data` that `lockstep seal` replaces: the value, and the path of a file that holds it. No
+/// CRD has them, so that an API server refuses what is not sealed.
+pub(crate) const UNSEALED: [&str; 2] = ["plaintext", "plaintextFile"];
 /// How many faults of one object are told.
 const MAX_FAULTS: usize = 20;
 
 /// Whether a name can be that of an object: a DNS subdomain (RFC 1123).
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let label = |label: &str| {
         let bytes = label.as_bytes();
@@ -25,14 +28,14 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// The schemas of all kinds, with their patterns made ready.
 #[derive(Debug, Default)]
-pub(super) struct Schemas {
+pub(crate) struct Schemas {
     by_kind: BTreeMap<String, Value>,
     patterns: HashMap<String, Regex>,
 }
 
 impl Schemas {
     /// Of the CRDs of this build.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let by_kind: BTreeMap<_, _> = lockstep_api::crd::all()
             .into_iter()
             .filter_map(|crd| {
@@ -48,7 +51,7 @@ impl Schemas {
     }
 
     /// What is wrong with an object; nothing says what a field holds.
-    pub(super) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
+    pub(crate) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
         let Some(schema) = self.by_kind.get(kind) else {
             return Vec::new();
         };
@@ -143,6 +146,10 @@ impl Schemas {
                 self.check(schema, value, &path, faults);
             } else if schema["additionalProperties"].is_object() {
                 self.check(&schema["additionalProperties"], value, &path, faults);
+            } else if is_unsealed(&path) {
+                faults.push(format!(
+                    "{path}: it is not sealed. Run lockstep seal, which makes a ciphertext of it"
+                ));
             } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
                 let known: Vec<_> = schema["properties"]
                     .as_object()
@@ -175,6 +182,13 @@ impl Schemas {
             }
         }
     }
+}
+
+/// Whether it is a field of `spec.data` that only stands there until it is sealed.
+fn is_unsealed(path: &str) -> bool {
+    path.strip_prefix("spec.data[")
+        .and_then(|rest| rest.split_once("]."))
+        .is_some_and(|(_, field)| UNSEALED.contains(&field))
 }
 
 fn collect_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {

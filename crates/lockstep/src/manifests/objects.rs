@@ -20,60 +20,90 @@ use super::{
 
 /// Where something stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The file as it was named, or `standard input`.
-    pub(super) file: String,
+    pub(crate) file: String,
     /// The line in which its document begins, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// What the API server would not take, or nobody can read.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Kind and name, where the document has them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) object: Option<String>,
+    pub(crate) object: Option<String>,
     /// A sentence that names the field.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// A SyncedSecret and where it stands.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) place: Place,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) object: SyncedSecret,
+pub(crate) struct Placed {
+    pub(crate) place: Place,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) object: SyncedSecret,
 }
 
 /// Everything that lockstep would see in the cluster.
 #[derive(Debug, Default)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// In the order of the documents.
-    pub(super) synced_secrets: Vec<Placed>,
+    pub(crate) synced_secrets: Vec<Placed>,
     /// Stores and where they stand.
-    pub(super) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
+    pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
     /// Labels by the name of the namespace.
-    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Annotations of Secrets by namespace and name.
-    pub(super) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
+    pub(crate) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// What is wrong with some of them.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     seen: BTreeSet<ObjectKey>,
+    only: Option<&'static [&'static str]>,
     schemas: Schemas,
     default_namespace: String,
 }
 
 impl Objects {
     /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
-    pub(super) fn of(sources: &[Source], default_namespace: &str) -> Self {
-        let mut objects = Self {
+    pub(crate) fn of(sources: &[Source], default_namespace: &str) -> Self {
+        let mut objects = Self::none(default_namespace);
+        objects.read(sources);
+        objects
+    }
+
+    /// The stores alone of all texts; a text that cannot be read has none.
+    pub(crate) fn stores_of(sources: &[Source], default_namespace: &str) -> Self {
+        let mut objects = Self::none(default_namespace);
+        objects.only = Some(&["SecretStore", "ClusterSecretStore"]);
+        objects.read(sources);
+        objects
+    }
+
+    /// What the API server would say to an object that stands at that place. Nothing of it is kept.
+    pub(crate) fn admission(&mut self, value: Value, place: &Place) -> Vec<Problem> {
+        self.take(value, place, true);
+        self.seen.clear();
+        self.synced_secrets.clear();
+        self.stores.clear();
+        self.namespaces.clear();
+        self.secrets.clear();
+        std::mem::take(&mut self.problems)
+    }
+
+    /// None as yet.
+    pub(crate) fn none(default_namespace: &str) -> Self {
+        Self {
             schemas: Schemas::new(),
             default_namespace: default_namespace.to_owned(),
             ..Self::default()
-        };
+        }
+    }
+
+    fn read(&mut self, sources: &[Source]) {
         for source in sources {
             for document in yaml::documents(&source.text) {
                 let place = Place {
@@ -81,12 +111,12 @@ impl Objects {
                     line: document.line,
                 };
                 match document.value {
-                    Ok(value) => objects.take(value, &place, source.named),
-                    Err(message) => objects.problem(&place, None, message),
+                    Ok(value) => self.take(value, &place, source.named),
+                    Err(message) if self.only.is_none() => self.problem(&place, None, message),
+                    Err(_) => {}
                 }
             }
         }
-        objects
     }
 
     fn problem(&mut self, place: &Place, object: Option<&str>, message: impl Into<String>) {
@@ -108,13 +138,19 @@ impl Objects {
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if api_version.is_empty() || kind.is_empty() {
             // a folder may hold other YAML
-            if named {
+            if named && self.only.is_none() {
                 self.problem(
                     place,
                     None,
                     "no Kubernetes object: apiVersion and kind are needed",
                 );
             }
+            return;
+        }
+        if self
+            .only
+            .is_some_and(|only| kind != "List" && !only.contains(&kind.as_str()))
+        {
             return;
         }
         let ours = format!("{}/{}", lockstep_api::GROUP, lockstep_api::VERSION);
@@ -258,7 +294,7 @@ impl Objects {
     }
 
     /// The labels of a namespace as the cluster would have them: its own name is always among them.
-    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
         labels
@@ -267,7 +303,7 @@ impl Objects {
 
 impl Placed {
     /// Its name and where it stands, for machines.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
     }
 }

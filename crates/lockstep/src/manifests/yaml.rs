@@ -16,11 +16,11 @@ const MAX_SCALAR_BYTES: usize = 64 << 20;
 
 /// One document of a text.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// The line of the text in which it begins, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// What it holds, or why it cannot be read.
-    pub(super) value: Result<Value, String>,
+    pub(crate) value: Result<Value, String>,
 }
 
 /// What may still be read.
@@ -46,7 +46,7 @@ impl Budget {
 }
 
 /// The documents of a YAML or JSON text that hold anything.
-pub(super) fn documents(text: &str) -> Vec<Document> {
+pub(crate) fn documents(text: &str) -> Vec<Document> {
     let budget = Budget {
         nodes: Cell::new(MAX_NODES),
         bytes: Cell::new(MAX_SCALAR_BYTES),
@@ -67,7 +67,12 @@ fn split(text: &str) -> Vec<(usize, String)> {
     let mut documents = Vec::new();
     let mut current = String::new();
     let mut first = None;
-    for (index, line) in text.lines().enumerate() {
+    for (index, whole) in text.split_inclusive('\n').enumerate() {
+        // whether the last line of a block scalar ends with a line break is a part of its value
+        let (line, end) = match whole.strip_suffix('\n') {
+            Some(line) => (line.strip_suffix('\r').unwrap_or(line), "\n"),
+            None => (whole, ""),
+        };
         let marker = |marker: &str| {
             line.strip_prefix(marker)
                 .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
@@ -79,7 +84,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
                 first = Some(index + 1);
                 current.push_str("   ");
                 current.push_str(rest);
-                current.push('\n');
+                current.push_str(end);
             }
             continue;
         }
@@ -89,7 +94,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
         }
         first.get_or_insert(index + 1);
         current.push_str(line);
-        current.push('\n');
+        current.push_str(end);
     }
     finish(&mut documents, &mut current, &mut first);
     documents
@@ -131,6 +136,9 @@ fn sentence(error: &serde_yaml_ng::Error) -> String {
             "repetition limit exceeded",
             "it becomes too large, which aliases (*name) can do",
         ),
+        // the parser's own words would say the value
+        ("invalid value", "a value is not what its tag (!!name) says"),
+        ("invalid type", "a value is not what its tag (!!name) says"),
         (
             "unknown anchor",
             "an alias (*name) has no anchor (&name) in its document",
@@ -285,7 +293,7 @@ fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -
 }
 
 /// A key that somebody wrote, cut to what a message can carry.
-pub(super) fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     const LONGEST: usize = 100;
     let short: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if key.chars().nth(LONGEST).is_some() {
@@ -348,6 +356,31 @@ mod tests {
         assert!(error("a: *b\n").contains("alias"));
         assert!(error("a: .inf\n").contains("a number"));
         assert!(error(&format!("{}1{}", "[".repeat(500), "]".repeat(500))).contains("nested too deeply"));
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_read_as_kubernetes_reads_it() {
+        for (text, value) in [
+            ("a: |\n  x\n", "x\n"),
+            ("a: |\n  x", "x"),
+            ("a: |\r\n  x\r\n", "x\n"),
+        ] {
+            assert_eq!(values(text), [(1, json!({"a": value}))], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_says_a_value() {
+        for text in [
+            "a: !!int CANARY\n",
+            "a: !!bool CANARY",
+            "a: !!float CANARY",
+            "a: !!null CANARY",
+            "a: [ CANARY",
+            "a: \"CANARY",
+        ] {
+            assert!(!error(text).contains("CANARY"), "{}", error(text));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fmt, fs, io,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -21,28 +21,53 @@ const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "K
 const HARMLESS_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources"];
 
 /// One text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Source {
     /// The file as it was named, or `standard input`.
-    pub(super) name: String,
+    pub(crate) name: String,
+    /// The file; `None` for standard input.
+    pub(crate) path: Option<PathBuf>,
     /// Whether the file itself was named, so that everything in it has to be an object.
-    pub(super) named: bool,
-    /// What it holds.
-    pub(super) text: String,
+    pub(crate) named: bool,
+    /// What it holds, without a byte order mark.
+    pub(crate) text: String,
+}
+
+/// A manifest that is to be sealed holds secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("named", &self.named)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that was read.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// The texts, in the order in which they were named; of a folder, by name.
-    pub(super) sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// What the user should know although nothing is wrong.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// What of a folder is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Folders {
+    /// What its kustomization lists, or else its own files: what would be applied.
+    Applied,
+    /// Every file below it, except for what is hidden: what stands in Git.
+    Everything,
 }
 
 /// What is read, and how much of it is left.
 struct Reader {
+    /// The command that reads, for messages.
+    command: &'static str,
     input: Input,
+    folders: Folders,
     seen: BTreeSet<PathBuf>,
     left: u64,
 }
@@ -59,9 +84,11 @@ struct Kustomization {
 ///
 /// # Errors
 /// A sentence that says what cannot be read.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Input, String> {
+pub(crate) fn read(paths: &[PathBuf], folders: Folders, command: &'static str) -> Result<Input, String> {
     let mut reader = Reader {
+        command,
         input: Input::default(),
+        folders,
         seen: BTreeSet::new(),
         left: MAX_BYTES,
     };
@@ -71,11 +98,13 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Input, String> {
                 return Err("standard input can be read only once".to_owned());
             }
             let text = reader.text(io::stdin().lock(), "standard input")?;
-            reader.push("standard input".to_owned(), true, text)?;
-        } else if metadata(path)?.is_dir() {
-            reader.folder(path, 0)?;
-        } else {
+            reader.push("standard input".to_owned(), None, true, text)?;
+        } else if !metadata(path)?.is_dir() {
             reader.file(path, true)?;
+        } else if reader.folders == Folders::Everything {
+            reader.everything(path, 0)?;
+        } else {
+            reader.folder(path, 0)?;
         }
     }
     Ok(reader.input)
@@ -102,22 +131,34 @@ impl Reader {
                 folder.display()
             ));
         }
-        let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let wanted = path
-                .extension()
-                .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-            if wanted && path.is_file() {
-                paths.push(path);
+        list(folder)?
+            .iter()
+            .filter(|path| is_manifest(path))
+            .try_for_each(|path| self.file(path, false))
+    }
+
+    fn everything(&mut self, folder: &Path, depth: usize) -> Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "{}: more than {MAX_DEPTH} folders deep",
+                folder.display()
+            ));
+        }
+        for path in list(folder)? {
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden {
+                continue;
             }
-            if paths.len() > MAX_FILES {
-                return Err(too_many());
+            // a link to a folder may go round in a circle
+            if path.is_dir() && !path.is_symlink() {
+                self.everything(&path, depth + 1)?;
+            } else if is_manifest(&path) {
+                self.file(&path, false)?;
             }
         }
-        paths.sort();
-        paths.iter().try_for_each(|path| self.file(path, false))
+        Ok(())
     }
 
     fn kustomization(&mut self, folder: &Path, path: &Path, depth: usize) -> Result<(), String> {
@@ -137,16 +178,18 @@ impl Reader {
             .collect();
         if !ignored.is_empty() {
             self.input.notes.push(format!(
-                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep render -f -",
+                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep {} -f -",
                 ignored.join(", "),
-                folder.display()
+                folder.display(),
+                self.command
             ));
         }
         for resource in &kustomization.resources {
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
                 return Err(format!(
-                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep render -f -",
-                    folder.display()
+                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep {} -f -",
+                    folder.display(),
+                    self.command
                 ));
             }
             let path = folder.join(resource);
@@ -169,7 +212,7 @@ impl Reader {
         let name = path.display().to_string();
         let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
         let text = self.text(file, &name)?;
-        self.push(name, named, text)
+        self.push(name, Some(path.to_owned()), named, text)
     }
 
     /// Whether a file was not read yet: one that two folders list is one file.
@@ -197,8 +240,13 @@ impl Reader {
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
     }
 
-    fn push(&mut self, name: String, named: bool, text: String) -> Result<(), String> {
-        self.input.sources.push(Source { name, named, text });
+    fn push(&mut self, name: String, path: Option<PathBuf>, named: bool, text: String) -> Result<(), String> {
+        self.input.sources.push(Source {
+            name,
+            path,
+            named,
+            text,
+        });
         if self.input.sources.len() > MAX_FILES {
             return Err(too_many());
         }
@@ -208,6 +256,27 @@ impl Reader {
 
 fn metadata(path: &Path) -> Result<fs::Metadata, String> {
     fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// What is in a folder, by name.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
+        if paths.len() > MAX_FILES {
+            return Err(too_many());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+    ending && path.is_file()
 }
 
 fn too_many() -> String {

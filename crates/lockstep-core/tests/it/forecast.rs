@@ -1,0 +1,261 @@
+//! The forecast of calls, against hand-made sums and against the schedule itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use lockstep_core::{
+    forecast::{Backend, Calls, Forecast, Object, Store, Wants, forecast},
+    remote::{FindQuery, RemoteRef},
+    schedule::{self, Rhythm},
+};
+use proptest::prelude::*;
+
+const HOUR: u64 = 3600;
+
+fn store(label: &str, dependents: usize, batch: usize) -> Store {
+    Store {
+        label: label.to_owned(),
+        dependents,
+        backend: Backend {
+            batch,
+            versions_in_batches: false,
+            page: 100,
+        },
+    }
+}
+
+fn wants(reads: impl IntoIterator<Item = RemoteRef>) -> Wants {
+    let reads: BTreeSet<RemoteRef> = reads.into_iter().collect();
+    Wants {
+        entries: Calls {
+            reads: reads.len().try_into().unwrap(),
+            ..Calls::default()
+        },
+        reads,
+        ..Wants::default()
+    }
+}
+
+fn object(number: usize, seconds: u64, leader: &'static str, reads: &[String]) -> Object<&'static str> {
+    let wants = wants(reads.iter().map(RemoteRef::current));
+    Object {
+        uid: format!("uid-{number}"),
+        interval: Some(Duration::from_secs(seconds)),
+        leader,
+        wants: [(leader, wants)].into(),
+    }
+}
+
+/// The forecast of the only store.
+fn only(store: Store, objects: &[Object<&'static str>]) -> Forecast {
+    forecast(&[("s", store)].into(), objects, 10)["s"]
+}
+
+#[test]
+fn what_shares_a_turn_shares_calls() {
+    // 50 objects are one turn: 50 names of 25 keys, each wanted twice, are two batches of 20, every hour
+    let objects: Vec<_> = (0..50)
+        .map(|n| object(n, HOUR, "s", &[format!("key-{}", n / 2)]))
+        .collect();
+    let all = only(store("s", 50, 20), &objects);
+    assert_eq!((all.objects, all.references, all.keys), (50, 50, 25));
+    assert_eq!(all.round.all(), 2);
+    assert_eq!(all.first_sync.all(), 2);
+    assert_eq!(all.month.a_day().all(), 48);
+    assert_eq!(all.month_by_entry.a_day().all(), 50 * 24);
+}
+
+#[test]
+fn where_there_are_no_batches_every_object_reads_for_itself() {
+    // 63 minutes from one refresh to the next on average: 720 / 1.05 = 685.7 in a month for each key of each object
+    let objects: Vec<_> = (0..4).map(|n| object(n, HOUR, "s", &["key".into()])).collect();
+    let all = only(store("s", 4, 1), &objects);
+    assert_eq!(all.keys, 1);
+    assert_eq!(all.first_sync.all(), 1);
+    assert_eq!(all.round.all(), 4);
+    assert_eq!(all.month.all(), 2743); // 4 × 685.71, rounded up
+    assert_eq!(all.month_by_entry.all(), 4 * 720);
+}
+
+#[test]
+fn intervals_do_not_meet() {
+    let objects = [
+        object(0, HOUR, "s", &["key".into()]),
+        object(1, 2 * HOUR, "s", &["key".into()]),
+    ];
+    let all = only(store("s", 2, 20), &objects);
+    assert_eq!((all.round.all(), all.first_sync.all()), (2, 1));
+    assert_eq!(all.month.a_day().all(), 24 + 12);
+}
+
+#[test]
+fn what_is_not_refreshed_is_read_once() {
+    let mut once = object(0, HOUR, "s", &["key".into()]);
+    once.interval = None;
+    let all = only(store("s", 1, 20), &[once]);
+    assert_eq!(all.first_sync.all(), 1);
+    assert_eq!((all.round, all.month, all.month_by_entry), Default::default());
+}
+
+#[test]
+fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
+    let mut one = object(0, HOUR, "s", &[]);
+    one.wants = [(
+        "s",
+        Wants {
+            reads: BTreeSet::from([
+                RemoteRef::current("a"),
+                RemoteRef::current("b"),
+                RemoteRef::current("a").metadata(),
+                RemoteRef::version("a", "AWSPREVIOUS"),
+            ]),
+            searches: HashSet::from([FindQuery::default()]),
+            decryptions: 3,
+            entries: Calls {
+                reads: 5,
+                metadata: 1,
+                finds: 1,
+                decryptions: 0,
+            },
+        },
+    )]
+    .into();
+    let mut store = store("s", 1, 20);
+    let all = only(store.clone(), &[one.clone()]);
+    // a batch with a, b and ten keys that were found; the version alone; one page
+    let round = Calls {
+        reads: 2,
+        metadata: 1,
+        finds: 1,
+        decryptions: 0,
+    };
+    assert_eq!(all.round, round);
+    assert_eq!(
+        all.first_sync,
+        Calls {
+            decryptions: 3,
+            ..round
+        }
+    );
+    assert_eq!((all.references, all.keys), (10, 2));
+    let by_entry = Calls {
+        reads: 15,
+        metadata: 1,
+        finds: 1,
+        decryptions: 0,
+    };
+    assert_eq!(
+        all.month_by_entry.a_day(),
+        Calls {
+            reads: 15 * 24,
+            metadata: 24,
+            finds: 24,
+            decryptions: 0
+        }
+    );
+    assert_eq!(by_entry.all() * 720, all.month_by_entry.all());
+    store.backend = Backend {
+        versions_in_batches: true,
+        page: 5,
+        ..store.backend
+    };
+    let all = only(store, &[one]);
+    assert_eq!((all.round.reads, all.round.finds), (1, 2));
+}
+
+#[test]
+fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
+    let reads = |leader| {
+        let mut object = object(0, HOUR, leader, &[]);
+        object.wants = [
+            ("batches", wants([RemoteRef::current("a")])),
+            (
+                "single",
+                wants([RemoteRef::current("b"), RemoteRef::current("c")]),
+            ),
+        ]
+        .into();
+        let stores = [("batches", store("x", 1, 20)), ("single", store("y", 1, 1))].into();
+        let all = forecast(&stores, &[object], 10);
+        (all["batches"].month.all(), all["single"].month.all())
+    };
+    assert_eq!(reads("batches"), (720, 1440));
+    assert_eq!(reads("single"), (686, 1372));
+}
+
+/// The calls of a day by the schedule itself: each refresh of each object, gathered by the moment in which it is due.
+fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
+    let at = |seconds: u64| Timestamp::from_second(1_790_000_000 + i64::try_from(seconds).unwrap()).unwrap();
+    // everybody has been synced, and the longest interval is over
+    let (begin, end) = (at(12 * HOUR), at(36 * HOUR));
+    let rhythm = Rhythm::new(&store.label, store.dependents, store.backend.batch);
+    let mut due: BTreeMap<(Timestamp, usize), BTreeSet<&RemoteRef>> = BTreeMap::new();
+    for (number, object) in objects.iter().enumerate() {
+        let interval = object.interval.unwrap();
+        let mut now = at(u64::try_from(number).unwrap());
+        for round in 0.. {
+            now = schedule::next_refresh(interval, &object.uid, round, rhythm, now);
+            if now >= end {
+                break;
+            }
+            if now >= begin {
+                // who goes by itself meets nobody, even when a clock of milliseconds says so
+                let alone = if rhythm == Rhythm::Free { number } else { 0 };
+                due.entry((now, alone))
+                    .or_default()
+                    .extend(&object.wants["s"].reads);
+            }
+        }
+    }
+    let calls = |reads: &BTreeSet<&RemoteRef>| reads.len().div_ceil(store.backend.batch);
+    due.values().map(calls).sum::<usize>().try_into().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_turns_of_a_day_come_to_what_was_foretold(
+        count in 1_usize..600, keys in 1_usize..700, batch in 2_usize..21,
+        hours in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 3, 4, 6]), 1..3),
+    ) {
+        let objects: Vec<_> = (0..count)
+            .map(|n| {
+                let reads = [format!("key-{}", (n * 7) % keys), format!("key-{}", (n * 13) % keys)];
+                object(n, hours[n % hours.len()] * HOUR, "s", &reads)
+            })
+            .collect();
+        let store = store("SecretStore/shop/aws", count, batch);
+        let foretold = only(store.clone(), &objects).month.a_day().all();
+        prop_assert_eq!(foretold, simulated(&store, &objects));
+    }
+
+    #[test]
+    fn jitter_comes_to_what_was_foretold_within_a_few_calls(count in 100_usize..300, minutes in 5_u64..61) {
+        let objects: Vec<_> = (0..count).map(|n| object(n, minutes * 60, "s", &["key".into()])).collect();
+        let store = store("SecretStore/shop/vault", count, 1);
+        let foretold = only(store.clone(), &objects).month.a_day().all();
+        let simulated = simulated(&store, &objects);
+        // the day begins and ends somewhere in the interval of each object
+        let slack = u64::try_from(count).unwrap() / 4 + foretold / 100;
+        prop_assert!(foretold.abs_diff(simulated) <= slack, "{foretold} and {simulated}");
+    }
+}
+
+#[test]
+fn whose_turn_it_is_changes_little() {
+    // the uid is the cluster's to give: whichever it gives, a thousand objects need about as many calls
+    let calls: Vec<u64> = (0..20)
+        .map(|seed| {
+            let objects: Vec<_> = (0..1000)
+                .map(|n| object(n + seed * 1000, HOUR, "s", &[format!("key-{n}")]))
+                .collect();
+            only(store("s", 1000, 20), &objects).round.all()
+        })
+        .collect();
+    // 1,000 keys in 10 turns: 50 calls at least, and one that is not full in each turn at most
+    assert!(calls.iter().all(|calls| (50..=60).contains(calls)), "{calls:?}");
+}

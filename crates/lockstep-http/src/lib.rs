@@ -1,0 +1,170 @@
+//! One bounded HTTP request and its answer: no environment, no proxy, no redirects to another server, no answer of any length,
+//! and nothing kept of it that is not wiped. For providers whose services have no client that can be bounded.
+
+mod error;
+mod retry_after;
+
+use std::{fmt, time::Duration};
+
+use reqwest::{
+    Certificate, Identity, Request,
+    header::HeaderMap,
+    redirect::{Attempt, Policy},
+};
+use zeroize::Zeroizing;
+
+pub use error::HttpError;
+pub use reqwest;
+pub use retry_after::retry_after;
+
+/// How long connecting, TLS included, may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may be silent.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one request may take in all; the store's own `limits.timeout` is shorter as a rule.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection is kept that nobody uses.
+const KEPT_IDLE: Duration = Duration::from_secs(30);
+/// Redirects within the same server.
+const MOST_REDIRECTS: usize = 2;
+
+/// What a client is made with.
+#[derive(Default)]
+pub struct Settings {
+    /// Certificate authorities. Default: the system's.
+    pub authorities: Option<Vec<Certificate>>,
+    /// The certificate that is shown.
+    pub identity: Option<Identity>,
+    /// No request uses TLS, so that no certificates are needed.
+    pub plain: bool,
+    /// The longest body that is read, in bytes.
+    pub longest_body: usize,
+    /// How many connections to one host are kept that nobody uses.
+    pub kept_connections: usize,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("longest_body", &self.longest_body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The certificates are none that TLS can use. The sentence of the library may quote them and is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadCertificates;
+
+/// One answer. The body may hold values and tokens: it is wiped, and `Debug` tells its length only.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer(status {}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub struct HttpClient {
+    http: reqwest::Client,
+    longest_body: usize,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpClient")
+    }
+}
+
+impl HttpClient {
+    /// A client that takes every setting from its argument.
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, BadCertificates> {
+        // reqwest would panic without one. The binary installs it first thing; whoever else comes this far gets the
+        // same one.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .no_proxy()
+            .redirect(Policy::custom(|attempt| {
+                if same_server(&attempt) {
+                    attempt.follow()
+                } else {
+                    attempt.stop()
+                }
+            }))
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .pool_idle_timeout(KEPT_IDLE)
+            .pool_max_idle_per_host(settings.kept_connections);
+        if let Some(authorities) = settings.authorities {
+            builder = builder.tls_certs_only(authorities);
+        } else if settings.plain {
+            // Without TLS no certificates are needed, and an image without any must not stand in the way.
+            builder = builder.tls_certs_only([]);
+        }
+        if let Some(identity) = settings.identity {
+            builder = builder.identity(identity);
+        }
+        Ok(Self {
+            http: builder.build().map_err(|_| BadCertificates)?,
+            longest_body: settings.longest_body,
+        })
+    }
+
+    /// Sends one request. Whatever the status says, it is an answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that is too long.
+    pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
+        let mut response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(|error| HttpError::of(&error))?;
+        let status = response.status().as_u16();
+        let too_long = HttpError::TooLong {
+            status,
+            longest: self.longest_body,
+        };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.longest_body as u64 {
+            return Err(too_long);
+        }
+        let room = usize::try_from(announced).unwrap_or(0).max(4096);
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        while let Some(chunk) = response.chunk().await.map_err(|error| HttpError::of(&error))? {
+            if body.len() + chunk.len() > self.longest_body {
+                return Err(too_long);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status,
+            headers: std::mem::take(response.headers_mut()),
+            body,
+        })
+    }
+}
+
+/// Whether a redirect stays with the server that was named. One that points at another address is not followed: what is in the
+/// request is for the server of the spec alone.
+fn same_server(attempt: &Attempt<'_>) -> bool {
+    let first = attempt.previous().first();
+    first.is_some_and(|first| first.origin() == attempt.url().origin())
+        && attempt.previous().len() <= MOST_REDIRECTS
+}

@@ -1,0 +1,69 @@
+use lockstep_provider::{ErrorKind, RemoteRef};
+use serde_json::Value;
+
+use super::client;
+use crate::{
+    CANARY, Skip, Subject,
+    assert::{assert_fields, assert_names},
+};
+
+const KEY: &str = "shop/database";
+
+/// What is kept beside a value, together with values and without their being touched; of a key that is not there it is not
+/// found. A tag is somewhere in it, by its name.
+///
+/// # Errors
+/// Where the provider reads no metadata.
+pub async fn metadata_is_answered_as_a_json_object(subject: &impl Subject) -> Result<(), Skip> {
+    let client = client(subject).await;
+    if !client.0.capability().metadata {
+        return Skip::because("the provider reads no metadata");
+    }
+    subject.put(KEY, &[("value", CANARY)]).await;
+    let metadata = RemoteRef::current(KEY).metadata();
+    let bare: Value = parsed(client.read(&metadata).await.value.expose());
+    assert!(
+        bare.is_object(),
+        "metadata is an object, also where there is none"
+    );
+    subject.tag(KEY, "team", "shop").await?;
+    let missing = RemoteRef::current("shop/nowhere").metadata();
+    let refs = [
+        metadata.clone(),
+        RemoteRef::current(KEY),
+        missing.clone(),
+        metadata,
+    ];
+    let mut results = client.fetch(&refs).await.into_iter();
+    let mut next = || {
+        results
+            .next()
+            .unwrap_or_else(|| panic!("one result per reference"))
+    };
+    let first = next().unwrap_or_else(|error| panic!("the metadata must be readable: {error}"));
+    assert_eq!(
+        tag(&parsed(first.value.expose()), "team").as_deref(),
+        Some("shop")
+    );
+    let value = next().unwrap_or_else(|error| panic!("the value must be readable: {error}"));
+    assert_fields(&value, &[("value", CANARY)]);
+    let Err(error) = next() else {
+        panic!("a key that is not there has no metadata")
+    };
+    assert_eq!(error.kind.label(), ErrorKind::NotFound.label(), "{error}");
+    assert_names(&error, "shop/nowhere");
+    assert!(next().is_ok());
+    Ok(())
+}
+
+fn parsed(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| panic!("metadata is JSON"))
+}
+
+/// A tag by its name, in the object or one level below it: some services have several kinds of them.
+fn tag(metadata: &Value, name: &str) -> Option<String> {
+    let fields = metadata.as_object()?;
+    let own = fields.get(name).and_then(Value::as_str);
+    let below = || fields.values().find_map(|group| group.get(name)?.as_str());
+    own.or_else(below).map(str::to_owned)
+}

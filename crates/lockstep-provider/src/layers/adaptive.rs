@@ -1,0 +1,297 @@
+//! The pace that a store can bear, found from where it says "slow down". A pure state machine; the current time is an argument.
+//!
+//! ```text
+//!               "slow down"                        "slow down" again
+//!   unpaced ─────────────────▶ paced ◀──────────────────────────────┐
+//!      ▲                         │ │                                │
+//!      │                         │ └── seven tenths of the rate, at least FLOOR
+//!      └─────────────────────────┘
+//!        the rate has climbed to twice the one at which it began
+//! ```
+//!
+//! Paced begins at half of the rate that was observed when the store first complained. From each complaint on the rate climbs,
+//! by a tenth of itself a second. Complaints about requests that were in flight together are one complaint: after a cut, further
+//! ones are passed over for as long as two requests take at the new rate, a quarter of a second at least.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The slowest pace, in requests a second. A store that bears less goes on complaining, and is asked again anyway.
+pub(super) const FLOOR: f64 = 5.0;
+/// What is left of the rate after a first complaint, and after each further one.
+const FIRST_CUT: f64 = 0.5;
+const CUT: f64 = 0.7;
+/// How much of itself the rate gains a second, and how much at least.
+const GAIN: f64 = 0.1;
+const LEAST_GAIN: f64 = 1.0;
+/// At so many times the rate of the first complaint nothing is paced any more.
+const CLEAR: f64 = 2.0;
+/// How long complaints are passed over after a cut.
+const SETTLE_LEAST: Duration = Duration::from_millis(250);
+const SETTLE_MOST: Duration = Duration::from_secs(2);
+/// Over how long the rate of an unpaced store is observed.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Whether a request may leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Turn {
+    /// It may, and has.
+    Go,
+    /// Not for so long.
+    Wait(Duration),
+}
+
+/// How fast one store is asked.
+#[derive(Debug, Default)]
+pub(super) struct Adaptive {
+    paced: Option<Paced>,
+    /// Requests that left in this window and in the one before it.
+    window: Option<Window>,
+}
+
+#[derive(Debug)]
+struct Paced {
+    /// The rate right after the last cut.
+    base: f64,
+    /// When that was.
+    cut: Instant,
+    /// The rate at which the store first complained.
+    peak: f64,
+    /// When the last request left.
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    begun: Instant,
+    count: u32,
+    before: u32,
+}
+
+impl Paced {
+    fn rate(&self, now: Instant) -> f64 {
+        let gain = (self.base * GAIN).max(LEAST_GAIN);
+        self.base + gain * now.saturating_duration_since(self.cut).as_secs_f64()
+    }
+
+    fn settles(&self, now: Instant) -> bool {
+        let settle = Duration::from_secs_f64(2.0 / self.base).clamp(SETTLE_LEAST, SETTLE_MOST);
+        now.saturating_duration_since(self.cut) < settle
+    }
+}
+
+impl Adaptive {
+    /// The rate that the store is paced to, in requests a second; `None` when it is not.
+    pub(super) fn rate(&self, now: Instant) -> Option<f64> {
+        let paced = self.paced.as_ref()?;
+        let rate = paced.rate(now);
+        (rate < paced.peak * CLEAR).then_some(rate)
+    }
+
+    /// A request wants to leave.
+    pub(super) fn turn(&mut self, now: Instant) -> Turn {
+        let Some(rate) = self.rate(now) else {
+            self.paced = None;
+            self.observe(now);
+            return Turn::Go;
+        };
+        let last = self.paced.as_ref().and_then(|paced| paced.last);
+        let next = last.map(|last| last + Duration::from_secs_f64(1.0 / rate));
+        if let Some(next) = next.filter(|next| *next > now) {
+            return Turn::Wait(next - now);
+        }
+        if let Some(paced) = &mut self.paced {
+            paced.last = Some(now);
+        }
+        self.observe(now);
+        Turn::Go
+    }
+
+    /// The store says that this was too fast.
+    pub(super) fn complained(&mut self, now: Instant) {
+        let rate = self.rate(now);
+        match (&mut self.paced, rate) {
+            (Some(paced), Some(_)) if paced.settles(now) => {}
+            (Some(paced), Some(rate)) => {
+                paced.base = (rate * CUT).max(FLOOR);
+                paced.cut = now;
+            }
+            _ => {
+                let peak = self.observed(now).max(FLOOR);
+                self.paced = Some(Paced {
+                    base: (peak * FIRST_CUT).max(FLOOR),
+                    cut: now,
+                    peak,
+                    last: Some(now),
+                });
+            }
+        }
+    }
+
+    /// Counts a request that leaves.
+    fn observe(&mut self, now: Instant) {
+        let window = self.window_at(now);
+        self.window = Some(Window {
+            count: window.count.saturating_add(1),
+            ..window
+        });
+    }
+
+    fn window_at(&self, now: Instant) -> Window {
+        let fresh = |before| Window {
+            begun: now,
+            count: 0,
+            before,
+        };
+        match self.window {
+            None => fresh(0),
+            Some(window) => match now.saturating_duration_since(window.begun) {
+                age if age < WINDOW => window,
+                age if age < WINDOW * 2 => fresh(window.count),
+                _ => fresh(0),
+            },
+        }
+    }
+
+    /// How many requests left lately, a second: the faster of this window and the one before it.
+    fn observed(&self, now: Instant) -> f64 {
+        let window = self.window_at(now);
+        f64::from(window.count.max(window.before)) / WINDOW.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    /// A server that bears so many requests a second, and complains about the others.
+    struct Server {
+        capacity: f64,
+        tokens: f64,
+        last: Instant,
+    }
+
+    impl Server {
+        fn takes(&mut self, now: Instant) -> bool {
+            let earned = now.saturating_duration_since(self.last).as_secs_f64() * self.capacity;
+            self.tokens = (self.tokens + earned).min(self.capacity.max(1.0));
+            self.last = now;
+            let takes = self.tokens >= 1.0;
+            if takes {
+                self.tokens -= 1.0;
+            }
+            takes
+        }
+    }
+
+    /// Asks as fast as the pace allows, for so long; how many were taken, and how many refused.
+    fn ask(adaptive: &mut Adaptive, server: &mut Server, from: Instant, seconds: u64) -> (u32, u32) {
+        let (mut now, until) = (from, from + Duration::from_secs(seconds));
+        let (mut taken, mut refused) = (0, 0);
+        while now < until {
+            match adaptive.turn(now) {
+                Turn::Wait(wait) => now += wait.max(MILLISECOND),
+                Turn::Go => {
+                    if server.takes(now) {
+                        taken += 1;
+                    } else {
+                        refused += 1;
+                        adaptive.complained(now);
+                    }
+                    now += MILLISECOND;
+                }
+            }
+        }
+        (taken, refused)
+    }
+
+    fn server(capacity: f64, now: Instant) -> Server {
+        Server {
+            capacity,
+            tokens: capacity,
+            last: now,
+        }
+    }
+
+    #[test]
+    fn a_store_that_never_complains_is_never_paced() {
+        let (mut adaptive, now) = (Adaptive::default(), Instant::now());
+        for step in 0..10_000 {
+            assert_eq!(adaptive.turn(now + MILLISECOND * (step / 10)), Turn::Go);
+        }
+        assert_eq!(adaptive.rate(now), None);
+    }
+
+    #[test]
+    fn complaints_about_requests_in_flight_together_are_one() {
+        let (mut adaptive, now) = (Adaptive::default(), Instant::now());
+        for _ in 0..100 {
+            adaptive.turn(now);
+        }
+        for step in 0..16 {
+            adaptive.complained(now + MILLISECOND * step);
+        }
+        assert_eq!(adaptive.rate(now), Some(50.0), "half of what was observed");
+        let later = now + Duration::from_secs(1);
+        let before = adaptive.rate(later).unwrap();
+        adaptive.complained(later);
+        assert!((adaptive.rate(later).unwrap() - before * 0.7).abs() < 0.01);
+    }
+
+    #[test]
+    fn it_heals_by_itself_also_where_nobody_asks_meanwhile() {
+        let (mut adaptive, now) = (Adaptive::default(), Instant::now());
+        for _ in 0..1000 {
+            adaptive.turn(now);
+        }
+        for second in 0..100 {
+            adaptive.complained(now + Duration::from_secs(second));
+        }
+        let cut = now + Duration::from_secs(99);
+        assert!(adaptive.rate(cut).unwrap() < 20.0);
+        assert!(adaptive.rate(cut + Duration::from_secs(3600)).is_none());
+        assert_eq!(adaptive.turn(cut + Duration::from_secs(3600)), Turn::Go);
+    }
+
+    #[test]
+    fn most_of_what_a_server_bears_is_used_and_little_is_refused() {
+        for capacity in [10.0, 40.0, 200.0] {
+            let (mut adaptive, now) = (Adaptive::default(), Instant::now());
+            let mut server = server(capacity, now);
+            ask(&mut adaptive, &mut server, now, 60);
+            let (taken, refused) = ask(&mut adaptive, &mut server, now + Duration::from_secs(60), 120);
+            let used = f64::from(taken) / (capacity * 120.0);
+            assert!(used > 0.7, "{used} of {capacity} a second");
+            let share = f64::from(refused) / f64::from(taken + refused);
+            assert!(share < 0.1, "{share} refused at {capacity} a second");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_pace_is_never_below_the_floor_and_a_turn_always_comes(
+            steps in prop::collection::vec((0u64..3000, any::<bool>()), 1..300)
+        ) {
+            let (mut adaptive, mut now) = (Adaptive::default(), Instant::now());
+            for (wait, complains) in steps {
+                now += MILLISECOND * u32::try_from(wait).unwrap();
+                if let Turn::Wait(wait) = adaptive.turn(now) {
+                    prop_assert!(wait <= Duration::from_secs_f64(1.0 / FLOOR));
+                    now += wait + MILLISECOND;
+                    prop_assert_eq!(adaptive.turn(now), Turn::Go);
+                }
+                if complains {
+                    adaptive.complained(now);
+                }
+                if let Some(rate) = adaptive.rate(now) {
+                    prop_assert!(rate >= FLOOR, "{}", rate);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use crate::{ErrorKind, Operation, Part, ProviderError, RemoteRef};
+
+/// References to values, and references to what is kept beside values: most services read these in different ways.
+///
+/// ```
+/// use lockstep_provider::{Parts, RemoteRef};
+///
+/// let parts = Parts::of(&[RemoteRef::current("a").metadata(), RemoteRef::current("b")]);
+/// assert_eq!(parts.values, [RemoteRef::current("b")]);
+/// assert_eq!(parts.join(vec!["value of b"], vec!["tags of a"]), ["tags of a", "value of b"]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The values that are wanted, in order.
+    pub values: Vec<RemoteRef>,
+    /// The metadata that is wanted, in order.
+    pub metadata: Vec<RemoteRef>,
+    order: Vec<Part>,
+}
+
+impl Parts {
+    /// Takes references apart.
+    pub fn of(refs: &[RemoteRef]) -> Self {
+        let (values, metadata) = refs
+            .iter()
+            .cloned()
+            .partition(|reference| reference.part == Part::Value);
+        Self {
+            values,
+            metadata,
+            order: refs.iter().map(|reference| reference.part).collect(),
+        }
+    }
+
+    /// Puts the answers in the order of the references. Where one list is too short, so is the result, which callers see.
+    pub fn join<T>(self, values: Vec<T>, metadata: Vec<T>) -> Vec<T> {
+        let (mut values, mut metadata) = (values.into_iter(), metadata.into_iter());
+        let next = |part| match part {
+            Part::Value => values.next(),
+            Part::Metadata => metadata.next(),
+        };
+        self.order.into_iter().map_while(next).collect()
+    }
+
+    /// Puts the answers to values in order, for a service that keeps nothing beside a value.
+    pub fn join_values<T>(
+        self,
+        values: Vec<Result<T, ProviderError>>,
+        service: &str,
+    ) -> Vec<Result<T, ProviderError>> {
+        let refused = self
+            .metadata
+            .iter()
+            .map(|reference| Err(no_metadata(reference, service)));
+        let refused = refused.collect();
+        self.join(values, refused)
+    }
+}
+
+fn no_metadata(reference: &RemoteRef, service: &str) -> ProviderError {
+    let message = format!(
+        "metadataPolicy of key \"{}\": {service} keeps no metadata beside a value",
+        reference.key.escape_debug()
+    );
+    ProviderError::new(ErrorKind::Unsupported, Operation::Read, message).with_hint("Leave metadataPolicy out")
+}

@@ -1,0 +1,167 @@
+//! From the objects to what the forecast is made from.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use lockstep_api::{Limits, Reason, RefreshPolicy, StoreRef};
+use lockstep_controller::index::{Index, store_key};
+use lockstep_core::{
+    Failure, decide,
+    forecast::{Calls, Object, Store, Wants},
+    plan::{self, Plan},
+    remote::Part,
+};
+use lockstep_provider::{Costs, Registry, StoreKey};
+
+use crate::manifests::{Objects, Placed};
+
+/// A store, with everything that is known of it without asking it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) store: Store,
+    pub(super) costs: Costs,
+    pub(super) limits: Limits,
+    /// The provider, as in YAML.
+    pub(super) provider: &'static str,
+}
+
+/// What is counted, and what cannot be.
+#[derive(Debug, Default)]
+pub(super) struct Counted<'a> {
+    pub(super) stores: BTreeMap<StoreKey, Known>,
+    pub(super) objects: Vec<Object<StoreKey>>,
+    pub(super) failed: Vec<(&'a Placed, Failure)>,
+    /// How many are suspended, and come to no call.
+    pub(super) suspended: usize,
+    /// How many are synced once, and not refreshed.
+    pub(super) once: usize,
+}
+
+/// Makes the plan of each SyncedSecret, as the operator would, and takes from it what it reads.
+pub(super) fn count<'a>(objects: &'a Objects, index: &Index, registry: &Registry) -> Counted<'a> {
+    let mut counted = Counted::default();
+    for placed in &objects.synced_secrets {
+        match one(placed, index, registry, &mut counted.stores) {
+            Ok(_) if placed.object.spec.suspend => counted.suspended += 1,
+            Ok(object) => {
+                counted.once += usize::from(object.interval.is_none());
+                counted.objects.push(object);
+            }
+            Err(failure) => counted.failed.push((placed, failure)),
+        }
+    }
+    // a store that only suspended ones name sees nothing
+    let used = |key: &StoreKey| {
+        counted
+            .objects
+            .iter()
+            .any(|object| object.wants.contains_key(key))
+    };
+    counted.stores.retain(|key, _| used(key));
+    counted
+}
+
+fn one(
+    placed: &Placed,
+    index: &Index,
+    registry: &Registry,
+    stores: &mut BTreeMap<StoreKey, Known>,
+) -> Result<Object<StoreKey>, Failure> {
+    let around = placed.surroundings(index);
+    let input = placed.input(&around);
+    let plan = plan::plan(&input)?;
+    let key = |store: &StoreRef| store_key(&placed.namespace, store);
+    for store in plan::store_refs(input.spec) {
+        if let Entry::Vacant(place) = stores.entry(key(&store)) {
+            let known = known(place.key(), index, registry)?;
+            place.insert(known);
+        }
+    }
+    let leader = plan::leader(input.spec).ok_or_else(|| {
+        // a plan without a store is refused above
+        Failure::new(Reason::InvalidSpec, "secretStoreRef is needed")
+    })?;
+    let mut wants = wants(&plan, &key);
+    add_entries(placed, &mut wants, &key);
+    let periodic = input.spec.refresh_policy == RefreshPolicy::Periodic;
+    Ok(Object {
+        // the uid is the cluster's to give: the name stands in for it
+        uid: format!("{}/{}", placed.namespace, placed.name),
+        interval: periodic.then(|| decide::interval(input.spec)),
+        leader: key(&leader),
+        wants,
+    })
+}
+
+fn known(key: &StoreKey, index: &Index, registry: &Registry) -> Result<Known, Failure> {
+    let config = index.store_config(key).map(|(config, _)| config);
+    let config =
+        config.ok_or_else(|| Failure::new(Reason::StoreNotFound, format!("{key} does not exist")))?;
+    let costs = registry
+        .costs(&config)
+        .map_err(|error| Failure::provider(&key.to_string(), &error))?;
+    Ok(Known {
+        store: Store {
+            label: key.label(),
+            dependents: index.count_dependents(key),
+            backend: costs.backend,
+        },
+        costs,
+        limits: config.limits,
+        provider: config.provider.name().unwrap_or_default(),
+    })
+}
+
+fn wants(plan: &Plan, key: &impl Fn(&StoreRef) -> StoreKey) -> BTreeMap<StoreKey, Wants> {
+    let mut wants: BTreeMap<StoreKey, Wants> = BTreeMap::new();
+    for read in &plan.reads {
+        let wants = wants.entry(key(&read.store)).or_default();
+        wants.reads.insert(read.reference.clone());
+    }
+    for search in &plan.searches {
+        let wants = wants.entry(key(&search.store)).or_default();
+        wants.searches.insert(search.query.clone());
+    }
+    for decryption in &plan.decryptions {
+        wants.entry(key(&decryption.store)).or_default().decryptions += 1;
+    }
+    wants
+}
+
+/// Adds what each entry would be if it were a call of its own.
+fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &impl Fn(&StoreRef) -> StoreKey) {
+    let spec = &placed.object.spec;
+    let mut add = |own: Option<&StoreRef>, call: Calls| {
+        let store = plan::store_ref(spec, own).and_then(|store| wants.get_mut(&key(store)));
+        if let Some(wants) = store {
+            wants.entries += call;
+        }
+    };
+    let reads = |part: Part| match part {
+        Part::Value => Calls {
+            reads: 1,
+            ..Calls::default()
+        },
+        Part::Metadata => Calls {
+            metadata: 1,
+            ..Calls::default()
+        },
+    };
+    for entry in &spec.data {
+        if let Some(remote) = &entry.remote_ref {
+            add(
+                entry.secret_store_ref.as_ref(),
+                reads(plan::remote_ref(remote).part),
+            );
+        }
+    }
+    for entry in &spec.data_from {
+        let call = match &entry.extract {
+            Some(extract) => reads(plan::extract_ref(extract).part),
+            None => Calls {
+                finds: 1,
+                ..Calls::default()
+            },
+        };
+        add(entry.secret_store_ref.as_ref(), call);
+    }
+}

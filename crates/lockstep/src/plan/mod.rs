@@ -1,0 +1,56 @@
+//! `lockstep plan`: the calls a day that manifests come to, and what they cost, without a cluster or a store.
+//!
+//! [`manifests`](crate::manifests) takes in what lockstep reads, [`count`] makes of it what the core's forecast is made
+//! from, [`report`] adds prices and quotas, [`show`] prints.
+
+mod count;
+mod report;
+mod show;
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{PlanArguments, PlanFormat},
+    exit,
+    manifests::{self, Objects, input, summary},
+    output, providers,
+};
+
+use self::report::Report;
+
+/// Reads, checks, counts and prints.
+pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
+    let input = match input::read(&arguments.files, input::Folders::Applied, "plan") {
+        Ok(input) => input,
+        Err(message) => return exit::misused(&message),
+    };
+    for note in &input.notes {
+        output::complain(&format!("note: {note}"));
+    }
+    let mut objects = Objects::of(&input.sources, &arguments.namespace);
+    let index = manifests::index(&mut objects);
+    let counted = count::count(&objects, &index, &providers::registry(None));
+    let report = Report::new(&counted, arguments.found);
+    let text = match arguments.output {
+        PlanFormat::Text => Ok(show::text(&report)),
+        PlanFormat::Json => show::json(&objects, &counted, &report),
+    };
+    let printed = match text {
+        Ok(text) => exit::printed(output::print(&text)),
+        Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
+    };
+    for problem in &objects.problems {
+        output::complain(&problem.line());
+    }
+    for (placed, failure) in &counted.failed {
+        output::complain(&placed.failed(failure));
+    }
+    if !counted.failed.is_empty() || !objects.problems.is_empty() {
+        let all = objects.synced_secrets.len();
+        return exit::failed(&summary(all, counted.failed.len(), objects.problems.len()));
+    }
+    if objects.synced_secrets.is_empty() {
+        output::complain("note: there is no SyncedSecret in what was read");
+    }
+    printed
+}

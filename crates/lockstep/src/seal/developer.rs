@@ -1,0 +1,192 @@
+//! Whose credentials encrypt: the developer's own, never those that a store's `auth` names for the operator.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lockstep_api::{SecretKeyRef, StoreKind, StoreProvider, vault::VaultAuth};
+use lockstep_controller::index::StoreEntry;
+use lockstep_provider::{
+    Credentials, ErrorKind, Operation, ProviderError, SecretValue, StoreConfig, StoreKey,
+};
+
+/// What stands for the developer's token where Vault's configuration names a Secret; no Secret has such a name.
+const TOKEN: &str = "(the token of whoever seals)";
+/// How large a file with a token or with certificates may be, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What a developer brings along. AWS and Google are found by their own clients: environment, profile, application
+/// default credentials.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Developer {
+    /// The token of Vault.
+    pub(super) vault_token: Option<SecretValue>,
+    /// The address of Vault, where it is another one from here.
+    pub(super) vault_address: Option<String>,
+    /// Certificate authorities of Vault's server, PEM.
+    pub(super) ca: Option<Vec<u8>>,
+}
+
+impl Developer {
+    /// Reads what the options name: the token, or its file, or else the file that `vault login` writes.
+    ///
+    /// # Errors
+    /// A sentence that names the file that cannot be read.
+    pub(super) fn of(
+        token: Option<&SecretValue>,
+        token_file: Option<&Path>,
+        home: Option<&Path>,
+        address: Option<&String>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, String> {
+        let written = home.map(|home| home.join(".vault-token"));
+        let vault_token = match (token_file, token, written.filter(|path| path.is_file())) {
+            (Some(path), _, _) => Some(token_in(path)?),
+            (None, Some(token), _) => Some(token.clone()),
+            // a file that nobody named may be missing, or be somebody else's
+            (None, None, Some(path)) => token_in(&path).ok(),
+            (None, None, None) => None,
+        };
+        Ok(Self {
+            vault_token: vault_token.filter(|token| !token.is_empty()),
+            vault_address: address.cloned(),
+            ca: ca_file.map(read).transpose()?,
+        })
+    }
+
+    /// The configuration of a store with the developer in the operator's place.
+    ///
+    /// # Errors
+    /// A sentence that says what is to be set, at the store or on the command line.
+    pub(super) fn config(&self, key: &StoreKey, store: &StoreEntry) -> Result<StoreConfig, String> {
+        let mut provider = store.provider.clone();
+        if let Some(field) = missing_key(&provider) {
+            return Err(format!("{key} names no key that encrypts: set {field}"));
+        }
+        if let Some(aws) = &mut provider.aws {
+            // what is none of these is the client's own chain
+            aws.auth = None;
+            aws.role = None;
+            aws.external_id = None;
+            aws.session_tags = Vec::new();
+            aws.store_session_tags = false;
+        }
+        if let Some(vault) = &mut provider.vault {
+            vault.auth = VaultAuth {
+                token_secret_ref: Some(SecretKeyRef {
+                    name: TOKEN.to_owned(),
+                    key: "token".to_owned(),
+                }),
+                ..VaultAuth::default()
+            };
+            if let Some(address) = &self.vault_address {
+                vault.server.clone_from(address);
+            }
+            if let Some(ca) = &self.ca {
+                vault.ca_provider = None;
+                vault.ca_bundle = Some(BASE64_STANDARD.encode(ca));
+            } else if vault.ca_provider.is_some() {
+                return Err(format!(
+                    "{key}: spec.provider.vault.caProvider is in the cluster, which is not asked: give the certificates with --ca-file"
+                ));
+            }
+        }
+        Ok(StoreConfig {
+            // the ambient identity serves stores of the cluster only, and here it is the developer's
+            key: StoreKey {
+                kind: StoreKind::ClusterSecretStore,
+                namespace: None,
+                name: key.name.clone(),
+            },
+            provider,
+            limits: store.limits,
+        })
+    }
+}
+
+/// The field that would name the key, where it is not set.
+fn missing_key(provider: &StoreProvider) -> Option<&'static str> {
+    if let Some(aws) = &provider.aws {
+        return aws.kms.is_none().then_some("spec.provider.aws.kms.keyId");
+    }
+    if let Some(vault) = &provider.vault {
+        return vault
+            .transit
+            .is_none()
+            .then_some("spec.provider.vault.transit.key");
+    }
+    Some("spec.provider.aws.kms or spec.provider.vault.transit, of a store of that provider")
+}
+
+/// What a store's key is called.
+pub(super) fn key_name(provider: &StoreProvider) -> String {
+    let aws = provider.aws.as_ref().and_then(|aws| aws.kms.as_ref());
+    let vault = provider.vault.as_ref().and_then(|vault| vault.transit.as_ref());
+    match (aws, vault) {
+        (Some(kms), _) => kms.key_id.clone(),
+        (None, Some(transit)) => format!("{}/{}", transit.path.trim_matches('/'), transit.key),
+        (None, None) => String::new(),
+    }
+}
+
+/// What a small file holds.
+///
+/// # Errors
+/// A sentence that names the file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error| format!("{} cannot be read: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!(
+            "{} has more than 1 MiB, which is the limit",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}
+
+fn token_in(path: &Path) -> Result<SecretValue, String> {
+    let bytes = SecretValue::new(read(path)?);
+    Ok(SecretValue::new(bytes.expose().trim_ascii()))
+}
+
+/// The file of a field `plaintextFile`, which is relative to the file that it stands in.
+pub(super) fn beside(yaml: Option<&Path>, path: &str) -> PathBuf {
+    let folder = yaml.and_then(Path::parent).unwrap_or(Path::new(""));
+    folder.join(path)
+}
+
+#[async_trait]
+impl Credentials for Developer {
+    async fn secret(&self, name: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        match &self.vault_token {
+            Some(token) if name == TOKEN => Ok(token.clone()),
+            _ => Err(nothing("there is no token for Vault")
+                .with_hint("Log in (vault login), set VAULT_TOKEN, or give --token-file")),
+        }
+    }
+
+    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
+        Err(nothing("the cluster is not asked for anything"))
+    }
+
+    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        Err(nothing("the cluster is not asked for anything"))
+    }
+
+    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
+        Err(nothing("the cluster is not asked for anything"))
+    }
+}
+
+fn nothing(message: &str) -> ProviderError {
+    ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Configure, message)
+}

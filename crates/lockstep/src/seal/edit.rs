@@ -1,0 +1,154 @@
+//! Replaces one field of a text, and proves that nothing else is different.
+
+use std::ops::Range;
+
+use granit_parser::ScalarStyle;
+use serde_json::Value;
+
+use super::tree::{Kind, Node};
+use crate::manifests::yaml;
+
+/// The key under which a ciphertext stands.
+pub(super) const CIPHERTEXT: &str = "ciphertext";
+
+/// Some bytes of a text, and what comes in their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) bytes: Range<usize>,
+    pub(super) text: String,
+}
+
+/// The parts of a text that a field takes which is to hold a ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// The key, without quotes.
+    key: Range<usize>,
+    /// What the ciphertext comes in place of, without quotes.
+    value: Range<usize>,
+    /// What goes without replacement: the lines of a block scalar.
+    gone: Range<usize>,
+}
+
+impl Slot {
+    /// Of that key and that value; `None` where they are not written as text.
+    pub(super) fn of(text: &str, key: &Node, value: &Node) -> Option<Self> {
+        let key_bytes = match &key.kind {
+            Kind::Scalar(_, style) => inner(text, &key.bytes, *style)?,
+            _ => return None,
+        };
+        let Kind::Scalar(_, style) = &value.kind else {
+            return None;
+        };
+        let nothing = value.bytes.end..value.bytes.end;
+        let (value_bytes, gone) = match style {
+            ScalarStyle::Literal | ScalarStyle::Folded => {
+                let header = header(text, key.bytes.end..value.bytes.start)?;
+                let gone = lines(text, header.end, &value.bytes)?;
+                (header, gone)
+            }
+            style => (inner(text, &value.bytes, *style)?, nothing),
+        };
+        Some(Self {
+            key: key_bytes,
+            value: value_bytes,
+            gone,
+        })
+    }
+
+    /// What makes it hold that ciphertext.
+    pub(super) fn changes(&self, ciphertext: &str) -> [Change; 3] {
+        let change = |bytes: &Range<usize>, text: &str| Change {
+            bytes: bytes.clone(),
+            text: text.to_owned(),
+        };
+        [
+            change(&self.key, CIPHERTEXT),
+            change(&self.value, ciphertext),
+            change(&self.gone, ""),
+        ]
+    }
+}
+
+/// A flow scalar without its quotes.
+fn inner(text: &str, bytes: &Range<usize>, style: ScalarStyle) -> Option<Range<usize>> {
+    let written = text.get(bytes.clone())?;
+    let quote = match style {
+        ScalarStyle::Plain => return Some(bytes.clone()),
+        ScalarStyle::SingleQuoted => '\'',
+        ScalarStyle::DoubleQuoted => '"',
+        ScalarStyle::Literal | ScalarStyle::Folded => return None,
+    };
+    let quoted = written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
+    quoted.then(|| bytes.start + 1..bytes.end - 1)
+}
+
+/// The header of a block scalar, such as `|-`, which stands between its key and its content. Comments may stand before it.
+fn header(text: &str, between: Range<usize>) -> Option<Range<usize>> {
+    let mut comment = false;
+    let start = text.get(between.clone())?.char_indices().find(|(_, c)| {
+        match c {
+            '\n' | '\r' => comment = false,
+            '#' => comment = true,
+            _ => {}
+        }
+        !comment && matches!(c, '|' | '>')
+    });
+    let start = between.start + start?.0;
+    let length = text
+        .get(start + 1..)?
+        .find(|c: char| !matches!(c, '+' | '-' | '0'..='9'))
+        .unwrap_or(text.len() - start - 1);
+    Some(start..start + 1 + length)
+}
+
+/// The lines of a block scalar, without the line break before the next one; a comment beside the header is none of them.
+fn lines(text: &str, header_end: usize, content: &Range<usize>) -> Option<Range<usize>> {
+    let written = text.get(content.clone())?;
+    // the indentation of the next line is none of it
+    let lines = written.rfind('\n').map_or(written, |end| {
+        let (lines, rest) = written.split_at(end + 1);
+        if rest.chars().all(|c| c == ' ') {
+            lines
+        } else {
+            written
+        }
+    });
+    let written = lines.trim_end_matches(['\r', '\n']);
+    if written.is_empty() {
+        return Some(content.start..content.start);
+    }
+    let beside = text.get(header_end..)?.find(['\r', '\n'])?;
+    Some(header_end + beside..content.start + written.len())
+}
+
+/// A text after changes, which must not overlap.
+pub(super) fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
+    changes.sort_by_key(|change| (change.bytes.start, change.bytes.end));
+    let mut result = String::with_capacity(text.len());
+    let mut at = 0;
+    for change in changes {
+        result.push_str(text.get(at..change.bytes.start)?);
+        result.push_str(&change.text);
+        at = change.bytes.end;
+    }
+    result.push_str(text.get(at..)?);
+    Some(result)
+}
+
+/// Whether a text holds these documents, and nothing else.
+pub(super) fn holds(text: &str, expected: &[Value]) -> bool {
+    let documents = yaml::documents(text);
+    documents.len() == expected.len()
+        && documents
+            .iter()
+            .zip(expected)
+            .all(|(document, expected)| document.value.as_ref().is_ok_and(|value| value == expected))
+}
+
+/// Puts a ciphertext in the place of another field of an object.
+pub(super) fn replace(object: &mut Value, field: &str, ciphertext: &str) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove(field);
+        fields.insert(CIPHERTEXT.to_owned(), ciphertext.into());
+    }
+}

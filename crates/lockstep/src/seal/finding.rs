@@ -1,0 +1,47 @@
+//! What is said of a place in a file. It never says what stands there.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::manifests::objects::Place;
+
+/// A sentence about a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    #[serde(flatten)]
+    pub(super) place: Place,
+    /// Kind, namespace and name, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<String>,
+    /// The field, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<String>,
+    pub(super) message: String,
+}
+
+impl Finding {
+    pub(super) fn new(
+        place: Place,
+        object: Option<&str>,
+        field: Option<&str>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            place,
+            object: object.map(str::to_owned),
+            field: field.map(str::to_owned),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.place.file, self.place.line)?;
+        for part in [&self.object, &self.field].into_iter().flatten() {
+            write!(f, "{part}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}

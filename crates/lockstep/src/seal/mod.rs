@@ -1,0 +1,138 @@
+//! `lockstep seal`: encrypts values for Git, in the place where they stand, on the machine of whoever wrote them.
+//!
+//! [`scan`] finds what there is to seal, with [`tree`] for where it stands; [`developer`] says with whose credentials;
+//! [`encrypt`] asks the KMS; [`edit`] makes the new text and proves that nothing else is different; [`write`] puts it
+//! there. [`check`] is `--check`, which needs no KMS.
+
+mod check;
+mod developer;
+mod edit;
+mod encrypt;
+mod finding;
+mod plaintext;
+mod report;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod work;
+mod write;
+
+use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode};
+
+use lockstep_provider::Registry;
+
+use self::{developer::Developer, report::Report, scan::Scan, work::Stores};
+use crate::{
+    cli::{SealArguments, SealFormat},
+    exit,
+    manifests::{
+        input::{self, Folders, Source},
+        objects::Objects,
+    },
+    output, providers,
+};
+
+/// Seals, or checks.
+pub(crate) fn seal(arguments: &SealArguments) -> ExitCode {
+    if arguments.check {
+        return check::check(arguments);
+    }
+    let report = match run(arguments, &providers::registry(None)) {
+        Ok(report) => report,
+        Err(message) => return exit::misused(&message),
+    };
+    finish(arguments, &report)
+}
+
+/// Reads, encrypts and writes.
+///
+/// # Errors
+/// A sentence that says what of the command is wrong, or cannot be read. Nothing was written then.
+fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String> {
+    if arguments.output == SealFormat::Json && arguments.files.iter().any(|path| path.as_os_str() == "-") {
+        return Err("--output json and -f - would both write to standard output".to_owned());
+    }
+    let sources = input::read(&arguments.files, Folders::Everything, "seal")?.sources;
+    let store_sources = unlike(
+        input::read(&arguments.stores, Folders::Everything, "seal")?.sources,
+        &sources,
+    );
+    let developer = Developer::of(
+        arguments.vault_token.as_ref(),
+        arguments.token_file.as_deref(),
+        arguments.home.as_deref(),
+        arguments.vault_address.as_ref(),
+        arguments.ca_file.as_deref(),
+    )?;
+    let mut scans: Vec<_> = sources
+        .iter()
+        .map(|source| scan::scan(source, arguments.namespace.as_deref()))
+        .collect();
+    let namespace = arguments.namespace.as_deref().unwrap_or(work::NAMESPACE);
+    let mut server = Objects::none(namespace);
+    for scan in scans.iter_mut().filter(|scan| !blocked(scan)) {
+        scan.admission(&mut server);
+    }
+    let everything = [store_sources, sources.clone()].concat();
+    let objects = Objects::stores_of(&everything, namespace);
+    let stores = Stores {
+        known: &objects.stores,
+        problems: &objects.problems,
+        developer: &developer,
+        registry,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+    Ok(runtime.block_on(work::work(&mut scans, &stores, arguments.dry_run)))
+}
+
+/// The texts that are not among others.
+fn unlike(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
+    let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let known: BTreeSet<_> = others
+        .iter()
+        .filter_map(|source| source.path.as_ref())
+        .map(real)
+        .collect();
+    let differs = |source: &Source| {
+        source
+            .path
+            .as_ref()
+            .is_none_or(|path| !known.contains(&real(path)))
+    };
+    sources.into_iter().filter(differs).collect()
+}
+
+/// Says how it went.
+fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
+    for note in &report.notes {
+        output::complain(&format!("note: {note}"));
+    }
+    let printed = match (arguments.output, &report.text) {
+        (SealFormat::Json, _) => match report.json() {
+            Ok(text) => output::print(&text),
+            Err(message) => return exit::failed(&message),
+        },
+        (SealFormat::Text, None) if arguments.files.iter().all(|path| path.as_os_str() != "-") => {
+            output::print(&report.lines())
+        }
+        (SealFormat::Text, text) => {
+            // standard output is the manifest's
+            output::complain(report.lines().trim_end());
+            output::print(text.as_deref().unwrap_or_default())
+        }
+    };
+    for fault in &report.faults {
+        output::complain(&format!("error: {fault}"));
+    }
+    if !report.faults.is_empty() {
+        return exit::failed(&report.summary());
+    }
+    exit::printed(printed)
+}
+
+/// Why nothing in a text may be sealed, if so.
+fn blocked(scan: &Scan<'_>) -> bool {
+    !scan.faults.is_empty() || !scan.unreadable.is_empty()
+}

@@ -1,0 +1,131 @@
+//! What people and machines see of it: places, never values.
+
+use std::fmt::Write as _;
+
+use lockstep_api::CiphertextScope;
+use lockstep_provider::StoreKey;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{finding::Finding, scan::Entry};
+use crate::manifests::objects::Place;
+
+/// One value that is sealed now, or would be.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sealed {
+    #[serde(flatten)]
+    place: Place,
+    object: String,
+    field: String,
+    secret_key: String,
+    scope: CiphertextScope,
+    store: String,
+    provider: &'static str,
+    key: String,
+    envelope: bool,
+}
+
+impl Sealed {
+    pub(super) fn new(
+        entry: &Entry,
+        store: &StoreKey,
+        provider: &'static str,
+        key: String,
+        envelope: bool,
+    ) -> Self {
+        Self {
+            place: entry.place.clone(),
+            object: entry.object.clone(),
+            field: format!("{}.{}", entry.path, entry.field),
+            secret_key: entry.secret_key.clone(),
+            scope: entry.scope,
+            store: store.to_string(),
+            provider,
+            key,
+            envelope,
+        }
+    }
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Report {
+    dry_run: bool,
+    /// What is in files now.
+    pub(super) sealed: Vec<Sealed>,
+    /// How many values there were.
+    pub(super) total: usize,
+    /// Why others are not.
+    pub(super) faults: Vec<Finding>,
+    /// What should be known although nothing is wrong.
+    pub(super) notes: Vec<String>,
+    /// What standard input became.
+    pub(super) text: Option<String>,
+}
+
+impl Report {
+    pub(super) fn new(dry_run: bool) -> Self {
+        Self {
+            dry_run,
+            sealed: Vec::new(),
+            total: 0,
+            faults: Vec::new(),
+            notes: Vec::new(),
+            text: None,
+        }
+    }
+
+    /// One line for each value.
+    pub(super) fn lines(&self) -> String {
+        let mut lines = String::new();
+        let verb = if self.dry_run { "would seal" } else { "sealed" };
+        for sealed in &self.sealed {
+            let envelope = if sealed.envelope { ", in an envelope" } else { "" };
+            // writing to a String cannot fail
+            let _ = writeln!(
+                lines,
+                "{verb} {}:{}: {}: {}: scope {}, with {} ({} {}){envelope}",
+                sealed.place.file,
+                sealed.place.line,
+                sealed.object,
+                sealed.field,
+                sealed.scope,
+                sealed.store,
+                sealed.provider,
+                sealed.key,
+            );
+        }
+        if self.total == 0 && self.faults.is_empty() {
+            lines.push_str("there is nothing to seal\n");
+        }
+        lines
+    }
+
+    /// One document for machines.
+    ///
+    /// # Errors
+    /// A sentence; serde says no to nothing of this.
+    pub(super) fn json(&self) -> Result<String, String> {
+        let document = json!({ "dryRun": self.dry_run, "sealed": self.sealed, "problems": self.faults });
+        serde_json::to_string_pretty(&document)
+            .map(|text| text + "\n")
+            .map_err(|error| format!("the output cannot be made: {error}"))
+    }
+
+    /// What the last line of a run that failed says.
+    pub(super) fn summary(&self) -> String {
+        let errors = if self.faults.len() == 1 { "error" } else { "errors" };
+        let verb = if self.dry_run {
+            "would be sealed"
+        } else {
+            "are sealed"
+        };
+        format!(
+            "{} of {} values {verb}; {} {errors}",
+            self.sealed.len(),
+            self.total,
+            self.faults.len()
+        )
+    }
+}

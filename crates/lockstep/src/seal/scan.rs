@@ -1,0 +1,369 @@
+//! What of a text is to be sealed, and what in it is plaintext.
+
+use lockstep_api::{CiphertextScope, StoreRef};
+use lockstep_provider::{Binding, SecretValue};
+use serde_json::Value;
+
+use super::{
+    edit::{self, Slot},
+    finding::Finding,
+    plaintext,
+    tree::{self, Node, Shared, Step},
+};
+use crate::manifests::{
+    input::Source,
+    objects::{Objects, Place},
+    schema::UNSEALED,
+    yaml::{self, shown},
+};
+
+/// Stands for the ciphertext that there is going to be.
+const PLACEHOLDER: &str = "lockstep:v1:";
+
+/// A text, and everything in it that this is about. It has no `Debug`: it holds plaintext.
+pub(super) struct Scan<'a> {
+    pub(super) source: &'a Source,
+    /// What the documents hold.
+    pub(super) documents: Vec<Value>,
+    /// What is to be sealed.
+    pub(super) entries: Vec<Entry>,
+    /// Why something cannot be sealed: the text is left alone then.
+    pub(super) faults: Vec<Finding>,
+    /// Documents that cannot be read, and could hold something.
+    pub(super) unreadable: Vec<Finding>,
+    /// What stands there and should not.
+    pub(super) plaintexts: Vec<Finding>,
+    /// Why it was passed over: a folder holds other files, too.
+    pub(super) skipped: Option<String>,
+}
+
+/// One entry of `data` that is to be sealed.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// The object, as messages name it.
+    pub(super) object: String,
+    /// The object's namespace; `None` where nothing says it.
+    pub(super) namespace: Option<String>,
+    /// The object's name.
+    pub(super) name: String,
+    /// The entry, such as `spec.data[0]`.
+    pub(super) path: String,
+    /// The field that is sealed: one of [`UNSEALED`].
+    pub(super) field: &'static str,
+    pub(super) secret_key: String,
+    pub(super) scope: CiphertextScope,
+    pub(super) store: StoreRef,
+    /// What the field holds.
+    pub(super) held: SecretValue,
+    /// The document, and the entry in it.
+    document: usize,
+    pointer: String,
+    slot: Slot,
+}
+
+/// A document, and where its nodes stand.
+#[derive(Clone, Copy)]
+struct Document<'a> {
+    index: usize,
+    line: usize,
+    tree: Option<&'a Node>,
+}
+
+/// An object in a document: the document itself, or an item of a List.
+struct Object<'a> {
+    document: Document<'a>,
+    value: &'a Value,
+    steps: Vec<Step<'a>>,
+    pointer: String,
+    label: String,
+}
+
+/// Looks through a text. `namespace` is that of objects that do not say theirs.
+pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> {
+    let mut scan = Scan {
+        source,
+        documents: Vec::new(),
+        entries: Vec::new(),
+        faults: Vec::new(),
+        unreadable: Vec::new(),
+        plaintexts: Vec::new(),
+        skipped: None,
+    };
+    let documents = yaml::documents(&source.text);
+    let trees = tree::documents(&source.text).unwrap_or_default();
+    // without it, lines are those of documents, and nothing can be replaced
+    let same = trees.len() == documents.len();
+    for (index, document) in documents.into_iter().enumerate() {
+        let place = Document {
+            index,
+            line: document.line,
+            tree: trees.get(index).filter(|_| same),
+        };
+        match document.value {
+            Ok(value) => {
+                scan.object(place, &value, Vec::new(), String::new(), namespace);
+                scan.documents.push(value);
+            }
+            Err(message) if source.named || is_about_secrets(&source.text) => {
+                let finding = Finding::new(scan.place(document.line), None, None, message);
+                scan.unreadable.push(finding);
+            }
+            Err(message) => {
+                scan.skipped = Some(format!("{}: it is passed over: {message}", source.name));
+                scan.entries.clear();
+                return scan;
+            }
+        }
+    }
+    scan
+}
+
+/// Whether a text that cannot be read could hold what this is about. Templates of Secrets are no YAML and hold no values.
+fn is_about_secrets(text: &str) -> bool {
+    let is_secret = |line: &str| {
+        let line = line.trim_start_matches([' ', '\t', '-', '"', '\'', '{']);
+        line.starts_with("kind") && line.contains("Secret")
+    };
+    text.contains(lockstep_api::GROUP) || !text.contains("{{") && text.lines().any(is_secret)
+}
+
+impl Scan<'_> {
+    /// The text with each entry's ciphertext in its place, when nothing else becomes different by that.
+    pub(super) fn sealed(&self, ciphertexts: &[String]) -> Option<String> {
+        let all = || self.entries.iter().zip(ciphertexts);
+        let changes = all().flat_map(|(entry, ciphertext)| entry.slot.changes(ciphertext));
+        let text = edit::apply(&self.source.text, changes.collect())?;
+        let mut expected = self.documents.clone();
+        for (entry, ciphertext) in all() {
+            let object = expected.get_mut(entry.document)?.pointer_mut(&entry.pointer)?;
+            edit::replace(object, entry.field, ciphertext);
+        }
+        edit::holds(&text, &expected).then_some(text)
+    }
+
+    fn place(&self, line: usize) -> Place {
+        Place {
+            file: self.source.name.clone(),
+            line,
+        }
+    }
+
+    fn object(
+        &mut self,
+        document: Document<'_>,
+        value: &Value,
+        steps: Vec<Step<'_>>,
+        pointer: String,
+        namespace: Option<&str>,
+    ) {
+        let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        if let (Some(items), true) = (value["items"].as_array(), kind.ends_with("List")) {
+            for (index, item) in items.iter().enumerate() {
+                let mut steps = steps.clone();
+                steps.extend([Step::Field("items"), Step::Item(index)]);
+                self.object(
+                    document,
+                    item,
+                    steps,
+                    format!("{pointer}/items/{index}"),
+                    namespace,
+                );
+            }
+            return;
+        }
+        let named = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
+        let name = named("name").unwrap_or_default();
+        let own_namespace = named("namespace").or_else(|| namespace.map(str::to_owned));
+        let label = match &own_namespace {
+            Some(namespace) => format!("{kind} {}/{}", shown(namespace), shown(&name)),
+            None => format!("{kind} {}", shown(&name)).trim_end().to_owned(),
+        };
+        let object = Object {
+            document,
+            value,
+            steps,
+            pointer,
+            label,
+        };
+        let group = version.split('/').next().unwrap_or_default();
+        if group == lockstep_api::GROUP && kind == "SyncedSecret" {
+            for index in 0..value["spec"]["data"].as_array().map_or(0, Vec::len) {
+                self.entry(&object, index, own_namespace.as_ref(), &name);
+            }
+        } else {
+            for found in plaintext::of_object(group, kind, value) {
+                let mut steps = object.steps.clone();
+                steps.extend_from_slice(&found.steps);
+                let place = self.place(object.line(&steps));
+                let finding = Finding::new(place, Some(&object.label), Some(&found.field), found.message);
+                self.plaintexts.push(finding);
+            }
+        }
+    }
+
+    /// One entry of `spec.data`.
+    fn entry(&mut self, object: &Object<'_>, index: usize, namespace: Option<&String>, name: &str) {
+        let value = &object.value["spec"]["data"][index];
+        let path = format!("spec.data[{index}]");
+        let mut steps = object.steps.clone();
+        steps.extend([Step::Field("spec"), Step::Field("data"), Step::Item(index)]);
+        let scope: CiphertextScope =
+            serde_json::from_value(value["ciphertextScope"].clone()).unwrap_or_default();
+        let secret_key = value["secretKey"].as_str().unwrap_or_default();
+        if let Some(ciphertext) = value["ciphertext"].as_str() {
+            let known = namespace.map(|namespace| (scope, namespace.as_str(), name, secret_key));
+            if let Some(message) = plaintext::of_ciphertext(ciphertext, known) {
+                let at = [steps.as_slice(), &[Step::Field("ciphertext")]].concat();
+                let field = format!("{path}.ciphertext");
+                let place = self.place(object.line(&at));
+                self.plaintexts
+                    .push(Finding::new(place, Some(&object.label), Some(&field), message));
+            }
+        }
+        let Some(field) = UNSEALED.into_iter().find(|field| value.get(field).is_some()) else {
+            return;
+        };
+        let at = [steps.as_slice(), &[Step::Field(field)]].concat();
+        let place = self.place(object.line(&at));
+        let finding = |message: String| {
+            Finding::new(
+                place.clone(),
+                Some(&object.label),
+                Some(&format!("{path}.{field}")),
+                message,
+            )
+        };
+        self.plaintexts.push(finding(format!(
+            "it is not sealed. Run: lockstep seal -f {}",
+            self.source.name
+        )));
+        let other = ["plaintextFile", "remoteRef", "ciphertext"]
+            .into_iter()
+            .find(|other| *other != field && value.get(other).is_some());
+        if let Some(other) = other {
+            self.faults.push(finding(format!(
+                "{other} is there, too, and only one of them can be"
+            )));
+            return;
+        }
+        if scope != CiphertextScope::Cluster && namespace.is_none() {
+            let message = "the value is bound to a namespace, and metadata.namespace is not set: set it, or give --namespace";
+            self.faults.push(finding(message.to_owned()));
+            return;
+        }
+        let Some(held) = value[field].as_str() else {
+            self.faults
+                .push(finding("it must be a text (quote it)".to_owned()));
+            return;
+        };
+        let slot = match object.slot(&self.source.text, &steps, field, held) {
+            Ok(slot) => slot,
+            Err(message) => {
+                self.faults.push(finding(message.to_owned()));
+                return;
+            }
+        };
+        let spec = &object.value["spec"];
+        let store = [&value["secretStoreRef"], &spec["secretStoreRef"]]
+            .into_iter()
+            .find(|store| !store.is_null())
+            .and_then(|store| serde_json::from_value(store.clone()).ok());
+        let Some(store) = store else {
+            let message = "nothing says which store's key seals it: set secretStoreRef, here or in spec";
+            self.faults.push(finding(message.to_owned()));
+            return;
+        };
+        self.entries.push(Entry {
+            place,
+            object: object.label.clone(),
+            namespace: namespace.cloned(),
+            name: name.to_owned(),
+            path: path.clone(),
+            field,
+            secret_key: secret_key.to_owned(),
+            scope,
+            store,
+            held: held.into(),
+            document: object.document.index,
+            pointer: format!("{}/spec/data/{index}", object.pointer),
+            slot,
+        });
+    }
+
+    /// Notes what the API server would not take although everything is sealed: sealing would be in vain.
+    pub(super) fn admission(&mut self, server: &mut Objects) {
+        let mut documents = self.documents.clone();
+        let mut touched: Vec<(usize, usize)> = Vec::new();
+        for entry in &self.entries {
+            let object = documents
+                .get_mut(entry.document)
+                .and_then(|document| document.pointer_mut(&entry.pointer));
+            if let Some(object) = object {
+                edit::replace(object, entry.field, PLACEHOLDER);
+            }
+            if touched
+                .last()
+                .is_none_or(|(document, _)| *document != entry.document)
+            {
+                touched.push((entry.document, entry.place.line));
+            }
+        }
+        for (document, line) in touched {
+            let Some(value) = documents.get_mut(document).map(Value::take) else {
+                continue;
+            };
+            let place = self.place(line);
+            for problem in server.admission(value, &place) {
+                self.faults.push(Finding {
+                    place: problem.place,
+                    object: problem.object,
+                    field: None,
+                    message: problem.message,
+                });
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Where its ciphertext belongs.
+    pub(super) fn binding(&self) -> Binding {
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        Binding::new(self.scope, namespace, &self.name, &self.secret_key)
+    }
+}
+
+impl Object<'_> {
+    fn line(&self, steps: &[Step<'_>]) -> usize {
+        self.document
+            .tree
+            .map_or(self.document.line, |tree| tree.line_of(steps))
+    }
+
+    /// Where the ciphertext goes that comes in place of a field.
+    fn slot(&self, text: &str, steps: &[Step<'_>], field: &str, held: &str) -> Result<Slot, &'static str> {
+        const UNCLEAR: &str = "it cannot be told where in the file it stands: write it in double quotes";
+        let tree = self.document.tree.ok_or(UNCLEAR)?;
+        let at = [steps, &[Step::Field(field)]].concat();
+        let value = tree.descend(&at).map_err(|shared| match shared {
+            Shared::Anchor => "it has an anchor (&name), or is in something that has one: what repeats it would change, too. Write it out",
+            Shared::Alias => "it is here by an alias (*name) or a merge key (<<): write it out",
+        })?;
+        let (key, _) = tree
+            .descend(steps)
+            .ok()
+            .and_then(|entry| entry.field(field))
+            .ok_or(UNCLEAR)?;
+        if value.tagged || key.tagged || key.anchored {
+            return Err("it has a tag (!name), or its key has a tag or an anchor: take them away");
+        }
+        // two readers of YAML, and one value
+        if value.text().is_none_or(|value| value.expose() != held.as_bytes()) {
+            return Err(UNCLEAR);
+        }
+        Slot::of(text, key, value).ok_or(UNCLEAR)
+    }
+}

@@ -1,0 +1,457 @@
+use std::{fs, path::Path, sync::atomic::Ordering};
+
+use clap::Parser as _;
+use lockstep_api::{CiphertextScope, StoreKind};
+use lockstep_core::ciphertext::{Binding, Sealed};
+use lockstep_provider::{Context, ErrorKind, MemoryBackend, Registry, SecretValue};
+
+use super::{super::run, kms::Kms};
+use crate::{
+    cli::{Cli, Command, SealArguments},
+    seal::report::Report,
+};
+
+const STORES: &str = "
+apiVersion: lockstep.dev/v1alpha1
+kind: SecretStore
+metadata: { name: kms, namespace: shop }
+spec:
+  provider:
+    aws:
+      region: eu-central-1
+      role: arn:aws:iam::123456789012:role/operator
+      externalID: operator
+      kms: { keyId: alias/shop }
+      auth: { jwt: { serviceAccountRef: { name: shop } } }
+---
+apiVersion: lockstep.dev/v1alpha1
+kind: ClusterSecretStore
+metadata: { name: transit }
+spec:
+  provider:
+    vault:
+      server: https://vault.vault.svc:8200
+      caProvider: { type: ConfigMap, name: ca, key: ca.crt }
+      transit: { key: shop }
+      auth: { kubernetes: { role: operator, serviceAccountRef: { name: lockstep } } }
+---
+apiVersion: lockstep.dev/v1alpha1
+kind: ClusterSecretStore
+metadata: { name: keyless }
+spec:
+  provider:
+    aws: { region: eu-central-1, service: SecretsManager }
+";
+
+/// A SyncedSecret of that name with those entries, whose store is that.
+fn object(name: &str, store: &str, entries: &[&str]) -> String {
+    let entries = format!("  - {}\n", entries.join("\n  - "));
+    format!(
+        "# {name}\napiVersion: lockstep.dev/v1alpha1\nkind: SyncedSecret\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  secretStoreRef: {store}\n  data:\n{entries}"
+    )
+}
+
+/// A folder with the stores, and those files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("stores.yaml"), STORES).unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn arguments(folder: &Path, more: &[&str]) -> SealArguments {
+    let folder = folder.to_str().unwrap();
+    let line = ["lockstep", "seal", "-f", folder, "--home", folder].into_iter();
+    match Cli::try_parse_from(line.chain(more.iter().copied()))
+        .unwrap()
+        .command
+    {
+        Command::Seal(arguments) => arguments,
+        _ => panic!("seal is a command"),
+    }
+}
+
+fn seal_with(folder: &Path, more: &[&str], kms: &Kms) -> Report {
+    let report = run(&arguments(folder, more), &Registry::default().with(kms.clone())).unwrap();
+    let said = [
+        report.lines(),
+        report.json().unwrap(),
+        report.summary(),
+        report.notes.concat(),
+        format!("{report:?}"),
+    ];
+    assert!(!said.concat().contains("CANARY"), "{said:?}");
+    report
+}
+
+fn faults(report: &Report) -> Vec<String> {
+    report.faults.iter().map(ToString::to_string).collect()
+}
+
+/// The value of a ciphertext that stands in a file.
+fn unsealed(folder: &Path, file: &str, pointer: &str, binding: &Binding) -> SecretValue {
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    let value: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+    let sealed = Sealed::parse(value.pointer(pointer).unwrap().as_str().unwrap()).unwrap();
+    let ciphertext = sealed.ciphertext(binding.clone()).unwrap();
+    let provider = MemoryBackend::new().provider();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = Context::default();
+    let decrypted = runtime.block_on(provider.decrypt(&context, &ciphertext)).unwrap();
+    sealed.open(&decrypted, binding).unwrap()
+}
+
+#[test]
+fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
+    let long = "CANARY".repeat(20_000);
+    let entries = [
+        "{ secretKey: short, plaintext: CANARY-short }",
+        "{ secretKey: file, plaintextFile: long.pem, ciphertextScope: Namespace }",
+        "{ secretKey: empty, plaintext: \"\", ciphertextScope: Cluster }",
+    ];
+    let text = object("database", "{ name: kms }", &entries);
+    let folder = folder(&[("deploy/database.yaml", &text), ("deploy/long.pem", &long)]);
+    let kms = Kms::new("aws");
+    let report = seal_with(folder.path(), &[], &kms);
+    assert_eq!(faults(&report), [""; 0]);
+    assert_eq!((report.sealed.len(), kms.calls()), (3, 3));
+    let lines = report.lines();
+    assert!(lines.contains("database.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: scope Strict, with SecretStore/kms (aws alias/shop)\n"), "{lines}");
+    assert!(lines.contains("spec.data[1].plaintextFile: scope Namespace, with SecretStore/kms (aws alias/shop), in an envelope\n"), "{lines}");
+    assert!(
+        report
+            .notes
+            .concat()
+            .contains("long.pem is sealed, and still there"),
+        "{:?}",
+        report.notes
+    );
+    for (index, scope, key, value) in [
+        (0, CiphertextScope::Strict, "short", "CANARY-short"),
+        (1, CiphertextScope::Namespace, "file", long.as_str()),
+        (2, CiphertextScope::Cluster, "empty", ""),
+    ] {
+        let binding = Binding::new(scope, "shop", "database", key);
+        let pointer = format!("/spec/data/{index}/ciphertext");
+        let opened = unsealed(folder.path(), "deploy/database.yaml", &pointer, &binding);
+        assert_eq!(opened.expose_str(), Some(value), "{key}");
+    }
+    let after = fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap();
+    assert!(after.starts_with("# database\n") && !after.contains("CANARY") && !after.contains("plaintext"));
+
+    // and there is nothing left to do
+    let again = seal_with(folder.path(), &[], &kms);
+    assert_eq!((again.total, kms.calls()), (0, 3));
+    assert_eq!(again.lines(), "there is nothing to seal\n");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap(),
+        after
+    );
+}
+
+#[test]
+fn the_operators_credentials_are_never_used() {
+    let files = [
+        (
+            "a.yaml",
+            object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]),
+        ),
+        (
+            "b.yaml",
+            object(
+                "b",
+                "{ name: transit, kind: ClusterSecretStore }",
+                &["{ secretKey: a, plaintext: CANARY }"],
+            ),
+        ),
+    ];
+    let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let folder = folder(&files);
+    fs::write(folder.path().join(".vault-token"), "CANARY-of-the-home\n").unwrap();
+    fs::write(folder.path().join("ca.pem"), "CERTIFICATE").unwrap();
+    let (aws, vault) = (Kms::new("aws"), Kms::new("vault"));
+    let ca = folder.path().join("ca.pem");
+    let more = [
+        "--ca-file",
+        ca.to_str().unwrap(),
+        "--vault-address",
+        "https://127.0.0.1:8200",
+        "--vault-token",
+        "CANARY-typed",
+    ];
+    let arguments = arguments(folder.path(), &more);
+    assert!(!format!("{arguments:?}").contains("CANARY"));
+    let report = run(
+        &arguments,
+        &Registry::default().with(aws.clone()).with(vault.clone()),
+    )
+    .unwrap();
+    assert_eq!(faults(&report), [""; 0]);
+    let (config, _) = aws.configs.lock().unwrap().pop().unwrap();
+    let spec = config.provider.aws.unwrap();
+    assert!(spec.auth.is_none() && spec.role.is_none() && spec.external_id.is_none());
+    assert_eq!(config.key.kind, StoreKind::ClusterSecretStore);
+    let (config, token) = vault.configs.lock().unwrap().pop().unwrap();
+    let spec = config.provider.vault.unwrap();
+    assert!(spec.auth.kubernetes.is_none() && spec.ca_provider.is_none() && spec.ca_bundle.is_some());
+    assert_eq!(spec.server, "https://127.0.0.1:8200");
+    assert_eq!(token.unwrap().expose_str(), Some("CANARY-typed"));
+}
+
+#[test]
+fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
+    let store = "{ name: transit, kind: ClusterSecretStore }";
+    let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);
+    let folder = folder(&[("b.yaml", &text), ("ca.pem", "CERTIFICATE")]);
+    let ca = folder.path().join("ca.pem");
+    let more = ["--ca-file", ca.to_str().unwrap(), "--vault-token", ""];
+    let vault = Kms::new("vault");
+    let report = seal_with(folder.path(), &more, &vault);
+    let said = faults(&report).concat();
+    assert!(
+        said.contains("there is no token for Vault. Log in (vault login), set VAULT_TOKEN"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(folder.path().join("b.yaml")).unwrap(), text);
+
+    fs::write(folder.path().join("token"), "CANARY-in-a-file\n").unwrap();
+    let token = folder.path().join("token");
+    let more = [
+        "--ca-file",
+        ca.to_str().unwrap(),
+        "--token-file",
+        token.to_str().unwrap(),
+    ];
+    assert_eq!(faults(&seal_with(folder.path(), &more, &vault)), [""; 0]);
+    let (_, token) = vault.configs.lock().unwrap().pop().unwrap();
+    assert_eq!(token.unwrap().expose_str(), Some("CANARY-in-a-file"));
+}
+
+#[test]
+fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
+    let secret = "{ secretKey: a, plaintext: CANARY }";
+    for (bad, wanted) in [
+        (
+            object("b", "{ name: nowhere }", &[secret]),
+            "SecretStore/nowhere of namespace \"shop\" is in none of the files",
+        ),
+        (
+            object("b", "{ name: keyless, kind: ClusterSecretStore }", &[secret]),
+            "ClusterSecretStore/keyless names no key that encrypts: set spec.provider.aws.kms.keyId",
+        ),
+        (
+            object("b", "{ name: transit, kind: ClusterSecretStore }", &[secret]),
+            "give the certificates with --ca-file",
+        ),
+        (
+            object(
+                "b",
+                "{ name: kms }",
+                &[secret, "{ secretKey: b, plaintextFile: nowhere.pem }"],
+            ),
+            "nowhere.pem cannot be read",
+        ),
+        (
+            object(
+                "b",
+                "{ name: kms }",
+                &[secret, "{ secretKey: b, plaintextFile: huge.pem }"],
+            ),
+            "huge.pem has more than 1 MiB",
+        ),
+        (
+            object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintext: 7 }"]),
+            "quote it",
+        ),
+        (
+            object("b", "{ name: kms }", &[secret]) + "  no such: x\n",
+            "there is no such field",
+        ),
+        (
+            object("b", "{ name: kms }", &[secret]) + "---\na: [\n",
+            "not YAML",
+        ),
+    ] {
+        let good = object("a", "{ name: kms }", &[secret]);
+        let folder = folder(&[
+            ("a.yaml", &good),
+            ("b.yaml", &bad),
+            ("c.yaml", &good.replace("name: a", "name: c")),
+        ]);
+        fs::write(folder.path().join("huge.pem"), vec![b'x'; (1 << 20) + 1]).unwrap();
+        let kms = Kms::new("aws");
+        let report = seal_with(folder.path(), &[], &kms);
+        let said = faults(&report);
+        assert!(
+            said.iter()
+                .any(|fault| fault.contains(wanted) && fault.contains("b.yaml:")),
+            "{wanted}: {said:#?}"
+        );
+        assert!(!said.concat().contains("CANARY"), "{said:?}");
+        assert_eq!((report.sealed.len(), kms.calls()), (2, 2), "{said:#?}");
+        let now = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(now("b.yaml"), bad);
+        assert!(
+            now("a.yaml").contains("ciphertext: lockstep:v1:")
+                && now("c.yaml").contains("ciphertext: lockstep:v1:")
+        );
+    }
+}
+
+#[test]
+fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
+    let entries = [
+        "{ secretKey: a, plaintext: CANARY1 }",
+        "{ secretKey: b, plaintext: CANARY2 }",
+    ];
+    let text = object("a", "{ name: kms }", &entries);
+    let folder = folder(&[("a.yaml", &text)]);
+    let mut kms = Kms::new("aws");
+    kms.fail = |number| (number == 1).then_some(ErrorKind::PermissionDenied);
+    let report = seal_with(folder.path(), &[], &kms);
+    assert_eq!(faults(&report).len(), 1);
+    let name = folder.path().join("a.yaml").display().to_string();
+    assert_eq!(
+        faults(&report)[0],
+        format!("{name}:9: SyncedSecret shop/a: spec.data[1].plaintext: SecretStore/kms: the key says no")
+    );
+    assert_eq!(report.summary(), "0 of 2 values are sealed; 1 error");
+    assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
+    assert_eq!(kms.calls(), 2, "what is refused is not tried again");
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "no file is left behind: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_kms_is_asked_again_and_a_dead_one_not_forever() {
+    let binding = Binding::new(CiphertextScope::Strict, "shop", "a", "a");
+    let mut kms = Kms::new("aws");
+    kms.fail = |number| (number < 3).then_some(ErrorKind::RateLimited);
+    let text = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding)
+        .await
+        .unwrap();
+    assert!(Sealed::parse(&text).is_ok());
+    assert_eq!(kms.calls(), 4);
+    let mut kms = Kms::new("aws");
+    kms.fail = |_| Some(ErrorKind::Unavailable);
+    let error = crate::seal::encrypt::seal(&kms, &"CANARY".into(), &binding)
+        .await
+        .unwrap_err();
+    assert_eq!((error.message.as_str(), kms.calls()), ("the key says no", 5));
+    assert!(error.of_any);
+}
+
+#[test]
+fn many_values_go_out_a_few_at_a_time() {
+    let entries: Vec<_> = (0..100)
+        .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
+        .collect();
+    let entries: Vec<_> = entries.iter().map(String::as_str).collect();
+    let folder = folder(&[("a.yaml", &object("a", "{ name: kms }", &entries))]);
+    let kms = Kms::new("aws");
+    let report = seal_with(folder.path(), &[], &kms);
+    assert_eq!((report.sealed.len(), kms.calls()), (100, 100));
+    assert_eq!(kms.most_in_flight.load(Ordering::SeqCst), 8);
+    for at in [0, 57, 99] {
+        let binding = Binding::new(CiphertextScope::Strict, "shop", "a", &format!("k{at}"));
+        let opened = unsealed(
+            folder.path(),
+            "a.yaml",
+            &format!("/spec/data/{at}/ciphertext"),
+            &binding,
+        );
+        assert_eq!(opened.expose_str(), Some(format!("CANARY{at}").as_str()));
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_is_not_asked_for_every_value() {
+    let entries: Vec<_> = (0..100)
+        .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
+        .collect();
+    let entries: Vec<_> = entries.iter().map(String::as_str).collect();
+    let folder = folder(&[("a.yaml", &object("a", "{ name: kms }", &entries))]);
+    let mut kms = Kms::new("aws");
+    kms.fail = |_| Some(ErrorKind::KeyUnavailable);
+    let report = seal_with(folder.path(), &[], &kms);
+    assert_eq!(report.faults.len(), 100);
+    // those that were under way when the first one came back
+    assert!(kms.calls() <= 16, "{} calls", kms.calls());
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_asks_nobody() {
+    let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
+    let folder = folder(&[("a.yaml", &text)]);
+    let kms = Kms::new("aws");
+    let report = seal_with(folder.path(), &["--dry-run"], &kms);
+    assert!(report.lines().starts_with("would seal "), "{}", report.lines());
+    assert_eq!(
+        (
+            faults(&report).len(),
+            kms.calls(),
+            kms.configs.lock().unwrap().len()
+        ),
+        (0, 0, 0)
+    );
+    assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
+}
+
+#[test]
+fn a_store_that_is_among_both_is_one_store_and_one_that_is_refused_says_why() {
+    let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
+    let folder = folder(&[("a.yaml", &text)]);
+    let stores = folder.path().join("stores.yaml");
+    let kms = Kms::new("aws");
+    let report = seal_with(folder.path(), &["--store", stores.to_str().unwrap()], &kms);
+    assert_eq!((faults(&report), report.sealed.len()), (Vec::new(), 1));
+
+    fs::write(folder.path().join("a.yaml"), &text).unwrap();
+    fs::write(
+        &stores,
+        STORES.replace("keyId: alias/shop", "keyId: alias/shop, x: y"),
+    )
+    .unwrap();
+    let said = faults(&seal_with(folder.path(), &[], &kms)).concat();
+    assert!(
+        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: there is no such field"),
+        "{said}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn permissions_links_and_byte_order_marks_stay() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]).replace('\n', "\r\n");
+    let folder = folder(&[("real/a.txt", &format!("\u{feff}{text}"))]);
+    let real = folder.path().join("real/a.txt");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink(&real, folder.path().join("a.yaml")).unwrap();
+    let report = seal_with(folder.path(), &[], &Kms::new("aws"));
+    assert_eq!((faults(&report), report.sealed.len()), (Vec::new(), 1));
+    let after = fs::read_to_string(&real).unwrap();
+    assert!(
+        after.starts_with("\u{feff}# a\r\napiVersion") && after.contains("ciphertext: lockstep:v1:"),
+        "{after}"
+    );
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(folder.path().join("a.yaml").is_symlink());
+}
+
+#[test]
+fn what_somebody_else_wrote_meanwhile_is_not_overwritten() {
+    let folder = folder(&[("a.yaml", "new")]);
+    let path = folder.path().join("a.yaml");
+    let error = crate::seal::write::replace(&path, "old", "sealed").unwrap_err();
+    assert!(error.contains("was changed by somebody else"), "{error}");
+    assert_eq!(fs::read_to_string(path).unwrap(), "new");
+}

@@ -1,0 +1,294 @@
+//! From what was found to sealed files.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io::IsTerminal as _,
+    sync::Arc,
+};
+
+use futures::stream::{self, StreamExt as _};
+use lockstep_api::{StoreKind, StoreRef};
+use lockstep_controller::index::StoreEntry;
+use lockstep_core::ciphertext::Binding;
+use lockstep_provider::{Encryptor, Registry, SecretValue, StoreKey};
+
+use super::{
+    blocked,
+    developer::{self, Developer},
+    encrypt,
+    finding::Finding,
+    report::{Report, Sealed},
+    scan::{Entry, Scan},
+    write,
+};
+use crate::{
+    manifests::objects::{Place, Problem},
+    output,
+};
+
+/// How many requests are with the KMS at the same time.
+const AT_ONCE: usize = 8;
+/// The namespace of stores and SyncedSecrets that do not say theirs, where that does not matter to the value.
+pub(super) const NAMESPACE: &str = "default";
+/// From how many values on it is worth saying how far it is.
+const MANY: usize = 20;
+
+/// Where keys come from.
+#[derive(Debug)]
+pub(super) struct Stores<'a> {
+    /// The stores that were read.
+    pub(super) known: &'a BTreeMap<StoreKey, (StoreEntry, Place)>,
+    /// Why some of them were not taken.
+    pub(super) problems: &'a [Problem],
+    pub(super) developer: &'a Developer,
+    pub(super) registry: &'a Registry,
+}
+
+/// One value on its way.
+struct Job {
+    /// Its scan, and its entry there.
+    at: (usize, usize),
+    store: StoreKey,
+    value: SecretValue,
+    binding: Binding,
+}
+
+/// What came of a value: its ciphertext, and whether it has an envelope.
+type Outcome = Result<(String, bool), String>;
+
+impl Stores<'_> {
+    /// The store that an entry names.
+    fn find(&self, entry: &Entry) -> Result<StoreKey, String> {
+        let StoreRef { name, kind } = entry.store.clone();
+        let namespace = match kind {
+            StoreKind::ClusterSecretStore => None,
+            StoreKind::SecretStore => Some(entry.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned())),
+        };
+        let key = StoreKey {
+            kind,
+            namespace,
+            name,
+        };
+        match self.known.get(&key) {
+            Some((store, _)) => self.developer.config(&key, store).map(|_| key),
+            None => Err(self.missing(&key)),
+        }
+    }
+
+    fn missing(&self, key: &StoreKey) -> String {
+        let named = format!("{} \"{}\"", key.kind, key.name);
+        let refused = self
+            .problems
+            .iter()
+            .find(|problem| problem.object.as_deref() == Some(named.as_str()));
+        if let Some(problem) = refused {
+            return format!(
+                "{key} cannot be used: {}:{}: {}",
+                problem.place.file, problem.place.line, problem.message
+            );
+        }
+        let namespace = key
+            .namespace
+            .as_ref()
+            .map(|namespace| format!(" of namespace \"{namespace}\""))
+            .unwrap_or_default();
+        format!("{key}{namespace} is in none of the files: name the one that it is in with --store")
+    }
+
+    async fn encryptor(&self, key: &StoreKey) -> Result<Arc<dyn Encryptor>, String> {
+        let (store, _) = self.known.get(key).ok_or_else(|| self.missing(key))?;
+        let config = self.developer.config(key, store)?;
+        let credentials = Arc::new(self.developer.clone());
+        self.registry
+            .encryptor(&config, credentials)
+            .await
+            .map_err(|error| format!("{key}: {error}"))
+    }
+
+    fn describe(&self, key: &StoreKey) -> (&'static str, String) {
+        let Some((store, _)) = self.known.get(key) else {
+            return ("", String::new());
+        };
+        (
+            store.provider.name().unwrap_or_default(),
+            developer::key_name(&store.provider),
+        )
+    }
+}
+
+/// Seals what the scans found. A file is written when all that is in it is sealed; others do not matter to it.
+pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: bool) -> Report {
+    let mut report = Report::new(dry_run);
+    let mut jobs = Vec::new();
+    for (index, scan) in scans.iter_mut().enumerate() {
+        report.notes.extend(scan.skipped.clone());
+        jobs.extend(prepare(index, scan, stores));
+    }
+    jobs.retain(|job| !scans.get(job.at.0).is_none_or(blocked));
+    let used: BTreeMap<_, _> = jobs.iter().map(|job| (job.at, job.store.clone())).collect();
+    let outcomes = if dry_run {
+        BTreeMap::new()
+    } else {
+        encrypt_all(jobs, stores).await
+    };
+    for (index, scan) in scans.iter_mut().enumerate() {
+        let mut sealed = Vec::new();
+        let mut texts = Vec::new();
+        for (number, entry) in scan.entries.iter().enumerate() {
+            let Some(store) = used.get(&(index, number)) else {
+                continue;
+            };
+            let (kms, key) = stores.describe(store);
+            let envelope = match outcomes.get(&(index, number)) {
+                Some(Ok((text, envelope))) => {
+                    texts.push(text.clone());
+                    *envelope
+                }
+                Some(Err(message)) => {
+                    scan.faults.push(of_entry(entry, message.clone()));
+                    continue;
+                }
+                None => false,
+            };
+            sealed.push(Sealed::new(entry, store, kms, key, envelope));
+        }
+        if !blocked(scan) && !dry_run {
+            put(scan, &texts, &mut report);
+        }
+        if blocked(scan) {
+            report.total += scan.entries.len();
+            report.faults.append(&mut scan.unreadable);
+            report.faults.append(&mut scan.faults);
+        } else {
+            report.total += sealed.len();
+            report.sealed.append(&mut sealed);
+        }
+    }
+    report
+}
+
+/// Finds each entry's store and value.
+fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let mut faults = Vec::new();
+    for (number, entry) in scan.entries.iter().enumerate() {
+        let value = match entry.field {
+            "plaintextFile" => match entry.held.expose_str() {
+                Some(path) => developer::read(&developer::beside(scan.source.path.as_deref(), path)),
+                None => Err("the path of the file is no text".to_owned()),
+            },
+            _ => Ok(entry.held.expose().to_vec()),
+        };
+        let job = value.and_then(|value| {
+            Ok(Job {
+                at: (index, number),
+                store: stores.find(entry)?,
+                value: SecretValue::new(value),
+                binding: entry.binding(),
+            })
+        });
+        match job {
+            Ok(job) => jobs.push(job),
+            Err(message) => faults.push(of_entry(entry, message)),
+        }
+    }
+    scan.faults.append(&mut faults);
+    jobs
+}
+
+fn of_entry(entry: &Entry, message: String) -> Finding {
+    let field = format!("{}.{}", entry.path, entry.field);
+    Finding::new(entry.place.clone(), Some(&entry.object), Some(&field), message)
+}
+
+async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, usize), Outcome> {
+    let mut encryptors = BTreeMap::new();
+    let mut dead = BTreeMap::new();
+    let wanted: BTreeSet<_> = jobs.iter().map(|job| job.store.clone()).collect();
+    for key in wanted {
+        match stores.encryptor(&key).await {
+            Ok(encryptor) => drop(encryptors.insert(key, encryptor)),
+            Err(message) => drop(dead.insert(key, message)),
+        }
+    }
+    let dead = RefCell::new(dead);
+    let all = jobs.len();
+    let mut answers = stream::iter(jobs)
+        .map(|job| encrypt_one(job, &encryptors, &dead))
+        .buffer_unordered(AT_ONCE);
+    let mut outcomes = BTreeMap::new();
+    let tell = all >= MANY && std::io::stderr().is_terminal();
+    while let Some((at, outcome)) = answers.next().await {
+        outcomes.insert(at, outcome);
+        if tell && outcomes.len().is_multiple_of(MANY) {
+            output::complain(&format!("{} of {all} values are encrypted", outcomes.len()));
+        }
+    }
+    outcomes
+}
+
+/// Encrypts a value. Of a store that is `dead`, where any value would fail, the reason is known already.
+async fn encrypt_one(
+    job: Job,
+    encryptors: &BTreeMap<StoreKey, Arc<dyn Encryptor>>,
+    dead: &RefCell<BTreeMap<StoreKey, String>>,
+) -> ((usize, usize), Outcome) {
+    let known = dead.borrow().get(&job.store).cloned();
+    let outcome = match (known, encryptors.get(&job.store)) {
+        (Some(message), _) => Err(message),
+        (None, Some(encryptor)) => {
+            let envelope = encrypt::needs_envelope(encryptor.as_ref(), &job.value);
+            let text = encrypt::seal(encryptor.as_ref(), &job.value, &job.binding).await;
+            text.map(|text| (text, envelope)).map_err(|refusal| {
+                let message = format!("{}: {}", job.store, refusal.message);
+                if refusal.of_any {
+                    dead.borrow_mut().insert(job.store.clone(), message.clone());
+                }
+                message
+            })
+        }
+        (None, None) => Err(format!("{} was not opened", job.store)),
+    };
+    (job.at, outcome)
+}
+
+/// Writes a sealed text to where it comes from.
+fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
+    if texts.is_empty() {
+        if scan.source.path.is_none() {
+            report.text = Some(scan.source.text.clone());
+        }
+        return;
+    }
+    let Some(text) = scan.sealed(texts) else {
+        let message = "the sealed text would differ in more than what is sealed, so nothing is written. Write the value in double quotes";
+        for entry in &scan.entries {
+            scan.faults.push(of_entry(entry, message.to_owned()));
+        }
+        return;
+    };
+    match &scan.source.path {
+        None => report.text = Some(text),
+        Some(path) => {
+            if let Err(message) = write::replace(path, &scan.source.text, &text) {
+                let line = scan.entries.first().map_or(1, |entry| entry.place.line);
+                let place = Place {
+                    file: scan.source.name.clone(),
+                    line,
+                };
+                scan.faults.push(Finding::new(place, None, None, message));
+                return;
+            }
+        }
+    }
+    for entry in &scan.entries {
+        if let ("plaintextFile", Some(path)) = (entry.field, entry.held.expose_str()) {
+            let path = developer::beside(scan.source.path.as_deref(), path);
+            report.notes.push(format!(
+                "{} is sealed, and still there: keep it out of Git",
+                path.display()
+            ));
+        }
+    }
+}
