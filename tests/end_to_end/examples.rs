@@ -93,7 +93,7 @@ impl Ground {
             .await?
             .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
             .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY)
-            .env("GCE_METADATA_HOST", gcp.host());
+            .env("GCE_METADATA_HOST", &gcp.host());
         operator.run().await?;
         let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
         operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
