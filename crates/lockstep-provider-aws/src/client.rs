@@ -9,12 +9,12 @@ use std::{
 use aws_credential_types::Credentials as Key;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use lockstep_provider::{Operation, ProviderError};
+use lockstep_provider::{Login, Operation, ProviderError};
 use tokio::time::Instant;
 
 use crate::{
     error::{Failed, Purpose},
-    login::Identity,
+    login::Door,
 };
 
 /// For how long a store counts as working after a request succeeded.
@@ -39,28 +39,28 @@ pub(crate) use common;
 
 /// Calls a service as one identity.
 pub(crate) struct Caller {
-    identity: Identity,
+    login: Login<Door>,
     /// When a request last succeeded; none since one failed for the service's or the credentials' sake.
     worked: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.identity.fmt(f)
+        self.login.fmt(f)
     }
 }
 
 impl Caller {
-    pub(crate) fn new(identity: Identity) -> Arc<Self> {
+    pub(crate) fn new(login: Login<Door>) -> Arc<Self> {
         Arc::new(Self {
-            identity,
+            login,
             worked: Mutex::default(),
         })
     }
 
     /// Who asks, as messages name it.
     pub(crate) fn identity(&self) -> String {
-        self.identity.describe()
+        self.login.door().to_string()
     }
 
     /// Makes a call, with one new login and one repetition if the service no longer takes the credentials.
@@ -96,7 +96,7 @@ impl Caller {
     /// # Errors
     /// What the first read would fail with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let outcome = self.as_identity(|key| self.identity.door().who_am_i(key)).await;
+        let outcome = self.as_identity(|key| self.login.door().who_am_i(key)).await;
         let purpose = Purpose {
             operation: Operation::Check,
             doing: "asking the token service for the caller's identity".to_owned(),
@@ -112,12 +112,12 @@ impl Caller {
     where
         F: Future<Output = Result<T, Failed>>,
     {
-        let session = self.identity.session().await.map_err(Failed::Login)?;
-        let outcome = request(session.grant.clone()).await;
+        let session = self.login.session().await.map_err(Failed::Login)?;
+        let outcome = request(session.key.clone()).await;
         if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
             return outcome;
         }
-        let fresh = self.identity.replace(session.generation).await;
-        request(fresh.map_err(Failed::Login)?.grant.clone()).await
+        let fresh = self.login.replace(session.generation()).await;
+        request(fresh.map_err(Failed::Login)?.key.clone()).await
     }
 }

@@ -1,9 +1,9 @@
 //! The `aws` provider: AWS Secrets Manager, AWS Systems Manager Parameter Store, and AWS KMS for ciphertexts.
 //!
-//! How a request goes: `config` has checked everything that the user wrote, `login` gets credentials (how long they are used
-//! is [`lockstep_provider::Identity`]'s to know), `secrets_manager` and `parameter_store` put references into as few calls
+//! How a request goes: `config` has checked everything that the user wrote, `login` gets
+//! credentials, which `lockstep_provider::Login` keeps and renews, `secrets_manager` and `parameter_store` put references into as few calls
 //! as the service allows, `kms` decrypts, `client` sends a call with credentials that work, `error` says what went wrong in words of
-//! ours. `provider` is what the rest of lockstep sees of it.
+//! ours. `provider` is what the rest of lockstep sees of it, `costs` what AWS asks for it.
 //!
 //! # What of the SDK is used, and what is not
 //!

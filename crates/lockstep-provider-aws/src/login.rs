@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,7 +23,7 @@ use aws_sdk_sts::{
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use lockstep_core::time::SharedClock;
-use lockstep_provider::{Credentials, Door, ErrorKind, Operation, ProviderError};
+use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -36,33 +37,32 @@ use crate::{
 /// The annotation of a ServiceAccount that names its role.
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
-/// Credentials of a store, one login at a time.
-pub(crate) type Identity = lockstep_provider::Identity<AwsDoor>;
-
 /// Credentials and how long they live; `None` for those without an end.
 type Grant = (Key, Option<Duration>);
 
 /// Gets credentials, anew each time.
-pub(crate) struct AwsDoor {
+pub(crate) struct Door {
     login: Login,
     region: String,
     http: SharedHttpClient,
     /// The SDK's chain of the places where an operator's own credentials may be.
     chain: OnceCell<DefaultCredentialsChain>,
     clock: SharedClock,
+    credentials: Arc<dyn Credentials>,
 }
 
-impl fmt::Display for AwsDoor {
+impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.login.fmt(f)
     }
 }
 
 #[async_trait]
-impl Door for AwsDoor {
-    type Grant = Key;
+impl lockstep_provider::Door for Door {
+    type Key = Key;
 
-    async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
+    async fn log_in(&self) -> Result<Grant, ProviderError> {
+        let credentials = self.credentials.as_ref();
         let (grant, role) = match &self.login.source {
             Source::Key { id, secret, token } => {
                 let id = word(credentials, id).await?;
@@ -86,14 +86,21 @@ impl Door for AwsDoor {
     }
 }
 
-impl AwsDoor {
-    pub(crate) fn new(login: Login, region: String, http: SharedHttpClient, clock: SharedClock) -> Self {
+impl Door {
+    pub(crate) fn new(
+        login: Login,
+        region: String,
+        http: SharedHttpClient,
+        clock: SharedClock,
+        credentials: Arc<dyn Credentials>,
+    ) -> Self {
         Self {
             login,
             region,
             http,
             chain: OnceCell::new(),
             clock,
+            credentials,
         }
     }
 

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Notice, Operation,
-    Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
-    StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
+    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     costs, http,
     kms::{Kms, KmsEncryptor},
-    login::{AwsDoor, Identity},
+    login::Door,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -99,13 +99,14 @@ impl ProviderFactory for AwsFactory {
 
 impl AwsFactory {
     fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-        let door = AwsDoor::new(
+        let door = Door::new(
             config.login.clone(),
             config.region.clone(),
             self.http.clone(),
             Arc::new(SystemClock),
+            credentials,
         );
-        Caller::new(Identity::new(door, credentials))
+        Caller::new(Login::new(door))
     }
 }
 

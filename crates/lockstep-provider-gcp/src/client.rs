@@ -7,11 +7,11 @@ use std::{
 };
 
 use google_cloud_gax::error::Error;
-use lockstep_provider::ProviderError;
+use lockstep_provider::{Login, ProviderError};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::{error::Failed, http::Http, login::Identity, transport::Transport};
+use crate::{error::Failed, http::Http, login::GcpDoor, transport::Transport};
 
 /// For how long a store counts as working after a request succeeded.
 const FRESH: Duration = Duration::from_secs(300);
@@ -19,29 +19,29 @@ const FRESH: Duration = Duration::from_secs(300);
 /// Calls services as one identity.
 pub(crate) struct Caller {
     http: Http,
-    identity: Identity,
+    login: Login<GcpDoor>,
     /// When a request last succeeded; none since one failed for the service's or the login's sake.
     worked: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.identity.fmt(f)
+        self.login.fmt(f)
     }
 }
 
 impl Caller {
-    pub(crate) fn new(http: Http, identity: Identity) -> Arc<Self> {
+    pub(crate) fn new(http: Http, login: Login<GcpDoor>) -> Arc<Self> {
         Arc::new(Self {
             http,
-            identity,
+            login,
             worked: Mutex::default(),
         })
     }
 
     /// Who asks, as messages name it.
     pub(crate) fn identity(&self) -> String {
-        self.identity.describe()
+        self.login.door().to_string()
     }
 
     /// Makes a call of the service at that address, with one new login and one repetition if it no longer takes the login.
@@ -73,18 +73,18 @@ impl Caller {
     /// # Errors
     /// What the login fails with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        self.identity.session().await.map(drop)
+        self.login.session().await.map(drop)
     }
 
     async fn with_login<T, F>(&self, base: &Url, request: impl Fn(Transport) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let session = self.identity.session().await.map_err(Failed::Login)?;
+        let session = self.login.session().await.map_err(Failed::Login)?;
         let transport = Transport {
             http: self.http.clone(),
             base: base.clone(),
-            token: session.grant.clone(),
+            token: session.key.clone(),
         };
         let outcome = request(transport.clone())
             .await
@@ -92,8 +92,8 @@ impl Caller {
         if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
             return outcome;
         }
-        let fresh = self.identity.replace(session.generation).await;
-        let token = fresh.map_err(Failed::Login)?.grant.clone();
+        let fresh = self.login.replace(session.generation()).await;
+        let token = fresh.map_err(Failed::Login)?.key.clone();
         let again = request(Transport { token, ..transport }).await;
         again.map_err(|error| Failed::of(&error))
     }

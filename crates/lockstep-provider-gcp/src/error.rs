@@ -36,6 +36,9 @@ pub(crate) enum Failed {
     /// No connection, or one that broke.
     #[error("no connection")]
     Unreachable,
+    /// The certificate is not trusted, and why.
+    #[error("not trusted")]
+    Untrusted { why: &'static str },
     /// It could not be sent.
     #[error("not sent")]
     NotSent,
@@ -129,6 +132,12 @@ impl Failed {
                     .with_hint(
                         "Check location and the endpoints, and that the network lets lockstep reach them",
                     );
+            }
+            Self::Untrusted { why } => {
+                let message = format!("the service cannot be trusted: {why}");
+                return purpose
+                    .failed(ErrorKind::Unavailable, message)
+                    .with_hint("See that nothing stands between, and that the endpoints are Google's or have a public certificate");
             }
             Self::NotSent => {
                 return purpose.failed(ErrorKind::ConfigInvalid, "the request could not be made");
@@ -298,6 +307,10 @@ mod tests {
         }
         assert_eq!(Failed::Timeout.error(&purpose()).kind, Kind::Timeout);
         assert_eq!(Failed::Unreachable.error(&purpose()).kind, Kind::Unavailable);
+        let untrusted = Failed::Untrusted {
+            why: "it is another's",
+        };
+        assert_eq!(untrusted.error(&purpose()).kind, Kind::Unavailable);
         assert_eq!(
             Failed::TooLong { status: 200 }.error(&purpose()).kind,
             Kind::Malformed

@@ -4,10 +4,12 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use lockstep_core::time::SharedClock;
+use lockstep_http::{HttpClient, HttpError, Settings, retry_after};
 use reqwest::{
     Method,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
-    redirect::Policy,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use url::Url;
 use zeroize::Zeroizing;
@@ -16,21 +18,15 @@ use crate::error::Failed;
 
 /// The longest body that is read. A page of a hundred secrets, each with its labels, annotations and topics, is well below.
 pub(crate) const LONGEST_BODY: usize = 4 << 20;
-/// How long connecting, TLS included, may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long one call may take in all; the store's own `limits.timeout` is shorter as a rule.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection is kept that nobody uses.
-const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// How many connections to one host are kept that nobody uses.
 const KEPT_CONNECTIONS: usize = 16;
 
-/// A client without redirects, and with nothing from the environment: no proxy above all. Stores share it: a connection
-/// says nothing of who asks, each request carries its own token.
+/// Sends requests. Stores share it: a connection says nothing of who asks, each request carries its own token.
 #[derive(Clone)]
-pub(crate) struct Http(reqwest::Client);
+pub(crate) struct Http {
+    client: HttpClient,
+    clock: SharedClock,
+}
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,31 +56,22 @@ pub(crate) struct Answer {
 
 impl Http {
     /// A client; `None` when TLS does not work here.
-    pub(crate) fn new() -> Option<Self> {
-        // reqwest would panic without one. The binary installs it first thing; whoever else comes this far gets the
-        // same one.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
+    pub(crate) fn new(clock: SharedClock) -> Option<Self> {
+        let settings = |plain| Settings {
+            plain,
+            longest_body: LONGEST_BODY,
+            kept_connections: KEPT_CONNECTIONS,
+            ..Settings::default()
+        };
         // An image without certificates must not stand in the way of an endpoint without TLS.
-        let client = Self::builder()
-            .build()
-            .or_else(|_| Self::builder().tls_certs_only([]).build());
-        client.ok().map(Self)
+        let client = HttpClient::new(settings(false)).or_else(|_| HttpClient::new(settings(true)));
+        let client = client.ok()?;
+        Some(Self { client, clock })
     }
 
-    fn builder() -> reqwest::ClientBuilder {
-        reqwest::Client::builder()
-            .tls_backend_rustls()
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .pool_idle_timeout(KEPT_IDLE)
-            .pool_max_idle_per_host(KEPT_CONNECTIONS)
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Sends one request. Whatever the status says, it is an answer.
@@ -117,31 +104,21 @@ impl Http {
         if let Some(bytes) = bytes {
             *request.body_mut() = Some(bytes.into());
         }
-        let mut response = self.0.execute(request).await.map_err(|error| failed(&error))?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
-        let announced = response.content_length().unwrap_or(0);
-        if announced > LONGEST_BODY as u64 {
-            return Err(Failed::TooLong { status });
-        }
-        let mut body = Zeroizing::new(Vec::with_capacity(
-            usize::try_from(announced).unwrap_or(0).max(4096),
-        ));
-        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-            if body.len() + chunk.len() > LONGEST_BODY {
-                return Err(Failed::TooLong { status });
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let answer = self.client.send(request).await.map_err(|error| match error {
+            HttpError::NotReachedInTime | HttpError::NotAnsweredInTime => Failed::Timeout,
+            HttpError::Unreachable | HttpError::Broken => Failed::Unreachable,
+            HttpError::Untrusted { why, .. } => Failed::Untrusted { why },
+            HttpError::TooLong { status, .. } => Failed::TooLong { status },
+        })?;
         Ok(Answer {
-            status,
-            retry_after,
-            body,
+            status: answer.status,
+            retry_after: retry_after(&answer.headers, self.now()),
+            body: answer.body,
         })
     }
 }
 
-/// An address with these parts of a path and parameters behind it. What is not allowed in a path is escaped.
+/// An address with this path and these parameters behind it. What is not allowed in a path is escaped.
 pub(crate) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
     let mut url = base.clone();
     let begin = url.path().trim_end_matches('/').to_owned();
@@ -150,17 +127,4 @@ pub(crate) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
         url.query_pairs_mut().extend_pairs(query);
     }
     url
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
-}
-
-fn failed(error: &reqwest::Error) -> Failed {
-    if error.is_timeout() {
-        Failed::Timeout
-    } else {
-        Failed::Unreachable
-    }
 }

@@ -1,10 +1,10 @@
 //! The `gcp` provider: Google Secret Manager, and Google Cloud KMS for ciphertexts.
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `login` gets a token (how long it is used is
-//! [`lockstep_provider::Identity`]'s to know; `credential` reads a service account's key and signs with it),
+//! [`lockstep_provider::Login`]'s to know; `credential` reads a service account's key and signs with it),
 //! `secret_manager` and `kms` say what is called (`name` makes full names of keys), `client` makes the call with a login
-//! that works, `transport` and `http` carry it, `refusal` reads what a service says no with, `error` says what went wrong
-//! in words of ours. `provider` is what the rest of lockstep sees of it.
+//! that works, `transport` and `http` (on `lockstep-http`) carry it, `refusal` reads what a service says no with, `error` says what went wrong
+//! in words of ours, `costs` what `lockstep plan` counts with. `provider` is what the rest of lockstep sees of it.
 //!
 //! # What of Google's libraries is used, and what is not
 //!
@@ -21,6 +21,7 @@
 
 mod client;
 mod config;
+mod costs;
 mod crc;
 mod credential;
 mod error;

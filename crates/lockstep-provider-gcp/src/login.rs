@@ -1,14 +1,13 @@
 //! How a login is got: a JWT that a service account's key signs, a ServiceAccount's token that is exchanged, with or without
 //! impersonation then, or the operator's own.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder};
 use jiff::Timestamp;
 use lockstep_api::SecretKeyRef;
-use lockstep_core::time::SharedClock;
-use lockstep_provider::{Credentials, Door, ErrorKind, Operation, ProviderError};
+use lockstep_provider::{Credentials, Door, ErrorKind, Grant, Operation, ProviderError};
 use reqwest::{Method, header::HeaderValue};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::json;
@@ -35,11 +34,8 @@ const AMBIENT_LIFETIME: Duration = Duration::from_secs(60);
 /// How long what gives out the operator's own token may take.
 const AMBIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The login of a store, one at a time.
-pub(crate) type Identity = lockstep_provider::Identity<GcpDoor>;
-
 /// What stands in a request's `Authorization`, and how long it is good.
-type Grant = (HeaderValue, Option<Duration>);
+type Token = Grant<HeaderValue>;
 
 /// Logs in, anew each time.
 pub(crate) struct GcpDoor {
@@ -47,7 +43,7 @@ pub(crate) struct GcpDoor {
     http: Http,
     /// The library's way to the operator's own identity.
     ambient: OnceCell<AccessTokenCredentials>,
-    clock: SharedClock,
+    credentials: Arc<dyn Credentials>,
 }
 
 /// An answer of OAuth's (RFC 6749, section 5.1).
@@ -75,9 +71,10 @@ impl fmt::Display for GcpDoor {
 
 #[async_trait]
 impl Door for GcpDoor {
-    type Grant = HeaderValue;
+    type Key = HeaderValue;
 
-    async fn log_in(&self, credentials: &dyn Credentials) -> Result<Grant, ProviderError> {
+    async fn log_in(&self) -> Result<Token, ProviderError> {
+        let credentials = self.credentials.as_ref();
         match &self.login.source {
             Source::Key(secret) => self.with_key(credentials, secret).await,
             Source::Exchange(exchange) => self.exchange(credentials, exchange).await,
@@ -87,12 +84,12 @@ impl Door for GcpDoor {
 }
 
 impl GcpDoor {
-    pub(crate) fn new(login: Login, http: Http, clock: SharedClock) -> Self {
+    pub(crate) fn new(login: Login, http: Http, credentials: Arc<dyn Credentials>) -> Self {
         Self {
             login,
             http,
             ambient: OnceCell::new(),
-            clock,
+            credentials,
         }
     }
 
@@ -101,11 +98,11 @@ impl GcpDoor {
         &self,
         credentials: &dyn Credentials,
         secret: &SecretKeyRef,
-    ) -> Result<Grant, ProviderError> {
+    ) -> Result<Token, ProviderError> {
         let value = credentials.secret(&secret.name, &secret.key).await?;
         let what = format!("Secret \"{}\", key \"{}\"", secret.name, secret.key);
         let key = ServiceAccountKey::read(&value, &what)?;
-        let assertion = key.assertion(self.clock.now())?;
+        let assertion = key.assertion(self.http.now())?;
         let form = form(&[("grant_type", JWT_BEARER), ("assertion", &assertion)]);
         let doing = format!("the service account key from Secret \"{}\"", secret.name);
         let advice =
@@ -119,7 +116,7 @@ impl GcpDoor {
         &self,
         credentials: &dyn Credentials,
         exchange: &Exchange,
-    ) -> Result<Grant, ProviderError> {
+    ) -> Result<Token, ProviderError> {
         let account = &exchange.account;
         let email = match &exchange.acts_as {
             ActsAs::Itself => None,
@@ -169,7 +166,7 @@ impl GcpDoor {
         token: &HeaderValue,
         email: &str,
         account: &str,
-    ) -> Result<Grant, ProviderError> {
+    ) -> Result<Token, ProviderError> {
         let path = format!("v1/projects/-/serviceAccounts/{email}:generateAccessToken");
         let body = json!({ "scope": [SCOPE], "lifetime": "3600s" }).to_string();
         let doing = format!("to let ServiceAccount \"{account}\" act as {email}");
@@ -179,12 +176,12 @@ impl GcpDoor {
         let url = address(&self.login.iam, &path, &[]);
         let body = Body::Json(Zeroizing::new(body.into_bytes()));
         let answer: IamToken = self.ask(url, Some(token), body, &doing, &advice).await?;
-        let lifetime = answer.expire_time.duration_since(self.clock.now());
+        let lifetime = answer.expire_time.duration_since(self.http.now());
         bearer(&answer.access_token, lifetime.try_into().unwrap_or_default())
     }
 
     /// The operator's own token. The library knows where it may come from, and renews it.
-    async fn ambient(&self) -> Result<Grant, ProviderError> {
+    async fn ambient(&self) -> Result<Token, ProviderError> {
         let none = || {
             unavailable("the operator has no Google identity of its own").with_hint(
                 "Give its ServiceAccount one (Workload Identity Federation for GKE), or set spec.provider.gcp.auth",
@@ -255,7 +252,7 @@ fn form(fields: &[(&str, &str)]) -> Body {
     Body::Form(Zeroizing::new(form.extend_pairs(fields).finish()))
 }
 
-fn bearer(token: &Zeroizing<String>, lifetime: Duration) -> Result<Grant, ProviderError> {
+fn bearer(token: &Zeroizing<String>, lifetime: Duration) -> Result<Token, ProviderError> {
     let text = Zeroizing::new(format!("Bearer {}", token.as_str()));
     let is_word = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     let header = HeaderValue::from_str(&text).ok().filter(|_| is_word);

@@ -3,18 +3,20 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use lockstep_api::StoreProvider;
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Provider,
-    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Operation,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
     config::Config,
+    costs,
     http::Http,
     kms::{Kms, KmsEncryptor},
-    login::{GcpDoor, Identity},
+    login::GcpDoor,
     secret_manager::SecretManager,
 };
 
@@ -31,7 +33,8 @@ pub struct GcpFactory {
 
 impl Default for GcpFactory {
     fn default() -> Self {
-        Self { http: Http::new() }
+        let http = Http::new(Arc::new(SystemClock));
+        Self { http }
     }
 }
 
@@ -73,6 +76,11 @@ impl ProviderFactory for GcpFactory {
         let caller = self.caller(&config, credentials)?;
         Ok(Arc::new(KmsEncryptor(Kms::new(key, caller))))
     }
+
+    fn costs(&self, provider: &StoreProvider) -> Costs {
+        let gcp = provider.gcp.as_ref();
+        gcp.map_or_else(|| Costs::uncharged("Google Secret Manager"), costs::costs)
+    }
 }
 
 impl GcpFactory {
@@ -85,8 +93,8 @@ impl GcpFactory {
             let message = "TLS cannot be used here";
             ProviderError::new(ErrorKind::Internal, Operation::Configure, message)
         })?;
-        let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(SystemClock));
-        Ok(Caller::new(http, Identity::new(door, credentials)))
+        let door = GcpDoor::new(config.login.clone(), http.clone(), credentials);
+        Ok(Caller::new(http, Login::new(door)))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How many secrets a page of a list holds. Annotations and labels of one may have some 24 KiB.
-const PAGE: i32 = 100;
+pub(crate) const PAGE: i32 = 100;
 /// How many pages of versions are looked through for one that is enabled.
 const MOST_PAGES: usize = 10;
 

@@ -7,7 +7,7 @@ mod factory;
 pub mod file;
 mod filter;
 pub mod layers;
-mod login;
+pub mod login;
 pub mod memory;
 pub mod metrics;
 mod parts;
@@ -25,7 +25,7 @@ pub use lockstep_core::{
         RemoteSecret, SecretValue,
     },
 };
-pub use login::{Door, Identity, Session};
+pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use parts::Parts;

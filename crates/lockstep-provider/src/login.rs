@@ -1,11 +1,11 @@
-//! One login per store identity: renewed before it ends, replaced when the service no longer takes it.
+//! Logins: one for each store identity, renewed before it ends, replaced when the service no longer takes it.
 //!
 //! There is no task that renews. Each request looks at the clock first:
 //!
 //! ```text
-//!   no login yet, or it has ended ──► log in; whoever comes meanwhile waits for this one login
-//!   it ends soon ───────────────────► one request logs in anew, the others go on with what they have
-//!   otherwise ──────────────────────► use it
+//!   no session, or it has ended ───► log in; whoever comes meanwhile waits for this one login
+//!   it ends soon ──────────────────► one request logs in anew, the others go on with what they have
+//!   otherwise ─────────────────────► use it
 //! ```
 
 mod session;
@@ -25,30 +25,30 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{Credentials, ProviderError};
-
 pub use session::Session;
+
+use crate::ProviderError;
 
 /// How long a renewal may hold up the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon after a failed renewal the next is tried.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 
-/// Logs in, anew each time. Its `Display` names who asks, as messages do: `as role arn:aws:iam::123456789012:role/shop`.
-#[async_trait]
-pub trait Door: Send + Sync + fmt::Display {
-    /// What requests are made with after a login.
-    type Grant: Send + Sync;
+/// What a login gives, and how long that lives; `None` for what has no end.
+pub type Grant<T> = (T, Option<Duration>);
 
-    /// Logs in. Answers what requests are made with, and how long it lives; `None` for what has no end.
+/// How to log in. `Display` says who does, as messages go on after what was done: `as role …`.
+#[async_trait]
+pub trait Door: fmt::Display + Send + Sync {
+    /// What a login gives: credentials, or a token.
+    type Key: Send + Sync;
+
+    /// Logs in, anew each time.
     ///
     /// # Errors
     /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
     /// service refuses, and what the transport fails with.
-    async fn log_in(
-        &self,
-        credentials: &dyn Credentials,
-    ) -> Result<(Self::Grant, Option<Duration>), ProviderError>;
+    async fn log_in(&self) -> Result<Grant<Self::Key>, ProviderError>;
 }
 
 /// What whoever holds the right to log in knows.
@@ -60,49 +60,42 @@ struct Refresh {
     not_before: Option<Instant>,
 }
 
-/// A login that works.
-pub struct Identity<D: Door> {
+/// A login that is kept.
+pub struct Login<D: Door> {
     door: D,
-    credentials: Arc<dyn Credentials>,
-    current: StdMutex<Option<Arc<Session<D::Grant>>>>,
+    current: StdMutex<Option<Arc<Session<D::Key>>>>,
     refresh: Mutex<Refresh>,
     /// Logins that have ended, well or badly.
     logins: AtomicU64,
 }
 
-impl<D: Door> fmt::Debug for Identity<D> {
+impl<D: Door> fmt::Debug for Login<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({})", self.door)
+        write!(f, "Login({})", self.door)
     }
 }
 
-impl<D: Door> Identity<D> {
-    /// An identity that has not logged in yet.
-    pub fn new(door: D, credentials: Arc<dyn Credentials>) -> Self {
+impl<D: Door> Login<D> {
+    /// Nobody has logged in yet.
+    pub fn new(door: D) -> Self {
         Self {
             door,
-            credentials,
             current: StdMutex::default(),
             refresh: Mutex::default(),
             logins: AtomicU64::new(0),
         }
     }
 
-    /// Who asks, as messages name it.
-    pub fn describe(&self) -> String {
-        self.door.to_string()
-    }
-
-    /// What logs in.
+    /// How to log in.
     pub fn door(&self) -> &D {
         &self.door
     }
 
-    /// A login that has not ended.
+    /// A session that has not ended.
     ///
     /// # Errors
     /// What the login fails with.
-    pub async fn session(&self) -> Result<Arc<Session<D::Grant>>, ProviderError> {
+    pub async fn session(&self) -> Result<Arc<Session<D::Key>>, ProviderError> {
         let now = Instant::now();
         match self.current() {
             Some(session) if !session.has_ended(now) => {
@@ -114,19 +107,22 @@ impl<D: Door> Identity<D> {
                 }
                 Ok(session)
             }
-            ended => self.replace(ended.map_or(0, |session| session.generation)).await,
+            ended => {
+                self.replace(ended.map_or(0, |session| session.generation()))
+                    .await
+            }
         }
     }
 
-    /// A later login than that.
+    /// A session of a later login than that, for when the service does not take it any more.
     ///
     /// # Errors
     /// What the login fails with.
-    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<D::Grant>>, ProviderError> {
+    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<D::Key>>, ProviderError> {
         let seen = self.logins.load(Ordering::Acquire);
         let mut refresh = self.refresh.lock().await;
         if let Some(session) = self.current()
-            && session.generation > generation
+            && session.generation() > generation
             && !session.has_ended(Instant::now())
         {
             return Ok(session);
@@ -140,19 +136,19 @@ impl<D: Door> Identity<D> {
         self.log_in(&mut refresh).await
     }
 
-    fn current(&self) -> Option<Arc<Session<D::Grant>>> {
+    fn current(&self) -> Option<Arc<Session<D::Key>>> {
         self.current
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Grant>>, ProviderError> {
-        let outcome = self.door.log_in(self.credentials.as_ref()).await;
+    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Key>>, ProviderError> {
+        let outcome = self.door.log_in().await;
         let generation = self.logins.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
-            Ok((grant, lifetime)) => {
-                let session = Arc::new(Session::new(grant, generation, lifetime, Instant::now()));
+            Ok((key, lifetime)) => {
+                let session = Arc::new(Session::new(key, generation, lifetime, Instant::now()));
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
                 *refresh = Refresh::default();
                 Ok(session)
@@ -164,14 +160,14 @@ impl<D: Door> Identity<D> {
         }
     }
 
-    /// Logs in while the old login still works: whatever happens, there is one that does.
+    /// Logs in while the old session still works: whatever happens, there is one that does.
     async fn renew(
         &self,
         mut refresh: MutexGuard<'_, Refresh>,
-        session: Arc<Session<D::Grant>>,
-    ) -> Arc<Session<D::Grant>> {
+        session: Arc<Session<D::Key>>,
+    ) -> Arc<Session<D::Key>> {
         if let Some(current) = self.current()
-            && current.generation != session.generation
+            && current.generation() != session.generation()
         {
             return current;
         }
@@ -180,7 +176,7 @@ impl<D: Door> Identity<D> {
         match timeout(RENEWAL_TIMEOUT, self.log_in(&mut refresh)).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the login could not be renewed; the one at hand is used until it ends");
+                tracing::warn!(%error, "a login could not be renewed; the one at hand is used until it ends");
                 session
             }
             Err(_) => session,

@@ -123,6 +123,23 @@ fn a_value_at_aws_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
+fn a_value_at_google_becomes_a_secret_and_its_change_follows() {
+    let output = demo(&["--provider", "gcp"], None);
+    assert_told(
+        &output,
+        &[
+            "✓ the stand-in for Google Cloud",
+            "✓ lockstep",
+            "✓ Secret/application  appeared ",
+            "✓ Secret/application  follows",
+            "lockstep_synced_secret_ready{namespace=\"example-gcp-secret-manager\",name=\"application\"} 1",
+            "All of it held.",
+        ],
+    );
+    assert!(!printed(&output).contains("PRIVATE KEY"));
+}
+
+#[test]
 fn an_operator_that_does_not_start_fails_the_demo() {
     let output = demo_of(Path::new("false"), &["--provider", "file"], None);
     let printed = printed(&output);

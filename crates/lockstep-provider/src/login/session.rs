@@ -1,35 +1,37 @@
-//! What came of a login, and how long it lives.
-
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A login is renewed this long before it ends, or at four fifths of its life where that is later.
+/// Sessions are renewed this long before they end, or at four fifths of their life where that is later.
 const AHEAD: Duration = Duration::from_secs(300);
-/// No request begins with a login that has less left.
+/// No request begins with a session that has less left.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// What came of one login.
+/// What one login gave, and how long it lives.
 pub struct Session<T> {
-    /// What requests are made with.
-    pub grant: T,
-    /// Which login this was.
-    pub generation: u64,
+    /// What it gave.
+    pub key: T,
+    generation: u64,
     renew_at: Option<Instant>,
     ends: Option<Instant>,
 }
 
 impl<T> Session<T> {
-    /// What lives for so long from now on; `None` for what has no end.
-    pub(super) fn new(grant: T, generation: u64, lifetime: Option<Duration>, now: Instant) -> Self {
+    /// One that lives for so long from now on; `None` for one without an end.
+    pub(super) fn new(key: T, generation: u64, lifetime: Option<Duration>, now: Instant) -> Self {
         // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
         let lifetime = lifetime.map(|lifetime| lifetime.min(Duration::from_secs(1 << 30)));
         Self {
-            grant,
+            key,
             generation,
             renew_at: lifetime.map(|lifetime| now + lifetime - AHEAD.min(lifetime / 5)),
             ends: lifetime.map(|lifetime| now + lifetime - LEAST.min(lifetime / 10)),
         }
+    }
+
+    /// Which login this was.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether it can no longer be used.
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_lives_for_ever_and_what_ended_before_it_came_has_ended() {
+    fn a_key_without_an_end_lives_for_ever_and_what_ended_before_it_came_has_ended() {
         let now = Instant::now();
         let far = now + Duration::from_secs(1 << 29);
         assert!(!session(None, now).has_ended(far) && !session(None, now).wants_renewal(far));

@@ -3,29 +3,7 @@ use std::sync::atomic::AtomicBool;
 use futures::future::join_all;
 
 use super::*;
-use crate::{ErrorKind, Operation, SecretValue};
-
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait]
-impl Credentials for Nobody {
-    async fn secret(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(refused())
-    }
-
-    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
-        Err(refused())
-    }
-
-    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(refused())
-    }
-
-    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
-        Err(refused())
-    }
-}
+use crate::{ErrorKind, Operation};
 
 fn refused() -> ProviderError {
     ProviderError::new(
@@ -50,9 +28,9 @@ impl fmt::Display for Counter {
 
 #[async_trait]
 impl Door for Counter {
-    type Grant = u64;
+    type Key = u64;
 
-    async fn log_in(&self, _: &dyn Credentials) -> Result<(u64, Option<Duration>), ProviderError> {
+    async fn log_in(&self) -> Result<Grant<u64>, ProviderError> {
         let number = self.logins.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
         if self.refused.load(Ordering::SeqCst) {
@@ -62,9 +40,9 @@ impl Door for Counter {
     }
 }
 
-fn identity() -> (Counter, Identity<Counter>) {
+fn login() -> (Counter, Login<Counter>) {
     let counter = Counter::default();
-    (counter.clone(), Identity::new(counter, Arc::new(Nobody)))
+    (counter.clone(), Login::new(counter))
 }
 
 impl Counter {
@@ -79,57 +57,57 @@ impl Counter {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_requests_at_once_log_in_once() {
-    let (counter, identity) = identity();
-    let sessions = join_all((0..1000).map(|_| identity.session())).await;
-    assert!(sessions.into_iter().all(|session| session.unwrap().grant == 1));
+    let (counter, login) = login();
+    let sessions = join_all((0..1000).map(|_| login.session())).await;
+    assert!(sessions.into_iter().all(|session| session.unwrap().key == 1));
     assert_eq!(counter.logins(), 1);
-    assert_eq!(format!("{identity:?}"), "Identity(as the counter)");
+    assert_eq!(format!("{login:?}"), "Login(as the counter)");
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_request_renews_and_the_others_go_on_with_what_they_have() {
-    let (counter, identity) = identity();
-    identity.session().await.unwrap();
+    let (counter, login) = login();
+    login.session().await.unwrap();
     tokio::time::advance(Duration::from_secs(81)).await;
-    let sessions = join_all((0..100).map(|_| identity.session())).await;
+    let sessions = join_all((0..100).map(|_| login.session())).await;
     let renewed = sessions
         .into_iter()
-        .filter(|session| session.as_ref().unwrap().grant == 2);
+        .filter(|session| session.as_ref().unwrap().key == 2);
     assert_eq!(renewed.count(), 1);
     assert_eq!(counter.logins(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_harms_nobody_and_is_not_tried_by_everybody() {
-    let (counter, identity) = identity();
-    identity.session().await.unwrap();
+    let (counter, login) = login();
+    login.session().await.unwrap();
     tokio::time::advance(Duration::from_secs(81)).await;
     counter.refuse(true);
     for _ in 0..3 {
-        assert_eq!(identity.session().await.unwrap().grant, 1);
+        assert_eq!(login.session().await.unwrap().key, 1);
     }
     assert_eq!(counter.logins(), 2);
     tokio::time::advance(Duration::from_secs(20)).await;
-    let error = identity.session().await.err().unwrap();
+    let error = login.session().await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Unauthenticated, "it has ended");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_login_that_is_refused_is_replaced_once_for_all_who_had_it() {
-    let (counter, identity) = identity();
-    let old = identity.session().await.unwrap();
-    let fresh = join_all((0..50).map(|_| identity.replace(old.generation))).await;
-    assert!(fresh.into_iter().all(|session| session.unwrap().grant == 2));
+    let (counter, login) = login();
+    let old = login.session().await.unwrap();
+    let fresh = join_all((0..50).map(|_| login.replace(old.generation()))).await;
+    assert!(fresh.into_iter().all(|session| session.unwrap().key == 2));
     assert_eq!(counter.logins(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waited_for_a_login_that_failed_is_told_and_the_next_one_tries_again() {
-    let (counter, identity) = identity();
+    let (counter, login) = login();
     counter.refuse(true);
-    let sessions = join_all((0..50).map(|_| identity.session())).await;
+    let sessions = join_all((0..50).map(|_| login.session())).await;
     assert!(sessions.iter().all(Result::is_err));
     assert_eq!(counter.logins(), 1);
     counter.refuse(false);
-    assert_eq!(identity.session().await.unwrap().grant, 2);
+    assert_eq!(login.session().await.unwrap().key, 2);
 }

@@ -75,6 +75,9 @@ impl Developer {
             aws.session_tags = Vec::new();
             aws.store_session_tags = false;
         }
+        if let Some(gcp) = &mut provider.gcp {
+            gcp.auth = None;
+        }
         if let Some(vault) = &mut provider.vault {
             vault.auth = VaultAuth {
                 token_secret_ref: Some(SecretKeyRef {
@@ -113,23 +116,30 @@ fn missing_key(provider: &StoreProvider) -> Option<&'static str> {
     if let Some(aws) = &provider.aws {
         return aws.kms.is_none().then_some("spec.provider.aws.kms.keyId");
     }
+    if let Some(gcp) = &provider.gcp {
+        return gcp.kms.is_none().then_some("spec.provider.gcp.kms.key");
+    }
     if let Some(vault) = &provider.vault {
         return vault
             .transit
             .is_none()
             .then_some("spec.provider.vault.transit.key");
     }
-    Some("spec.provider.aws.kms or spec.provider.vault.transit, of a store of that provider")
+    Some(
+        "spec.provider.aws.kms, spec.provider.gcp.kms or spec.provider.vault.transit, of a store of that provider",
+    )
 }
 
 /// What a store's key is called.
 pub(super) fn key_name(provider: &StoreProvider) -> String {
     let aws = provider.aws.as_ref().and_then(|aws| aws.kms.as_ref());
+    let gcp = provider.gcp.as_ref().and_then(|gcp| gcp.kms.as_ref());
     let vault = provider.vault.as_ref().and_then(|vault| vault.transit.as_ref());
-    match (aws, vault) {
-        (Some(kms), _) => kms.key_id.clone(),
-        (None, Some(transit)) => format!("{}/{}", transit.path.trim_matches('/'), transit.key),
-        (None, None) => String::new(),
+    match (aws, gcp, vault) {
+        (Some(kms), ..) => kms.key_id.clone(),
+        (None, Some(kms), _) => kms.key.clone(),
+        (None, None, Some(transit)) => format!("{}/{}", transit.path.trim_matches('/'), transit.key),
+        (None, None, None) => String::new(),
     }
 }
 

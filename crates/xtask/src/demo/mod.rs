@@ -8,6 +8,7 @@ mod cluster;
 mod ending;
 mod files;
 mod follow;
+mod gcp;
 mod install;
 mod operator;
 mod play;
@@ -36,6 +37,7 @@ use crate::command::cargo;
   cargo xtask demo                        play it, and stay
   cargo xtask demo --once                 play it and end; the exit code says whether all of it held
   cargo xtask demo --provider aws         values from moto, an emulator of AWS, read as a ServiceAccount
+  cargo xtask demo --provider gcp         values from a stand-in for Google Secret Manager; needs no Python
   cargo xtask demo --provider file        values from files in place of OpenBao; needs no Python
   cargo xtask demo --context kind-kind    on a cluster that you have; what it makes there it removes in the end")]
 pub(crate) struct Arguments {
@@ -63,6 +65,8 @@ enum Provider {
     Vault,
     /// moto, which speaks AWS' API, and examples/aws-web-identity.
     Aws,
+    /// A stand-in that speaks Google's API, and examples/gcp-secret-manager.
+    Gcp,
     /// A folder of files, and examples/file-store.
     File,
 }
@@ -86,7 +90,7 @@ fn tools_for(arguments: &Arguments) -> Vec<Tool> {
     match arguments.provider {
         Provider::Vault => tools.push(Tool::OpenBao),
         Provider::Aws => tools.push(Tool::Moto),
-        Provider::File => {}
+        Provider::Gcp | Provider::File => {}
     }
     if arguments.context.is_none() {
         tools.extend([Tool::Etcd, Tool::ApiServer, Tool::ControllerManager]);

@@ -16,6 +16,7 @@ use super::{
     ending,
     files::Files,
     follow::{Follower, after},
+    gcp::Gcp,
     install,
     operator::Operator,
     show::Show,
@@ -150,6 +151,14 @@ async fn start_source(arguments: &Arguments, show: &Show, cluster: &Cluster) -> 
                 let aws = Aws::start().await?;
                 let seen = aws.address().to_owned();
                 Ok((Source::Aws(aws), seen))
+            })
+            .await
+        }
+        Provider::Gcp => {
+            show.step("the stand-in for Google Cloud", LIMIT, async {
+                let gcp = Gcp::start().await?;
+                let seen = gcp.address();
+                Ok((Source::Gcp(gcp), seen))
             })
             .await
         }

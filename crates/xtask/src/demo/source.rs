@@ -1,10 +1,10 @@
-//! Where the demo's values come from: a real Vault-compatible server, an emulator of AWS, or files.
+//! Where the demo's values come from: a real Vault-compatible server, an emulator of AWS, a stand-in for Google, or files.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{aws::Aws, cluster::Cluster, files::Files, show::Show, vault::Vault};
+use super::{aws::Aws, cluster::Cluster, files::Files, gcp::Gcp, show::Show, vault::Vault};
 use crate::workspace;
 
 /// What the example declares, and what the demo changes.
@@ -33,6 +33,8 @@ pub(crate) enum Source {
     Vault(Box<Vault>),
     /// moto, with which the example of a login at AWS is played.
     Aws(Aws),
+    /// The stand-in for Google Cloud, with which the example of Google Secret Manager is played.
+    Gcp(Gcp),
     /// A folder of files, with which the example of the file store is played.
     Files(Files),
 }
@@ -42,6 +44,7 @@ impl Source {
         match self {
             Self::Vault(_) => &super::vault::STORY,
             Self::Aws(_) => &super::aws::STORY,
+            Self::Gcp(_) => &super::gcp::STORY,
             Self::Files(_) => &super::files::STORY,
         }
     }
@@ -51,6 +54,7 @@ impl Source {
         match self {
             Self::Vault(_) => &["shop", "vault"],
             Self::Aws(_) => &["example-aws-web-identity"],
+            Self::Gcp(_) => &["example-gcp-secret-manager"],
             Self::Files(_) => &["example-file-store"],
         }
     }
@@ -58,14 +62,14 @@ impl Source {
     /// The operator's `--file-root`.
     pub(crate) fn file_root(&self) -> Option<&Path> {
         match self {
-            Self::Vault(_) | Self::Aws(_) => None,
+            Self::Vault(_) | Self::Aws(_) | Self::Gcp(_) => None,
             Self::Files(files) => Some(files.root()),
         }
     }
 
     /// Whether a change must be asked for, because the source does not tell of changes by itself.
     pub(crate) fn must_be_asked(&self) -> bool {
-        matches!(self, Self::Vault(_) | Self::Aws(_))
+        matches!(self, Self::Vault(_) | Self::Aws(_) | Self::Gcp(_))
     }
 
     /// Puts the first values in place, and whatever lets the store be read. What it applies to the cluster is added to
@@ -82,6 +86,10 @@ impl Source {
         match self {
             Self::Vault(vault) => vault.prepare(cluster, show, applied).await,
             Self::Aws(aws) => aws.prepare(show).await,
+            Self::Gcp(gcp) => {
+                gcp.prepare(show);
+                Ok(())
+            }
             Self::Files(files) => files.prepare(show),
         }
     }
@@ -96,6 +104,7 @@ impl Source {
         Ok(match self {
             Self::Vault(vault) => vault.at_its_address(text),
             Self::Aws(aws) => aws.at_its_address(&text),
+            Self::Gcp(gcp) => gcp.at_its_address(&text)?,
             Self::Files(_) => (text, format!("kubectl apply -f {example}/manifests.yaml")),
         })
     }
@@ -108,6 +117,10 @@ impl Source {
         match self {
             Self::Vault(vault) => vault.change(show).await,
             Self::Aws(aws) => aws.change(show).await,
+            Self::Gcp(gcp) => {
+                gcp.change(show);
+                Ok(())
+            }
             Self::Files(files) => files.change(show),
         }
     }
@@ -120,6 +133,7 @@ impl Source {
         match self {
             Self::Vault(vault) => vault.commands(),
             Self::Aws(aws) => Ok(aws.commands()),
+            Self::Gcp(gcp) => Ok(gcp.commands()),
             Self::Files(files) => Ok(files.commands()),
         }
     }
