@@ -14,12 +14,15 @@ use super::{
     FirstSync, cluster,
     meter::{Requests, Usage},
     raw,
+    rounds::{self, Round, Sample},
     stand_in::StandIn,
 };
 use crate::command;
 
 /// Writes that warm the API server up before anything is measured.
 const WARM_UP: u32 = 200;
+/// How often the calls of the store are counted while nothing changes.
+const SAMPLES: Duration = Duration::from_millis(50);
 /// The namespace of the operator's run.
 const NAMESPACE: &str = "bench";
 
@@ -39,6 +42,7 @@ pub(crate) struct Figures {
     /// From the start of the process to the last Ready.
     pub(crate) ready_seconds: f64,
     pub(crate) ratio: f64,
+    pub(crate) ready: usize,
     pub(crate) secret_writes: u64,
     /// Of the operator's own key, once for each install.
     pub(crate) key_writes: u64,
@@ -51,7 +55,20 @@ pub(crate) struct Figures {
     pub(crate) reads_per_key: f64,
     pub(crate) peak_mebibytes: f64,
     pub(crate) processor_seconds: f64,
+    pub(crate) throttle: Option<Throttle>,
     pub(crate) quiet: Option<Quiet>,
+}
+
+/// What a store that throttles did to the first syncs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Throttle {
+    /// Calls that the store refused.
+    pub(crate) refused_calls: u64,
+    /// Reconciles that ended with an error, which is in the status until the next one.
+    pub(crate) failed_reconciles: u64,
+    /// For how long requests were held back.
+    pub(crate) throttled_seconds: f64,
 }
 
 /// A while of refreshes without a change.
@@ -62,6 +79,10 @@ pub(crate) struct Quiet {
     /// How often every object was refreshed.
     pub(crate) rounds: f64,
     pub(crate) provider_reads: u64,
+    /// The whole rounds among them, from the beginning of the while on.
+    pub(crate) each_round: Vec<Round>,
+    /// SyncedSecrets that are not Ready at the end.
+    pub(crate) not_ready: usize,
     /// Of SyncedSecrets and stores.
     pub(crate) status_writes: u64,
     pub(crate) secret_writes: u64,
@@ -152,6 +173,11 @@ async fn operator_run(
             complaint.unwrap_or_default()
         );
     }
+    let throttle = if arguments.throttle {
+        Some(throttle(&running).await?)
+    } else {
+        None
+    };
     // the operator makes its fingerprint key once for each install; that is no cost of an object
     let key_writes = requests.of("POST secrets");
     let secret_writes = requests.writes("secrets") - key_writes;
@@ -167,6 +193,7 @@ async fn operator_run(
         start_seconds: started.as_secs_f64(),
         ready_seconds: ready.as_secs_f64(),
         ratio: 0.0,
+        ready: all,
         secret_writes,
         key_writes,
         status_writes,
@@ -178,9 +205,35 @@ async fn operator_run(
         reads_per_key: reads as f64 / keys.max(1) as f64,
         peak_mebibytes: usage.peak_mebibytes,
         processor_seconds: usage.processor.as_secs_f64(),
+        throttle,
         quiet: None,
     };
     Ok((figures, stand_in, running))
+}
+
+/// What the operator counted of a store that throttles.
+async fn throttle(running: &Operator) -> Result<Throttle> {
+    let reconciles = "lockstep_reconcile_duration_seconds_count";
+    let mut failed = running.metric(reconciles, &[]).await?;
+    for fine in ["outcome=\"Synced\"", "outcome=\"unchanged\""] {
+        failed -= running.metric(reconciles, &[fine]).await?;
+    }
+    let refused = running
+        .metric("lockstep_provider_requests_total", &["outcome=\"rate_limited\""])
+        .await?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counters of requests and reconciles"
+    )]
+    let (refused_calls, failed_reconciles) = (refused as u64, failed.max(0.0) as u64);
+    Ok(Throttle {
+        refused_calls,
+        failed_reconciles,
+        throttled_seconds: running
+            .metric("lockstep_store_throttled_seconds_total", &[])
+            .await?,
+    })
 }
 
 /// Waits until all are Ready. The operator's own metrics are asked, because a watch of ten thousand objects would be
@@ -232,8 +285,14 @@ async fn quiet(
     let (reads, _) = stand_in.reads();
     let used = Usage::of(pid)?;
     let began = Instant::now();
+    let sample = || Sample {
+        at: began.elapsed(),
+        calls: stand_in.reads().0,
+    };
+    let mut samples = vec![sample()];
     while began.elapsed() < Duration::from_secs(seconds) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(SAMPLES).await;
+        samples.push(sample());
         step.tick();
     }
     let took = began.elapsed();
@@ -245,13 +304,15 @@ async fn quiet(
         .iter()
         .filter(|version| versions.binary_search(version).is_err())
         .count();
+    let (ready, _) = cluster::ready(client, NAMESPACE).await?;
     step.done();
-    #[expect(clippy::cast_precision_loss, reason = "some seconds")]
-    let interval = arguments.store.refresh_seconds(arguments.objects) as f64;
+    let interval = Duration::from_secs(arguments.store.refresh_seconds(arguments.objects));
     Ok(Quiet {
         seconds: took.as_secs_f64(),
-        rounds: took.as_secs_f64() / interval,
+        rounds: took.as_secs_f64() / interval.as_secs_f64(),
         provider_reads: reads_now - reads,
+        each_round: rounds::of(&samples, interval),
+        not_ready: (arguments.objects as usize).saturating_sub(ready),
         status_writes: requests.writes("syncedsecrets/status")
             + requests.writes("secretstores/status")
             + requests.writes("clustersecretstores/status"),

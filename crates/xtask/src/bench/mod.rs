@@ -4,6 +4,7 @@ mod cluster;
 mod first_sync;
 mod meter;
 mod raw;
+mod rounds;
 mod stand_in;
 mod table;
 
@@ -98,6 +99,11 @@ impl Store {
         }
     }
 
+    /// Whether its stand-in can refuse every second call.
+    const fn throttles(self) -> bool {
+        matches!(self, Self::SecretsManager | Self::ParameterStore)
+    }
+
     /// How often the SyncedSecrets refresh, in seconds: seldom enough that the first syncs are done before the first
     /// refresh, and often enough that every one refreshes in a minute.
     const fn refresh_seconds(self, objects: u32) -> u64 {
@@ -125,6 +131,10 @@ enum Output {
 /// When a part of it cannot be started, objects do not become Ready, or a goal is missed with `--check`.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Bench::FirstSync(arguments) = &arguments.bench;
+    ensure!(
+        !arguments.throttle || arguments.store.throttles(),
+        "--throttle: the stand-in of this store does not throttle; --store secrets-manager and parameter-store do"
+    );
     if cfg!(debug_assertions) && !arguments.debug {
         return run_release();
     }

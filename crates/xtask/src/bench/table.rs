@@ -4,7 +4,11 @@ use std::{fmt::Write as _, io::Write as _};
 
 use anyhow::{Result, bail};
 
-use super::{Output, first_sync::Figures};
+use super::{
+    Output,
+    first_sync::{Figures, Quiet},
+    rounds,
+};
 
 /// What a figure has to keep to.
 struct Row {
@@ -52,10 +56,15 @@ fn rows(figures: &Figures) -> Vec<Row> {
             "start of the process to the last Ready",
             format!("{:.2} s", figures.ready_seconds),
         ),
-        at_most("ratio", "", figures.ratio, 1.5),
+        // the pace of a store that throttles is its own, and so is how long it takes
+        match figures.throttle {
+            Some(_) => row("ratio", format!("{:.2}", figures.ratio)),
+            None => at_most("ratio", "", figures.ratio, 1.5),
+        },
         exactly("writes of Secrets of SyncedSecrets", figures.secret_writes, count),
         exactly("writes of SyncedSecret status", figures.status_writes, count),
         exactly("events", figures.event_writes, 0),
+        exactly("SyncedSecrets that are Ready", figures.ready as u64, count),
         row(
             "reads, lists and watches of Secrets",
             figures.secret_reads.to_string(),
@@ -75,6 +84,20 @@ fn rows(figures: &Figures) -> Vec<Row> {
             1.2,
         ),
     });
+    if let Some(throttle) = &figures.throttle {
+        rows.push(row(
+            "calls that the store refused",
+            throttle.refused_calls.to_string(),
+        ));
+        rows.push(row(
+            "requests were held back for",
+            format!("{:.1} s", throttle.throttled_seconds),
+        ));
+        rows.push(row(
+            "reconciles that failed on the way",
+            throttle.failed_reconciles.to_string(),
+        ));
+    }
     let memory = match figures.objects {
         _ if !figures.release_build => None,
         0..=1000 if figures.batch > 1 => Some(70.0),
@@ -106,6 +129,12 @@ fn rows(figures: &Figures) -> Vec<Row> {
                 / (figures.distinct_keys as f64 * quiet.rounds);
             rows.push(at_most("calls for each batch of keys in a round", "", calls, 1.2));
         }
+        rows.extend(round_rows(figures, quiet));
+        rows.push(exactly(
+            "SyncedSecrets that are not Ready",
+            quiet.not_ready as u64,
+            0,
+        ));
         rows.push(exactly("writes of status", quiet.status_writes, 0));
         rows.push(exactly("changed objects", quiet.changed_objects as u64, 0));
         rows.push(row(
@@ -117,6 +146,33 @@ fn rows(figures: &Figures) -> Vec<Row> {
         rows.push(row("processor time", format!("{:.2} s", quiet.processor_seconds)));
     }
     rows
+}
+
+/// How the calls lie in the rounds.
+fn round_rows(figures: &Figures, quiet: &Quiet) -> Vec<Row> {
+    let Some(share) = rounds::largest_share(&quiet.each_round) else {
+        return Vec::new();
+    };
+    let calls: Vec<_> = quiet
+        .each_round
+        .iter()
+        .map(|round| round.calls.to_string())
+        .collect();
+    let what = "largest share of a round's calls in a tenth of it";
+    // fewer objects do not make ten turns of full batches
+    let in_turns = figures.batch > 1 && figures.objects >= figures.batch * 50;
+    vec![
+        row("calls in each round", calls.join(", ")),
+        row(
+            "full batches that hold all keys",
+            figures.distinct_keys.div_ceil(figures.batch as usize).to_string(),
+        ),
+        if in_turns && !figures.throttled {
+            at_most(what, "", share, rounds::SHARE_MAX)
+        } else {
+            row(what, format!("{share:.2}"))
+        },
+    ]
 }
 
 /// Prints the figures to standard output.

@@ -1,0 +1,233 @@
+//! Nothing is shared between two store identities: through [`Clients`] and every layer, the same key of each is a request
+//! of its own, to a client of its own, with an answer of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_provider::{
+    Clients, Context, Credentials, ErrorKind, FetchMetrics, FindQuery, MemoryBackend, MemoryFactory,
+    Operation, Provider, ProviderError, Registry, RemoteRef, SecretValue, StoreConfig, StoreKey,
+};
+
+/// The key that every store has, each with a value of its own.
+const KEY: &str = "database";
+/// How many want it of each store at the same time.
+const CALLERS: u64 = 10;
+
+#[derive(Debug)]
+struct NoCredentials;
+
+#[async_trait]
+impl Credentials for NoCredentials {
+    async fn secret(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        Err(unasked())
+    }
+
+    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
+        Err(unasked())
+    }
+
+    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
+        Err(unasked())
+    }
+
+    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
+        Err(unasked())
+    }
+}
+
+fn unasked() -> ProviderError {
+    ProviderError::new(
+        ErrorKind::Internal,
+        Operation::Configure,
+        "a store in memory needs no credentials",
+    )
+}
+
+/// What makes an identity, and what its own backend holds under [`KEY`].
+struct Identity {
+    store: StoreKey,
+    revision: &'static str,
+    value: String,
+    backend: MemoryBackend,
+}
+
+/// Two namespaces with a store of the same name, a cluster's store of that name, another name, and one store that had
+/// other credentials before.
+fn identities(batch: usize) -> Vec<Identity> {
+    let namespaced = |namespace: &str, name: &str| StoreKey {
+        kind: StoreKind::SecretStore,
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    };
+    let cluster = StoreKey {
+        kind: StoreKind::ClusterSecretStore,
+        namespace: None,
+        name: "vault".to_owned(),
+    };
+    [
+        (namespaced("shop", "vault"), "1"),
+        (namespaced("bank", "vault"), "1"),
+        (cluster, "1"),
+        (namespaced("shop", "other"), "1"),
+        (namespaced("shop", "vault"), "2"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(number, (store, revision))| {
+        let (backend, value) = (
+            MemoryBackend::new().with_batch(batch),
+            format!("CANARY of identity {number}"),
+        );
+        backend.put(KEY, value.clone());
+        backend.put(&format!("only-{number}"), "CANARY");
+        Identity {
+            store,
+            revision,
+            value,
+            backend,
+        }
+    })
+    .collect()
+}
+
+/// One client for each identity, all made from the same process-wide [`Clients`].
+async fn clients_of(identities: &[Identity]) -> (MemoryFactory, Vec<Arc<dyn Provider>>) {
+    let factory = MemoryFactory::new("file");
+    let metrics = FetchMetrics::new(&prometheus::Registry::new()).unwrap();
+    let clients = Clients::new(Registry::default().with(factory.clone()), metrics, 16);
+    let mut made = Vec::new();
+    for identity in identities {
+        // other credentials see another backend
+        factory.insert(identity.store.clone(), &identity.backend);
+        let config = StoreConfig {
+            key: identity.store.clone(),
+            provider: StoreProvider {
+                file: Some(lockstep_api::file::FileProvider { path: String::new() }),
+                ..StoreProvider::default()
+            },
+            limits: Limits::default(),
+        };
+        let client = clients
+            .get(
+                &identity.store,
+                identity.revision,
+                &config,
+                Arc::new(NoCredentials),
+            )
+            .await
+            .unwrap();
+        made.push(client);
+    }
+    (factory, made)
+}
+
+async fn read(client: &Arc<dyn Provider>) -> Result<String, ProviderError> {
+    let answer = client
+        .fetch(&Context::default(), &[RemoteRef::current(KEY)])
+        .await
+        .remove(0)?;
+    Ok(answer.value.expose_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_identities_never_share_a_client_an_answer_or_a_request_in_flight() {
+    for batch in [1, 20] {
+        let identities = identities(batch);
+        let (factory, clients) = clients_of(&identities).await;
+        assert_eq!(
+            factory.builds(),
+            identities.len() as u64,
+            "each has its own client"
+        );
+
+        // No backend answers until all of them are asked: whatever could be joined is in flight at the same time.
+        for identity in &identities {
+            identity.backend.set_hung(true);
+        }
+        let reads = clients
+            .iter()
+            .flat_map(|client| (0..CALLERS).map(move |_| read(client)));
+        let mut reads = Box::pin(join_all(reads));
+        tokio::time::timeout(Duration::from_secs(1), &mut reads)
+            .await
+            .expect_err("every backend hangs");
+        for identity in &identities {
+            assert_eq!(
+                identity.backend.calls(Operation::Read),
+                1,
+                "{} at revision {}: one request for its own callers",
+                identity.store.label(),
+                identity.revision
+            );
+        }
+        for identity in &identities {
+            identity.backend.set_hung(false);
+        }
+        let answers = reads.await;
+        let expected = identities
+            .iter()
+            .flat_map(|identity| (0..CALLERS).map(|_| Ok(identity.value.clone())));
+        for (answer, expected) in answers.into_iter().zip(expected) {
+            assert_eq!(answer, expected, "batches of {batch}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_identities_never_share_a_search() {
+    let identities = identities(20);
+    let (_, clients) = clients_of(&identities).await;
+    for identity in &identities {
+        identity.backend.set_latency(Duration::from_millis(100));
+    }
+    let query = FindQuery::default();
+    let found = join_all(
+        clients
+            .iter()
+            .map(|client| async { client.find(&Context::default(), &query).await }),
+    )
+    .await;
+    for (number, (found, identity)) in found.into_iter().zip(&identities).enumerate() {
+        let keys: Vec<_> = found.unwrap().into_iter().map(|meta| meta.key).collect();
+        assert_eq!(keys, [KEY.to_owned(), format!("only-{number}")]);
+        assert_eq!(identity.backend.calls(Operation::Find), 1);
+    }
+}
+
+/// A refusal is an answer, too: what one identity is told, or how its store is, is nobody else's business.
+#[tokio::test(start_paused = true)]
+async fn one_identitys_failures_are_not_anothers() {
+    for kind in [
+        ErrorKind::PermissionDenied,
+        ErrorKind::RateLimited,
+        ErrorKind::Unauthenticated,
+        ErrorKind::Unavailable,
+    ] {
+        let identities = identities(20);
+        let (_, clients) = clients_of(&identities).await;
+        let (refused, others) = identities.split_first().unwrap();
+        let hold = (kind == ErrorKind::RateLimited).then(|| Duration::from_secs(600));
+        refused.backend.fail_next(1000, kind, hold);
+        // often enough that the circuit breaks, where it does
+        for _ in 0..5 {
+            assert_eq!(read(&clients[0]).await.unwrap_err().kind, kind);
+        }
+        let begun = tokio::time::Instant::now();
+        for (client, identity) in clients[1..].iter().zip(others) {
+            assert_eq!(
+                read(client).await.as_ref(),
+                Ok(&identity.value),
+                "{}",
+                kind.label()
+            );
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{}: the others wait for nothing",
+            kind.label()
+        );
+    }
+}
