@@ -274,10 +274,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pace_is_never_below_the_floor_and_a_turn_always_comes(
-            steps in prop::collection::vec((0u64..3000, any::<bool>()), 1..300)
+        fn the_pace_is_between_the_floor_and_twice_what_was_observed_and_a_turn_always_comes(
+            steps in prop::collection::vec((prop_oneof![0u64..10, 0u64..3000], prop::bool::weighted(0.1)), 1..300)
         ) {
             let (mut adaptive, mut now) = (Adaptive::default(), Instant::now());
+            let (mut left, mut fastest) = (Vec::new(), FLOOR);
             for (wait, complains) in steps {
                 now += MILLISECOND * u32::try_from(wait).unwrap();
                 if let Turn::Wait(wait) = adaptive.turn(now) {
@@ -285,11 +286,15 @@ mod tests {
                     now += wait + MILLISECOND;
                     prop_assert_eq!(adaptive.turn(now), Turn::Go);
                 }
+                left.push(now);
+                let lately = left.iter().filter(|left| now - **left <= WINDOW).count();
+                fastest = f64::max(fastest, f64::from(u32::try_from(lately).unwrap()));
                 if complains {
                     adaptive.complained(now);
                 }
                 if let Some(rate) = adaptive.rate(now) {
                     prop_assert!(rate >= FLOOR, "{}", rate);
+                    prop_assert!(rate < CLEAR * fastest, "{} where {} was the fastest", rate, fastest);
                 }
             }
         }

@@ -155,12 +155,10 @@ impl Budget {
             }
         }
         if error.is_some_and(|error| error.kind == ErrorKind::RateLimited) {
-            let rate = {
-                let mut adaptive = self.adaptive();
-                adaptive.complained(Instant::now());
-                adaptive.rate(Instant::now())
-            };
-            self.metrics.paced(rate);
+            let now = Instant::now();
+            let mut adaptive = self.adaptive();
+            adaptive.complained(now);
+            self.metrics.paced(adaptive.rate(now));
         }
         let error = error.map(|error| (error.kind, error.retry_after));
         let longer = self.gate().record(Instant::now(), error);
@@ -197,7 +195,12 @@ impl Budget {
         let free = {
             let mut adaptive = self.adaptive();
             let now = Instant::now();
-            adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
+            let free = adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go;
+            if free {
+                // It may have been paced until now: the rate also climbs while nobody asks.
+                self.metrics.paced(None);
+            }
+            free
         };
         if free {
             return Ok(());
@@ -210,12 +213,13 @@ impl Budget {
                     drop(next);
                     next = self.next_turn(first).await;
                 }
-                let now = Instant::now();
-                let (turn, rate) = {
+                let turn = {
+                    let now = Instant::now();
                     let mut adaptive = self.adaptive();
-                    (adaptive.turn(now), adaptive.rate(now))
+                    let turn = adaptive.turn(now);
+                    self.metrics.paced(adaptive.rate(now));
+                    turn
                 };
-                self.metrics.paced(rate);
                 let Turn::Wait(wait) = turn else {
                     drop(next);
                     return;
@@ -367,7 +371,61 @@ impl Drop for Admission<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::testing::budget;
+    use crate::layers::testing::{budget, measured};
+
+    fn too_fast() -> ProviderError {
+        ProviderError::new(ErrorKind::RateLimited, Operation::Read, "too fast")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gauge_of_the_pace_ends_with_the_pace() {
+        let measured = measured();
+        let budget = Budget::new(&Limits::default(), measured.store.clone());
+        let pace = || -> f64 {
+            let lines = measured.lines("lockstep_store_pace_requests_per_second{");
+            lines[0].rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        let (cx, read) = (Context::default(), Operation::Read);
+        assert_eq!(pace(), 0.0, "it never complained");
+        for _ in 0..100 {
+            budget.admit(&cx, read).await.unwrap();
+        }
+        budget.record(Some(&too_fast()));
+        assert_eq!(pace(), 50.0);
+        sleep(Duration::from_secs(10)).await;
+        budget.admit(&cx, read).await.unwrap();
+        assert_eq!(pace(), 100.0, "it climbs");
+        sleep(Duration::from_secs(3600)).await;
+        budget.admit(&cx, read).await.unwrap();
+        assert_eq!(pace(), 0.0, "nothing is paced any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_of_a_store_holds_also_where_its_own_pace_is_faster() {
+        let limits = Limits {
+            requests_per_second: Some(10),
+            burst: Some(1),
+            ..Limits::default()
+        };
+        let budget = budget(limits);
+        let (cx, read) = (Context::default(), Operation::Read);
+        // Long after a complaint the rate has climbed beyond the limit.
+        for _ in 0..20 {
+            budget.admit(&cx, read).await.unwrap();
+        }
+        budget.record(Some(&too_fast()));
+        sleep(Duration::from_secs(14)).await;
+        assert!(budget.is_paced(), "and is still the store's own");
+        let begun = Instant::now();
+        for _ in 0..31 {
+            budget.admit(&cx, read).await.unwrap();
+        }
+        assert!(
+            begun.elapsed() >= Duration::from_millis(2_990),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_is_left_alone_repeats_why() {

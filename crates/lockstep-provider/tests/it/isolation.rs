@@ -231,3 +231,44 @@ async fn one_identitys_failures_are_not_anothers() {
         );
     }
 }
+
+/// Whoever may not read a key is told so also while somebody who may is reading it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_one_identity_reads_is_refused_to_another_at_the_same_time() {
+    for batch in [1, 20] {
+        let identities = identities(batch);
+        let (_, clients) = clients_of(&identities).await;
+        for identity in &identities {
+            identity.backend.set_latency(Duration::from_millis(100));
+        }
+        identities[1].backend.set_denied(KEY, true);
+        let answers = join_all(clients.iter().map(read)).await;
+        for (number, (answer, identity)) in answers.into_iter().zip(&identities).enumerate() {
+            match answer {
+                Ok(value) => assert_eq!(value, identity.value),
+                Err(error) => assert_eq!((number, error.kind), (1, ErrorKind::PermissionDenied)),
+            }
+            assert_eq!(identity.backend.calls(Operation::Read), 1);
+        }
+    }
+}
+
+/// A revoked credential's request may end, and nobody who comes with the new one waits for it.
+#[tokio::test(start_paused = true)]
+async fn other_credentials_do_not_join_what_is_in_flight_under_the_old_ones() {
+    let identities = identities(20);
+    let (_, clients) = clients_of(&identities).await;
+    // the same store before and after its credentials changed
+    let (old, new) = (&identities[0], &identities[4]);
+    assert_eq!(old.store, new.store);
+    old.backend.set_hung(true);
+    let mut in_flight = Box::pin(read(&clients[0]));
+    tokio::time::timeout(Duration::from_secs(1), &mut in_flight)
+        .await
+        .expect_err("the old credentials' request hangs");
+    assert_eq!(old.backend.calls(Operation::Read), 1);
+    assert_eq!(read(&clients[4]).await.as_ref(), Ok(&new.value));
+    assert_eq!(new.backend.calls(Operation::Read), 1);
+    old.backend.set_hung(false);
+    assert_eq!(in_flight.await.as_ref(), Ok(&old.value));
+}
