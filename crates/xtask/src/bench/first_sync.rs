@@ -54,6 +54,8 @@ pub(crate) struct Figures {
     pub(crate) distinct_keys: usize,
     pub(crate) reads_per_key: f64,
     pub(crate) peak_mebibytes: f64,
+    /// What the peak is held to.
+    pub(crate) most_mebibytes: Option<f64>,
     pub(crate) processor_seconds: f64,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) quiet: Option<Quiet>,
@@ -204,6 +206,7 @@ async fn operator_run(
         distinct_keys: keys,
         reads_per_key: reads as f64 / keys.max(1) as f64,
         peak_mebibytes: usage.peak_mebibytes,
+        most_mebibytes: arguments.store.most_memory(count).filter(|_| !arguments.debug),
         processor_seconds: usage.processor.as_secs_f64(),
         throttle,
         quiet: None,

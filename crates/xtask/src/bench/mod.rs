@@ -43,6 +43,7 @@ enum Bench {
   cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed
   cargo xtask bench first-sync --store secrets-manager --latency 20
   cargo xtask bench first-sync --store parameter-store --latency 20 --objects-per-key 4
+  cargo xtask bench first-sync --store google --latency 20
   cargo xtask bench first-sync --store secrets-manager --throttle --quiet-seconds 0")]
 pub(crate) struct FirstSync {
     /// How many SyncedSecrets.
@@ -57,7 +58,7 @@ pub(crate) struct FirstSync {
     /// How long the store takes to answer, in milliseconds.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     latency: u64,
-    /// The store throttles every second call, of AWS only.
+    /// The store throttles every second call, of AWS and Google only.
     #[arg(long)]
     throttle: bool,
     /// How many requests the raw loop has under way at the same time.
@@ -87,13 +88,15 @@ enum Store {
     SecretsManager,
     /// AWS Systems Manager Parameter Store.
     ParameterStore,
+    /// Google Secret Manager.
+    Google,
 }
 
 impl Store {
     /// How many values one call gives.
     const fn batch(self) -> u32 {
         match self {
-            Self::Vault => 1,
+            Self::Vault | Self::Google => 1,
             Self::SecretsManager => 20,
             Self::ParameterStore => 10,
         }
@@ -101,7 +104,17 @@ impl Store {
 
     /// Whether its stand-in can refuse every second call.
     const fn throttles(self) -> bool {
-        matches!(self, Self::SecretsManager | Self::ParameterStore)
+        !matches!(self, Self::Vault)
+    }
+
+    /// How much memory the operator may take at its peak, in MiB.
+    const fn most_memory(self, objects: u32) -> Option<f64> {
+        match (self, objects) {
+            (Self::Vault, 0..=1000) => Some(60.0),
+            (_, 0..=1000) => Some(70.0),
+            (_, 1001..=10_000) => Some(150.0),
+            _ => None,
+        }
     }
 
     /// How often the SyncedSecrets refresh, in seconds: seldom enough that the first syncs are done before the first
@@ -133,7 +146,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Bench::FirstSync(arguments) = &arguments.bench;
     ensure!(
         !arguments.throttle || arguments.store.throttles(),
-        "--throttle: the stand-in of this store does not throttle; --store secrets-manager and parameter-store do"
+        "--throttle: the stand-in of this store does not throttle; those of --store secrets-manager, parameter-store and google do"
     );
     if cfg!(debug_assertions) && !arguments.debug {
         return run_release();

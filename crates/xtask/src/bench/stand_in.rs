@@ -14,7 +14,10 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use lockstep_testkit::aws::{self, Aws, Trouble};
+use lockstep_testkit::{
+    aws::{self, Aws},
+    gcp::{self, Gcp},
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -38,6 +41,13 @@ pub(crate) enum StandIn {
         /// The service, as in YAML.
         service: &'static str,
     },
+    /// Google Secret Manager.
+    Google {
+        /// The stand-in.
+        gcp: Gcp,
+        /// The key of its service account.
+        key: String,
+    },
 }
 
 impl StandIn {
@@ -46,13 +56,12 @@ impl StandIn {
         let latency = Duration::from_millis(arguments.latency);
         let service = match arguments.store {
             Store::Vault => return Ok(Self::Vault(Vault::start(latency).await?)),
+            Store::Google => return google(arguments, latency).await,
             Store::SecretsManager => "SecretsManager",
             Store::ParameterStore => "ParameterStore",
         };
         let aws = Aws::start().await?;
-        for number in 0..arguments.objects.div_ceil(arguments.objects_per_key) {
-            let key = cluster::name(number);
-            let value = cluster::values(&key).to_string();
+        for (key, value) in values(arguments) {
             match arguments.store {
                 Store::ParameterStore => drop(aws.put_parameter(&key, &value)),
                 _ => drop(aws.put_secret(&key, &value)),
@@ -60,7 +69,7 @@ impl StandIn {
         }
         aws.latency(latency);
         if arguments.throttle {
-            aws.trouble(Some(Trouble::EverySecond));
+            aws.trouble(Some(aws::Trouble::EverySecond));
         }
         Ok(Self::Aws { aws, service })
     }
@@ -76,6 +85,10 @@ impl StandIn {
                 "service": service, "region": aws::REGION, "endpoint": aws.address(), "stsEndpoint": aws.address(),
                 "auth": { "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } },
             } }),
+            Self::Google { gcp, .. } => json!({ "gcp": {
+                "projectID": gcp::PROJECT, "endpoint": gcp.address(),
+                "auth": { "secretRef": { "secretAccessKeySecretRef": key("key.json") } },
+            } }),
         }
     }
 
@@ -84,6 +97,7 @@ impl StandIn {
         match self {
             Self::Vault(_) => json!({ "token": "bench" }),
             Self::Aws { .. } => json!({ "id": aws::ACCESS_KEY_ID, "secret": aws::SECRET_ACCESS_KEY }),
+            Self::Google { key, .. } => json!({ "key.json": key }),
         }
     }
 
@@ -92,8 +106,31 @@ impl StandIn {
         match self {
             Self::Vault(vault) => vault.reads(),
             Self::Aws { aws, .. } => aws.reads(),
+            Self::Google { gcp, .. } => gcp.reads(),
         }
     }
+}
+
+/// Every key that is wanted, and what it holds.
+fn values(arguments: &FirstSync) -> impl Iterator<Item = (String, String)> + use<> {
+    (0..arguments.objects.div_ceil(arguments.objects_per_key)).map(|number| {
+        let key = cluster::name(number);
+        let value = cluster::values(&key).to_string();
+        (key, value)
+    })
+}
+
+async fn google(arguments: &FirstSync, latency: Duration) -> Result<StandIn> {
+    let gcp = Gcp::start().await?;
+    for (key, value) in values(arguments) {
+        gcp.put_secret(&key, &value);
+    }
+    gcp.latency(latency);
+    if arguments.throttle {
+        gcp.trouble(Some(gcp::Trouble::EverySecond));
+    }
+    let key = gcp.service_account_key()?;
+    Ok(StandIn::Google { gcp, key })
 }
 
 /// The stand-in of Vault.

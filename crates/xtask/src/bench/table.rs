@@ -98,18 +98,11 @@ fn rows(figures: &Figures) -> Vec<Row> {
             throttle.failed_reconciles.to_string(),
         ));
     }
-    let memory = match figures.objects {
-        _ if !figures.release_build => None,
-        0..=1000 if figures.batch > 1 => Some(70.0),
-        0..=1000 => Some(60.0),
-        1001..=10_000 => Some(150.0),
-        _ => None,
-    };
     let peak = figures
         .quiet
         .as_ref()
         .map_or(figures.peak_mebibytes, |quiet| quiet.peak_mebibytes);
-    rows.push(match memory {
+    rows.push(match figures.most_mebibytes {
         Some(limit) => at_most("peak memory", " MiB", peak, limit),
         None => row("peak memory", format!("{peak:.1} MiB")),
     });
@@ -123,11 +116,18 @@ fn rows(figures: &Figures) -> Vec<Row> {
             format!("{:.0} s", quiet.seconds),
         ));
         rows.push(row("calls of the store", quiet.provider_reads.to_string()));
-        if figures.batch > 1 && !figures.throttled {
+        if !figures.throttled {
             #[expect(clippy::cast_precision_loss, reason = "counts of calls")]
-            let calls = quiet.provider_reads as f64 * f64::from(figures.batch)
-                / (figures.distinct_keys as f64 * quiet.rounds);
-            rows.push(at_most("calls for each batch of keys in a round", "", calls, 1.2));
+            let calls = quiet.provider_reads as f64 / (figures.distinct_keys as f64 * quiet.rounds);
+            rows.push(match figures.batch {
+                1 => at_most("calls for each key in a round", "", calls, 1.0),
+                batch => at_most(
+                    "calls for each batch of keys in a round",
+                    "",
+                    calls * f64::from(batch),
+                    1.2,
+                ),
+            });
         }
         rows.extend(round_rows(figures, quiet));
         rows.push(exactly(
