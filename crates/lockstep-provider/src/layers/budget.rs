@@ -200,6 +200,7 @@ impl Budget {
             adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
         };
         if free {
+            self.metrics.paced(None);
             return Ok(());
         }
         let turn = async {

@@ -43,6 +43,7 @@ enum Bench {
   cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed
   cargo xtask bench first-sync --store secrets-manager --latency 20
   cargo xtask bench first-sync --store parameter-store --latency 20 --objects-per-key 4
+  cargo xtask bench first-sync --store google --latency 20
   cargo xtask bench first-sync --store secrets-manager --throttle --quiet-seconds 0")]
 pub(crate) struct FirstSync {
     /// How many SyncedSecrets.
@@ -87,13 +88,15 @@ enum Store {
     SecretsManager,
     /// AWS Systems Manager Parameter Store.
     ParameterStore,
+    /// Google Secret Manager.
+    Google,
 }
 
 impl Store {
     /// How many values one call gives.
     const fn batch(self) -> u32 {
         match self {
-            Self::Vault => 1,
+            Self::Vault | Self::Google => 1,
             Self::SecretsManager => 20,
             Self::ParameterStore => 10,
         }
@@ -101,7 +104,7 @@ impl Store {
 
     /// Whether its stand-in can refuse every second call.
     const fn throttles(self) -> bool {
-        matches!(self, Self::SecretsManager | Self::ParameterStore)
+        !matches!(self, Self::Vault)
     }
 
     /// How often the SyncedSecrets refresh, in seconds: seldom enough that the first syncs are done before the first
@@ -109,7 +112,7 @@ impl Store {
     const fn refresh_seconds(self, objects: u32) -> u64 {
         match (self, objects) {
             (_, 2001..) => 54,
-            (Self::Vault, _) => 20,
+            (Self::Vault | Self::Google, _) => 20,
             _ => 15,
         }
     }
@@ -133,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Bench::FirstSync(arguments) = &arguments.bench;
     ensure!(
         !arguments.throttle || arguments.store.throttles(),
-        "--throttle: the stand-in of this store does not throttle; --store secrets-manager and parameter-store do"
+        "--throttle: the stand-in of this store does not throttle; every other one does"
     );
     if cfg!(debug_assertions) && !arguments.debug {
         return run_release();

@@ -14,7 +14,10 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use lockstep_testkit::aws::{self, Aws, Trouble};
+use lockstep_testkit::{
+    aws::{self, Aws, Trouble},
+    gcp::{self, Gcp},
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -38,6 +41,8 @@ pub(crate) enum StandIn {
         /// The service, as in YAML.
         service: &'static str,
     },
+    /// Google Secret Manager, and the key of a service account.
+    Google(Gcp, String),
 }
 
 impl StandIn {
@@ -46,6 +51,7 @@ impl StandIn {
         let latency = Duration::from_millis(arguments.latency);
         let service = match arguments.store {
             Store::Vault => return Ok(Self::Vault(Vault::start(latency).await?)),
+            Store::Google => return Self::google(arguments, latency).await,
             Store::SecretsManager => "SecretsManager",
             Store::ParameterStore => "ParameterStore",
         };
@@ -65,6 +71,20 @@ impl StandIn {
         Ok(Self::Aws { aws, service })
     }
 
+    async fn google(arguments: &FirstSync, latency: Duration) -> Result<Self> {
+        let gcp = Gcp::start().await?;
+        for number in 0..arguments.objects.div_ceil(arguments.objects_per_key) {
+            let key = cluster::name(number);
+            gcp.put_secret(&key, &cluster::values(&key).to_string());
+        }
+        let key = gcp.service_account_key()?;
+        gcp.latency(latency);
+        if arguments.throttle {
+            gcp.trouble(Some(gcp::Trouble::EverySecond));
+        }
+        Ok(Self::Google(gcp, key))
+    }
+
     /// `spec.provider` of a store that reads from it.
     pub(crate) fn provider(&self) -> Value {
         let key = |key: &str| json!({ "name": cluster::CREDENTIALS, "key": key });
@@ -76,6 +96,10 @@ impl StandIn {
                 "service": service, "region": aws::REGION, "endpoint": aws.address(), "stsEndpoint": aws.address(),
                 "auth": { "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } },
             } }),
+            Self::Google(gcp, _) => json!({ "gcp": {
+                "projectID": gcp::PROJECT, "endpoint": gcp.address(),
+                "auth": { "secretRef": { "secretAccessKeySecretRef": key("key") } },
+            } }),
         }
     }
 
@@ -83,6 +107,7 @@ impl StandIn {
     pub(crate) fn credentials(&self) -> Value {
         match self {
             Self::Vault(_) => json!({ "token": "bench" }),
+            Self::Google(_, key) => json!({ "key": key }),
             Self::Aws { .. } => json!({ "id": aws::ACCESS_KEY_ID, "secret": aws::SECRET_ACCESS_KEY }),
         }
     }
@@ -92,6 +117,7 @@ impl StandIn {
         match self {
             Self::Vault(vault) => vault.reads(),
             Self::Aws { aws, .. } => aws.reads(),
+            Self::Google(gcp, _) => gcp.reads(),
         }
     }
 }
