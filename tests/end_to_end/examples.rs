@@ -24,7 +24,7 @@ use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
     example::{self, Replacements, Request},
-    gcp::{Gcp, WORKLOAD_IDENTITY_PROVIDER},
+    gcp::{self, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
 };
 use serde::Deserialize;
@@ -87,6 +87,9 @@ impl Ground {
         aws.deny_action_to(DEVELOPER, "Decrypt");
         aws.deny_action_to(aws::ACCESS_KEY_ID, "Encrypt");
         aws.add_kms_key("example");
+        gcp.deny_action_to(gcp::NODE, "Decrypt");
+        gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
+        gcp.add_kms_key("example");
         let kubeconfig = plane.kubeconfig();
         allow_audience(&kubeconfig, &format!("https:{WORKLOAD_IDENTITY_PROVIDER}")).await?;
         let mut operator = Operator::prepare(&plane, &arguments)
@@ -151,6 +154,8 @@ impl Ground {
     async fn developer(&self) -> Result<unsealed::Environment> {
         Ok(vec![
             ("VAULT_TOKEN", self.plain.create_token(&["developer"]).await?),
+            // Google's own client finds the developer's identity: here that of a machine
+            ("GCE_METADATA_HOST", self.gcp.host()),
             ("AWS_ACCESS_KEY_ID", DEVELOPER.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test-of-a-developer".to_owned()),
         ])

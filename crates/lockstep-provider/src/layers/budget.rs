@@ -155,10 +155,12 @@ impl Budget {
             }
         }
         if error.is_some_and(|error| error.kind == ErrorKind::RateLimited) {
-            let now = Instant::now();
-            let mut adaptive = self.adaptive();
-            adaptive.complained(now);
-            self.metrics.paced(adaptive.rate(now));
+            let rate = {
+                let mut adaptive = self.adaptive();
+                adaptive.complained(Instant::now());
+                adaptive.rate(Instant::now())
+            };
+            self.metrics.paced(rate);
         }
         let error = error.map(|error| (error.kind, error.retry_after));
         let longer = self.gate().record(Instant::now(), error);
@@ -195,14 +197,10 @@ impl Budget {
         let free = {
             let mut adaptive = self.adaptive();
             let now = Instant::now();
-            let free = adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go;
-            if free {
-                // It may have been paced until now: the rate also climbs while nobody asks.
-                self.metrics.paced(None);
-            }
-            free
+            adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
         };
         if free {
+            self.metrics.paced(None);
             return Ok(());
         }
         let turn = async {
@@ -213,13 +211,12 @@ impl Budget {
                     drop(next);
                     next = self.next_turn(first).await;
                 }
-                let turn = {
-                    let now = Instant::now();
+                let now = Instant::now();
+                let (turn, rate) = {
                     let mut adaptive = self.adaptive();
-                    let turn = adaptive.turn(now);
-                    self.metrics.paced(adaptive.rate(now));
-                    turn
+                    (adaptive.turn(now), adaptive.rate(now))
                 };
+                self.metrics.paced(rate);
                 let Turn::Wait(wait) = turn else {
                     drop(next);
                     return;

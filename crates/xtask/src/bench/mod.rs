@@ -58,7 +58,7 @@ pub(crate) struct FirstSync {
     /// How long the store takes to answer, in milliseconds.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     latency: u64,
-    /// The store throttles every second call, of AWS and Google only.
+    /// The store throttles every second call; that of Vault does not.
     #[arg(long)]
     throttle: bool,
     /// How many requests the raw loop has under way at the same time.
@@ -122,7 +122,7 @@ impl Store {
     const fn refresh_seconds(self, objects: u32) -> u64 {
         match (self, objects) {
             (_, 2001..) => 54,
-            (Self::Vault, _) => 20,
+            (Self::Vault | Self::Google, _) => 20,
             _ => 15,
         }
     }
@@ -146,7 +146,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Bench::FirstSync(arguments) = &arguments.bench;
     ensure!(
         !arguments.throttle || arguments.store.throttles(),
-        "--throttle: the stand-in of this store does not throttle; those of --store secrets-manager, parameter-store and google do"
+        "--throttle: the stand-in of this store does not throttle; every other one does"
     );
     if cfg!(debug_assertions) && !arguments.debug {
         return run_release();

@@ -15,7 +15,7 @@ use axum::{
     routing::get,
 };
 use lockstep_testkit::{
-    aws::{self, Aws},
+    aws::{self, Aws, Trouble},
     gcp::{self, Gcp},
 };
 use serde_json::{Value, json};
@@ -41,13 +41,8 @@ pub(crate) enum StandIn {
         /// The service, as in YAML.
         service: &'static str,
     },
-    /// Google Secret Manager.
-    Google {
-        /// The stand-in.
-        gcp: Gcp,
-        /// The key of its service account.
-        key: String,
-    },
+    /// Google Secret Manager, and the key of a service account.
+    Google(Gcp, String),
 }
 
 impl StandIn {
@@ -56,12 +51,14 @@ impl StandIn {
         let latency = Duration::from_millis(arguments.latency);
         let service = match arguments.store {
             Store::Vault => return Ok(Self::Vault(Vault::start(latency).await?)),
-            Store::Google => return google(arguments, latency).await,
+            Store::Google => return Self::google(arguments, latency).await,
             Store::SecretsManager => "SecretsManager",
             Store::ParameterStore => "ParameterStore",
         };
         let aws = Aws::start().await?;
-        for (key, value) in values(arguments) {
+        for number in 0..arguments.objects.div_ceil(arguments.objects_per_key) {
+            let key = cluster::name(number);
+            let value = cluster::values(&key).to_string();
             match arguments.store {
                 Store::ParameterStore => drop(aws.put_parameter(&key, &value)),
                 _ => drop(aws.put_secret(&key, &value)),
@@ -69,9 +66,23 @@ impl StandIn {
         }
         aws.latency(latency);
         if arguments.throttle {
-            aws.trouble(Some(aws::Trouble::EverySecond));
+            aws.trouble(Some(Trouble::EverySecond));
         }
         Ok(Self::Aws { aws, service })
+    }
+
+    async fn google(arguments: &FirstSync, latency: Duration) -> Result<Self> {
+        let gcp = Gcp::start().await?;
+        for number in 0..arguments.objects.div_ceil(arguments.objects_per_key) {
+            let key = cluster::name(number);
+            gcp.put_secret(&key, &cluster::values(&key).to_string());
+        }
+        let key = gcp.service_account_key()?;
+        gcp.latency(latency);
+        if arguments.throttle {
+            gcp.trouble(Some(gcp::Trouble::EverySecond));
+        }
+        Ok(Self::Google(gcp, key))
     }
 
     /// `spec.provider` of a store that reads from it.
@@ -85,9 +96,9 @@ impl StandIn {
                 "service": service, "region": aws::REGION, "endpoint": aws.address(), "stsEndpoint": aws.address(),
                 "auth": { "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } },
             } }),
-            Self::Google { gcp, .. } => json!({ "gcp": {
+            Self::Google(gcp, _) => json!({ "gcp": {
                 "projectID": gcp::PROJECT, "endpoint": gcp.address(),
-                "auth": { "secretRef": { "secretAccessKeySecretRef": key("key.json") } },
+                "auth": { "secretRef": { "secretAccessKeySecretRef": key("key") } },
             } }),
         }
     }
@@ -96,8 +107,8 @@ impl StandIn {
     pub(crate) fn credentials(&self) -> Value {
         match self {
             Self::Vault(_) => json!({ "token": "bench" }),
+            Self::Google(_, key) => json!({ "key": key }),
             Self::Aws { .. } => json!({ "id": aws::ACCESS_KEY_ID, "secret": aws::SECRET_ACCESS_KEY }),
-            Self::Google { key, .. } => json!({ "key.json": key }),
         }
     }
 
@@ -106,31 +117,9 @@ impl StandIn {
         match self {
             Self::Vault(vault) => vault.reads(),
             Self::Aws { aws, .. } => aws.reads(),
-            Self::Google { gcp, .. } => gcp.reads(),
+            Self::Google(gcp, _) => gcp.reads(),
         }
     }
-}
-
-/// Every key that is wanted, and what it holds.
-fn values(arguments: &FirstSync) -> impl Iterator<Item = (String, String)> + use<> {
-    (0..arguments.objects.div_ceil(arguments.objects_per_key)).map(|number| {
-        let key = cluster::name(number);
-        let value = cluster::values(&key).to_string();
-        (key, value)
-    })
-}
-
-async fn google(arguments: &FirstSync, latency: Duration) -> Result<StandIn> {
-    let gcp = Gcp::start().await?;
-    for (key, value) in values(arguments) {
-        gcp.put_secret(&key, &value);
-    }
-    gcp.latency(latency);
-    if arguments.throttle {
-        gcp.trouble(Some(gcp::Trouble::EverySecond));
-    }
-    let key = gcp.service_account_key()?;
-    Ok(StandIn::Google { gcp, key })
 }
 
 /// The stand-in of Vault.
