@@ -15,6 +15,7 @@ use crate::{
 fn rows() -> Vec<(String, Vec<String>)> {
     let page = include_str!("../../../../docs/permissions.md");
     let (_, section) = page.split_once("## At AWS").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
     let table = section.lines().filter(|line| line.starts_with("| "));
     table
         .skip(1)
