@@ -12,6 +12,7 @@ use lockstep_api::{
 use lockstep_core::{
     access::{self, Grant, Namespace},
     plan::{self, Rival, StoreView},
+    schedule::Seat,
 };
 use lockstep_provider::{StoreConfig, StoreKey};
 
@@ -97,6 +98,8 @@ struct ObjectState {
     /// Whether it has written that Secret.
     holds: bool,
     stores: BTreeSet<StoreKey>,
+    /// The store whose turns it takes, and where it sits there.
+    seat: Option<(StoreKey, Seat)>,
 }
 
 /// What a reconcile needs to know beyond its own object.
@@ -116,6 +119,8 @@ pub struct Index {
     operator_namespace: String,
     objects: HashMap<ObjectKey, ObjectState>,
     by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
+    /// How many sit at each seat of the stores that lead.
+    seats: HashMap<StoreKey, HashMap<Seat, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
     by_namespace: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     stores: HashMap<StoreKey, StoreState>,
@@ -152,8 +157,14 @@ impl Index {
         let key = ObjectKey::of(object);
         let target = plan::target_name(&key.name, &object.spec.target).to_owned();
         let written = object.status.as_ref().and_then(|status| status.target.as_ref());
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let leader = plan::leader(&object.spec);
         let state = ObjectState {
-            uid: object.metadata.uid.clone().unwrap_or_default(),
+            seat: leader.map(|leader| {
+                let seat = plan::seat(&object.spec, &leader, &uid);
+                (store_key(&key.namespace, &leader), seat)
+            }),
+            uid,
             created: object
                 .metadata
                 .creation_timestamp
@@ -176,6 +187,10 @@ impl Index {
                 .entry(store.clone())
                 .or_default()
                 .insert(key.clone());
+        }
+        if let Some((store, seat)) = &state.seat {
+            let seats = self.seats.entry(store.clone()).or_default();
+            *seats.entry(*seat).or_default() += 1;
         }
         let rivals = self
             .by_target
@@ -200,10 +215,28 @@ impl Index {
         for store in &state.stores {
             remove(&mut self.by_store, store, key);
         }
+        if let Some((store, seat)) = &state.seat {
+            self.leave(store, *seat);
+        }
         remove(&mut self.by_namespace, &key.namespace, key);
         let target = (key.namespace.clone(), state.target);
         remove(&mut self.by_target, &target, key);
         self.by_target.get(&target).cloned().unwrap_or_default()
+    }
+
+    fn leave(&mut self, store: &StoreKey, seat: Seat) {
+        let Some(seats) = self.seats.get_mut(store) else {
+            return;
+        };
+        if let Some(count) = seats.get_mut(&seat) {
+            *count -= 1;
+            if *count == 0 {
+                seats.remove(&seat);
+            }
+        }
+        if seats.is_empty() {
+            self.seats.remove(store);
+        }
     }
 
     /// The SyncedSecrets of a namespace, or all.
@@ -307,9 +340,14 @@ impl Index {
         self.objects.contains_key(key)
     }
 
-    /// How many SyncedSecrets read from a store.
-    pub fn count_dependents(&self, key: &StoreKey) -> usize {
-        self.by_store.get(key).map_or(0, BTreeSet::len)
+    /// How many seats there are among the SyncedSecrets that take the turns of a store.
+    pub fn count_seats(&self, store: &StoreKey) -> usize {
+        self.seats.get(store).map_or(0, HashMap::len)
+    }
+
+    /// The store whose turns a SyncedSecret takes, and where it sits there.
+    pub fn seat(&self, key: &ObjectKey) -> Option<(StoreKey, Seat)> {
+        self.objects.get(key)?.seat.clone()
     }
 
     /// Every Secret and ConfigMap that stores read credentials from.

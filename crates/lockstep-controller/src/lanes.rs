@@ -1,12 +1,18 @@
-//! Slots with an order: objects that were never synced go before refreshes.
+//! Slots with an order: objects that were never synced go before refreshes, and objects that read the same key go beside
+//! each other, so that it is read once for them all.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use lockstep_core::schedule::Seat;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 /// Who goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,15 +23,79 @@ pub enum Priority {
     Low,
 }
 
+/// How long a lane with room waits for the next one to come, each time one has come: those who come in a burst are then let
+/// in by their seats, and not by the order in which they happened to come.
+const GATHER: Duration = Duration::from_millis(2);
+/// How long anybody waits for that at most.
+const GATHER_MAX: Duration = Duration::from_millis(25);
+
+/// Where somebody waits: those at one seat beside each other, and in the order in which they came.
+type Place = (Option<Seat>, u64);
+
+/// Those who wait with one priority. They are let in as a lift goes: on from the seat that was reached last, up to the last one,
+/// and then from the first one on. Who comes to a seat that has been reached waits for the next round, so that nobody waits
+/// for longer than one.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: BTreeMap<Place, oneshot::Sender<Permit>>,
+    /// Who was let in last.
+    reached: Place,
+    /// The newest who had come when that seat was reached.
+    newest: u64,
+    came: u64,
+}
+
+impl Line {
+    fn stand(&mut self, seat: Option<Seat>) -> oneshot::Receiver<Permit> {
+        let (sender, receiver) = oneshot::channel();
+        self.came += 1;
+        self.waiting.insert((seat, self.came), sender);
+        receiver
+    }
+
+    fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
+        let (seat, last) = self.reached;
+        let here = self
+            .waiting
+            .range((seat, last)..=(seat, self.newest.max(last)))
+            .next();
+        let next = here.or_else(|| self.waiting.range((seat, u64::MAX)..).next());
+        let place = *next.or_else(|| self.waiting.first_key_value())?.0;
+        if next.is_none() || place.0 != seat {
+            self.newest = self.came;
+        }
+        self.reached = place;
+        self.waiting.remove(&place)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     free: usize,
     taken: usize,
-    high: VecDeque<oneshot::Sender<Permit>>,
-    low: VecDeque<oneshot::Sender<Permit>>,
+    high: Line,
+    low: Line,
+    last: Option<Instant>,
 }
 
-/// A number of slots. Those who wait are served in order, those with high priority first.
+impl Queue {
+    fn line(&mut self, priority: Priority) -> &mut Line {
+        match priority {
+            Priority::High => &mut self.high,
+            Priority::Low => &mut self.low,
+        }
+    }
+
+    fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
+        self.high.pop().or_else(|| self.low.pop())
+    }
+
+    fn waiting(&self) -> usize {
+        self.high.waiting.len() + self.low.waiting.len()
+    }
+}
+
+/// A number of slots. Those with high priority are served first.
 #[derive(Debug, Clone)]
 pub struct Slots(Arc<Mutex<Queue>>);
 
@@ -46,7 +116,7 @@ impl Slots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot. Whoever stops waiting loses the place, and nobody loses the slot.
+    /// Waits for a slot, in the order of who came. Whoever stops waiting loses the place, and nobody loses the slot.
     pub async fn acquire(&self, priority: Priority) -> Permit {
         let waiting = {
             let mut queue = self.lock();
@@ -55,33 +125,83 @@ impl Slots {
                 queue.taken += 1;
                 return Permit(Some(self.clone()));
             }
-            let (sender, receiver) = oneshot::channel();
-            match priority {
-                Priority::High => queue.high.push_back(sender),
-                Priority::Low => queue.low.push_back(sender),
-            }
-            receiver
+            queue.line(priority).stand(None)
         };
         // the sender is dropped only together with the queue, which this handle keeps alive
         waiting.await.unwrap_or(Permit(None))
     }
 
+    /// Waits for a slot beside those of the same seat. Also where there is room it takes [`GATHER`], so that a burst is
+    /// sorted before it is let in.
+    pub async fn acquire_beside(&self, priority: Priority, seat: Seat) -> Permit {
+        let began = Instant::now();
+        let (mut waiting, room) = {
+            let mut queue = self.lock();
+            queue.last = Some(began);
+            let waiting = queue.line(priority).stand(Some(seat));
+            (waiting, queue.free > 0)
+        };
+        if room {
+            tokio::select! {
+                biased;
+                permit = &mut waiting => return permit.unwrap_or(Permit(None)),
+                () = self.quiet(began) => self.let_in(),
+            }
+        }
+        waiting.await.unwrap_or(Permit(None))
+    }
+
+    /// Waits until nobody came for [`GATHER`], but no longer than [`GATHER_MAX`].
+    async fn quiet(&self, began: Instant) {
+        let mut until = began + GATHER;
+        while until > Instant::now() {
+            sleep_until(until).await;
+            let last = self.lock().last.unwrap_or(began);
+            until = (last + GATHER).min(began + GATHER_MAX);
+        }
+    }
+
+    /// Fills the free slots.
+    fn let_in(&self) {
+        loop {
+            let next = {
+                let mut queue = self.lock();
+                if queue.free == 0 {
+                    return;
+                }
+                let Some(next) = queue.pop() else { return };
+                queue.free -= 1;
+                queue.taken += 1;
+                next
+            };
+            self.give(next);
+        }
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        let queue = self.lock();
-        queue.high.len() + queue.low.len()
+        self.lock().waiting()
     }
 
     fn is_idle(&self) -> bool {
         let queue = self.lock();
-        queue.taken == 0 && queue.high.is_empty() && queue.low.is_empty()
+        queue.taken == 0 && queue.waiting() == 0
+    }
+
+    /// Gives a slot to who waits there, or to the next one.
+    fn give(&self, to: oneshot::Sender<Permit>) {
+        if let Err(mut permit) = to.send(Permit(Some(self.clone()))) {
+            // who stopped waiting hands the slot back without releasing it a second time
+            permit.0 = None;
+            self.release();
+        }
     }
 
     fn release(&self) {
         loop {
             let next = {
                 let mut queue = self.lock();
-                let next = queue.high.pop_front().or_else(|| queue.low.pop_front());
+                let next = queue.pop();
                 if next.is_none() {
                     queue.free += 1;
                     queue.taken -= 1;
@@ -91,7 +211,6 @@ impl Slots {
             let Some(next) = next else { return };
             match next.send(Permit(Some(self.clone()))) {
                 Ok(()) => return,
-                // who stopped waiting hands the slot back without releasing it a second time
                 Err(mut permit) => permit.0 = None,
             }
         }
@@ -144,9 +263,7 @@ impl<K: Hash + Eq> Lanes<K> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use futures::FutureExt;
+    use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 
     use super::*;
 
@@ -189,6 +306,58 @@ mod tests {
         drop(held);
         assert!(slots.acquire(Priority::Low).now_or_never().is_some());
         assert!(slots.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_in_a_burst_is_let_in_by_seats_and_who_comes_alone_soon() {
+        let slots = Slots::new(2);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let enter = |key: &'static str| {
+            let (slots, order) = (slots.clone(), order.clone());
+            async move {
+                let _permit = slots.acquire_beside(Priority::High, Seat::of_key(key)).await;
+                order.lock().unwrap().push(key);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let began = Instant::now();
+        enter("a").await;
+        assert!(
+            began.elapsed() < Duration::from_millis(20),
+            "{:?}",
+            began.elapsed()
+        );
+        order.lock().unwrap().clear();
+        let burst = ["a", "b", "c", "d"].repeat(5);
+        futures::future::join_all(burst.into_iter().map(enter)).await;
+        let mut order = order.lock().unwrap().clone();
+        assert_eq!(order.len(), 20);
+        order.dedup();
+        assert!(order.len() <= 5, "{order:?}");
+        assert!(slots.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seat_that_is_always_taken_again_does_not_keep_others_out() {
+        let slots = Slots::new(1);
+        let held = slots.acquire(Priority::Low).await;
+        let wait = |key: &str| {
+            let (slots, seat) = (slots.clone(), Seat::of_key(key));
+            async move { (seat, slots.acquire_beside(Priority::Low, seat).await) }
+        };
+        let mut all: FuturesUnordered<_> = ["a", "b", "c"].into_iter().map(wait).collect();
+        assert!(all.next().now_or_never().is_none(), "there is no slot");
+        drop(held);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let (seat, permit) = all.next().await.unwrap();
+            seen.insert(seat);
+            // whoever had a slot, "a" wants another one before it is free again
+            all.push(wait("a"));
+            assert!(all.next().now_or_never().is_none());
+            drop(permit);
+        }
+        assert_eq!(seen.len(), 3);
     }
 
     #[tokio::test]

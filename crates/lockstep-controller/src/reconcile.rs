@@ -18,7 +18,7 @@ use lockstep_core::{
     plan,
     remote::Requeue,
     report::Outcome,
-    schedule::Rhythm,
+    schedule::{Rhythm, Seat},
 };
 use lockstep_provider::StoreKey;
 use tracing::Instrument;
@@ -51,7 +51,7 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
         Step::Acknowledge | Step::Probe | Step::Fetch(_) => {}
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
-    let _slot = slots.acquire(reconcile.priority).await;
+    let _slot = slots.acquire_beside(reconcile.priority, reconcile.seat()).await;
     let span = tracing::info_span!("reconcile", synced_secret = %reconcile.key);
     Box::pin(reconcile.run()).instrument(span).await
 }
@@ -176,6 +176,12 @@ impl Reconcile {
         }
     }
 
+    fn seat(&self) -> Seat {
+        let leader = plan::leader(&self.object.spec);
+        let seat = |leader| plan::seat(&self.object.spec, &leader, &self.uid);
+        leader.map_or_else(|| Seat::of_object(&self.uid), seat)
+    }
+
     fn lane(&self) -> BTreeSet<StoreKey> {
         plan::store_refs(&self.object.spec)
             .iter()
@@ -292,15 +298,14 @@ impl Reconcile {
 
     /// How this object's refreshes go together with those of others.
     async fn rhythm(&self) -> Rhythm {
-        let Some(store) = plan::leader(&self.object.spec) else {
+        let Some((store, seat)) = self.shared.index().seat(&self.key) else {
             return Rhythm::Free;
         };
-        let key = store_key(&self.key.namespace, &store);
-        let Some(capability) = self.shared.clients.capability(&key).await else {
+        let Some(capability) = self.shared.clients.capability(&store).await else {
             return Rhythm::Free;
         };
-        let objects = self.shared.index().count_dependents(&key);
-        Rhythm::new(&key.label(), objects, capability.batch)
+        let seats = self.shared.index().count_seats(&store);
+        Rhythm::new(&store.label(), seats, capability.batch, seat)
     }
 
     async fn succeeded(&self) {

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     remote::{FindQuery, Part, RemoteRef},
-    schedule::Rhythm,
+    schedule::{Rhythm, Seat},
 };
 
 /// A month of 30 days, in milliseconds.
@@ -35,8 +35,8 @@ pub struct Backend {
 pub struct Store {
     /// Its label, which shifts its turns.
     pub label: String,
-    /// How many SyncedSecrets name it, suspended ones as well.
-    pub dependents: usize,
+    /// How many seats those that it leads have, suspended ones as well.
+    pub seats: usize,
     /// How it takes requests.
     pub backend: Backend,
 }
@@ -57,8 +57,8 @@ pub struct Wants {
 /// A SyncedSecret.
 #[derive(Debug, Clone)]
 pub struct Object<S> {
-    /// Its uid, which says whose turn it is.
-    pub uid: String,
+    /// Where it sits, which says whose turn it is.
+    pub seat: Seat,
     /// The time between two refreshes; `None` when there are none after the first sync.
     pub interval: Option<Duration>,
     /// The store whose turns it takes.
@@ -223,9 +223,9 @@ fn of_store<S: Ord>(
         let length = interval.as_millis();
         forecast.month_by_entry += by_entry(wants.entries, store.backend, found).a_month(length);
         let rhythm = stores.get(&object.leader).map_or(Rhythm::Free, |leader| {
-            Rhythm::new(&leader.label, leader.dependents, leader.backend.batch)
+            Rhythm::new(&leader.label, leader.seats, leader.backend.batch, object.seat)
         });
-        if let Some(turn) = rhythm.turn(&object.uid) {
+        if let Some(turn) = rhythm.turn() {
             turns
                 .entry((&object.leader, interval, turn))
                 .or_default()

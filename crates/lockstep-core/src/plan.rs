@@ -12,6 +12,7 @@ use crate::{
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
     remote::{Ciphertext, FindQuery, Part, RemoteRef, Requeue, SecretValue},
+    schedule::Seat,
     template,
 };
 
@@ -295,6 +296,23 @@ pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
 pub fn leader(spec: &SyncedSecretSpec) -> Option<StoreRef> {
     let first = || store_refs(spec).pop_first();
     spec.secret_store_ref.clone().or_else(first)
+}
+
+/// Where a SyncedSecret sits among those that `leader` leads: beside all that read the same key of it first.
+pub fn seat(spec: &SyncedSecretSpec, leader: &StoreRef, uid: &str) -> Seat {
+    let led = |own: Option<&StoreRef>| store_ref(spec, own) == Some(leader);
+    let data = spec
+        .data
+        .iter()
+        .filter(|entry| led(entry.secret_store_ref.as_ref()));
+    let data_from = spec
+        .data_from
+        .iter()
+        .filter(|entry| led(entry.secret_store_ref.as_ref()));
+    let keys = data.filter_map(|entry| entry.remote_ref.as_ref().map(|reference| &reference.key));
+    let extracts = data_from.filter_map(|entry| entry.extract.as_ref().map(|extract| &extract.key));
+    let first = keys.chain(extracts).next();
+    first.map_or_else(|| Seat::of_object(uid), |key| Seat::of_key(key))
 }
 
 fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {

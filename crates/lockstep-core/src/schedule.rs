@@ -54,6 +54,29 @@ pub fn refresh(interval: Duration, uid: &str, round: u64) -> Duration {
 /// that a turn is over soon.
 const BATCHES_A_TURN: usize = 5;
 
+/// Where an object sits among those of its store: objects that read the same key first sit together, are refreshed in the
+/// same turn, and wait beside each other, so that one request serves them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(u64);
+
+impl Seat {
+    /// The seat of everybody who reads this key first.
+    pub fn of_key(key: &str) -> Self {
+        Self::new(("key", key))
+    }
+
+    /// The seat of an object that reads no key of which it could be known beforehand.
+    pub fn of_object(uid: &str) -> Self {
+        Self::new(("object", uid))
+    }
+
+    fn new(seed: impl Hash) -> Self {
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        seed.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// How the refreshes of one object go together with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rhythm {
@@ -67,43 +90,47 @@ pub enum Rhythm {
         seed: u64,
         /// How many turns there are in one round.
         turns: u32,
+        /// The turn of this object, from 0.
+        turn: u32,
     },
 }
 
 impl Rhythm {
-    /// The rhythm of a store with so many objects that gives so many values with one call.
-    pub fn new(store: &str, objects: usize, batch: usize) -> Self {
+    /// The rhythm of an object that sits at `seat`, one of so many of a store that gives so many values with one call.
+    pub fn new(store: &str, seats: usize, batch: usize, seat: Seat) -> Self {
         if batch <= 1 {
             return Self::Free;
         }
         let mut seed = Fnv(0xcbf2_9ce4_8422_2325);
         store.hash(&mut seed);
-        let turns = objects / (batch.saturating_mul(BATCHES_A_TURN));
-        Self::Turns {
-            seed: seed.finish(),
-            turns: u32::try_from(turns).unwrap_or(u32::MAX).max(1),
-        }
-    }
-
-    /// The turn that an object takes, from 0; `None` where it goes by itself.
-    pub fn turn(self, uid: &str) -> Option<u32> {
-        let Self::Turns { turns, .. } = self else {
-            return None;
-        };
+        let turns = seats / (batch.saturating_mul(BATCHES_A_TURN));
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "the floor of a number from 0 to below the number of turns"
         )]
-        let turn = (fraction(uid) * f64::from(turns)) as u32;
-        Some(turn)
+        let turn = (fraction(seat) * f64::from(turns)) as u32;
+        Self::Turns {
+            seed: seed.finish(),
+            turns,
+            turn,
+        }
+    }
+
+    /// The turn that the object takes, from 0; `None` where it goes by itself.
+    pub const fn turn(self) -> Option<u32> {
+        match self {
+            Self::Free => None,
+            Self::Turns { turn, .. } => Some(turn),
+        }
     }
 }
 
 /// The next refresh. In a rhythm of turns it is the object's own turn, which comes once every interval: the first time after
 /// a tenth of the interval at least, and from then on exactly an interval after the one before.
 pub fn next_refresh(interval: Duration, uid: &str, round: u64, rhythm: Rhythm, now: Timestamp) -> Timestamp {
-    let (Rhythm::Turns { seed, turns }, Some(turn)) = (rhythm, rhythm.turn(uid)) else {
+    let Rhythm::Turns { seed, turns, turn } = rhythm else {
         return later(now, refresh(interval, uid, round));
     };
     let phase = (f64::from(turn) / f64::from(turns) + fraction(seed)).fract();
@@ -180,12 +207,17 @@ mod tests {
     #[test]
     fn turns_gather_the_objects_of_a_store_and_spread_over_the_round() {
         let interval = Duration::from_secs(15);
-        let rhythm = Rhythm::new("SecretStore/shop/aws", 1000, 20);
-        assert_eq!(Rhythm::new("SecretStore/shop/vault", 1000, 1), Rhythm::Free);
+        let seat = |number: i64| Seat::of_key(&format!("shop/{number}"));
+        let rhythm = |number| Rhythm::new("SecretStore/shop/aws", 1000, 20, seat(number));
+        assert_eq!(
+            Rhythm::new("SecretStore/shop/vault", 1000, 1, seat(0)),
+            Rhythm::Free
+        );
         // each was synced at a time of its own, in a minute
         let mut turns = std::collections::BTreeMap::<i64, usize>::new();
         for number in 0..1000 {
             let uid = format!("uid-{number}");
+            let rhythm = rhythm(number);
             let mut due = next_refresh(interval, &uid, 1, rhythm, at(number * 60));
             // what is late by some milliseconds stays in step
             for round in 2..6 {
@@ -202,9 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_the_same_key_first_has_the_same_turn() {
+        let rhythm = |key: &str| Rhythm::new("store", 5000, 20, Seat::of_key(key));
+        assert_eq!(rhythm("shop/a"), rhythm("shop/a"));
+        assert_ne!(Seat::of_key("shop/a"), Seat::of_key("shop/b"));
+        assert_ne!(Seat::of_key("a"), Seat::of_object("a"));
+    }
+
+    #[test]
     fn the_turns_of_two_stores_are_not_at_the_same_time() {
         let due = |store: &str| {
-            let rhythm = Rhythm::new(store, 1, 20);
+            let rhythm = Rhythm::new(store, 1, 20, Seat::of_object("uid"));
             next_refresh(Duration::from_secs(3600), "uid", 1, rhythm, at(0)).as_millisecond()
         };
         let all: std::collections::BTreeSet<_> = (0..100).map(|n| due(&format!("store-{n}"))).collect();
@@ -214,10 +254,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_turn_comes_after_a_tenth_of_the_interval_and_before_eleven_tenths(
-            millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", objects in 0_usize..100_000, now in 0_i64..10_000_000_000
+            millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", seats in 0_usize..100_000, now in 0_i64..10_000_000_000
         ) {
             let interval = Duration::from_millis(millis);
-            let rhythm = Rhythm::new("store", objects, 20);
+            let rhythm = Rhythm::new("store", seats, 20, Seat::of_key(&uid));
             let wait = next_refresh(interval, &uid, 1, rhythm, at(now)).as_millisecond() - at(now).as_millisecond();
             let tenth = i64::try_from(millis / 10).unwrap();
             prop_assert!(wait >= tenth - 1, "{wait}");

@@ -120,4 +120,6 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// Since when the request waits to be sent, where it began to wait before it came here.
     pub queued_since: Option<Instant>,
+    /// Others stand in a queue to ask the same store as soon as they may, so that it is worth waiting for a full batch.
+    pub backlog: bool,
 }

@@ -127,6 +127,7 @@ impl Reconcile {
         };
         let cx = Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
+            backlog: shared.lanes.lane(self.lane()).waiting() > 0,
             ..Context::default()
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;

@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use lockstep_core::{
     forecast::{Backend, Calls, Forecast, Object, Store, Wants, forecast},
     remote::{FindQuery, RemoteRef},
-    schedule::{self, Rhythm},
+    schedule::{self, Rhythm, Seat},
 };
 use proptest::prelude::*;
 
 const HOUR: u64 = 3600;
 
-fn store(label: &str, dependents: usize, batch: usize) -> Store {
+fn store(label: &str, seats: usize, batch: usize) -> Store {
     Store {
         label: label.to_owned(),
-        dependents,
+        seats,
         backend: Backend {
             batch,
             versions_in_batches: false,
@@ -42,7 +42,7 @@ fn wants(reads: impl IntoIterator<Item = RemoteRef>) -> Wants {
 fn object(number: usize, seconds: u64, leader: &'static str, reads: &[String]) -> Object<&'static str> {
     let wants = wants(reads.iter().map(RemoteRef::current));
     Object {
-        uid: format!("uid-{number}"),
+        seat: Seat::of_object(&format!("uid-{number}")),
         interval: Some(Duration::from_secs(seconds)),
         leader,
         wants: [(leader, wants)].into(),
@@ -191,13 +191,13 @@ fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
     let at = |seconds: u64| Timestamp::from_second(1_790_000_000 + i64::try_from(seconds).unwrap()).unwrap();
     // everybody has been synced, and the longest interval is over
     let (begin, end) = (at(12 * HOUR), at(36 * HOUR));
-    let rhythm = Rhythm::new(&store.label, store.dependents, store.backend.batch);
     let mut due: BTreeMap<(Timestamp, usize), BTreeSet<&RemoteRef>> = BTreeMap::new();
     for (number, object) in objects.iter().enumerate() {
         let interval = object.interval.unwrap();
+        let rhythm = Rhythm::new(&store.label, store.seats, store.backend.batch, object.seat);
         let mut now = at(u64::try_from(number).unwrap());
         for round in 0.. {
-            now = schedule::next_refresh(interval, &object.uid, round, rhythm, now);
+            now = schedule::next_refresh(interval, &number.to_string(), round, rhythm, now);
             if now >= end {
                 break;
             }

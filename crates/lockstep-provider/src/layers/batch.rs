@@ -1,11 +1,9 @@
-mod arrivals;
-
 use std::{
     fmt,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +18,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::arrivals::Arrivals;
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
     Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
@@ -38,16 +35,15 @@ const LATELY: Duration = Duration::from_millis(200);
 /// other requests anyway, a fuller batch saves more time than it costs.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// How long a batch waits at most where references have been coming so steadily that it can be expected to fill by then. Who
-/// comes alone, or in one burst, never waits so long.
-pub const BATCH_WAIT_STEADY: Duration = Duration::from_millis(400);
-/// A batch that was expected to fill leaves when nobody comes for so many times the usual gap.
-const GAPS: u32 = 6;
+/// How long a batch waits at most while others stand in a queue to ask the same store. They are let in as those before them
+/// are done, and wait for that anyway.
+pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 
 /// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
-/// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where it
-/// was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came, or [`BATCH_WAIT_STEADY`] where it fills steadily. Each reference has its own result, so what one of them
-/// fails with is nobody else's failure. For a provider without batches this layer does nothing.
+/// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where
+/// it was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. While there is a backlog
+/// ([`Context::backlog`]) it leaves when it is full, or after [`BATCH_WAIT_BACKLOG`]. Each reference has its own result, so
+/// what one of them fails with is nobody else's failure. For a provider without batches this layer does nothing.
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
 #[derive(Debug)]
@@ -56,7 +52,6 @@ pub struct Batch {
     metrics: StoreMetrics,
     longest: Duration,
     open: Mutex<Option<Open>>,
-    arrivals: Arc<Mutex<Arrivals>>,
     under_way: Arc<UnderWay>,
 }
 
@@ -121,20 +116,23 @@ struct Gathering {
     /// Another reference came.
     more: Notify,
     full: Notify,
+    /// Whoever came last left others behind.
+    backlog: AtomicBool,
 }
 
 impl Gathering {
     /// Waits until it is time to leave.
-    async fn wait(&self, begun: Instant, size: usize, under_way: &UnderWay, arrivals: &Mutex<Arrivals>) {
-        let latest = begun + BATCH_WAIT_MAX;
+    async fn wait(&self, begun: Instant, under_way: &UnderWay) {
         let mut last = begun;
         loop {
-            let until = if under_way.is_empty() {
+            let latest = begun + BATCH_WAIT_MAX;
+            let until = if self.backlog.load(Ordering::Acquire) {
+                begun + BATCH_WAIT_BACKLOG
+            } else if under_way.is_empty() {
                 latest.min(last + under_way.quiet())
             } else {
                 latest
             };
-            let until = until.max(self.full_at(begun, last, size, arrivals).unwrap_or(until));
             tokio::select! {
                 biased;
                 () = self.full.notified() => return,
@@ -143,25 +141,6 @@ impl Gathering {
                 () = sleep_until(until) => return,
             }
         }
-    }
-
-    /// Until when it is worth waiting for a full batch; `None` where it cannot be expected in time.
-    fn full_at(
-        &self,
-        begun: Instant,
-        last: Instant,
-        size: usize,
-        arrivals: &Mutex<Arrivals>,
-    ) -> Option<Instant> {
-        let gathered = lock(&self.refs).as_ref().map_or(0, Vec::len);
-        let (now, latest) = (Instant::now(), begun + BATCH_WAIT_STEADY);
-        let missing = size.saturating_sub(gathered);
-        let (full, pause) = {
-            let mut arrivals = lock(arrivals);
-            let full = arrivals.time_for(missing, now)?;
-            (full, arrivals.time_for(1, now)?.saturating_mul(GAPS))
-        };
-        (now + full <= latest).then(|| latest.min(last + pause.max(BATCH_WAIT_BUSY)))
     }
 }
 
@@ -183,28 +162,32 @@ impl Batch {
             metrics,
             longest,
             open: Mutex::default(),
-            arrivals: Arc::default(),
             under_way: Arc::default(),
         }
     }
 
     /// Finds a place for each reference. Answers the requests, and for each reference which of them answers it where.
-    fn place(&self, refs: &[RemoteRef], size: usize) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
+    fn place(
+        &self,
+        cx: &Context,
+        refs: &[RemoteRef],
+        size: usize,
+    ) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
         let mut flights = Vec::new();
         let mut places = Vec::with_capacity(refs.len());
         let mut open = lock(&self.open);
         // the request of the references before, which goes on being filled
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
-            lock(&self.arrivals).saw(Instant::now());
-            let (flight, gathering, place) = Self::put(&mut open, reference, size).unwrap_or_else(|| {
-                let (flight, gathering) = self.begin(reference.clone(), size);
-                *open = flight.downgrade().map(|flight| Open {
-                    flight,
-                    gathering: Arc::clone(&gathering),
+            let (flight, gathering, place) = Self::put(&mut open, reference, size, cx.backlog)
+                .unwrap_or_else(|| {
+                    let (flight, gathering) = self.begin(reference.clone(), cx.backlog);
+                    *open = flight.downgrade().map(|flight| Open {
+                        flight,
+                        gathering: Arc::clone(&gathering),
+                    });
+                    (flight, gathering, 0)
                 });
-                (flight, gathering, 0)
-            });
             if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &gathering)) {
                 flights.push(flight);
             }
@@ -219,6 +202,7 @@ impl Batch {
         open: &mut Option<Open>,
         reference: &RemoteRef,
         size: usize,
+        backlog: bool,
     ) -> Option<(Flight<Answer>, Arc<Gathering>, usize)> {
         let Open { flight, gathering } = open.as_ref()?;
         let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
@@ -232,30 +216,32 @@ impl Batch {
             gathering.full.notify_one();
             *open = None;
         } else {
+            gathering.backlog.store(backlog, Ordering::Release);
             gathering.more.notify_one();
         }
         Some((flight, gathering, place))
     }
 
     /// A batch that holds one reference.
-    fn begin(&self, first: RemoteRef, size: usize) -> (Flight<Answer>, Arc<Gathering>) {
+    fn begin(&self, first: RemoteRef, backlog: bool) -> (Flight<Answer>, Arc<Gathering>) {
         let gathering = Arc::new(Gathering {
             refs: Mutex::new(Some(vec![first])),
             more: Notify::new(),
             full: Notify::new(),
+            backlog: AtomicBool::new(backlog),
         });
         let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
         let under_way = Arc::clone(&self.under_way);
-        let arrivals = Arc::clone(&self.arrivals);
         let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
-            own.wait(begun, size, &under_way, &arrivals).await;
+            own.wait(begun, &under_way).await;
             let _left = Left::new(&under_way);
             let refs = lock(&own.refs).take().unwrap_or_default();
             metrics.batch(refs.len());
             let cx = Context {
                 deadline: Some(deadline(&Context::default(), longest).into_std()),
                 queued_since: Some(begun.into_std()),
+                ..Context::default()
             };
             let results = AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await;
             Arc::new(match results {
@@ -278,7 +264,7 @@ impl Provider for Batch {
         if size <= 1 || refs.is_empty() {
             return self.provider.fetch(cx, refs).await;
         }
-        let (flights, places) = self.place(refs, size);
+        let (flights, places) = self.place(cx, refs, size);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
         let answer = |(flight, place): (usize, usize)| match answers.get(flight) {

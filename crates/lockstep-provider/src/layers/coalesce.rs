@@ -49,8 +49,16 @@ impl Coalesce {
     }
 
     /// The request that reads `refs` (one batch), not yet begun.
-    fn read(&self, refs: Vec<RemoteRef>) -> BoxFuture<'static, Vec<Result<RemoteSecret, ProviderError>>> {
-        let (provider, cx) = (Arc::clone(&self.provider), self.context());
+    fn read(
+        &self,
+        refs: Vec<RemoteRef>,
+        backlog: bool,
+    ) -> BoxFuture<'static, Vec<Result<RemoteSecret, ProviderError>>> {
+        let provider = Arc::clone(&self.provider);
+        let cx = Context {
+            backlog,
+            ..self.context()
+        };
         async move {
             match AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await {
                 Ok(results) => checked(refs.len(), Operation::Read, results),
@@ -84,13 +92,13 @@ impl Coalesce {
     fn context(&self) -> Context {
         Context {
             deadline: Some(deadline(&Context::default(), self.longest).into_std()),
-            queued_since: None,
+            ..Context::default()
         }
     }
 
     /// Joins the reads in flight and begins one for each batch of what is left. Returns the requests, and for each
     /// reference which of them answers it at which place.
-    fn join(&self, refs: &[RemoteRef]) -> (Vec<ReadFlight>, Vec<(usize, usize)>) {
+    fn join(&self, cx: &Context, refs: &[RemoteRef]) -> (Vec<ReadFlight>, Vec<(usize, usize)>) {
         let batch = self.capability().batch.max(1);
         let (mut joined, mut new) = (Vec::new(), Vec::new());
         let mut known: HashMap<&RemoteRef, Place> = HashMap::new();
@@ -110,7 +118,7 @@ impl Coalesce {
         let first_new = joined.len();
         let mut flights = joined;
         for refs in new.chunks(batch) {
-            flights.push(table.begin(&self.reads, refs.to_vec(), self.read(refs.to_vec())));
+            flights.push(table.begin(&self.reads, refs.to_vec(), self.read(refs.to_vec(), cx.backlog)));
         }
         drop(table);
 
@@ -143,7 +151,7 @@ impl Provider for Coalesce {
     }
 
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let (flights, places) = self.join(refs);
+        let (flights, places) = self.join(cx, refs);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
         places

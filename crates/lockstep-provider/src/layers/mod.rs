@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 
-pub use batch::{BATCH_WAIT, BATCH_WAIT_BUSY, BATCH_WAIT_MAX, BATCH_WAIT_STEADY, Batch};
+pub use batch::{BATCH_WAIT, BATCH_WAIT_BACKLOG, BATCH_WAIT_BUSY, BATCH_WAIT_MAX, Batch};
 pub use budget::Budget;
 pub use coalesce::Coalesce;
 pub use limit::Limit;
@@ -95,7 +95,7 @@ pub fn stack(
         .saturating_add(options.retry_delay * 8)
         .saturating_mul(attempts);
     let provider: Arc<dyn Provider> = Arc::new(Batch::new(provider, store.clone(), longest));
-    Arc::new(Coalesce::new(provider, store, longest + BATCH_WAIT_STEADY))
+    Arc::new(Coalesce::new(provider, store, longest + BATCH_WAIT_BACKLOG))
 }
 
 /// The earlier of the caller's deadline and `limit` from now.

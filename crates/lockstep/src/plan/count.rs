@@ -85,7 +85,11 @@ fn one(
     let periodic = input.spec.refresh_policy == RefreshPolicy::Periodic;
     Ok(Object {
         // the uid is the cluster's to give: the name stands in for it
-        uid: format!("{}/{}", placed.namespace, placed.name),
+        seat: plan::seat(
+            input.spec,
+            &leader,
+            &format!("{}/{}", placed.namespace, placed.name),
+        ),
         interval: periodic.then(|| decide::interval(input.spec)),
         leader: key(&leader),
         wants,
@@ -102,7 +106,7 @@ fn known(key: &StoreKey, index: &Index, registry: &Registry) -> Result<Known, Fa
     Ok(Known {
         store: Store {
             label: key.label(),
-            dependents: index.count_dependents(key),
+            seats: index.count_seats(key),
             backend: costs.backend,
         },
         costs,

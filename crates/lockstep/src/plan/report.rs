@@ -130,15 +130,12 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
             object.interval.is_some()
                 && rhythm(leader.map_or(Rhythm::Free, |known| {
                     let store = &known.store;
-                    Rhythm::new(&store.label, store.dependents, store.backend.batch)
+                    Rhythm::new(&store.label, store.seats, store.backend.batch, object.seat)
                 }))
         })
     };
     if refreshed(|rhythm| rhythm != Rhythm::Free) {
         notes.push("SyncedSecrets of a store that takes batches are refreshed in turns, once in every interval: what is due together goes out together, and a key that several want is read once.".to_owned());
-    }
-    if refreshed(|rhythm| matches!(rhythm, Rhythm::Turns { turns, .. } if turns > 1)) {
-        notes.push("Whose turn it is depends on the uid, which the cluster gives: the name stands in for it, and the real number of calls may be a few per cent off.".to_owned());
     }
     if refreshed(|rhythm| rhythm == Rhythm::Free) {
         notes.push("Those of a store without batches are refreshed by themselves, each 5 % later than its interval on average: a key that several want is read for each of them.".to_owned());

@@ -34,9 +34,9 @@ pub(super) fn of(samples: &[Sample], interval: Duration) -> Vec<Round> {
     };
     let calls_at = |at: Duration| {
         let later = samples.partition_point(|sample| sample.at <= at);
-        later
-            .checked_sub(1)
-            .and_then(|index| samples.get(index))
+        // what came before the first sample belongs to no round
+        samples
+            .get(later.saturating_sub(1))
             .map_or(0, |sample| sample.calls)
     };
     let mut rounds = Vec::new();
@@ -102,6 +102,19 @@ mod tests {
         assert_eq!(rounds[0].calls, 50);
         // one of the five comes at 7 s
         assert!(largest_share(&rounds).unwrap() >= 0.9);
+    }
+
+    #[test]
+    fn what_came_before_the_first_sample_is_in_no_round() {
+        let samples: Vec<_> = (0..=300)
+            .map(|step| Sample {
+                at: Duration::from_millis(50 * step + 1),
+                calls: 60 + step / 10,
+            })
+            .collect();
+        let rounds = of(&samples, INTERVAL);
+        assert_eq!(rounds.len(), 1);
+        assert!(rounds[0].calls <= 30, "{rounds:?}");
     }
 
     #[test]

@@ -159,8 +159,8 @@ fn round_rows(figures: &Figures, quiet: &Quiet) -> Vec<Row> {
         .map(|round| round.calls.to_string())
         .collect();
     let what = "largest share of a round's calls in a tenth of it";
-    // fewer objects do not make ten turns of full batches
-    let in_turns = figures.batch > 1 && figures.objects >= figures.batch * 50;
+    // fewer keys do not make ten turns of full batches
+    let in_turns = figures.batch > 1 && figures.distinct_keys >= figures.batch as usize * 50;
     vec![
         row("calls in each round", calls.join(", ")),
         row(
