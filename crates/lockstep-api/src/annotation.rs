@@ -6,6 +6,8 @@ pub const OWNER: &str = "lockstep.dev/owner";
 pub const ADOPT: &str = "lockstep.dev/adopt";
 /// On a SyncedSecret: any new value forces one refresh.
 pub const REFRESH: &str = "lockstep.dev/refresh";
+/// On a SyncedSecret: any new value lets a changed value in that waits for a window.
+pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
 /// Label on every Secret that lockstep writes; `driftWatch` selects by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.

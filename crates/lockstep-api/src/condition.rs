@@ -14,6 +14,10 @@ pub enum ConditionType {
     Reconciling,
     /// Present and true while lockstep waits for somebody to change something.
     Stalled,
+    /// Present and true while a value that changed at its source waits for a window.
+    RotationPending,
+    /// Present and true while a version at its source is older than `rotation.maxAge`.
+    RotationOverdue,
 }
 
 /// Whether a condition holds.

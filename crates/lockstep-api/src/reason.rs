@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Reason of the `Ready` condition.
+        /// Reason of a condition.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
 
@@ -64,6 +64,10 @@ reasons! {
     DecryptFailed,
     /// The KMS key is disabled, destroyed or missing.
     KeyUnavailable,
+    /// A value changed at its source, and no window of `rotation.windows` is open.
+    WindowClosed,
+    /// A version at its source is older than `rotation.maxAge`.
+    SourceTooOld,
     /// Two entries write the same key.
     DuplicateKey,
     /// A key is not allowed in a Secret.

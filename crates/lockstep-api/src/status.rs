@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{Condition, ConditionType};
+use crate::{
+    condition::{Condition, ConditionType},
+    rotation::RotationStatus,
+};
 
 /// Status of a SyncedSecret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,7 +15,7 @@ pub struct SyncedSecretStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while it is not.
+    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending` and `RotationOverdue` while they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -28,6 +31,9 @@ pub struct SyncedSecretStatus {
     /// The value of the annotation `lockstep.dev/refresh` that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_refresh: Option<String>,
+    /// The rotation, where the spec has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
 }
 
 impl SyncedSecretStatus {

@@ -6,7 +6,10 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ciphertext::CiphertextScope, duration::Duration, status::SyncedSecretStatus, store::StoreRef};
+use crate::{
+    ciphertext::CiphertextScope, duration::Duration, rotation::Rotation, status::SyncedSecretStatus,
+    store::StoreRef,
+};
 
 /// Which remote values become which Kubernetes Secret of the same namespace.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -40,6 +43,7 @@ use crate::{ciphertext::CiphertextScope, duration::Duration, status::SyncedSecre
         type_ = "date",
         json_path = ".status.target.lastChangeTime"
     ),
+    printcolumn(name = "Rotation", type_ = "string", json_path = ".status.rotation.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +81,9 @@ pub struct SyncedSecretSpec {
     /// The Secret to write. Default: a Secret with the SyncedSecret's own name.
     #[serde(default, skip_serializing_if = "Target::is_default")]
     pub target: Target,
+    /// When a value that changed at its source may be written, and how old it may get. Default: at once, and any age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
 }
 
 /// The refresh interval where none is given.

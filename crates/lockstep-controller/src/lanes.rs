@@ -183,6 +183,12 @@ impl Slots {
         self.lock().waiting()
     }
 
+    /// Whether somebody waits because every slot is taken.
+    pub fn is_full(&self) -> bool {
+        let queue = self.lock();
+        queue.free == 0 && queue.waiting() > 0
+    }
+
     fn is_idle(&self) -> bool {
         let queue = self.lock();
         queue.taken == 0 && queue.waiting() == 0

@@ -98,6 +98,24 @@ const NEXT_REFRESH: MetricInfo = MetricInfo {
     labels: OBJECT_LABELS,
     help: "When the sources are read next, by the clock or as a retry (Unix time).",
 };
+const PENDING_SINCE: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rotation_pending_since_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "Since when a value that changed at its source waits for a window; absent while none does (Unix time).",
+};
+const NEXT_WINDOW: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rotation_next_window_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the window opens that a changed value waits for; absent while none waits (Unix time).",
+};
+const OVERDUE: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rotation_overdue",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "1 when a source version is older than rotation.maxAge, 0 when none is; absent without rotation.",
+};
 
 /// Every metric of the controller.
 pub const METRICS: &[MetricInfo] = &[
@@ -210,12 +228,15 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [Column<'_>; 5] = [
+        let columns: [Column<'_>; 8] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),
             (&SOURCE_CREATED, |sample| sample.source_created),
             (&NEXT_REFRESH, |sample| sample.next_refresh),
+            (&PENDING_SINCE, |sample| sample.pending_since),
+            (&NEXT_WINDOW, |sample| sample.next_window),
+            (&OVERDUE, |sample| sample.overdue.map(i64::from)),
         ];
         for (info, value) in columns {
             let mut head = false;

@@ -37,6 +37,12 @@ pub struct Sample {
     pub source_created: Option<i64>,
     /// When the sources are read next.
     pub next_refresh: Option<i64>,
+    /// Since when a changed value waits for a window.
+    pub pending_since: Option<i64>,
+    /// When that window opens.
+    pub next_window: Option<i64>,
+    /// Whether a source version is older than `maxAge`; `None` without rotation.
+    pub overdue: Option<bool>,
 }
 
 /// Every SyncedSecret.
@@ -154,6 +160,11 @@ impl Tracked {
             .as_ref()
             .and_then(|target| target.last_change_time.as_deref())
             .and_then(seconds);
+        let rotation = status.rotation.as_ref();
+        let time = |text: Option<&String>| text.map(String::as_str).and_then(seconds);
+        self.sample.pending_since = time(rotation.and_then(|rotation| rotation.pending_since.as_ref()));
+        self.sample.next_window = time(rotation.and_then(|rotation| rotation.next_window.as_ref()));
+        self.sample.overdue = rotation.map(|_| status.condition(ConditionType::RotationOverdue).is_some());
         self.sample.source_created = status
             .sources
             .iter()

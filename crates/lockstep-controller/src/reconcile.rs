@@ -48,7 +48,7 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
         Step::Fetch(Why::First | Why::SpecChanged | Why::Requested) => reconcile.priority = Priority::High,
-        Step::Acknowledge | Step::Probe | Step::Fetch(_) => {}
+        Step::Acknowledge | Step::Report | Step::Probe | Step::Fetch(_) => {}
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
     let _slot = slots.acquire_beside(reconcile.priority, reconcile.seat()).await;
@@ -102,19 +102,16 @@ impl Reconcile {
             uid: &self.uid,
             generation: self.object.metadata.generation.unwrap_or_default(),
             deleting: self.object.metadata.deletion_timestamp.is_some(),
-            refresh: self.refresh(),
+            refresh: self.annotation(annotation::REFRESH),
+            rotate_now: self.annotation(annotation::ROTATE_NOW),
             spec: &self.object.spec,
             status,
         }
     }
 
-    fn refresh(&self) -> Option<&str> {
-        self.object
-            .metadata
-            .annotations
-            .as_ref()?
-            .get(annotation::REFRESH)
-            .map(String::as_str)
+    fn annotation(&self, name: &str) -> Option<&str> {
+        let annotations = self.object.metadata.annotations.as_ref()?;
+        annotations.get(name).map(String::as_str)
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -202,6 +199,10 @@ impl Reconcile {
                     Reason::Synced.as_str()
                 }
             }
+            Step::Report => {
+                self.report(status, Outcome::Unchanged).await;
+                "unchanged"
+            }
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }
@@ -282,6 +283,11 @@ impl Reconcile {
                 let outcome = Outcome::Synced { target, sources };
                 self.report(status, outcome).await;
                 Reason::Synced.as_str()
+            }
+            Ok(Synced::Waits(pending)) => {
+                self.succeeded().await;
+                self.report(status, Outcome::Waits(pending)).await;
+                Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
                 self.succeeded().await;

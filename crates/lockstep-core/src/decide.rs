@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!                 never synced, spec changed, refresh asked for,
-//!                 a dependency changed, retry due, interval over
+//!                 a dependency changed, retry due, interval over,
+//!                 a window opened for what waits
 //!      ┌────────┐ ─────────────────────────────────────────────▶ ┌───────┐
 //!      │  Idle  │                                                │ Fetch │
 //!      └────────┘ ◀───────────────────────────────────────────── └───────┘
@@ -22,7 +23,10 @@ use lockstep_api::{
     synced_secret::DEFAULT_REFRESH_INTERVAL,
 };
 
-use crate::schedule::{self, Rhythm};
+use crate::{
+    rotation,
+    schedule::{self, Rhythm},
+};
 
 /// What is known about the object from the API server.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +39,29 @@ pub struct Observed<'a> {
     pub deleting: bool,
     /// The value of the annotation that asks for a refresh.
     pub refresh: Option<&'a str>,
+    /// The value of the annotation that lets in what waits for a window.
+    pub rotate_now: Option<&'a str>,
     /// What it declares.
     pub spec: &'a SyncedSecretSpec,
     /// What was reported last.
     pub status: Option<&'a SyncedSecretStatus>,
+}
+
+impl Observed<'_> {
+    /// Whether somebody asks to let in what waits, and was not heard yet.
+    pub fn asks_to_rotate(&self) -> bool {
+        let rotation = self.status.and_then(|status| status.rotation.as_ref());
+        let handled = rotation.and_then(|rotation| rotation.handled_rotate_now.as_deref());
+        self.rotate_now.is_some_and(|asked| handled != Some(asked))
+    }
+
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            generation: self.generation,
+            refresh: self.refresh.map(str::to_owned),
+            rotate_now: self.rotate_now.map(str::to_owned),
+        }
+    }
 }
 
 /// What this process remembers about the object. It may be lost at any time: then the object is looked at anew.
@@ -54,12 +77,22 @@ pub struct Memory {
     pub attempt: u32,
     /// Refreshes so far.
     pub round: u64,
-    /// Generation and refresh annotation of the last attempt.
-    pub attempted: Option<(i64, Option<String>)>,
+    /// What the last attempt was about.
+    pub attempted: Option<Attempt>,
+    /// The fingerprint of what was found to wait for a window.
+    pub waiting: Option<String>,
     /// A store, a credential or a label changed since the last sync.
     pub dirty: bool,
     /// What is believed of the Secret.
     pub belief: Belief,
+}
+
+/// What somebody asked for: the spec, a refresh, a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    generation: i64,
+    refresh: Option<String>,
+    rotate_now: Option<String>,
 }
 
 /// What is believed of the Secret in the cluster, which cannot be read.
@@ -89,6 +122,8 @@ pub enum Why {
     Retry,
     /// The interval is over.
     Interval,
+    /// A window opened for a value that waits.
+    Window,
     /// The Secret was edited or deleted.
     Drift,
 }
@@ -103,6 +138,7 @@ impl Why {
             Self::Dependency => "dependency_changed",
             Self::Retry => "retry",
             Self::Interval => "interval",
+            Self::Window => "window_open",
             Self::Drift => "drift",
         }
     }
@@ -117,6 +153,8 @@ pub enum Step {
     Idle(Duration),
     /// Say in status that the spec was seen, without syncing.
     Acknowledge,
+    /// Say in status what has become true as time passed.
+    Report,
     /// Look whether the Secret is as it was written.
     Probe,
     /// Read the sources and write what changed.
@@ -131,6 +169,9 @@ pub struct Settings {
     /// A number that differs between two starts of the process.
     pub process_seed: u64,
 }
+
+/// Over how much time those who wait for a window are spread when it opens.
+const WINDOW_SPREAD: Duration = Duration::from_secs(60);
 
 /// How soon the Secret is looked at again after a look that the API server did not answer.
 const PROBE_RETRY: Duration = Duration::from_secs(30);
@@ -157,6 +198,7 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     let seen = status.is_some_and(|status| {
         status.observed_generation == Some(observed.generation)
             && status.handled_refresh.as_deref() == observed.refresh
+            && !observed.asks_to_rotate()
     });
     if observed.spec.suspend {
         // whatever happens to the Secret meanwhile is looked at when the suspension ends
@@ -205,15 +247,45 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     if refresh.is_some_and(|at| now >= at) {
         return Step::Fetch(Why::Interval);
     }
-    probe_or_idle(observed, memory, settings, now, refresh)
+    let window = window_at(observed);
+    if window.is_some_and(|at| now >= at) {
+        return Step::Fetch(Why::Window);
+    }
+    let overdue = overdue_at(observed);
+    if overdue.is_some_and(|at| now >= at) {
+        return Step::Report;
+    }
+    let next = [refresh, window, overdue].into_iter().flatten().min();
+    probe_or_idle(observed, memory, settings, now, next)
+}
+
+/// When what waits for a window is looked at: those who wait for the same one are spread over its first minute, or over a tenth
+/// of it.
+fn window_at(observed: &Observed<'_>) -> Option<Timestamp> {
+    let opens = rotation::due(observed.status?.rotation.as_ref())?;
+    let windows = &observed.spec.rotation.as_ref()?.windows;
+    let shortest = windows.iter().map(|window| window.duration.to_std()).min()?;
+    let spread = (shortest / 10).min(WINDOW_SPREAD);
+    Some(later(
+        opens,
+        spread.mul_f64(schedule::fraction((observed.uid, "window"))),
+    ))
+}
+
+/// When the status has to say that a source is too old; `None` where it does already, or never will.
+fn overdue_at(observed: &Observed<'_>) -> Option<Timestamp> {
+    let status = observed.status?;
+    if status.condition(ConditionType::RotationOverdue).is_some() {
+        return None;
+    }
+    rotation::overdue_at(observed.spec.rotation.as_ref(), &status.sources).map(|(_, at)| at)
 }
 
 fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Why> {
     if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
         return Some(if written { Why::Dependency } else { Why::First });
     }
-    let current = (observed.generation, observed.refresh.map(str::to_owned));
-    let attempted = memory.attempted.as_ref() == Some(&current);
+    let attempted = memory.attempted.as_ref() == Some(&observed.attempt());
     if seen || (attempted && memory.retry_at.is_some()) {
         // what failed waits for its retry, also when not even the status could be written
         return (memory.dirty && memory.retry_at.is_some()).then_some(Why::Dependency);
@@ -272,7 +344,7 @@ impl Memory {
     /// Notes that a sync begins: what triggered it is dealt with.
     pub fn begin(&mut self, observed: &Observed<'_>) {
         self.dirty = false;
-        self.attempted = Some((observed.generation, observed.refresh.map(str::to_owned)));
+        self.attempted = Some(observed.attempt());
     }
 
     /// Plans what comes after a sync that succeeded.

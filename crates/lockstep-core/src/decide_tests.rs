@@ -42,6 +42,7 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         generation: 1,
         deleting: false,
         refresh: None,
+        rotate_now: None,
         spec,
         status,
     }
@@ -367,4 +368,113 @@ fn nothing_is_done_for_what_is_being_deleted() {
         decide(&object, &mut Memory::default(), SETTINGS, now()),
         Step::Await
     );
+}
+
+fn nightly(max_age: Option<&str>) -> SyncedSecretSpec {
+    let spec = serde_json::json!({
+        "refreshInterval": "24h",
+        "rotation": {
+            "maxAge": max_age,
+            "windows": [{ "schedule": "0 2 * * *", "duration": "1h" }],
+        },
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+fn pending() -> SyncedSecretStatus {
+    let mut status = synced();
+    let opens = "2026-01-01T02:00:00Z".parse().unwrap();
+    status.rotation = Some(rotation::pending(None, "9c41".to_owned(), Some(opens), now()));
+    status
+}
+
+#[test]
+fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
+    let (spec, status) = (nightly(None), pending());
+    let object = observed(&spec, Some(&status));
+    let off = Settings {
+        drift_probe_interval: Duration::ZERO,
+        ..SETTINGS
+    };
+    // a process that has just started remembers nothing
+    let mut memory = Memory::default();
+    memory.succeeded(&object, off, Rhythm::Free, now());
+    let Step::Idle(wait) = decide(&object, &mut memory, off, now()) else {
+        panic!("not idle")
+    };
+    assert!(
+        (7200.0..=7260.0).contains(&wait.as_secs_f64()),
+        "within the first minute of the window: {wait:?}"
+    );
+    assert_eq!(
+        decide(&object, &mut memory, off, after(7199)),
+        Step::Idle(wait - Duration::from_secs(7199))
+    );
+    assert_eq!(
+        decide(
+            &object,
+            &mut Memory {
+                next_refresh: Some(after(80_000)),
+                ..Memory::default()
+            },
+            off,
+            after(7261)
+        ),
+        Step::Fetch(Why::Window)
+    );
+}
+
+#[test]
+fn who_asks_to_rotate_is_heard_at_once_and_only_once() {
+    let (spec, mut status) = (nightly(None), pending());
+    let asks = |status: &SyncedSecretStatus, memory: &mut Memory, now| {
+        let object = Observed {
+            rotate_now: Some("1"),
+            ..observed(&spec, Some(status))
+        };
+        let step = decide(&object, memory, SETTINGS, now);
+        if step == Step::Fetch(Why::Requested) {
+            memory.begin(&object);
+        }
+        step
+    };
+    let mut memory = Memory::default();
+    memory.succeeded(&observed(&spec, Some(&status)), SETTINGS, Rhythm::Free, now());
+    assert_eq!(asks(&status, &mut memory, now()), Step::Fetch(Why::Requested));
+    // it failed, and waits for its retry
+    memory.retry_at = Some(after(60));
+    assert!(matches!(asks(&status, &mut memory, after(1)), Step::Idle(_)));
+    memory.retry_at = None;
+    status.rotation.as_mut().unwrap().handled_rotate_now = Some("1".to_owned());
+    assert!(!matches!(asks(&status, &mut memory, after(2)), Step::Fetch(_)));
+}
+
+#[test]
+fn a_source_that_gets_too_old_between_two_refreshes_is_told() {
+    let (spec, mut status) = (nightly(Some("1h")), synced());
+    status.sources = vec![lockstep_api::SourceStatus {
+        created_time: Some(now().to_string()),
+        ..Default::default()
+    }];
+    let mut memory = Memory {
+        next_refresh: Some(after(80_000)),
+        next_probe: Some(after(80_000)),
+        ..Memory::default()
+    };
+    let object = observed(&spec, Some(&status));
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Idle(Duration::from_secs(3600))
+    );
+    assert_eq!(decide(&object, &mut memory, SETTINGS, after(3600)), Step::Report);
+    let mut told = status.clone();
+    told.conditions.push(Condition {
+        kind: ConditionType::RotationOverdue,
+        ..told.conditions[0].clone()
+    });
+    let object = observed(&spec, Some(&told));
+    assert!(matches!(
+        decide(&object, &mut memory, SETTINGS, after(3600)),
+        Step::Idle(_)
+    ));
 }

@@ -3,10 +3,11 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Reason, SourceStatus, SyncedSecretStatus, TargetStatus,
+    Condition, ConditionStatus, ConditionType, Reason, Rotation, RotationPhase, RotationStatus, SourceStatus,
+    SyncedSecretStatus, TargetStatus, annotation,
 };
 
-use crate::Failure;
+use crate::{Failure, rotation};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -23,6 +24,10 @@ pub enum Outcome<'a> {
         /// The remote values that it was made from.
         sources: Vec<SourceStatus>,
     },
+    /// A value changed at its source, and waits for a window. The Secret is as it was.
+    Waits(RotationStatus),
+    /// Time has passed, and nothing else was done.
+    Unchanged,
     /// The sync could not go on.
     Failed(&'a Failure),
     /// Every remote value is gone, and the Secret was deleted.
@@ -41,6 +46,10 @@ pub struct Subject<'a> {
     pub generation: i64,
     /// The value of the annotation that asks for a refresh.
     pub refresh: Option<&'a str>,
+    /// The value of the annotation that lets in what waits for a window.
+    pub rotate_now: Option<&'a str>,
+    /// What the spec says of rotation.
+    pub rotation: Option<&'a Rotation>,
     /// The name of the Secret.
     pub target_name: &'a str,
     /// The status so far.
@@ -105,6 +114,21 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             sources.truncate(MAX_SOURCES);
             status.sources = sources;
             status.source_count = i64::try_from(count).ok();
+            status.rotation = rotation::complete(subject.rotation, subject.rotate_now);
+        }
+        Outcome::Waits(pending) => {
+            let message = format!("{}; what changed since then waits", keeps(subject));
+            set(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                Reason::Synced,
+                message,
+            );
+            status.rotation = Some(pending);
+        }
+        Outcome::Unchanged => {
+            let lasting = |condition: &&Condition| !is_of_rotation(condition.kind);
+            status.conditions = old.conditions.iter().filter(lasting).cloned().collect();
         }
         Outcome::Failed(failure) => {
             let said = failure.message.trim_end_matches('.');
@@ -136,6 +160,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.target = None;
             status.sources = Vec::new();
             status.source_count = Some(0);
+            status.rotation = rotation::complete(subject.rotation, subject.rotate_now);
         }
         Outcome::Acknowledged { suspended: true } => {
             let ready = if old.target.is_some() {
@@ -145,6 +170,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             };
             let message = format!("suspend is set. {}", keeps(subject));
             set(ConditionType::Ready, ready, Reason::Suspended, message);
+            heard(&mut status, subject);
         }
         Outcome::Acknowledged { suspended: false } => {
             let message = format!("refreshPolicy: CreatedOnce. {}", keeps(subject));
@@ -154,9 +180,67 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 Reason::Synced,
                 message,
             );
+            heard(&mut status, subject);
         }
     }
+    add_rotation(&mut status, &old.conditions, subject, now);
     status
+}
+
+/// Nothing is let in now, and who asked for it has to ask again.
+fn heard(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
+    let Some(asked) = subject.rotate_now else { return };
+    let complete = || rotation::complete(subject.rotation, subject.rotate_now);
+    match &mut status.rotation {
+        Some(rotation) => rotation.handled_rotate_now = Some(asked.to_owned()),
+        none => *none = complete(),
+    }
+}
+
+const fn is_of_rotation(kind: ConditionType) -> bool {
+    matches!(
+        kind,
+        ConditionType::RotationPending | ConditionType::RotationOverdue
+    )
+}
+
+/// The conditions that follow from the status itself, as long as they hold.
+fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Subject<'_>, now: Timestamp) {
+    let mut add = |kind, reason, message| {
+        let holds = ConditionStatus::True;
+        let message = bounded(message);
+        let one = condition(old, kind, holds, reason, message, subject.generation, now);
+        status.conditions.push(one);
+    };
+    let pending = status
+        .rotation
+        .as_ref()
+        .filter(|rotation| rotation.phase == RotationPhase::Pending);
+    if let Some(pending) = pending {
+        let since = pending.pending_since.as_deref().unwrap_or_default();
+        let revision = pending.pending_revision.as_deref().unwrap_or_default();
+        let until = pending.next_window.as_ref().map_or_else(
+            || "no window ever opens again".to_owned(),
+            |next| format!("the next window opens at {next}"),
+        );
+        let message = format!(
+            "a source changed (noticed at {since}), and revision {revision} waits: {until}. To let it in now, give the annotation {} of the SyncedSecret a new value",
+            annotation::ROTATE_NOW
+        );
+        add(ConditionType::RotationPending, Reason::WindowClosed, message);
+    }
+    let overdue = rotation::overdue_at(subject.rotation, &status.sources).filter(|(_, at)| *at <= now);
+    if let Some((source, _)) = overdue {
+        let max_age = subject.rotation.and_then(|rotation| rotation.max_age);
+        let message = format!(
+            "the version of \"{}\" in {} is from {}, which is longer ago than maxAge {}: rotate it at its source",
+            source.key,
+            source.store,
+            source.created_time.as_deref().unwrap_or_default(),
+            max_age.map(|max_age| max_age.to_string()).unwrap_or_default(),
+        );
+        add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
+    }
 }
 
 /// The conditions of a store that works, with what its owner should know, or does not.
@@ -284,6 +368,8 @@ mod tests {
         Subject {
             generation: 1,
             refresh: None,
+            rotate_now: None,
+            rotation: None,
             target_name: "database",
             old,
             drifted: false,

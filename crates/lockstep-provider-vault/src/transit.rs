@@ -116,7 +116,7 @@ impl Key {
                 )
                 .with_hint("Lower the key's min_decryption_version, or seal the value again");
             }
-            if says(&["context", "derivation"]) {
+            if says(&["for key derivation"]) {
                 return ProviderError::new(
                     ErrorKind::ConfigInvalid,
                     purpose.operation,

@@ -29,4 +29,4 @@ pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use parts::Parts;
-pub use provider::{Capability, Context, Encryptor, Notice, Provider};
+pub use provider::{Backlog, Capability, Context, Encryptor, Notice, Provider};

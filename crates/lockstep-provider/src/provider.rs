@@ -1,4 +1,4 @@
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -120,6 +120,28 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// Since when the request waits to be sent, where it began to wait before it came here.
     pub queued_since: Option<Instant>,
-    /// Others stand in a queue to ask the same store as soon as they may, so that it is worth waiting for a full batch.
-    pub backlog: bool,
+    /// Whether others stand in a queue to ask the same store as soon as they may, so that it is worth waiting for a full batch.
+    pub backlog: Backlog,
+}
+
+/// Tells at any moment whether others stand in a queue; by default, nobody does.
+#[derive(Clone, Default)]
+pub struct Backlog(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Backlog {
+    /// A queue that can be asked whether somebody stands in it.
+    pub fn new(waits: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(waits)))
+    }
+
+    /// Whether somebody stands in the queue now.
+    pub fn waits(&self) -> bool {
+        self.0.as_ref().is_some_and(|waits| waits())
+    }
+}
+
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backlog({})", self.waits())
+    }
 }

@@ -9,7 +9,9 @@ use kube::{
     core::{PartialObjectMeta, request::Request},
     runtime::events::{Event, EventType},
 };
-use lockstep_api::{ConditionStatus, ConditionType, Reason, SyncedSecret, SyncedSecretStatus, annotation};
+use lockstep_api::{
+    Condition, ConditionStatus, ConditionType, Reason, SyncedSecret, SyncedSecretStatus, annotation,
+};
 use lockstep_core::{
     Failure,
     decide::Belief,
@@ -31,7 +33,9 @@ impl Reconcile {
         let owner = self.owner();
         let subject = Subject {
             generation: self.object.metadata.generation.unwrap_or_default(),
-            refresh: self.refresh(),
+            refresh: self.annotation(annotation::REFRESH),
+            rotate_now: self.annotation(annotation::ROTATE_NOW),
+            rotation: self.object.spec.rotation.as_ref(),
             target_name: owner.target,
             old,
             drifted: self.remember(|tracked, _, _| tracked.memory.belief == Belief::Drifted),
@@ -89,6 +93,19 @@ impl Reconcile {
     }
 
     async fn publish(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
+        self.publish_ready(old, status).await;
+        for (kind, type_) in [
+            (ConditionType::RotationPending, EventType::Normal),
+            (ConditionType::RotationOverdue, EventType::Warning),
+        ] {
+            let before = old.and_then(|old| old.condition(kind));
+            if let Some(begun) = status.condition(kind).filter(|_| before.is_none()) {
+                self.say(type_, "Rotate", begun).await;
+            }
+        }
+    }
+
+    async fn publish_ready(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
         let Some(ready) = status.condition(ConditionType::Ready) else {
             return;
         };
@@ -102,15 +119,20 @@ impl Reconcile {
         if !(turned || rewritten) || (before.is_none() && ready.status == ConditionStatus::True) {
             return;
         }
+        let type_ = if ready.status == ConditionStatus::True {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        };
+        self.say(type_, "Sync", ready).await;
+    }
+
+    async fn say(&self, type_: EventType, action: &str, condition: &Condition) {
         let event = Event {
-            type_: if ready.status == ConditionStatus::True {
-                EventType::Normal
-            } else {
-                EventType::Warning
-            },
-            reason: ready.reason.clone(),
-            note: Some(ready.message.chars().take(1000).collect()),
-            action: "Sync".to_owned(),
+            type_,
+            reason: condition.reason.clone(),
+            note: Some(condition.message.chars().take(1000).collect()),
+            action: action.to_owned(),
             secondary: None,
         };
         let reference = self.object.object_ref(&());
@@ -133,12 +155,14 @@ fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde
             patch.entry(field.clone()).or_insert(serde_json::Value::Null);
         }
         // a nested field that goes away would stay: replace the object as a whole by naming its fields
-        if let (Some(new), Some(old)) = (
-            patch.get_mut("target").and_then(serde_json::Value::as_object_mut),
-            before.get("target").and_then(serde_json::Value::as_object),
-        ) {
-            for field in old.keys() {
-                new.entry(field.clone()).or_insert(serde_json::Value::Null);
+        for part in ["target", "rotation"] {
+            if let (Some(new), Some(old)) = (
+                patch.get_mut(part).and_then(serde_json::Value::as_object_mut),
+                before.get(part).and_then(serde_json::Value::as_object),
+            ) {
+                for field in old.keys() {
+                    new.entry(field.clone()).or_insert(serde_json::Value::Null);
+                }
             }
         }
     }

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use lockstep_api::{
-    CreationPolicy, DeletionPolicy, Reason, SourceStatus, StoreRef, SyncedSecret, SyncedSecretStatus,
-    TargetStatus,
+    CreationPolicy, DeletionPolicy, Reason, RotationStatus, SourceStatus, StoreRef, SyncedSecret,
+    SyncedSecretStatus, TargetStatus,
 };
 use lockstep_core::{
     Failure,
@@ -17,8 +17,9 @@ use lockstep_core::{
     decide::Why,
     plan::{self, Input},
     remote::Requeue,
+    rotation::{self, Change, Entry},
 };
-use lockstep_provider::{Context, Provider, ProviderError};
+use lockstep_provider::{Backlog, Context, Provider, ProviderError};
 
 use super::Reconcile;
 use crate::{
@@ -38,6 +39,8 @@ pub(super) enum Synced {
         target: TargetStatus,
         sources: Vec<SourceStatus>,
     },
+    /// What changed waits for a window.
+    Waits(RotationStatus),
     /// Every source is gone, and so is the Secret.
     Gone,
 }
@@ -121,13 +124,14 @@ impl Reconcile {
         }
         let input = gathered.input();
         let plan = plan::plan(&input)?;
+        let windows = rotation::windows(input.spec.rotation.as_ref())?;
         let stores = ObjectStores {
             shared,
             namespace: &self.key.namespace,
         };
         let cx = Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
-            backlog: shared.lanes.lane(self.lane()).waiting() > 0,
+            backlog: self.backlog(),
             ..Context::default()
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
@@ -157,6 +161,27 @@ impl Reconcile {
                 sources: collected.sources,
             });
         }
+        let waiting = status.and_then(|status| status.rotation.as_ref());
+        let requested = self.observed(status).asks_to_rotate();
+        let enter = |revision: &str| {
+            let change = Change {
+                written: known,
+                target_name: input.target_name(),
+                revision,
+                drifted: why == Why::Drift,
+                requested,
+            };
+            rotation::entry(&windows, &change, shared.clock.now())
+        };
+        // what was found to wait is not decrypted again for as long as it waits
+        if let Some(old) = waiting
+            && let Some(revision) = &old.pending_revision
+            && self.remember(|tracked, _, _| tracked.memory.waiting.as_ref() == Some(&fingerprint))
+            && let Entry::Wait(next) = enter(revision)
+        {
+            let pending = rotation::pending(waiting, revision.clone(), next, shared.clock.now());
+            return Ok(Synced::Waits(pending));
+        }
         if !plan.decryptions.is_empty() {
             fetched.decrypted = Some(fetch::decrypt(&plan, &stores, &cx).await);
             let outcome = gathered
@@ -167,6 +192,11 @@ impl Reconcile {
             }
         }
         let revision = assemble::revision(&input, &collected, &shared.key);
+        if let Entry::Wait(next) = enter(&revision) {
+            self.remember(|tracked, _, _| tracked.memory.waiting = Some(fingerprint));
+            let pending = rotation::pending(waiting, revision, next, shared.clock.now());
+            return Ok(Synced::Waits(pending));
+        }
         let (secret, collected) = gathered
             .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
             .await?;
@@ -178,6 +208,12 @@ impl Reconcile {
             target,
             sources: collected.sources,
         })
+    }
+
+    /// Whether others wait for this lane, and with it for the same store.
+    fn backlog(&self) -> Backlog {
+        let lane = self.shared.lanes.lane(self.lane());
+        Backlog::new(move || lane.is_full())
     }
 
     pub(super) fn check_may_write(&self) -> Result<(), Failure> {

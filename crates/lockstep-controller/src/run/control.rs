@@ -22,9 +22,9 @@ impl Predicate<SyncedSecret> for Relevant {
         let meta = &object.metadata;
         let mut hasher = DefaultHasher::new();
         (&meta.uid, meta.generation, meta.deletion_timestamp.is_some()).hash(&mut hasher);
-        meta.annotations
-            .as_ref()
-            .and_then(|all| all.get(annotation::REFRESH))
+        let asked = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
+        [annotation::REFRESH, annotation::ROTATE_NOW]
+            .map(asked)
             .hash(&mut hasher);
         Some(hasher.finish())
     }

@@ -2,6 +2,9 @@ use std::{fmt, time::Duration};
 
 use lockstep_api::Reason;
 
+/// The longest pause that a backend is believed to want: what asks for more is looked at again then.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
 /// What went wrong at a provider. What happens next, the condition's reason, the event's reason and the metric's label
 /// are each one function of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -205,10 +208,10 @@ impl ProviderError {
         self
     }
 
-    /// Adds when the backend wants to be asked again.
+    /// Adds when the backend wants to be asked again; what is longer than [`RETRY_AFTER_MAX`] counts as that.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+        self.retry_after = Some(after.min(RETRY_AFTER_MAX));
         self
     }
 }
@@ -220,5 +223,19 @@ impl fmt::Display for ProviderError {
             write!(f, ". {hint}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_never_longer_than_an_hour() {
+        let error = ProviderError::new(ErrorKind::RateLimited, Operation::Read, "slow down");
+        let forever = error.clone().with_retry_after(Duration::MAX);
+        assert_eq!(forever.retry_after, Some(RETRY_AFTER_MAX));
+        let soon = error.with_retry_after(Duration::from_secs(3));
+        assert_eq!(soon.retry_after, Some(Duration::from_secs(3)));
     }
 }

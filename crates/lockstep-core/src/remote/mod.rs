@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::ciphertext::Binding;
 
-pub use error::{ErrorKind, Operation, ProviderError, Requeue};
+pub use error::{ErrorKind, Operation, ProviderError, RETRY_AFTER_MAX, Requeue};
 pub use value::SecretValue;
 
 /// One remote value to read. Properties are taken out of the value by the pipeline, so that a key is read once however

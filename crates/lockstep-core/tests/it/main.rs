@@ -13,6 +13,7 @@ mod decode;
 mod forecast;
 mod property;
 mod rewrite;
+mod rotation;
 mod template_against_go;
 mod template_errors;
 mod template_functions;

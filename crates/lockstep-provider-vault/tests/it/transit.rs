@@ -179,6 +179,21 @@ async fn a_store_that_says_derived_of_a_key_that_is_not_is_told_so() {
     assert!(error.message.contains("transit.derived"), "{error}");
 }
 
+/// Vault says so when its storage is slow.
+#[tokio::test]
+async fn a_server_in_trouble_is_no_wrong_configuration() {
+    let subject = Transit::new(false).await;
+    let ciphertext = sealed(&subject).await;
+    let body = r#"{"errors":["1 error occurred: context deadline exceeded"]}"#;
+    subject.proxy.all(Fate::answer(500, &[], body));
+    let provider = subject.provider().await;
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+}
+
 #[tokio::test]
 async fn a_store_without_a_key_decrypts_nothing() {
     let subject = Transit::new(false).await;

@@ -3,7 +3,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
+    Backlog, Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
 };
 
 /// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
@@ -116,8 +116,8 @@ struct Gathering {
     /// Another reference came.
     more: Notify,
     full: Notify,
-    /// Whoever came last left others behind.
-    backlog: AtomicBool,
+    /// The queue that whoever came last stood in.
+    backlog: Mutex<Backlog>,
 }
 
 impl Gathering {
@@ -125,9 +125,11 @@ impl Gathering {
     async fn wait(&self, begun: Instant, under_way: &UnderWay) {
         let mut last = begun;
         loop {
-            let latest = begun + BATCH_WAIT_MAX;
-            let until = if self.backlog.load(Ordering::Acquire) {
-                begun + BATCH_WAIT_BACKLOG
+            let (now, latest) = (Instant::now(), begun + BATCH_WAIT_MAX);
+            let held = now < begun + BATCH_WAIT_BACKLOG && lock(&self.backlog).waits();
+            let until = if held {
+                // nobody tells when the queue is empty: whoever came last may have been joined to a key in flight
+                (begun + BATCH_WAIT_BACKLOG).min(now + BATCH_WAIT_BUSY)
             } else if under_way.is_empty() {
                 latest.min(last + under_way.quiet())
             } else {
@@ -138,7 +140,7 @@ impl Gathering {
                 () = self.full.notified() => return,
                 () = self.more.notified() => last = Instant::now(),
                 () = under_way.ended.notified() => {}
-                () = sleep_until(until) => return,
+                () = sleep_until(until) => if !held { return },
             }
         }
     }
@@ -179,9 +181,9 @@ impl Batch {
         // the request of the references before, which goes on being filled
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
-            let (flight, gathering, place) = Self::put(&mut open, reference, size, cx.backlog)
+            let (flight, gathering, place) = Self::put(&mut open, reference, size, &cx.backlog)
                 .unwrap_or_else(|| {
-                    let (flight, gathering) = self.begin(reference.clone(), cx.backlog);
+                    let (flight, gathering) = self.begin(reference.clone(), cx.backlog.clone());
                     *open = flight.downgrade().map(|flight| Open {
                         flight,
                         gathering: Arc::clone(&gathering),
@@ -202,7 +204,7 @@ impl Batch {
         open: &mut Option<Open>,
         reference: &RemoteRef,
         size: usize,
-        backlog: bool,
+        backlog: &Backlog,
     ) -> Option<(Flight<Answer>, Arc<Gathering>, usize)> {
         let Open { flight, gathering } = open.as_ref()?;
         let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
@@ -216,19 +218,19 @@ impl Batch {
             gathering.full.notify_one();
             *open = None;
         } else {
-            gathering.backlog.store(backlog, Ordering::Release);
+            *lock(&gathering.backlog) = backlog.clone();
             gathering.more.notify_one();
         }
         Some((flight, gathering, place))
     }
 
     /// A batch that holds one reference.
-    fn begin(&self, first: RemoteRef, backlog: bool) -> (Flight<Answer>, Arc<Gathering>) {
+    fn begin(&self, first: RemoteRef, backlog: Backlog) -> (Flight<Answer>, Arc<Gathering>) {
         let gathering = Arc::new(Gathering {
             refs: Mutex::new(Some(vec![first])),
             more: Notify::new(),
             full: Notify::new(),
-            backlog: AtomicBool::new(backlog),
+            backlog: Mutex::new(backlog),
         });
         let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
         let under_way = Arc::clone(&self.under_way);

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
+    Backlog, Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
 };
 
 /// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
@@ -52,7 +52,7 @@ impl Coalesce {
     fn read(
         &self,
         refs: Vec<RemoteRef>,
-        backlog: bool,
+        backlog: Backlog,
     ) -> BoxFuture<'static, Vec<Result<RemoteSecret, ProviderError>>> {
         let provider = Arc::clone(&self.provider);
         let cx = Context {
@@ -118,7 +118,11 @@ impl Coalesce {
         let first_new = joined.len();
         let mut flights = joined;
         for refs in new.chunks(batch) {
-            flights.push(table.begin(&self.reads, refs.to_vec(), self.read(refs.to_vec(), cx.backlog)));
+            flights.push(table.begin(
+                &self.reads,
+                refs.to_vec(),
+                self.read(refs.to_vec(), cx.backlog.clone()),
+            ));
         }
         drop(table);
 

@@ -19,10 +19,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+use lockstep_core::remote::RETRY_AFTER_MAX;
+
 use crate::ErrorKind;
 
-/// What a backend may at most ask for: a day-long Retry-After is a fault, and the store must heal without help.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Requests in a row without an answer that break the circuit.
 const FAILURES: u32 = 3;
 /// The first wait of the broken circuit; jitter adds up to as much again, so the longest is 30 s.

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Clients, Context, Credentials, ErrorKind, FetchMetrics, FindQuery, MemoryBackend, MemoryFactory,
-    Operation, Provider, ProviderError, Registry, RemoteRef, SecretValue, StoreConfig, StoreKey,
+    Binding, Ciphertext, Clients, Context, Credentials, ErrorKind, FetchMetrics, FindQuery, MemoryBackend,
+    MemoryFactory, Operation, Provider, ProviderError, Registry, RemoteRef, SecretValue, StoreConfig,
+    StoreKey,
 };
 
 /// The key that every store has, each with a value of its own.
@@ -194,6 +195,47 @@ async fn two_identities_never_share_a_search() {
         let keys: Vec<_> = found.unwrap().into_iter().map(|meta| meta.key).collect();
         assert_eq!(keys, [KEY.to_owned(), format!("only-{number}")]);
         assert_eq!(identity.backend.calls(Operation::Find), 1);
+    }
+}
+
+/// The same ciphertext in two namespaces: each asks its own key, with its own credentials.
+#[tokio::test(start_paused = true)]
+async fn two_identities_never_share_a_decryption() {
+    let identities = identities(20);
+    let (_, clients) = clients_of(&identities).await;
+    let binding = Binding::new(CiphertextScope::Cluster, "shop", "database", "password");
+    let ciphertext = Ciphertext {
+        bytes: [binding.to_bytes().as_slice(), b"CANARY"].concat(),
+        binding,
+    };
+    for identity in &identities {
+        identity.backend.set_hung(true);
+    }
+    let decrypt = |client: &Arc<dyn Provider>| {
+        let (client, ciphertext) = (Arc::clone(client), ciphertext.clone());
+        async move { client.decrypt(&Context::default(), &ciphertext).await }
+    };
+    let all = clients
+        .iter()
+        .flat_map(|client| (0..CALLERS).map(move |_| client));
+    let mut all = Box::pin(join_all(all.map(decrypt)));
+    tokio::time::timeout(Duration::from_secs(1), &mut all)
+        .await
+        .expect_err("every backend hangs");
+    for identity in &identities {
+        assert_eq!(identity.backend.calls(Operation::Decrypt), 1);
+    }
+    // what one of them is refused, the others are not
+    identities[1]
+        .backend
+        .fail_next(1000, ErrorKind::PermissionDenied, None);
+    for identity in &identities {
+        identity.backend.set_hung(false);
+    }
+    all.await;
+    for (number, client) in clients.iter().enumerate() {
+        let answer = decrypt(client).await;
+        assert_eq!(answer.is_ok(), number != 1, "identity {number}: {answer:?}");
     }
 }
 

@@ -78,6 +78,12 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::KeyUnavailable => {
             "Enable the key of the KMS again, cancel its deletion, or seal the value with another key."
         }
+        Reason::WindowClosed => {
+            "Nothing: it is written when the next window opens. To let it in now, give the annotation `lockstep.dev/rotate-now` of the SyncedSecret a new value."
+        }
+        Reason::SourceTooOld => {
+            "Rotate the value at its source, or raise `rotation.maxAge`; lockstep reads and never rotates."
+        }
         Reason::DuplicateKey => "Leave one of the two entries out, or rename a key with `rewrite`.",
         Reason::InvalidKey => {
             "Rename the key: letters, digits, `-`, `_` and `.`, at most 253 characters. `rewrite` does so for many."

@@ -110,7 +110,7 @@ async fn while_others_stand_in_a_queue_a_batch_waits_until_it_is_full() {
     let reads = (0..305_u32).map(|number| {
         let batch = &batch;
         let cx = Context {
-            backlog: number < 304,
+            backlog: Backlog::new(move || number < 304),
             ..Context::default()
         };
         async move {
@@ -129,6 +129,33 @@ async fn while_others_stand_in_a_queue_a_batch_waits_until_it_is_full() {
         last < LATENCY + BATCH_WAIT_MAX,
         "nobody comes after the last one: {last:?}"
     );
+}
+
+/// Those behind it wanted keys that are in flight already, so that nobody comes to tell.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_becomes_empty_unseen_holds_a_batch_no_longer() {
+    let backend = backend(1, 20);
+    let start = Instant::now();
+    let cx = Context {
+        backlog: Backlog::new(move || start.elapsed() < Duration::from_millis(60)),
+        ..Context::default()
+    };
+    batch(&backend).fetch(&cx, &[key(0)]).await;
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(60) + LATENCY, "{took:?}");
+    assert!(took < BATCH_WAIT_MAX + LATENCY, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_never_ends_holds_a_batch_for_so_long_and_no_longer() {
+    let backend = backend(1, 20);
+    let start = Instant::now();
+    let cx = Context {
+        backlog: Backlog::new(|| true),
+        ..Context::default()
+    };
+    batch(&backend).fetch(&cx, &[key(0)]).await;
+    assert_eq!(start.elapsed(), BATCH_WAIT_BACKLOG + LATENCY);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
-use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
+use crate::{Binding, ErrorKind, MemoryBackend, layers::testing::measured};
 
 const LATENCY: Duration = Duration::from_millis(100);
 
@@ -198,6 +198,55 @@ async fn each_waits_for_its_own_deadline_only() {
         second[0].is_ok(),
         "the hurried one began it, and its deadline did not end it"
     );
+}
+
+/// What the memory provider decrypts: the place, and then the value.
+fn ciphertext(name: &str) -> Ciphertext {
+    let binding = Binding::new(lockstep_api::CiphertextScope::Strict, "shop", name, "password");
+    Ciphertext {
+        bytes: [binding.to_bytes().as_slice(), b"CANARY"].concat(),
+        binding,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ciphertext_that_many_want_at_once_is_decrypted_once() {
+    let backend = backend(&[]);
+    let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
+    let answers = join_all((0..20).map(|_| coalesce.decrypt(&cx, &sealed))).await;
+    assert_eq!(backend.calls(Operation::Decrypt), 1);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.as_ref().unwrap().expose_str() == Some("CANARY"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_bytes_for_another_place_are_another_request_and_another_answer() {
+    let backend = backend(&[]);
+    let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
+    let stolen = Ciphertext {
+        binding: ciphertext("other").binding,
+        bytes: sealed.bytes.clone(),
+    };
+    let (own, other) = join!(coalesce.decrypt(&cx, &sealed), coalesce.decrypt(&cx, &stolen));
+    assert!(own.is_ok());
+    assert_eq!(other.unwrap_err().kind, ErrorKind::Undecryptable);
+    assert_eq!(backend.calls(Operation::Decrypt), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_began_a_decryption_may_go_away() {
+    let backend = backend(&[]);
+    let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
+    let mut first = Box::pin(coalesce.decrypt(&cx, &sealed));
+    assert!(futures::poll!(&mut first).is_pending());
+    let mut second = Box::pin(coalesce.decrypt(&cx, &sealed));
+    assert!(futures::poll!(&mut second).is_pending());
+    drop(first);
+    assert!(second.await.is_ok());
+    assert_eq!(backend.calls(Operation::Decrypt), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,167 @@
+//! Windows: when they are open, and when the next one opens.
+
+use std::time::Duration;
+
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds, Year},
+};
+use jiff::{Timestamp, tz::TimeZone};
+use lockstep_api::RotationWindow;
+
+use crate::decide::later;
+
+/// The shortest window: a shorter one could pass between two looks.
+const SHORTEST: Duration = Duration::from_secs(60);
+
+/// Whether a window is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// One is.
+    Open,
+    /// None is. The next one opens then, if ever.
+    Closed {
+        /// When.
+        next: Option<Timestamp>,
+    },
+}
+
+/// Why a window cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// The schedule is not one.
+    #[error(
+        "rotation.windows[{index}].schedule: \"{schedule}\" is not cron in five fields (minute hour day-of-month month day-of-week), nor @hourly, @daily, @weekly, @monthly or @yearly"
+    )]
+    Schedule {
+        /// Which window.
+        index: usize,
+        /// What stands there.
+        schedule: String,
+    },
+    /// The schedule never comes.
+    #[error("rotation.windows[{index}].schedule: \"{schedule}\" names a day that no year has")]
+    Never {
+        /// Which window.
+        index: usize,
+        /// What stands there.
+        schedule: String,
+    },
+    /// The time zone is not known.
+    #[error(
+        "rotation.windows[{index}].timeZone: \"{zone}\" is not a time zone of the IANA database, such as Europe/Berlin or UTC"
+    )]
+    TimeZone {
+        /// Which window.
+        index: usize,
+        /// What stands there.
+        zone: String,
+    },
+    /// It is too short.
+    #[error("rotation.windows[{index}].duration must be at least 1m")]
+    Short {
+        /// Which window.
+        index: usize,
+    },
+}
+
+/// The windows of a SyncedSecret. Without any, it is always open.
+///
+/// ```
+/// use lockstep_core::rotation::{Opening, Windows};
+/// let nightly = serde_json::json!([{ "schedule": "0 2 * * *", "duration": "3h", "timeZone": "Europe/Berlin" }]);
+/// let windows = Windows::new(&serde_json::from_value::<Vec<_>>(nightly)?)?;
+/// // in summer, Berlin is two hours ahead of UTC
+/// assert_eq!(windows.at("2026-07-01T00:30:00Z".parse()?), Opening::Open);
+/// let next = Some("2026-07-02T00:00:00Z".parse()?);
+/// assert_eq!(windows.at("2026-07-01T03:00:00Z".parse()?), Opening::Closed { next });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Windows(Vec<Window>);
+
+#[derive(Debug, Clone)]
+struct Window {
+    cron: Cron,
+    duration: Duration,
+    zone: TimeZone,
+}
+
+impl Windows {
+    /// Reads windows.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn new(windows: &[RotationWindow]) -> Result<Self, WindowError> {
+        windows
+            .iter()
+            .enumerate()
+            .map(|(index, window)| Window::new(index, window))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Whether one is open, and when the next one opens.
+    pub fn at(&self, now: Timestamp) -> Opening {
+        if self.0.is_empty() || self.0.iter().any(|window| window.is_open(now)) {
+            return Opening::Open;
+        }
+        let next = self.0.iter().filter_map(|window| window.next(now)).min();
+        Opening::Closed { next }
+    }
+}
+
+impl Window {
+    fn new(index: usize, window: &RotationWindow) -> Result<Self, WindowError> {
+        let schedule = || window.schedule.clone();
+        let cron = parse(&window.schedule).ok_or_else(|| WindowError::Schedule {
+            index,
+            schedule: schedule(),
+        })?;
+        let name = window.time_zone.as_deref().unwrap_or("UTC");
+        let zone = TimeZone::get(name).map_err(|_| WindowError::TimeZone {
+            index,
+            zone: name.to_owned(),
+        })?;
+        let duration = window.duration.to_std();
+        if duration < SHORTEST {
+            return Err(WindowError::Short { index });
+        }
+        if !comes(&cron) {
+            return Err(WindowError::Never {
+                index,
+                schedule: schedule(),
+            });
+        }
+        Ok(Self { cron, duration, zone })
+    }
+
+    /// It is open when it last opened less than its duration ago.
+    fn is_open(&self, now: Timestamp) -> bool {
+        let here = now.to_zoned(self.zone.clone());
+        let Ok(opened) = self.cron.find_previous_occurrence(&here, true) else {
+            return false;
+        };
+        now < later(opened.timestamp(), self.duration)
+    }
+
+    fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let here = now.to_zoned(self.zone.clone());
+        let next = self.cron.find_next_occurrence(&here, false).ok()?;
+        Some(next.timestamp())
+    }
+}
+
+fn parse(schedule: &str) -> Option<Cron> {
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build();
+    parser.parse(schedule).ok()
+}
+
+/// Whether the days that a schedule names are days of any year: the search for one that never comes would be long.
+fn comes(cron: &Cron) -> bool {
+    let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    cron.find_next_occurrence(&start, true).is_ok()
+}
