@@ -133,6 +133,9 @@ pub const METRICS: &[MetricInfo] = &[
     LAST_CHANGE,
     SOURCE_CREATED,
     NEXT_REFRESH,
+    PENDING_SINCE,
+    NEXT_WINDOW,
+    OVERDUE,
 ];
 
 /// The metrics of the controller.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The slowest pace, in requests a second. A store that bears less goes on complaining, and is asked again anyway.
-pub(super) const FLOOR: f64 = 5.0;
+pub(super) const FLOOR: f64 = 10.0;
 /// What is left of the rate after a first complaint, and after each further one.
 const FIRST_CUT: f64 = 0.5;
 const CUT: f64 = 0.7;

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind, MemoryBackend,
-        layers::{Retry, StackOptions, Timeout, testing},
+        layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing},
     };
 
     /// The layers from the limit inwards, without further attempts.
@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_requests_are_in_flight_than_the_store_allows() {
         for (limits, expected) in [
-            (Limits::default(), 16),
+            (Limits::default(), DEFAULT_MAX_CONCURRENT as usize),
             (
                 Limits {
                     max_concurrent: Some(3),
@@ -288,9 +288,9 @@ mod tests {
         assert_eq!(
             start.elapsed().as_secs(),
             10,
-            "those behind the 16 do not wait their turn to hang"
+            "those behind the first do not wait their turn to hang"
         );
-        assert_eq!(backend.calls(Operation::Read), 16);
+        assert_eq!(backend.calls(Operation::Read), u64::from(DEFAULT_MAX_CONCURRENT));
         let before = Instant::now();
         assert_eq!(
             limit.check(&Context::default()).await.unwrap_err().kind,

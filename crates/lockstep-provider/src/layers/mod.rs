@@ -45,7 +45,7 @@ use crate::{Context, ErrorKind, FetchMetrics, Operation, Provider, ProviderError
 /// `limits.timeout` when the store sets none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `limits.maxConcurrent` when the store sets none.
-pub const DEFAULT_MAX_CONCURRENT: u32 = 16;
+pub const DEFAULT_MAX_CONCURRENT: u32 = 32;
 
 /// What a store's YAML does not say about its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

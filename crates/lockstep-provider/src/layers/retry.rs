@@ -254,7 +254,7 @@ mod tests {
         assert!(retry(&backend).fetch(&Context::default(), &refs(&["a"])).await[0].is_ok());
         assert_eq!(backend.calls(Operation::Read), 5);
         assert!(
-            begun.elapsed() >= Duration::from_millis(600),
+            begun.elapsed() >= Duration::from_millis(300),
             "at the floor's pace: {:?}",
             begun.elapsed()
         );

@@ -251,7 +251,9 @@ async fn wait_for_all(
 ) -> Result<Duration> {
     let count = arguments.objects;
     let keys = count.div_ceil(arguments.objects_per_key) as usize;
-    let patience = Duration::from_secs(60) + Duration::from_millis(50) * count;
+    // where every second call is refused, two calls are needed, at a pace that may be the slowest
+    let each = Duration::from_millis(if arguments.throttle { 250 } else { 50 });
+    let patience = Duration::from_secs(60) + each * count;
     let mut asked = Instant::now();
     loop {
         let read = stand_in.reads().1 >= keys;
