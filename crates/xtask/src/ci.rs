@@ -12,6 +12,9 @@ use crate::{
     test, workspace,
 };
 
+/// The features of the binary, one for each provider with a client of its own; the last is none of them.
+const PROVIDERS: [&str; 4] = ["vault", "aws", "gcp", ""];
+
 /// Check formatting, lints, generated files and dependencies, then run all tests
 ///
 /// `.ci/run` runs this and nothing else. From nothing it takes long in three places: building the control plane (about 8
@@ -34,6 +37,22 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
             "-D",
             "warnings",
         ])
+    })?;
+    report.step("each provider alone, and none", || {
+        PROVIDERS.iter().try_for_each(|provider| {
+            cargo([
+                "clippy",
+                "--package",
+                "lockstep",
+                "--no-default-features",
+                "--features",
+                provider,
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        })
     })?;
     report.step("generated files", || generate::run_all(true))?;
     report.step("dependency rules", || {

@@ -114,7 +114,7 @@ fn a_list_shows_what_people_look_for() {
             .map(|column| column.name)
             .collect();
         let wanted = match crd.spec.names.kind.as_str() {
-            "SyncedSecret" => vec!["Store", "Ready", "Reason", "Last change", "Age"],
+            "SyncedSecret" => vec!["Store", "Ready", "Reason", "Last change", "Rotation", "Age"],
             _ => vec!["Ready", "Reason", "Age"],
         };
         assert_eq!(columns, wanted, "{}", crd.spec.names.kind);
