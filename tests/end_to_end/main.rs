@@ -33,4 +33,5 @@ mod rights;
 mod rotation;
 mod seal;
 mod stage;
+mod status;
 mod witness;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::stage::{Room, eventually, message, stage, text};
 
 /// A window of an hour that is half a year away.
+#[expect(clippy::disallowed_methods, reason = "a real operator looks at the real time")]
 fn closed() -> Value {
     let month = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).month();
     let far = (month + 5) % 12 + 1;
@@ -20,7 +21,7 @@ fn open() -> Value {
     json!({ "schedule": "* * * * *", "duration": "1h" })
 }
 
-fn spec(room: &Room, rotation: Value) -> Value {
+fn spec(room: &Room, rotation: &Value) -> Value {
     json!({
         "refreshInterval": "1s",
         "data": [{ "secretKey": "password", "remoteRef": { "key": room.key("database"), "property": "password" } }],
@@ -41,6 +42,17 @@ async fn holds(room: &Room, value: &str) {
 
 fn pending(object: &SyncedSecret) -> Option<&lockstep_api::Condition> {
     object.status.as_ref()?.condition(ConditionType::RotationPending)
+}
+
+/// A room with a SyncedSecret whose only window is closed.
+async fn closed_room(name: &str) -> Room {
+    let room = stage().await.room(name).await;
+    put(&room, "one").await;
+    room.declare("database", spec(&room, &json!({ "windows": [closed()] })))
+        .await;
+    // what was never written does not wait
+    holds(&room, "one").await;
+    room
 }
 
 async fn waits(room: &Room) -> SyncedSecret {
@@ -74,12 +86,7 @@ async fn metric(room: &Room, name: &str) -> f64 {
 
 #[tokio::test]
 async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
-    let room = stage().await.room("windows").await;
-    put(&room, "one").await;
-    room.declare("database", spec(&room, json!({ "windows": [closed()] })))
-        .await;
-    // what was never written does not wait
-    holds(&room, "one").await;
+    let room = closed_room("windows").await;
     waits_no_longer(&room).await;
     let since = "lockstep_synced_secret_rotation_pending_since_timestamp_seconds";
     assert!(metric(&room, since).await.abs() < f64::EPSILON);
@@ -129,11 +136,7 @@ async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
 
 #[tokio::test]
 async fn a_secret_that_is_deleted_while_a_value_waits_comes_back_with_the_newest() {
-    let room = stage().await.room("windows-drift").await;
-    put(&room, "one").await;
-    room.declare("database", spec(&room, json!({ "windows": [closed()] })))
-        .await;
-    holds(&room, "one").await;
+    let room = closed_room("windows-drift").await;
     put(&room, "two").await;
     waits(&room).await;
     room.secrets()
@@ -146,11 +149,7 @@ async fn a_secret_that_is_deleted_while_a_value_waits_comes_back_with_the_newest
 
 #[tokio::test]
 async fn a_value_that_changes_back_waits_for_nothing() {
-    let room = stage().await.room("windows-back").await;
-    put(&room, "one").await;
-    room.declare("database", spec(&room, json!({ "windows": [closed()] })))
-        .await;
-    holds(&room, "one").await;
+    let room = closed_room("windows-back").await;
     put(&room, "two").await;
     waits(&room).await;
     put(&room, "one").await;
@@ -163,7 +162,7 @@ async fn while_a_window_is_open_a_value_is_followed_and_a_wrong_window_changes_n
     let room = stage().await.room("windows-open").await;
     put(&room, "one").await;
     let object = room
-        .declare("database", spec(&room, json!({ "windows": [closed(), open()] })))
+        .declare("database", spec(&room, &json!({ "windows": [closed(), open()] })))
         .await;
     holds(&room, "one").await;
     put(&room, "two").await;
@@ -197,7 +196,7 @@ async fn while_a_window_is_open_a_value_is_followed_and_a_wrong_window_changes_n
 async fn a_source_that_gets_too_old_is_told_though_nothing_else_happens() {
     let room = stage().await.room("max-age").await;
     put(&room, "one").await;
-    let mut spec = spec(&room, json!({ "maxAge": "4s" }));
+    let mut spec = spec(&room, &json!({ "maxAge": "4s" }));
     spec["refreshInterval"] = json!("1h");
     room.declare("database", spec).await;
     room.wait_for_reason("database", "Synced").await;

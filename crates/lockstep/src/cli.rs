@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Seal(SealArguments),
     /// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
     Plan(PlanArguments),
+    /// Show where SyncedSecrets of a cluster stand, and what they wait for.
+    Status(StatusArguments),
     /// Print the CustomResourceDefinitions as YAML.
     #[command(after_long_help = examples::CRDS)]
     Crds,
@@ -281,6 +283,45 @@ pub(crate) enum PlanFormat {
     /// A table, for people.
     Text,
     /// One JSON document.
+    Json,
+}
+
+/// Show where SyncedSecrets of a cluster stand, and what they wait for.
+///
+/// It reads SyncedSecrets and nothing else, with your own rights, and never sees a value. The exit code is 0 when all that is
+/// shown are Ready, 1 when one is not.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::STATUS)]
+pub(crate) struct StatusArguments {
+    /// Name of one SyncedSecret, of which everything is said; without it, a table of all.
+    #[arg(value_name = "NAME", conflicts_with = "all_namespaces")]
+    pub(crate) name: Option<String>,
+    /// Namespace; without it, the one of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
+    /// Those of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Go on, and show every change until you end it.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
+    pub(crate) output: StatusFormat,
+    /// Kubeconfig file; without it, the default one (KUBECONFIG, ~/.kube/config).
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file.
+    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
+    pub(crate) context: Option<String>,
+}
+
+/// Form of what `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// For people.
+    Text,
+    /// A JSON list; with --watch, one for each change.
     Json,
 }
 

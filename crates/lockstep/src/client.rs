@@ -46,6 +46,18 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
         .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
 }
 
+/// Makes a client that only reads, as somebody's own tool: where no cluster is named, the one of the default kubeconfig.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub(crate) async fn connect_to_read(cluster: &Cluster) -> Result<Client, String> {
+    let mut config = from_kubeconfig(cluster).await?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    Client::try_from(config)
+        .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
+}
+
 async fn from_kubeconfig(cluster: &Cluster) -> Result<Config, String> {
     let options = KubeConfigOptions {
         context: cluster.context.clone(),

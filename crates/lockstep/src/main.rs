@@ -18,6 +18,8 @@ mod render;
 mod run;
 mod seal;
 mod shutdown;
+mod status;
+mod table;
 mod version;
 
 use std::process::ExitCode;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Render(arguments) => render::render(&arguments),
         Command::Seal(arguments) => seal::seal(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

@@ -86,6 +86,21 @@ Examples:
     lockstep seal --check -f deploy/";
 
 /// Of `lockstep plan`.
+pub(super) const STATUS: &str = "\
+Examples:
+  All of a namespace, and what each waits for:
+    lockstep status -n shop
+
+  Everything about one, shown anew at each change:
+    lockstep status database -n shop --watch
+
+  Wait in a script until all are Ready:
+    until lockstep status -A > /dev/null; do sleep 5; done
+
+  For machines:
+    lockstep status -A --output json
+";
+
 pub(super) const PLAN: &str = "\
 Examples:
   What the manifests of a team come to:

@@ -10,7 +10,7 @@ use super::{
     count::Counted,
     report::{Report, Row},
 };
-use crate::manifests::Objects;
+use crate::{manifests::Objects, table::table};
 
 const HEAD: [&str; 10] = [
     "STORE",
@@ -46,7 +46,7 @@ pub(super) fn text(report: &Report<'_>) -> String {
             String::new(),
         ]);
     }
-    let mut text = table(&rows);
+    let mut text = table(&rows, NUMBERS);
     if report.rows.is_empty() {
         return text;
     }
@@ -95,30 +95,6 @@ fn row(row: &Row<'_>) -> [String; 10] {
         forecast.first_sync.all().to_string(),
         row.peak.map_or_else(|| "-".to_owned(), percent),
     ]
-}
-
-fn table(rows: &[[String; 10]]) -> String {
-    let width = |column: usize| {
-        let widths = rows.iter().filter_map(|row| row.get(column));
-        widths.map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let gap = if column == 0 { "" } else { "  " };
-            // writing to a String cannot fail
-            let _ = if column < NUMBERS {
-                write!(line, "{gap}{cell:<width$}")
-            } else {
-                write!(line, "{gap}{cell:>width$}")
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// Each published figure that was used, once.

@@ -1,0 +1,212 @@
+//! `lockstep status`: where SyncedSecrets stand, as people ask it. [`show`] says it, this module asks the cluster.
+
+mod show;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use futures::TryStreamExt as _;
+use kube::{
+    Api,
+    api::ListParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use lockstep_api::SyncedSecret;
+use lockstep_core::time::{Clock as _, SystemClock};
+use tokio::runtime;
+
+use crate::{
+    cli::{StatusArguments, StatusFormat},
+    client::{self, Cluster},
+    exit, output,
+    shutdown::StopSignals,
+};
+
+/// How long the cluster may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often ages are shown anew while nothing changes.
+const TICK: Duration = Duration::from_secs(5);
+/// Clears a terminal, and goes to its first line.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+/// By namespace and name.
+type Objects = BTreeMap<(String, String), SyncedSecret>;
+
+/// Asks the cluster and prints.
+pub(crate) fn status(arguments: &StatusArguments) -> ExitCode {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(ask(arguments)),
+        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+    };
+    match result {
+        Ok(code) => code,
+        Err(message) => exit::failed(&message),
+    }
+}
+
+async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
+    let cluster = Cluster {
+        kubeconfig: arguments.kubeconfig.clone(),
+        context: arguments.context.clone(),
+    };
+    let client = client::connect_to_read(&cluster).await?;
+    let namespace = arguments
+        .namespace
+        .as_deref()
+        .unwrap_or(client.default_namespace())
+        .to_owned();
+    let api: Api<SyncedSecret> = if arguments.all_namespaces {
+        Api::all(client)
+    } else {
+        Api::namespaced(client.clone(), &namespace)
+    };
+    let of = arguments
+        .name
+        .as_ref()
+        .map(|name| format!("metadata.name={name}"));
+    if arguments.watch {
+        let config = watcher::Config {
+            field_selector: of,
+            ..watcher::Config::default()
+        };
+        return watch(arguments, api, config).await;
+    }
+    let parameters = ListParams {
+        field_selector: of,
+        ..ListParams::default()
+    };
+    let listed = tokio::time::timeout(TIMEOUT, api.list(&parameters))
+        .await
+        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
+        .map_err(|error| refused(&error))?;
+    let mut objects = Objects::new();
+    for object in listed.items {
+        objects.insert(key(&object), object);
+    }
+    if let (Some(name), true) = (&arguments.name, objects.is_empty()) {
+        return Err(format!(
+            "SyncedSecret \"{name}\" does not exist in namespace \"{namespace}\"; choose another with --namespace"
+        ));
+    }
+    let text = text(arguments, &objects)?;
+    let printed = exit::printed(output::print(&text));
+    if printed != ExitCode::SUCCESS || objects.values().all(show::is_ready) {
+        return Ok(printed);
+    }
+    Ok(ExitCode::from(exit::FAILED))
+}
+
+fn key(object: &SyncedSecret) -> (String, String) {
+    let metadata = &object.metadata;
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+/// The API server's own words about a request of this user: they hold no secret.
+fn refused(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            "the cluster does not know SyncedSecrets: is lockstep installed there? (lockstep crds | kubectl apply --server-side -f -)".to_owned()
+        }
+        kube::Error::Api(status) => format!("the API server refused: {}", status.message),
+        error => format!("the cluster cannot be asked: {error}"),
+    }
+}
+
+fn text(arguments: &StatusArguments, objects: &Objects) -> Result<String, String> {
+    let now = SystemClock.now();
+    let objects: Vec<&SyncedSecret> = objects.values().collect();
+    match (arguments.output, arguments.name.is_some()) {
+        (StatusFormat::Json, _) => {
+            show::json(&objects).map_err(|error| format!("the output cannot be made: {error}"))
+        }
+        (StatusFormat::Text, true) => Ok(objects.iter().map(|object| show::one(object, now)).collect()),
+        (StatusFormat::Text, false) => Ok(show::all(&objects, now)),
+    }
+}
+
+/// Prints at each change; on a terminal in place, and with ages that go on.
+async fn watch(
+    arguments: &StatusArguments,
+    api: Api<SyncedSecret>,
+    config: watcher::Config,
+) -> Result<ExitCode, String> {
+    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let in_place = io::stdout().is_terminal() && arguments.output == StatusFormat::Text;
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let (mut objects, mut listed) = (Objects::new(), None);
+    let mut complete = false;
+    let mut last = String::new();
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            event = events.try_next() => match event {
+                Ok(Some(event)) => take(event, &mut objects, &mut listed, &mut complete),
+                Ok(None) => return Ok(ExitCode::SUCCESS),
+                // the watch begins anew by itself
+                Err(error) => output::complain(&format!("warning: {}", watch_failed(&error))),
+            },
+            _ = tick.tick(), if in_place => {}
+            _ = signals.next() => return Ok(ExitCode::SUCCESS),
+        }
+        if !complete {
+            continue;
+        }
+        let text = text(arguments, &objects)?;
+        if text == last {
+            continue;
+        }
+        let printed = if in_place {
+            format!("{CLEAR}{text}")
+        } else {
+            text.clone()
+        };
+        if let Err(error) = output::print(&printed) {
+            return Ok(exit::printed(Err(error)));
+        }
+        last = text;
+    }
+}
+
+fn watch_failed(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => refused(error),
+        watcher::Error::WatchError(status) => format!("the API server ended the watch: {}", status.message),
+        watcher::Error::NoResourceVersion => "the API server lists without a version".to_owned(),
+    }
+}
+
+fn take(
+    event: watcher::Event<SyncedSecret>,
+    objects: &mut Objects,
+    listed: &mut Option<Objects>,
+    complete: &mut bool,
+) {
+    match event {
+        watcher::Event::Init => *listed = Some(Objects::new()),
+        watcher::Event::InitApply(object) => {
+            if let Some(listed) = listed {
+                listed.insert(key(&object), object);
+            }
+        }
+        watcher::Event::InitDone => {
+            *objects = listed.take().unwrap_or_default();
+            *complete = true;
+        }
+        watcher::Event::Apply(object) => {
+            objects.insert(key(&object), object);
+        }
+        watcher::Event::Delete(object) => {
+            objects.remove(&key(&object));
+        }
+    }
+}

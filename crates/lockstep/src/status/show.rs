@@ -1,0 +1,372 @@
+//! What people and machines see of it. Nothing of it is a value: the status holds none.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use lockstep_api::{
+    Condition, ConditionStatus, ConditionType, RotationPhase, RotationStatus, SourceStatus, SyncedSecret,
+    SyncedSecretStatus, annotation,
+};
+use serde_json::{Value, json};
+
+use crate::table::table;
+
+const HEAD: [&str; 8] = [
+    "NAMESPACE",
+    "NAME",
+    "READY",
+    "REASON",
+    "REVISION",
+    "CHANGED",
+    "SOURCE AGE",
+    "ROTATION",
+];
+/// What stands where there is nothing to say.
+const NOTHING: &str = "-";
+
+/// Whether the condition `Ready` holds.
+pub(super) fn is_ready(object: &SyncedSecret) -> bool {
+    ready(object).is_some_and(|ready| ready.status == ConditionStatus::True)
+}
+
+fn ready(object: &SyncedSecret) -> Option<&Condition> {
+    object.status.as_ref()?.condition(ConditionType::Ready)
+}
+
+/// A table of all of them.
+pub(super) fn all(objects: &[&SyncedSecret], now: Timestamp) -> String {
+    if objects.is_empty() {
+        return "no SyncedSecrets\n".to_owned();
+    }
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(objects.iter().map(|object| row(object, now)));
+    table(&rows, HEAD.len())
+}
+
+fn row(object: &SyncedSecret, now: Timestamp) -> [String; 8] {
+    let status = object.status.as_ref();
+    let target = status.and_then(|status| status.target.as_ref());
+    let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    [
+        or_nothing(object.metadata.namespace.clone()),
+        or_nothing(object.metadata.name.clone()),
+        ready(object)
+            .map_or("Unknown", |ready| holds(ready.status))
+            .to_owned(),
+        or_nothing(ready(object).map(|ready| ready.reason.clone())),
+        or_nothing(
+            target
+                .map(|target| target.revision.clone())
+                .filter(|revision| !revision.is_empty()),
+        ),
+        or_nothing(target.and_then(|target| age(target.last_change_time.as_ref(), now))),
+        or_nothing(
+            status
+                .and_then(|status| oldest(&status.sources))
+                .and_then(|oldest| age(oldest.created_time.as_ref(), now)),
+        ),
+        status.map_or_else(|| NOTHING.to_owned(), |status| rotation(status, now)),
+    ]
+}
+
+const fn holds(status: ConditionStatus) -> &'static str {
+    match status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
+    }
+}
+
+fn oldest(sources: &[SourceStatus]) -> Option<&SourceStatus> {
+    let created = |source: &&SourceStatus| source.created_time.as_ref().and_then(|text| time(text));
+    sources
+        .iter()
+        .filter(|source| created(source).is_some())
+        .min_by_key(created)
+}
+
+fn rotation(status: &SyncedSecretStatus, now: Timestamp) -> String {
+    let overdue = status.condition(ConditionType::RotationOverdue).is_some();
+    let mut text = match &status.rotation {
+        None => NOTHING.to_owned(),
+        Some(rotation) => match rotation.phase {
+            RotationPhase::Complete => "complete".to_owned(),
+            RotationPhase::Pending => format!("waits, {}", window(rotation, now)),
+        },
+    };
+    if overdue {
+        text.push_str(", overdue");
+    }
+    text
+}
+
+fn window(rotation: &RotationStatus, now: Timestamp) -> String {
+    match rotation.next_window.as_deref().and_then(time) {
+        Some(opens) if opens > now => {
+            format!("a window opens in {}", human(opens.duration_since(now).as_secs()))
+        }
+        Some(_) => "a window is open".to_owned(),
+        None => "no window ever opens".to_owned(),
+    }
+}
+
+/// All that is known of one of them.
+pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let mut text = format!("SyncedSecret {namespace}/{name}\n");
+    let mut say = |what: &str, words: String| {
+        // writing to a String cannot fail
+        let _ = writeln!(text, "  {what:<10}{words}");
+    };
+    let Some(status) = &object.status else {
+        say(
+            "ready",
+            "not looked at yet: is the operator running, and does it serve this namespace?".to_owned(),
+        );
+        return text;
+    };
+    match ready(object) {
+        Some(ready) => {
+            let since = age(Some(&ready.last_transition_time), now).unwrap_or_default();
+            let so = if ready.status == ConditionStatus::True {
+                "yes"
+            } else {
+                "no"
+            };
+            say(
+                "ready",
+                format!("{so}, for {since}: {}. {}", ready.reason, ready.message),
+            );
+        }
+        None => say("ready", "not known yet".to_owned()),
+    }
+    match &status.target {
+        Some(target) => {
+            let changed = age(target.last_change_time.as_ref(), now);
+            let changed = changed.map_or_else(String::new, |age| format!(", changed {age} ago"));
+            say(
+                "secret",
+                format!("{} at revision {}{changed}", target.name, target.revision),
+            );
+        }
+        None => say("secret", "not written".to_owned()),
+    }
+    let max_age = object
+        .spec
+        .rotation
+        .as_ref()
+        .and_then(|rotation| rotation.max_age);
+    for source in &status.sources {
+        let version = source
+            .version
+            .as_ref()
+            .map_or_else(String::new, |version| format!("  version {version}"));
+        let old =
+            age(source.created_time.as_ref(), now).map_or_else(String::new, |age| format!("  {age} old"));
+        let may = max_age
+            .filter(|_| !old.is_empty())
+            .map_or_else(String::new, |max_age| format!(" (maxAge {max_age})"));
+        say(
+            "source",
+            format!("{} {}{version}{old}{may}", source.store, source.key),
+        );
+    }
+    let listed = i64::try_from(status.sources.len()).unwrap_or(i64::MAX);
+    if let Some(more) = status
+        .source_count
+        .map(|count| count - listed)
+        .filter(|more| *more > 0)
+    {
+        say("source", format!("and {more} more"));
+    }
+    if let Some(condition) = status.condition(ConditionType::RotationOverdue) {
+        say("overdue", condition.message.clone());
+    }
+    match &status.rotation {
+        None => {}
+        Some(rotation) if rotation.phase == RotationPhase::Complete => {
+            say("rotation", "complete: nothing waits".to_owned());
+        }
+        Some(rotation) => {
+            let since = age(rotation.pending_since.as_ref(), now).unwrap_or_default();
+            let revision = rotation.pending_revision.as_deref().unwrap_or_default();
+            let at = rotation
+                .next_window
+                .as_ref()
+                .map_or_else(String::new, |at| format!(" ({at})"));
+            say(
+                "rotation",
+                format!(
+                    "revision {revision} waits for {since}: {}{at}",
+                    window(rotation, now)
+                ),
+            );
+            say(
+                "",
+                format!(
+                    "to let it in now: kubectl annotate syncedsecret {name} -n {namespace} --overwrite {}=\"$(date +%s)\"",
+                    annotation::ROTATE_NOW
+                ),
+            );
+        }
+    }
+    text
+}
+
+/// The same for machines: a list, with the times as they stand in status.
+pub(super) fn json(objects: &[&SyncedSecret]) -> serde_json::Result<String> {
+    let all: Vec<Value> = objects
+        .iter()
+        .map(|object| {
+            let status = object.status.as_ref();
+            json!({
+                "namespace": object.metadata.namespace,
+                "name": object.metadata.name,
+                "ready": is_ready(object),
+                "reason": ready(object).map(|ready| &ready.reason),
+                "message": ready(object).map(|ready| &ready.message),
+                "overdue": status.is_some_and(|status| status.condition(ConditionType::RotationOverdue).is_some()),
+                "secret": status.and_then(|status| status.target.as_ref()).map(|target| json!({
+                    "name": target.name,
+                    "revision": target.revision,
+                    "lastChangeTime": target.last_change_time,
+                })),
+                "sources": status.map(|status| &status.sources),
+                "sourceCount": status.and_then(|status| status.source_count),
+                "rotation": status.and_then(|status| status.rotation.as_ref()),
+            })
+        })
+        .collect();
+    serde_json::to_string_pretty(&all).map(|text| format!("{text}\n"))
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+fn age(since: Option<&String>, now: Timestamp) -> Option<String> {
+    let since = time(since?)?;
+    Some(human(now.duration_since(since).as_secs()))
+}
+
+/// A span in the largest unit of which there are two.
+fn human(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    for (unit, size) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+        if seconds >= 2 * size {
+            return format!("{}{unit}", seconds / size);
+        }
+    }
+    format!("{seconds}s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-10T12:00:00Z".parse().unwrap()
+    }
+
+    fn object(status: &Value) -> SyncedSecret {
+        serde_json::from_value(json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+            "metadata": { "name": "database", "namespace": "shop" },
+            "spec": {
+                "secretStoreRef": { "name": "vault" },
+                "data": [{ "secretKey": "password", "remoteRef": { "key": "shop/database" } }],
+                "rotation": { "maxAge": "30d", "windows": [{ "schedule": "0 2 * * *", "duration": "3h" }] },
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn synced() -> Value {
+        json!({
+            "observedGeneration": 1,
+            "conditions": [{
+                "type": "Ready", "status": "True", "reason": "Synced",
+                "message": "Secret \"database\" holds what 1 remote value says, at revision 7f3a",
+                "lastTransitionTime": "2026-03-01T12:00:00Z",
+            }],
+            "target": {
+                "name": "database", "uid": "u", "resourceVersion": "7", "revision": "7f3a", "fingerprint": "f",
+                "lastChangeTime": "2026-03-07T12:00:00Z",
+            },
+            "sources": [{
+                "store": "SecretStore/vault", "key": "shop/database", "version": "13",
+                "createdTime": "2026-03-07T11:56:00Z",
+            }],
+            "sourceCount": 1,
+            "rotation": { "phase": "Complete" },
+        })
+    }
+
+    fn waiting() -> Value {
+        let mut status = synced();
+        status["rotation"] = json!({
+            "phase": "Pending", "pendingSince": "2026-03-10T10:00:00Z", "pendingRevision": "9c41",
+            "nextWindow": "2026-03-11T02:00:00Z",
+        });
+        status
+    }
+
+    #[test]
+    fn a_list_shows_what_each_waits_for() {
+        let mut fresh = object(&Value::Null);
+        fresh.metadata.name = Some("smtp".to_owned());
+        let (synced, waiting) = (object(&synced()), object(&waiting()));
+        insta::assert_snapshot!(all(&[&synced, &waiting, &fresh], now()), @r"
+        NAMESPACE  NAME      READY    REASON  REVISION  CHANGED  SOURCE AGE  ROTATION
+        shop       database  True     Synced  7f3a      3d       3d          complete
+        shop       database  True     Synced  7f3a      3d       3d          waits, a window opens in 14h
+        shop       smtp      Unknown  -       -         -        -           -
+        ");
+        assert_eq!(all(&[], now()), "no SyncedSecrets\n");
+    }
+
+    #[test]
+    fn one_says_what_waits_and_how_to_let_it_in() {
+        insta::assert_snapshot!(one(&object(&waiting()), now()), @r#"
+        SyncedSecret shop/database
+          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          secret    database at revision 7f3a, changed 3d ago
+          source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          rotation  revision 9c41 waits for 2h: a window opens in 14h (2026-03-11T02:00:00Z)
+                    to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
+        "#);
+    }
+
+    #[test]
+    fn what_nobody_has_looked_at_says_so() {
+        insta::assert_snapshot!(one(&object(&Value::Null), now()), @r"
+        SyncedSecret shop/database
+          ready     not looked at yet: is the operator running, and does it serve this namespace?
+        ");
+    }
+
+    #[test]
+    fn machines_get_times_as_they_are() {
+        let all: Value = serde_json::from_str(&json(&[&object(&waiting())]).unwrap()).unwrap();
+        assert_eq!(all[0]["rotation"]["pendingRevision"], "9c41");
+        assert_eq!(all[0]["secret"]["revision"], "7f3a");
+        assert_eq!(all[0]["ready"], true);
+    }
+
+    #[test]
+    fn spans_are_in_the_largest_unit_of_which_there_are_two() {
+        for (seconds, says) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7_199, "119m"),
+            (7_200, "2h"),
+            (200_000, "2d"),
+            (-5, "0s"),
+        ] {
+            assert_eq!(human(seconds), says);
+        }
+    }
+}
