@@ -1,6 +1,12 @@
 //! The CustomResourceDefinitions, generated from the types.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_cel::{CompiledSchema, Validator, compile_schema};
 use kube_core::CustomResourceExt;
 use serde::Serialize;
 
@@ -16,5 +22,36 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 /// # Errors
 /// One sentence for each rule that does not hold, with the field's path.
 pub fn validate<K: CustomResourceExt + Serialize>(object: &K) -> Result<(), Vec<String>> {
-    kube_core::cel::validate_cel(object).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let rules = rules_of(K::crd_name(), K::crd);
+    let object = serde_json::to_value(object).map_err(|error| vec![error.to_string()])?;
+    rules
+        .validator
+        .validate_compiled(&rules.compiled, &object, None)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The rules of a kind, compiled.
+struct Rules {
+    validator: Validator,
+    compiled: CompiledSchema,
+}
+
+/// The rules of a kind. They are compiled once in a process: to do so takes longer than to check many objects.
+fn rules_of(name: &str, crd: fn() -> CustomResourceDefinition) -> Arc<Rules> {
+    static KNOWN: LazyLock<Mutex<BTreeMap<String, Arc<Rules>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(rules) = known.get(name) {
+        return Arc::clone(rules);
+    }
+    let version = crd().spec.versions.into_iter().next();
+    let schema = version
+        .and_then(|version| version.schema)
+        .and_then(|schema| schema.open_api_v3_schema);
+    let schema = serde_json::to_value(schema).unwrap_or_default();
+    let rules = Arc::new(Rules {
+        validator: Validator::new(),
+        compiled: compile_schema(&schema),
+    });
+    known.insert(name.to_owned(), Arc::clone(&rules));
+    rules
 }
