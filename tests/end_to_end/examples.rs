@@ -24,7 +24,7 @@ use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
     example::{self, Replacements, Request},
-    gcp::{self, Gcp, WORKLOAD_IDENTITY_PROVIDER},
+    gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
 };
 use serde::Deserialize;
@@ -91,7 +91,8 @@ impl Ground {
         gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
         gcp.add_kms_key("example");
         let kubeconfig = plane.kubeconfig();
-        allow_audience(&kubeconfig, &format!("https:{WORKLOAD_IDENTITY_PROVIDER}")).await?;
+        let federation = format!("https:{WORKLOAD_IDENTITY_PROVIDER}");
+        allow_audiences(&kubeconfig, &[&federation, GKE_POOL]).await?;
         let mut operator = Operator::prepare(&plane, &arguments)
             .await?
             .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
@@ -370,9 +371,12 @@ impl Source<'_> {
     }
 }
 
-/// Puts an audience on the list of the admission policy, as deploy/kustomize/README.md shows.
-async fn allow_audience(kubeconfig: &Path, audience: &str) -> Result<()> {
-    let list = format!("['vault', 'openbao', 'sts.amazonaws.com', '{audience}']");
+/// Puts audiences on the list of the admission policy, as deploy/kustomize/README.md shows.
+async fn allow_audiences(kubeconfig: &Path, audiences: &[&str]) -> Result<()> {
+    let list = format!(
+        "['vault', 'openbao', 'sts.amazonaws.com', '{}']",
+        audiences.join("', '")
+    );
     let patch =
         json!([{ "op": "replace", "path": "/spec/variables/0/expression", "value": list }]).to_string();
     let arguments = [
