@@ -452,3 +452,35 @@ fn every_example_is_complete_and_listed() {
         check(&path).with_context(|| path.display().to_string()).unwrap();
     }
 }
+
+#[test]
+fn every_way_to_log_in_that_the_crd_knows_has_an_example() {
+    let read = |path: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        serde_yaml_ng::Deserializer::from_str(&text)
+            .map(|document| Value::deserialize(document).unwrap())
+            .collect()
+    };
+    let crd = read(&operator::repository().join("crds/lockstep.dev_secretstores.yaml")).remove(0);
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let providers = &schema["properties"]["spec"]["properties"]["provider"]["properties"];
+    let stores: Vec<Value> = folders()
+        .iter()
+        .flat_map(|folder| read(&folder.join("manifests.yaml")))
+        .map(|object| object["spec"]["provider"].clone())
+        .collect();
+    let mut ways = 0;
+    for (provider, schema) in providers.as_object().unwrap() {
+        let auth = schema["properties"]["auth"]["properties"].as_object();
+        for way in auth.into_iter().flat_map(serde_json::Map::keys) {
+            let shows = |store: &&Value| !store[provider]["auth"][way].is_null();
+            assert!(stores.iter().any(|store| shows(&store)), "{provider}: auth.{way}");
+            ways += 1;
+        }
+    }
+    assert!(ways >= 11, "only {ways} ways are known");
+    for provider in ["aws", "gcp"] {
+        let is_ambient = |store: &Value| store[provider].is_object() && store[provider]["auth"].is_null();
+        assert!(stores.iter().any(is_ambient), "{provider}: no auth");
+    }
+}
