@@ -2,7 +2,7 @@
 
 use kube::{
     Api,
-    api::{ObjectMeta, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams, ValidationDirective},
     core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta},
 };
 use lockstep_testkit::{ControlPlane, operator};
@@ -79,4 +79,72 @@ async fn the_crds_can_be_applied_on_the_client_side() {
         .await
         .unwrap();
     assert_eq!(second.matches(" unchanged").count(), 3, "{second}");
+}
+
+/// The blocks of YAML on a page, without the spaces that they are moved in by.
+fn blocks(page: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut indent = None;
+    for line in page.lines() {
+        let text = line.trim_start();
+        match indent {
+            None if text == "```yaml" => {
+                indent = Some(line.len() - text.len());
+                blocks.push(String::new());
+            }
+            Some(_) if text == "```" => indent = None,
+            Some(indent) => {
+                let block = blocks.last_mut().unwrap();
+                block.extend([line.get(indent..).unwrap_or_default(), "\n"]);
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
+#[tokio::test]
+async fn every_manifest_on_the_pages_about_providers_is_one_that_the_api_server_takes() {
+    let room = stage().await.room("pages").await;
+    let params = PatchParams {
+        dry_run: true,
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::apply("pages")
+    };
+    for (page, least) in [("aws", 9), ("gcp", 10), ("vault", 1)] {
+        let path = operator::repository().join(format!("docs/providers/{page}.md"));
+        let mut taken = 0;
+        for block in blocks(&std::fs::read_to_string(path).unwrap()) {
+            for document in serde_yaml_ng::Deserializer::from_str(&block) {
+                let mut value =
+                    Value::deserialize(document).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+                if value["patches"].is_array() {
+                    continue;
+                }
+                // A page may show the part of a store that it is about.
+                if value["kind"].is_null() {
+                    value["apiVersion"] = json!("lockstep.dev/v1alpha1");
+                    value["kind"] = json!("SecretStore");
+                    value["metadata"] = json!({ "name": "part", "namespace": "shop" });
+                }
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let (kind, version) = (text(&value["kind"]), text(&value["apiVersion"]));
+                let (group, version) = version.split_once('/').unwrap_or(("", &version));
+                let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+                let api: Api<DynamicObject> = if value["metadata"]["namespace"].is_null() {
+                    Api::all_with(room.client.clone(), &resource)
+                } else {
+                    value["metadata"]["namespace"] = json!(room.namespace);
+                    Api::namespaced_with(room.client.clone(), &room.namespace, &resource)
+                };
+                // The room has objects of its own.
+                let name = format!("page-{}", text(&value["metadata"]["name"]));
+                value["metadata"]["name"] = json!(name);
+                let answer = api.patch(&name, &params, &Patch::Apply(&value)).await;
+                answer.unwrap_or_else(|error| panic!("{page}: {kind} {name}: {error}\n{block}"));
+                taken += 1;
+            }
+        }
+        assert!(taken >= least, "{page}: {taken} manifests are few");
+    }
 }

@@ -24,7 +24,7 @@ use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
     example::{self, Replacements, Request},
-    gcp::{self, Gcp, WORKLOAD_IDENTITY_PROVIDER},
+    gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
 };
 use serde::Deserialize;
@@ -91,7 +91,8 @@ impl Ground {
         gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
         gcp.add_kms_key("example");
         let kubeconfig = plane.kubeconfig();
-        allow_audience(&kubeconfig, &format!("https:{WORKLOAD_IDENTITY_PROVIDER}")).await?;
+        let federation = format!("https:{WORKLOAD_IDENTITY_PROVIDER}");
+        allow_audiences(&kubeconfig, &[&federation, GKE_POOL]).await?;
         let mut operator = Operator::prepare(&plane, &arguments)
             .await?
             .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
@@ -370,9 +371,12 @@ impl Source<'_> {
     }
 }
 
-/// Puts an audience on the list of the admission policy, as deploy/kustomize/README.md shows.
-async fn allow_audience(kubeconfig: &Path, audience: &str) -> Result<()> {
-    let list = format!("['vault', 'openbao', 'sts.amazonaws.com', '{audience}']");
+/// Puts audiences on the list of the admission policy, as deploy/kustomize/README.md shows.
+async fn allow_audiences(kubeconfig: &Path, audiences: &[&str]) -> Result<()> {
+    let list = format!(
+        "['vault', 'openbao', 'sts.amazonaws.com', '{}']",
+        audiences.join("', '")
+    );
     let patch =
         json!([{ "op": "replace", "path": "/spec/variables/0/expression", "value": list }]).to_string();
     let arguments = [
@@ -446,5 +450,37 @@ fn every_example_is_complete_and_listed() {
     };
     for path in folders() {
         check(&path).with_context(|| path.display().to_string()).unwrap();
+    }
+}
+
+#[test]
+fn every_way_to_log_in_that_the_crd_knows_has_an_example() {
+    let read = |path: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        serde_yaml_ng::Deserializer::from_str(&text)
+            .map(|document| Value::deserialize(document).unwrap())
+            .collect()
+    };
+    let crd = read(&operator::repository().join("crds/lockstep.dev_secretstores.yaml")).remove(0);
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let providers = &schema["properties"]["spec"]["properties"]["provider"]["properties"];
+    let stores: Vec<Value> = folders()
+        .iter()
+        .flat_map(|folder| read(&folder.join("manifests.yaml")))
+        .map(|object| object["spec"]["provider"].clone())
+        .collect();
+    let mut ways = 0;
+    for (provider, schema) in providers.as_object().unwrap() {
+        let auth = schema["properties"]["auth"]["properties"].as_object();
+        for way in auth.into_iter().flat_map(serde_json::Map::keys) {
+            let shows = |store: &&Value| !store[provider]["auth"][way].is_null();
+            assert!(stores.iter().any(|store| shows(&store)), "{provider}: auth.{way}");
+            ways += 1;
+        }
+    }
+    assert!(ways >= 11, "only {ways} ways are known");
+    for provider in ["aws", "gcp"] {
+        let is_ambient = |store: &Value| store[provider].is_object() && store[provider]["auth"].is_null();
+        assert!(stores.iter().any(is_ambient), "{provider}: no auth");
     }
 }

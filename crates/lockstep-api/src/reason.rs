@@ -62,7 +62,7 @@ reasons! {
     Unsupported,
     /// A ciphertext cannot be decrypted: it is damaged, or sealed for another place or with another key.
     DecryptFailed,
-    /// The KMS key is disabled, destroyed or missing.
+    /// The KMS key is disabled, destroyed or missing, or the version of a remote key is disabled or destroyed.
     KeyUnavailable,
     /// A value changed at its source, and no window of `rotation.windows` is open.
     WindowClosed,

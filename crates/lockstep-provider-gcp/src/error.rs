@@ -207,21 +207,23 @@ impl Purpose {
                     format!("the API is not enabled in the project, {doing}"),
                 )
                 .with_hint("Enable it: gcloud services enable secretmanager.googleapis.com (or cloudkms, sts, iamcredentials), and wait some minutes"),
-            // The value is there, and its owner has closed it. NotFound would let `deletionPolicy: Delete` delete a Secret
-            // because somebody disabled a version, which is meant to be undone.
+            // Google says all three with FAILED_PRECONDITION, which is neither NOT_FOUND nor PERMISSION_DENIED, and so do we.
+            // NotFound would let `deletionPolicy: Delete` delete a Secret, and `optional` leave a key out of it, because
+            // somebody disabled a version, which is meant to be undone; and the secret of a destroyed version is there still,
+            // which says nothing of whether its Secret is wanted. PermissionDenied would send whoever is alerted to IAM, which
+            // is right already. KeyUnavailable is what a key of KMS in the same states is told as.
             Why::Disabled => self
-                .failed(ErrorKind::PermissionDenied, format!("the version is disabled, {doing}"))
+                .failed(ErrorKind::KeyUnavailable, format!("the version is disabled, {doing}"))
                 .with_hint("Enable it, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
-            // The secret is there still: a version that is gone says nothing of whether its Secret is wanted.
             Why::Destroyed => self
-                .failed(ErrorKind::PermissionDenied, format!("the version is destroyed, {doing}"))
+                .failed(ErrorKind::KeyUnavailable, format!("the version is destroyed, {doing}"))
                 .with_hint("Add a new version, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
             Why::Precondition => self
                 .failed(
-                    ErrorKind::PermissionDenied,
+                    ErrorKind::KeyUnavailable,
                     format!("the version is in no state to be read, {doing}"),
                 )
-                .with_hint("See whether it is disabled or destroyed"),
+                .with_hint("See whether it, or the KMS key that it is encrypted with, is disabled or destroyed"),
             Why::Credentials => self
                 .failed(
                     ErrorKind::Unauthenticated,
@@ -291,9 +293,9 @@ mod tests {
             (Why::Missing, Kind::NotFound),
             (Why::Denied, Kind::PermissionDenied),
             (Why::ServiceDisabled, Kind::PermissionDenied),
-            (Why::Disabled, Kind::PermissionDenied),
-            (Why::Destroyed, Kind::PermissionDenied),
-            (Why::Precondition, Kind::PermissionDenied),
+            (Why::Disabled, Kind::KeyUnavailable),
+            (Why::Destroyed, Kind::KeyUnavailable),
+            (Why::Precondition, Kind::KeyUnavailable),
             (Why::Credentials, Kind::Unauthenticated),
             (Why::Throttled, Kind::RateLimited),
             (Why::Broken, Kind::Unavailable),
@@ -318,10 +320,11 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_closed_never_counts_as_gone() {
+    fn a_version_that_is_closed_counts_neither_as_gone_nor_as_denied() {
         for why in [Why::Disabled, Why::Destroyed, Why::Precondition] {
             let error = refused(why);
             assert_ne!(error.kind, ErrorKind::NotFound);
+            assert_ne!(error.kind, refused(Why::Denied).kind);
             assert!(error.hint.is_some(), "{error}");
         }
     }

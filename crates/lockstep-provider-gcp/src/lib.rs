@@ -19,6 +19,8 @@
 //! metadata server), for a token and for nothing else. What it sends and reads for that cannot be bounded from here but for
 //! its time; it goes to addresses that whoever runs the operator chose.
 
+#[cfg(test)]
+mod canary_tests;
 mod client;
 mod config;
 mod costs;

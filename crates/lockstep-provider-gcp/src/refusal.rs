@@ -73,8 +73,14 @@ fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why
         ("UNAUTHENTICATED", _) => Why::Credentials,
         ("FAILED_PRECONDITION", _) => {
             let message = message();
+            // "… is in DISABLED state." of Secret Manager, "… is not enabled, current state is: DISABLED." of KMS
             let is_in = |state: &str| {
-                message.contains(&format!("{state} state")) || message.contains(&format!("state {state}"))
+                let phrases = [
+                    format!("{state} state"),
+                    format!("state {state}"),
+                    format!("state is: {state}"),
+                ];
+                phrases.iter().any(|phrase| message.contains(phrase))
             };
             if is_in("DESTROYED") || is_in("DESTROY_SCHEDULED") {
                 Why::Destroyed
@@ -171,6 +177,16 @@ mod tests {
             Why::Destroyed
         );
         assert_eq!(of_text("it is in state DESTROY_SCHEDULED"), Why::Destroyed);
+        let key = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1";
+        for (state, why) in [
+            ("DISABLED", Why::Disabled),
+            ("DESTROYED", Why::Destroyed),
+            ("DESTROY_SCHEDULED", Why::Destroyed),
+            ("PENDING_IMPORT", Why::Precondition),
+        ] {
+            let text = format!("{key} is not enabled, current state is: {state}.");
+            assert_eq!(of_text(&text), why, "{state}");
+        }
         assert_eq!(
             of_text("[projects/1/secrets/DISABLED/versions/3]"),
             Why::Precondition

@@ -23,7 +23,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The ciphertext is damaged, or belongs to another key or place.
     Undecryptable,
-    /// The KMS key is disabled, destroyed or missing.
+    /// The KMS key is disabled, destroyed or missing, or the version of a remote key is there, and disabled or destroyed. Never
+    /// a reason to think that a value is gone.
     KeyUnavailable,
     /// The credentials were refused, or have ended.
     Unauthenticated,

@@ -121,11 +121,6 @@ fn a_window_that_cannot_be_used_says_which_and_why() {
         let failure = rotation::windows(Some(&rotation)).unwrap_err();
         assert_eq!(failure.reason, Reason::InvalidSpec);
         assert!(failure.message.contains(says), "{}", failure.message);
-        assert!(
-            began.elapsed() < Duration::from_secs(2),
-            "{says} took {:?}",
-            began.elapsed()
-        );
     }
 }
 

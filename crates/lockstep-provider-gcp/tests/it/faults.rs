@@ -1,15 +1,16 @@
 //! What a service in trouble, or something in its place, is told as.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lockstep_provider::ErrorKind;
+use lockstep_api::CiphertextScope;
+use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, Provider as _, RemoteRef, layers::Timeout};
 use lockstep_testkit::{
-    gcp::{Gcp, Trouble},
+    gcp::{self, Gcp, Trouble},
     proxy::{Fate, Proxy},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bench::{Quiet, Store, objects, spec};
+use crate::bench::{Quiet, Store, assert_clean, objects, spec};
 
 async fn stocked() -> (Gcp, Store) {
     let gcp = Gcp::start().await.unwrap();
@@ -122,4 +123,62 @@ async fn nobody_at_the_address_is_unavailable() {
     );
     let error = Store::new(spec, &objects).await.refuse("a").await;
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+}
+
+/// A store that waits for an answer for so long, as `limits.timeout` has it.
+async fn patient(spec: Value, gcp: &Gcp, timeout: Duration) -> Timeout {
+    Timeout::new(Store::new(spec, &objects(gcp)).await.0, timeout)
+}
+
+#[tokio::test]
+async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a_time_out_above_it() {
+    let _quiet = Quiet::listen();
+    let limit = Duration::from_millis(1500);
+    let gcp = Gcp::start().await.unwrap();
+    gcp.put_secret("a", "CANARY-a");
+    let key_name = gcp.add_kms_key("shop");
+    let kms = crate::kms::spec(&gcp.address(), &key_name);
+    let encryptor = crate::kms::encryptor(&gcp, kms.clone(), gcp::SERVICE_ACCOUNT).await;
+    let place = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+    let bytes = encryptor.encrypt(&"CANARY-a".into(), &place).await.unwrap();
+    let ciphertext = Ciphertext {
+        bytes,
+        binding: place,
+    };
+    let (reads, decrypts) = (
+        patient(spec(&gcp.address()), &gcp, limit).await,
+        patient(kms, &gcp, limit).await,
+    );
+    let context = Context::default();
+    let reference = RemoteRef::current("a");
+    let read = async || {
+        reads
+            .fetch(&context, std::slice::from_ref(&reference))
+            .await
+            .remove(0)
+    };
+    // The logins take no time of what is measured.
+    read().await.unwrap();
+    decrypts.decrypt(&context, &ciphertext).await.unwrap();
+
+    gcp.latency(limit / 2);
+    let begin = Instant::now();
+    assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
+    let value = decrypts.decrypt(&context, &ciphertext).await.unwrap();
+    assert_eq!(value.expose(), b"CANARY-a");
+    assert!(begin.elapsed() >= limit, "both were late");
+
+    gcp.latency(limit * 2);
+    for error in [
+        read().await.unwrap_err(),
+        decrypts.decrypt(&context, &ciphertext).await.unwrap_err(),
+    ] {
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains("spec.limits.timeout"), "{error}");
+    }
+
+    gcp.latency(Duration::ZERO);
+    assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
+    assert!(decrypts.decrypt(&context, &ciphertext).await.is_ok());
 }

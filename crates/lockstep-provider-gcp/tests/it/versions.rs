@@ -80,7 +80,7 @@ async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_disabled_or_destroyed_is_told_and_never_taken_for_gone() {
+async fn a_version_that_is_disabled_or_destroyed_is_told_and_taken_neither_for_gone_nor_for_denied() {
     let _quiet = Quiet::listen();
     for (state, word) in [
         (VersionState::Disabled, "disabled"),
@@ -90,7 +90,7 @@ async fn a_version_that_is_disabled_or_destroyed_is_told_and_never_taken_for_gon
         gcp.set_state("database", 2, state);
         let store = Store::of(&gcp).await;
         let error = store.refuse("database").await;
-        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert_eq!(error.kind, ErrorKind::KeyUnavailable, "{error}");
         assert!(error.message.contains(word), "{error}");
         assert!(error.message.contains("\"database\""), "{error}");
         assert_eq!(gcp.calls().len(), 2, "a login, and one call");
@@ -98,6 +98,9 @@ async fn a_version_that_is_disabled_or_destroyed_is_told_and_never_taken_for_gon
             text(&store.get(RemoteRef::version("database", "1")).await),
             "CANARY-1"
         );
+        gcp.deny_action("AccessSecretVersion");
+        let denied = store.refuse("database").await;
+        assert_eq!(denied.kind, ErrorKind::PermissionDenied, "{denied}");
     }
 }
 
@@ -123,7 +126,7 @@ async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
         .remove(0);
     assert_eq!(
         pinned.unwrap_err().kind,
-        ErrorKind::PermissionDenied,
+        ErrorKind::KeyUnavailable,
         "who names a version means it"
     );
 }

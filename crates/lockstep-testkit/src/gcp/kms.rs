@@ -123,7 +123,10 @@ impl KmsKey {
         if version.state == KeyState::Enabled {
             return Ok(version);
         }
-        let text = format!("version {number} CANARY is in state {}", version.state.name());
+        let text = format!(
+            "CANARY/cryptoKeyVersions/{number} is not enabled, current state is: {}.",
+            version.state.name()
+        );
         Err(Refusal::precondition(text))
     }
 }

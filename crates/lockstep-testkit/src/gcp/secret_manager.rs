@@ -75,7 +75,7 @@ pub(super) fn call(
 fn access(secret: &Secret, key: &str, named: &str, trouble: Option<&Trouble>) -> Result<Value, Refusal> {
     let version = &secret.versions[secret.find(named)?];
     if version.state != VersionState::Enabled {
-        let text = format!("the version CANARY is in state {}", version.state.name());
+        let text = format!("Secret Version [CANARY] is in {} state.", version.state.name());
         return Err(Refusal::precondition(text));
     }
     let mut answer = json!({ "name": version.full_name(key) });

@@ -76,7 +76,7 @@ const fn remedy(reason: Reason) -> &'static str {
             "Seal the value again with `lockstep seal`, for this namespace, SyncedSecret, `secretKey` and `ciphertextScope`, and with the key that the store names."
         }
         Reason::KeyUnavailable => {
-            "Enable the key of the KMS again, cancel its deletion, or seal the value with another key."
+            "Enable the key of the KMS again, cancel its deletion, or seal the value with another key; enable the version of the remote key, or write a new one."
         }
         Reason::WindowClosed => {
             "Nothing: it is written when the next window opens. To let it in now, give the annotation `lockstep.dev/rotate-now` of the SyncedSecret a new value."

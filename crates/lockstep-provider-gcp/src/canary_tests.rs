@@ -1,0 +1,260 @@
+//! Google's own types show what they hold: `{:?}` of a `SecretPayload` is the value. Whatever goes wrong with one, neither
+//! it nor the token that it was asked for with may be in a log of any module, in an error, in the client or the transport.
+
+use std::sync::{Arc, Mutex};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use google_cloud_secretmanager_v1::{
+    client::SecretManagerService,
+    model::{AccessSecretVersionResponse, SecretPayload},
+};
+use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_core::time::SystemClock;
+use lockstep_provider::{
+    Context, ErrorKind, Login, ProviderError, ProviderFactory as _, RemoteRef, StoreConfig, StoreKey,
+};
+use lockstep_provider_testkit::{Objects, Quiet};
+use lockstep_testkit::{
+    gcp::{Gcp, PROJECT, PROJECT_NUMBER, Trouble},
+    proxy::{Fate, Proxy},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    GcpFactory,
+    client::Caller,
+    config::Config,
+    error::{Failed, Why},
+    http::Http,
+    login::GcpDoor,
+    transport::Transport,
+};
+
+const VALUE: &str = "CANARY-value";
+
+/// What must not be shown: the value as text and in base64, each of them as numbers of bytes too; a token, a signed
+/// assertion, a key.
+fn secrets() -> Vec<String> {
+    let encoded = BASE64_STANDARD.encode(VALUE);
+    let numbers = |text: &str| {
+        let numbers = format!("{:?}", text.as_bytes());
+        numbers.trim_matches(['[', ']']).to_owned()
+    };
+    let mut secrets = vec![numbers(VALUE), numbers(&encoded), encoded];
+    secrets.extend(["CANARY", "ya29.", "eyJ", "BEGIN"].map(str::to_owned));
+    secrets
+}
+
+fn listen() -> Quiet {
+    let quiet = Quiet::listen();
+    for secret in secrets() {
+        quiet.never(&secret);
+    }
+    quiet
+}
+
+#[track_caller]
+fn assert_shows_nothing(shown: &str) {
+    assert!(!shown.is_empty(), "there is something to look at");
+    for secret in secrets() {
+        assert!(
+            !shown.contains(&secret),
+            "a value, a token or the service's own text is shown"
+        );
+    }
+}
+
+/// A stand-in with one value, behind a proxy that answers in its place where a test says so.
+struct Stage {
+    gcp: Gcp,
+    proxy: Proxy,
+    config: StoreConfig,
+    objects: Objects,
+}
+
+impl Stage {
+    async fn raise() -> Self {
+        lockstep_testkit::init();
+        let gcp = Gcp::start().await.unwrap();
+        gcp.put_secret("database", VALUE);
+        let proxy = Proxy::start(&gcp.address()).await;
+        let spec = json!({ "gcp": {
+            "projectID": PROJECT, "endpoint": proxy.address(),
+            "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
+        } });
+        let config = StoreConfig {
+            key: StoreKey {
+                kind: StoreKind::SecretStore,
+                namespace: Some("shop".to_owned()),
+                name: "gcp".to_owned(),
+            },
+            provider: serde_json::from_value::<StoreProvider>(spec).unwrap(),
+            limits: Limits::default(),
+        };
+        let objects = Objects::default().with("gcp", "key.json", gcp.service_account_key().unwrap());
+        Self {
+            gcp,
+            proxy,
+            config,
+            objects,
+        }
+    }
+
+    /// From now on this is the answer to who asks for a value.
+    fn answers(&self, fate: &Fate) {
+        let fate = fate.clone();
+        self.proxy.rule(move |request| {
+            if request.target.contains(":access") {
+                fate.clone()
+            } else {
+                Fate::Pass
+            }
+        });
+    }
+
+    /// What a reader of the store is told, who saw nothing of it.
+    async fn refuses(&self) -> ProviderError {
+        let factory = GcpFactory::default();
+        let store = factory
+            .build(&self.config, Arc::new(self.objects.clone()))
+            .await
+            .unwrap();
+        assert_shows_nothing(&format!("{factory:?} {store:?}"));
+        let reference = RemoteRef::current("database");
+        let mut results = store.fetch(&Context::default(), &[reference]).await;
+        let error = results.remove(0).unwrap_err();
+        assert_shows_nothing(&format!("{error} {error:?}"));
+        error
+    }
+
+    /// The same call, with everything on its way looked at: the transport, Google's client around it, the error that the
+    /// client hands through with all its sources, and what is made of it. What the answer held is given back.
+    async fn calls(&self) -> Result<AccessSecretVersionResponse, Failed> {
+        let config = Config::new(self.config.provider.gcp.as_ref().unwrap(), &self.config.key).unwrap();
+        let place = config.place.clone().unwrap();
+        let http = Http::new(Arc::new(SystemClock)).unwrap();
+        let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
+        let caller = Caller::new(http.clone(), Login::new(door));
+        let seen = Mutex::new(format!("{http:?} {caller:?}"));
+        let look = |shown: &str| seen.lock().unwrap().push_str(shown);
+        let look = &look;
+        let outcome = caller
+            .call(&place.endpoint, |transport| async move {
+                look(&format!("{transport:?}"));
+                let client = SecretManagerService::from_stub::<Transport>(transport);
+                look(&format!("{client:?}"));
+                let request = client
+                    .access_secret_version()
+                    .set_name(format!("projects/{PROJECT}/secrets/database/versions/latest"));
+                look(&format!("{request:?}"));
+                let outcome = request.send().await;
+                if let Err(error) = &outcome {
+                    look(&format!("{error} {error:?}"));
+                    let mut source = std::error::Error::source(error);
+                    while let Some(error) = source {
+                        look(&format!("{error} {error:?}"));
+                        source = error.source();
+                    }
+                }
+                outcome
+            })
+            .await;
+        if let Err(failed) = &outcome {
+            look(&format!("{failed} {failed:?}"));
+        }
+        look(&format!("{caller:?}"));
+        assert_shows_nothing(&seen.into_inner().unwrap());
+        outcome
+    }
+}
+
+/// An answer that has a payload like that.
+fn with(payload: &Value) -> Fate {
+    let name = format!("projects/{PROJECT_NUMBER}/secrets/database/versions/1");
+    let body = json!({ "name": name, "payload": payload }).to_string();
+    Fate::answer(200, &[("Content-Type", "application/json")], &body)
+}
+
+#[tokio::test]
+async fn a_value_that_is_read_is_shown_nowhere() {
+    let _quiet = listen();
+    let stage = Stage::raise().await;
+    let answer = stage.calls().await.unwrap();
+    assert_eq!(answer.payload.unwrap().data, VALUE);
+}
+
+#[tokio::test]
+async fn a_value_with_a_wrong_checksum_is_shown_nowhere() {
+    let _quiet = listen();
+    let stage = Stage::raise().await;
+    stage.gcp.trouble(Some(Trouble::WrongChecksum));
+    assert_eq!(stage.refuses().await.kind, ErrorKind::Malformed);
+    let answer = stage.calls().await.unwrap();
+    assert_eq!(answer.payload.unwrap().data, VALUE, "the value did arrive");
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_parsed_is_shown_nowhere() {
+    let _quiet = listen();
+    let stage = Stage::raise().await;
+    let encoded = BASE64_STANDARD.encode(VALUE);
+    for payload in [
+        json!({ "data": VALUE, "dataCrc32c": "1" }),
+        json!({ "data": format!("{encoded}!"), "dataCrc32c": "1" }),
+        json!({ "data": { VALUE: encoded }, "dataCrc32c": "1" }),
+        json!({ "data": encoded, "dataCrc32c": VALUE }),
+        json!(VALUE),
+    ] {
+        stage.answers(&with(&payload));
+        assert_eq!(stage.refuses().await.kind, ErrorKind::Malformed);
+        assert_eq!(stage.calls().await.unwrap_err().why(), Some(Why::Garbage));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_shows_neither_token_nor_key() {
+    let _quiet = listen();
+    let stage = Stage::raise().await;
+    // The service takes the token no more, nor the new one, and repeats them both.
+    let body = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "ya29.CANARY" } });
+    stage.answers(&Fate::answer(401, &[], &body.to_string()));
+    assert_eq!(stage.refuses().await.kind, ErrorKind::Unauthenticated);
+    assert_eq!(stage.calls().await.unwrap_err().why(), Some(Why::Credentials));
+    assert_eq!(
+        stage.gcp.count("ExchangeJwt"),
+        4,
+        "each of them had a token, and asked for a second one"
+    );
+    // There is no token at all: the key was deleted.
+    stage
+        .gcp
+        .delete_service_account_key(lockstep_testkit::gcp::SERVICE_ACCOUNT);
+    assert_eq!(stage.refuses().await.kind, ErrorKind::Unauthenticated);
+    assert!(matches!(stage.calls().await, Err(Failed::Login(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_shown_nowhere() {
+    let _quiet = listen();
+    let stage = Stage::raise().await;
+    let encoded = BASE64_STANDARD.encode(VALUE);
+    let begin = format!(r#"{{"name":"CANARY","payload":{{"data":"{encoded}"#);
+    // The message is whole, and the JSON in it is not.
+    stage.answers(&Fate::answer(200, &[], &begin));
+    assert_eq!(stage.refuses().await.kind, ErrorKind::Malformed);
+    assert_eq!(stage.calls().await.unwrap_err().why(), Some(Why::Garbage));
+    // The connection ends in the middle of the message.
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n{begin}");
+    stage.answers(&Fate::Answer(head.into_bytes()));
+    assert_eq!(stage.refuses().await.kind, ErrorKind::Unavailable);
+    assert!(matches!(stage.calls().await, Err(Failed::Unreachable)));
+}
+
+/// Should this fail, the library has learnt to hide values, or nobody listens to its modules any more.
+#[test]
+#[should_panic(expected = "lines with a value or a credential were logged")]
+fn a_payload_that_a_module_of_the_library_logs_would_be_noticed() {
+    let _quiet = listen();
+    let payload = SecretPayload::new().set_data(VALUE);
+    tracing::trace!(target: "google_cloud_secretmanager_v1", "{payload:?}");
+}
