@@ -304,9 +304,9 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
     );
     assert_eq!(first.rotation.as_ref().unwrap().phase, RotationPhase::Complete);
     let (noon, three) = (at("2026-01-01T12:00:00Z"), at("2026-01-01T15:00:00Z"));
-    let next = Some(at("2026-01-02T02:00:00Z"));
+    let opens = at("2026-01-02T02:00:00Z");
     let waits = |old: &SyncedSecretStatus, revision: &str, now| {
-        let pending = rotation::pending(old.rotation.as_ref(), revision.to_owned(), next, now);
+        let pending = rotation::pending(old.rotation.as_ref(), revision.to_owned(), Some(opens), now);
         report(&subject(&rotation, Some(old), None), Outcome::Waits(pending), now)
     };
     let one = waits(&first, "9c41", noon);
@@ -329,7 +329,7 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
     let written = report(
         &subject(&rotation, Some(&two), None),
         synced("ab12", "2026-01-01T14:00:00Z"),
-        next.unwrap(),
+        opens,
     );
     assert!(written.condition(ConditionType::RotationPending).is_none());
     assert_eq!(written.rotation.unwrap().pending_since, None);
