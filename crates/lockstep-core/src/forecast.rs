@@ -171,10 +171,8 @@ impl<'a> Together<'a> {
             reference.part == Part::Value && reference.version.is_some() && !backend.versions_in_batches
         });
         let together = self.reads.len() - metadata - alone + found * self.searches.len();
-        // what cannot share a call still takes a place among the references that leave together
-        let batches = (together + metadata + alone)
-            .div_ceil(backend.batch.max(1))
-            .min(together);
+        // what cannot share a call goes by itself, and takes no place in a batch
+        let batches = together.div_ceil(backend.batch.max(1));
         let pages = found.div_ceil(backend.page.max(1)).max(1);
         Calls {
             reads: number(batches + alone),

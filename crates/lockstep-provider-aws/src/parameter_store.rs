@@ -14,7 +14,7 @@ use aws_sdk_ssm::{
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
-    FindQuery, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 
@@ -61,6 +61,11 @@ impl ParameterStore {
             prefix: config.prefix.clone(),
             alone: Mutex::default(),
         }
+    }
+
+    /// Whether a reference can go into a batch: one takes values, of any version.
+    pub(crate) fn batches(reference: &RemoteRef) -> bool {
+        reference.part == Part::Value
     }
 
     /// Reads values: one result per reference, in order.

@@ -164,6 +164,14 @@ impl Provider for Aws {
         }
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        match &self.service {
+            Service::SecretsManager(service) => service.batches(reference),
+            Service::ParameterStore(_) => ParameterStore::batches(reference),
+            Service::None => false,
+        }
+    }
+
     async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let parts = Parts::of(refs);
         let (values, metadata) = (parts.values.clone(), parts.metadata.clone());

@@ -15,7 +15,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
-    FindQuery, KeyFilter, Notice, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    FindQuery, KeyFilter, Notice, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue,
 };
 use tokio::time::Instant;
 
@@ -81,6 +82,11 @@ impl SecretsManager {
     /// How many references go out as one call.
     pub(crate) fn batch(&self) -> usize {
         if self.denied() { 1 } else { BATCH }
+    }
+
+    /// Whether a reference can go into a batch: one takes current values alone.
+    pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
+        reference.part == Part::Value && reference.version.is_none() && !self.denied()
     }
 
     /// That batches are not granted.

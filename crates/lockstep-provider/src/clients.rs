@@ -243,6 +243,10 @@ impl Provider for Client {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         self.provider.fetch(cx, refs).await
     }

@@ -18,6 +18,13 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Reads values: one result per reference, in order, never fewer. Batches where the service can.
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>>;
 
+    /// Whether this reference can share a request with others, as many as [`Capability::batch`] says. One that cannot is a
+    /// request of its own, in the store's budget too. It is asked at each read: a provider may learn that one must go alone.
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        let _ = reference;
+        self.capability().batch > 1
+    }
+
     /// Finds values by path, name and tags, sorted by key.
     ///
     /// # Errors
@@ -90,7 +97,8 @@ pub struct Capability {
     pub metadata: bool,
     /// Values that are not UTF-8 can be stored.
     pub binary: bool,
-    /// The largest number of references that go out as one request; 1 where the service has no batches.
+    /// The largest number of references that go out as one request; 1 where the service has no batches. Which of them can
+    /// says [`Provider::batches`].
     pub batch: usize,
     /// A change of a value announces itself, by [`Provider::changes`].
     pub notifies: bool,

@@ -122,6 +122,8 @@ struct World {
     denied_to_key: BTreeSet<(String, String)>,
     trouble: Option<Trouble>,
     latency: Duration,
+    /// Calls that are not answered yet, and the most that ever were.
+    in_flight: (usize, usize),
     calls: Vec<Call>,
     /// Calls that ask for values, and the names in them.
     reads: (u64, BTreeSet<String>),
@@ -272,6 +274,11 @@ impl Aws {
         (world.reads.0, world.reads.1.len())
     }
 
+    /// The most calls that were ever in flight at once.
+    pub fn most_in_flight(&self) -> usize {
+        lock(&self.world).in_flight.1
+    }
+
     /// Forgets the calls so far.
     pub fn forget_calls(&self) {
         lock(&self.world).calls.clear();
@@ -352,12 +359,31 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
+/// A call in flight, until dropped.
+struct InFlight<'a>(&'a Shared);
+
+impl<'a> InFlight<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let (now, most) = &mut lock(shared).in_flight;
+        *now += 1;
+        *most = (*now).max(*most);
+        Self(shared)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        lock(self.0).in_flight.0 -= 1;
+    }
+}
+
 async fn serve(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     let target = headers
         .get("x-amz-target")
         .and_then(|target| target.to_str().ok())
         .map(str::to_owned);
+    let _in_flight = InFlight::new(&world);
     let latency = lock(&world).latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;

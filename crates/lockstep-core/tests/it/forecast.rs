@@ -167,6 +167,17 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
 }
 
 #[test]
+fn what_cannot_share_a_call_takes_no_place_in_a_batch() {
+    let mut one = object(0, HOUR, "s", &[]);
+    let values = (0..20).map(|n| RemoteRef::current(format!("key-{n}")));
+    let versions = (0..3).map(|n| RemoteRef::version(format!("key-{n}"), "AWSPREVIOUS"));
+    let tags = (0..4).map(|n| RemoteRef::current(format!("key-{n}")).metadata());
+    one.wants = [("s", wants(values.chain(versions).chain(tags)))].into();
+    let all = only(store("s", 1, 20), &[one]);
+    assert_eq!((all.round.reads, all.round.metadata), (1 + 3, 4));
+}
+
+#[test]
 fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
     let reads = |leader| {
         let mut object = object(0, HOUR, leader, &[]);

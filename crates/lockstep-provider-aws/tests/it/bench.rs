@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
-    StoreKey,
+    Context, FetchMetrics, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret,
+    StoreConfig, StoreKey,
+    layers::{StackOptions, stack},
 };
 use lockstep_provider_aws::AwsFactory;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
@@ -86,6 +87,23 @@ impl Store {
     /// A store of a service of a stand-in, with its access key.
     pub(crate) async fn of(service: &str, aws: &Aws) -> Self {
         Self::new(spec(service, &aws.address()), &objects()).await
+    }
+
+    /// The same inside of all layers, as the operator uses it, without further attempts; and what is counted of it.
+    pub(crate) fn within(self, limits: Limits) -> (Self, prometheus::Registry) {
+        let registry = prometheus::Registry::new();
+        let config = StoreConfig {
+            key: key(StoreKind::SecretStore),
+            provider: StoreProvider::default(),
+            limits,
+        };
+        let options = StackOptions {
+            retries: 0,
+            throttled_retries: 0,
+            ..StackOptions::default()
+        };
+        let metrics = FetchMetrics::new(&registry).unwrap();
+        (Self(stack(self.0, &config, &metrics, options)), registry)
     }
 
     /// One result per key, none of which shows a value.

@@ -10,6 +10,7 @@ mod auth;
 mod batch;
 mod behaviour;
 mod bench;
+mod budget;
 mod faults;
 mod find;
 mod kms;

@@ -100,6 +100,21 @@ async fn a_client_decrypts_with_the_key_of_its_store() {
 }
 
 #[tokio::test]
+async fn a_client_passes_on_what_shares_a_request() {
+    let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
+    let factory = MemoryFactory::new("file").with(testing::key(), &backend);
+    let registry = Registry::default().with(factory);
+    let clients = Clients::new(registry, measured().metrics, 16);
+    let credentials = Arc::new(NoCredentials);
+    let client = clients
+        .get(&testing::key(), "1", &config(), credentials)
+        .await
+        .unwrap();
+    assert!(client.batches(&RemoteRef::current("key")));
+    assert!(!client.batches(&RemoteRef::version("key", "1")));
+}
+
+#[tokio::test]
 async fn another_revision_is_another_client_and_ends_the_one_before() {
     let setup = setup();
     drop(setup.get("1").await.unwrap());
@@ -211,6 +226,8 @@ async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
     get("2").await;
     for _ in 0..1000 {
         assert!(changes.next().now_or_never().is_none());
+        // what uses the cache is what lets it forget
+        clients.capability(&key).await;
         if first.is_closed() {
             break;
         }
@@ -225,6 +242,7 @@ async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
     // the cache lets go of a client in its own time
     for _ in 0..1000 {
         assert!(changes.next().now_or_never().is_none());
+        clients.capability(&key).await;
         if second.is_closed() {
             return;
         }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, WeakShared, join_all},
+    join,
 };
 use tokio::{
     sync::Notify,
@@ -43,7 +44,8 @@ pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 /// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where
 /// it was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. While there is a backlog
 /// ([`Context::backlog`]) it leaves when it is full, or after [`BATCH_WAIT_BACKLOG`]. Each reference has its own result, so
-/// what one of them fails with is nobody else's failure. For a provider without batches this layer does nothing.
+/// what one of them fails with is nobody else's failure. A reference that shares no request ([`Provider::batches`]) goes on at
+/// once; for a provider without batches this layer does nothing.
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
 #[derive(Debug)]
@@ -168,6 +170,26 @@ impl Batch {
         }
     }
 
+    /// Reads references that can share a request, in batches with those of others.
+    async fn gather(
+        &self,
+        cx: &Context,
+        refs: &[RemoteRef],
+        size: usize,
+    ) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let (flights, places) = self.place(cx, refs, size);
+        let end = cx.deadline.map(Instant::from_std);
+        let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
+        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
+            Some(Some(answer)) => answer
+                .get(place)
+                .cloned()
+                .unwrap_or_else(|| Err(panicked(Operation::Read))),
+            _ => Err(gave_up(Operation::Read)),
+        };
+        places.into_iter().map(answer).collect()
+    }
+
     /// Finds a place for each reference. Answers the requests, and for each reference which of them answers it where.
     fn place(
         &self,
@@ -261,22 +283,34 @@ impl Provider for Batch {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let size = self.capability().batch;
-        if size <= 1 || refs.is_empty() {
+        let shared: Vec<bool> = refs
+            .iter()
+            .map(|reference| size > 1 && self.provider.batches(reference))
+            .collect();
+        if !shared.contains(&true) {
             return self.provider.fetch(cx, refs).await;
         }
-        let (flights, places) = self.place(cx, refs, size);
-        let end = cx.deadline.map(Instant::from_std);
-        let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
-        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
-            Some(Some(answer)) => answer
-                .get(place)
-                .cloned()
-                .unwrap_or_else(|| Err(panicked(Operation::Read))),
-            _ => Err(gave_up(Operation::Read)),
+        let those = |which: bool| {
+            let refs = refs.iter().zip(&shared);
+            let those = refs.filter(|(_, shared)| **shared == which);
+            those.map(|(reference, _)| reference.clone()).collect::<Vec<_>>()
         };
-        places.into_iter().map(answer).collect()
+        let (together, alone) = (those(true), those(false));
+        if alone.is_empty() {
+            return self.gather(cx, refs, size).await;
+        }
+        // each of them is a request of its own, which the limit further in makes of them
+        let (together, answers) = join!(self.gather(cx, &together, size), self.provider.fetch(cx, &alone));
+        let answers = checked(alone.len(), Operation::Read, answers);
+        let (mut together, mut alone) = (together.into_iter(), answers.into_iter());
+        let next = |shared| if shared { together.next() } else { alone.next() };
+        shared.into_iter().map_while(next).collect()
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {

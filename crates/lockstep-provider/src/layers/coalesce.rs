@@ -14,7 +14,7 @@ use futures::{
 };
 use tokio::time::Instant;
 
-use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
+use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
 use crate::{
     Backlog, Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError,
     RemoteMeta, RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
@@ -48,7 +48,7 @@ impl Coalesce {
         }
     }
 
-    /// The request that reads `refs` (one batch), not yet begun.
+    /// The request that reads `refs` (one batch, or one that goes alone), not yet begun.
     fn read(
         &self,
         refs: Vec<RemoteRef>,
@@ -96,10 +96,9 @@ impl Coalesce {
         }
     }
 
-    /// Joins the reads in flight and begins one for each batch of what is left. Returns the requests, and for each
+    /// Joins the reads in flight and begins one for each batch of what is left, and for each that shares none. Returns the requests, and for each
     /// reference which of them answers it at which place.
     fn join(&self, cx: &Context, refs: &[RemoteRef]) -> (Vec<ReadFlight>, Vec<(usize, usize)>) {
-        let batch = self.capability().batch.max(1);
         let (mut joined, mut new) = (Vec::new(), Vec::new());
         let mut known: HashMap<&RemoteRef, Place> = HashMap::new();
 
@@ -115,21 +114,21 @@ impl Coalesce {
                 }
             });
         }
-        let first_new = joined.len();
         let mut flights = joined;
-        for refs in new.chunks(batch) {
-            flights.push(table.begin(
-                &self.reads,
-                refs.to_vec(),
-                self.read(refs.to_vec(), cx.backlog.clone()),
-            ));
+        let mut begun = vec![(usize::MAX, 0); new.len()];
+        for places in requests(self.provider.as_ref(), &new) {
+            let refs: Vec<RemoteRef> = places.iter().map(|place| new[*place].clone()).collect();
+            for (answer, place) in places.into_iter().enumerate() {
+                begun[place] = (flights.len(), answer);
+            }
+            flights.push(table.begin(&self.reads, refs.clone(), self.read(refs, cx.backlog.clone())));
         }
         drop(table);
 
         self.metrics.saved(refs.len() - new.len());
         let place = |reference| match known.get(reference) {
             Some(Place::Joined(flight, place)) => (*flight, *place),
-            Some(Place::New(index)) => (first_new + index / batch, index % batch),
+            Some(Place::New(index)) => begun[*index],
             None => (usize::MAX, 0),
         };
         let places = refs.iter().map(place).collect();
@@ -152,6 +151,10 @@ enum Place {
 impl Provider for Coalesce {
     fn capability(&self) -> Capability {
         self.provider.capability()
+    }
+
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
     }
 
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {

@@ -3,15 +3,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{Budget, for_each};
+use super::{Budget, checked, for_each, requests};
 use crate::{
     Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
     RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
-/// slow store holds nobody for long. References are cut into the provider's batches, so that what is counted is what
-/// goes out.
+/// slow store holds nobody for long. References are cut into the provider's batches, and what shares none goes alone, so that
+/// what is counted is what goes out.
 #[derive(Debug)]
 pub struct Limit {
     provider: Arc<dyn Provider>,
@@ -24,7 +24,7 @@ impl Limit {
         Self { provider, budget }
     }
 
-    async fn batch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+    async fn request(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         match self.budget.admit(cx, Operation::Read).await {
             Ok(_admission) => self.provider.fetch(cx, refs).await,
             Err(error) => for_each(refs.len(), &error),
@@ -38,20 +38,23 @@ impl Provider for Limit {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let batch = self.capability().batch.max(1);
-        if refs.len() <= batch {
-            return if refs.is_empty() {
-                Vec::new()
-            } else {
-                self.batch(cx, refs).await
-            };
+        let requests = requests(self.provider.as_ref(), refs);
+        if requests.len() == 1 {
+            return self.request(cx, refs).await;
         }
-        join_all(refs.chunks(batch).map(|refs| self.batch(cx, refs)))
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
+        let answers = requests.iter().map(|places| async {
+            let refs: Vec<RemoteRef> = places.iter().map(|place| refs[*place].clone()).collect();
+            checked(refs.len(), Operation::Read, self.request(cx, &refs).await)
+        });
+        let answers = join_all(answers).await.into_iter().flatten();
+        let mut placed: Vec<_> = requests.iter().flatten().zip(answers).collect();
+        placed.sort_unstable_by_key(|(place, _)| **place);
+        placed.into_iter().map(|(_, answer)| answer).collect()
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
@@ -144,6 +147,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_shares_no_request_takes_a_slot_for_itself_and_every_answer_finds_its_place() {
+        let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
+        backend.set_latency(Duration::from_millis(10));
+        let mut refs = refs(50);
+        for (number, reference) in refs.iter_mut().enumerate() {
+            backend.put(&reference.key, format!("value of {}", reference.key));
+            if number % 5 == 0 {
+                reference.version = Some("1".to_owned());
+            }
+        }
+        let limits = Limits {
+            max_concurrent: Some(1),
+            ..Limits::default()
+        };
+        let (limit, _) = limited(&backend, limits);
+        let results = limit.fetch(&Context::default(), &refs).await;
+        for (reference, result) in refs.iter().zip(results) {
+            let value = result.unwrap().value;
+            assert_eq!(value.expose_str().unwrap(), format!("value of {}", reference.key));
+        }
+        assert_eq!(backend.calls(Operation::Read), 10 + 2, "forty in two batches");
+        assert_eq!(backend.most_in_flight(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_slot_is_waited_for_no_longer_than_the_time_out_or_the_caller() {
         let backend = MemoryBackend::new();
         backend.set_latency(Duration::from_secs(8));
@@ -221,6 +249,40 @@ mod tests {
         sleep(Duration::from_secs(4)).await;
         assert!(limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await[0].is_ok());
         assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 7"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_layer_passes_on_what_shares_a_request() {
+        let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
+        let config = testing::config(Limits {
+            max_concurrent: Some(1),
+            ..Limits::default()
+        });
+        let measured = testing::measured();
+        let stack = crate::layers::stack(
+            backend.provider(),
+            &config,
+            &measured.metrics,
+            StackOptions::default(),
+        );
+        let (version, tags) = (
+            RemoteRef::version("key", "1"),
+            RemoteRef::current("key").metadata(),
+        );
+        assert!(stack.batches(&RemoteRef::current("key")));
+        assert!(!stack.batches(&version) && !stack.batches(&tags));
+        backend.set_latency(Duration::from_millis(10));
+        backend.put("key", "canary");
+        let refs: Vec<_> = (1..=20)
+            .map(|number| RemoteRef::version("key", number.to_string()))
+            .collect();
+        stack.fetch(&Context::default(), &refs).await;
+        assert_eq!(
+            (backend.calls(Operation::Read), backend.most_in_flight()),
+            (20, 1)
+        );
+        let counted = measured.lines("lockstep_provider_request_duration_seconds_count");
+        assert!(counted[0].ends_with(" 20"), "{counted:?}");
     }
 
     /// The whole stack around a store that refuses every second call, as the sternest service would.

@@ -40,7 +40,7 @@ pub use observe::Observe;
 pub use retry::Retry;
 pub use timeout::Timeout;
 
-use crate::{Context, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, StoreConfig};
+use crate::{Context, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, RemoteRef, StoreConfig};
 
 /// `limits.timeout` when the store sets none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,6 +110,27 @@ fn deadline(cx: &Context, limit: Duration) -> Instant {
 /// The same error for each of so many references.
 fn for_each<T>(count: usize, error: &ProviderError) -> Vec<Result<T, ProviderError>> {
     (0..count).map(|_| Err(error.clone())).collect()
+}
+
+/// Cuts references into requests, by their places: what can share a request goes in as many as the provider takes at once,
+/// and everything else alone.
+fn requests<'a>(provider: &dyn Provider, refs: impl IntoIterator<Item = &'a RemoteRef>) -> Vec<Vec<usize>> {
+    let size = provider.capability().batch;
+    let (mut requests, mut open) = (Vec::new(), Vec::new());
+    for (place, reference) in refs.into_iter().enumerate() {
+        if size > 1 && provider.batches(reference) {
+            open.push(place);
+            if open.len() == size {
+                requests.push(std::mem::take(&mut open));
+            }
+        } else {
+            requests.push(vec![place]);
+        }
+    }
+    if !open.is_empty() {
+        requests.push(open);
+    }
+    requests
 }
 
 /// The outcome of a request for several references: of the first that failed.

@@ -28,6 +28,10 @@ impl Provider for Observe {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let timer = self.metrics.begin(Operation::Read);
         let results = self.provider.fetch(cx, refs).await;

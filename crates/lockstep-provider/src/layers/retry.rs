@@ -105,6 +105,10 @@ impl Provider for Retry {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let mut results = self.provider.fetch(cx, refs).await;
         self.budget.record(verdict(&results));

@@ -57,6 +57,10 @@ impl Provider for Timeout {
         self.provider.capability()
     }
 
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         match self
             .within(cx, Operation::Read, self.provider.fetch(cx, refs))

@@ -23,6 +23,7 @@ pub struct MemoryBackend {
     hung: Arc<watch::Sender<bool>>,
     clock: SharedClock,
     batch: usize,
+    only_current_in_batches: bool,
 }
 
 #[derive(Default)]
@@ -73,6 +74,7 @@ impl MemoryBackend {
             hung: Arc::new(watch::Sender::new(false)),
             clock,
             batch: 1,
+            only_current_in_batches: false,
         }
     }
 
@@ -80,6 +82,13 @@ impl MemoryBackend {
     #[must_use]
     pub fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch;
+        self
+    }
+
+    /// Takes references with a version, and those to metadata, one by one.
+    #[must_use]
+    pub fn with_only_current_in_batches(mut self) -> Self {
+        self.only_current_in_batches = true;
         self
     }
 
@@ -94,6 +103,7 @@ impl MemoryBackend {
             backend: self.clone(),
             name,
             batch: self.batch,
+            only_current_in_batches: self.only_current_in_batches,
         })
     }
 

@@ -12,6 +12,7 @@ pub(super) struct MemoryProvider {
     pub(super) backend: MemoryBackend,
     pub(super) name: &'static str,
     pub(super) batch: usize,
+    pub(super) only_current_in_batches: bool,
 }
 
 #[async_trait]
@@ -27,6 +28,11 @@ impl Provider for MemoryProvider {
             batch: self.batch,
             notifies: false,
         }
+    }
+
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        let is_current = reference.part == Part::Value && reference.version.is_none();
+        self.batch > 1 && (is_current || !self.only_current_in_batches)
     }
 
     async fn fetch(&self, _: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {

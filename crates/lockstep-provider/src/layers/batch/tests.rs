@@ -1,5 +1,6 @@
 use std::task::Poll;
 
+use lockstep_api::Limits;
 use proptest::prelude::*;
 use tokio::time::sleep;
 
@@ -270,24 +271,53 @@ async fn a_provider_without_batches_is_asked_at_once() {
     assert_eq!(start.elapsed(), LATENCY);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_shares_no_request_waits_for_nobody_and_takes_no_place() {
+    let backend = backend(40, 20).with_only_current_in_batches();
+    let batch = batch(&backend);
+    let start = Instant::now();
+    batch
+        .fetch(&Context::default(), &[RemoteRef::version("key-0", "1")])
+        .await;
+    assert_eq!(start.elapsed(), LATENCY);
+    // twenty that share a request are a full batch, whatever stands between them
+    let mut refs: Vec<_> = (0..20).map(key).collect();
+    refs.insert(7, RemoteRef::version("key-30", "1"));
+    let start = Instant::now();
+    let answers = batch.fetch(&Context::default(), &refs).await;
+    assert_eq!(start.elapsed(), LATENCY);
+    for (reference, answer) in refs.iter().zip(&answers) {
+        assert_eq!(text(answer), format!("value of {}", reference.key));
+    }
+    assert_eq!((backend.calls(Operation::Read), backend.largest_batch()), (3, 20));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever arrives when: each gets its own answer, and no batch is larger than the provider takes.
+    /// Whatever arrives when: each gets its own answer, no batch is larger than the provider takes, and what goes alone is in
+    /// none.
     #[test]
     fn every_answer_finds_its_place(
         arrivals in proptest::collection::vec((0u64..8, proptest::collection::vec(0usize..12, 1..9)), 1..12),
         size in 2usize..6,
+        alone in proptest::collection::hash_set(0usize..12, 0..6),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let backend = backend(12, size);
-            let batch = batch(&backend);
-            let (batch, cx) = (&batch, &Context::default());
+            let backend = backend(12, size).with_only_current_in_batches();
+            let limit = crate::layers::Limit::new(backend.provider(), crate::layers::testing::budget(Limits::default()));
+            let batch = Batch::new(Arc::new(limit), measured().store, Duration::from_secs(30));
+            let (batch, cx, alone) = (&batch, &Context::default(), &alone);
             let asked: usize = arrivals.iter().map(|(_, keys)| keys.len()).sum();
+            let asked_alone = arrivals.iter().flat_map(|(_, keys)| keys).filter(|key| alone.contains(key)).count();
             let each = arrivals.into_iter().map(|(at, keys)| async move {
                 sleep(Duration::from_millis(at)).await;
-                let refs: Vec<_> = keys.iter().copied().map(key).collect();
+                let reference = |number: usize| {
+                    let version = alone.contains(&number).then(|| "1".to_owned());
+                    RemoteRef { version, ..key(number) }
+                };
+                let refs: Vec<_> = keys.iter().copied().map(reference).collect();
                 let answers = batch.fetch(cx, &refs).await;
                 assert_eq!(answers.len(), keys.len());
                 for (number, answer) in keys.into_iter().zip(&answers) {
@@ -295,7 +325,7 @@ proptest! {
                 }
             });
             join_all(each).await;
-            let least = u64::try_from(asked.div_ceil(size)).unwrap();
+            let least = u64::try_from((asked - asked_alone).div_ceil(size) + asked_alone).unwrap();
             assert!(backend.calls(Operation::Read) >= least);
             assert!(backend.largest_batch() <= size);
         });

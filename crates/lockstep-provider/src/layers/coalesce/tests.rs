@@ -110,6 +110,29 @@ async fn only_what_is_not_in_flight_is_asked_and_every_answer_finds_its_place() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_shares_no_request_is_one_of_its_own_and_can_be_joined() {
+    let backend = backend(&["a", "b", "c", "d"])
+        .with_batch(2)
+        .with_only_current_in_batches();
+    let coalesce = coalesce(&backend);
+    let cx = Context::default();
+    let mut all = refs(&["a", "b", "c", "d"]);
+    all[1].version = Some("1".to_owned());
+    let again = [all[1].clone(), all[3].clone()];
+    let (first, second) = join(coalesce.fetch(&cx, &all), async {
+        sleep(LATENCY / 2).await;
+        coalesce.fetch(&cx, &again).await
+    })
+    .await;
+    let values: Vec<_> = first.iter().chain(&second).map(text).collect();
+    assert_eq!(
+        values,
+        ["a", "b", "c", "d", "b", "d"].map(|key| format!("value of {key}"))
+    );
+    assert_eq!(backend.calls(Operation::Read), 3, "a and c, b, and d");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_began_the_request_may_go_away() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
