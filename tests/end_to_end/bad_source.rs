@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use lockstep_testkit::gcp::{Gcp, PROJECT, VersionState};
 use serde_json::{Value, json};
 
 use crate::{
     faulty_vault::{FaultyVault, Mood},
-    stage::{message, stage, text},
+    stage::{eventually, message, stage, text},
     witness::one,
 };
 
@@ -339,4 +340,62 @@ async fn what_is_told_would_be_found() {
     room.wait_for_reason("s", "StoreNotFound").await;
     // a name is no secret: the search that looks for secrets must find it
     room.tells_nobody(&room.namespace).await;
+}
+
+#[tokio::test]
+async fn a_version_at_google_that_is_closed_deletes_nothing_and_is_no_matter_of_rights() {
+    let room = stage().await.room("closed").await;
+    let gcp = Gcp::start().await.unwrap();
+    gcp.put_secret("database", "1");
+    room.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
+        .await
+        .unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "gcp", "namespace": room.namespace },
+        "spec": { "provider": { "gcp": {
+            "projectID": PROJECT, "endpoint": gcp.address(),
+            "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
+        } } },
+    }))
+    .await
+    .unwrap();
+    // Both would let go of a value that is missing.
+    let spec = json!({
+        "secretStoreRef": { "name": "gcp" },
+        "target": { "deletionPolicy": "Delete" },
+        "data": [{ "secretKey": "x", "remoteRef": { "key": "database" }, "optional": true }],
+    });
+    let old = room.sync("s", spec).await;
+    for (state, said) in [
+        (
+            VersionState::Disabled,
+            "the version is disabled, reading \"database\". Enable it, or",
+        ),
+        (
+            VersionState::Destroyed,
+            "the version is destroyed, reading \"database\". Add a new version, or",
+        ),
+    ] {
+        gcp.set_state("database", 1, state);
+        let said = format!(
+            "data[0] (secretKey \"x\"): SecretStore/gcp: {said} set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"
+        );
+        // The reason is the same for both: the message tells them apart.
+        eventually("the message is about this state", || async {
+            let object = room.wait_for_reason("s", "KeyUnavailable").await;
+            anyhow::ensure!(message(&object).starts_with(&said), "{}", message(&object));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        room.fails("s", &old, "KeyUnavailable", &said).await;
+    }
+    room.requests_counted("gcp", "read", "key_unavailable").await;
+    gcp.put_secret("database", "2");
+    room.heals("s").await;
+    room.wait_for_secret("s", "the value of the new version", |secret| {
+        text(secret, "x").as_deref() == Some("2")
+    })
+    .await;
 }

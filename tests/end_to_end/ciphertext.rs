@@ -10,11 +10,15 @@ use lockstep_testkit::{
     Scratch,
     aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, SECRET_ACCESS_KEY},
     binaries,
+    gcp::{self, Gcp},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::stage::{Room, eventually, message, stage, text};
+use crate::{
+    stage::{Room, eventually, message, stage, text},
+    witness::Whole,
+};
 
 /// What no log, event, status or metric may hold, and no line of the command line.
 pub(crate) const MARKER: &str = "canary-of-ciphertexts-77aa";
@@ -251,28 +255,114 @@ async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() 
     );
     room.fails("s", &old, "DecryptFailed", &said).await;
 
-    aws.set_kms_key("shop", KeyState::Disabled);
-    let rotated = seal_with_enabled_key(&room, &aws, &store).await;
-    room.apply_raw(&rotated).await.unwrap();
     let said = format!(
-        "{place} SecretStore/kms: KMS key \"{key}\" is disabled, or is to be deleted. Enable it, or cancel its deletion; else seal the values with another key"
+        "SecretStore/kms: KMS key \"{key}\" is disabled, or is to be deleted. Enable it, or cancel its deletion; else seal the values with another key"
     );
-    room.fails("s", &old, "KeyUnavailable", &said).await;
-    room.requests_counted("kms", "decrypt", "key_unavailable").await;
+    let key = KeyOfRoom {
+        room: &room,
+        store: &store,
+        environment: &developer(),
+    };
+    let sealed = key.sealed("rotated").await;
+    aws.set_kms_key("shop", KeyState::Disabled);
+    key.is_unavailable(&sealed, &old, &said).await;
     aws.set_kms_key("shop", KeyState::Enabled);
-    room.heals("s").await;
-    holds(&room, "s", "rotated").await;
+    key.is_back("rotated").await;
     room.tells_nobody(MARKER).await;
 }
 
-/// Somebody sealed before the key was disabled.
-async fn seal_with_enabled_key(room: &Room, aws: &Aws, store: &Value) -> Value {
-    aws.set_kms_key("shop", KeyState::Enabled);
-    let sealed = seal(&unsealed(room, "s", "rotated"), store, &developer())
+/// A key that is lost while a new value waits for it, and found again.
+struct KeyOfRoom<'a> {
+    room: &'a Room,
+    store: &'a Value,
+    environment: &'a [(&'static str, &'a str)],
+}
+
+impl KeyOfRoom<'_> {
+    /// Somebody seals a value while the key can be used.
+    async fn sealed(&self, value: &str) -> Value {
+        let object = unsealed(self.room, "s", value);
+        seal(&object, self.store, self.environment).await.unwrap()
+    }
+
+    /// A value that is new arrives in Git, and the key cannot be used: exactly that is said, and nothing changes.
+    async fn is_unavailable(&self, sealed: &Value, old: &Whole, said: &str) {
+        self.room.apply_raw(sealed).await.unwrap();
+        let said = format!("data[0] (secretKey \"password\"): {said}");
+        self.room.fails("s", old, "KeyUnavailable", &said).await;
+        self.room
+            .requests_counted("kms", "decrypt", "key_unavailable")
+            .await;
+    }
+
+    /// The key can be used again, and the value arrives by itself.
+    async fn is_back(&self, value: &str) -> Whole {
+        self.room.heals("s").await;
+        holds(self.room, "s", value).await;
+        self.room.whole("s").await
+    }
+
+    /// The first value arrives.
+    async fn first(&self) -> Whole {
+        let sealed = self.sealed(MARKER).await;
+        self.room.apply_raw(&sealed).await.unwrap();
+        self.room.wait_for_reason("s", "Synced").await;
+        self.is_back(MARKER).await
+    }
+}
+
+#[tokio::test]
+async fn a_key_at_google_that_is_disabled_or_destroyed_changes_nothing_and_heals() {
+    let room = stage().await.room("gcp-key").await;
+    let gcp = Gcp::start().await.unwrap();
+    gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
+    gcp.deny_action_to(gcp::NODE, "Decrypt");
+    let name = gcp.add_kms_key("shop");
+    room.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
         .await
         .unwrap();
-    aws.set_kms_key("shop", KeyState::Disabled);
-    sealed
+    let store = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "kms", "namespace": room.namespace },
+        "spec": { "provider": { "gcp": {
+            "kms": { "key": name, "endpoint": gcp.address() },
+            "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
+        } } },
+    });
+    room.apply_raw(&store).await.unwrap();
+    let host = gcp.host();
+    let key = KeyOfRoom {
+        room: &room,
+        store: &store,
+        environment: &[("GCE_METADATA_HOST", &host)],
+    };
+    let mut old = key.first().await;
+    let gone = "is destroyed, or the version of it that encrypted the value is. Restore it while its destruction is only scheduled; else seal the values again";
+    for (state, value, said) in [
+        (
+            gcp::KeyState::Disabled,
+            "after-disabled",
+            "is disabled, or the version of it that encrypted the value is. Enable it; else seal the values again",
+        ),
+        (gcp::KeyState::DestroyScheduled, "after-scheduled", gone),
+    ] {
+        let sealed = key.sealed(value).await;
+        gcp.set_kms_key_state("shop", 1, state);
+        let said = format!("SecretStore/kms: key \"{name}\" {said}");
+        key.is_unavailable(&sealed, &old, &said).await;
+        gcp.set_kms_key_state("shop", 1, gcp::KeyState::Enabled);
+        old = key.is_back(value).await;
+    }
+
+    // What was destroyed does not come back: the key gets a new version, and the value is sealed again.
+    let sealed = key.sealed("lost").await;
+    gcp.set_kms_key_state("shop", 1, gcp::KeyState::Destroyed);
+    let said = format!("SecretStore/kms: key \"{name}\" {gone}");
+    key.is_unavailable(&sealed, &old, &said).await;
+    gcp.add_kms_key("shop");
+    room.apply_raw(&key.sealed("sealed-again").await).await.unwrap();
+    key.is_back("sealed-again").await;
+    room.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
@@ -300,9 +390,8 @@ async fn a_cluster_store_decrypts_no_scope_that_it_does_not_list() {
     assert_eq!(aws.count("Decrypt"), 0);
 }
 
-#[tokio::test]
-async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
-    let room = stage().await.room("transit").await;
+/// A transit engine of the room's own with the key "shop", a store that decrypts with it, and the token of who may encrypt.
+async fn transit(room: &Room) -> (String, Value, String) {
     let (bao, namespace) = (&room.stage.bao, &room.namespace);
     let mount = format!("{namespace}-transit");
     bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "transit" }))
@@ -328,13 +417,66 @@ async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
             "auth": { "tokenSecretRef": { "name": "decrypts", "key": "token" } },
         } } },
     });
+    room.apply_raw(&store).await.unwrap();
     let developer = token("encrypt").await;
+    (mount, store, developer)
+}
+
+#[tokio::test]
+async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
+    let room = stage().await.room("transit").await;
+    let (_, store, developer) = transit(&room).await;
     let object = unsealed(&room, "s", MARKER);
     let sealed = seal(&object, &store, &[("VAULT_TOKEN", &developer)])
         .await
         .unwrap();
-    room.apply_raw(&store).await.unwrap();
     room.apply_raw(&sealed).await.unwrap();
     holds(&room, "s", MARKER).await;
     room.wait_for_reason("s", "Synced").await;
+}
+
+#[tokio::test]
+async fn a_transit_key_that_is_retired_or_deleted_changes_nothing_and_heals() {
+    let room = stage().await.room("transit-key").await;
+    let bao = &room.stage.bao;
+    let (mount, store, developer) = transit(&room).await;
+    let key = KeyOfRoom {
+        room: &room,
+        store: &store,
+        environment: &[("VAULT_TOKEN", &developer)],
+    };
+    let path = format!("{mount}/keys/shop");
+    let config = async |config: Value| drop(bao.post(&format!("{path}/config"), config).await.unwrap());
+    let deleted = format!(
+        "SecretStore/kms: transit key \"shop\" does not exist at \"{mount}\", or was deleted. Check spec.provider.vault.transit, or restore the key"
+    );
+    let old = key.first().await;
+
+    // A key of the engine cannot be disabled; its versions can be retired.
+    let sealed = key.sealed("after-retired").await;
+    bao.post(&format!("{path}/rotate"), json!({})).await.unwrap();
+    config(json!({ "min_decryption_version": 2 })).await;
+    let said = "SecretStore/kms: the version of transit key \"shop\" that encrypted this may no longer decrypt. Lower the key's min_decryption_version, or seal the value again";
+    key.is_unavailable(&sealed, &old, said).await;
+    config(json!({ "min_decryption_version": 1 })).await;
+    let old = key.is_back("after-retired").await;
+
+    let sealed = key.sealed("after-soft-deleted").await;
+    bao.delete(&format!("{path}/soft-delete")).await.unwrap();
+    key.is_unavailable(&sealed, &old, &deleted).await;
+    bao.post(&format!("{path}/soft-delete-restore"), json!({}))
+        .await
+        .unwrap();
+    let old = key.is_back("after-soft-deleted").await;
+
+    // What is deleted comes back from a backup.
+    let sealed = key.sealed("after-deleted").await;
+    config(json!({ "exportable": true, "allow_plaintext_backup": true, "deletion_allowed": true })).await;
+    let backup = bao.get(&format!("{mount}/backup/shop")).await.unwrap();
+    bao.delete(&path).await.unwrap();
+    key.is_unavailable(&sealed, &old, &deleted).await;
+    let backup = json!({ "backup": backup["data"]["backup"] });
+    bao.post(&format!("{mount}/restore/shop"), backup).await.unwrap();
+    key.is_back("after-deleted").await;
+    room.tells_nobody(MARKER).await;
 }

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use lockstep_core::time::SharedClock;
-use lockstep_http::{HttpClient, HttpError, Settings, retry_after};
+use lockstep_http::{HttpClient, HttpError, Settings, TOTAL_TIMEOUT, retry_after};
 use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -61,6 +61,9 @@ impl Http {
             plain,
             longest_body: LONGEST_BODY,
             kept_connections: KEPT_CONNECTIONS,
+            // A store that is to wait long (`limits.timeout`) means an answer that begins late, too: each call has a caller
+            // who gives up, and ends after that time at the latest.
+            longest_silence: Some(TOTAL_TIMEOUT),
             ..Settings::default()
         };
         // An image without certificates must not stand in the way of an endpoint without TLS.

@@ -53,6 +53,7 @@ impl Client {
             plain: config.base.scheme() == "http",
             longest_body: LONGEST_BODY,
             kept_connections: KEPT_CONNECTIONS,
+            ..Settings::default()
         };
         let http = HttpClient::new(settings).map_err(|_| {
             invalid("auth", "or its certificate authorities hold a certificate or key that TLS cannot use")

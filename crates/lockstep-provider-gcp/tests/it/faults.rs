@@ -182,3 +182,20 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
     assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
     assert!(decrypts.decrypt(&context, &ciphertext).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence() {
+    let _quiet = Quiet::listen();
+    let gcp = Gcp::start().await.unwrap();
+    gcp.put_secret("a", "CANARY-a");
+    let store = patient(spec(&gcp.address()), &gcp, Duration::from_secs(50)).await;
+    let reference = [RemoteRef::current("a")];
+    let read = async || store.fetch(&Context::default(), &reference).await.remove(0);
+    read().await.unwrap();
+    gcp.latency(Duration::from_secs(40));
+    // From here on nobody waits: the clock goes on to when something happens next.
+    tokio::time::pause();
+    assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
+    gcp.latency(Duration::from_secs(55));
+    assert_eq!(read().await.unwrap_err().kind, ErrorKind::Timeout);
+}
