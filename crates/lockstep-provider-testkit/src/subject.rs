@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lockstep_provider::Provider;
+use lockstep_testkit::proxy::{Fate, Proxy};
 
 /// Why a subject cannot do what a case needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,11 +91,30 @@ pub trait Subject: Send + Sync {
     /// Where the backend never does.
     async fn throttle(&self, requests: usize, retry_after: Duration) -> Result<(), Skip>;
 
+    /// What stands between the client and its backend, where something does: the faults that any server can have are made there.
+    fn proxy(&self) -> Option<&Proxy> {
+        None
+    }
+
+    /// From now on all requests have this fate.
+    ///
+    /// # Errors
+    /// Where nothing stands between the client and its backend.
+    fn all(&self, fate: Fate) -> Result<(), Skip> {
+        let Some(proxy) = self.proxy() else {
+            return Skip::because("nothing stands between the client and its backend");
+        };
+        proxy.all(fate);
+        Ok(())
+    }
+
     /// From now on requests are taken and never answered.
     ///
     /// # Errors
     /// Where that cannot happen.
-    async fn hang(&self) -> Result<(), Skip>;
+    async fn hang(&self) -> Result<(), Skip> {
+        self.all(Fate::Hang)
+    }
 
     /// From now on the backend cannot be reached, or says that it cannot serve.
     ///
@@ -106,13 +126,19 @@ pub trait Subject: Send + Sync {
     ///
     /// # Errors
     /// Where any bytes are a value.
-    async fn garbage(&self) -> Result<(), Skip>;
+    async fn garbage(&self) -> Result<(), Skip> {
+        let page = "<html><body>Sign in, CANARY</body></html>";
+        self.all(Fate::answer(200, &[("Content-Type", "text/html")], page))
+    }
 
     /// From now on the answer for this key never ends, or is larger than anybody can take (a gibibyte).
     ///
     /// # Errors
     /// Where that cannot happen.
-    async fn endless(&self, key: &str) -> Result<(), Skip>;
+    async fn endless(&self, key: &str) -> Result<(), Skip> {
+        let _ = key;
+        self.all(Fate::Endless)
+    }
 
     /// Ends the faults of [`hang`](Self::hang), [`unavailable`](Self::unavailable), [`garbage`](Self::garbage) and
     /// [`throttle`](Self::throttle).

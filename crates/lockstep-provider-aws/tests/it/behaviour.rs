@@ -156,25 +156,12 @@ impl Subject for StandIn {
         Ok(())
     }
 
-    async fn hang(&self) -> Result<(), Skip> {
-        self.proxy.all(Fate::Hang);
-        Ok(())
+    fn proxy(&self) -> Option<&Proxy> {
+        Some(&self.proxy)
     }
 
     async fn unavailable(&self) -> Result<(), Skip> {
         self.aws.trouble(Some(Trouble::Broken));
-        Ok(())
-    }
-
-    async fn garbage(&self) -> Result<(), Skip> {
-        let page = "<html><body>Sign in, CANARY</body></html>";
-        self.proxy
-            .all(Fate::answer(200, &[("Content-Type", "text/html")], page));
-        Ok(())
-    }
-
-    async fn endless(&self, _: &str) -> Result<(), Skip> {
-        self.proxy.all(Fate::Endless);
         Ok(())
     }
 
@@ -347,9 +334,8 @@ impl Subject for Emulated {
         Ok(())
     }
 
-    async fn hang(&self) -> Result<(), Skip> {
-        self.proxy.all(Fate::Hang);
-        Ok(())
+    fn proxy(&self) -> Option<&Proxy> {
+        Some(&self.proxy)
     }
 
     async fn unavailable(&self) -> Result<(), Skip> {
@@ -358,18 +344,6 @@ impl Subject for Emulated {
             &[],
             r#"{"__type":"InternalServiceError","message":"CANARY"}"#,
         ));
-        Ok(())
-    }
-
-    async fn garbage(&self) -> Result<(), Skip> {
-        let page = "<html><body>Sign in, CANARY</body></html>";
-        self.proxy
-            .all(Fate::answer(200, &[("Content-Type", "text/html")], page));
-        Ok(())
-    }
-
-    async fn endless(&self, _: &str) -> Result<(), Skip> {
-        self.proxy.all(Fate::Endless);
         Ok(())
     }
 

@@ -147,25 +147,12 @@ impl Subject for Vault {
         Ok(())
     }
 
-    async fn hang(&self) -> Result<(), Skip> {
-        self.proxy.all(Fate::Hang);
-        Ok(())
+    fn proxy(&self) -> Option<&Proxy> {
+        Some(&self.proxy)
     }
 
     async fn unavailable(&self) -> Result<(), Skip> {
         self.proxy.all(Fate::sealed());
-        Ok(())
-    }
-
-    async fn garbage(&self) -> Result<(), Skip> {
-        let page = "<html><body>Sign in, CANARY</body></html>";
-        self.proxy
-            .all(Fate::answer(200, &[("Content-Type", "text/html")], page));
-        Ok(())
-    }
-
-    async fn endless(&self, _: &str) -> Result<(), Skip> {
-        self.proxy.all(Fate::Endless);
         Ok(())
     }
 
