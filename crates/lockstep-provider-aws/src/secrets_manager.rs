@@ -52,7 +52,7 @@ enum Batches {
     Unknown,
     /// It may.
     Granted,
-    /// It may not, and is not asked again before.
+    /// It may not, as far as is known, and is not asked again before.
     Denied(Instant),
 }
 
@@ -96,9 +96,9 @@ impl SecretsManager {
             && !self.id(reference).is_ok_and(|id| self.alone.holds(&id))
     }
 
-    /// That batches are not granted.
+    /// That batches are not granted; until one is, also where it is time to try again.
     pub(crate) fn notice(&self) -> Option<Notice> {
-        self.denied().then(|| Notice {
+        matches!(self.known(), Batches::Denied(_)).then(|| Notice {
             reason: "batch_denied",
             message: format!(
                 "values are read one by one, because {BATCH_ACTION} is not granted {}: up to {BATCH} times the calls",
@@ -107,9 +107,13 @@ impl SecretsManager {
         })
     }
 
+    fn known(&self) -> Batches {
+        *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether batches are not granted, and not to be tried now.
     fn denied(&self) -> bool {
-        let batches = *self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(batches, Batches::Denied(until) if Instant::now() < until)
+        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
     }
 
     fn learned(&self, batches: Batches) {
@@ -390,8 +394,7 @@ impl SecretsManager {
                 self.caller.check().await
             };
         }
-        let known = *self.batches.lock().unwrap_or_else(PoisonError::into_inner) == Batches::Granted;
-        if known && self.caller.works() {
+        if self.known() == Batches::Granted && self.caller.works() {
             return Ok(());
         }
         let answer = self
