@@ -19,10 +19,8 @@ pub use retry_after::retry_after;
 
 /// How long connecting, TLS included, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may be silent, unless [`Settings::longest_silence`] says otherwise.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one request may take in all; the store's own `limits.timeout` is shorter as a rule.
-pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// Redirects within the same server.
@@ -41,8 +39,6 @@ pub struct Settings {
     pub longest_body: usize,
     /// How many connections to one host are kept that nobody uses.
     pub kept_connections: usize,
-    /// How long the server may be silent. Default: 15 seconds.
-    pub longest_silence: Option<Duration>,
 }
 
 impl fmt::Debug for Settings {
@@ -109,7 +105,6 @@ impl HttpClient {
             }))
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(settings.longest_silence.unwrap_or(IDLE_TIMEOUT))
             .timeout(TOTAL_TIMEOUT)
             .pool_idle_timeout(KEPT_IDLE)
             .pool_max_idle_per_host(settings.kept_connections);

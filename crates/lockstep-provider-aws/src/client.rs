@@ -70,7 +70,7 @@ impl Caller {
     pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let request = &request;
         let outcome = self

@@ -1,10 +1,11 @@
 //! What went wrong, in words of ours. Of what the service says, its error code and the status are used; its text is looked
 //! at for a few words and never shown, because it repeats names, policies and account numbers.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use http_body_util::LengthLimitError;
 use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
 
 /// What a failed call was for.
@@ -28,8 +29,10 @@ pub(crate) enum Failed {
     Login(ProviderError),
     /// No answer in time.
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection, or one that broke before there was an answer.
     Unreachable,
+    /// A connection that broke in the middle of an answer.
+    BrokenOff,
     /// It could not be sent.
     NotSent,
     /// The service, or something in its place, said no.
@@ -71,7 +74,7 @@ pub(crate) enum Why {
 
 impl Failed {
     /// What the SDK says.
-    pub(crate) fn of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Self {
+    pub(crate) fn of<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>) -> Self {
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
@@ -85,8 +88,15 @@ impl Failed {
             }
             SdkError::ResponseError(failure) => {
                 let raw = failure.raw();
-                // An answer that broke off tells nothing but its status.
-                Self::refused(raw.body().bytes().and_then(code_in_xml).as_deref(), "", Some(raw))
+                let body = raw.body().bytes();
+                let refused = Self::refused(body.and_then(code_in_xml).as_deref(), "", Some(raw));
+                // A body that could not be read to its end is not there. Its status may speak for itself, and one that is too
+                // long would be so again.
+                if refused.why() == Some(Why::Garbage) && body.is_none() && !is_too_long(error) {
+                    Self::BrokenOff
+                } else {
+                    refused
+                }
             }
             // ConstructionFailure, and what later versions of the SDK may add.
             _ => Self::NotSent,
@@ -190,6 +200,10 @@ impl Failed {
                 return purpose
                     .failed(ErrorKind::Unavailable, "the service cannot be reached".to_owned())
                     .with_hint("Check region, endpoint, and that the network lets lockstep reach it");
+            }
+            Self::BrokenOff => {
+                let message = "the connection broke in the middle of the service's answer";
+                return purpose.failed(ErrorKind::Unavailable, message.to_owned());
             }
             Self::NotSent => {
                 return purpose.failed(
@@ -426,6 +440,12 @@ fn of_status(status: u16, is_of_aws: bool) -> Why {
         400..=499 if is_of_aws => Why::Invalid,
         _ => Why::Garbage,
     }
+}
+
+/// Whether the answer was given up because of its length.
+fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .any(<dyn std::error::Error>::is::<LengthLimitError>)
 }
 
 /// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only

@@ -21,14 +21,12 @@ use http_body_util::Limited;
 pub(crate) const LONGEST_BODY: usize = 8 << 20;
 /// How long connecting, TLS included, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the server may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one call may take in all; the store's own `limits.timeout` is shorter as a rule.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// How many connections to one host are kept that nobody uses.
-const KEPT_CONNECTIONS: usize = 16;
+const KEPT_CONNECTIONS: usize = 32;
 
 /// A client. Stores share it: a connection says nothing of who asks, each request is signed for itself, and the system's
 /// certificates are loaded once.
@@ -45,7 +43,6 @@ pub(crate) fn client() -> SharedHttpClient {
 pub(crate) fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .operation_timeout(TOTAL_TIMEOUT)
         .build()
 }

@@ -13,6 +13,7 @@
 //! environment (`AWS_*`, profiles, instance metadata, proxies), except where a ClusterSecretStore names no credentials: then
 //! the SDK's default chain is asked, for credentials and for nothing else.
 
+mod alone;
 mod client;
 mod config;
 mod costs;

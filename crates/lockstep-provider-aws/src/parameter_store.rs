@@ -1,10 +1,6 @@
 //! Parameter Store: values by name or ARN, ten with one call.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_ssm::{
     Client,
@@ -16,9 +12,9 @@ use futures::{StreamExt as _, stream};
 use lockstep_provider::{
     FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
-use tokio::time::Instant;
 
 use crate::{
+    alone::Alone,
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, invalid_key},
@@ -27,10 +23,6 @@ use crate::{
 
 /// The most names that one call takes.
 pub(crate) const BATCH: usize = 10;
-/// How long a name for which a call was denied is asked for alone: it would be denied for all that go with it.
-const ALONE_FOR: Duration = Duration::from_secs(600);
-/// The most names that are remembered so.
-const MOST_ALONE: usize = 10_000;
 /// The policy's line for reads, in messages.
 const READ_ACTION: &str =
     "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
@@ -46,8 +38,8 @@ pub(crate) struct ParameterStore {
     client: Client,
     caller: Arc<Caller>,
     prefix: String,
-    /// Names that are asked for alone, and until when.
-    alone: Mutex<HashMap<String, Instant>>,
+    /// Names that are asked for alone: what is denied for one would be denied for all that go with it.
+    alone: Alone,
 }
 
 type Told = HashMap<String, Result<RemoteSecret, Failed>>;
@@ -59,13 +51,13 @@ impl ParameterStore {
             client: Client::from_conf(settings.build()),
             caller,
             prefix: config.prefix.clone(),
-            alone: Mutex::default(),
+            alone: Alone::default(),
         }
     }
 
     /// Whether a reference can go into a batch: one takes values, of any version.
-    pub(crate) fn batches(reference: &RemoteRef) -> bool {
-        reference.part == Part::Value
+    pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
+        reference.part == Part::Value && !self.name(reference).is_ok_and(|name| self.alone.holds(&name))
     }
 
     /// Reads values: one result per reference, in order.
@@ -121,36 +113,24 @@ impl ParameterStore {
 
     /// Reads names, each of them once.
     async fn read(&self, names: Vec<String>) -> Told {
-        let (alone, together): (Vec<String>, Vec<String>) = {
-            let now = Instant::now();
-            let mut remembered = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-            remembered.retain(|_, until| *until > now);
-            names.into_iter().partition(|name| remembered.contains_key(name))
-        };
+        let (alone, together): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| self.alone.holds(name));
         let mut told = self
             .read_pages(together.chunks(BATCH).map(<[String]>::to_vec))
             .await;
         // A call that was refused as a whole says nothing of each name in it.
-        let untold = together.into_iter().filter(|name| !told.contains_key(name));
-        let single: Vec<Vec<String>> = untold.chain(alone).map(|name| vec![name]).collect();
-        let single = self.read_pages(single.into_iter()).await;
-        self.remember(&single);
-        told.extend(single);
+        let untold: Vec<String> = together
+            .into_iter()
+            .filter(|name| !told.contains_key(name))
+            .collect();
+        let single = untold.iter().chain(&alone).map(|name| vec![name.clone()]);
+        told.extend(self.read_pages(single).await);
+        let failed = |name: &String| told.get(name).and_then(|outcome| outcome.as_ref().err());
+        self.alone
+            .learn(untold.iter().map(|name| (name.as_str(), failed(name))));
+        self.alone
+            .renew(alone.iter().map(|name| (name.as_str(), failed(name))));
         told
-    }
-
-    fn remember(&self, single: &Told) {
-        let until = Instant::now() + ALONE_FOR;
-        let refused = single
-            .iter()
-            .filter(|(_, outcome)| outcome.as_ref().is_err_and(|failed| !failed.is_missing()))
-            .map(|(name, _)| name);
-        let mut remembered = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in refused {
-            if remembered.len() < MOST_ALONE {
-                remembered.insert(name.clone(), until);
-            }
-        }
     }
 
     async fn read_pages(&self, pages: impl Iterator<Item = Vec<String>>) -> Told {

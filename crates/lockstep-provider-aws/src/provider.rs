@@ -167,7 +167,7 @@ impl Provider for Aws {
     fn batches(&self, reference: &RemoteRef) -> bool {
         match &self.service {
             Service::SecretsManager(service) => service.batches(reference),
-            Service::ParameterStore(_) => ParameterStore::batches(reference),
+            Service::ParameterStore(service) => service.batches(reference),
             Service::None => false,
         }
     }

@@ -21,6 +21,7 @@ use lockstep_provider::{
 use tokio::time::Instant;
 
 use crate::{
+    alone::Alone,
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
@@ -51,7 +52,7 @@ enum Batches {
     Unknown,
     /// It may.
     Granted,
-    /// It may not, and is not asked again before.
+    /// It may not, as far as is known, and is not asked again before.
     Denied(Instant),
 }
 
@@ -61,6 +62,8 @@ pub(crate) struct SecretsManager {
     caller: Arc<Caller>,
     prefix: String,
     batches: Mutex<Batches>,
+    /// Ids that are asked for alone.
+    alone: Alone,
 }
 
 impl SecretsManager {
@@ -76,6 +79,7 @@ impl SecretsManager {
             caller,
             prefix: config.prefix.clone(),
             batches: Mutex::new(Batches::Unknown),
+            alone: Alone::default(),
         }
     }
 
@@ -86,12 +90,15 @@ impl SecretsManager {
 
     /// Whether a reference can go into a batch: one takes current values alone.
     pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
-        reference.part == Part::Value && reference.version.is_none() && !self.denied()
+        reference.part == Part::Value
+            && reference.version.is_none()
+            && !self.denied()
+            && !self.id(reference).is_ok_and(|id| self.alone.holds(&id))
     }
 
-    /// That batches are not granted.
+    /// That batches are not granted; until one is, also where it is time to try again.
     pub(crate) fn notice(&self) -> Option<Notice> {
-        self.denied().then(|| Notice {
+        matches!(self.known(), Batches::Denied(_)).then(|| Notice {
             reason: "batch_denied",
             message: format!(
                 "values are read one by one, because {BATCH_ACTION} is not granted {}: up to {BATCH} times the calls",
@@ -100,9 +107,13 @@ impl SecretsManager {
         })
     }
 
+    fn known(&self) -> Batches {
+        *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether batches are not granted, and not to be tried now.
     fn denied(&self) -> bool {
-        let batches = *self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(batches, Batches::Denied(until) if Instant::now() < until)
+        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
     }
 
     fn learned(&self, batches: Batches) {
@@ -135,21 +146,15 @@ impl SecretsManager {
             .collect();
         current.sort_unstable();
         current.dedup();
-        let mut values: HashMap<String, Result<RemoteSecret, Failed>> = HashMap::new();
-        if current.len() > 1 && !self.denied() {
-            let pages: Vec<_> = current.chunks(BATCH).map(|page| self.read_batch(page)).collect();
-            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
-            values.extend(pages.into_iter().flatten());
-        }
-        let values = &values;
+        let values = &self.read(current).await;
         let reads: Vec<_> = refs
             .iter()
             .zip(ids)
             .map(|(reference, id)| async move {
                 let id = id?;
-                let outcome = match values.get(&id).filter(|_| reference.version.is_none()) {
-                    Some(outcome) => outcome.clone(),
-                    None => self.read_one(&id, reference.version.as_deref()).await,
+                let outcome = match &reference.version {
+                    None => values.get(&id).cloned().unwrap_or_else(|| Err(Failed::garbage())),
+                    Some(version) => self.read_one(&id, Some(version)).await,
                 };
                 outcome.map_err(|failed| {
                     failed.error(&Purpose::reading(reference, self.caller.identity(), READ_ACTION))
@@ -157,6 +162,38 @@ impl SecretsManager {
             })
             .collect();
         stream::iter(reads).buffered(CONCURRENCY).collect().await
+    }
+
+    /// Reads current values, each id once.
+    async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
+        let (alone, together): (Vec<String>, Vec<String>) =
+            ids.into_iter().partition(|id| self.alone.holds(id));
+        let mut values = HashMap::new();
+        let in_batches = together.len() > 1 && !self.denied();
+        if in_batches {
+            let pages: Vec<_> = together.chunks(BATCH).map(|page| self.read_batch(page)).collect();
+            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
+            values.extend(pages.into_iter().flatten());
+        }
+        // What a batch does not tell of is read alone.
+        let untold: Vec<String> = together
+            .into_iter()
+            .filter(|id| !values.contains_key(id))
+            .collect();
+        let single: Vec<_> = untold
+            .iter()
+            .chain(&alone)
+            .map(|id| async move { (id.clone(), self.read_one(id, None).await) })
+            .collect();
+        let single: Vec<_> = stream::iter(single).buffered(CONCURRENCY).collect().await;
+        values.extend(single);
+        let failed = |id: &String| values.get(id).and_then(|outcome| outcome.as_ref().err());
+        if in_batches && !self.denied() {
+            self.alone
+                .learn(untold.iter().map(|id| (id.as_str(), failed(id))));
+        }
+        self.alone.renew(alone.iter().map(|id| (id.as_str(), failed(id))));
+        values
     }
 
     /// Reads tags: one result per reference, in order.
@@ -357,8 +394,7 @@ impl SecretsManager {
                 self.caller.check().await
             };
         }
-        let known = *self.batches.lock().unwrap_or_else(PoisonError::into_inner) == Batches::Granted;
-        if known && self.caller.works() {
+        if self.known() == Batches::Granted && self.caller.works() {
             return Ok(());
         }
         let answer = self

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use lockstep_core::time::SharedClock;
-use lockstep_http::{HttpClient, HttpError, Settings, TOTAL_TIMEOUT, retry_after};
+use lockstep_http::{HttpClient, HttpError, Settings, retry_after};
 use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -19,7 +19,7 @@ use crate::error::Failed;
 /// The longest body that is read. A page of a hundred secrets, each with its labels, annotations and topics, is well below.
 pub(crate) const LONGEST_BODY: usize = 4 << 20;
 /// How many connections to one host are kept that nobody uses.
-const KEPT_CONNECTIONS: usize = 16;
+const KEPT_CONNECTIONS: usize = 32;
 
 /// Sends requests. Stores share it: a connection says nothing of who asks, each request carries its own token.
 #[derive(Clone)]
@@ -61,9 +61,6 @@ impl Http {
             plain,
             longest_body: LONGEST_BODY,
             kept_connections: KEPT_CONNECTIONS,
-            // A store that is to wait long (`limits.timeout`) means an answer that begins late, too: each call has a caller
-            // who gives up, and ends after that time at the latest.
-            longest_silence: Some(TOTAL_TIMEOUT),
             ..Settings::default()
         };
         // An image without certificates must not stand in the way of an endpoint without TLS.

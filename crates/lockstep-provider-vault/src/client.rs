@@ -20,7 +20,7 @@ use crate::{
 /// The longest body that is read. A Secret holds 1 MiB; escapes and metadata need some more.
 pub(crate) const LONGEST_BODY: usize = 4 << 20;
 /// How many connections are kept that nobody uses.
-const KEPT_CONNECTIONS: usize = 4;
+const KEPT_CONNECTIONS: usize = 32;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -53,7 +53,6 @@ impl Client {
             plain: config.base.scheme() == "http",
             longest_body: LONGEST_BODY,
             kept_connections: KEPT_CONNECTIONS,
-            ..Settings::default()
         };
         let http = HttpClient::new(settings).map_err(|_| {
             invalid("auth", "or its certificate authorities hold a certificate or key that TLS cannot use")

@@ -76,6 +76,8 @@ pub enum Trouble {
     Cut,
     /// The answer to a batch leaves out every second id.
     Partial,
+    /// Secrets Manager knows no batches, as older emulators and endpoints.
+    NoBatches,
 }
 
 /// Who a session token belongs to, and until when.
@@ -115,6 +117,8 @@ struct World {
     subjects: BTreeMap<String, String>,
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
+    /// Ids of secrets that are not taken, alone or with others.
+    refused_ids: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
     /// Where it is set, all other actions are denied, but for those of the token service.
     allowed_actions: Option<BTreeSet<String>>,
@@ -200,6 +204,11 @@ impl Aws {
     /// From now on nobody may read this name.
     pub fn deny_name(&self, name: &str) {
         lock(&self.world).denied_names.insert(name.to_owned());
+    }
+
+    /// From now on Secrets Manager does not take this id, nor a batch that holds it.
+    pub fn refuse_id(&self, id: &str) {
+        lock(&self.world).refused_ids.insert(id.to_owned());
     }
 
     /// From now on nobody may do this, such as `BatchGetSecretValue`.
@@ -477,7 +486,7 @@ fn in_trouble(world: &mut World, speaks_xml: bool) -> Option<Response> {
     };
     let throttled = |retry_after| refused(StatusCode::BAD_REQUEST, "ThrottlingException", retry_after);
     match world.trouble.as_mut()? {
-        Trouble::Throttled { left: 0, .. } | Trouble::Cut | Trouble::Partial => None,
+        Trouble::Throttled { left: 0, .. } | Trouble::Cut | Trouble::Partial | Trouble::NoBatches => None,
         Trouble::Throttled { left, retry_after } => {
             *left -= 1;
             throttled(*retry_after)

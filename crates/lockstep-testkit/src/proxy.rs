@@ -24,6 +24,10 @@ pub enum Fate {
     Pass,
     /// These bytes are the answer; then the connection ends.
     Answer(Vec<u8>),
+    /// The server's answer comes so much later, and whole.
+    Late(Duration),
+    /// The server's answer, whose head promises its whole length, and half of its body; then the connection ends.
+    CutOff,
     /// An answer of which one byte arrives every now and then.
     Trickle,
     /// Nobody answers.
@@ -139,8 +143,8 @@ async fn serve(
 ) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     let head_end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
+        if let Some(length) = head_length(&bytes) {
+            break length - 4;
         }
         if client.read_buf(&mut bytes).await? == 0 {
             return Ok(());
@@ -177,6 +181,18 @@ async fn serve(
             }
         }
         Fate::Pass => client.write_all(&forward(upstream, &request).await?).await?,
+        Fate::Late(time) => {
+            let answer = forward(upstream, &request).await?;
+            tokio::time::sleep(time).await;
+            client.write_all(&answer).await?;
+        }
+        Fate::CutOff => {
+            let answer = forward(upstream, &request).await?;
+            let body = head_length(&answer).unwrap_or(answer.len());
+            client
+                .write_all(&answer[..body + (answer.len() - body) / 2])
+                .await?;
+        }
         Fate::Trickle => {
             for byte in forward(upstream, &request).await? {
                 client.write_all(&[byte]).await?;
@@ -185,6 +201,12 @@ async fn serve(
         }
     }
     client.shutdown().await
+}
+
+/// How many bytes the head of a message has, with the empty line that ends it.
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some(end + 4)
 }
 
 /// The server's answer, which ends with the connection.

@@ -1,5 +1,7 @@
 //! How many calls reads cost, and whose failure is whose.
 
+use std::time::Duration;
+
 use lockstep_provider::{ErrorKind, RemoteRef};
 use lockstep_testkit::aws::{Aws, Trouble};
 
@@ -227,6 +229,66 @@ async fn a_parameter_that_is_denied_costs_the_others_nothing_from_the_second_rou
         assert_eq!(aws.calls().len(), expected, "round {round}");
         aws.forget_calls();
     }
+    // and the layers know that it goes alone
+    assert!(!store.0.batches(&RemoteRef::current("/shop/004")));
+    assert!(store.0.batches(&RemoteRef::current("/shop/005")));
+}
+
+#[tokio::test]
+async fn an_id_for_which_a_batch_is_refused_costs_the_others_nothing_from_the_second_round_on() {
+    let (aws, names) = secrets(20).await;
+    aws.refuse_id("shop/004");
+    let store = Store::of("SecretsManager", &aws).await;
+    for round in 0..3 {
+        let results = store.fetch_all(&strs(&names)).await;
+        for (name, result) in names.iter().zip(&results) {
+            let kind = result.as_ref().err().map(|error| error.kind);
+            let expected = (name == "shop/004").then_some(ErrorKind::ConfigInvalid);
+            assert_eq!(kind, expected, "{name}");
+        }
+        let calls = (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue"));
+        assert_eq!(calls, if round == 0 { (1, 20) } else { (1, 1) }, "round {round}");
+        aws.forget_calls();
+    }
+    // and the layers know that it goes alone
+    assert!(!store.0.batches(&RemoteRef::current("shop/004")));
+    assert!(store.0.batches(&RemoteRef::current("shop/005")));
+}
+
+#[tokio::test]
+async fn where_batches_are_refused_whoever_is_in_them_they_are_not_tried_at_each_round() {
+    let (aws, names) = secrets(20).await;
+    aws.trouble(Some(Trouble::NoBatches));
+    let store = Store::of("SecretsManager", &aws).await;
+    for batches in [1, 0, 0] {
+        assert_all(&store, &names).await;
+        let calls = (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue"));
+        assert_eq!(calls, (batches, 20));
+        aws.forget_calls();
+    }
+    aws.trouble(None);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(601)).await;
+    tokio::time::resume();
+    assert_all(&store, &names).await;
+    assert_eq!(aws.calls().len(), 1, "after ten minutes they are");
+}
+
+#[tokio::test]
+async fn a_throttled_read_of_one_parameter_is_not_taken_for_the_cause_of_a_refusal() {
+    let (aws, names) = parameters(10).await;
+    aws.deny_name("/shop/004");
+    let store = Store::of("ParameterStore", &aws).await;
+    aws.trouble(Some(Trouble::EverySecond));
+    // the first call is refused as a whole, and half of what is read alone is throttled
+    store.fetch_all(&strs(&names)).await;
+    aws.trouble(None);
+    store.fetch_all(&strs(&names)).await;
+    let alone: Vec<_> = names
+        .iter()
+        .filter(|name| !store.0.batches(&RemoteRef::current(name.as_str())))
+        .collect();
+    assert_eq!(alone, ["/shop/004"]);
 }
 
 #[tokio::test]

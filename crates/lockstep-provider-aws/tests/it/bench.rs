@@ -1,6 +1,6 @@
 //! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
@@ -15,6 +15,13 @@ use serde_json::{Value, json};
 
 /// The SDK logs what it sends and receives at these levels; the binary holds everybody else's modules to `info`.
 pub(crate) const DIRECTIVES: &str = "trace,aws=info,hyper=info,hyper_util=info";
+
+/// No further attempts.
+pub(crate) const ONCE: StackOptions = StackOptions {
+    retries: 0,
+    throttled_retries: 0,
+    retry_delay: Duration::from_millis(1),
+};
 
 /// A role.
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/shop";
@@ -89,18 +96,13 @@ impl Store {
         Self::new(spec(service, &aws.address()), &objects()).await
     }
 
-    /// The same inside of all layers, as the operator uses it, without further attempts; and what is counted of it.
-    pub(crate) fn within(self, limits: Limits) -> (Self, prometheus::Registry) {
+    /// The same inside of all layers, as the operator uses it; and what is counted of it.
+    pub(crate) fn within(self, limits: Limits, options: StackOptions) -> (Self, prometheus::Registry) {
         let registry = prometheus::Registry::new();
         let config = StoreConfig {
             key: key(StoreKind::SecretStore),
             provider: StoreProvider::default(),
             limits,
-        };
-        let options = StackOptions {
-            retries: 0,
-            throttled_retries: 0,
-            ..StackOptions::default()
         };
         let metrics = FetchMetrics::new(&registry).unwrap();
         (Self(stack(self.0, &config, &metrics, options)), registry)

@@ -6,7 +6,7 @@ use lockstep_api::Limits;
 use lockstep_provider::RemoteRef;
 use lockstep_testkit::aws::Aws;
 
-use crate::bench::{Store, text};
+use crate::bench::{ONCE, Store, text};
 
 /// A store of twenty values that may have one call in flight, and what is counted of it.
 async fn narrow(service: &str) -> (Aws, Store, prometheus::Registry) {
@@ -23,7 +23,7 @@ async fn narrow(service: &str) -> (Aws, Store, prometheus::Registry) {
         max_concurrent: Some(1),
         ..Limits::default()
     };
-    let (store, registry) = Store::of(service, &aws).await.within(limits);
+    let (store, registry) = Store::of(service, &aws).await.within(limits, ONCE);
     (aws, store, registry)
 }
 

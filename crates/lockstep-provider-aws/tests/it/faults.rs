@@ -1,14 +1,15 @@
 //! What a service in trouble, or something in its place, is told as.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lockstep_provider::ErrorKind;
+use lockstep_api::Limits;
+use lockstep_provider::{ErrorKind, FindQuery, layers::StackOptions};
 use lockstep_testkit::{
     aws::{Aws, Trouble},
     proxy::{Fate, Proxy},
 };
 
-use crate::bench::{DIRECTIVES, Quiet, Store, objects, spec};
+use crate::bench::{DIRECTIVES, ONCE, Quiet, Store, objects, spec};
 
 async fn stocked(service: &str) -> (Aws, Store) {
     let aws = Aws::start().await.unwrap();
@@ -69,7 +70,7 @@ async fn every_flavour_of_throttling_is_rate_limited() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
+async fn an_answer_that_ends_in_the_middle_is_malformed_and_nothing_of_it_is_used() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
@@ -79,6 +80,78 @@ async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
         }
         aws.trouble(None);
         assert_eq!(store.read("b").await, "CANARY-b");
+    }
+}
+
+/// A batch, a single read and a search, a login and a decryption: whatever is cut off may be whole the next time.
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable_and_tried_again() {
+    let _quiet = Quiet::listen_to(DIRECTIVES);
+    for service in SERVICES {
+        let (aws, _) = stocked(service).await;
+        let proxy = Proxy::start(&aws.address()).await;
+        let spec = spec(service, proxy.address());
+        let store = Store::new(spec.clone(), &objects()).await;
+        proxy.all(Fate::CutOff);
+        for keys in [&["a", "b"][..], &["a"]] {
+            for result in store.fetch_all(keys).await {
+                let error = result.unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Unavailable, "{service}: {error}");
+                assert!(error.message.contains("broke"), "{error}");
+            }
+        }
+        let error = store.find(FindQuery::default()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{service}: {error}");
+        let assumed = crate::bench::and(spec.clone(), "role", crate::bench::ROLE);
+        let error = Store::new(assumed, &objects()).await.refuse("a").await;
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{service}: {error}");
+
+        let mut cuts = 1;
+        proxy.rule(move |_| {
+            cuts -= 1;
+            if cuts >= 0 { Fate::CutOff } else { Fate::Pass }
+        });
+        let options = StackOptions {
+            retries: 1,
+            ..StackOptions::default()
+        };
+        let (store, _) = Store::new(spec, &objects())
+            .await
+            .within(Limits::default(), options);
+        let results = store.fetch_all(&["a", "b"]).await;
+        assert!(results.iter().all(Result::is_ok), "{service} is asked again");
+    }
+}
+
+/// A whole answer is an answer, however late it comes; `limits.timeout` says how long it is waited for.
+#[tokio::test]
+async fn a_late_answer_is_used_below_the_time_out_of_the_store_and_a_time_out_above_it() {
+    for service in SERVICES {
+        let (aws, _) = stocked(service).await;
+        let proxy = Proxy::start(&aws.address()).await;
+        let limits = Limits {
+            timeout: Some(lockstep_api::Duration::from_secs(1)),
+            ..Limits::default()
+        };
+        let store = Store::new(spec(service, proxy.address()), &objects()).await;
+        let (store, _) = store.within(limits, ONCE);
+        let begun = Instant::now();
+        for (delay, kind) in [
+            (Duration::from_millis(300), None),
+            (Duration::from_secs(20), Some(ErrorKind::Timeout)),
+        ] {
+            proxy.all(Fate::Late(delay));
+            let results = store.fetch_all(&["a", "b"]).await;
+            let kinds: Vec<_> = results
+                .iter()
+                .map(|result| result.as_ref().err().map(|error| error.kind))
+                .collect();
+            assert_eq!(kinds, [kind; 2], "{service} after {delay:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{service}");
+        assert_eq!(aws.calls().len(), 2, "{service}: a batch each");
+        proxy.all(Fate::Pass);
+        assert_eq!(store.read("a").await, "CANARY-a");
     }
 }
 
@@ -140,9 +213,10 @@ async fn an_answer_of_more_than_eight_mebibytes_is_refused_and_eight_are_not() {
     aws.put_oversized_secret("larger", &"x".repeat(9 << 20));
     assert_eq!(store.read("large").await.len(), 7 << 20);
     let error = store.refuse("larger").await;
-    assert!(
-        matches!(error.kind, ErrorKind::Malformed | ErrorKind::Unavailable),
-        "{error}"
+    assert_eq!(
+        error.kind,
+        ErrorKind::Malformed,
+        "it would be as long again: {error}"
     );
     assert_eq!(store.read("a").await, "CANARY-a");
 }

@@ -1,6 +1,8 @@
 //! An identity that may not read several values with one call.
 
-use lockstep_testkit::aws::Aws;
+use std::time::Duration;
+
+use lockstep_testkit::aws::{Aws, Trouble};
 
 use crate::bench::{Store, text};
 
@@ -57,6 +59,40 @@ async fn the_check_of_a_new_store_finds_it_out_with_one_call() {
         1,
         "a denial is not asked for again"
     );
+}
+
+/// An hour passes.
+async fn an_hour_later() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn the_notice_stays_beyond_the_hour_until_a_batch_succeeds() {
+    let (aws, store) = stocked().await;
+    aws.deny_action("BatchGetSecretValue");
+    store.check().await.unwrap();
+    let notice = store.0.notice();
+    assert!(notice.is_some());
+    an_hour_later().await;
+    assert_eq!(store.0.notice(), notice, "nobody has tried yet");
+    assert_eq!(store.0.capability().batch, 20, "and it is time to");
+    aws.forget_calls();
+    read_all(&store).await;
+    assert!(aws.count("BatchGetSecretValue") > 0);
+    assert_eq!(
+        (store.0.notice(), store.0.capability().batch),
+        (notice.clone(), 1)
+    );
+    an_hour_later().await;
+    aws.trouble(Some(Trouble::Broken));
+    store.check().await.unwrap_err();
+    aws.trouble(None);
+    assert_eq!(store.0.notice(), notice, "a failure says nothing of rights");
+    aws.allow_action("BatchGetSecretValue");
+    store.check().await.unwrap();
+    assert_eq!((store.0.notice(), store.0.capability().batch), (None, 20));
 }
 
 #[tokio::test]

@@ -47,6 +47,19 @@ async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable() {
+    let _quiet = Quiet::listen();
+    let (gcp, _) = stocked().await;
+    let proxy = Proxy::start(&gcp.address()).await;
+    let store = Store::new(spec(proxy.address()), &objects(&gcp)).await;
+    assert_eq!(store.read("a").await, "CANARY-a");
+    proxy.all(Fate::CutOff);
+    assert_eq!(store.refuse("a").await.kind, ErrorKind::Unavailable);
+    proxy.all(Fate::Pass);
+    assert_eq!(store.read("a").await, "CANARY-a");
+}
+
+#[tokio::test]
 async fn a_page_in_place_of_an_answer_is_malformed_unless_its_status_speaks_for_itself() {
     let _quiet = Quiet::listen();
     let (gcp, store) = stocked().await;

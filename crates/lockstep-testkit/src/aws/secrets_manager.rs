@@ -148,17 +148,20 @@ fn read(world: &World, request: &Value) -> Result<Value, Refusal> {
     )
 }
 
-fn check_id(id: &str) -> Result<(), Refusal> {
+fn check_id(world: &World, id: &str) -> Result<(), Refusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-:".contains(&byte);
     if id.is_empty() || id.len() > 2048 || !id.bytes().all(allowed) {
         return Err(Refusal::new("ValidationException", "Invalid name CANARY"));
+    }
+    if world.refused_ids.contains(id) {
+        return Err(Refusal::new("InvalidParameterException", "Invalid id CANARY"));
     }
     Ok(())
 }
 
 /// The secret that an id names, where it may be seen.
 fn named<'a>(world: &'a World, action: &str, id: &str) -> Result<(&'a String, &'a Secret), Refusal> {
-    check_id(id)?;
+    check_id(world, id)?;
     let by_arn =
         |secret: &Secret| secret.arn == id || secret.arn.strip_prefix(id).is_some_and(|rest| rest.len() == 7);
     let found = if id.starts_with("arn:") {
@@ -236,8 +239,11 @@ fn batch(world: &World, request: &Value) -> Result<Value, Refusal> {
         let text = format!("Member must have length less than or equal to {MOST_IDS} CANARY");
         return Err(Refusal::new("ValidationException", text));
     }
+    if world.trouble == Some(Trouble::NoBatches) {
+        return Err(Refusal::new("UnknownOperationException", "CANARY"));
+    }
     for id in &ids {
-        check_id(id)?;
+        check_id(world, id)?;
     }
     let (ids, next) = page(
         ids,
