@@ -444,8 +444,7 @@ fn of_status(status: u16, is_of_aws: bool) -> Why {
 
 /// Whether the answer was given up because of its length.
 fn is_too_long(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source())
-        .any(<dyn std::error::Error>::is::<LengthLimitError>)
+    std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<LengthLimitError>)
 }
 
 /// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only

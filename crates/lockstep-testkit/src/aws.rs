@@ -1,8 +1,9 @@
 //! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS and the token service, as far as a reader of values
 //! sees them.
 //!
-//! It enforces what moto, the usual emulator, does not: 20 ids and 10 names in one call, 64 KiB and 4 KiB in one value, pages,
-//! rights, tokens that end, throttling; and it can be slow, broken and a liar. What it answers follows AWS' API
+//! It enforces what moto, the usual emulator, does not: signatures, 20 ids and 10 names in one call, pages, rights, tokens that
+//! end, throttling; and it can be slow, broken and a liar. Values come from a test: one that the service would not store
+//! (64 KiB in Secrets Manager, 8 KiB in Parameter Store) fails the test, unless the test says that it wants a lie. What it answers follows AWS' API
 //! references of Secrets Manager, Systems Manager and STS; that it does is shown by the provider's behaviour suite, which
 //! passes against it and against moto.
 //!
@@ -16,6 +17,7 @@
 mod kms;
 mod parameter_store;
 mod secrets_manager;
+mod signature;
 mod sts;
 
 use std::{
@@ -30,13 +32,14 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 pub use self::kms::KeyState;
+use self::signature::{Authorization, Signed};
 pub(crate) use self::{kms::KmsKey, parameter_store::Parameter, secrets_manager::Secret};
 
 /// The account that everything belongs to.
@@ -83,6 +86,8 @@ pub enum Trouble {
 /// Who a session token belongs to, and until when.
 #[derive(Debug, Clone, Default)]
 struct Key {
+    /// What it must sign with; `None` where any secret is good.
+    secret: Option<String>,
     token: Option<String>,
     /// The role, where it was assumed.
     role: Option<String>,
@@ -163,7 +168,11 @@ impl Aws {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
         let address = listener.local_addr().context("ask for the port")?;
         let world = Shared::default();
-        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), Key::default());
+        let key = Key {
+            secret: Some(SECRET_ACCESS_KEY.to_owned()),
+            ..Key::default()
+        };
+        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), key);
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
         let task = tokio::spawn(async move {
             // An error ends the test's requests, which says enough.
@@ -233,7 +242,7 @@ impl Aws {
         lock(&self.world).denied_actions.remove(action);
     }
 
-    /// Adds an access key.
+    /// Adds an access key, whose owner may sign with any secret.
     pub fn add_key(&self, id: &str) {
         lock(&self.world).keys.insert(id.to_owned(), Key::default());
     }
@@ -386,7 +395,13 @@ impl Drop for InFlight<'_> {
     }
 }
 
-async fn serve(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+async fn serve(
+    State(world): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let text = String::from_utf8_lossy(&body).into_owned();
     let target = headers
         .get("x-amz-target")
@@ -397,40 +412,66 @@ async fn serve(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
+    let signed = Signed {
+        method: &method,
+        uri: &uri,
+        headers: &headers,
+        body: &body,
+    };
     match target {
-        Some(target) => json_call(&world, &headers, &target, &text),
-        None => sts::call(&world, &headers, &text),
+        Some(target) => json_call(&world, &signed, &target, &text),
+        None => sts::call(&world, &signed, &text),
+    }
+}
+
+/// Why a signature is not taken, in the words of the services that speak JSON.
+#[derive(Debug, Clone, Copy)]
+enum Unsigned {
+    Incomplete,
+    UnknownKey,
+    Expired,
+    WrongSignature,
+}
+
+impl Unsigned {
+    fn refusal(self) -> Refusal {
+        Refusal::new(
+            match self {
+                Self::Incomplete => "IncompleteSignatureException",
+                Self::UnknownKey => "UnrecognizedClientException",
+                Self::Expired => "ExpiredTokenException",
+                Self::WrongSignature => "InvalidSignatureException",
+            },
+            "the signature or token CANARY is not valid",
+        )
     }
 }
 
 /// The access key that signed a request, if it is a good one.
-fn signer(world: &World, headers: &HeaderMap) -> Result<Option<(String, Key)>, Refusal> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+fn signer(world: &World, signed: &Signed<'_>) -> Result<Option<(String, Key)>, Unsigned> {
+    let text = |name: &str| signed.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(authorization) = text("authorization") else {
         return Ok(None);
     };
-    let id = authorization
-        .strip_prefix("AWS4-HMAC-SHA256 Credential=")
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or_default();
-    let refused = || Refusal::new("UnrecognizedClientException", "the token CANARY is invalid");
-    let key = world.keys.get(id).ok_or_else(refused)?;
+    let authorization = Authorization::parse(authorization).ok_or(Unsigned::Incomplete)?;
+    let key = world.keys.get(authorization.key).ok_or(Unsigned::UnknownKey)?;
     if key.token.as_deref() != text("x-amz-security-token") {
-        return Err(refused());
+        return Err(Unsigned::UnknownKey);
     }
     if key.ends.is_some_and(|ends| Instant::now() >= ends) {
-        return Err(Refusal::new(
-            "ExpiredTokenException",
-            "the token CANARY has expired",
-        ));
+        return Err(Unsigned::Expired);
     }
-    Ok(Some((id.to_owned(), key.clone())))
+    let is_of = |secret: &String| authorization.is_of(secret, signed);
+    if !key.secret.as_ref().is_none_or(is_of) {
+        return Err(Unsigned::WrongSignature);
+    }
+    Ok(Some((authorization.key.to_owned(), key.clone())))
 }
 
-fn json_call(shared: &Shared, headers: &HeaderMap, target: &str, text: &str) -> Response {
+fn json_call(shared: &Shared, signed: &Signed<'_>, target: &str, text: &str) -> Response {
     let mut world = lock(shared);
     let action = target.rsplit('.').next().unwrap_or_default().to_owned();
-    let signed = signer(&world, headers);
+    let signed = signer(&world, signed).map_err(Unsigned::refusal);
     world.note_call(&action, signed.as_ref().ok().cloned().flatten(), text);
     world.note_reads(&action, text);
     if let Some(answer) = in_trouble(&mut world, false) {
@@ -515,25 +556,31 @@ fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
+/// What a service calls a wrong page.
+struct PageCodes {
+    size: &'static str,
+    token: &'static str,
+}
+
 /// One page of a listing: what begins at the token, and the token of the next.
 fn page<T>(
     all: Vec<T>,
     request: &Value,
     most: usize,
-    most_code: &'static str,
+    codes: &PageCodes,
 ) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = request["MaxResults"]
         .as_u64()
         .map_or(most, |size| usize::try_from(size).unwrap_or(most));
     if size == 0 || size > most {
-        return Err(Refusal::new(most_code, format!("MaxResults is {size} CANARY")));
+        return Err(Refusal::new(codes.size, format!("MaxResults is {size} CANARY")));
     }
     let begin = match request["NextToken"].as_str() {
         None => 0,
         Some(token) => token
             .strip_prefix("token-")
             .and_then(|number| number.parse::<usize>().ok())
-            .ok_or_else(|| Refusal::new("InvalidNextTokenException", "CANARY"))?,
+            .ok_or_else(|| Refusal::new(codes.token, "CANARY"))?,
     };
     let end = begin.saturating_add(size);
     let next = (end < all.len()).then(|| format!("token-{end}"));

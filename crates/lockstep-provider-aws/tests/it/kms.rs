@@ -12,7 +12,7 @@ use lockstep_provider_aws::AwsFactory;
 use lockstep_provider_testkit::{KeySubject, Quiet};
 use lockstep_testkit::{
     Moto,
-    aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, Trouble},
+    aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, SECRET_ACCESS_KEY, Trouble},
 };
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encrypto
     };
     let objects = Objects::default()
         .with("aws", "id", access_key)
-        .with("aws", "secret", "CANARY-secret");
+        .with("aws", "secret", SECRET_ACCESS_KEY);
     AwsFactory::default()
         .encryptor(&config, Arc::new(objects))
         .await

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, REGION, Refusal, World, lock, page, seconds, strings};
+use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, World, lock, page, seconds, strings};
 
 /// The most names in one call.
 const MOST_NAMES: usize = 10;
@@ -13,6 +13,11 @@ const MOST_BY_PATH: usize = 10;
 const MOST_DESCRIBED: usize = 50;
 /// The longest value of an advanced parameter, in bytes.
 const LONGEST: usize = 8192;
+
+const CODES: PageCodes = PageCodes {
+    size: "ValidationException",
+    token: "InvalidNextToken",
+};
 
 /// A parameter with its versions, the current one last.
 #[derive(Debug)]
@@ -248,7 +253,7 @@ fn describe(world: &World, request: &Value) -> Result<Value, Refusal> {
 }
 
 fn answer(found: Vec<Value>, request: &Value, most: usize) -> Result<Value, Refusal> {
-    let (found, next) = page(found, request, most, "ValidationException")?;
+    let (found, next) = page(found, request, most, &CODES)?;
     let mut answer = json!({ "Parameters": found });
     if let Some(next) = next {
         answer["NextToken"] = json!(next);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, REGION, Refusal, Trouble, World, lock, page, seconds, strings};
+use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, Trouble, World, lock, page, seconds, strings};
 
 /// The most ids in one batch.
 const MOST_IDS: usize = 20;
@@ -13,6 +13,11 @@ const MOST_IDS: usize = 20;
 const MOST_LISTED: usize = 100;
 /// The longest value, in bytes.
 const LONGEST: usize = 65_536;
+
+const CODES: PageCodes = PageCodes {
+    size: "InvalidParameterException",
+    token: "InvalidNextTokenException",
+};
 
 /// A secret with its versions, the current one last.
 #[derive(Debug)]
@@ -41,7 +46,7 @@ impl Aws {
     /// Stores a text as a new version; its version id.
     ///
     /// # Panics
-    /// When the service would not take it.
+    /// When the service would not take it: with more than 64 KiB.
     pub fn put_secret(&self, name: &str, value: &str) -> String {
         assert!(value.len() <= LONGEST, "a value has at most 64 KiB");
         self.store(name, Stored::Text(value.to_owned()))
@@ -59,7 +64,8 @@ impl Aws {
         self.store(name, Stored::Bytes(value.to_vec()))
     }
 
-    /// Stores a text of any length: what no service would take, but a liar could answer.
+    /// Stores a text of any length, around the limit of [`Aws::put_secret`]. No service would take it, but something in its place
+    /// could answer it: moto does, and a reader must not depend on the limit.
     pub fn put_oversized_secret(&self, name: &str, value: &str) -> String {
         self.store(name, Stored::Text(value.to_owned()))
     }
@@ -245,12 +251,7 @@ fn batch(world: &World, request: &Value) -> Result<Value, Refusal> {
     for id in &ids {
         check_id(world, id)?;
     }
-    let (ids, next) = page(
-        ids,
-        request,
-        world.page.unwrap_or(MOST_IDS),
-        "InvalidParameterException",
-    )?;
+    let (ids, next) = page(ids, request, world.page.unwrap_or(MOST_IDS), &CODES)?;
     let (mut values, mut errors) = (Vec::new(), Vec::new());
     for (index, id) in ids.iter().enumerate() {
         if world.trouble == Some(Trouble::Partial) && index % 2 == 1 {
@@ -296,7 +297,7 @@ fn list(world: &World, request: &Value) -> Result<Value, Refusal> {
         .filter(|(name, secret)| !secret.deleted && holds(name, secret))
         .map(|(name, secret)| json!({ "ARN": secret.arn, "Name": name, "Tags": tags(secret) }))
         .collect();
-    let (entries, next) = page(entries, request, MOST_LISTED, "InvalidParameterException")?;
+    let (entries, next) = page(entries, request, MOST_LISTED, &CODES)?;
     let mut answer = json!({ "SecretList": entries });
     if let Some(next) = next {
         answer["NextToken"] = json!(next);

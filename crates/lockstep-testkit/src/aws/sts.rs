@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -14,18 +14,32 @@ use jiff::Timestamp;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, World, in_trouble, lock, signer};
+use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, Signed, Unsigned, World, in_trouble, lock, signer};
 
 /// How long a session lives, unless a test says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-pub(super) fn call(shared: &Shared, headers: &HeaderMap, text: &str) -> Response {
+/// The words of this service, which speaks XML.
+fn refusal(why: Unsigned) -> Refusal {
+    let code = match why {
+        Unsigned::Incomplete => "IncompleteSignature",
+        Unsigned::UnknownKey => "InvalidClientTokenId",
+        Unsigned::Expired => "ExpiredToken",
+        Unsigned::WrongSignature => "SignatureDoesNotMatch",
+    };
+    Refusal {
+        code,
+        ..why.refusal()
+    }
+}
+
+pub(super) fn call(shared: &Shared, signed: &Signed<'_>, text: &str) -> Response {
     let mut world = lock(shared);
     let form: BTreeMap<String, String> = Url::parse(&format!("http://form/?{text}"))
         .map(|url| url.query_pairs().into_owned().collect())
         .unwrap_or_default();
     let action = form.get("Action").cloned().unwrap_or_default();
-    let signed = signer(&world, headers);
+    let signed = signer(&world, signed).map_err(refusal);
     world.note_call(&action, signed.as_ref().ok().cloned().flatten(), text);
     if let Some(answer) = in_trouble(&mut world, true) {
         return answer;
@@ -120,12 +134,11 @@ fn subject(token: &str) -> Option<String> {
 /// Credentials of a new session.
 fn grant(world: &mut World, role: &str, tags: BTreeMap<String, String>) -> String {
     let number = world.next();
-    let (id, token) = (
-        format!("ASIALOCKSTEP{number:08}"),
-        format!("CANARY-token-{number}"),
-    );
+    let (id, secret) = (format!("ASIALOCKSTEP{number:08}"), format!("CANARY-{number}"));
+    let token = format!("CANARY-token-{number}");
     let lifetime = world.lifetime.unwrap_or(LIFETIME);
     let key = Key {
+        secret: Some(secret.clone()),
         token: Some(token.clone()),
         role: Some(role.to_owned()),
         tags,
@@ -134,7 +147,7 @@ fn grant(world: &mut World, role: &str, tags: BTreeMap<String, String>) -> Strin
     world.keys.insert(id.clone(), key);
     let expiration = Timestamp::try_from(SystemTime::now() + lifetime).unwrap_or_default();
     format!(
-        "<Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>CANARY-{number}</SecretAccessKey>\
+        "<Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
          <SessionToken>{token}</SessionToken><Expiration>{expiration:.0}</Expiration></Credentials>\
          <AssumedRoleUser><Arn>{role}/session</Arn><AssumedRoleId>AROA:{number}</AssumedRoleId></AssumedRoleUser>"
     )
