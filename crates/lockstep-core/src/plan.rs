@@ -12,6 +12,7 @@ use crate::{
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
     remote::{Ciphertext, FindQuery, Part, RemoteRef, Requeue, SecretValue},
+    rotation::{self, Windows},
     schedule::Seat,
     template,
 };
@@ -117,6 +118,8 @@ pub struct Plan {
     pub searches: Vec<Search>,
     /// Ciphertexts, which are decrypted only when something has changed.
     pub decryptions: Vec<Decryption>,
+    /// When what changed may be written.
+    pub windows: Windows,
 }
 
 /// Makes the plan.
@@ -125,6 +128,7 @@ pub struct Plan {
 /// What is wrong with the spec, with the stores that it names, or with the rights of its namespace.
 pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     check_spec(input.spec)?;
+    let windows = rotation::windows(input.spec.rotation.as_ref())?;
     if let Some(rival) = input.rival {
         return Err(Failure::new(
             Reason::Conflict,
@@ -136,7 +140,10 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         ));
     }
     let mut reads = BTreeSet::new();
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        windows,
+        ..Plan::default()
+    };
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = data_place(index, &entry.secret_key);
         let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;

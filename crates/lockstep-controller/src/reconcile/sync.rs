@@ -124,7 +124,6 @@ impl Reconcile {
         }
         let input = gathered.input();
         let plan = plan::plan(&input)?;
-        let windows = rotation::windows(input.spec.rotation.as_ref())?;
         let stores = ObjectStores {
             shared,
             namespace: &self.key.namespace,
@@ -171,7 +170,7 @@ impl Reconcile {
                 drifted: why == Why::Drift,
                 requested,
             };
-            rotation::entry(&windows, &change, shared.clock.now())
+            rotation::entry(&plan.windows, &change, shared.clock.now())
         };
         // what was found to wait is not decrypted again for as long as it waits
         if let Some(old) = waiting

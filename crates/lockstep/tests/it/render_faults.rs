@@ -113,6 +113,11 @@ fn what_would_not_sync_is_told_as_the_status_would() {
             ),
             "other",
         ),
+        (
+            entry("key: shop/database")
+                + "  rotation: { windows: [{ schedule: \"0 2 30 2 *\", duration: 1h }] }\n",
+            "InvalidSpec: rotation.windows[0].schedule: \"0 2 30 2 *\" names a day that no year has",
+        ),
     ] {
         let (code, stdout, stderr) =
             render(&manifest, &[("shop/database", br#"{"password":"canary-7f3a"}"#)]);
