@@ -73,7 +73,12 @@ pub(crate) async fn synced_secrets(
     count: u32,
     arguments: &FirstSync,
 ) -> Result<()> {
-    let refresh = format!("{}s", arguments.store.refresh_seconds(arguments.objects));
+    // what a store that throttles bears is for the first syncs: refreshes every few seconds would want more than that
+    let refresh = if arguments.throttle {
+        "1h".to_owned()
+    } else {
+        format!("{}s", arguments.store.refresh_seconds(arguments.objects))
+    };
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let create = |number| {
         let (api, refresh) = (api.clone(), refresh.as_str());
