@@ -51,7 +51,14 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
 /// # Errors
 /// A sentence that says what is missing.
 pub(crate) async fn connect_to_read(cluster: &Cluster) -> Result<Client, String> {
-    let mut config = from_kubeconfig(cluster).await?;
+    let named = cluster.kubeconfig.is_some() || cluster.context.is_some();
+    let mut config = from_kubeconfig(cluster).await.map_err(|message| {
+        if named {
+            message
+        } else {
+            format!("{message}. Name a cluster with --kubeconfig FILE or --context NAME")
+        }
+    })?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     Client::try_from(config)

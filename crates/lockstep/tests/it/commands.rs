@@ -4,7 +4,16 @@ use crate::{lockstep, text};
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["run", "render", "plan", "seal", "crds", "completions", "version"] {
+    for command in [
+        "run",
+        "status",
+        "render",
+        "plan",
+        "seal",
+        "crds",
+        "completions",
+        "version",
+    ] {
         lockstep(&[command, "--help"])
             .success()
             .stdout(contains("Examples:"));
