@@ -174,7 +174,9 @@ impl Slots {
                 queue.taken += 1;
                 next
             };
-            self.give(next);
+            if !self.give(next) {
+                self.release();
+            }
         }
     }
 
@@ -194,12 +196,15 @@ impl Slots {
         queue.taken == 0 && queue.waiting() == 0
     }
 
-    /// Gives a slot to who waits there, or to the next one.
-    fn give(&self, to: oneshot::Sender<Permit>) {
-        if let Err(mut permit) = to.send(Permit(Some(self.clone()))) {
-            // who stopped waiting hands the slot back without releasing it a second time
-            permit.0 = None;
-            self.release();
+    /// Gives a slot to who waits there; `false` where nobody does any more, and the slot is still to be given.
+    fn give(&self, to: oneshot::Sender<Permit>) -> bool {
+        match to.send(Permit(Some(self.clone()))) {
+            Ok(()) => true,
+            Err(mut permit) => {
+                // who stopped waiting hands the slot back without releasing it a second time
+                permit.0 = None;
+                false
+            }
         }
     }
 
@@ -215,9 +220,8 @@ impl Slots {
                 next
             };
             let Some(next) = next else { return };
-            match next.send(Permit(Some(self.clone()))) {
-                Ok(()) => return,
-                Err(mut permit) => permit.0 = None,
+            if self.give(next) {
+                return;
             }
         }
     }

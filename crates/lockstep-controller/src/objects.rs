@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret, SyncedSecretStatus};
-use lockstep_core::decide::Memory;
+use lockstep_core::{decide::Memory, rotation};
 
 use crate::index::ObjectKey;
 
@@ -161,16 +161,15 @@ impl Tracked {
             .and_then(|target| target.last_change_time.as_deref())
             .and_then(seconds);
         let rotation = status.rotation.as_ref();
-        let time = |text: Option<&String>| text.map(String::as_str).and_then(seconds);
-        self.sample.pending_since = time(rotation.and_then(|rotation| rotation.pending_since.as_ref()));
-        self.sample.next_window = time(rotation.and_then(|rotation| rotation.next_window.as_ref()));
+        self.sample.pending_since = rotation
+            .and_then(|rotation| rotation.pending_since.as_deref())
+            .and_then(seconds);
+        self.sample.next_window = rotation
+            .and_then(|rotation| rotation.next_window.as_deref())
+            .and_then(seconds);
         self.sample.overdue = rotation.map(|_| status.condition(ConditionType::RotationOverdue).is_some());
-        self.sample.source_created = status
-            .sources
-            .iter()
-            .filter_map(|source| source.created_time.as_deref())
-            .filter_map(seconds)
-            .min();
+        self.sample.source_created =
+            rotation::oldest(&status.sources).map(|(_, created)| created.as_second());
     }
 
     fn sample(&self) -> Sample {

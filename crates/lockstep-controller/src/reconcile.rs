@@ -20,7 +20,7 @@ use lockstep_core::{
     report::Outcome,
     schedule::{Rhythm, Seat},
 };
-use lockstep_provider::StoreKey;
+use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
 use self::sync::Synced;
@@ -52,6 +52,7 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
     let _slot = slots.acquire_beside(reconcile.priority, reconcile.seat()).await;
+    reconcile.backlog = Backlog::new(move || slots.is_full());
     let span = tracing::info_span!("reconcile", synced_secret = %reconcile.key);
     Box::pin(reconcile.run()).instrument(span).await
 }
@@ -83,6 +84,8 @@ struct Reconcile {
     object: Arc<SyncedSecret>,
     shared: Arc<Shared>,
     priority: Priority,
+    /// Whether others wait for its lane, and with it for the same store.
+    backlog: Backlog,
 }
 
 impl Reconcile {
@@ -94,6 +97,7 @@ impl Reconcile {
             object,
             shared,
             priority: Priority::Low,
+            backlog: Backlog::default(),
         }
     }
 
@@ -174,9 +178,8 @@ impl Reconcile {
     }
 
     fn seat(&self) -> Seat {
-        let leader = plan::leader(&self.object.spec);
-        let seat = |leader| plan::seat(&self.object.spec, &leader, &self.uid);
-        leader.map_or_else(|| Seat::of_object(&self.uid), seat)
+        let seat = self.shared.index().seat(&self.key);
+        seat.map_or_else(|| Seat::of_object(&self.uid), |(_, seat)| seat)
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {

@@ -8,6 +8,11 @@ const SETTINGS: Settings = Settings {
     process_seed: 7,
 };
 
+const WITHOUT_PROBES: Settings = Settings {
+    drift_probe_interval: Duration::ZERO,
+    ..SETTINGS
+};
+
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
@@ -295,13 +300,12 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
         decide(&object, &mut memory, SETTINGS, after(100_000)),
         Step::Probe
     );
-    let off = Settings {
-        drift_probe_interval: Duration::ZERO,
-        ..SETTINGS
-    };
     let mut memory = Memory::default();
-    memory.succeeded(&object, off, Rhythm::Free, now());
-    assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
+    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
+    assert_eq!(
+        decide(&object, &mut memory, WITHOUT_PROBES, after(100_000)),
+        Step::Await
+    );
     let changed = Observed {
         generation: 2,
         ..object
@@ -320,16 +324,15 @@ fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
     };
     let status = synced();
     let object = observed(&spec, Some(&status));
-    let off = Settings {
-        drift_probe_interval: Duration::ZERO,
-        ..SETTINGS
-    };
     let mut memory = Memory::default();
-    memory.succeeded(&object, off, Rhythm::Free, now());
+    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
     memory.next_probe = Some(now());
-    assert_eq!(decide(&object, &mut memory, off, now()), Step::Probe);
-    memory.probed(&object, off, now());
-    assert_eq!(decide(&object, &mut memory, off, after(100_000)), Step::Await);
+    assert_eq!(decide(&object, &mut memory, WITHOUT_PROBES, now()), Step::Probe);
+    memory.probed(&object, WITHOUT_PROBES, now());
+    assert_eq!(
+        decide(&object, &mut memory, WITHOUT_PROBES, after(100_000)),
+        Step::Await
+    );
 }
 
 #[test]
@@ -392,14 +395,10 @@ fn pending() -> SyncedSecretStatus {
 fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
     let (spec, status) = (nightly(None), pending());
     let object = observed(&spec, Some(&status));
-    let off = Settings {
-        drift_probe_interval: Duration::ZERO,
-        ..SETTINGS
-    };
     // a process that has just started remembers nothing
     let mut memory = Memory::default();
-    memory.succeeded(&object, off, Rhythm::Free, now());
-    let Step::Idle(wait) = decide(&object, &mut memory, off, now()) else {
+    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
+    let Step::Idle(wait) = decide(&object, &mut memory, WITHOUT_PROBES, now()) else {
         panic!("not idle")
     };
     assert!(
@@ -407,7 +406,7 @@ fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
         "within the first minute of the window: {wait:?}"
     );
     assert_eq!(
-        decide(&object, &mut memory, off, after(7199)),
+        decide(&object, &mut memory, WITHOUT_PROBES, after(7199)),
         Step::Idle(wait.saturating_sub(Duration::from_secs(7199)))
     );
     assert_eq!(
@@ -417,7 +416,7 @@ fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
                 next_refresh: Some(after(80_000)),
                 ..Memory::default()
             },
-            off,
+            WITHOUT_PROBES,
             after(7261)
         ),
         Step::Fetch(Why::Window)

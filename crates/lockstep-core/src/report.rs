@@ -7,7 +7,7 @@ use lockstep_api::{
     SyncedSecretStatus, TargetStatus, annotation,
 };
 
-use crate::{Failure, rotation};
+use crate::{Failure, rotation, time::to_seconds};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -320,13 +320,6 @@ fn keeps(subject: &Subject<'_>) -> String {
         }
         _ => format!("The Secret \"{}\" has not been written yet", subject.target_name),
     }
-}
-
-/// Kubernetes writes times in whole seconds.
-fn to_seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second())
-        .unwrap_or(time)
-        .to_string()
 }
 
 fn bounded(mut message: String) -> String {

@@ -26,3 +26,10 @@ impl Clock for SystemClock {
 
 /// A clock that can be shared.
 pub type SharedClock = Arc<dyn Clock>;
+
+/// Kubernetes writes times in whole seconds.
+pub(crate) fn to_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
+}

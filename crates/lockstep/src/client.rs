@@ -37,11 +37,15 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
             "this is not a pod with a service account: name a cluster with --kubeconfig FILE or --context NAME".to_owned()
         })?
     };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     // lockstep tries again by itself, with backoff and deadlines of its own
     config.default_retry = false;
+    made(config)
+}
+
+fn made(mut config: Config) -> Result<Client, String> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
     Client::try_from(config)
         .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
 }
@@ -52,17 +56,14 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
 /// A sentence that says what is missing.
 pub(crate) async fn connect_to_read(cluster: &Cluster) -> Result<Client, String> {
     let named = cluster.kubeconfig.is_some() || cluster.context.is_some();
-    let mut config = from_kubeconfig(cluster).await.map_err(|message| {
+    let config = from_kubeconfig(cluster).await.map_err(|message| {
         if named {
             message
         } else {
             format!("{message}. Name a cluster with --kubeconfig FILE or --context NAME")
         }
     })?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    Client::try_from(config)
-        .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
+    made(config)
 }
 
 async fn from_kubeconfig(cluster: &Cluster) -> Result<Config, String> {

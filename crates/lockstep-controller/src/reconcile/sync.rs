@@ -19,7 +19,7 @@ use lockstep_core::{
     remote::Requeue,
     rotation::{self, Change, Entry},
 };
-use lockstep_provider::{Backlog, Context, Provider, ProviderError};
+use lockstep_provider::{Context, Provider, ProviderError};
 
 use super::Reconcile;
 use crate::{
@@ -130,7 +130,7 @@ impl Reconcile {
         };
         let cx = Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
-            backlog: self.backlog(),
+            backlog: self.backlog.clone(),
             ..Context::default()
         };
         let fetched = fetch::fetch(&plan, &stores, &cx).await;
@@ -207,12 +207,6 @@ impl Reconcile {
             target,
             sources: collected.sources,
         })
-    }
-
-    /// Whether others wait for this lane, and with it for the same store.
-    fn backlog(&self) -> Backlog {
-        let lane = self.shared.lanes.lane(self.lane());
-        Backlog::new(move || lane.is_full())
     }
 
     pub(super) fn check_may_write(&self) -> Result<(), Failure> {

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use lockstep_api::{Reason, Rotation, RotationPhase, RotationStatus, SourceStatus, TargetStatus};
 
 pub use self::window::{Opening, Windows};
-use crate::{Failure, decide::later};
+use crate::{Failure, decide::later, time::to_seconds};
 
 /// A change that could be written.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +71,9 @@ pub fn pending(
     let since = old.and_then(|old| old.pending_since.clone());
     RotationStatus {
         phase: RotationPhase::Pending,
-        pending_since: Some(since.unwrap_or_else(|| seconds(now))),
+        pending_since: Some(since.unwrap_or_else(|| to_seconds(now))),
         pending_revision: Some(revision),
-        next_window: next.map(seconds),
+        next_window: next.map(to_seconds),
         handled_rotate_now: old.and_then(|old| old.handled_rotate_now.clone()),
     }
 }
@@ -100,11 +100,15 @@ pub fn overdue_at<'a>(
     sources: &'a [SourceStatus],
 ) -> Option<(&'a SourceStatus, Timestamp)> {
     let max_age = rotation?.max_age?.to_std();
+    oldest(sources).map(|(source, created)| (source, later(created, max_age)))
+}
+
+/// The oldest version among the sources whose store tells their age, and when it was created.
+pub fn oldest(sources: &[SourceStatus]) -> Option<(&SourceStatus, Timestamp)> {
     sources
         .iter()
-        .filter_map(|source| Some((source, source.created_time.as_deref()?.parse::<Timestamp>().ok()?)))
+        .filter_map(|source| Some((source, source.created_time.as_deref()?.parse().ok()?)))
         .min_by_key(|(_, created)| *created)
-        .map(|(source, created)| (source, later(created, max_age)))
 }
 
 /// Checks what admission cannot see.
@@ -116,11 +120,4 @@ pub fn windows(rotation: Option<&Rotation>) -> Result<Windows, Failure> {
         .map(|rotation| rotation.windows.as_slice())
         .unwrap_or_default();
     Windows::new(windows).map_err(|error| Failure::new(Reason::InvalidSpec, error.to_string()))
-}
-
-/// Kubernetes writes times in whole seconds.
-fn seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second())
-        .unwrap_or(time)
-        .to_string()
 }

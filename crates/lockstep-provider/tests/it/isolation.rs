@@ -3,49 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use futures::future::join_all;
 use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Binding, Ciphertext, Clients, Context, Credentials, ErrorKind, FetchMetrics, FindQuery, MemoryBackend,
-    MemoryFactory, Operation, Provider, ProviderError, Registry, RemoteRef, SecretValue, StoreConfig,
-    StoreKey,
+    Binding, Ciphertext, Clients, Context, ErrorKind, FetchMetrics, FindQuery, MemoryBackend, MemoryFactory,
+    Operation, Provider, ProviderError, Registry, RemoteRef, StoreConfig, StoreKey,
 };
+
+use crate::credentials::NoCredentials;
 
 /// The key that every store has, each with a value of its own.
 const KEY: &str = "database";
 /// How many want it of each store at the same time.
 const CALLERS: u64 = 10;
-
-#[derive(Debug)]
-struct NoCredentials;
-
-#[async_trait]
-impl Credentials for NoCredentials {
-    async fn secret(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(unasked())
-    }
-
-    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
-        Err(unasked())
-    }
-
-    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(unasked())
-    }
-
-    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
-        Err(unasked())
-    }
-}
-
-fn unasked() -> ProviderError {
-    ProviderError::new(
-        ErrorKind::Internal,
-        Operation::Configure,
-        "a store in memory needs no credentials",
-    )
-}
 
 /// What makes an identity, and what its own backend holds under [`KEY`].
 struct Identity {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, RotationPhase, RotationStatus, SourceStatus, SyncedSecret,
+    Condition, ConditionStatus, ConditionType, RotationPhase, RotationStatus, SyncedSecret,
     SyncedSecretStatus, annotation,
 };
+use lockstep_core::rotation;
 use serde_json::{Value, json};
 
 use crate::table::table;
@@ -62,10 +63,10 @@ fn row(object: &SyncedSecret, now: Timestamp) -> [String; 8] {
         or_nothing(target.and_then(|target| age(target.last_change_time.as_ref(), now))),
         or_nothing(
             status
-                .and_then(|status| oldest(&status.sources))
-                .and_then(|oldest| age(oldest.created_time.as_ref(), now)),
+                .and_then(|status| rotation::oldest(&status.sources))
+                .map(|(_, created)| human(now.duration_since(created).as_secs())),
         ),
-        status.map_or_else(|| NOTHING.to_owned(), |status| rotation(status, now)),
+        status.map_or_else(|| NOTHING.to_owned(), |status| rotation_of(status, now)),
     ]
 }
 
@@ -77,15 +78,7 @@ const fn holds(status: ConditionStatus) -> &'static str {
     }
 }
 
-fn oldest(sources: &[SourceStatus]) -> Option<&SourceStatus> {
-    let created = |source: &&SourceStatus| source.created_time.as_ref().and_then(|text| time(text));
-    sources
-        .iter()
-        .filter(|source| created(source).is_some())
-        .min_by_key(created)
-}
-
-fn rotation(status: &SyncedSecretStatus, now: Timestamp) -> String {
+fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
     let overdue = status.condition(ConditionType::RotationOverdue).is_some();
     let mut text = match &status.rotation {
         None => NOTHING.to_owned(),

@@ -4,42 +4,14 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use lockstep_api::{Limits, StoreKind, StoreProvider, file::FileProvider};
 use lockstep_provider::{
-    Context, Credentials, ErrorKind, FileFactory, FindQuery, Operation, Provider, ProviderError,
-    ProviderFactory, RemoteRef, RemoteSecret, SecretValue, StoreConfig, StoreKey,
+    Context, ErrorKind, FileFactory, FindQuery, Provider, ProviderError, ProviderFactory, RemoteRef,
+    RemoteSecret, StoreConfig, StoreKey,
 };
 use tempfile::TempDir;
 
-/// Nothing that a store of files needs.
-#[derive(Debug)]
-pub(crate) struct NoCredentials;
-
-#[async_trait]
-impl Credentials for NoCredentials {
-    async fn secret(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(unasked())
-    }
-    async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
-        Err(unasked())
-    }
-    async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(unasked())
-    }
-
-    async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
-        Err(unasked())
-    }
-}
-
-fn unasked() -> ProviderError {
-    ProviderError::new(
-        ErrorKind::Internal,
-        Operation::Configure,
-        "files need no credentials",
-    )
-}
+use crate::credentials::NoCredentials;
 
 /// The configuration of a ClusterSecretStore "files" at that path.
 pub(crate) fn config(path: &str) -> StoreConfig {

@@ -6,7 +6,8 @@ use futures::{StreamExt as _, stream::BoxStream};
 use lockstep_provider::{Clients, FetchMetrics, FileFactory, Registry};
 use tokio::time::timeout;
 
-use super::setup::{Files, NoCredentials, config};
+use super::setup::{Files, config};
+use crate::credentials::NoCredentials;
 
 /// Longer than a change takes to be noticed and to settle, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
