@@ -30,6 +30,7 @@ mod life;
 mod policies;
 mod requests;
 mod rights;
+mod rollout;
 mod rotation;
 mod seal;
 mod stage;

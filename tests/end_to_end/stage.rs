@@ -42,7 +42,12 @@ pub(crate) async fn stage() -> &'static Stage {
 impl Stage {
     /// A stage of its own, for a test that breaks things.
     pub(crate) async fn raise(arguments: &[&str]) -> Result<Self> {
-        let plane = ControlPlane::builder().with_controller_manager().start().await?;
+        let plane = ControlPlane::builder()
+            .with_controller_manager()
+            .controller("statefulset-controller")
+            .controller("daemonset-controller")
+            .start()
+            .await?;
         plane.install_crds().await?;
         operator::install(&plane.kubeconfig()).await?;
         let bao = OpenBao::start().await?;

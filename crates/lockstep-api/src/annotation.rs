@@ -8,6 +8,8 @@ pub const ADOPT: &str = "lockstep.dev/adopt";
 pub const REFRESH: &str = "lockstep.dev/refresh";
 /// On a SyncedSecret: any new value lets a changed value in that waits for a window.
 pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
+/// On a pod template, followed by the name of the Secret: the revision of the Secret that its pods run on.
+pub const REVISION: &str = "lockstep.dev/revision.";
 /// Label on every Secret that lockstep writes; `driftWatch` selects by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.

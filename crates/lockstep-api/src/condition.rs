@@ -14,8 +14,10 @@ pub enum ConditionType {
     Reconciling,
     /// Present and true while lockstep waits for somebody to change something.
     Stalled,
-    /// Present and true while a value that changed at its source waits for a window.
+    /// Present and true while a value that changed at its source waits.
     RotationPending,
+    /// Whether every target of `rotation.rollout` runs on the revision that the Secret has. Present since the first rollout.
+    RolloutComplete,
     /// Present and true while a version at its source is older than `rotation.maxAge`.
     RotationOverdue,
 }

@@ -20,6 +20,7 @@ pub mod duration;
 pub mod file;
 pub mod gcp;
 pub mod reason;
+pub mod rollout;
 pub mod rotation;
 pub mod status;
 pub mod store;
@@ -34,7 +35,11 @@ pub use duration::Duration;
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
 pub use reason::Reason;
-pub use rotation::{Rotation, RotationPhase, RotationStatus, RotationWindow};
+pub use rollout::{
+    OnFailure, PreviousRevision, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, RolloutTarget,
+    TargetProgress, TargetState, WorkloadKind,
+};
+pub use rotation::{Rotation, RotationPhase, RotationStatus, RotationWindow, WaitsFor};
 pub use status::{SourceStatus, StoreStatus, SyncedSecretStatus, TargetStatus};
 pub use store::{
     Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore,

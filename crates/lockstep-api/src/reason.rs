@@ -66,6 +66,30 @@ reasons! {
     KeyUnavailable,
     /// A value changed at its source, and no window of `rotation.windows` is open.
     WindowClosed,
+    /// A value changed at its source while the rollout of an earlier one is under way.
+    RolloutUnderWay,
+    /// A value changed at its source sooner than `rotation.rollout.minimumInterval` after the last rollout.
+    TooSoon,
+    /// Every target runs on the revision.
+    RolledOut,
+    /// A target that the spec names does not exist; all others run on the revision.
+    TargetMissing,
+    /// A wave of targets is restarted, or has to stay ready.
+    Progressing,
+    /// A target did not become ready in time after its restart.
+    TargetNotReady,
+    /// A target is paused, and replaces no pods.
+    TargetPaused,
+    /// A target was failing before its restart, and still is.
+    TargetFailing,
+    /// Somebody removed the revision from the pod template of a target.
+    TargetOverwritten,
+    /// The installation does not grant lockstep the right to restart workloads of this namespace.
+    RolloutForbidden,
+    /// The previous revision is brought back, because a target did not become ready.
+    RollingBack,
+    /// The previous revision is back, because a target did not become ready.
+    RolledBack,
     /// A version at its source is older than `rotation.maxAge`.
     SourceTooOld,
     /// Two entries write the same key.

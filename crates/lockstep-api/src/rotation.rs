@@ -4,7 +4,10 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::Duration;
+use crate::{
+    duration::Duration,
+    rollout::{RefusedRevision, Rollout, RolloutPhase, RolloutStatus},
+};
 
 /// When a value that changed at its source may reach the cluster, and how old it may get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -12,8 +15,8 @@ use crate::duration::Duration;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = (
-        "has(self.maxAge) || has(self.windows) && self.windows.size() > 0",
-        "rotation needs maxAge or windows"
+        "has(self.maxAge) || has(self.windows) && self.windows.size() > 0 || has(self.rollout)",
+        "rotation needs maxAge, windows or rollout"
     )
 )]
 pub struct Rotation {
@@ -27,6 +30,9 @@ pub struct Rotation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub windows: Vec<RotationWindow>,
+    /// How a new revision of the Secret reaches the pods that read it. Default: lockstep restarts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// One window, which opens again and again.
@@ -52,10 +58,44 @@ pub struct RotationWindow {
 /// Where a rotation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotationPhase {
-    /// A value changed at its source, and waits for a window.
+    /// A value changed at its source, and waits.
     Pending,
-    /// The Secret holds what the sources hold.
+    /// The rollout of a revision restarts a wave.
+    Progressing,
+    /// A wave is ready, and has to stay so for `soak`.
+    Soaking,
+    /// The rollout stopped at a target that is not ready.
+    Held,
+    /// The previous revision is brought back.
+    RollingBack,
+    /// The previous revision is back, and stays until the source has something newer.
+    RolledBack,
+    /// The Secret holds what the sources hold, and so do the targets.
     Complete,
+}
+
+impl From<RolloutPhase> for RotationPhase {
+    fn from(phase: RolloutPhase) -> Self {
+        match phase {
+            RolloutPhase::Progressing => Self::Progressing,
+            RolloutPhase::Soaking => Self::Soaking,
+            RolloutPhase::Held => Self::Held,
+            RolloutPhase::RollingBack => Self::RollingBack,
+            RolloutPhase::RolledBack => Self::RolledBack,
+            RolloutPhase::Complete => Self::Complete,
+        }
+    }
+}
+
+/// What a changed value waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WaitsFor {
+    /// A window of `rotation.windows`.
+    Window,
+    /// The end of the rollout that is under way.
+    Rollout,
+    /// `rotation.rollout.minimumInterval` since the last rollout.
+    Interval,
 }
 
 /// The rotation of a SyncedSecret, where its spec has `rotation`.
@@ -70,10 +110,19 @@ pub struct RotationStatus {
     /// The revision that the Secret will have when what waits is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_revision: Option<String>,
-    /// When the next window opens (RFC 3339), while a value waits for it.
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<WaitsFor>,
+    /// When the next window opens, or the interval ends (RFC 3339), while a value waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_window: Option<String>,
     /// The value of the annotation `lockstep.dev/rotate-now` that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_rotate_now: Option<String>,
+    /// The rollout of the revision that was written last, where the spec has `rollout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// The revision that was rolled back, until the source has something newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedRevision>,
 }

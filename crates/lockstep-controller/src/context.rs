@@ -18,6 +18,7 @@ use crate::{
     objects::Objects,
     secret::SecretWriter,
     wake::WakeQueue,
+    workloads::Workloads,
 };
 
 /// What every reconcile shares.
@@ -28,6 +29,8 @@ pub struct Shared {
     pub account: Arc<Account>,
     /// Writes Secrets.
     pub writer: SecretWriter,
+    /// Restarts workloads.
+    pub workloads: Workloads,
     /// Publishes events.
     pub recorder: Recorder,
     /// Clients of stores.
@@ -42,6 +45,8 @@ pub struct Shared {
     pub key: FingerprintKey,
     /// Where the time comes from.
     pub clock: SharedClock,
+    /// Where the time comes from by which pods are given their deadlines.
+    pub steady: SharedClock,
     /// Settings that decisions depend on.
     pub settings: Settings,
     /// Slots by set of stores.

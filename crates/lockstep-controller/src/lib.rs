@@ -1,7 +1,7 @@
 //! The controller: watches, reconciles, writes, and the admin server.
 //!
 //! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`reconcile`]
-//! asks [`lockstep_core`] what is due and does it through [`fetch`] and [`secret`], [`stores`] checks stores,
+//! asks [`lockstep_core`] what is due and does it through [`fetch`], [`secret`] and [`workloads`], [`stores`] checks stores,
 //! [`admin`] shows how all of it goes. [`admission`] proves at the start that the cluster holds the operator to its
 //! limits.
 
@@ -24,5 +24,6 @@ pub mod stores;
 pub mod tasks;
 pub mod wake;
 pub mod watch;
+pub mod workloads;
 
 pub use run::{Options, RunError, run};

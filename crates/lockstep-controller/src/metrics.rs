@@ -37,6 +37,12 @@ const PROBES: MetricInfo = MetricInfo {
     labels: &["outcome"],
     help: "Looks at written Secrets: unchanged, edited, gone, foreign or error.",
 };
+const RESTARTS: MetricInfo = MetricInfo {
+    name: "lockstep_workload_restarts_total",
+    kind: MetricKind::Counter,
+    labels: &["outcome"],
+    help: "Workloads that a rollout restarted, or tried to: restarted, forbidden, unguarded, missing or error.",
+};
 const PANICS: MetricInfo = MetricInfo {
     name: "lockstep_reconcile_panics_total",
     kind: MetricKind::Counter,
@@ -123,6 +129,7 @@ pub const METRICS: &[MetricInfo] = &[
     WRITES,
     STATUS,
     PROBES,
+    RESTARTS,
     PANICS,
     MALFORMED,
     QUEUE,
@@ -151,6 +158,8 @@ pub struct Metrics {
     pub status: IntCounterVec,
     /// Looks at written Secrets by outcome.
     pub probes: IntCounterVec,
+    /// Restarts of workloads by outcome.
+    pub restarts: IntCounterVec,
     /// Reconciles that panicked.
     pub panics: IntCounter,
     /// Objects that cannot be read.
@@ -182,6 +191,7 @@ impl Metrics {
             writes: IntCounterVec::new(opts(&WRITES), WRITES.labels)?,
             status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
             probes: IntCounterVec::new(opts(&PROBES), PROBES.labels)?,
+            restarts: IntCounterVec::new(opts(&RESTARTS), RESTARTS.labels)?,
             panics: IntCounter::with_opts(opts(&PANICS))?,
             malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
             queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
@@ -194,6 +204,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.writes.clone()))?;
         metrics.registry.register(Box::new(metrics.status.clone()))?;
         metrics.registry.register(Box::new(metrics.probes.clone()))?;
+        metrics.registry.register(Box::new(metrics.restarts.clone()))?;
         metrics.registry.register(Box::new(metrics.panics.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;

@@ -1,6 +1,7 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
 mod report;
+mod rollout;
 mod sync;
 
 use std::{
@@ -47,7 +48,10 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested) => reconcile.priority = Priority::High,
+        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback) => {
+            reconcile.priority = Priority::High;
+        }
+        Step::RollOut => reconcile.asks_stores = false,
         Step::Acknowledge | Step::Report | Step::Probe | Step::Fetch(_) => {}
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
@@ -84,6 +88,8 @@ struct Reconcile {
     object: Arc<SyncedSecret>,
     shared: Arc<Shared>,
     priority: Priority,
+    /// Whether it may ask the stores: it waited in their lane. A rollout does not, so that it goes on while a store hangs.
+    asks_stores: bool,
     /// Whether others wait for its lane, and with it for the same store.
     backlog: Backlog,
 }
@@ -97,6 +103,7 @@ impl Reconcile {
             object,
             shared,
             priority: Priority::Low,
+            asks_stores: true,
             backlog: Backlog::default(),
         }
     }
@@ -183,6 +190,9 @@ impl Reconcile {
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {
+        if !self.asks_stores {
+            return BTreeSet::new();
+        }
         plan::store_refs(&self.object.spec)
             .iter()
             .map(|store| store_key(&self.key.namespace, store))
@@ -206,6 +216,8 @@ impl Reconcile {
                 self.report(status, Outcome::Unchanged).await;
                 "unchanged"
             }
+            Step::RollOut => self.roll_out(status).await,
+            Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }
@@ -281,9 +293,17 @@ impl Reconcile {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         match self.sync(status, why).await {
-            Ok(Synced::InSync { target, sources }) => {
+            Ok(Synced::InSync {
+                target,
+                sources,
+                back,
+            }) => {
                 self.succeeded().await;
-                let outcome = Outcome::Synced { target, sources };
+                let outcome = Outcome::Synced {
+                    target,
+                    sources,
+                    back,
+                };
                 self.report(status, outcome).await;
                 Reason::Synced.as_str()
             }

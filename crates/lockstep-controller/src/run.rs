@@ -18,7 +18,7 @@ use kube::{
 use lockstep_api::annotation;
 use lockstep_core::{
     decide::Settings,
-    time::{Clock, SystemClock},
+    time::{Clock, SteadyClock, SystemClock},
 };
 use lockstep_provider::{Clients, FetchMetrics, Registry};
 use tokio::{net::TcpListener, sync::watch};
@@ -42,6 +42,7 @@ use crate::{
     tasks::Tasks,
     wake::WakeQueue,
     watch as follow,
+    workloads::Workloads,
 };
 
 /// Reconciles of one set of stores that are under way at the same time: enough that those that wait for values fill the
@@ -140,6 +141,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         account: Arc::new(account),
         writer: SecretWriter::new(client.clone()),
+        workloads: Workloads::new(options.unsafe_without_admission_policy),
         recorder: Recorder::new(client.clone(), reporter),
         clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),
         index: Arc::new(RwLock::new(Index::new(&options.operator_namespace))),
@@ -150,6 +152,7 @@ pub async fn run(
             drift_probe_interval: options.drift_probe_interval,
             process_seed: u64::from(clock.now().subsec_nanosecond().unsigned_abs()),
         },
+        steady: Arc::new(SteadyClock::new(&*clock)),
         clock,
         lanes: Lanes::new(LANE_SLOTS),
         writes: Slots::new(usize::from(options.concurrency)),

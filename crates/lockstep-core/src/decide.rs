@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
-    ConditionStatus, ConditionType, Reason, RefreshPolicy, SyncedSecretSpec, SyncedSecretStatus,
+    ConditionStatus, ConditionType, Reason, RefreshPolicy, SyncedSecretSpec, SyncedSecretStatus, WaitsFor,
     synced_secret::DEFAULT_REFRESH_INTERVAL,
 };
 
 use crate::{
-    rotation,
+    rotation::{self, rollout},
     schedule::{self, Rhythm},
 };
 
@@ -77,6 +77,8 @@ pub struct Memory {
     pub attempt: u32,
     /// Refreshes so far.
     pub round: u64,
+    /// The next look at the targets of a rollout; none is planned at first.
+    pub next_look: Option<Timestamp>,
     /// What the last attempt was about.
     pub attempted: Option<Attempt>,
     /// The fingerprint of what was found to wait for a window.
@@ -124,6 +126,10 @@ pub enum Why {
     Interval,
     /// A window opened for a value that waits.
     Window,
+    /// What a value waited for is over: a rollout, or the time after one.
+    Queued,
+    /// A rollout failed, and the previous revision has to be written.
+    Rollback,
     /// The Secret was edited or deleted.
     Drift,
 }
@@ -139,6 +145,8 @@ impl Why {
             Self::Retry => "retry",
             Self::Interval => "interval",
             Self::Window => "window_open",
+            Self::Queued => "rollout_over",
+            Self::Rollback => "rollback",
             Self::Drift => "drift",
         }
     }
@@ -157,6 +165,8 @@ pub enum Step {
     Report,
     /// Look whether the Secret is as it was written.
     Probe,
+    /// Look at the targets of the rollout, and go on with it.
+    RollOut,
     /// Read the sources and write what changed.
     Fetch(Why),
 }
@@ -225,11 +235,15 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
         }
         return Step::Fetch(why);
     }
+    let rollout = rollout_at(observed, memory, now);
+    if rollout.is_some_and(|at| now >= at) {
+        return Step::RollOut;
+    }
     if let Some(at) = memory.retry_at {
         return if now >= at {
             Step::Fetch(Why::Retry)
         } else {
-            Step::Idle(until(at, now))
+            Step::Idle(until(rollout.map_or(at, |look| look.min(at)), now))
         };
     }
     if !is_ready(status) || ready_reason(status) == Some(Reason::Suspended.as_str()) {
@@ -247,29 +261,42 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     if refresh.is_some_and(|at| now >= at) {
         return Step::Fetch(Why::Interval);
     }
-    let window = window_at(observed);
-    if window.is_some_and(|at| now >= at) {
-        return Step::Fetch(Why::Window);
+    let rotation = status.and_then(|status| status.rotation.as_ref());
+    if rotation::awaits_rollback(rotation) {
+        return Step::Fetch(Why::Rollback);
+    }
+    let entry = entry_at(observed);
+    if let Some((why, _)) = entry.filter(|(_, at)| now >= *at) {
+        return Step::Fetch(why);
     }
     let overdue = overdue_at(observed);
     if overdue.is_some_and(|at| now >= at) {
         return Step::Report;
     }
-    let next = [refresh, window, overdue].into_iter().flatten().min();
+    let entry = entry.map(|(_, at)| at);
+    let next = [refresh, rollout, entry, overdue].into_iter().flatten().min();
     probe_or_idle(observed, memory, settings, now, next)
 }
 
-/// When what waits for a window is looked at: those who wait for the same one are spread over its first minute, or over a tenth
-/// of it.
-fn window_at(observed: &Observed<'_>) -> Option<Timestamp> {
-    let opens = rotation::due(observed.status?.rotation.as_ref())?;
+/// When the targets of a rollout are looked at: at once, where this process has not looked yet.
+fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
+    observed.spec.rotation.as_ref()?.rollout.as_ref()?;
+    let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
+    let moves = rollout::wants_targets(rollout, observed.generation) || !rollout::looks(rollout).is_empty();
+    moves.then(|| memory.next_look.unwrap_or(now))
+}
+
+/// When what waits may come in. Those who wait for the same window are spread over its first minute, or over a tenth of it.
+fn entry_at(observed: &Observed<'_>) -> Option<(Why, Timestamp)> {
+    let (waits_for, at) = rotation::due(observed.status?.rotation.as_ref())?;
+    if waits_for != WaitsFor::Window {
+        return Some((Why::Queued, at));
+    }
     let windows = &observed.spec.rotation.as_ref()?.windows;
     let shortest = windows.iter().map(|window| window.duration.to_std()).min()?;
     let spread = (shortest / 10).min(WINDOW_SPREAD);
-    Some(later(
-        opens,
-        spread.mul_f64(schedule::fraction((observed.uid, "window"))),
-    ))
+    let fraction = schedule::fraction((observed.uid, "window"));
+    Some((Why::Window, later(at, spread.mul_f64(fraction))))
 }
 
 /// When the status has to say that a source is too old; `None` where it does already, or never will.

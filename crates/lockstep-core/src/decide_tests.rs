@@ -387,7 +387,13 @@ fn nightly(max_age: Option<&str>) -> SyncedSecretSpec {
 fn pending() -> SyncedSecretStatus {
     let mut status = synced();
     let opens = "2026-01-01T02:00:00Z".parse().unwrap();
-    status.rotation = Some(rotation::pending(None, "9c41".to_owned(), Some(opens), now()));
+    status.rotation = Some(rotation::pending(
+        None,
+        "9c41".to_owned(),
+        WaitsFor::Window,
+        Some(opens),
+        now(),
+    ));
     status
 }
 

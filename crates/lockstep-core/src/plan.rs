@@ -129,6 +129,7 @@ pub struct Plan {
 pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     check_spec(input.spec)?;
     let windows = rotation::windows(input.spec.rotation.as_ref())?;
+    rotation::check(input.spec)?;
     if let Some(rival) = input.rival {
         return Err(Failure::new(
             Reason::Conflict,

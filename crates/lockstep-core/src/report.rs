@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Reason, Rotation, RotationPhase, RotationStatus, SourceStatus,
-    SyncedSecretStatus, TargetStatus, annotation,
+    Condition, ConditionStatus, ConditionType, Reason, RolloutPhase, Rotation, RotationStatus, SourceStatus,
+    SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
 use crate::{Failure, rotation, time::to_seconds};
@@ -23,11 +23,15 @@ pub enum Outcome<'a> {
         target: TargetStatus,
         /// The remote values that it was made from.
         sources: Vec<SourceStatus>,
+        /// Whether it holds what the sources held before, because what they hold now failed.
+        back: bool,
     },
     /// A value changed at its source, and waits for a window. The Secret is as it was.
     Waits(RotationStatus),
     /// Time has passed, and nothing else was done.
     Unchanged,
+    /// The rollout went on.
+    Stepped(RotationStatus),
     /// The sync could not go on.
     Failed(&'a Failure),
     /// Every remote value is gone, and the Secret was deleted.
@@ -62,11 +66,13 @@ pub struct Subject<'a> {
 pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> SyncedSecretStatus {
     let old = subject.old.cloned().unwrap_or_default();
     let mut status = SyncedSecretStatus {
-        observed_generation: Some(subject.generation),
-        handled_refresh: subject.refresh.map(str::to_owned),
         conditions: Vec::new(),
         ..old.clone()
     };
+    if !matches!(outcome, Outcome::Unchanged | Outcome::Stepped(_)) {
+        status.observed_generation = Some(subject.generation);
+        status.handled_refresh = subject.refresh.map(str::to_owned);
+    }
     let mut set = |kind, holds, reason: Reason, message: String| {
         status.conditions.push(condition(
             &old.conditions,
@@ -82,6 +88,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         Outcome::Synced {
             mut target,
             mut sources,
+            back,
         } => {
             let count = sources.len();
             let mut message = format!(
@@ -93,10 +100,23 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                     format!("{count} remote values say")
                 }
             );
+            let rotation = rotation::written(
+                subject.old,
+                &target,
+                back,
+                subject.rotation,
+                subject.rotate_now,
+                now,
+            );
             // without a cluster there is no key to make a revision with
             if !target.revision.is_empty() {
                 message.push_str(", at revision ");
                 message.push_str(&target.revision);
+            }
+            if let Some(refused) = rotation.as_ref().and_then(|rotation| rotation.refused.as_ref()) {
+                message.push_str("; revision ");
+                message.push_str(&refused.revision);
+                message.push_str(" was rolled back, and waits for something newer at the source");
             }
             set(
                 ConditionType::Ready,
@@ -114,7 +134,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             sources.truncate(MAX_SOURCES);
             status.sources = sources;
             status.source_count = i64::try_from(count).ok();
-            status.rotation = rotation::complete(subject.rotation, subject.rotate_now);
+            status.rotation = rotation;
         }
         Outcome::Waits(pending) => {
             let message = format!("{}; what changed since then waits", keeps(subject));
@@ -126,9 +146,10 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             );
             status.rotation = Some(pending);
         }
-        Outcome::Unchanged => {
-            let lasting = |condition: &&Condition| !is_of_rotation(condition.kind);
-            status.conditions = old.conditions.iter().filter(lasting).cloned().collect();
+        Outcome::Unchanged => status.conditions = lasting(&old),
+        Outcome::Stepped(rotation) => {
+            status.conditions = lasting(&old);
+            status.rotation = Some(rotation);
         }
         Outcome::Failed(failure) => {
             let said = failure.message.trim_end_matches('.');
@@ -160,7 +181,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.target = None;
             status.sources = Vec::new();
             status.source_count = Some(0);
-            status.rotation = rotation::complete(subject.rotation, subject.rotate_now);
+            status.rotation = rotation::complete(subject.rotation, subject.rotate_now, None);
         }
         Outcome::Acknowledged { suspended: true } => {
             let ready = if old.target.is_some() {
@@ -190,46 +211,86 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
 /// Nothing is let in now, and who asked for it has to ask again.
 fn heard(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
     let Some(asked) = subject.rotate_now else { return };
-    let complete = || rotation::complete(subject.rotation, subject.rotate_now);
+    let complete = || rotation::complete(subject.rotation, subject.rotate_now, None);
     match &mut status.rotation {
         Some(rotation) => rotation.handled_rotate_now = Some(asked.to_owned()),
         none => *none = complete(),
     }
 }
 
-const fn is_of_rotation(kind: ConditionType) -> bool {
-    matches!(
-        kind,
-        ConditionType::RotationPending | ConditionType::RotationOverdue
-    )
+/// The conditions that do not follow from the status itself. While the Secret is Ready, whether lockstep is at work or waits for
+/// somebody says the rollout.
+fn lasting(old: &SyncedSecretStatus) -> Vec<Condition> {
+    let ready = old
+        .condition(ConditionType::Ready)
+        .is_some_and(|ready| ready.status == ConditionStatus::True);
+    let lasts = |condition: &&Condition| match condition.kind {
+        ConditionType::Ready => true,
+        ConditionType::Reconciling | ConditionType::Stalled => !ready,
+        ConditionType::RotationPending | ConditionType::RotationOverdue | ConditionType::RolloutComplete => {
+            false
+        }
+    };
+    old.conditions.iter().filter(lasts).cloned().collect()
 }
 
 /// The conditions that follow from the status itself, as long as they hold.
 fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Subject<'_>, now: Timestamp) {
-    let mut add = |kind, reason, message| {
-        let holds = ConditionStatus::True;
+    let ready = status.condition(ConditionType::Ready);
+    let ready = ready.is_some_and(|ready| ready.status == ConditionStatus::True);
+    let rotation = status.rotation.clone();
+    let sources = status.sources.clone();
+    let mut add = |kind, holds, reason, message| {
         let message = bounded(message);
         let one = condition(old, kind, holds, reason, message, subject.generation, now);
         status.conditions.push(one);
     };
-    let pending = status
-        .rotation
+    if let Some((phase, reason, message)) = rotation::progress(rotation.as_ref()) {
+        let holds = if phase == RolloutPhase::Complete {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        // what GitOps tools ask: is it at work, does it wait for somebody, or is it done?
+        let kind = if phase.is_moving() {
+            ConditionType::Reconciling
+        } else {
+            ConditionType::Stalled
+        };
+        if ready && phase != RolloutPhase::Complete {
+            add(kind, ConditionStatus::True, reason, message.clone());
+        }
+        add(ConditionType::RolloutComplete, holds, reason, message);
+    }
+    let mut add = |kind, reason, message| add(kind, ConditionStatus::True, reason, message);
+    let pending = rotation
         .as_ref()
-        .filter(|rotation| rotation.phase == RotationPhase::Pending);
+        .filter(|rotation| rotation.pending_revision.is_some());
     if let Some(pending) = pending {
         let since = pending.pending_since.as_deref().unwrap_or_default();
         let revision = pending.pending_revision.as_deref().unwrap_or_default();
-        let until = pending.next_window.as_ref().map_or_else(
-            || "no window ever opens again".to_owned(),
-            |next| format!("the next window opens at {next}"),
-        );
+        let (reason, until) = match (pending.waits_for, &pending.next_window) {
+            (Some(WaitsFor::Rollout), _) => (
+                Reason::RolloutUnderWay,
+                "the rollout of an earlier one is under way".to_owned(),
+            ),
+            (Some(WaitsFor::Interval), next) => (
+                Reason::TooSoon,
+                format!(
+                    "the last rollout began less than minimumInterval ago, and the next may at {}",
+                    next.as_deref().unwrap_or_default()
+                ),
+            ),
+            (_, None) => (Reason::WindowClosed, "no window ever opens again".to_owned()),
+            (_, Some(next)) => (Reason::WindowClosed, format!("the next window opens at {next}")),
+        };
         let message = format!(
             "a source changed (noticed at {since}), and revision {revision} waits: {until}. To let it in now, give the annotation {} of the SyncedSecret a new value",
             annotation::ROTATE_NOW
         );
-        add(ConditionType::RotationPending, Reason::WindowClosed, message);
+        add(ConditionType::RotationPending, reason, message);
     }
-    let overdue = rotation::overdue_at(subject.rotation, &status.sources).filter(|(_, at)| *at <= now);
+    let overdue = rotation::overdue_at(subject.rotation, &sources).filter(|(_, at)| *at <= now);
     if let Some((source, _)) = overdue {
         let max_age = subject.rotation.and_then(|rotation| rotation.max_age);
         let message = format!(
@@ -354,6 +415,7 @@ mod tests {
         Outcome::Synced {
             target: target(revision),
             sources: vec![SourceStatus::default()],
+            back: false,
         }
     }
 

@@ -33,12 +33,18 @@ impl Hasher for Fnv {
     }
 }
 
-/// A number in `0.0..1.0` that depends on the seeds only.
-pub fn fraction(seeds: impl Hash) -> f64 {
+/// A hash that is the same in every version and on every machine. It is not for secrets.
+pub fn hash(seeds: impl Hash) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     seeds.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number in `0.0..1.0` that depends on the seeds only.
+pub fn fraction(seeds: impl Hash) -> f64 {
     // the low bits of FNV are its weak ones: mix before taking the upper 53
-    let mixed = hasher.finish() ^ (hasher.finish() >> 32);
+    let hash = hash(seeds);
+    let mixed = hash ^ (hash >> 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
     let fraction = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
@@ -71,9 +77,7 @@ impl Seat {
     }
 
     fn new(seed: impl Hash) -> Self {
-        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-        seed.hash(&mut hasher);
-        Self(hasher.finish())
+        Self(hash(seed))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Time as an argument.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
@@ -21,6 +25,35 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// A clock that began with another one and goes by itself since: nobody sets it. Deadlines of what pods do go by it, so that a
+/// clock that is set does not make them fail.
+#[derive(Debug, Clone, Copy)]
+pub struct SteadyClock {
+    began: Timestamp,
+    since: Instant,
+}
+
+impl SteadyClock {
+    /// One that says now what that clock says.
+    pub fn new(clock: &dyn Clock) -> Self {
+        Self {
+            began: clock.now(),
+            since: Instant::now(),
+        }
+    }
+
+    /// How long it goes.
+    fn passed(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        crate::decide::later(self.began, self.passed())
     }
 }
 

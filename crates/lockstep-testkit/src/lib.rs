@@ -44,6 +44,7 @@ mod http;
 pub mod moto;
 pub mod openbao;
 pub mod operator;
+pub mod pods;
 pub mod ports;
 pub mod process;
 pub mod progress;

@@ -10,7 +10,8 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Reason, SyncedSecret, SyncedSecretStatus, annotation,
+    Condition, ConditionStatus, ConditionType, Reason, RolloutPhase, SyncedSecret, SyncedSecretStatus,
+    annotation,
 };
 use lockstep_core::{
     Failure,
@@ -103,6 +104,35 @@ impl Reconcile {
                 self.say(type_, "Rotate", begun).await;
             }
         }
+        self.publish_rollout(old, status).await;
+    }
+
+    /// One event for each phase of a rollout, wave by wave.
+    async fn publish_rollout(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
+        let rollout = |status: &SyncedSecretStatus| {
+            let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
+            Some((
+                rollout.phase,
+                rollout.revision.clone(),
+                rollout.wave,
+                rollout.rollback,
+            ))
+        };
+        let Some(now) = rollout(status) else { return };
+        if old.and_then(rollout).as_ref() == Some(&now) {
+            return;
+        }
+        if let Some(condition) = status.condition(ConditionType::RolloutComplete) {
+            let type_ = match now.0 {
+                RolloutPhase::Held | RolloutPhase::RollingBack | RolloutPhase::RolledBack => {
+                    EventType::Warning
+                }
+                RolloutPhase::Progressing | RolloutPhase::Soaking | RolloutPhase::Complete => {
+                    EventType::Normal
+                }
+            };
+            self.say(type_, "RollOut", condition).await;
+        }
     }
 
     async fn publish_ready(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
@@ -150,21 +180,63 @@ impl Reconcile {
 fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde_json::Value {
     let mut patch = serde_json::to_value(new).unwrap_or_default();
     let before = serde_json::to_value(old).unwrap_or_default();
-    if let (Some(patch), Some(before)) = (patch.as_object_mut(), before.as_object()) {
-        for field in before.keys() {
-            patch.entry(field.clone()).or_insert(serde_json::Value::Null);
-        }
-        // a nested field that goes away would stay: replace the object as a whole by naming its fields
-        for part in ["target", "rotation"] {
-            if let (Some(new), Some(old)) = (
-                patch.get_mut(part).and_then(serde_json::Value::as_object_mut),
-                before.get(part).and_then(serde_json::Value::as_object),
-            ) {
-                for field in old.keys() {
-                    new.entry(field.clone()).or_insert(serde_json::Value::Null);
-                }
+    forget(&before, &mut patch);
+    patch
+}
+
+/// Names every field that goes away, in nested objects too: a merge patch would leave it.
+fn forget(before: &serde_json::Value, patch: &mut serde_json::Value) {
+    let (Some(before), Some(patch)) = (before.as_object(), patch.as_object_mut()) else {
+        return;
+    };
+    for (field, value) in before {
+        match patch.get_mut(field) {
+            Some(kept) => forget(value, kept),
+            None => {
+                patch.insert(field.clone(), serde_json::Value::Null);
             }
         }
     }
-    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::{RotationPhase, RotationStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_patch_names_what_goes_away_however_deep() {
+        let status = |value| serde_json::from_value::<SyncedSecretStatus>(value).unwrap();
+        let old = status(json!({
+            "observedGeneration": 1,
+            "rotation": {
+                "phase": "Soaking", "pendingRevision": "b",
+                "rollout": { "phase": "Soaking", "revision": "a", "startTime": "t", "wave": 1, "soakUntil": "t" },
+            },
+        }));
+        let mut new = old.clone();
+        new.observed_generation = None;
+        if let Some(RotationStatus {
+            phase,
+            pending_revision,
+            rollout: Some(rollout),
+            ..
+        }) = &mut new.rotation
+        {
+            *phase = RotationPhase::Complete;
+            *pending_revision = None;
+            rollout.soak_until = None;
+        }
+        let patch = replaced(Some(&old), &new);
+        assert!(
+            patch["observedGeneration"].is_null()
+                && patch.as_object().unwrap().contains_key("observedGeneration")
+        );
+        let rotation = patch["rotation"].as_object().unwrap();
+        assert!(rotation["pendingRevision"].is_null() && rotation.contains_key("pendingRevision"));
+        let rollout = rotation["rollout"].as_object().unwrap();
+        assert!(rollout["soakUntil"].is_null() && rollout.contains_key("soakUntil"));
+        assert_eq!(rollout["wave"], 1);
+    }
 }

@@ -7,15 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use lockstep_api::{
-    CreationPolicy, DeletionPolicy, Reason, RotationStatus, SourceStatus, StoreRef, SyncedSecret,
-    SyncedSecretStatus, TargetStatus,
+    CreationPolicy, DeletionPolicy, Reason, RefusedRevision, RotationStatus, SourceStatus, StoreRef,
+    SyncedSecret, SyncedSecretStatus, TargetStatus,
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
-    collect,
+    collect::{self, Collected, Fetched},
     decide::Why,
-    plan::{self, Input},
+    fingerprint::FingerprintKey,
+    plan::{self, Input, Plan},
     remote::Requeue,
     rotation::{self, Change, Entry},
 };
@@ -38,6 +39,8 @@ pub(super) enum Synced {
     InSync {
         target: TargetStatus,
         sources: Vec<SourceStatus>,
+        /// It is what the sources held before: what they hold now failed.
+        back: bool,
     },
     /// What changed waits for a window.
     Waits(RotationStatus),
@@ -93,6 +96,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
+impl Reading {
+    fn revision(&self, key: &FingerprintKey) -> String {
+        assemble::revision(&self.gathered.input(), &self.collected, key)
+    }
+}
+
 struct ObjectStores<'a> {
     shared: &'a Shared,
     namespace: &'a str,
@@ -105,6 +114,15 @@ impl Stores for ObjectStores<'_> {
     }
 }
 
+/// What was read for one sync.
+struct Reading {
+    gathered: Arc<Gathered>,
+    plan: Plan,
+    fetched: Fetched,
+    collected: Collected,
+    fingerprint: String,
+}
+
 impl Reconcile {
     pub(super) async fn sync(
         &self,
@@ -112,100 +130,232 @@ impl Reconcile {
         why: Why,
     ) -> Result<Synced, Failure> {
         let shared = &self.shared;
-        let gathered = Arc::new(Gathered {
-            around: shared.index().surroundings(&self.key, &self.object),
-            key: self.key.clone(),
-            uid: self.uid.clone(),
-            object: self.object.clone(),
-        });
+        let gathered = self.gather(self.object.clone());
         if gathered.around.terminating {
             let message = format!("namespace \"{}\" is being deleted", self.key.namespace);
             return Err(Failure::new(Reason::NamespaceTerminating, message));
         }
-        let input = gathered.input();
-        let plan = plan::plan(&input)?;
-        let stores = ObjectStores {
-            shared,
-            namespace: &self.key.namespace,
-        };
-        let cx = Context {
-            deadline: Some(Instant::now() + FETCH_DEADLINE),
-            backlog: self.backlog.clone(),
-            ..Context::default()
-        };
-        let fetched = fetch::fetch(&plan, &stores, &cx).await;
         let known = status.and_then(|status| status.target.as_ref());
-        let (outcome, mut fetched) = gathered
-            .work(move |input| (collect::collect(input, &fetched), fetched))
-            .await;
-        let mut collected = match outcome? {
-            collect::Outcome::Complete(collected) => collected,
-            collect::Outcome::Gone => {
-                self.remove(&input).await?;
-                if let Some(old) = known.filter(|old| old.name != input.target_name()) {
-                    self.remove_renamed(old).await?;
-                }
-                return Ok(Synced::Gone);
+        let Some(mut reading) = self.read(gathered).await? else {
+            let owner = self.owner();
+            self.remove().await?;
+            if let Some(old) = known.filter(|old| old.name != owner.target) {
+                self.remove_renamed(old).await?;
             }
+            return Ok(Synced::Gone);
         };
-        let fingerprint = assemble::fingerprint(&input, &collected, &shared.key);
+        let name = self.owner().target.to_owned();
         if let Some(known) = known
-            && why != Why::Drift
-            && self.remember(|tracked, _, _| tracked.memory.trusts(status))
-            && known.fingerprint == fingerprint
-            && known.name == input.target_name()
+            && self.holds(status, known, &reading.fingerprint, why)
         {
             return Ok(Synced::InSync {
                 target: known.clone(),
-                sources: collected.sources,
+                sources: reading.collected.sources,
+                back: false,
             });
         }
         let waiting = status.and_then(|status| status.rotation.as_ref());
         let requested = self.observed(status).asks_to_rotate();
+        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
+        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
+            return self.stay_back(status, refused, why).await;
+        }
+        // a rollout failed, and something newer is there that may not come in yet: back first
+        let back = refused.filter(|_| rotation::awaits_rollback(waiting));
+        let rollout = self.object.spec.rotation.as_ref();
+        let rollout = rollout.and_then(|rotation| rotation.rollout.as_ref());
+        let windows = reading.plan.windows.clone();
         let enter = |revision: &str| {
             let change = Change {
                 written: known,
-                target_name: input.target_name(),
+                target_name: &name,
                 revision,
                 drifted: why == Why::Drift,
                 requested,
+                rollout,
+                last_rollout: waiting.and_then(|waiting| waiting.rollout.as_ref()),
             };
-            rotation::entry(&plan.windows, &change, shared.clock.now())
+            rotation::entry(&windows, &change, shared.clock.now())
+        };
+        let waits = |revision: String, waits_for, next| {
+            let now = shared.clock.now();
+            Ok(Synced::Waits(rotation::pending(
+                waiting, revision, waits_for, next, now,
+            )))
         };
         // what was found to wait is not decrypted again for as long as it waits
-        if let Some(old) = waiting
+        if back.is_none()
+            && let Some(old) = waiting
             && let Some(revision) = &old.pending_revision
-            && self.remember(|tracked, _, _| tracked.memory.waiting.as_ref() == Some(&fingerprint))
-            && let Entry::Wait(next) = enter(revision)
+            && self.remember(|tracked, _, _| tracked.memory.waiting.as_ref() == Some(&reading.fingerprint))
+            && let Entry::Wait(waits_for, next) = enter(revision)
         {
-            let pending = rotation::pending(waiting, revision.clone(), next, shared.clock.now());
-            return Ok(Synced::Waits(pending));
+            return waits(revision.clone(), waits_for, next);
         }
-        if !plan.decryptions.is_empty() {
-            fetched.decrypted = Some(fetch::decrypt(&plan, &stores, &cx).await);
-            let outcome = gathered
-                .work(move |input| collect::collect(input, &fetched))
-                .await?;
-            if let collect::Outcome::Complete(decrypted) = outcome {
-                collected = decrypted;
+        self.decrypt(&mut reading).await?;
+        let revision = reading.revision(&shared.key);
+        if let Some(refused) = refused.filter(|refused| refused.revision == revision) {
+            return self.stay_back(status, refused, why).await;
+        }
+        if let Entry::Wait(waits_for, next) = enter(&revision) {
+            if let Some(refused) = back {
+                return self.stay_back(status, refused, why).await;
             }
+            self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
+            return waits(revision, waits_for, next);
         }
-        let revision = assemble::revision(&input, &collected, &shared.key);
-        if let Entry::Wait(next) = enter(&revision) {
-            self.remember(|tracked, _, _| tracked.memory.waiting = Some(fingerprint));
-            let pending = rotation::pending(waiting, revision, next, shared.clock.now());
-            return Ok(Synced::Waits(pending));
+        self.write_reading(reading, revision, known, false).await
+    }
+
+    /// Keeps the revision that was written in the place of one that failed, or writes it.
+    async fn stay_back(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        refused: &RefusedRevision,
+        why: Why,
+    ) -> Result<Synced, Failure> {
+        let known = status.and_then(|status| status.target.as_ref());
+        let generation = status.and_then(|status| status.observed_generation);
+        let is_back = |known: &&TargetStatus| {
+            known.revision == refused.pinned.revision
+                && known.name == self.owner().target
+                && generation == self.object.metadata.generation
+                && why != Why::Drift
+                && self.remember(|tracked, _, _| tracked.memory.trusts(status))
+        };
+        if let Some(known) = known.filter(is_back) {
+            return Ok(Synced::InSync {
+                target: known.clone(),
+                sources: refused.pinned.sources.clone(),
+                back: true,
+            });
         }
-        let (secret, collected) = gathered
+        let unreadable = |mut failure: Failure| {
+            failure.message = format!(
+                "the rollback to revision {} failed: {}",
+                refused.pinned.revision, failure.message
+            );
+            failure
+        };
+        let mut object = (*self.object).clone();
+        object.spec = rotation::pin(&object.spec, &refused.pinned.sources);
+        let gathered = self.gather(Arc::new(object));
+        let Some(mut reading) = self.read(gathered).await.map_err(unreadable)? else {
+            let gone = Failure::new(Reason::SourceNotFound, "its remote values are gone");
+            return Err(unreadable(gone.requeued(Requeue::RefreshInterval)));
+        };
+        if let Some(known) = known
+            && self.holds(status, known, &reading.fingerprint, why)
+        {
+            return Ok(Synced::InSync {
+                target: known.clone(),
+                sources: reading.collected.sources,
+                back: true,
+            });
+        }
+        self.decrypt(&mut reading).await.map_err(unreadable)?;
+        let revision = reading.revision(&self.shared.key);
+        self.write_reading(reading, revision, known, true).await
+    }
+
+    /// Whether the Secret can be taken to hold what was read.
+    fn holds(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        known: &TargetStatus,
+        fingerprint: &str,
+        why: Why,
+    ) -> bool {
+        why != Why::Drift
+            && self.remember(|tracked, _, _| tracked.memory.trusts(status))
+            && known.fingerprint == fingerprint
+            && known.name == self.owner().target
+    }
+
+    fn gather(&self, object: Arc<SyncedSecret>) -> Arc<Gathered> {
+        Arc::new(Gathered {
+            around: self.shared.index().surroundings(&self.key, &object),
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            object,
+        })
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            deadline: Some(Instant::now() + FETCH_DEADLINE),
+            backlog: self.backlog.clone(),
+            ..Context::default()
+        }
+    }
+
+    fn stores(&self) -> ObjectStores<'_> {
+        ObjectStores {
+            shared: &self.shared,
+            namespace: &self.key.namespace,
+        }
+    }
+
+    /// Reads every source; `None` when all are gone and the spec says that the Secret goes with them.
+    async fn read(&self, gathered: Arc<Gathered>) -> Result<Option<Reading>, Failure> {
+        let plan = plan::plan(&gathered.input())?;
+        let fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
+        let (outcome, fetched) = gathered
+            .work(move |input| (collect::collect(input, &fetched), fetched))
+            .await;
+        let collect::Outcome::Complete(collected) = outcome? else {
+            return Ok(None);
+        };
+        rotation::check_sources(&gathered.object.spec, &collected.sources)?;
+        let fingerprint = assemble::fingerprint(&gathered.input(), &collected, &self.shared.key);
+        Ok(Some(Reading {
+            gathered,
+            plan,
+            fetched,
+            collected,
+            fingerprint,
+        }))
+    }
+
+    /// Decrypts the ciphertexts among the sources.
+    async fn decrypt(&self, reading: &mut Reading) -> Result<(), Failure> {
+        if reading.plan.decryptions.is_empty() {
+            return Ok(());
+        }
+        let decrypted = fetch::decrypt(&reading.plan, &self.stores(), &self.context()).await;
+        let mut fetched = std::mem::take(&mut reading.fetched);
+        fetched.decrypted = Some(decrypted);
+        let outcome = reading
+            .gathered
+            .work(move |input| collect::collect(input, &fetched))
+            .await?;
+        if let collect::Outcome::Complete(decrypted) = outcome {
+            reading.collected = decrypted;
+        }
+        Ok(())
+    }
+
+    /// Writes what was read.
+    async fn write_reading(
+        &self,
+        reading: Reading,
+        revision: String,
+        known: Option<&TargetStatus>,
+        back: bool,
+    ) -> Result<Synced, Failure> {
+        let collected = reading.collected;
+        let (secret, collected) = reading
+            .gathered
             .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
             .await?;
-        let target = self.write(&secret, fingerprint, revision).await?;
+        let target = self.write(&secret, reading.fingerprint, revision).await?;
         if let Some(old) = known.filter(|old| old.name != target.name) {
             self.remove_renamed(old).await?;
         }
         Ok(Synced::InSync {
             target,
             sources: collected.sources,
+            back,
         })
     }
 
@@ -262,12 +412,12 @@ impl Reconcile {
     }
 
     /// Removes what this SyncedSecret wrote, because every source is gone.
-    async fn remove(&self, input: &Input<'_>) -> Result<(), Failure> {
-        debug_assert_eq!(input.spec.target.deletion_policy, DeletionPolicy::Delete);
+    async fn remove(&self) -> Result<(), Failure> {
+        debug_assert_eq!(self.object.spec.target.deletion_policy, DeletionPolicy::Delete);
         self.check_may_write()?;
         let owner = self.owner();
         let _slot = self.shared.writes.acquire(self.priority).await;
-        let result = if input.spec.target.creation_policy == CreationPolicy::Merge {
+        let result = if self.object.spec.target.creation_policy == CreationPolicy::Merge {
             // the Secret is somebody else's: only this SyncedSecret's keys go
             let nothing = DesiredSecret::nothing(owner.target);
             match self.shared.writer.apply_or_replace(&owner, &nothing).await {

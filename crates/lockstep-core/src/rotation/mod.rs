@@ -1,25 +1,41 @@
-//! When a value that changed at its source may be written.
+//! When a value that changed at its source may be written, and how it reaches the pods.
 //!
 //! ```text
-//!                  changed, no window open
+//!             changed; no window open, a rollout moves,
+//!                 or the last one began just now
 //!     ┌──────────┐ ──────────────────────────────▶ ┌─────────┐ ──┐ changed again: the newest waits,
 //!     │ Complete │                                 │ Pending │   │ since the first change
 //!     └──────────┘ ◀────────────────────────────── └─────────┘ ◀─┘
-//!         │  ▲       a window opens, rotate-now,
-//! changed │  │       drift repaired, changed back
-//!  while  ▼  │
-//!     open: written
+//!         │  ▲       let in, drift repaired,            │
+//!         │  │       changed back                       │ let in
+//! changed │  │                                          │
+//!         ▼  │ no targets                               ▼
+//!       written ◀───────────────────────────────────────┘
+//!         │
+//!         ▼ targets: the rollout, see [`rollout`]
 //! ```
 //!
-//! Nothing of this is kept in memory: what is written stands in `status.target`, what waits in `status.rotation`, and each look
-//! at the sources decides anew. So a restart at any point changes nothing.
+//! Nothing of this is kept in memory: what is written stands in `status.target`, what waits and what is rolled out in
+//! `status.rotation`, and each look at the sources and at the targets decides anew. So a restart at any point changes nothing.
 
+mod rollback;
+pub mod rollout;
 mod window;
+mod words;
+pub mod workload;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
-use lockstep_api::{Reason, Rotation, RotationPhase, RotationStatus, SourceStatus, TargetStatus};
+use lockstep_api::{
+    PreviousRevision, Reason, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase, RotationStatus,
+    SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor,
+};
 
-pub use self::window::{Opening, Windows};
+pub use self::{
+    rollback::{check, check_sources, pin, refused},
+    window::{Opening, Windows},
+};
 use crate::{Failure, decide::later, time::to_seconds};
 
 /// A change that could be written.
@@ -35,6 +51,10 @@ pub struct Change<'a> {
     pub drifted: bool,
     /// Whether somebody asks to let it in.
     pub requested: bool,
+    /// How revisions reach the pods, where the spec says.
+    pub rollout: Option<&'a Rollout>,
+    /// The rollout of the revision that was written last.
+    pub last_rollout: Option<&'a RolloutStatus>,
 }
 
 /// Whether a change may be written.
@@ -42,8 +62,8 @@ pub struct Change<'a> {
 pub enum Entry {
     /// Now.
     Now,
-    /// Not before the next window, which opens then, if ever.
-    Wait(Option<Timestamp>),
+    /// Not before that, and not before then, as far as it is known when.
+    Wait(WaitsFor, Option<Timestamp>),
 }
 
 /// Decides whether a change may be written. What was never written does not wait, nor does the repair of a drift, nor what is
@@ -55,43 +75,177 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     if !rotates || change.drifted || change.requested {
         return Entry::Now;
     }
-    match windows.at(now) {
-        Opening::Open => Entry::Now,
-        Opening::Closed { next } => Entry::Wait(next),
+    if let Opening::Closed { next } = windows.at(now) {
+        return Entry::Wait(WaitsFor::Window, next);
     }
+    let (Some(spec), Some(last)) = (change.rollout, change.last_rollout) else {
+        return Entry::Now;
+    };
+    if rollout::awaits_rollback(last) {
+        // forward is as good a way out of a failure as back
+        return Entry::Now;
+    }
+    if last.phase.is_moving() {
+        return Entry::Wait(WaitsFor::Rollout, None);
+    }
+    match soonest(last, spec.minimum_interval()) {
+        Some(at) if now < at => Entry::Wait(WaitsFor::Interval, Some(at)),
+        _ => Entry::Now,
+    }
+}
+
+/// When the next rollout may begin.
+fn soonest(last: &RolloutStatus, interval: Duration) -> Option<Timestamp> {
+    let began = last.start_time.parse().ok()?;
+    Some(later(began, interval))
 }
 
 /// What waits, as the status says it.
 pub fn pending(
     old: Option<&RotationStatus>,
     revision: String,
+    waits_for: WaitsFor,
     next: Option<Timestamp>,
     now: Timestamp,
 ) -> RotationStatus {
     let since = old.and_then(|old| old.pending_since.clone());
+    let rollout = old.and_then(|old| old.rollout.clone());
     RotationStatus {
-        phase: RotationPhase::Pending,
+        phase: match &rollout {
+            Some(rollout) if !rollout.phase.is_over() => rollout.phase.into(),
+            _ => RotationPhase::Pending,
+        },
         pending_since: Some(since.unwrap_or_else(|| to_seconds(now))),
         pending_revision: Some(revision),
+        waits_for: Some(waits_for),
         next_window: next.map(to_seconds),
         handled_rotate_now: old.and_then(|old| old.handled_rotate_now.clone()),
+        rollout,
+        refused: old.and_then(|old| old.refused.clone()),
     }
 }
 
 /// What is left to say when nothing waits; `None` where the spec has no rotation and nobody ever asked for one.
-pub fn complete(rotation: Option<&Rotation>, rotate_now: Option<&str>) -> Option<RotationStatus> {
+pub fn complete(
+    rotation: Option<&Rotation>,
+    rotate_now: Option<&str>,
+    rollout: Option<RolloutStatus>,
+) -> Option<RotationStatus> {
     (rotation.is_some() || rotate_now.is_some()).then(|| RotationStatus {
-        phase: RotationPhase::Complete,
+        phase: rollout
+            .as_ref()
+            .map_or(RotationPhase::Complete, |rollout| rollout.phase.into()),
         pending_since: None,
         pending_revision: None,
+        waits_for: None,
         next_window: None,
         handled_rotate_now: rotate_now.map(str::to_owned),
+        rollout,
+        refused: None,
     })
 }
 
+/// The rotation once the Secret is as `target` says: a revision that is new to the Secret begins a rollout. `back` says that it was
+/// written in the place of a revision that failed, which the source still says.
+pub fn written(
+    old: Option<&SyncedSecretStatus>,
+    target: &TargetStatus,
+    back: bool,
+    rotation: Option<&Rotation>,
+    rotate_now: Option<&str>,
+    now: Timestamp,
+) -> Option<RotationStatus> {
+    let before = old.and_then(|old| old.rotation.as_ref());
+    let last = before.and_then(|before| before.rollout.as_ref());
+    let refused = before.and_then(|before| before.refused.as_ref());
+    let spec = rotation.and_then(|rotation| rotation.rollout.as_ref());
+    let replaced = old
+        .and_then(|old| Some((old.target.as_ref()?, old.sources.as_slice())))
+        .filter(|(replaced, _)| replaced.name == target.name && replaced.revision != target.revision);
+    let back = refused.filter(|refused| back && refused.pinned.revision == target.revision);
+    let asked =
+        rotate_now.is_some() && before.and_then(|before| before.handled_rotate_now.as_deref()) != rotate_now;
+    let rollout = match (spec, replaced) {
+        (None, _) => None,
+        (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
+        // the source itself says by now what was brought back
+        (Some(_), None) if back.is_none() => last.map(rollout::accept),
+        (Some(_), None) => last.cloned(),
+        (Some(spec), Some((replaced, sources))) => Some(match (last, back) {
+            (Some(failed), Some(_)) => rollout::begin_rollback(failed, &target.revision, now),
+            _ => {
+                let previous = PreviousRevision {
+                    revision: replaced.revision.clone(),
+                    sources: sources.to_vec(),
+                };
+                rollout::begin(&target.revision, previous, last, spec, now)
+            }
+        }),
+    };
+    let mut status = complete(rotation, rotate_now, rollout)?;
+    status.refused = back.filter(|_| spec.is_some()).cloned();
+    Some(status)
+}
+
+/// The rotation after a step of its rollout. A rollout that failed, and is to be rolled back, gives its revision up.
+pub fn stepped(
+    old: &RotationStatus,
+    rollout: RolloutStatus,
+    target: Option<&TargetStatus>,
+    now: Timestamp,
+) -> RotationStatus {
+    let mut next = old.clone();
+    if rollout::awaits_rollback(&rollout)
+        && let (Some(target), Some(pinned)) = (target, rollout.previous.clone())
+    {
+        let message = rollout.message.clone().unwrap_or_default();
+        next.refused = Some(rollback::refuse(target, pinned, message, to_seconds(now)));
+    }
+    next.phase = if rollout.phase.is_over() && next.pending_revision.is_some() {
+        RotationPhase::Pending
+    } else {
+        rollout.phase.into()
+    };
+    next.rollout = Some(rollout);
+    next
+}
+
+/// How far the rollout is, in a sentence, and why; `None` where there never was one.
+pub fn progress(status: Option<&RotationStatus>) -> Option<(RolloutPhase, Reason, String)> {
+    let rollout = status?.rollout.as_ref()?;
+    let (reason, message) = words::progress(rollout);
+    Some((rollout.phase, reason, message))
+}
+
 /// When what waits may be written, as far as the status says it.
-pub fn due(status: Option<&RotationStatus>) -> Option<Timestamp> {
-    status?.next_window.as_deref()?.parse().ok()
+pub fn due(status: Option<&RotationStatus>) -> Option<(WaitsFor, Timestamp)> {
+    let status = status?;
+    status.pending_revision.as_ref()?;
+    let at = || status.next_window.as_deref()?.parse().ok();
+    match status.waits_for.unwrap_or(WaitsFor::Window) {
+        WaitsFor::Rollout => {
+            let moves = status
+                .rollout
+                .as_ref()
+                .is_some_and(|rollout| rollout.phase.is_moving());
+            (!moves).then_some((WaitsFor::Rollout, Timestamp::MIN))
+        }
+        other => Some((other, at()?)),
+    }
+}
+
+/// Whether the previous revision has to be written, because a rollout failed.
+pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
+    status
+        .and_then(|status| status.rollout.as_ref())
+        .is_some_and(rollout::awaits_rollback)
+}
+
+/// Whether every target runs on the revision that the Secret has; `None` where nothing was ever rolled out.
+pub fn is_everywhere(status: &SyncedSecretStatus) -> Option<bool> {
+    let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
+    let target = status.target.as_ref()?;
+    Some(rollout.phase.is_over() && rollout.revision == target.revision)
 }
 
 /// The oldest version among the sources, and when it is older than `maxAge`.

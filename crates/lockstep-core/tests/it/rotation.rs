@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use lockstep_api::{
     ConditionType, Reason, Rotation, RotationPhase, RotationWindow, SourceStatus, SyncedSecretStatus,
-    TargetStatus,
+    TargetStatus, WaitsFor,
 };
 use lockstep_core::{
     decide::later,
@@ -225,9 +225,14 @@ fn what_changed_waits_and_everything_else_does_not() {
         revision: "9c41",
         drifted: false,
         requested: false,
+        rollout: None,
+        last_rollout: None,
     };
     let entry = |change| rotation::entry(&nightly, &change, noon);
-    assert_eq!(entry(change), Entry::Wait(Some(at("2026-01-02T02:00:00Z"))));
+    assert_eq!(
+        entry(change),
+        Entry::Wait(WaitsFor::Window, Some(at("2026-01-02T02:00:00Z")))
+    );
     assert_eq!(
         rotation::entry(&nightly, &change, at("2026-01-02T02:00:00Z")),
         Entry::Now
@@ -288,6 +293,7 @@ fn synced(revision: &str, created: &str) -> Outcome<'static> {
     Outcome::Synced {
         target: written(revision),
         sources: vec![source(created)],
+        back: false,
     }
 }
 
@@ -306,7 +312,13 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
     let (noon, three) = (at("2026-01-01T12:00:00Z"), at("2026-01-01T15:00:00Z"));
     let opens = at("2026-01-02T02:00:00Z");
     let waits = |old: &SyncedSecretStatus, revision: &str, now| {
-        let pending = rotation::pending(old.rotation.as_ref(), revision.to_owned(), Some(opens), now);
+        let pending = rotation::pending(
+            old.rotation.as_ref(),
+            revision.to_owned(),
+            WaitsFor::Window,
+            Some(opens),
+            now,
+        );
         report(&subject(&rotation, Some(old), None), Outcome::Waits(pending), now)
     };
     let one = waits(&first, "9c41", noon);
@@ -347,7 +359,7 @@ fn what_waits_stays_said_while_a_store_fails() {
         synced("7f3a", "2026-01-01T00:00:00Z"),
         now,
     );
-    let pending = rotation::pending(None, "9c41".to_owned(), None, now);
+    let pending = rotation::pending(None, "9c41".to_owned(), WaitsFor::Window, None, now);
     let waits = report(
         &subject(&rotation, Some(&first), None),
         Outcome::Waits(pending),

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, RotationPhase, RotationStatus, SyncedSecret,
-    SyncedSecretStatus, annotation,
+    Condition, ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, RotationPhase, RotationStatus,
+    SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
-use lockstep_core::rotation;
+use lockstep_core::rotation::{self, rollout};
 use serde_json::{Value, json};
 
 use crate::table::table;
@@ -84,13 +84,39 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
         None => NOTHING.to_owned(),
         Some(rotation) => match rotation.phase {
             RotationPhase::Complete => "complete".to_owned(),
-            RotationPhase::Pending => format!("waits, {}", window(rotation, now)),
+            RotationPhase::Pending => format!("waits, {}", until(rotation, now)),
+            RotationPhase::Progressing => wave(rotation),
+            RotationPhase::Soaking => format!("{}, soaking", wave(rotation)),
+            RotationPhase::Held => format!("held in {}", wave(rotation)),
+            RotationPhase::RollingBack => "rolling back".to_owned(),
+            RotationPhase::RolledBack => "rolled back".to_owned(),
         },
     };
     if overdue {
         text.push_str(", overdue");
     }
     text
+}
+
+fn wave(rotation: &RotationStatus) -> String {
+    let rollout = rotation.rollout.as_ref();
+    let (wave, waves) = rollout.map_or((0, 0), |rollout| (rollout.wave, rollout::waves(rollout)));
+    format!("wave {wave} of {waves}")
+}
+
+/// What a changed value waits for.
+fn until(rotation: &RotationStatus, now: Timestamp) -> String {
+    let left = || {
+        let at = rotation.next_window.as_deref().and_then(time);
+        at.map_or_else(String::new, |at| {
+            format!(" for {}", human(at.duration_since(now).as_secs()))
+        })
+    };
+    match rotation.waits_for {
+        Some(WaitsFor::Rollout) => "a rollout is under way".to_owned(),
+        Some(WaitsFor::Interval) => format!("minimumInterval holds it{}", left()),
+        Some(WaitsFor::Window) | None => window(rotation, now),
+    }
 }
 
 fn window(rotation: &RotationStatus, now: Timestamp) -> String {
@@ -176,35 +202,130 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     if let Some(condition) = status.condition(ConditionType::RotationOverdue) {
         say("overdue", condition.message.clone());
     }
-    match &status.rotation {
-        None => {}
-        Some(rotation) if rotation.phase == RotationPhase::Complete => {
-            say("rotation", "complete: nothing waits".to_owned());
-        }
-        Some(rotation) => {
-            let since = age(rotation.pending_since.as_ref(), now).unwrap_or_default();
-            let revision = rotation.pending_revision.as_deref().unwrap_or_default();
-            let at = rotation
-                .next_window
-                .as_ref()
-                .map_or_else(String::new, |at| format!(" ({at})"));
-            say(
-                "rotation",
-                format!(
-                    "revision {revision} waits for {since}: {}{at}",
-                    window(rotation, now)
-                ),
-            );
-            say(
-                "",
-                format!(
-                    "to let it in now: kubectl annotate syncedsecret {name} -n {namespace} --overwrite {}=\"$(date +%s)\"",
-                    annotation::ROTATE_NOW
-                ),
-            );
+    if let Some(rotation) = &status.rotation {
+        for (what, words) in rotation_lines(rotation, name, namespace, now) {
+            say(&what, words);
         }
     }
     text
+}
+
+/// The rotation, line by line: what is rolled out, wave by wave, and what waits.
+fn rotation_lines(
+    rotation: &RotationStatus,
+    name: &str,
+    namespace: &str,
+    now: Timestamp,
+) -> Vec<(String, String)> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    if let Some((phase, _, message)) = rotation::progress(Some(rotation)) {
+        lines.push(("rollout".to_owned(), format!("{}: {message}", phase.as_str())));
+    }
+    if let Some(rollout) = &rotation.rollout {
+        lines.extend(target_lines(rollout, now));
+        if let Some(previous) = &rollout.previous {
+            let versions: Vec<&str> = previous
+                .sources
+                .iter()
+                .filter_map(|source| source.version.as_deref())
+                .collect();
+            let of = match versions.as_slice() {
+                [version] => format!(" (source version {version})"),
+                _ => String::new(),
+            };
+            lines.push((
+                String::new(),
+                format!("it replaces revision {}{of}", previous.revision),
+            ));
+        }
+    }
+    if let Some(refused) = &rotation.refused {
+        let since = age(Some(&refused.time), now).unwrap_or_default();
+        lines.push((
+            "refused".to_owned(),
+            format!(
+                "revision {}, {since} ago: {}. It comes in again with a new value at the source, or with lockstep.dev/rotate-now",
+                refused.revision, refused.message
+            ),
+        ));
+    }
+    if rotation.pending_revision.is_none() {
+        if lines.is_empty() {
+            lines.push(("rotation".to_owned(), "complete: nothing waits".to_owned()));
+        }
+        return lines;
+    }
+    let since = age(rotation.pending_since.as_ref(), now).unwrap_or_default();
+    let revision = rotation.pending_revision.as_deref().unwrap_or_default();
+    let at = rotation
+        .next_window
+        .as_ref()
+        .map_or_else(String::new, |at| format!(" ({at})"));
+    lines.push((
+        "rotation".to_owned(),
+        format!(
+            "revision {revision} waits for {since}: {}{at}",
+            until(rotation, now)
+        ),
+    ));
+    lines.push((
+        String::new(),
+        format!(
+            "to let it in now: kubectl annotate syncedsecret {name} -n {namespace} --overwrite {}=\"$(date +%s)\"",
+            annotation::ROTATE_NOW
+        ),
+    ));
+    lines
+}
+
+/// The targets of a rollout, wave by wave.
+fn target_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<(String, String)> {
+    let width = rollout
+        .targets
+        .iter()
+        .map(|target| target.to_string().len())
+        .max()
+        .unwrap_or_default();
+    let mut last = 0;
+    let lines = rollout.targets.iter().map(|target| {
+        let head = if target.wave == last {
+            String::new()
+        } else {
+            format!("wave {}", target.wave)
+        };
+        last = target.wave;
+        let since = age(target.updated_time.as_ref(), now)
+            .filter(|_| rollout.phase != RolloutPhase::Complete)
+            .map_or_else(String::new, |age| format!(", restarted {age} ago"));
+        let soaks = rollout
+            .soak_until
+            .as_deref()
+            .and_then(time)
+            .filter(|until| target.wave == rollout.wave && *until > now)
+            .map_or_else(String::new, |until| {
+                format!(", soaks for {}", human(until.duration_since(now).as_secs()))
+            });
+        let state = words(target.state);
+        let target = target.to_string();
+        (head, format!("{target:<width$}  {state}{since}{soaks}"))
+    });
+    lines.collect()
+}
+
+const fn words(state: TargetState) -> &'static str {
+    match state {
+        TargetState::Waiting => "waits for its turn",
+        TargetState::Updating => "pods are being replaced",
+        TargetState::Ready => "ready",
+        TargetState::ScaledToZero => "has no pods",
+        TargetState::Missing => "does not exist",
+        TargetState::Paused => "is paused",
+        TargetState::NotReady => "did not become ready",
+        TargetState::Failing => "was not ready before, and still is not",
+        TargetState::Overwritten => "somebody removed the revision from its pod template",
+        TargetState::Forbidden => "may not be restarted by lockstep",
+        TargetState::NoTemplate => "has no pod template of its own",
+    }
 }
 
 /// The same for machines: a list, with the times as they stand in status.

@@ -1,0 +1,151 @@
+//! One step of a rollout: look at the targets, restart those whose turn it is, and say so.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lockstep_api::{RolloutStatus, RotationStatus, SyncedSecretStatus};
+use lockstep_core::{
+    decide,
+    report::Outcome,
+    rotation::{
+        self,
+        rollout::{self, Circumstances},
+        workload::{Sight, Target},
+    },
+};
+
+use super::Reconcile;
+use crate::{identity::Account, workloads::Refusal};
+
+/// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
+const ROLE: &str = "lockstep-rollouts";
+
+impl Reconcile {
+    pub(super) async fn roll_out(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
+        let shared = &self.shared;
+        let spec = self.object.spec.rotation.as_ref();
+        let spec = spec.and_then(|rotation| rotation.rollout.as_ref());
+        let rotation = status.and_then(|status| status.rotation.as_ref());
+        let target = status.and_then(|status| status.target.as_ref());
+        let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
+        let (Some(spec), Some(rotation), Some(target), Some(rollout)) = (spec, rotation, target, rollout)
+        else {
+            return "unchanged";
+        };
+        let namespace = &*self.key.namespace;
+        let now = shared.steady.now();
+        let grant = grant(&shared.account, namespace);
+        let mut next = rollout.clone();
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let mut seen = BTreeMap::new();
+        if rollout::wants_targets(&next, generation) {
+            match shared
+                .workloads
+                .find(&shared.client, namespace, &spec.targets)
+                .await
+            {
+                Ok(found) => next = rollout::resolve(&next, &found, spec, generation, now),
+                // nothing can be looked up, so nothing that is named either
+                Err(Refusal::Forbidden) => {
+                    let named = spec.targets.iter().map(|target| Target {
+                        kind: target.kind,
+                        name: target.name.clone().unwrap_or_else(|| "*".to_owned()),
+                    });
+                    let named: Vec<Target> = named.collect();
+                    next = rollout::resolve(&next, &named, spec, generation, now);
+                    next.generation = None;
+                    seen = named
+                        .into_iter()
+                        .map(|target| (target, Sight::Forbidden))
+                        .collect();
+                }
+                Err(_) => return self.looked(&next, status, rotation.clone()).await,
+            }
+        }
+        let names = rollout::looks(&next);
+        if seen.is_empty() {
+            let secret = &target.name;
+            seen = shared
+                .workloads
+                .look(&shared.client, namespace, secret, names.clone())
+                .await;
+        }
+        let restarted = shared.workloads.restarted(namespace, &names);
+        let cx = Circumstances {
+            spec,
+            seen: &seen,
+            restarted: &restarted,
+            grant: &grant,
+            now,
+        };
+        let step = rollout::step(&next, &cx);
+        next = step.rollout;
+        for (workload, uid) in step.restart {
+            let revision = next.revision.clone();
+            let restart = shared.workloads.restart(
+                &shared.client,
+                namespace,
+                &workload,
+                &uid,
+                &target.name,
+                &revision,
+                now,
+            );
+            let outcome = restart.await;
+            let label = match outcome {
+                Ok(()) => {
+                    tracing::info!(target = %workload, %revision, "restarted");
+                    rollout::restarted(&mut next, &workload, now);
+                    "restarted"
+                }
+                Err(Refusal::Forbidden) => {
+                    rollout::refused(&mut next, &workload, &cx);
+                    "forbidden"
+                }
+                Err(Refusal::Unguarded) => {
+                    tracing::error!(
+                        namespace,
+                        "the admission policy lockstep-workloads does not refuse what it must refuse; nothing is restarted"
+                    );
+                    let grant = "kubectl apply --server-side -k deploy/kustomize/base, which installs the admission policy lockstep-workloads: without it lockstep restarts nothing";
+                    rollout::refused(&mut next, &workload, &Circumstances { grant, ..cx });
+                    "unguarded"
+                }
+                // the next look will tell
+                Err(Refusal::Missing) => "missing",
+                Err(Refusal::Unknown) => "error",
+            };
+            shared.metrics.restarts.with_label_values(&[label]).inc();
+        }
+        let rotation = rotation::stepped(rotation, next.clone(), Some(target), now);
+        self.looked(&next, status, rotation).await
+    }
+
+    /// Says how far the rollout is, and plans the next look.
+    async fn looked(
+        &self,
+        rollout: &RolloutStatus,
+        status: Option<&SyncedSecretStatus>,
+        rotation: RotationStatus,
+    ) -> &'static str {
+        let (now, steady) = (self.shared.clock.now(), self.shared.steady.now());
+        let names = rollout::looks(rollout);
+        let restarts = self.shared.workloads.restarted(&self.key.namespace, &names);
+        let spec = self.object.spec.rotation.as_ref();
+        if let Some(spec) = spec.and_then(|rotation| rotation.rollout.as_ref()) {
+            let next = rollout::next_look(rollout, spec, &restarts, steady);
+            let wait = next.map(|next| Duration::try_from(next.duration_since(steady)).unwrap_or_default());
+            let next = wait.map(|wait| decide::later(now, wait));
+            self.remember(|tracked, _, _| tracked.memory.next_look = next);
+        }
+        self.report(status, Outcome::Stepped(rotation)).await;
+        "rollout"
+    }
+}
+
+/// The command that grants the right to restart the workloads of a namespace.
+fn grant(account: &Account, namespace: &str) -> String {
+    format!(
+        "kubectl create rolebinding {ROLE} -n {namespace} --clusterrole={ROLE} {}",
+        account.kubectl_option()
+    )
+}

@@ -1,0 +1,246 @@
+//! The workloads that rollouts restart: looked at one by one while a rollout needs them, and never watched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind, Selector},
+};
+use lockstep_api::{RolloutTarget, WorkloadKind};
+use lockstep_core::rotation::workload::{self, Sight, Target};
+use serde_json::json;
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How many workloads of one rollout are looked at together.
+const LOOKS_AT_ONCE: usize = 8;
+/// How many restarts are remembered. Beyond it the oldest are forgotten.
+const MAX_RESTARTS: usize = 10_000;
+/// How long the proof holds that the admission policy for workloads does its work in a namespace.
+const PROOF_LASTS: Duration = Duration::from_secs(600);
+/// What only the proof writes, and the policy must refuse.
+const SELF_TEST_ANNOTATION: &str = "lockstep.dev/self-test";
+/// The admission policy that holds the operator to its own annotation.
+const POLICY: &str = "lockstep-workloads";
+
+/// Why a workload could not be looked at or restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The right is missing.
+    Forbidden,
+    /// It does not exist, nor perhaps its kind.
+    Missing,
+    /// The admission policy that must guard workloads does not.
+    Unguarded,
+    /// Anything else, which may pass.
+    Unknown,
+}
+
+/// Looks at workloads and restarts them.
+#[derive(Debug, Default)]
+pub struct Workloads {
+    restarts: Mutex<BTreeMap<(String, Target), Timestamp>>,
+    proven: Mutex<BTreeMap<(String, WorkloadKind), Timestamp>>,
+    unguarded: bool,
+}
+
+fn resource(kind: WorkloadKind) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(
+        kind.group(),
+        kind.version(),
+        kind.as_str(),
+    ))
+}
+
+fn api(client: &Client, namespace: &str, kind: WorkloadKind) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, kube::Error> {
+    tokio::time::timeout(TIMEOUT, request)
+        .await
+        .unwrap_or_else(|_| Err(kube::Error::Service("timeout".into())))
+}
+
+fn refusal(error: &kube::Error) -> Refusal {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => Refusal::Missing,
+        kube::Error::Api(status) if matches!(status.code, 401 | 408 | 409 | 429) => Refusal::Unknown,
+        // a right that is missing, or a policy, a quota or a webhook that refuses: trying again at once does not help
+        kube::Error::Api(status) if (400..500).contains(&status.code) => Refusal::Forbidden,
+        _ => Refusal::Unknown,
+    }
+}
+
+impl Workloads {
+    /// `unguarded`: restart workloads also where no admission policy holds the operator to its own annotation.
+    pub fn new(unguarded: bool) -> Self {
+        Self {
+            unguarded,
+            ..Self::default()
+        }
+    }
+
+    /// The workloads that these targets mean, in their order.
+    ///
+    /// # Errors
+    /// What a list failed with. A kind that the cluster does not know has no workloads.
+    pub async fn find(
+        &self,
+        client: &Client,
+        namespace: &str,
+        targets: &[RolloutTarget],
+    ) -> Result<Vec<Target>, Refusal> {
+        let mut all = Vec::new();
+        for target in targets {
+            let kind = target.kind;
+            match (&target.name, &target.selector) {
+                (Some(name), _) => all.push(Target {
+                    kind,
+                    name: name.clone(),
+                }),
+                (None, selector) => {
+                    let selector = serde_json::to_value(selector)
+                        .and_then(serde_json::from_value::<LabelSelector>)
+                        .ok()
+                        .and_then(|selector| Selector::try_from(selector).ok())
+                        .ok_or(Refusal::Missing)?;
+                    let parameters = ListParams::default().labels_from(&selector);
+                    let list = bounded(api(client, namespace, kind).list_metadata(&parameters)).await;
+                    let list = match list.map_err(|error| refusal(&error)) {
+                        Err(Refusal::Missing) => continue,
+                        list => list?,
+                    };
+                    let names = list.items.into_iter().filter_map(|item| item.metadata.name);
+                    // in the order of their names, which is the same each time
+                    let names: BTreeSet<String> = names.collect();
+                    all.extend(names.into_iter().map(|name| Target { kind, name }));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Looks at workloads.
+    pub async fn look(
+        &self,
+        client: &Client,
+        namespace: &str,
+        secret: &str,
+        targets: Vec<Target>,
+    ) -> BTreeMap<Target, Sight> {
+        stream::iter(targets)
+            .map(|target| async move {
+                let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
+                let sight = match object {
+                    Ok(object) => serde_json::to_value(&object).map_or(Sight::Unknown, |object| {
+                        workload::read(target.kind, &object, secret)
+                    }),
+                    Err(error) => match refusal(&error) {
+                        Refusal::Forbidden | Refusal::Unguarded => Sight::Forbidden,
+                        Refusal::Missing => Sight::Missing,
+                        Refusal::Unknown => Sight::Unknown,
+                    },
+                };
+                (target, sight)
+            })
+            .buffer_unordered(LOOKS_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// Has the pods of a workload replaced: its pod template gets the revision.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn restart(
+        &self,
+        client: &Client,
+        namespace: &str,
+        target: &Target,
+        uid: &str,
+        secret: &str,
+        revision: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.prove(client, namespace, target, uid, now).await?;
+        let parameters = PatchParams::apply(&workload::field_manager(secret)).force();
+        let patch = Patch::Apply(workload::restart(target, uid, secret, revision));
+        let api = api(client, namespace, target.kind);
+        bounded(api.patch_metadata(&target.name, &parameters, &patch))
+            .await
+            .map_err(|error| refusal(&error))?;
+        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        restarts.insert((namespace.to_owned(), target.clone()), now);
+        if restarts.len() > MAX_RESTARTS {
+            let oldest = restarts.iter().min_by_key(|(_, at)| **at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                restarts.remove(&oldest);
+            }
+        }
+        Ok(())
+    }
+
+    /// When this process last restarted which of these workloads.
+    pub fn restarted(&self, namespace: &str, targets: &[Target]) -> BTreeMap<Target, Timestamp> {
+        let restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        targets
+            .iter()
+            .filter_map(|target| {
+                let at = restarts.get(&(namespace.to_owned(), target.clone()))?;
+                Some((target.clone(), *at))
+            })
+            .collect()
+    }
+
+    /// Tries, as a dry run, to write an annotation that is not the operator's. Who may change pod templates may run anything in
+    /// the namespace: without a policy that refuses, nothing is restarted.
+    async fn prove(
+        &self,
+        client: &Client,
+        namespace: &str,
+        target: &Target,
+        uid: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let key = (namespace.to_owned(), target.kind);
+        let known = {
+            let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+            proven.get(&key).copied()
+        };
+        if self.unguarded || known.is_some_and(|at| now < lockstep_core::decide::later(at, PROOF_LASTS)) {
+            return Ok(());
+        }
+        let kind = target.kind;
+        let body = json!({
+            "apiVersion": format!("{}/{}", kind.group(), kind.version()),
+            "kind": kind.as_str(),
+            "metadata": { "name": target.name, "uid": uid },
+            "spec": { "template": { "metadata": { "annotations": { SELF_TEST_ANNOTATION: "refuse this" } } } },
+        });
+        let parameters = PatchParams::apply("lockstep.self-test").dry_run();
+        let (api, patch) = (api(client, namespace, kind), Patch::Apply(body));
+        let attempt = api.patch_metadata(&target.name, &parameters, &patch);
+        match tokio::time::timeout(TIMEOUT, attempt).await {
+            Ok(Ok(_)) => Err(Refusal::Unguarded),
+            Ok(Err(kube::Error::Api(status)))
+                if status.message.contains("ValidatingAdmissionPolicy")
+                    && status.message.contains(POLICY) =>
+            {
+                let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+                proven.insert(key, now);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(refusal(&error)),
+            Err(_) => Err(Refusal::Unknown),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The way back: the previous versions of the remote values, by their ids.
+
+use std::collections::BTreeMap;
+
+use lockstep_api::{
+    OnFailure, PreviousRevision, Reason, RefusedRevision, RotationStatus, SourceStatus, StoreRef,
+    SyncedSecretSpec, TargetStatus,
+};
+
+use crate::{Failure, plan, report::MAX_SOURCES};
+
+/// The revision that was rolled back, as long as the spec still says that it may be.
+pub fn refused<'a>(
+    spec: &SyncedSecretSpec,
+    status: Option<&'a RotationStatus>,
+) -> Option<&'a RefusedRevision> {
+    rolls_back(spec).then_some(status?.refused.as_ref()?)
+}
+
+fn rolls_back(spec: &SyncedSecretSpec) -> bool {
+    let rollout = spec
+        .rotation
+        .as_ref()
+        .and_then(|rotation| rotation.rollout.as_ref());
+    rollout.is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
+}
+
+/// The revision that is given up, and what is written in its place.
+pub(super) fn refuse(
+    target: &TargetStatus,
+    pinned: PreviousRevision,
+    message: String,
+    time: String,
+) -> RefusedRevision {
+    RefusedRevision {
+        revision: target.revision.clone(),
+        fingerprint: target.fingerprint.clone(),
+        pinned,
+        time,
+        message,
+    }
+}
+
+/// The spec that reads these versions in place of the current ones.
+pub fn pin(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> SyncedSecretSpec {
+    let versions: BTreeMap<(&str, &str), &String> = sources
+        .iter()
+        .filter_map(|source| {
+            Some((
+                (source.store.as_str(), source.key.as_str()),
+                source.version.as_ref()?,
+            ))
+        })
+        .collect();
+    let version = |own: Option<&StoreRef>, key: &str| {
+        let store = plan::store_ref(spec, own)?.to_string();
+        versions
+            .get(&(store.as_str(), key))
+            .map(|version| (*version).clone())
+    };
+    let mut pinned = spec.clone();
+    for entry in &mut pinned.data {
+        let own = entry.secret_store_ref.as_ref();
+        if let Some(reference) = entry
+            .remote_ref
+            .as_mut()
+            .filter(|reference| reference.version.is_none())
+        {
+            reference.version = version(own, &reference.key);
+        }
+    }
+    for entry in &mut pinned.data_from {
+        let own = entry.secret_store_ref.as_ref();
+        if let Some(extract) = entry.extract.as_mut().filter(|extract| extract.version.is_none()) {
+            extract.version = version(own, &extract.key);
+        }
+    }
+    pinned
+}
+
+/// Checks what can be known of a way back before it is needed.
+///
+/// # Errors
+/// When the spec asks for rollback, and reads what cannot be read at an earlier version.
+pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
+    if !rolls_back(spec) {
+        return Ok(());
+    }
+    let refuse = |place: String, why: &str| {
+        Err(Failure::new(
+            Reason::InvalidSpec,
+            format!(
+                "rotation.rollout.onFailure: Rollback reads earlier versions by their ids, and {place} {why}. Use Hold"
+            ),
+        ))
+    };
+    for (index, entry) in spec.data_from.iter().enumerate() {
+        if entry.find.is_some() {
+            let place = plan::data_from_place(index, entry);
+            return refuse(place, "is a search, which has no version");
+        }
+    }
+    let fetches = |policy| policy == lockstep_api::MetadataPolicy::Fetch;
+    let metadata = spec.data.iter().position(|entry| {
+        entry
+            .remote_ref
+            .as_ref()
+            .is_some_and(|reference| fetches(reference.metadata_policy))
+    });
+    if let Some(index) = metadata {
+        let place = plan::data_place(index, &spec.data[index].secret_key);
+        return refuse(place, "reads metadata, which has no version");
+    }
+    let extracted = spec.data_from.iter().position(|entry| {
+        entry
+            .extract
+            .as_ref()
+            .is_some_and(|extract| fetches(extract.metadata_policy))
+    });
+    if let Some(index) = extracted {
+        let place = plan::data_from_place(index, &spec.data_from[index]);
+        return refuse(place, "reads metadata, which has no version");
+    }
+    Ok(())
+}
+
+/// Checks that the stores told the versions of what was read.
+///
+/// # Errors
+/// When the spec asks for rollback, and a store keeps no versions, or there are too many sources to note.
+pub fn check_sources(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> Result<(), Failure> {
+    if !rolls_back(spec) {
+        return Ok(());
+    }
+    if sources.len() > MAX_SOURCES {
+        return Err(Failure::new(
+            Reason::InvalidSpec,
+            format!(
+                "rotation.rollout.onFailure: Rollback notes the version of each remote value, {MAX_SOURCES} at most, and there are {}. Use Hold, or several SyncedSecrets",
+                sources.len()
+            ),
+        ));
+    }
+    match sources.iter().find(|source| source.version.is_none()) {
+        None => Ok(()),
+        Some(source) => Err(Failure::new(
+            Reason::Unsupported,
+            format!(
+                "rotation.rollout.onFailure: Rollback reads earlier versions by their ids, and {} keeps none of \"{}\". Use Hold",
+                source.store, source.key
+            ),
+        )),
+    }
+}

@@ -1,0 +1,485 @@
+//! The rollout of a new revision to the workloads that read the Secret.
+//!
+//! ```text
+//!   written             every target of the wave is ready
+//! ─────────▶ ┌─────────────┐ ─────────────────────────────▶ ┌─────────┐
+//!            │ Progressing │ ◀───────────────────────────── │ Soaking │
+//!            └─────────────┘   one no longer is; next wave  └─────────┘
+//!  not ready in time, │ ▲                                        │ soaked, no wave is left
+//!  paused, overwritten│ │ it is after all,                       ▼
+//!      or forbidden   ▼ │ or granted                        ┌──────────┐
+//!                 ┌──────┐                                  │ Complete │
+//!                 │ Held │                                  └──────────┘
+//!                 └──────┘
+//!       not ready in time, onFailure: Rollback
+//! Progressing ─────────────────▶ ┌─────────────┐  previous written, restarted, ready  ┌────────────┐
+//!                                │ RollingBack │ ───────────────────────────────────▶ │ RolledBack │
+//!                                └─────────────┘                                      └────────────┘
+//! ```
+//!
+//! All of it stands in `status.rotation.rollout`, and what a target was told stands on the target itself, as the revision in its
+//! pod template. So each step can be done twice, and a restart of the operator between any two of them changes nothing: a target
+//! that has the revision is not restarted again, and one that has not yet is.
+//!
+//! A newer value does not disturb a rollout that moves: it waits. One that stands still (held, rolled back) gives way to it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lockstep_api::{
+    OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState,
+};
+
+use super::workload::{Readiness, Sight, Target, Workload};
+use crate::{decide::later, time::to_seconds};
+
+/// How often targets are looked at while they stand still or soak, and at most while they move.
+const SLOW_LOOK: std::time::Duration = std::time::Duration::from_secs(15);
+/// How often they are looked at right after their restart. A tenth of the time that has passed since is added.
+const QUICK_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+/// The most targets of one rollout.
+pub const MAX_TARGETS: usize = 256;
+
+/// What a step of a rollout depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// What the spec says.
+    pub spec: &'a Rollout,
+    /// What was seen of the targets that [`looks`] names. One that is not in it is as good as unknown.
+    pub seen: &'a BTreeMap<Target, Sight>,
+    /// When which target was last restarted, also by rollouts of other Secrets.
+    pub restarted: &'a BTreeMap<Target, Timestamp>,
+    /// The command that grants the right to restart workloads of the namespace.
+    pub grant: &'a str,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A step of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The rollout after it.
+    pub rollout: RolloutStatus,
+    /// The workloads to restart, with their uids; [`restarted`] and [`refused`] say how that went.
+    pub restart: Vec<(Target, String)>,
+}
+
+/// The rollout of a revision that was just written. Its targets are looked up by the first step.
+pub fn begin(
+    revision: &str,
+    previous: PreviousRevision,
+    old: Option<&RolloutStatus>,
+    spec: &Rollout,
+    now: Timestamp,
+) -> RolloutStatus {
+    let mut rollout = RolloutStatus {
+        phase: RolloutPhase::Progressing,
+        revision: revision.to_owned(),
+        generation: None,
+        start_time: to_seconds(now),
+        end_time: None,
+        wave: 0,
+        rollback: false,
+        soak_until: None,
+        message: None,
+        targets: Vec::new(),
+        previous: None,
+    };
+    let unfinished = old.filter(|old| !old.phase.is_over());
+    let good = unfinished
+        .and_then(|old| old.previous.clone())
+        .unwrap_or(previous);
+    if let Some(old) = unfinished
+        && good.revision == revision
+    {
+        // the source went back: those that were not restarted run on it already
+        rollout.generation = old.generation;
+        rollout.targets = again(&old.targets, &sizes(spec));
+        rollout.wave = 1;
+        if rollout.targets.is_empty() {
+            finish(&mut rollout, now);
+        }
+        return rollout;
+    }
+    rollout.previous = Some(good);
+    rollout
+}
+
+/// The way back of a rollout that failed, now that the previous revision is written.
+pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) -> RolloutStatus {
+    let mut rollout = RolloutStatus {
+        phase: RolloutPhase::RollingBack,
+        revision: revision.to_owned(),
+        rollback: true,
+        end_time: None,
+        wave: 1,
+        soak_until: None,
+        targets: again(&failed.targets, &[MAX_TARGETS]),
+        previous: None,
+        ..failed.clone()
+    };
+    if rollout.targets.is_empty() {
+        finish(&mut rollout, now);
+    }
+    rollout
+}
+
+/// The targets that were restarted, as those of another rollout.
+fn again(targets: &[TargetProgress], sizes: &[usize]) -> Vec<TargetProgress> {
+    let touched = targets.iter().filter(|target| target.updated_time.is_some());
+    let names: Vec<Target> = touched.map(Target::from).collect();
+    in_waves(&names, sizes, 0)
+}
+
+fn sizes(spec: &Rollout) -> Vec<usize> {
+    let size = |size: u32| usize::try_from(size).unwrap_or(usize::MAX).max(1);
+    if spec.waves.is_empty() {
+        vec![size(spec.max_concurrent.unwrap_or(1))]
+    } else {
+        spec.waves.iter().copied().map(size).collect()
+    }
+}
+
+/// Deals targets out to waves; the last size holds for all waves that follow. `before` waves are there already.
+fn in_waves(targets: &[Target], sizes: &[usize], before: i64) -> Vec<TargetProgress> {
+    let mut dealt = Vec::with_capacity(targets.len());
+    let mut rest = targets;
+    let mut wave = before;
+    while !rest.is_empty() {
+        let nth = usize::try_from(wave).unwrap_or_default();
+        let size = sizes.get(nth).or(sizes.last()).copied().unwrap_or(1);
+        wave += 1;
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        dealt.extend(now.iter().map(|target| TargetProgress {
+            kind: target.kind,
+            name: target.name.clone(),
+            wave,
+            state: TargetState::Waiting,
+            updated_time: None,
+            was_failing: false,
+        }));
+        rest = later;
+    }
+    dealt
+}
+
+/// Whether the targets have to be looked up: at the beginning, and when the spec changed since.
+pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
+    !rollout.rollback && !rollout.phase.is_over() && rollout.generation != Some(generation)
+}
+
+/// Takes in the targets that the spec means. Those that were restarted already stay where they are; those that the spec no
+/// longer means go; new ones come last.
+pub fn resolve(
+    rollout: &RolloutStatus,
+    found: &[Target],
+    spec: &Rollout,
+    generation: i64,
+    now: Timestamp,
+) -> RolloutStatus {
+    let mut next = rollout.clone();
+    next.generation = Some(generation);
+    next.targets
+        .retain(|target| target.wave <= next.wave && found.contains(&Target::from(target)));
+    let known: Vec<Target> = next.targets.iter().map(Target::from).collect();
+    let mut fresh: Vec<Target> = Vec::new();
+    for target in found {
+        if !known.contains(target) && !fresh.contains(target) {
+            fresh.push(target.clone());
+        }
+    }
+    fresh.truncate(MAX_TARGETS.saturating_sub(known.len()));
+    next.targets.extend(in_waves(&fresh, &sizes(spec), next.wave));
+    next.wave = next.wave.max(1);
+    if next.targets.is_empty() {
+        finish(&mut next, now);
+    }
+    next
+}
+
+/// How many waves there are.
+pub fn waves(rollout: &RolloutStatus) -> i64 {
+    rollout
+        .targets
+        .iter()
+        .map(|target| target.wave)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The targets that a step has to see.
+pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
+    if rollout.phase.is_over() || awaits_rollback(rollout) {
+        return Vec::new();
+    }
+    let now = rollout
+        .targets
+        .iter()
+        .filter(|target| target.wave == rollout.wave);
+    now.map(Target::from).collect()
+}
+
+/// Whether the previous revision has to be written before anything else happens.
+pub const fn awaits_rollback(rollout: &RolloutStatus) -> bool {
+    matches!(rollout.phase, RolloutPhase::RollingBack) && !rollout.rollback
+}
+
+/// Goes as far as what was seen allows.
+pub fn step(rollout: &RolloutStatus, cx: &Circumstances<'_>) -> Step {
+    let mut next = rollout.clone();
+    let mut restart = Vec::new();
+    if looks(rollout).is_empty() {
+        return Step {
+            rollout: next,
+            restart,
+        };
+    }
+    let mut blind = false;
+    for target in next
+        .targets
+        .iter_mut()
+        .filter(|target| target.wave == rollout.wave)
+    {
+        let name = Target::from(&*target);
+        match cx.seen.get(&name).unwrap_or(&Sight::Unknown) {
+            Sight::Unknown => blind = true,
+            Sight::Forbidden => target.state = TargetState::Forbidden,
+            // one that appears later has pods that were made with the new value
+            Sight::Missing => target.state = TargetState::Missing,
+            Sight::NoTemplate => target.state = TargetState::NoTemplate,
+            Sight::There(_) if target.state == TargetState::Missing => {}
+            Sight::There(workload) => {
+                if judge(target, workload, &rollout.revision, cx) == Verdict::Restart {
+                    restart.push((name, workload.uid.clone()));
+                }
+            }
+        }
+    }
+    settle(&mut next, cx, blind);
+    Step {
+        rollout: next,
+        restart,
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Restart,
+    Leave,
+}
+
+fn judge(
+    target: &mut TargetProgress,
+    workload: &Workload,
+    revision: &str,
+    cx: &Circumstances<'_>,
+) -> Verdict {
+    let carries = workload.revision.as_deref() == Some(revision);
+    if target.updated_time.is_none() {
+        target.state = TargetState::Waiting;
+        if !carries {
+            target.was_failing = matches!(workload.readiness, Readiness::Failed | Readiness::Progressing);
+            let soonest = cx
+                .restarted
+                .get(&Target::from(&*target))
+                .map(|last| later(*last, cx.spec.minimum_interval()));
+            return if soonest.is_some_and(|at| cx.now < at) {
+                Verdict::Leave
+            } else {
+                Verdict::Restart
+            };
+        }
+        // it was restarted, and the operator ended before it could say so
+        target.updated_time = Some(to_seconds(cx.now));
+    }
+    if !carries {
+        target.state = TargetState::Overwritten;
+        return Verdict::Leave;
+    }
+    if target.state == TargetState::Paused && workload.readiness != Readiness::Paused {
+        // its time begins when it is resumed
+        target.updated_time = Some(to_seconds(cx.now));
+        target.state = TargetState::Updating;
+    }
+    let late = target
+        .updated_time
+        .as_deref()
+        .and_then(|time| time.parse().ok())
+        .is_some_and(|updated| cx.now >= later(updated, cx.spec.progress_deadline()));
+    target.state = match workload.readiness {
+        Readiness::Ready => TargetState::Ready,
+        Readiness::ScaledToZero => TargetState::ScaledToZero,
+        Readiness::Paused => TargetState::Paused,
+        Readiness::Progressing | Readiness::Failed if late && target.was_failing => TargetState::Failing,
+        Readiness::Progressing | Readiness::Failed if late => TargetState::NotReady,
+        Readiness::Failed if !target.was_failing => TargetState::NotReady,
+        Readiness::Progressing | Readiness::Failed => TargetState::Updating,
+    };
+    Verdict::Leave
+}
+
+/// From the states of the wave's targets to the phase of the rollout.
+fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
+    let moving = if next.rollback {
+        RolloutPhase::RollingBack
+    } else {
+        RolloutPhase::Progressing
+    };
+    let wave: Vec<&TargetProgress> = next
+        .targets
+        .iter()
+        .filter(|target| target.wave == next.wave)
+        .collect();
+    if wave.iter().any(|target| target.state.stops()) {
+        let blamed = wave.iter().any(|target| target.state == TargetState::NotReady);
+        let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
+        next.message = Some(super::words::stopped(next, cx.spec, cx.grant));
+        next.soak_until = None;
+        next.phase = if blamed && back && !next.rollback {
+            RolloutPhase::RollingBack
+        } else {
+            RolloutPhase::Held
+        };
+        return;
+    }
+    if blind {
+        // what is not seen proves nothing
+        return;
+    }
+    next.message = None;
+    if !wave.iter().all(|target| target.state.is_done()) {
+        next.phase = moving;
+        next.soak_until = None;
+        return;
+    }
+    let soak = cx.spec.soak();
+    if !soak.is_zero() && !next.rollback {
+        let until = next.soak_until.as_deref().and_then(|time| time.parse().ok());
+        let until = until.unwrap_or_else(|| later(cx.now, soak));
+        if cx.now < until {
+            next.phase = RolloutPhase::Soaking;
+            next.soak_until = Some(to_seconds(until));
+            return;
+        }
+    }
+    next.soak_until = None;
+    if next.wave >= waves(next) {
+        finish(next, cx.now);
+    } else {
+        next.wave += 1;
+        next.phase = moving;
+    }
+}
+
+fn finish(rollout: &mut RolloutStatus, now: Timestamp) {
+    rollout.phase = if rollout.rollback {
+        RolloutPhase::RolledBack
+    } else {
+        RolloutPhase::Complete
+    };
+    rollout.end_time = Some(to_seconds(now));
+    rollout.previous = None;
+}
+
+/// Notes that a target was restarted.
+pub fn restarted(rollout: &mut RolloutStatus, target: &Target, now: Timestamp) {
+    if let Some(progress) = find(rollout, target) {
+        progress.state = TargetState::Updating;
+        progress.updated_time = Some(to_seconds(now));
+    }
+}
+
+/// Notes that lockstep has no right to restart a target.
+pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &Circumstances<'_>) {
+    if let Some(progress) = find(rollout, target) {
+        progress.state = TargetState::Forbidden;
+        rollout.phase = RolloutPhase::Held;
+        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant));
+    }
+}
+
+fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut TargetProgress> {
+    let mut targets = rollout.targets.iter_mut();
+    targets.find(|progress| progress.kind == target.kind && progress.name == target.name)
+}
+
+/// The same rollout, when what it brings is no longer the way back from something, but what the source says.
+pub fn accept(rollout: &RolloutStatus) -> RolloutStatus {
+    if !rollout.rollback {
+        return rollout.clone();
+    }
+    RolloutStatus {
+        rollback: false,
+        phase: match rollout.phase {
+            RolloutPhase::RollingBack => RolloutPhase::Progressing,
+            RolloutPhase::RolledBack => RolloutPhase::Complete,
+            phase => phase,
+        },
+        ..rollout.clone()
+    }
+}
+
+/// The same rollout, with another try for the targets at which it stopped.
+pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
+    let mut next = rollout.clone();
+    if next.phase != RolloutPhase::Held {
+        return next;
+    }
+    for target in next.targets.iter_mut().filter(|target| target.state.stops()) {
+        let overwritten = target.state == TargetState::Overwritten;
+        target.state = TargetState::Waiting;
+        target.updated_time = target
+            .updated_time
+            .take()
+            .filter(|_| !overwritten)
+            .map(|_| to_seconds(now));
+    }
+    next.phase = if next.rollback {
+        RolloutPhase::RollingBack
+    } else {
+        RolloutPhase::Progressing
+    };
+    next.message = None;
+    next
+}
+
+/// When the targets are looked at next, after a look now; `None` when there is nothing to look at.
+pub fn next_look(
+    rollout: &RolloutStatus,
+    spec: &Rollout,
+    restarts: &BTreeMap<Target, Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if rollout.phase.is_over() || awaits_rollback(rollout) {
+        return None;
+    }
+    let wave = rollout
+        .targets
+        .iter()
+        .filter(|target| target.wave == rollout.wave);
+    let time = |text: Option<&String>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    let slow = later(now, SLOW_LOOK);
+    Some(match rollout.phase {
+        RolloutPhase::Soaking => time(rollout.soak_until.as_ref()).unwrap_or(now).min(slow),
+        RolloutPhase::Held => slow,
+        _ => {
+            let mut next = slow;
+            for target in wave.filter(|target| !target.state.is_done()) {
+                let at = match time(target.updated_time.as_ref()) {
+                    Some(updated) => {
+                        let passed = std::time::Duration::try_from(now.duration_since(updated));
+                        let pause = QUICK_LOOK + passed.unwrap_or_default() / 10;
+                        let deadline = later(updated, spec.progress_deadline());
+                        later(now, pause).min(deadline.max(later(now, QUICK_LOOK)))
+                    }
+                    None => restarts
+                        .get(&Target::from(target))
+                        .map_or(now, |last| later(*last, spec.minimum_interval()))
+                        .max(later(now, QUICK_LOOK)),
+                };
+                next = next.min(at);
+            }
+            next
+        }
+    })
+}

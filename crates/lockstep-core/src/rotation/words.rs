@@ -1,0 +1,149 @@
+//! What is said of a rollout.
+
+use lockstep_api::{Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState};
+
+use super::rollout::waves;
+
+/// How many targets a message names.
+const NAMED: usize = 5;
+
+/// Why a rollout stands still: the state of the target that weighs most.
+pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
+    let order = [
+        (TargetState::Forbidden, Reason::RolloutForbidden),
+        (TargetState::NoTemplate, Reason::InvalidSpec),
+        (TargetState::NotReady, Reason::TargetNotReady),
+        (TargetState::Failing, Reason::TargetFailing),
+        (TargetState::Overwritten, Reason::TargetOverwritten),
+        (TargetState::Paused, Reason::TargetPaused),
+    ];
+    order
+        .into_iter()
+        .find(|(state, _)| rollout.targets.iter().any(|target| target.state == *state))
+}
+
+/// The names of all targets in a state.
+pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> bool) -> String {
+    let all: Vec<String> = rollout
+        .targets
+        .iter()
+        .filter(|target| is(target))
+        .map(ToString::to_string)
+        .collect();
+    let named = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// Why a rollout stands still, and what to do about it.
+pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> String {
+    let Some((state, _)) = stop(rollout) else {
+        return String::new();
+    };
+    let who = names(rollout, |target| target.state == state);
+    let deadline = lockstep_api::Duration::from(spec.progress_deadline());
+    match state {
+        TargetState::NotReady => format!(
+            "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
+        ),
+        TargetState::Failing => format!(
+            "{who}: was not ready before the restart, and still is not. Look at its pods; the rollout goes on when it is ready"
+        ),
+        TargetState::Paused => {
+            format!("{who}: paused. The rollout goes on when it is resumed (kubectl rollout resume)")
+        }
+        TargetState::Overwritten => format!(
+            "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
+        ),
+        TargetState::NoTemplate => {
+            format!("{who}: it has no pod template (workloadRef). Name the workload that has it")
+        }
+        _ => format!(
+            "{who}: lockstep may not restart it. Whoever administrates the cluster grants it with: {grant}"
+        ),
+    }
+}
+
+/// How far a rollout is, for the condition `RolloutComplete`.
+pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
+    let revision = &rollout.revision;
+    let all = rollout.targets.len();
+    let place = format!("wave {} of {}", rollout.wave, waves(rollout));
+    let targets = if all == 1 {
+        "1 target".to_owned()
+    } else {
+        format!("{all} targets")
+    };
+    match rollout.phase {
+        RolloutPhase::Complete => {
+            let missing = names(rollout, |target| target.state == TargetState::Missing);
+            if missing.is_empty() {
+                (
+                    Reason::RolledOut,
+                    format!("revision {revision} runs on {targets}"),
+                )
+            } else {
+                (
+                    Reason::TargetMissing,
+                    format!("revision {revision} is rolled out; missing: {missing}"),
+                )
+            }
+        }
+        RolloutPhase::Progressing if rollout.targets.is_empty() => (
+            Reason::Progressing,
+            format!("revision {revision} is written, and its targets are looked up"),
+        ),
+        RolloutPhase::Progressing => (
+            Reason::Progressing,
+            format!("revision {revision}: {place} is restarted"),
+        ),
+        RolloutPhase::Soaking => (
+            Reason::Progressing,
+            format!(
+                "revision {revision}: {place} is ready, and has to stay so until {}",
+                rollout.soak_until.as_deref().unwrap_or_default()
+            ),
+        ),
+        RolloutPhase::Held => {
+            let reason = stop(rollout).map_or(Reason::TargetNotReady, |(_, reason)| reason);
+            let why = rollout.message.as_deref().unwrap_or_default();
+            let waiting = rollout
+                .targets
+                .iter()
+                .filter(|target| target.wave > rollout.wave)
+                .count();
+            let rest = match waiting {
+                0 => String::new(),
+                1 => ". 1 target of a later wave stays as it was".to_owned(),
+                more => format!(". {more} targets of later waves stay as they were"),
+            };
+            (
+                reason,
+                format!("revision {revision} is held in {place}. {why}{rest}"),
+            )
+        }
+        RolloutPhase::RollingBack if rollout.rollback => (
+            Reason::RollingBack,
+            format!("revision {revision} is brought back on {targets}"),
+        ),
+        RolloutPhase::RollingBack => (
+            Reason::RollingBack,
+            format!(
+                "revision {revision} is rolled back to {}: {}",
+                rollout
+                    .previous
+                    .as_ref()
+                    .map_or("the previous one", |previous| previous.revision.as_str()),
+                rollout.message.as_deref().unwrap_or_default()
+            ),
+        ),
+        RolloutPhase::RolledBack => (
+            Reason::RolledBack,
+            format!(
+                "revision {revision} is back on {targets}, and stays until the source has something newer than what failed"
+            ),
+        ),
+    }
+}

@@ -1,0 +1,365 @@
+//! Rollouts, transition by transition.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lockstep_api::{
+    OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetState, WorkloadKind,
+};
+use lockstep_core::rotation::{
+    rollout::{self, Circumstances, Step},
+    workload::{Readiness, Sight, Target, Workload},
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn target(name: &str) -> Target {
+    Target {
+        kind: WorkloadKind::Deployment,
+        name: name.to_owned(),
+    }
+}
+
+fn there(revision: &str, readiness: Readiness) -> Sight {
+    Sight::There(Workload {
+        uid: "uid".to_owned(),
+        revision: (!revision.is_empty()).then(|| revision.to_owned()),
+        readiness,
+    })
+}
+
+fn spec() -> Rollout {
+    Rollout {
+        progress_deadline: Some("60s".parse().unwrap()),
+        soak: Some("10s".parse().unwrap()),
+        ..Rollout::default()
+    }
+}
+
+fn begun(spec: &Rollout, names: &[&str]) -> RolloutStatus {
+    let previous = PreviousRevision {
+        revision: "old".to_owned(),
+        sources: Vec::new(),
+    };
+    let begun = rollout::begin("new", previous, None, spec, at(0));
+    let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
+    rollout::resolve(&begun, &found, spec, 1, at(0))
+}
+
+/// A look at `a` and what follows from it; a restart succeeds.
+fn look(
+    rollout: &RolloutStatus,
+    spec: &Rollout,
+    sights: &[(&str, Sight)],
+    now: i64,
+) -> (RolloutStatus, usize) {
+    let seen: BTreeMap<Target, Sight> = sights
+        .iter()
+        .map(|(name, sight)| (target(name), sight.clone()))
+        .collect();
+    let cx = Circumstances {
+        spec,
+        seen: &seen,
+        restarted: &BTreeMap::new(),
+        grant: "grant it",
+        now: at(now),
+    };
+    let Step { mut rollout, restart } = rollout::step(rollout, &cx);
+    for (target, _) in &restart {
+        rollout::restarted(&mut rollout, target, at(now));
+    }
+    (rollout, restart.len())
+}
+
+fn state(rollout: &RolloutStatus, name: &str) -> TargetState {
+    let mut targets = rollout.targets.iter();
+    targets.find(|target| target.name == name).unwrap().state
+}
+
+#[test]
+fn waves_are_as_large_as_the_spec_says() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for (waves, concurrent, expected) in [
+        (vec![], None, [1, 2, 3, 4, 5, 6]),
+        (vec![], Some(4), [1, 1, 1, 1, 2, 2]),
+        (vec![1, 2], None, [1, 2, 2, 3, 3, 4]),
+        (vec![2, 100], None, [1, 1, 2, 2, 2, 2]),
+    ] {
+        let spec = Rollout {
+            waves,
+            max_concurrent: concurrent,
+            ..spec()
+        };
+        let dealt: Vec<i64> = begun(&spec, &names)
+            .targets
+            .iter()
+            .map(|target| target.wave)
+            .collect();
+        assert_eq!(dealt, expected);
+    }
+}
+
+#[test]
+fn a_wave_is_restarted_awaited_and_soaked_before_the_next() {
+    let spec = spec();
+    let (old, new) = (there("", Readiness::Ready), there("new", Readiness::Ready));
+    let first = begun(&spec, &["a", "b"]);
+    let (restarted, count) = look(&first, &spec, &[("a", old.clone()), ("b", old.clone())], 1);
+    assert_eq!(
+        (count, state(&restarted, "a"), state(&restarted, "b")),
+        (1, TargetState::Updating, TargetState::Waiting)
+    );
+    let moving = there("new", Readiness::Progressing);
+    let (waits, count) = look(&restarted, &spec, &[("a", moving.clone())], 5);
+    assert_eq!((count, waits.phase), (0, RolloutPhase::Progressing));
+    let (soaks, _) = look(&waits, &spec, &[("a", new.clone())], 10);
+    assert_eq!((soaks.phase, soaks.wave), (RolloutPhase::Soaking, 1));
+    // one that falls over while it soaks begins anew
+    let (fell, _) = look(&soaks, &spec, &[("a", moving)], 12);
+    assert_eq!(
+        (fell.phase, fell.soak_until.as_deref()),
+        (RolloutPhase::Progressing, None)
+    );
+    let (soaks, _) = look(&fell, &spec, &[("a", new.clone())], 15);
+    let (early, _) = look(&soaks, &spec, &[("a", new.clone())], 24);
+    assert_eq!(early.wave, 1);
+    let (next, _) = look(&early, &spec, &[("a", new.clone())], 25);
+    assert_eq!((next.wave, state(&next, "a")), (2, TargetState::Ready));
+    let (next, count) = look(&next, &spec, &[("b", old)], 26);
+    assert_eq!(count, 1);
+    let (next, _) = look(&next, &spec, &[("b", new.clone())], 30);
+    let (done, _) = look(&next, &spec, &[("b", new)], 40);
+    assert_eq!(done.phase, RolloutPhase::Complete);
+    assert!(done.previous.is_none() && done.end_time.is_some());
+    assert!(rollout::looks(&done).is_empty());
+}
+
+#[test]
+fn a_target_that_is_late_holds_the_rest_and_goes_on_when_it_is_ready() {
+    let spec = spec();
+    let moving = there("new", Readiness::Progressing);
+    let (restarted, _) = look(
+        &begun(&spec, &["a", "b"]),
+        &spec,
+        &[("a", there("", Readiness::Ready))],
+        0,
+    );
+    let (waits, _) = look(&restarted, &spec, &[("a", moving.clone())], 59);
+    assert_eq!(waits.phase, RolloutPhase::Progressing);
+    let (held, _) = look(&waits, &spec, &[("a", moving.clone())], 60);
+    assert_eq!(
+        (held.phase, state(&held, "a"), state(&held, "b")),
+        (RolloutPhase::Held, TargetState::NotReady, TargetState::Waiting)
+    );
+    assert!(
+        held.message
+            .as_ref()
+            .unwrap()
+            .starts_with("Deployment/a: not ready within progressDeadline 1m")
+    );
+    assert_eq!(
+        look(&held, &spec, &[("a", moving)], 90).0,
+        held,
+        "nothing new is nothing to write"
+    );
+    let (unseen, _) = look(&held, &spec, &[], 95);
+    assert_eq!(unseen, held, "what is not seen changes nothing");
+    let (on, _) = look(&held, &spec, &[("a", there("new", Readiness::Ready))], 100);
+    assert_eq!((on.phase, on.message), (RolloutPhase::Soaking, None));
+    let retried = rollout::retry(&held, at(200));
+    assert_eq!(
+        (retried.phase, state(&retried, "a")),
+        (RolloutPhase::Progressing, TargetState::Waiting)
+    );
+}
+
+#[test]
+fn only_a_target_that_was_ready_before_is_reason_to_roll_back() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..spec()
+    };
+    for (before, expected) in [
+        (
+            Readiness::Ready,
+            (RolloutPhase::RollingBack, TargetState::NotReady),
+        ),
+        (Readiness::Failed, (RolloutPhase::Held, TargetState::Failing)),
+        (Readiness::Progressing, (RolloutPhase::Held, TargetState::Failing)),
+    ] {
+        let (restarted, count) = look(&begun(&spec, &["a"]), &spec, &[("a", there("old", before))], 0);
+        assert_eq!(count, 1, "the new value may be the cure");
+        let (late, _) = look(
+            &restarted,
+            &spec,
+            &[("a", there("new", Readiness::Progressing))],
+            61,
+        );
+        assert_eq!((late.phase, state(&late, "a")), expected, "{before:?}");
+        assert_eq!(
+            rollout::awaits_rollback(&late),
+            expected.0 == RolloutPhase::RollingBack
+        );
+    }
+    // a controller that gives up is believed before the deadline
+    let (restarted, _) = look(
+        &begun(&spec, &["a"]),
+        &spec,
+        &[("a", there("old", Readiness::Ready))],
+        0,
+    );
+    let (failed, _) = look(&restarted, &spec, &[("a", there("new", Readiness::Failed))], 5);
+    assert_eq!(failed.phase, RolloutPhase::RollingBack);
+}
+
+#[test]
+fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        max_concurrent: Some(2),
+        ..spec()
+    };
+    let old = there("old", Readiness::Ready);
+    let (restarted, _) = look(
+        &begun(&spec, &["a", "b", "c"]),
+        &spec,
+        &[("a", old.clone()), ("b", old)],
+        0,
+    );
+    let bad = there("new", Readiness::Progressing);
+    let (failed, _) = look(
+        &restarted,
+        &spec,
+        &[("a", there("new", Readiness::Ready)), ("b", bad)],
+        60,
+    );
+    assert!(rollout::awaits_rollback(&failed) && rollout::looks(&failed).is_empty());
+    let back = rollout::begin_rollback(&failed, "old", at(61));
+    let names: Vec<&str> = back.targets.iter().map(|target| target.name.as_str()).collect();
+    assert_eq!(
+        (names.as_slice(), back.phase),
+        (["a", "b"].as_slice(), RolloutPhase::RollingBack)
+    );
+    let both = |sight: &Sight| [("a", sight.clone()), ("b", sight.clone())];
+    let (back, count) = look(&back, &spec, &both(&there("new", Readiness::Progressing)), 62);
+    assert_eq!(count, 2);
+    let (stuck, _) = look(&back, &spec, &both(&there("old", Readiness::Progressing)), 200);
+    assert_eq!(stuck.phase, RolloutPhase::Held, "there is nothing to go back to");
+    let (done, _) = look(&stuck, &spec, &both(&there("old", Readiness::Ready)), 201);
+    assert_eq!(done.phase, RolloutPhase::RolledBack);
+}
+
+#[test]
+fn every_odd_target_has_its_own_outcome() {
+    let spec = Rollout { soak: None, ..spec() };
+    for (sight, expected, phase) in [
+        (Sight::Missing, TargetState::Missing, RolloutPhase::Complete),
+        (Sight::Forbidden, TargetState::Forbidden, RolloutPhase::Held),
+        (Sight::NoTemplate, TargetState::NoTemplate, RolloutPhase::Held),
+        (
+            there("new", Readiness::ScaledToZero),
+            TargetState::ScaledToZero,
+            RolloutPhase::Complete,
+        ),
+        (
+            there("new", Readiness::Paused),
+            TargetState::Paused,
+            RolloutPhase::Held,
+        ),
+    ] {
+        let (next, count) = look(&begun(&spec, &["a"]), &spec, &[("a", sight.clone())], 0);
+        assert_eq!(
+            (next.phase, state(&next, "a"), count),
+            (phase, expected, 0),
+            "{sight:?}"
+        );
+    }
+    let rollback = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..spec.clone()
+    };
+    let paused = there("new", Readiness::Paused);
+    let (held, _) = look(&begun(&rollback, &["a"]), &rollback, &[("a", paused)], 0);
+    assert_eq!(held.phase, RolloutPhase::Held, "a pause is nobody's fault");
+    // when it is resumed, its time begins
+    let moving = there("new", Readiness::Progressing);
+    let (resumed, _) = look(&held, &rollback, &[("a", moving.clone())], 1000);
+    assert_eq!(
+        (resumed.phase, state(&resumed, "a")),
+        (RolloutPhase::Progressing, TargetState::Updating)
+    );
+    let (late, _) = look(&resumed, &rollback, &[("a", moving)], 1060);
+    assert_eq!(late.phase, RolloutPhase::RollingBack);
+}
+
+#[test]
+fn a_revision_that_somebody_removed_is_not_fought_over() {
+    let spec = spec();
+    let (restarted, _) = look(
+        &begun(&spec, &["a"]),
+        &spec,
+        &[("a", there("", Readiness::Ready))],
+        0,
+    );
+    let removed = there("", Readiness::Ready);
+    let (held, count) = look(&restarted, &spec, &[("a", removed.clone())], 1);
+    assert_eq!(
+        (held.phase, state(&held, "a"), count),
+        (RolloutPhase::Held, TargetState::Overwritten, 0)
+    );
+    assert_eq!(look(&held, &spec, &[("a", removed.clone())], 100).1, 0);
+    let retried = rollout::retry(&held, at(101));
+    assert_eq!(
+        look(&retried, &spec, &[("a", removed)], 101).1,
+        1,
+        "who asks for it gets it"
+    );
+}
+
+#[test]
+fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
+    let spec = spec();
+    let first = begun(&spec, &["a"]);
+    let seen = BTreeMap::from([(target("a"), there("", Readiness::Ready))]);
+    let restarted = BTreeMap::from([(target("a"), at(100))]);
+    for (now, expected) in [(159, 0), (160, 1)] {
+        let cx = Circumstances {
+            spec: &spec,
+            seen: &seen,
+            restarted: &restarted,
+            grant: "",
+            now: at(now),
+        };
+        assert_eq!(rollout::step(&first, &cx).restart.len(), expected);
+    }
+    assert_eq!(
+        rollout::next_look(&first, &spec, &restarted, at(120)),
+        Some(at(135)),
+        "at most so late"
+    );
+    assert_eq!(
+        rollout::next_look(&first, &spec, &restarted, at(150)),
+        Some(at(160))
+    );
+}
+
+#[test]
+fn a_spec_that_changes_in_the_middle_keeps_what_was_done() {
+    let spec = spec();
+    let old = there("", Readiness::Ready);
+    let (moving, _) = look(&begun(&spec, &["a", "b", "c"]), &spec, &[("a", old)], 0);
+    assert!(rollout::wants_targets(&moving, 2) && !rollout::wants_targets(&moving, 1));
+    let found = [target("d"), target("a"), target("c")];
+    let next = rollout::resolve(&moving, &found, &spec, 2, at(5));
+    let shown: Vec<(&str, i64)> = next
+        .targets
+        .iter()
+        .map(|target| (target.name.as_str(), target.wave))
+        .collect();
+    assert_eq!(shown, [("a", 1), ("d", 2), ("c", 3)]);
+    assert_eq!(state(&next, "a"), TargetState::Updating);
+    let none = rollout::resolve(&moving, &[], &spec, 2, at(5));
+    assert_eq!(none.phase, RolloutPhase::Complete);
+}

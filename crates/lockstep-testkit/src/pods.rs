@@ -1,0 +1,112 @@
+//! Plays the kubelet of a namespace: pods become ready, or do not where a test wants them broken.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+/// How often it looks at the pods.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// The kubelet of one namespace. It ends with this value.
+#[derive(Debug)]
+pub struct Pods {
+    broken: Arc<Mutex<BTreeSet<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Pods {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Pods {
+    /// Plays the kubelet of that namespace.
+    pub fn play(client: Client, namespace: &str) -> Self {
+        let broken = Arc::new(Mutex::new(BTreeSet::new()));
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let known = broken.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                // whatever goes wrong is tried again
+                let _ = settle(&pods, &known).await;
+                tokio::time::sleep(PERIOD).await;
+            }
+        });
+        Self { broken, task }
+    }
+
+    /// From now on, no pod whose label `app` has that value becomes ready.
+    pub fn break_app(&self, app: &str) {
+        self.lock().insert(app.to_owned());
+    }
+
+    /// From now on, they do.
+    pub fn mend_app(&self, app: &str) {
+        self.lock().remove(app);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn settle(pods: &Api<Pod>, broken: &Mutex<BTreeSet<String>>) -> Result<()> {
+    for pod in pods.list(&ListParams::default()).await? {
+        let app = pod.labels().get("app").cloned().unwrap_or_default();
+        let breaks = broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&app);
+        let wanted = if breaks { "False" } else { "True" };
+        let status = pod.status.as_ref();
+        let mut conditions = status
+            .and_then(|status| status.conditions.as_deref())
+            .unwrap_or_default()
+            .iter();
+        let is = conditions
+            .find(|condition| condition.type_ == "Ready")
+            .map(|ready| ready.status.as_str());
+        // a pod that is ready keeps what it read at its start: only new ones break
+        if is == Some(wanted) || is == Some("True") || pod.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the API server compares it with its own clock"
+        )]
+        let now = Timestamp::now().to_string();
+        let patch = json!({ "status": {
+            "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": wanted, "lastTransitionTime": now }],
+        } });
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+    }
+    Ok(())
+}
+
+/// A node for the pods of DaemonSets; it exists once, whoever asks for it.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn add_node(client: &Client) -> Result<()> {
+    let node: Node = serde_json::from_value(json!({ "metadata": { "name": "node" } }))?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    match nodes.create(&PostParams::default(), &node).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        result => result.map(drop).context("create the node"),
+    }
+}

@@ -1,0 +1,495 @@
+//! A rotation is a rollout: with the real controllers of Kubernetes, and pods that are played.
+
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, TargetState};
+use lockstep_testkit::pods::{self, Pods};
+use serde_json::{Value, json};
+
+use crate::stage::{Room, eventually, stage, text};
+
+const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
+
+/// A room whose workloads lockstep may restart.
+struct Fleet {
+    room: Room,
+    pods: Pods,
+}
+
+impl Fleet {
+    async fn new(name: &str) -> Self {
+        let room = stage().await.room(name).await;
+        let pods = Pods::play(room.client.clone(), &room.namespace);
+        let fleet = Self { room, pods };
+        fleet.grant().await;
+        fleet
+    }
+
+    async fn grant(&self) {
+        self.room
+            .apply_raw(&json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": { "name": "lockstep-rollouts", "namespace": self.room.namespace },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+            }))
+            .await
+            .unwrap();
+    }
+
+    async fn workload(&self, kind: &str, name: &str, more: Value) {
+        let mut spec = json!({
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name }, "annotations": { "team": "shop" } },
+                "spec": { "containers": [{ "name": "app", "image": "example.org/app" }], "terminationGracePeriodSeconds": 0 },
+            },
+        });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": kind,
+            "metadata": { "name": name, "namespace": self.room.namespace, "labels": { "tier": "web" } },
+            "spec": spec,
+        });
+        self.room.apply_raw(&object).await.unwrap();
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
+        Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
+    }
+
+    async fn get(&self, kind: &str, name: &str) -> Value {
+        serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
+    }
+
+    /// The revision that a workload's pods get.
+    async fn revision(&self, kind: &str, name: &str) -> Option<String> {
+        let object = self.get(kind, name).await;
+        object
+            .pointer(REVISION)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    }
+
+    async fn put(&self, value: &str) {
+        self.room.put("database", json!({ "password": value })).await;
+    }
+
+    /// A SyncedSecret with that rollout, whose Secret holds `one`.
+    async fn declare(&self, rollout: Value) -> String {
+        self.put("one").await;
+        let spec = json!({
+            "refreshInterval": "1s",
+            "data": [{ "secretKey": "password", "remoteRef": { "key": self.room.key("database"), "property": "password" } }],
+            "rotation": { "rollout": rollout },
+        });
+        self.room.declare("database", spec).await;
+        self.holds("one").await
+    }
+
+    /// Waits until the Secret holds that, and answers its revision.
+    async fn holds(&self, value: &str) -> String {
+        self.room
+            .wait_for_secret("database", value, |secret| {
+                text(secret, "password").as_deref() == Some(value)
+            })
+            .await;
+        let object = self.room.wait_for_reason("database", "Synced").await;
+        object.status.unwrap().target.unwrap().revision
+    }
+
+    async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
+        let object = self
+            .room
+            .wait_for("database", phase.as_str(), |object| {
+                rollout(object).is_some_and(|rollout| rollout.phase == phase)
+            })
+            .await;
+        rollout(&object).unwrap().clone()
+    }
+
+    async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
+        let is = |object: &SyncedSecret| {
+            let status = object.status.as_ref()?;
+            let condition = status.condition(ConditionType::RolloutComplete)?;
+            Some(condition.reason == reason && condition.message.contains(text))
+        };
+        self.room
+            .wait_for("database", &format!("{reason}: {text}"), |object| {
+                is(object) == Some(true)
+            })
+            .await
+    }
+}
+
+fn rollout(object: &SyncedSecret) -> Option<&RolloutStatus> {
+    object.status.as_ref()?.rotation.as_ref()?.rollout.as_ref()
+}
+
+fn state(rollout: &RolloutStatus, name: &str) -> TargetState {
+    let mut targets = rollout.targets.iter();
+    targets.find(|target| target.name == name).unwrap().state
+}
+
+#[tokio::test]
+async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
+    let fleet = Fleet::new("waves").await;
+    pods::add_node(&fleet.room.client).await.unwrap();
+    let all = [
+        ("Deployment", "api"),
+        ("StatefulSet", "queue"),
+        ("DaemonSet", "agent"),
+    ];
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 2 }))
+        .await;
+    fleet
+        .workload(
+            "StatefulSet",
+            "queue",
+            json!({ "replicas": 2, "serviceName": "queue" }),
+        )
+        .await;
+    fleet.workload("DaemonSet", "agent", json!({})).await;
+    let targets: Vec<Value> = all
+        .iter()
+        .map(|(kind, name)| json!({ "kind": kind, "name": name }))
+        .collect();
+    let first = fleet.declare(json!({ "targets": targets, "soak": "1s" })).await;
+    let mut before = Vec::new();
+    for (kind, name) in all {
+        assert_eq!(
+            fleet.revision(kind, name).await,
+            None,
+            "a first sync restarts nothing"
+        );
+        before.push(fleet.get(kind, name).await);
+    }
+
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    let done = fleet.phase(RolloutPhase::Complete).await;
+    assert_eq!((done.revision.as_str(), done.targets.len()), (second.as_str(), 3));
+    let mut times: Vec<String> = Vec::new();
+    for (target, ((kind, name), before)) in done.targets.iter().zip(all.iter().zip(&before)) {
+        assert_eq!(target.state, TargetState::Ready, "{target}");
+        assert_eq!(fleet.revision(kind, name).await.as_ref(), Some(&second));
+        let after = fleet.get(kind, name).await;
+        let mut spec = after["spec"].clone();
+        spec["template"]["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .remove("lockstep.dev/revision.database");
+        assert_eq!(spec, before["spec"], "nothing else of {target} changed");
+        let ours = after["metadata"]["managedFields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|fields| fields["manager"] == "lockstep.database");
+        let owned = &ours.unwrap()["fieldsV1"]["f:spec"]["f:template"]["f:metadata"]["f:annotations"];
+        assert_eq!(owned, &json!({ "f:lockstep.dev/revision.database": {} }));
+        times.push(target.updated_time.clone().unwrap());
+    }
+    assert!(
+        times.is_sorted() && times[0] < times[1] && times[1] < times[2],
+        "each after the soak of the one before: {times:?}"
+    );
+    let object = fleet.says("RolledOut", "3 targets").await;
+    let conditions = &object.status.as_ref().unwrap().conditions;
+    assert!(
+        !conditions
+            .iter()
+            .any(|condition| condition.kind == ConditionType::Reconciling),
+        "{conditions:?}"
+    );
+
+    // the spec changes, the value does not
+    let generations = async || {
+        let mut all_of_them = Vec::new();
+        for (kind, name) in all {
+            all_of_them.push(fleet.get(kind, name).await["metadata"]["generation"].clone());
+        }
+        all_of_them
+    };
+    let settled = generations().await;
+    fleet
+        .room
+        .change("database", json!({ "refreshInterval": "2s" }))
+        .await;
+    fleet.room.refresh("database", "again").await;
+    fleet.room.wait_for_reason("database", "Synced").await;
+    assert_eq!(generations().await, settled);
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
+    let fleet = Fleet::new("hold").await;
+    for name in ["api", "worker", "web"] {
+        fleet.workload("Deployment", name, json!({ "replicas": 1 })).await;
+    }
+    let selector = json!({ "kind": "Deployment", "selector": { "matchLabels": { "tier": "web" } } });
+    let targets = json!([{ "kind": "Deployment", "name": "worker" }, selector]);
+    fleet
+        .declare(
+            json!({ "targets": targets, "waves": [1, 5], "progressDeadline": "3s", "minimumInterval": "0s" }),
+        )
+        .await;
+    fleet.pods.break_app("worker");
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    let held = fleet.phase(RolloutPhase::Held).await;
+    assert_eq!(
+        (state(&held, "worker"), state(&held, "api")),
+        (TargetState::NotReady, TargetState::Waiting)
+    );
+    assert_eq!(fleet.revision("Deployment", "api").await, None);
+    let object = fleet
+        .says(
+            "TargetNotReady",
+            "Deployment/worker: not ready within progressDeadline 3s",
+        )
+        .await;
+    let status = object.status.as_ref().unwrap();
+    assert!(status.condition(ConditionType::Stalled).is_some());
+    assert!(
+        status
+            .condition(ConditionType::RolloutComplete)
+            .unwrap()
+            .message
+            .contains("2 targets of later waves stay as they were")
+    );
+
+    fleet.pods.mend_app("worker");
+    let done = fleet.phase(RolloutPhase::Complete).await;
+    let waves: Vec<(&str, i64)> = done
+        .targets
+        .iter()
+        .map(|target| (target.name.as_str(), target.wave))
+        .collect();
+    assert_eq!(waves, [("worker", 1), ("api", 2), ("web", 2)]);
+    assert_eq!(fleet.revision("Deployment", "api").await, Some(second));
+}
+
+#[tokio::test]
+async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_is_a_newer_one() {
+    let fleet = Fleet::new("rollback").await;
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 1 }))
+        .await;
+    fleet
+        .workload("Deployment", "worker", json!({ "replicas": 1 }))
+        .await;
+    let targets =
+        json!([{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }]);
+    let first = fleet
+        .declare(json!({ "targets": targets, "progressDeadline": "3s", "minimumInterval": "0s", "onFailure": "Rollback" }))
+        .await;
+    // a rollout that goes well, so that there is something to go back to
+    fleet.put("two").await;
+    let good = fleet.holds("two").await;
+    fleet.phase(RolloutPhase::Complete).await;
+    assert_ne!(first, good);
+
+    fleet.pods.break_app("api");
+    fleet.put("three").await;
+    let bad = fleet.holds("three").await;
+    let object = fleet.says("RollingBack", "").await;
+    assert!(object.status.unwrap().rotation.unwrap().refused.is_some());
+    fleet.pods.mend_app("api");
+    let back = fleet.phase(RolloutPhase::RolledBack).await;
+    assert_eq!(fleet.holds("two").await, good);
+    assert_eq!(
+        (back.revision.as_str(), back.targets.len()),
+        (good.as_str(), 1),
+        "worker was never restarted"
+    );
+    assert_eq!(fleet.revision("Deployment", "api").await, Some(good.clone()));
+    assert_eq!(fleet.revision("Deployment", "worker").await, Some(good.clone()));
+    let object = fleet.room.synced_secrets().get("database").await.unwrap();
+    let refused = object
+        .status
+        .as_ref()
+        .unwrap()
+        .rotation
+        .as_ref()
+        .unwrap()
+        .refused
+        .clone()
+        .unwrap();
+    assert_eq!(refused.revision, bad);
+    assert_eq!(
+        object.status.unwrap().sources[0].version.as_deref(),
+        Some("2"),
+        "what the Secret holds"
+    );
+
+    // somebody deletes the Secret: it comes back as it was, not with what failed
+    fleet
+        .room
+        .secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    fleet.holds("two").await;
+
+    fleet.put("four").await;
+    let newest = fleet.holds("four").await;
+    fleet.phase(RolloutPhase::Complete).await;
+    assert_eq!(fleet.revision("Deployment", "worker").await, Some(newest));
+    let object = fleet.room.synced_secrets().get("database").await.unwrap();
+    assert!(object.status.unwrap().rotation.unwrap().refused.is_none());
+}
+
+#[tokio::test]
+async fn without_the_right_nothing_is_restarted_and_the_condition_says_how_to_grant_it() {
+    let room = stage().await.room("no-right").await;
+    let pods = Pods::play(room.client.clone(), &room.namespace);
+    let fleet = Fleet { room, pods };
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 1 }))
+        .await;
+    fleet
+        .declare(json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" }))
+        .await;
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    let said = format!(
+        "kubectl create rolebinding lockstep-rollouts -n {} --clusterrole=lockstep-rollouts --serviceaccount=lockstep-system:lockstep",
+        fleet.room.namespace
+    );
+    fleet.says("RolloutForbidden", &said).await;
+    fleet.grant().await;
+    fleet.phase(RolloutPhase::Complete).await;
+    assert_eq!(fleet.revision("Deployment", "api").await, Some(second));
+}
+
+#[tokio::test]
+async fn odd_targets_are_told_apart() {
+    let fleet = Fleet::new("odd").await;
+    fleet
+        .workload("Deployment", "idle", json!({ "replicas": 0 }))
+        .await;
+    fleet
+        .workload("Deployment", "paused", json!({ "replicas": 1, "paused": true }))
+        .await;
+    let target = |name: &str| json!({ "kind": "Deployment", "name": name });
+    // no Argo Rollouts in this cluster: there is none of its objects
+    let targets =
+        json!([target("idle"), target("nobody"), { "kind": "Rollout", "name": "canary" }, target("paused")]);
+    fleet
+        .declare(json!({ "targets": targets, "minimumInterval": "0s" }))
+        .await;
+    fleet.put("two").await;
+    let held = fleet.phase(RolloutPhase::Held).await;
+    for (name, expected) in [
+        ("idle", TargetState::ScaledToZero),
+        ("nobody", TargetState::Missing),
+        ("canary", TargetState::Missing),
+        ("paused", TargetState::Paused),
+    ] {
+        assert_eq!(state(&held, name), expected, "{name}");
+    }
+    fleet.says("TargetPaused", "Deployment/paused: paused").await;
+    let resume = json!({ "spec": { "paused": false } });
+    fleet
+        .api("Deployment")
+        .patch("paused", &PatchParams::default(), &Patch::Merge(resume))
+        .await
+        .unwrap();
+    fleet.phase(RolloutPhase::Complete).await;
+    fleet
+        .says("TargetMissing", "missing: Deployment/nobody, Rollout/canary")
+        .await;
+}
+
+#[tokio::test]
+async fn what_changes_during_a_rollout_is_one_next_rollout_to_the_newest() {
+    let fleet = Fleet::new("queue").await;
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 1 }))
+        .await;
+    fleet.declare(json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "soak": "4s", "minimumInterval": "0s" })).await;
+    fleet.put("two").await;
+    fleet.phase(RolloutPhase::Soaking).await;
+    fleet.put("three").await;
+    fleet
+        .room
+        .wait_for("database", "a value that waits", |object| {
+            let status = object.status.as_ref().unwrap();
+            let pending = status.condition(ConditionType::RotationPending);
+            pending.is_some_and(|pending| pending.reason == "RolloutUnderWay")
+        })
+        .await;
+    fleet.put("four").await;
+    let newest = fleet.holds("four").await;
+    fleet.phase(RolloutPhase::Complete).await;
+    eventually("the newest revision", || async {
+        anyhow::ensure!(
+            fleet.revision("Deployment", "api").await.as_ref() == Some(&newest),
+            "not yet"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let object = fleet.get("Deployment", "api").await;
+    // made, and restarted for "two" and for "four"
+    assert_eq!(object["metadata"]["generation"], 3);
+}
+
+#[tokio::test]
+async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_nothing_else() {
+    let fleet = Fleet::new("guard").await;
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 1 }))
+        .await;
+    let client = fleet
+        .room
+        .stage
+        .plane
+        .client_for_service_account("lockstep-system", "lockstep")
+        .await
+        .unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &fleet.room.namespace, &resource);
+    let patch = async |patch: Value| {
+        api.patch("api", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+    };
+    let template = |template: Value| json!({ "spec": { "template": template } });
+    for refused in [
+        json!({ "spec": { "replicas": 5 } }),
+        json!({ "spec": { "paused": true } }),
+        json!({ "spec": { "minReadySeconds": 7 } }),
+        json!({ "metadata": { "labels": { "x": "y" } } }),
+        json!({ "metadata": { "annotations": { "x": "y" } } }),
+        json!({ "metadata": { "finalizers": ["example.org/x"] } }),
+        template(json!({ "spec": { "serviceAccountName": "admin" } })),
+        template(json!({ "spec": { "containers": [{ "name": "app", "image": "example.org/evil" }] } })),
+        template(json!({ "metadata": { "labels": { "app": "api", "x": "y" } } })),
+        template(json!({ "metadata": { "annotations": { "team": "other" } } })),
+        template(json!({ "metadata": { "annotations": { "team": null } } })),
+        template(json!({ "metadata": { "annotations": { "sidecar.example.org/inject": "true" } } })),
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/self-test": "x" } } })),
+    ] {
+        match patch(refused.clone()).await {
+            Err(kube::Error::Api(status)) => assert!(
+                status.message.contains("lockstep-workloads"),
+                "{refused}: {}",
+                status.message
+            ),
+            other => panic!("{refused}: {other:?}"),
+        }
+    }
+    let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
+    patch(own).await.unwrap();
+    let gone = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": null } } }));
+    patch(gone).await.unwrap();
+}
