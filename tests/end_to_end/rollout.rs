@@ -95,13 +95,24 @@ impl Fleet {
 
     /// Waits until the Secret holds that, and answers its revision.
     async fn holds(&self, value: &str) -> String {
-        self.room
+        let secret = self
+            .room
             .wait_for_secret("database", value, |secret| {
                 text(secret, "password").as_deref() == Some(value)
             })
             .await;
-        let object = self.room.wait_for_reason("database", "Synced").await;
-        object.status.unwrap().target.unwrap().revision
+        let version = secret.metadata.resource_version;
+        let said = |object: &SyncedSecret| {
+            let target = object.status.as_ref()?.target.as_ref()?;
+            (Some(&target.resource_version) == version.as_ref()).then(|| target.revision.clone())
+        };
+        let object = self
+            .room
+            .wait_for("database", "the status of that Secret", |object| {
+                said(object).is_some()
+            })
+            .await;
+        said(&object).unwrap()
     }
 
     async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {

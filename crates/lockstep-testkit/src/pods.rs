@@ -106,7 +106,11 @@ pub async fn add_node(client: &Client) -> Result<()> {
     let node: Node = serde_json::from_value(json!({ "metadata": { "name": "node" } }))?;
     let nodes: Api<Node> = Api::all(client.clone());
     match nodes.create(&PostParams::default(), &node).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        result => result.map(drop).context("create the node"),
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        result => result.map(drop).context("create the node")?,
     }
+    // the API server taints a node until its kubelet is ready, and DaemonSets keep away from it
+    let ready = Patch::Merge(json!({ "spec": { "taints": null } }));
+    let patched = nodes.patch("node", &PatchParams::default(), &ready).await;
+    patched.map(drop).context("take the node's taints away")
 }

@@ -37,14 +37,17 @@ pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> boo
     }
 }
 
-/// Why a rollout stands still, and what to do about it.
-pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> String {
+/// Why a rollout stands still, and what to do about it; or, where it is rolled `back`, why.
+pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back: bool) -> String {
     let Some((state, _)) = stop(rollout) else {
         return String::new();
     };
     let who = names(rollout, |target| target.state == state);
     let deadline = lockstep_api::Duration::from(spec.progress_deadline());
     match state {
+        TargetState::NotReady if back => {
+            format!("{who}: not ready within progressDeadline {deadline} of the restart")
+        }
         TargetState::NotReady => format!(
             "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
         ),
