@@ -9,19 +9,23 @@ use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, Tar
 use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
-use crate::stage::{Room, eventually, stage, text};
+use crate::stage::{Room, Stage, eventually, stage, text};
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
 /// A room whose workloads lockstep may restart.
-struct Fleet {
-    room: Room,
-    pods: Pods,
+pub(crate) struct Fleet {
+    pub(crate) room: Room,
+    pub(crate) pods: Pods,
 }
 
 impl Fleet {
     async fn new(name: &str) -> Self {
-        let room = stage().await.room(name).await;
+        Self::on(stage().await, name).await
+    }
+
+    pub(crate) async fn on(stage: &'static Stage, name: &str) -> Self {
+        let room = stage.room(name).await;
         let pods = Pods::play(room.client.clone(), &room.namespace);
         let fleet = Self { room, pods };
         fleet.grant().await;
@@ -40,7 +44,7 @@ impl Fleet {
             .unwrap();
     }
 
-    async fn workload(&self, kind: &str, name: &str, more: Value) {
+    pub(crate) async fn workload(&self, kind: &str, name: &str, more: Value) {
         let mut spec = json!({
             "selector": { "matchLabels": { "app": name } },
             "template": {
@@ -64,12 +68,12 @@ impl Fleet {
         Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
     }
 
-    async fn get(&self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
         serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
     }
 
     /// The revision that a workload's pods get.
-    async fn revision(&self, kind: &str, name: &str) -> Option<String> {
+    pub(crate) async fn revision(&self, kind: &str, name: &str) -> Option<String> {
         let object = self.get(kind, name).await;
         object
             .pointer(REVISION)
@@ -77,12 +81,12 @@ impl Fleet {
             .map(str::to_owned)
     }
 
-    async fn put(&self, value: &str) {
+    pub(crate) async fn put(&self, value: &str) {
         self.room.put("database", json!({ "password": value })).await;
     }
 
     /// A SyncedSecret with that rollout, whose Secret holds `one`.
-    async fn declare(&self, rollout: Value) -> String {
+    pub(crate) async fn declare(&self, rollout: Value) -> String {
         self.put("one").await;
         let spec = json!({
             "refreshInterval": "1s",
@@ -94,7 +98,7 @@ impl Fleet {
     }
 
     /// Waits until the Secret holds that, and answers its revision.
-    async fn holds(&self, value: &str) -> String {
+    pub(crate) async fn holds(&self, value: &str) -> String {
         let secret = self
             .room
             .wait_for_secret("database", value, |secret| {
@@ -115,7 +119,7 @@ impl Fleet {
         said(&object).unwrap()
     }
 
-    async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
+    pub(crate) async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
         let object = self
             .room
             .wait_for("database", phase.as_str(), |object| {
