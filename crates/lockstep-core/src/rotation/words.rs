@@ -2,7 +2,7 @@
 
 use lockstep_api::{Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState};
 
-use super::rollout::waves;
+use super::rollout::{MAX_TARGETS, waves};
 
 /// How many targets a message names.
 const NAMED: usize = 5;
@@ -69,6 +69,13 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
     }
 }
 
+/// Why a rollout with too many targets does not begin.
+pub(super) fn too_many(all: usize) -> String {
+    format!(
+        "rotation.rollout.targets mean {all} workloads, and a rollout takes {MAX_TARGETS} at most. Narrow the selectors, or use several SyncedSecrets"
+    )
+}
+
 /// How far a rollout is, for the condition `RolloutComplete`.
 pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
     let revision = &rollout.revision;
@@ -110,7 +117,7 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
             ),
         ),
         RolloutPhase::Held => {
-            let reason = stop(rollout).map_or(Reason::TargetNotReady, |(_, reason)| reason);
+            let reason = stop(rollout).map_or(Reason::InvalidSpec, |(_, reason)| reason);
             let why = rollout.message.as_deref().unwrap_or_default();
             let waiting = rollout
                 .targets
