@@ -371,7 +371,12 @@ impl Memory {
     /// Notes that a sync begins: what triggered it is dealt with.
     pub fn begin(&mut self, observed: &Observed<'_>) {
         self.dirty = false;
-        self.attempted = Some(observed.attempt());
+        let attempt = observed.attempt();
+        if self.attempted.as_ref() != Some(&attempt) {
+            // who changed the spec, or asks for something, does not wait for the next look at a rollout that stands still
+            self.next_look = None;
+        }
+        self.attempted = Some(attempt);
     }
 
     /// Plans what comes after a sync that succeeded.
