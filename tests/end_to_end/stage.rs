@@ -46,6 +46,7 @@ impl Stage {
             .with_controller_manager()
             .controller("statefulset-controller")
             .controller("daemonset-controller")
+            .controller("job-controller")
             .start()
             .await?;
         plane.install_crds().await?;

@@ -2,19 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lockstep_api::{RolloutStatus, RotationStatus, SyncedSecretStatus};
+use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus};
 use lockstep_core::{
     decide,
     report::Outcome,
     rotation::{
         self,
         rollout::{self, Circumstances},
+        verify::{self, Attempt, Check},
         workload::{Sight, Target},
     },
 };
 
 use super::Reconcile;
-use crate::{identity::Account, workloads::Refusal};
+use crate::{identity::Account, verifier::Place, workloads::Refusal};
 
 /// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
 const ROLE: &str = "lockstep-rollouts";
@@ -70,10 +71,12 @@ impl Reconcile {
                 .await;
         }
         let restarted = shared.workloads.restarted(namespace, &names);
+        let check = self.verify(&next, spec).await;
         let cx = Circumstances {
             spec,
             seen: &seen,
             restarted: &restarted,
+            check: &check,
             grant: &grant,
             now,
         };
@@ -118,6 +121,26 @@ impl Reconcile {
         }
         let rotation = rotation::stepped(rotation, next.clone(), Some(target), now);
         self.looked(&next, status, rotation).await
+    }
+
+    /// Makes the check that is under way, or looks at it.
+    async fn verify(&self, rollout: &RolloutStatus, spec: &Rollout) -> Check {
+        let (Some(verification), Some(verify)) = (verify::wanted(rollout, spec), &spec.verify) else {
+            return Check::Unknown;
+        };
+        let place = Place {
+            client: &self.shared.client,
+            account: &self.shared.account,
+            namespace: &self.key.namespace,
+        };
+        let attempt = Attempt {
+            synced_secret: &self.key.name,
+            uid: &self.uid,
+            rollout,
+            verification,
+        };
+        let now = self.shared.steady.now();
+        self.shared.verifier.check(&place, verify, &attempt, now).await
     }
 
     /// Says how far the rollout is, and plans the next look.

@@ -20,6 +20,7 @@
 
 mod rollback;
 pub mod rollout;
+pub mod verify;
 mod window;
 mod words;
 pub mod workload;

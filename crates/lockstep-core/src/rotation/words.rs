@@ -1,8 +1,10 @@
 //! What is said of a rollout.
 
-use lockstep_api::{Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState};
+use lockstep_api::{
+    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+};
 
-use super::rollout::waves;
+use super::{rollout::waves, verify};
 
 /// How many targets a message names.
 const NAMED: usize = 5;
@@ -22,6 +24,16 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
         .find(|(state, _)| rollout.targets.iter().any(|target| target.state == *state))
 }
 
+/// Why a rollout stands still at a check, if it does.
+fn check(rollout: &RolloutStatus) -> Option<Reason> {
+    match verify::of_wave(rollout)?.state {
+        VerificationState::Failed => Some(Reason::VerificationFailed),
+        VerificationState::Blocked => Some(Reason::VerificationBlocked),
+        VerificationState::Forbidden => Some(Reason::VerificationForbidden),
+        VerificationState::Running | VerificationState::Passed | VerificationState::Superseded => None,
+    }
+}
+
 /// The names of all targets in a state.
 pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> bool) -> String {
     let all: Vec<String> = rollout
@@ -39,6 +51,18 @@ pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> boo
 
 /// Why a rollout stands still, and what to do about it.
 pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> String {
+    if let Some(reason) = check(rollout) {
+        let found = verify::of_wave(rollout).and_then(|check| check.message.as_deref());
+        let found = found.unwrap_or_default();
+        let goes_back = spec.on_failure == OnFailure::Rollback && rollout.previous.is_some();
+        return if reason == Reason::VerificationFailed && !goes_back {
+            format!(
+                "verify: {found}. The rollout goes on when lockstep.dev/rotate-now asks for another try, or with the next value of the source"
+            )
+        } else {
+            format!("verify: {found}")
+        };
+    }
     let Some((state, _)) = stop(rollout) else {
         return String::new();
     };
@@ -106,8 +130,16 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
                 rollout.soak_until.as_deref().unwrap_or_default()
             ),
         ),
+        RolloutPhase::Verifying => (
+            Reason::Progressing,
+            match verify::of_wave(rollout).and_then(|check| check.message.as_deref()) {
+                Some(message) => format!("revision {revision}: {place} is ready, and is verified: {message}"),
+                None => format!("revision {revision}: {place} is ready, and is verified"),
+            },
+        ),
         RolloutPhase::Held => {
-            let reason = stop(rollout).map_or(Reason::TargetNotReady, |(_, reason)| reason);
+            let target = || stop(rollout).map(|(_, reason)| reason);
+            let reason = check(rollout).or_else(target).unwrap_or(Reason::TargetNotReady);
             let why = rollout.message.as_deref().unwrap_or_default();
             let waiting = rollout
                 .targets

@@ -87,6 +87,7 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
             RotationPhase::Pending => format!("waits, {}", until(rotation, now)),
             RotationPhase::Progressing => wave(rotation),
             RotationPhase::Soaking => format!("{}, soaking", wave(rotation)),
+            RotationPhase::Verifying => format!("{}, verifying", wave(rotation)),
             RotationPhase::Held => format!("held in {}", wave(rotation)),
             RotationPhase::RollingBack => "rolling back".to_owned(),
             RotationPhase::RolledBack => "rolled back".to_owned(),
