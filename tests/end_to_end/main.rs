@@ -35,4 +35,5 @@ mod rotation;
 mod seal;
 mod stage;
 mod status;
+mod verify;
 mod witness;

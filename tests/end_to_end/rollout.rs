@@ -14,13 +14,13 @@ use crate::stage::{Room, eventually, stage, text};
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
 /// A room whose workloads lockstep may restart.
-struct Fleet {
-    room: Room,
-    pods: Pods,
+pub(crate) struct Fleet {
+    pub(crate) room: Room,
+    pub(crate) pods: Pods,
 }
 
 impl Fleet {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         let room = stage().await.room(name).await;
         let pods = Pods::play(room.client.clone(), &room.namespace);
         let fleet = Self { room, pods };
@@ -28,7 +28,7 @@ impl Fleet {
         fleet
     }
 
-    async fn grant(&self) {
+    pub(crate) async fn grant(&self) {
         self.room
             .apply_raw(&json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -40,7 +40,7 @@ impl Fleet {
             .unwrap();
     }
 
-    async fn workload(&self, kind: &str, name: &str, more: Value) {
+    pub(crate) async fn workload(&self, kind: &str, name: &str, more: Value) {
         let mut spec = json!({
             "selector": { "matchLabels": { "app": name } },
             "template": {
@@ -64,12 +64,12 @@ impl Fleet {
         Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
     }
 
-    async fn get(&self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
         serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
     }
 
     /// The revision that a workload's pods get.
-    async fn revision(&self, kind: &str, name: &str) -> Option<String> {
+    pub(crate) async fn revision(&self, kind: &str, name: &str) -> Option<String> {
         let object = self.get(kind, name).await;
         object
             .pointer(REVISION)
@@ -77,12 +77,12 @@ impl Fleet {
             .map(str::to_owned)
     }
 
-    async fn put(&self, value: &str) {
+    pub(crate) async fn put(&self, value: &str) {
         self.room.put("database", json!({ "password": value })).await;
     }
 
     /// A SyncedSecret with that rollout, whose Secret holds `one`.
-    async fn declare(&self, rollout: Value) -> String {
+    pub(crate) async fn declare(&self, rollout: Value) -> String {
         self.put("one").await;
         let spec = json!({
             "refreshInterval": "1s",
@@ -94,7 +94,7 @@ impl Fleet {
     }
 
     /// Waits until the Secret holds that, and answers its revision.
-    async fn holds(&self, value: &str) -> String {
+    pub(crate) async fn holds(&self, value: &str) -> String {
         self.room
             .wait_for_secret("database", value, |secret| {
                 text(secret, "password").as_deref() == Some(value)
@@ -104,7 +104,7 @@ impl Fleet {
         object.status.unwrap().target.unwrap().revision
     }
 
-    async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
+    pub(crate) async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
         let object = self
             .room
             .wait_for("database", phase.as_str(), |object| {
@@ -114,7 +114,7 @@ impl Fleet {
         rollout(&object).unwrap().clone()
     }
 
-    async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
+    pub(crate) async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
         let is = |object: &SyncedSecret| {
             let status = object.status.as_ref()?;
             let condition = status.condition(ConditionType::RolloutComplete)?;

@@ -47,6 +47,7 @@ impl Stage {
             .controller("statefulset-controller")
             .controller("daemonset-controller")
             .controller("job-controller")
+            .controller("endpoints-controller")
             .start()
             .await?;
         plane.install_crds().await?;

@@ -324,6 +324,7 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
                 None => Check::Unknown,
             }
         }
+        404 => Check::NotYet(format!("{service} answered with status 404, or does not exist")),
         503 => Check::NotYet(format!("{service} answered with status 503, or has no ready pod")),
         code => Check::NotYet(format!("{service} answered with status {code}")),
     }

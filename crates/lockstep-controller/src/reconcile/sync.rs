@@ -145,6 +145,12 @@ impl Reconcile {
             return Ok(Synced::Gone);
         };
         let name = self.owner().target.to_owned();
+        let waiting = status.and_then(|status| status.rotation.as_ref());
+        let requested = self.observed(status).asks_to_rotate();
+        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
+        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
+            return self.stay_back(status, refused, why).await;
+        }
         if let Some(known) = known
             && self.holds(status, known, &reading.fingerprint, why)
         {
@@ -153,12 +159,6 @@ impl Reconcile {
                 sources: reading.collected.sources,
                 back: false,
             });
-        }
-        let waiting = status.and_then(|status| status.rotation.as_ref());
-        let requested = self.observed(status).asks_to_rotate();
-        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
-        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
-            return self.stay_back(status, refused, why).await;
         }
         // a rollout failed, and something newer is there that may not come in yet: back first
         let back = refused.filter(|_| rotation::awaits_rollback(waiting));
