@@ -338,11 +338,13 @@ pub enum TargetState {
     Forbidden,
     /// It has no pod template of its own, as an Argo Rollout with `workloadRef`: the workload that has it is to be named.
     NoTemplate,
+    /// Its pod template refers to no Secret of the versioned target.
+    NoReference,
 }
 
 impl TargetState {
     /// Every state.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Waiting,
         Self::Updating,
         Self::Ready,
@@ -354,6 +356,7 @@ impl TargetState {
         Self::Overwritten,
         Self::Forbidden,
         Self::NoTemplate,
+        Self::NoReference,
     ];
 
     /// Its name, as in YAML.
@@ -370,6 +373,7 @@ impl TargetState {
             Self::Overwritten => "Overwritten",
             Self::Forbidden => "Forbidden",
             Self::NoTemplate => "NoTemplate",
+            Self::NoReference => "NoReference",
         }
     }
 
@@ -388,6 +392,7 @@ impl TargetState {
                 | Self::Overwritten
                 | Self::Forbidden
                 | Self::NoTemplate
+                | Self::NoReference
         )
     }
 }

@@ -51,8 +51,8 @@ pub struct VerifyJob {
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = (
-        "!has(self.path) || !(self.path + '/').contains('/./') && !(self.path + '/').contains('/../')",
-        "path may not hold the parts . or .."
+        "!has(self.path) || self.path.matches('^(/[A-Za-z0-9._~-]+)*/?$') && !(self.path + '/').contains('/./') && !(self.path + '/').contains('/../')",
+        "path has to begin with / and to be of letters, digits and -._~/, without the parts . and .."
     )
 )]
 pub struct VerifyHttpGet {
@@ -64,7 +64,7 @@ pub struct VerifyHttpGet {
     pub port: u16,
     /// The path: letters, digits and `-._~/`; there is no query, so that nothing secret can stand in it. Default: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^(/[A-Za-z0-9._~-]+)*/?$"))]
+    #[schemars(length(min = 1, max = 512))]
     pub path: Option<String>,
     /// How the pods are spoken to; with `https` the API server takes any certificate. Default: `http`.
     #[serde(default, skip_serializing_if = "HttpScheme::is_http")]

@@ -15,7 +15,11 @@ use lockstep_core::{
 };
 
 use super::Reconcile;
-use crate::{identity::Account, verifier::Place, workloads::Refusal};
+use crate::{
+    identity::Account,
+    verifier::Place,
+    workloads::{Carried, Refusal},
+};
 
 /// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
 const ROLE: &str = "lockstep-rollouts";
@@ -63,8 +67,16 @@ impl Reconcile {
             }
         }
         let names = rollout::looks(&next);
+        let owner = self.owner();
+        let secret = Carried {
+            name: if target.versioned {
+                owner.target
+            } else {
+                &target.name
+            },
+            versioned: target.versioned,
+        };
         if seen.is_empty() {
-            let secret = &target.name;
             seen = shared
                 .workloads
                 .look(&shared.client, namespace, secret, names.clone())
@@ -82,14 +94,16 @@ impl Reconcile {
         };
         let step = rollout::step(&next, &cx);
         next = step.rollout;
-        for (workload, uid) in step.restart {
+        for (workload, _) in step.restart {
             let revision = next.revision.clone();
+            let Some(Sight::There(there)) = seen.get(&workload) else {
+                continue;
+            };
             let restart = shared.workloads.restart(
                 &shared.client,
                 namespace,
-                &workload,
-                &uid,
-                &target.name,
+                (&workload, there),
+                secret,
                 &revision,
                 now,
             );

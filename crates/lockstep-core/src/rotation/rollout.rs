@@ -80,7 +80,7 @@ pub struct Step {
 /// The rollout of a revision that was just written. Its targets are looked up by the first step.
 pub fn begin(
     revision: &str,
-    previous: PreviousRevision,
+    previous: Option<PreviousRevision>,
     old: Option<&RolloutStatus>,
     spec: &Rollout,
     now: Timestamp,
@@ -100,11 +100,9 @@ pub fn begin(
         previous: None,
     };
     let unfinished = old.filter(|old| !old.phase.is_over());
-    let good = unfinished
-        .and_then(|old| old.previous.clone())
-        .unwrap_or(previous);
+    let good = unfinished.and_then(|old| old.previous.clone()).or(previous);
     if let Some(old) = unfinished
-        && good.revision == revision
+        && good.as_ref().is_some_and(|good| good.revision == revision)
     {
         // the source went back: those that were not restarted run on it already
         rollout.generation = old.generation;
@@ -115,7 +113,7 @@ pub fn begin(
         }
         return rollout;
     }
-    rollout.previous = Some(good);
+    rollout.previous = good;
     rollout
 }
 
@@ -137,6 +135,18 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
         finish(&mut rollout, now);
     }
     rollout
+}
+
+/// The same rollout, as if every target had been restarted: where the Secret is versioned, one that was not may refer to no revision
+/// yet, and one that has the revision already is not restarted again.
+pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
+    let mut touched = rollout.clone();
+    for target in &mut touched.targets {
+        target
+            .updated_time
+            .get_or_insert_with(|| rollout.start_time.clone());
+    }
+    touched
 }
 
 /// The targets that were restarted, as those of another rollout.
@@ -270,6 +280,7 @@ pub fn step(rollout: &RolloutStatus, cx: &Circumstances<'_>) -> Step {
             // one that appears later has pods that were made with the new value
             Sight::Missing => target.state = TargetState::Missing,
             Sight::NoTemplate => target.state = TargetState::NoTemplate,
+            Sight::NoReference => target.state = TargetState::NoReference,
             Sight::There(_) if target.state == TargetState::Missing => {}
             Sight::There(workload) => {
                 if judge(target, workload, &rollout.revision, cx) == Verdict::Restart {

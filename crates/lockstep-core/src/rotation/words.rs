@@ -14,6 +14,7 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
     let order = [
         (TargetState::Forbidden, Reason::RolloutForbidden),
         (TargetState::NoTemplate, Reason::InvalidSpec),
+        (TargetState::NoReference, Reason::InvalidSpec),
         (TargetState::NotReady, Reason::TargetNotReady),
         (TargetState::Failing, Reason::TargetFailing),
         (TargetState::Overwritten, Reason::TargetOverwritten),
@@ -80,6 +81,9 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> S
         }
         TargetState::Overwritten => format!(
             "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
+        ),
+        TargetState::NoReference => format!(
+            "{who}: target.versioned, and its pod template refers to no Secret of it. Let it refer to the Secret by its name without a revision, or take it out of rotation.rollout.targets"
         ),
         TargetState::NoTemplate => {
             format!("{who}: it has no pod template (workloadRef). Name the workload that has it")
