@@ -31,6 +31,7 @@ mod policies;
 mod requests;
 mod rights;
 mod rollout;
+mod rollout_crash;
 mod rotation;
 mod seal;
 mod stage;

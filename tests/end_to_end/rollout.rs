@@ -9,7 +9,7 @@ use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, Tar
 use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
-use crate::stage::{Room, eventually, stage, text};
+use crate::stage::{Room, Stage, eventually, stage, text};
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
@@ -21,7 +21,11 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn new(name: &str) -> Self {
-        let room = stage().await.room(name).await;
+        Self::on(stage().await, name).await
+    }
+
+    pub(crate) async fn on(stage: &'static Stage, name: &str) -> Self {
+        let room = stage.room(name).await;
         let pods = Pods::play(room.client.clone(), &room.namespace);
         let fleet = Self { room, pods };
         fleet.grant().await;
@@ -95,13 +99,24 @@ impl Fleet {
 
     /// Waits until the Secret holds that, and answers its revision.
     pub(crate) async fn holds(&self, value: &str) -> String {
-        self.room
+        let secret = self
+            .room
             .wait_for_secret("database", value, |secret| {
                 text(secret, "password").as_deref() == Some(value)
             })
             .await;
-        let object = self.room.wait_for_reason("database", "Synced").await;
-        object.status.unwrap().target.unwrap().revision
+        let version = secret.metadata.resource_version;
+        let said = |object: &SyncedSecret| {
+            let target = object.status.as_ref()?.target.as_ref()?;
+            (Some(&target.resource_version) == version.as_ref()).then(|| target.revision.clone())
+        };
+        let object = self
+            .room
+            .wait_for("database", "the status of that Secret", |object| {
+                said(object).is_some()
+            })
+            .await;
+        said(&object).unwrap()
     }
 
     pub(crate) async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::{Condition, ConditionType},
+    history::RevisionRecord,
     rotation::RotationStatus,
 };
 
@@ -37,6 +38,9 @@ pub struct SyncedSecretStatus {
     /// The rotation, where the spec has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
+    /// The last 10 revisions of the Secret, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<RevisionRecord>,
 }
 
 impl SyncedSecretStatus {

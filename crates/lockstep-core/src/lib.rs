@@ -13,6 +13,7 @@ pub mod decode;
 pub mod failure;
 pub mod fingerprint;
 pub mod forecast;
+pub mod history;
 pub mod plan;
 pub mod property;
 pub mod remote;

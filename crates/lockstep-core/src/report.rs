@@ -7,7 +7,7 @@ use lockstep_api::{
     SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
-use crate::{Failure, rotation, time::to_seconds};
+use crate::{Failure, history, rotation, time::to_seconds};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -216,6 +216,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         }
     }
     add_rotation(&mut status, &old.conditions, subject, now);
+    status.history = history::note(&old, &status, now);
     status
 }
 

@@ -85,6 +85,7 @@ pub(super) struct ExpectedObject {
     pub(super) name: String,
     pub(super) ready: String,
     pub(super) reason: String,
+    pub(super) rollout: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +145,14 @@ impl ExpectedObject {
             self.kind,
             self.name
         );
+        if let Some(expected) = &self.rollout {
+            let phase = &status["rotation"]["rollout"]["phase"];
+            ensure!(
+                phase == expected.as_str(),
+                "the rollout of {} is {phase}",
+                self.name
+            );
+        }
         Ok(())
     }
 }

@@ -187,7 +187,7 @@ pub fn written(
         }
         (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
         // the source itself says by now what was brought back
-        (Some(_), None) if back.is_none() => last.map(rollout::accept),
+        (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
         (Some(_), None) => last.cloned(),
         (Some(spec), Some((replaced, sources))) => Some(match (last, back) {
             (Some(failed), Some(_)) if target.versioned => {

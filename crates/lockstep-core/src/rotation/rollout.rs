@@ -441,9 +441,10 @@ fn advance(next: &mut RolloutStatus, cx: &Circumstances<'_>, moving: RolloutPhas
 /// The rollout stops; where the new value is to blame, and the spec says so, it goes back.
 fn stop(next: &mut RolloutStatus, cx: &Circumstances<'_>, blamed: bool) {
     let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
-    next.message = Some(super::words::stopped(next, cx.spec, cx.grant));
+    let goes_back = blamed && back && !next.rollback;
+    next.message = Some(super::words::stopped(next, cx.spec, cx.grant, goes_back));
     next.soak_until = None;
-    next.phase = if blamed && back && !next.rollback {
+    next.phase = if goes_back {
         RolloutPhase::RollingBack
     } else {
         RolloutPhase::Held
@@ -473,7 +474,7 @@ pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &Circumstances<
     if let Some(progress) = find(rollout, target) {
         progress.state = TargetState::Forbidden;
         rollout.phase = RolloutPhase::Held;
-        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant));
+        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant, false));
     }
 }
 
@@ -482,8 +483,15 @@ fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut T
     targets.find(|progress| progress.kind == target.kind && progress.name == target.name)
 }
 
-/// The same rollout, when what it brings is no longer the way back from something, but what the source says.
-pub fn accept(rollout: &RolloutStatus) -> RolloutStatus {
+/// The same rollout, when what it brings is what the source says: no longer the way back from something, and with no way back
+/// where the spec does not say so any more.
+pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
+    if awaits_rollback(rollout) && spec.on_failure == OnFailure::Hold {
+        return RolloutStatus {
+            phase: RolloutPhase::Held,
+            ..rollout.clone()
+        };
+    }
     if !rollout.rollback {
         return rollout.clone();
     }

@@ -1,7 +1,7 @@
 //! What is said of a rollout.
 
 use lockstep_api::{
-    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+    Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
 };
 
 use super::{rollout::waves, verify};
@@ -50,13 +50,12 @@ pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> boo
     }
 }
 
-/// Why a rollout stands still, and what to do about it.
-pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> String {
+/// Why a rollout stands still, and what to do about it; or, where it is rolled `back`, why.
+pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back: bool) -> String {
     if let Some(reason) = check(rollout) {
         let found = verify::of_wave(rollout).and_then(|check| check.message.as_deref());
         let found = found.unwrap_or_default();
-        let goes_back = spec.on_failure == OnFailure::Rollback && rollout.previous.is_some();
-        return if reason == Reason::VerificationFailed && !goes_back {
+        return if reason == Reason::VerificationFailed && !back {
             format!(
                 "verify: {found}. The rollout goes on when lockstep.dev/rotate-now asks for another try, or with the next value of the source"
             )
@@ -70,6 +69,9 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> S
     let who = names(rollout, |target| target.state == state);
     let deadline = lockstep_api::Duration::from(spec.progress_deadline());
     match state {
+        TargetState::NotReady if back => {
+            format!("{who}: not ready within progressDeadline {deadline} of the restart")
+        }
         TargetState::NotReady => format!(
             "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
         ),
