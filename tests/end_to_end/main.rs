@@ -37,4 +37,5 @@ mod seal;
 mod stage;
 mod status;
 mod verify;
+mod versioned;
 mod witness;

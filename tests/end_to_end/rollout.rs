@@ -63,7 +63,7 @@ impl Fleet {
         self.room.apply_raw(&object).await.unwrap();
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
         Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
     }

@@ -233,6 +233,9 @@ pub struct RolloutStatus {
     /// Whether it brings an earlier revision back, after a rollout that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
+    /// Whether it began before an earlier one had ended, so that its targets can run on more than two revisions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_unfinished: bool,
     /// The generation of the spec that the targets were looked up for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,

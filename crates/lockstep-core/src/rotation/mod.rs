@@ -190,7 +190,7 @@ pub fn written(
         (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
         (Some(_), None) => last.cloned(),
         (Some(spec), Some((replaced, sources))) => Some(match (last, back) {
-            (Some(failed), Some(_)) if target.versioned => {
+            (Some(failed), Some(_)) if target.versioned || failed.after_unfinished => {
                 rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, now)
             }
             (Some(failed), Some(_)) => rollout::begin_rollback(failed, &target.revision, now),

@@ -93,6 +93,7 @@ pub fn begin(
         end_time: None,
         wave: 0,
         rollback: false,
+        after_unfinished: old.is_some_and(|old| !old.phase.is_over()),
         soak_until: None,
         verification: None,
         message: None,
@@ -101,7 +102,7 @@ pub fn begin(
     };
     let unfinished = old.filter(|old| !old.phase.is_over());
     let good = unfinished.and_then(|old| old.previous.clone()).or(previous);
-    if let Some(old) = unfinished
+    if let Some(old) = unfinished.filter(|old| !old.after_unfinished)
         && good.as_ref().is_some_and(|good| good.revision == revision)
     {
         // the source went back: those that were not restarted run on it already
@@ -113,7 +114,8 @@ pub fn begin(
         }
         return rollout;
     }
-    rollout.previous = good;
+    // where it is what all of them ran on once, there is nothing to go back to
+    rollout.previous = good.filter(|good| good.revision != revision);
     rollout
 }
 
@@ -137,8 +139,8 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
     rollout
 }
 
-/// The same rollout, as if every target had been restarted: where the Secret is versioned, one that was not may refer to no revision
-/// yet, and one that has the revision already is not restarted again.
+/// The same rollout, as if every target had been restarted: one that was not may run on a revision of an unfinished rollout before
+/// it, or refer to none yet where the Secret is versioned. One that has the revision already is not restarted again.
 pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     let mut touched = rollout.clone();
     for target in &mut touched.targets {
@@ -509,7 +511,8 @@ pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
 /// The same rollout, with another try for the targets or the check at which it stopped.
 pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     let mut next = rollout.clone();
-    if next.phase != RolloutPhase::Held {
+    // one that was to go back and has not yet is tried forward once more
+    if next.phase != RolloutPhase::Held && !awaits_rollback(&next) {
         return next;
     }
     for target in next.targets.iter_mut().filter(|target| target.state.stops()) {

@@ -28,6 +28,7 @@ fn there(revision: &str, readiness: Readiness) -> Sight {
     Sight::There(Workload {
         uid: "uid".to_owned(),
         revision: (!revision.is_empty()).then(|| revision.to_owned()),
+        references: None,
         readiness,
     })
 }
@@ -45,7 +46,7 @@ fn begun(spec: &Rollout, names: &[&str]) -> RolloutStatus {
         revision: "old".to_owned(),
         sources: Vec::new(),
     };
-    let begun = rollout::begin("new", previous, None, spec, at(0));
+    let begun = rollout::begin("new", Some(previous), None, spec, at(0));
     let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
     rollout::resolve(&begun, &found, spec, 1, at(0))
 }
@@ -271,6 +272,7 @@ fn every_odd_target_has_its_own_outcome() {
         (Sight::Missing, TargetState::Missing, RolloutPhase::Complete),
         (Sight::Forbidden, TargetState::Forbidden, RolloutPhase::Held),
         (Sight::NoTemplate, TargetState::NoTemplate, RolloutPhase::Held),
+        (Sight::NoReference, TargetState::NoReference, RolloutPhase::Held),
         (
             there("new", Readiness::ScaledToZero),
             TargetState::ScaledToZero,
@@ -566,4 +568,59 @@ fn a_target_that_falls_over_while_its_wave_is_verified_has_it_verified_anew() {
     assert_eq!(verify::wanted(&fell, &spec), None);
     let (anew, _) = look(&fell, &spec, &[("a", there("new", Readiness::Ready))], 12);
     assert_eq!(check(&anew), (1, 2, VerificationState::Running));
+}
+
+fn previous(revision: &str) -> Option<PreviousRevision> {
+    Some(PreviousRevision {
+        revision: revision.to_owned(),
+        sources: Vec::new(),
+    })
+}
+
+#[test]
+fn a_way_back_over_two_rollouts_that_did_not_end_takes_every_target_with_it() {
+    let spec = Rollout { soak: None, ..spec() };
+    let names = [target("a"), target("b")];
+    // "b" got "second", and "third" only reached "a"
+    let (mut second, _) = look(
+        &begun(&spec, &["a", "b"]),
+        &spec,
+        &[("a", there("old", Readiness::Ready))],
+        0,
+    );
+    second.phase = RolloutPhase::Held;
+    let third = rollout::begin("third", previous("new"), Some(&second), &spec, at(10));
+    assert!(third.after_unfinished && third.previous == previous("old"));
+    let mut third = rollout::resolve(&third, &names, &spec, 1, at(10));
+    third.phase = RolloutPhase::Held;
+    let back = rollout::begin("old", previous("third"), Some(&third), &spec, at(20));
+    assert!(rollout::wants_targets(&back, 1), "all of them are looked at");
+    assert_eq!(back.previous, None);
+    // over one, those that were not restarted never left it
+    let back = rollout::begin("old", previous("new"), Some(&second), &spec, at(20));
+    assert_eq!((back.targets.len(), back.targets[0].name.as_str()), (1, "a"));
+    let all = rollout::begin_rollback(&rollout::touch_all(&third), "old", at(20));
+    assert_eq!(all.targets.len(), 2);
+}
+
+#[test]
+fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..spec()
+    };
+    let (moving, _) = look(
+        &begun(&spec, &["a"]),
+        &spec,
+        &[("a", there("old", Readiness::Ready))],
+        0,
+    );
+    let (failed, _) = look(&moving, &spec, &[("a", there("new", Readiness::Failed))], 5);
+    assert!(rollout::awaits_rollback(&failed));
+    let again = rollout::retry(&failed, at(10));
+    assert_eq!(
+        (again.phase, again.message.as_ref()),
+        (RolloutPhase::Progressing, None)
+    );
+    assert_eq!(again.previous, previous("old"), "it can still be rolled back");
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
     ConditionType, OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, Rotation, SourceStatus,
-    SyncedSecretStatus, TargetStatus, VerificationStatus, Verify, VerifyJob, WorkloadKind,
+    SyncedSecretStatus, Target as SecretTarget, TargetStatus, VerificationStatus, Verify, VerifyJob,
+    WorkloadKind,
 };
 use lockstep_core::{
     report::{Outcome, Subject, report},
@@ -14,6 +15,7 @@ use lockstep_core::{
         self, Change, Entry, Windows,
         rollout::{self, Circumstances},
         verify::{self, Attempt, Check},
+        versions::{self, References},
         workload::{Readiness, Sight, Target, Workload},
     },
 };
@@ -52,6 +54,9 @@ struct World {
     jobs: BTreeMap<String, Timestamp>,
     /// The waves of rollouts that a check passed.
     verified: BTreeSet<(String, String, i64)>,
+    /// Whether each revision is a Secret of its own, and which of those are there.
+    versioned: bool,
+    secrets: BTreeSet<String>,
     /// What asks to rotate now.
     asks: Option<String>,
 }
@@ -70,7 +75,7 @@ fn revision(number: usize) -> String {
 }
 
 impl World {
-    fn new(rollout: Rollout, targets: usize) -> Self {
+    fn new(rollout: Rollout, targets: usize, versioned: bool) -> Self {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let machine = Machine {
             carries: None,
@@ -103,6 +108,8 @@ impl World {
             jobs: BTreeMap::new(),
             verified: BTreeSet::new(),
             asks: None,
+            versioned,
+            secrets: BTreeSet::new(),
         };
         world.sync();
         world
@@ -131,7 +138,12 @@ impl World {
             ..SourceStatus::default()
         };
         let target = TargetStatus {
-            name: "database".to_owned(),
+            name: if self.versioned {
+                versions::name("database", &revision(number))
+            } else {
+                "database".to_owned()
+            },
+            versioned: self.versioned,
             revision: revision(number),
             fingerprint: format!("f{number}"),
             ..TargetStatus::default()
@@ -139,6 +151,12 @@ impl World {
         let known = self.status.as_ref().and_then(|status| status.target.as_ref());
         if known.is_none_or(|known| known.revision != target.revision) {
             self.writes += 1;
+            let kept = self.secrets.contains(&target.revision);
+            assert!(
+                !(self.versioned && back) || kept,
+                "what a rollback goes back to is still there"
+            );
+            self.secrets.insert(target.revision.clone());
         }
         self.report(Outcome::Synced {
             target,
@@ -166,7 +184,7 @@ impl World {
         let spec = self.spec();
         let change = Change {
             written: known,
-            target_name: "database",
+            target_name: known.map_or("database", |known| known.name.as_str()),
             revision: &wanted,
             drifted: false,
             requested,
@@ -193,6 +211,7 @@ impl World {
         Sight::There(Workload {
             uid: "uid".to_owned(),
             revision: machine.carries.clone(),
+            references: self.versioned.then(References::default),
             readiness: self.readiness(machine),
         })
     }
@@ -250,6 +269,50 @@ impl World {
         self.verified
             .insert((rollout.start_time.clone(), rollout.revision.clone(), check.wave));
         Check::Passed
+    }
+
+    /// Clears away earlier Secrets, and says so unless it crashes.
+    fn clear(&mut self, crash: bool) {
+        let status = self.status.clone().unwrap();
+        let none_kept = SecretTarget {
+            versioned: true,
+            revision_history_limit: Some(0),
+            ..SecretTarget::default()
+        };
+        let surplus = versions::surplus(&status, &none_kept);
+        let seen: BTreeMap<Target, Sight> = self
+            .machines
+            .keys()
+            .map(|target| (target.clone(), self.sight(target)))
+            .collect();
+        if surplus.is_empty() || !versions::are_all_on(&seen, &self.held()) {
+            return;
+        }
+        let names = surplus.iter().map(|version| version.name.clone()).collect();
+        for version in surplus {
+            self.secrets.remove(&version.revision);
+        }
+        if !crash {
+            self.report(Outcome::Cleared(names));
+        }
+    }
+
+    /// What no event may break.
+    fn check_secrets(&self) {
+        let held = self.held();
+        assert!(self.secrets.contains(&held), "{held} is gone");
+        for machine in self
+            .machines
+            .values()
+            .filter(|machine| self.versioned && machine.exists)
+        {
+            if let Some(carried) = &machine.carries {
+                assert!(
+                    self.secrets.contains(carried),
+                    "{carried} is gone, and its pods are not"
+                );
+            }
+        }
     }
 
     /// One step of the operator; when it crashes, the cluster has it and the status has not.
@@ -451,6 +514,11 @@ fn play(world: &mut World, event: &Event) {
         Event::Outage => world.reachable = false,
         Event::Return => world.reachable = true,
     }
+    match event {
+        Event::Step => world.clear(false),
+        Event::Crash => world.clear(true),
+        _ => {}
+    }
     if matches!(
         event,
         Event::Rotate | Event::RotateBad | Event::RotateUnfit | Event::GoBack | Event::Ask(_)
@@ -474,6 +542,8 @@ fn settle(world: &mut World) {
         world.pass(10);
         world.sync();
         world.step(false);
+        world.clear(false);
+        world.check_secrets();
     }
 }
 
@@ -487,6 +557,7 @@ proptest! {
         soak in prop::option::of(1_u64..20),
         rollback in any::<bool>(),
         verifies in any::<bool>(),
+        versioned in any::<bool>(),
         events in prop::collection::vec(event(), 0..60),
     ) {
         let rollout = Rollout {
@@ -502,9 +573,10 @@ proptest! {
             on_failure: if rollback { OnFailure::Rollback } else { OnFailure::Hold },
             ..Rollout::default()
         };
-        let mut world = World::new(rollout, targets);
+        let mut world = World::new(rollout, targets, versioned);
         for event in &events {
             play(&mut world, event);
+            world.check_secrets();
         }
         settle(&mut world);
         let unfit = verifies && world.unfit.contains(&world.source);
@@ -519,10 +591,13 @@ proptest! {
             if let Some(phase) = world.phase() {
                 prop_assert_eq!(phase, RolloutPhase::Complete);
                 for machine in &there {
-                    let first = machine.carries.is_none() && world.source == 1;
+                    let first = !versioned && machine.carries.is_none() && world.source == 1;
                     prop_assert!(first || machine.carries.as_deref() == Some(newest.as_str()), "{:?}", machine);
                 }
                 let rollout = world.status.as_ref().unwrap().rotation.as_ref().unwrap().rollout.as_ref().unwrap();
+                if versioned {
+                    prop_assert_eq!(&world.secrets, &BTreeSet::from([newest.clone()]), "earlier ones are cleared away");
+                }
                 if verifies && !there.is_empty() {
                     for wave in 1..=rollout::waves(rollout) {
                         let check = (rollout.start_time.clone(), newest.clone(), wave);
