@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{RolloutPhase, SyncedSecret, TargetState};
@@ -125,18 +125,9 @@ async fn refers(fleet: &Fleet, name: &str) -> Vec<String> {
 
 /// The Secrets of the target that are there.
 async fn secrets(fleet: &Fleet) -> Vec<String> {
-    let all = fleet.room.secrets().list(&kube::api::ListParams::default());
-    let names = all
-        .await
-        .unwrap()
-        .items
-        .iter()
-        .map(Secret::name_any)
-        .collect::<Vec<_>>();
-    names
-        .into_iter()
-        .filter(|name| name.starts_with("database"))
-        .collect()
+    let all = fleet.room.secrets().list(&ListParams::default()).await.unwrap();
+    let names = all.items.iter().map(Secret::name_any);
+    names.filter(|name| name.starts_with("database")).collect()
 }
 
 async fn only_these_are_left(fleet: &Fleet, expected: &[&String]) {
