@@ -10,7 +10,9 @@ use lockstep_api::{RolloutPhase, SyncedSecret, TargetState};
 use serde_json::{Value, json};
 
 use crate::{
+    api_proxy::Fault,
     rollout::Fleet,
+    rollout_crash::{TARGETS, Trial, rollout},
     stage::{eventually, text},
 };
 
@@ -447,4 +449,61 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
             refused(&both, "0000000f").await;
         }
     }
+}
+
+/// Waits until that value is everywhere, and every earlier Secret is gone.
+async fn settled(fleet: &Fleet, value: &str) {
+    let current = holds(fleet, value).await;
+    phase(fleet, &current, RolloutPhase::Complete).await;
+    for target in TARGETS {
+        assert_eq!(refers(fleet, target).await, [current.clone()], "{target}");
+    }
+    only_these_are_left(fleet, &[&current]).await;
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_a_versioned_rollout_moves_each_target_once_and_leaves_no_secret_behind() {
+    let mut trial = Trial::raise("kill-versioned").await;
+    for target in TARGETS {
+        workload(&trial.fleet, target).await;
+    }
+    let first = declare(
+        &trial.fleet,
+        json!({ "revisionHistoryLimit": 0 }),
+        rollout(&json!({})),
+    )
+    .await;
+    phase(&trial.fleet, &first, RolloutPhase::Complete).await;
+    let mut nth = 0;
+    loop {
+        let fault = if nth % 2 == 0 {
+            Fault::Hangs
+        } else {
+            Fault::LosesAnswer
+        };
+        let before = trial.generations().await;
+        trial.proxy.strike(fault, nth, 1, |asked| {
+            let moved = asked.method != axum::http::Method::GET && asked.path.contains("/deployments/");
+            let proof = asked.query.contains("dryRun");
+            asked.is_write() && !proof || moved && !proof
+        });
+        let value = trial.rotate().await;
+        let struck = tokio::select! {
+            () = trial.proxy.struck() => true,
+            () = settled(&trial.fleet, &value) => false,
+        };
+        if struck {
+            trial.start_anew().await;
+        }
+        settled(&trial.fleet, &value).await;
+        trial.proxy.heal();
+        let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
+        assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
+        if !struck {
+            break;
+        }
+        nth += 1;
+    }
+    // the Secret, its status, two moves, what was seen of each, a look at the earlier one, its end and what is said of that
+    assert!(nth >= 9, "a versioned rollout has more writes than {nth}");
 }

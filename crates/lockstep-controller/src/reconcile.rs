@@ -323,7 +323,8 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                self.report(status, outcome).await;
+                let latest = self.latest();
+                self.report(latest.as_ref(), outcome).await;
                 self.clear_versions().await;
                 Reason::Synced.as_str()
             }
@@ -341,7 +342,10 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => self.fail(status, &failure).await,
+            Err(failure) => {
+                let latest = self.latest();
+                self.fail(latest.as_ref(), &failure).await
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Outcome<'a> {
     Unchanged,
     /// The rollout went on.
     Stepped(RotationStatus),
+    /// The Secret of a revision of a versioned target is about to be written.
+    Intends(TargetStatus),
     /// Earlier Secrets of a versioned target were cleared away: those of these names.
     Cleared(Vec<String>),
     /// The sync could not go on.
@@ -73,7 +75,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
     };
     if !matches!(
         outcome,
-        Outcome::Unchanged | Outcome::Stepped(_) | Outcome::Cleared(_)
+        Outcome::Unchanged | Outcome::Stepped(_) | Outcome::Cleared(_) | Outcome::Intends(_)
     ) {
         status.observed_generation = Some(subject.generation);
         status.handled_refresh = subject.refresh.map(str::to_owned);
@@ -153,6 +155,10 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.rotation = Some(pending);
         }
         Outcome::Unchanged => status.conditions = lasting(&old),
+        Outcome::Intends(version) => {
+            status.conditions = lasting(&old);
+            status.versions.insert(0, version);
+        }
         Outcome::Cleared(names) => {
             status.conditions = lasting(&old);
             status.versions.retain(|version| !names.contains(&version.name));

@@ -1,8 +1,9 @@
 //! The earlier Secrets of a versioned target: gone back to, and cleared away.
 
-use lockstep_api::{SyncedSecretStatus, TargetStatus};
+use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
 use lockstep_core::{
     Failure,
+    remote::Requeue,
     report::Outcome,
     rotation::{rollout::MAX_TARGETS, versions},
 };
@@ -44,11 +45,31 @@ impl Reconcile {
         }
     }
 
+    /// The status as it was written last, also by this reconcile.
+    pub(super) fn latest(&self) -> Option<SyncedSecretStatus> {
+        self.remember(|tracked, _, _| tracked.status(&self.object))
+    }
+
+    /// Notes the Secret of a revision before it is written.
+    pub(super) async fn intend(&self, name: &str, revision: &str) -> Result<(), Failure> {
+        let status = self.latest();
+        let Some(version) = versions::intend(status.as_ref(), name, revision) else {
+            return Ok(());
+        };
+        self.report(status.as_ref(), Outcome::Intends(version)).await;
+        if versions::intend(self.latest().as_ref(), name, revision).is_none() {
+            return Ok(());
+        }
+        let message = format!(
+            "Secret \"{name}\" is not written before the status says so, and it could not be written"
+        );
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
+    }
+
     /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one.
     pub(super) async fn clear_versions(&self) {
         let shared = &self.shared;
-        let status = self.remember(|tracked, _, _| tracked.status(&self.object));
-        let Some(status) = status else { return };
+        let Some(status) = self.latest() else { return };
         let surplus = versions::surplus(&status, &self.object.spec.target);
         let spec = self.object.spec.rotation.as_ref();
         let spec = spec.and_then(|rotation| rotation.rollout.as_ref());

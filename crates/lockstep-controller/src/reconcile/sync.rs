@@ -364,6 +364,7 @@ impl Reconcile {
         if versioned {
             secret.name = versions::name(&secret.name, &revision);
             secret.immutable = true;
+            self.intend(&secret.name, &revision).await?;
         }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go

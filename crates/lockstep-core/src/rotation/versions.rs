@@ -140,6 +140,21 @@ pub fn moves(workload: &Workload, base: &str, revision: &str) -> Value {
     Value::Array(steps)
 }
 
+/// The Secrets to note before that of a revision is written: what stands there is found and cleared away, also when the operator ends
+/// right after the write and another value comes. `None` where it stands there already.
+pub fn intend(old: Option<&SyncedSecretStatus>, name: &str, revision: &str) -> Option<TargetStatus> {
+    let known = old
+        .into_iter()
+        .flat_map(|old| old.target.iter().chain(&old.versions));
+    let is_known = known.into_iter().any(|known| known.name == name);
+    (!is_known).then(|| TargetStatus {
+        name: name.to_owned(),
+        revision: revision.to_owned(),
+        versioned: true,
+        ..TargetStatus::default()
+    })
+}
+
 /// The earlier Secrets once `target` is written.
 pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus> {
     let replaced = old

@@ -54,6 +54,8 @@ struct World {
     jobs: BTreeMap<String, Timestamp>,
     /// The waves of rollouts that a check passed.
     verified: BTreeSet<(String, String, i64)>,
+    /// Whether the operator ends before it can say what it writes next.
+    ends_after_write: bool,
     /// Whether each revision is a Secret of its own, and which of those are there.
     versioned: bool,
     secrets: BTreeSet<String>,
@@ -108,6 +110,7 @@ impl World {
             jobs: BTreeMap::new(),
             verified: BTreeSet::new(),
             asks: None,
+            ends_after_write: false,
             versioned,
             secrets: BTreeSet::new(),
         };
@@ -148,6 +151,11 @@ impl World {
             fingerprint: format!("f{number}"),
             ..TargetStatus::default()
         };
+        if self.versioned
+            && let Some(intent) = versions::intend(self.status.as_ref(), &target.name, &target.revision)
+        {
+            self.report(Outcome::Intends(intent));
+        }
         let known = self.status.as_ref().and_then(|status| status.target.as_ref());
         if known.is_none_or(|known| known.revision != target.revision) {
             self.writes += 1;
@@ -157,6 +165,9 @@ impl World {
                 "what a rollback goes back to is still there"
             );
             self.secrets.insert(target.revision.clone());
+        }
+        if std::mem::take(&mut self.ends_after_write) {
+            return;
         }
         self.report(Outcome::Synced {
             target,
@@ -434,6 +445,7 @@ enum Event {
     Rotate,
     RotateBad,
     RotateUnfit,
+    RotateAndCrash,
     Checker(Checker),
     Ask(u8),
     GoBack,
@@ -453,6 +465,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Rotate),
         1 => Just(Event::RotateBad),
         1 => Just(Event::RotateUnfit),
+        1 => Just(Event::RotateAndCrash),
         2 => prop_oneof![
             2 => Just(Checker::Works),
             1 => Just(Checker::Hangs),
@@ -488,6 +501,10 @@ fn play(world: &mut World, event: &Event) {
             world.source += 1;
             world.bad.insert(world.source);
         }
+        Event::RotateAndCrash => {
+            world.source += 1;
+            world.ends_after_write = true;
+        }
         Event::RotateUnfit => {
             world.source += 1;
             world.unfit.insert(world.source);
@@ -521,9 +538,15 @@ fn play(world: &mut World, event: &Event) {
     }
     if matches!(
         event,
-        Event::Rotate | Event::RotateBad | Event::RotateUnfit | Event::GoBack | Event::Ask(_)
+        Event::Rotate
+            | Event::RotateBad
+            | Event::RotateUnfit
+            | Event::RotateAndCrash
+            | Event::GoBack
+            | Event::Ask(_)
     ) {
         world.sync();
+        world.ends_after_write = false;
     }
 }
 
@@ -534,8 +557,8 @@ fn settle(world: &mut World) {
     for machine in world.machines.values_mut() {
         machine.paused = false;
     }
-    for look in 0..800 {
-        if look == 400 {
+    for look in 0..400 {
+        if look == 200 {
             // a check that failed is made once more when somebody asks
             world.asks = Some("settled".to_owned());
         }
