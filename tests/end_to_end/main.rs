@@ -36,4 +36,6 @@ mod rotation;
 mod seal;
 mod stage;
 mod status;
+mod verify;
+mod versioned;
 mod witness;

@@ -21,7 +21,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         Self::on(stage().await, name).await
     }
 
@@ -33,7 +33,7 @@ impl Fleet {
         fleet
     }
 
-    async fn grant(&self) {
+    pub(crate) async fn grant(&self) {
         self.room
             .apply_raw(&json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -64,7 +64,7 @@ impl Fleet {
         self.room.apply_raw(&object).await.unwrap();
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
         Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
     }
@@ -130,7 +130,7 @@ impl Fleet {
         rollout(&object).unwrap().clone()
     }
 
-    async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
+    pub(crate) async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
         let is = |object: &SyncedSecret| {
             let status = object.status.as_ref()?;
             let condition = status.condition(ConditionType::RolloutComplete)?;

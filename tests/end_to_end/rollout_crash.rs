@@ -14,12 +14,12 @@ use crate::{
 };
 
 const ANNOTATION: &str = "lockstep.dev/revision.database";
-const TARGETS: [&str; 2] = ["api", "worker"];
+pub(crate) const TARGETS: [&str; 2] = ["api", "worker"];
 
 /// Two Deployments, and an operator behind a proxy.
-struct Trial {
-    fleet: Fleet,
-    proxy: ApiProxy,
+pub(crate) struct Trial {
+    pub(crate) fleet: Fleet,
+    pub(crate) proxy: ApiProxy,
     operator: Operator,
     value: u32,
 }
@@ -29,7 +29,20 @@ fn is_write(asked: &Asked) -> bool {
 }
 
 impl Trial {
-    async fn set(name: &str, rollout: Value) -> Self {
+    pub(crate) async fn set(name: &str, rollout: Value) -> Self {
+        let trial = Self::raise(name).await;
+        for target in TARGETS {
+            trial
+                .fleet
+                .workload("Deployment", target, json!({ "replicas": 1 }))
+                .await;
+        }
+        trial.fleet.declare(rollout).await;
+        trial
+    }
+
+    /// Without workloads, and without a SyncedSecret.
+    pub(crate) async fn raise(name: &str) -> Self {
         let stage = Stage::raise_without_operator(&[]).await.unwrap();
         // as the stage of all other tests, it lives until the process ends
         let stage: &'static Stage = Box::leak(Box::new(stage));
@@ -38,15 +51,8 @@ impl Trial {
             .await
             .unwrap();
         operator.run().await.unwrap();
-        let fleet = Fleet::on(stage, name).await;
-        for target in TARGETS {
-            fleet
-                .workload("Deployment", target, json!({ "replicas": 1 }))
-                .await;
-        }
-        fleet.declare(rollout).await;
         Self {
-            fleet,
+            fleet: Fleet::on(stage, name).await,
             proxy,
             operator,
             value: 0,
@@ -54,7 +60,7 @@ impl Trial {
     }
 
     /// Gives the source a new value.
-    async fn rotate(&mut self) -> String {
+    pub(crate) async fn rotate(&mut self) -> String {
         self.value += 1;
         let value = format!("value-{}", self.value);
         self.fleet.put(&value).await;
@@ -62,7 +68,7 @@ impl Trial {
     }
 
     /// Waits until that value is everywhere, and answers its revision.
-    async fn everywhere(&self, value: &str) -> String {
+    pub(crate) async fn everywhere(&self, value: &str) -> String {
         let revision = self.fleet.holds(value).await;
         self.rolled(&revision, RolloutPhase::Complete).await;
         for target in TARGETS {
@@ -83,7 +89,7 @@ impl Trial {
         waited.await;
     }
 
-    async fn generations(&self) -> Vec<i64> {
+    pub(crate) async fn generations(&self) -> Vec<i64> {
         let mut all = Vec::new();
         for target in TARGETS {
             let generation = &self.fleet.get("Deployment", target).await["metadata"]["generation"];
@@ -92,14 +98,14 @@ impl Trial {
         all
     }
 
-    async fn start_anew(&mut self) {
+    pub(crate) async fn start_anew(&mut self) {
         self.operator.kill();
         self.proxy.heal();
         self.operator.run().await.unwrap();
     }
 }
 
-fn rollout(more: &Value) -> Value {
+pub(crate) fn rollout(more: &Value) -> Value {
     let mut rollout = json!({
         "targets": TARGETS.map(|name| json!({ "kind": "Deployment", "name": name })),
         "minimumInterval": "0s",

@@ -53,6 +53,8 @@ impl Stage {
             .with_controller_manager()
             .controller("statefulset-controller")
             .controller("daemonset-controller")
+            .controller("job-controller")
+            .controller("endpoints-controller")
             .start()
             .await?;
         plane.install_crds().await?;

@@ -27,6 +27,7 @@ pub mod status;
 pub mod store;
 pub mod synced_secret;
 pub mod vault;
+pub mod verify;
 
 pub use aws::AwsProvider;
 pub use ciphertext::CiphertextScope;
@@ -54,6 +55,7 @@ pub use synced_secret::{
     SyncedSecretSpec, Target, Template, TemplateFrom, TemplateMetadata, TemplateTarget,
 };
 pub use vault::VaultProvider;
+pub use verify::{HttpScheme, VerificationState, VerificationStatus, Verify, VerifyHttpGet, VerifyJob};
 
 /// The API group of every lockstep kind.
 pub const GROUP: &str = "lockstep.dev";

@@ -23,6 +23,9 @@ pub struct SyncedSecretStatus {
     /// The Secret that was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
+    /// Earlier Secrets of a versioned target that are not cleared away yet, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<TargetStatus>,
     /// The remote values that the Secret was made from; at most 64 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
@@ -61,6 +64,9 @@ pub struct TargetStatus {
     pub revision: String,
     /// Keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
     pub fingerprint: String,
+    /// Whether it holds this revision and no other: the target is versioned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub versioned: bool,
     /// When the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change_time: Option<String>,

@@ -130,7 +130,7 @@ const PHASE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_phase",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "phase"],
-    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
+    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Verifying, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
 };
 const WAVE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_wave",

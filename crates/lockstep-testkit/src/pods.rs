@@ -1,4 +1,4 @@
-//! Plays the kubelet of a namespace: pods become ready, or do not where a test wants them broken.
+//! Plays the kubelet of a namespace: pods become ready, and those of Jobs succeed, or do not where a test wants them broken.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,7 @@ impl Pods {
         Self { broken, task }
     }
 
-    /// From now on, no pod whose label `app` has that value becomes ready.
+    /// From now on, no pod whose label `app` has that value becomes ready, and one of a Job fails.
     pub fn break_app(&self, app: &str) {
         self.lock().insert(app.to_owned(), None);
     }
@@ -80,6 +80,10 @@ async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
             Some(None) => true,
             Some(Some((annotation, value))) => pod.annotations().get(annotation) != Some(value),
         };
+        if pod.labels().contains_key("batch.kubernetes.io/job-name") {
+            run_to_its_end(pods, &pod, breaks).await?;
+            continue;
+        }
         let wanted = if breaks { "False" } else { "True" };
         let status = pod.status.as_ref();
         let mut conditions = status
@@ -105,6 +109,19 @@ async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
         pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await?;
     }
+    Ok(())
+}
+
+/// A pod of a Job succeeds, or fails where its app is broken.
+async fn run_to_its_end(pods: &Api<Pod>, pod: &Pod, breaks: bool) -> Result<()> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let phase = if breaks { "Failed" } else { "Succeeded" };
+    let patch = json!({ "status": { "phase": phase } });
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
     Ok(())
 }
 

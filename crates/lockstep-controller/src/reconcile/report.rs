@@ -135,9 +135,10 @@ impl Reconcile {
                 RolloutPhase::Held | RolloutPhase::RollingBack | RolloutPhase::RolledBack => {
                     EventType::Warning
                 }
-                RolloutPhase::Progressing | RolloutPhase::Soaking | RolloutPhase::Complete => {
-                    EventType::Normal
-                }
+                RolloutPhase::Progressing
+                | RolloutPhase::Soaking
+                | RolloutPhase::Verifying
+                | RolloutPhase::Complete => EventType::Normal,
             };
             self.say(type_, "RollOut", condition).await;
         }

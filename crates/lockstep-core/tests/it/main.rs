@@ -21,4 +21,5 @@ mod template_against_go;
 mod template_errors;
 mod template_functions;
 mod template_limits;
+mod versions;
 mod workload;

@@ -90,6 +90,7 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
             RotationPhase::Pending => format!("waits, {}", until(rotation, now)),
             RotationPhase::Progressing => wave(rotation),
             RotationPhase::Soaking => format!("{}, soaking", wave(rotation)),
+            RotationPhase::Verifying => format!("{}, verifying", wave(rotation)),
             RotationPhase::Held => format!("held in {}", wave(rotation)),
             RotationPhase::RollingBack => "rolling back".to_owned(),
             RotationPhase::RolledBack => "rolled back".to_owned(),
@@ -347,6 +348,7 @@ const fn words(state: TargetState) -> &'static str {
         TargetState::Overwritten => "somebody removed the revision from its pod template",
         TargetState::Forbidden => "may not be restarted by lockstep",
         TargetState::NoTemplate => "has no pod template of its own",
+        TargetState::NoReference => "refers to no Secret of the target",
     }
 }
 
