@@ -10,6 +10,8 @@ pub const REFRESH: &str = "lockstep.dev/refresh";
 pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
 /// On a pod template, followed by the name of the Secret: the revision of the Secret that its pods run on.
 pub const REVISION: &str = "lockstep.dev/revision.";
+/// Finalizer on a SyncedSecret that holds a lease: it is revoked before the object goes.
+pub const REVOKE_LEASE: &str = "lockstep.dev/revoke-lease";
 /// Label on every Secret that lockstep writes; `driftWatch` selects by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.

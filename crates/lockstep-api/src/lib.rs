@@ -19,6 +19,7 @@ pub mod credential;
 pub mod duration;
 pub mod file;
 pub mod gcp;
+pub mod lease;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;
@@ -34,6 +35,7 @@ pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccount
 pub use duration::Duration;
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
+pub use lease::{Generate, GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, VaultGenerate};
 pub use reason::Reason;
 pub use rollout::{
     OnFailure, PreviousRevision, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, RolloutTarget,

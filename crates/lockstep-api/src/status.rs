@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::{Condition, ConditionType},
+    lease::LeaseStatus,
     rotation::RotationStatus,
 };
 
@@ -15,7 +16,8 @@ pub struct SyncedSecretStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending` and `RotationOverdue` while they hold.
+    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending`,
+    /// `RotationOverdue` and `LeaseUnrevoked` while they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -34,6 +36,9 @@ pub struct SyncedSecretStatus {
     /// The rotation, where the spec has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
+    /// The leases, where `dataFrom` generates a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
 }
 
 impl SyncedSecretStatus {

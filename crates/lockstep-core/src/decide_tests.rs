@@ -46,6 +46,8 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         uid: "uid",
         generation: 1,
         deleting: false,
+        deleted_at: None,
+        guarded: false,
         refresh: None,
         rotate_now: None,
         spec,
