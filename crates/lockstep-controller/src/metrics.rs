@@ -123,6 +123,19 @@ const OVERDUE: MetricInfo = MetricInfo {
     help: "1 when a source version is older than rotation.maxAge, 0 when none is; absent without rotation.",
 };
 
+const LEASE_OPERATIONS: MetricInfo = MetricInfo {
+    name: "lockstep_lease_operations_total",
+    kind: MetricKind::Counter,
+    labels: &["operation", "outcome"],
+    help: "Credentials that a store was asked to make, and leases that it was asked to renew or to revoke (mint, renew, revoke): ok, or the kind of the error.",
+};
+const LEASE_EXPIRY: MetricInfo = MetricInfo {
+    name: "lockstep_lease_expiry_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the lease of the credential in the Secret ends unless it is renewed; absent without a lease (Unix time).",
+};
+
 /// Every metric of the controller.
 pub const METRICS: &[MetricInfo] = &[
     RECONCILE,
@@ -130,6 +143,7 @@ pub const METRICS: &[MetricInfo] = &[
     STATUS,
     PROBES,
     RESTARTS,
+    LEASE_OPERATIONS,
     PANICS,
     MALFORMED,
     QUEUE,
@@ -143,6 +157,7 @@ pub const METRICS: &[MetricInfo] = &[
     PENDING_SINCE,
     NEXT_WINDOW,
     OVERDUE,
+    LEASE_EXPIRY,
 ];
 
 /// The metrics of the controller.
@@ -160,6 +175,8 @@ pub struct Metrics {
     pub probes: IntCounterVec,
     /// Restarts of workloads by outcome.
     pub restarts: IntCounterVec,
+    /// What was asked of stores about leases, by outcome.
+    pub leases: IntCounterVec,
     /// Reconciles that panicked.
     pub panics: IntCounter,
     /// Objects that cannot be read.
@@ -192,6 +209,7 @@ impl Metrics {
             status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
             probes: IntCounterVec::new(opts(&PROBES), PROBES.labels)?,
             restarts: IntCounterVec::new(opts(&RESTARTS), RESTARTS.labels)?,
+            leases: IntCounterVec::new(opts(&LEASE_OPERATIONS), LEASE_OPERATIONS.labels)?,
             panics: IntCounter::with_opts(opts(&PANICS))?,
             malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
             queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
@@ -205,6 +223,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.status.clone()))?;
         metrics.registry.register(Box::new(metrics.probes.clone()))?;
         metrics.registry.register(Box::new(metrics.restarts.clone()))?;
+        metrics.registry.register(Box::new(metrics.leases.clone()))?;
         metrics.registry.register(Box::new(metrics.panics.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
@@ -242,7 +261,7 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [Column<'_>; 8] = [
+        let columns: [Column<'_>; 9] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),
@@ -251,6 +270,7 @@ impl Metrics {
             (&PENDING_SINCE, |sample| sample.pending_since),
             (&NEXT_WINDOW, |sample| sample.next_window),
             (&OVERDUE, |sample| sample.overdue.map(i64::from)),
+            (&LEASE_EXPIRY, |sample| sample.lease_expiry),
         ];
         for (info, value) in columns {
             let mut head = false;

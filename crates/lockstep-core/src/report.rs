@@ -402,7 +402,8 @@ fn keeps(subject: &Subject<'_>) -> String {
     }
 }
 
-fn bounded(mut message: String) -> String {
+/// A message that is no longer than a status takes.
+pub fn bounded(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES - 3)
             .rev()
