@@ -295,8 +295,8 @@ impl Reconcile {
         let done = self
             .patch_object(&Patch::Merge(patch), &PatchParams::default(), Some(JSON_PATCH))
             .await;
-        if let Err(error) = done {
-            tracing::debug!(%error, "the finalizer was not taken off");
+        if done.is_err() {
+            tracing::debug!("the finalizer was not taken off");
         }
         let now = self.shared.clock.now();
         self.remember(|tracked, _, _| {

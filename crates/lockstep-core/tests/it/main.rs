@@ -11,6 +11,8 @@ mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
 mod forecast;
+mod lease;
+mod lease_world;
 mod property;
 mod rewrite;
 mod rollout;
