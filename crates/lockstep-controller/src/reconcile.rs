@@ -125,6 +125,7 @@ impl Reconcile {
                 .as_ref()
                 .map(|time| time.0),
             guarded: self.is_guarded(),
+            ahead: self.shared.clock.now().duration_since(self.shared.steady.now()),
             refresh: self.annotation(annotation::REFRESH),
             rotate_now: self.annotation(annotation::ROTATE_NOW),
             spec: &self.object.spec,

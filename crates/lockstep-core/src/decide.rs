@@ -42,6 +42,8 @@ pub struct Observed<'a> {
     pub deleted_at: Option<Timestamp>,
     /// Whether it waits for its leases to be revoked before it goes.
     pub guarded: bool,
+    /// How far the clock on the wall is ahead of the steady one, by which leases go.
+    pub ahead: SignedDuration,
     /// The value of the annotation that asks for a refresh.
     pub refresh: Option<&'a str>,
     /// The value of the annotation that lets in what waits for a window.
@@ -234,7 +236,7 @@ fn release(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Step {
     }
     let leases = observed.status.and_then(|status| status.lease.as_ref());
     let deleted = observed.deleted_at.unwrap_or(now);
-    match lease::release(leases, deleted, &memory.lease_retries, now) {
+    match lease::release(leases, deleted, &memory.lease_retries, observed.ahead, now) {
         (at, action) if now >= at => Step::Lease(action),
         (at, _) => Step::Idle(until(at, now)),
     }
@@ -248,13 +250,14 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         && wanted.is_none()
         && lease::is_empty(status.and_then(|status| status.lease.as_ref()))
     {
-        return Some((memory.lease_retries.not_before(&Action::Release), Action::Release));
+        let at = memory.lease_retries.not_before(&Action::Release);
+        return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
     }
     let revoke_after = wanted.map_or_else(
         || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
         lockstep_api::Generate::revoke_after,
     );
-    lease::next(status?, revoke_after, &memory.lease_retries)
+    lease::next(status?, revoke_after, &memory.lease_retries, observed.ahead)
 }
 
 /// When a new credential is due.
@@ -265,7 +268,8 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
         .rotation
         .as_ref()
         .and_then(|rotation| rotation.pending_revision.as_ref());
-    lease::mint_at(status.lease.as_ref(), pending.is_some()).map(|(at, _)| at)
+    let (at, _) = lease::mint_at(status.lease.as_ref(), pending.is_some())?;
+    Some(lease::on_the_wall(at, observed.ahead))
 }
 
 /// What is due beside the leases.

@@ -48,6 +48,7 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         deleting: false,
         deleted_at: None,
         guarded: false,
+        ahead: SignedDuration::ZERO,
         refresh: None,
         rotate_now: None,
         spec,

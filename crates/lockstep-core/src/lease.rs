@@ -19,10 +19,13 @@
 //! use, and is revoked at once; what stands as minted may be in use, and is treated as if it were. A credential's fields cannot be
 //! read back from anywhere, so what this process no longer remembers is made anew when the Secret has to be written again. As long as
 //! the Secret is as it was written, nothing is: its fingerprint stands on the id of the lease.
+//!
+//! Lives and renewals go by the steady clock: a clock on the wall that is set does not make a lease end unnoticed. Whatever the clocks
+//! say, a lease is taken for ended only when the store says so.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
     Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, SourceStatus, StoreRef, SyncedSecretSpec,
     SyncedSecretStatus,
@@ -113,8 +116,22 @@ fn renew_at(lease: &Lease) -> Timestamp {
     earlier(time(&lease.expires), left)
 }
 
+/// A time of the steady clock, on the wall.
+pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
+    let end = if ahead.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    if at == Timestamp::MIN {
+        at
+    } else {
+        at.checked_add(ahead).unwrap_or(end)
+    }
+}
+
 fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by)
+    SignedDuration::try_from(by)
         .ok()
         .and_then(|by| at.checked_sub(by).ok())
         .unwrap_or(Timestamp::MIN)
@@ -146,12 +163,13 @@ pub fn is_empty(status: Option<&LeaseStatus>) -> bool {
     status.is_none_or(|status| *status == LeaseStatus::default())
 }
 
-/// What is due next, and when, with what has to be tried again in its time. A new credential is not among it: that is part of a sync,
-/// see [`mint_at`].
+/// What is due next, and when by the clock on the wall, with what has to be tried again in its time. `ahead` is how far that clock is
+/// ahead of the steady one. A new credential is not among it: that is part of a sync, see [`mint_at`].
 pub fn next(
     status: &SyncedSecretStatus,
     revoke_after: Duration,
     retries: &Retries,
+    ahead: SignedDuration,
 ) -> Option<(Timestamp, Action)> {
     let lease = status.lease.as_ref()?;
     let intent = lease
@@ -162,19 +180,27 @@ pub fn next(
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.left.is_some() {
-            return Some((time(&old.expires), Action::Forget(accessor)));
+            return Some((on_the_wall(time(&old.expires), ahead), Action::Forget(accessor)));
         }
         let at = unused_at(old, everywhere, revoke_after)?;
         Some((at, Action::Revoke(accessor)))
     });
+    // what is revoked before it ends needs no renewal
+    let revoked_in_time = |lease: &Lease| {
+        unused_at(lease, everywhere, revoke_after)
+            .is_some_and(|at| at <= on_the_wall(time(&lease.expires), ahead))
+    };
     let renewals = held(lease)
-        .filter(|lease| lease.ends.is_none() && lease.left.is_none())
-        .map(|lease| (renew_at(lease), Action::Renew(lease.accessor.clone())));
+        .filter(|lease| lease.ends.is_none() && lease.left.is_none() && !revoked_in_time(lease))
+        .map(|lease| {
+            let at = on_the_wall(renew_at(lease), ahead);
+            (at, Action::Renew(lease.accessor.clone()))
+        });
     // of what is due at once, a revocation goes first
     intent
         .chain(revocations)
         .chain(renewals)
-        .map(|(at, action)| (at.max(retries.not_before(&action)), action))
+        .map(|(at, action)| (at.max(on_the_wall(retries.not_before(&action), ahead)), action))
         .min_by_key(|(at, _)| *at)
 }
 
@@ -196,7 +222,7 @@ pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
 }
 
 /// When a new credential is due, and why; `None` while the one that there is goes on. `waits` says that it was found to have to wait
-/// for a window or a rollout: then it comes in its time, or when the one that there is would end.
+/// for a window or a rollout: then it comes in its time, or when the one that there is would end. By the steady clock.
 pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, Cause)> {
     if in_doubt(status) {
         return (!waits).then_some((Timestamp::MIN, Cause::InDoubt));
@@ -427,11 +453,12 @@ pub fn revocation_failed(
     }))
 }
 
-/// What is due for the leases of a SyncedSecret that is being deleted, and when.
+/// What is due for the leases of a SyncedSecret that is being deleted, and when by the clock on the wall.
 pub fn release(
     status: Option<&LeaseStatus>,
     deleted: Timestamp,
     retries: &Retries,
+    ahead: SignedDuration,
     now: Timestamp,
 ) -> (Timestamp, Action) {
     let intents = status.iter().filter_map(|status| status.intent.as_ref());
@@ -445,7 +472,8 @@ pub fn release(
     let next = accessors
         .map(|accessor| Action::Revoke(accessor.clone()))
         .min_by_key(|action| retries.not_before(action));
-    let release = || (retries.not_before(&Action::Release), Action::Release);
+    let not_before = |action: &Action| on_the_wall(retries.not_before(action), ahead);
+    let release = || (not_before(&Action::Release), Action::Release);
     let Some(action) = next else {
         return release();
     };
@@ -458,7 +486,7 @@ pub fn release(
     if now >= end {
         return release();
     }
-    (retries.not_before(&action).min(end), action)
+    (not_before(&action).min(end), action)
 }
 
 /// What could not be done for a lease, and when it is tried again.
@@ -479,7 +507,7 @@ impl Retries {
         self.0.iter().find(|retry| retry.action == *action)
     }
 
-    /// When it may be tried again.
+    /// When it may be tried again, by the steady clock.
     pub fn not_before(&self, action: &Action) -> Timestamp {
         self.of(action).map_or(Timestamp::MIN, |retry| retry.at)
     }

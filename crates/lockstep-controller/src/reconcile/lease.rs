@@ -59,7 +59,7 @@ impl Reconcile {
     ) -> Option<lease::Cause> {
         let request = lease::request_name(generation, &self.shared.key);
         let remembered = self.remember(|tracked, _, _| tracked.credential_id());
-        let now = self.shared.clock.now();
+        let now = self.shared.steady.now();
         lease::cause(leases(status), &request, remembered.as_deref(), now)
     }
 
@@ -99,7 +99,7 @@ impl Reconcile {
             self.count("mint", Err(error.kind));
             failed(error)
         })?;
-        let now = self.shared.clock.now();
+        let now = self.shared.steady.now();
         let intent = lease::intend(leases(status), generation, &warrant, now);
         if let Err(failure) = self.note(status, Some(intent.clone())).await {
             // nothing was made with it; where this fails, too, it ends by itself
@@ -110,7 +110,7 @@ impl Reconcile {
             let _ = provider.revoke(&context, &unused).await;
             return Err(failure);
         }
-        let asked = self.shared.clock.now();
+        let asked = self.shared.steady.now();
         let minted = provider.mint(&context, &warrant, request).await;
         self.count("mint", minted.as_ref().map(drop).map_err(|error| error.kind));
         let minted = minted.map_err(failed)?;
@@ -186,7 +186,7 @@ impl Reconcile {
                     kind,
                     ErrorKind::ConfigInvalid | ErrorKind::CredentialsUnavailable | ErrorKind::Unauthenticated
                 );
-                let now = self.shared.clock.now();
+                let now = self.shared.steady.now();
                 self.remember(|tracked, _, _| {
                     tracked.memory.lease_retries.failed(action, gone, &self.uid, now);
                 });
@@ -200,7 +200,7 @@ impl Reconcile {
             return Ok(Some(leases.clone()));
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
-        let asked = self.shared.clock.now();
+        let asked = self.shared.steady.now();
         let given = match self.store_of(leases, accessor) {
             Some(store) => match self
                 .shared
@@ -248,7 +248,7 @@ impl Reconcile {
             Ok(()) => Ok(lease::revoked(leases, accessor)),
             Err(error) => {
                 tracing::warn!(accessor, kind = error.kind.label(), message = %error, "a lease was not revoked");
-                let now = self.shared.clock.now();
+                let now = self.shared.steady.now();
                 let message = report::bounded(error.to_string());
                 lease::revocation_failed(leases, accessor, error.kind, &message, now)
                     .map(Some)
@@ -298,7 +298,7 @@ impl Reconcile {
         if done.is_err() {
             tracing::debug!("the finalizer was not taken off");
         }
-        let now = self.shared.clock.now();
+        let now = self.shared.steady.now();
         self.remember(|tracked, _, _| {
             let retries = &mut tracked.memory.lease_retries;
             // the watch brings the object without it in a moment

@@ -207,7 +207,7 @@ impl Reconcile {
         {
             let leases = status.and_then(|status| status.lease.as_ref());
             if let Entry::Wait(waits_for, next) = enter(NEW_CREDENTIAL)
-                && !lease::cannot_wait(leases, shared.clock.now())
+                && !lease::cannot_wait(leases, shared.steady.now())
             {
                 return waits(NEW_CREDENTIAL.to_owned(), waits_for, next);
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
     GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreKind, StoreRef,
     SyncedSecretSpec, SyncedSecretStatus,
@@ -85,7 +85,8 @@ fn a_lease_is_renewed_in_its_last_third_each_at_a_time_of_its_own() {
     let times: Vec<_> = (0..50)
         .map(|number| {
             let status = status(holding(lease(&format!("a{number}"))));
-            let (at, action) = lease::next(&status, REVOKE_AFTER, &Retries::default()).unwrap();
+            let (at, action) =
+                lease::next(&status, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO).unwrap();
             assert_eq!(action, Action::Renew(format!("a{number}")));
             at.as_second()
         })
@@ -117,7 +118,12 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
     let cause = Cause::Ends(LeaseEnd::MaximumReached);
     assert_eq!(lease::mint_at(Some(&short), false), Some((Timestamp::MIN, cause)));
     assert_eq!(
-        lease::next(&status(short), REVOKE_AFTER, &Retries::default()),
+        lease::next(
+            &status(short),
+            REVOKE_AFTER,
+            &Retries::default(),
+            SignedDuration::ZERO
+        ),
         None
     );
 }
@@ -181,7 +187,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
         intent: Some(intent),
         ..holding(lease("a"))
     });
-    let due = lease::next(&found, REVOKE_AFTER, &Retries::default());
+    let due = lease::next(&found, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
     assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i".to_owned()))));
 
     let doubtful = LeaseStatus {
@@ -204,7 +210,12 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
     assert!(!format!("{intended:?}").contains("CANARY"));
     assert_eq!(intended.old, [lease("m")]);
     assert!(lease::in_doubt(Some(&intended)), "until another is written");
-    let due = lease::next(&status(intended), REVOKE_AFTER, &Retries::default());
+    let due = lease::next(
+        &status(intended),
+        REVOKE_AFTER,
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
     assert_eq!(
         due.unwrap().1,
         Action::Revoke("n".to_owned()),
@@ -229,9 +240,14 @@ fn an_old_lease_is_revoked_after_a_while_where_there_are_no_targets() {
         old: vec![old],
         ..holding(current)
     });
-    let due = lease::next(&held, REVOKE_AFTER, &Retries::default());
+    let due = lease::next(&held, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
     assert_eq!(due, Some((at(350), Action::Revoke("o".to_owned()))));
-    let due = lease::next(&held, Duration::from_secs(1), &Retries::default());
+    let due = lease::next(
+        &held,
+        Duration::from_secs(1),
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
     assert_eq!(due, Some((at(51), Action::Revoke("o".to_owned()))));
 }
 
@@ -250,13 +266,13 @@ fn a_failure_of_one_lease_does_not_hold_up_another() {
     for _ in 0..12 {
         retries.failed(&revoke, false, "uid", at(240));
     }
-    let (due, action) = lease::next(&held, Duration::ZERO, &retries).unwrap();
+    let (due, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
     assert!(
         matches!(action, Action::Renew(_)) && due <= at(240),
         "{action:?} at {due}"
     );
     retries.done(&revoke);
-    let (_, action) = lease::next(&held, Duration::ZERO, &retries).unwrap();
+    let (_, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
     assert_eq!(action, revoke);
 }
 
@@ -286,7 +302,12 @@ fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
         at(1),
     );
     let left = left.unwrap();
-    let due = lease::next(&status(left.clone()), REVOKE_AFTER, &Retries::default());
+    let due = lease::next(
+        &status(left.clone()),
+        REVOKE_AFTER,
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
     assert_eq!(due, Some((at(300), Action::Forget("o".to_owned()))));
     let subject = Subject {
         generation: 1,
@@ -398,6 +419,7 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         deleting: false,
         deleted_at: None,
         guarded: true,
+        ahead: SignedDuration::ZERO,
         refresh: None,
         rotate_now: None,
         spec,
@@ -466,6 +488,23 @@ fn a_lease_wakes_the_object_before_its_refresh() {
         panic!("{step:?}")
     };
     assert!((190..=225).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_renewal() {
+    let spec = spec(json!({}));
+    let held = synced(holding(lease("a")));
+    let set_back = Observed {
+        ahead: SignedDuration::from_hours(-1),
+        ..observed(&spec, Some(&held))
+    };
+    let step = decide(&set_back, &mut Memory::default(), SETTINGS, at(240 - 3600));
+    assert_eq!(step, Step::Lease(Action::Renew("a".to_owned())));
+    let step = decide(&set_back, &mut Memory::default(), SETTINGS, at(100 - 3600));
+    assert!(
+        matches!(step, Step::Idle(wait) if wait.as_secs() < 140),
+        "{step:?}"
+    );
 }
 
 #[test]
