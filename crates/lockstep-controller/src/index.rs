@@ -7,7 +7,8 @@ use std::{
 };
 
 use lockstep_api::{
-    Access, CredentialKind, CredentialRef, Limits, StoreKind, StoreProvider, StoreRef, SyncedSecret,
+    Access, CredentialKind, CredentialRef, Limits, StoreEvents, StoreKind, StoreProvider, StoreRef,
+    SyncedSecret,
 };
 use lockstep_core::{
     access::{self, Grant, Namespace},
@@ -71,6 +72,8 @@ pub struct StoreEntry {
     pub provider: StoreProvider,
     /// Its budget.
     pub limits: Limits,
+    /// Where it hears of changes.
+    pub events: Option<StoreEvents>,
     /// Who may use it; `None` for a SecretStore, which its whole namespace may use.
     pub access: Option<Vec<Access>>,
 }
@@ -389,6 +392,7 @@ impl Index {
             key: key.clone(),
             provider: state.entry.provider.clone(),
             limits: state.entry.limits,
+            events: state.entry.events.clone(),
         };
         Some((
             config,

@@ -46,6 +46,7 @@ fn entry(generation: i64, access: Option<Vec<Access>>) -> StoreEntry {
         generation,
         provider: vault("vault-token"),
         limits: Limits::default(),
+        events: None,
         access,
     }
 }

@@ -123,6 +123,7 @@ impl Store for SecretStore {
             generation: self.metadata.generation.unwrap_or_default(),
             provider: self.spec.provider.clone(),
             limits: self.spec.limits.unwrap_or_default(),
+            events: self.spec.events.clone(),
             access: None,
         }
     }
@@ -137,6 +138,7 @@ impl Store for ClusterSecretStore {
             generation: self.metadata.generation.unwrap_or_default(),
             provider: self.spec.provider.clone(),
             limits: self.spec.limits.unwrap_or_default(),
+            events: self.spec.events.clone(),
             access: Some(self.spec.access.clone()),
         }
     }

@@ -154,6 +154,8 @@ pub enum Operation {
     Encrypt,
     /// See whether the store works.
     Check,
+    /// Hear of changes.
+    Listen,
 }
 
 impl Operation {
@@ -168,6 +170,7 @@ impl Operation {
             Self::Decrypt => "decrypt",
             Self::Encrypt => "encrypt",
             Self::Check => "check",
+            Self::Listen => "listen",
         }
     }
 }

@@ -11,6 +11,7 @@ mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
 mod forecast;
+mod hints;
 mod property;
 mod rewrite;
 mod rollout;

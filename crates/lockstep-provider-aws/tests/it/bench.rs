@@ -79,6 +79,7 @@ impl Store {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "aws": aws })).unwrap(),
             limits: Limits::default(),
+            events: None,
         };
         let provider = AwsFactory::default()
             .build(&config, Arc::new(objects.clone()))
@@ -103,6 +104,7 @@ impl Store {
             key: key(StoreKind::SecretStore),
             provider: StoreProvider::default(),
             limits,
+            events: None,
         };
         let metrics = FetchMetrics::new(&registry).unwrap();
         (Self(stack(self.0, &config, &metrics, options)), registry)

@@ -60,6 +60,7 @@ impl Store {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": gcp })).unwrap(),
             limits: Limits::default(),
+            events: None,
         };
         let provider = GcpFactory::default()
             .build(&config, Arc::new(objects.clone()))

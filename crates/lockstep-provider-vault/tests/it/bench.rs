@@ -137,6 +137,7 @@ impl Store {
             },
             provider: serde_json::from_value::<StoreProvider>(json!({ "vault": vault })).unwrap(),
             limits: Limits::default(),
+            events: None,
         };
         let provider = VaultFactory.build(&config, Arc::new(objects.clone())).await;
         provider.map(Self).inspect_err(assert_clean)

@@ -48,6 +48,7 @@ fn verb(operation: Operation) -> &'static str {
         Operation::Decrypt => "decrypting",
         Operation::Encrypt => "encrypting",
         Operation::Check => "checking the store",
+        Operation::Listen => "listening for changes",
     }
 }
 

@@ -1,0 +1,325 @@
+//! Hints that values may have changed, and which of them have been dealt with.
+//!
+//! A message of a queue is acknowledged, and with that gone for good, only when every object that it woke has been synced
+//! by a sync that began after the message was taken in:
+//!
+//! ```text
+//!                    wakes nobody
+//!   ┌──────────┐ ─────────────────────────────────────────────────┐
+//!   │ taken in │                                                  ▼
+//!   └──────────┘      a sync begins      a sync of it settles  ┌──────────────┐
+//!        │ wakes   ┌───────┐ ────▶ ┌───────┐ ────────────────▶ │ acknowledged │
+//!        └───────▶ │ waits │       │ begun │  of the last one  └──────────────┘
+//!                  └───────┘ ◀──── └───────┘
+//!                        it does not settle
+//! ```
+//!
+//! Whatever is lost here (a restart, a message too many) is lost together with its receipt: the queue gives the message
+//! out again, and it is taken in anew. A message that is given out again while it is known wakes nobody: what it woke
+//! before is still at it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+};
+
+/// What a message says of values that may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Every way in which a reference can name the value.
+    pub keys: Vec<String>,
+    /// The version that the value has become, as [`RemoteRef::version`](crate::remote::RemoteRef) takes it.
+    pub version: String,
+    /// The version as the backend tells it of a value that it read.
+    pub told: String,
+    /// When it became so.
+    pub at: Option<jiff::Timestamp>,
+}
+
+/// Messages that were taken in and not yet acknowledged. `S` names a store, `K` an object.
+#[derive(Debug)]
+pub struct Hints<S, K> {
+    messages: BTreeMap<u64, Message<S, K>>,
+    by_id: HashMap<(S, String), u64>,
+    by_object: HashMap<K, BTreeSet<u64>>,
+    /// Receipts of what is dealt with.
+    done: HashMap<S, Vec<String>>,
+    next: u64,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Message<S, K> {
+    store: S,
+    id: String,
+    receipt: String,
+    pin: Option<Pin>,
+    /// Who has not dealt with it yet, and whether a sync that began after it is under way.
+    waits_for: BTreeMap<K, bool>,
+}
+
+impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
+    /// No hints; at most so many messages are remembered. The oldest one is forgotten for one more: its queue gives it out
+    /// again.
+    pub fn new(most: usize) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_object: HashMap::new(),
+            done: HashMap::new(),
+            next: 0,
+            most: most.max(1),
+        }
+    }
+
+    /// Takes in a message of a store that concerns these objects; answers which of them have to be woken.
+    pub fn take_in(
+        &mut self,
+        store: &S,
+        id: &str,
+        receipt: &str,
+        pin: Option<Pin>,
+        objects: BTreeSet<K>,
+    ) -> BTreeSet<K> {
+        if let Some(message) = self
+            .by_id
+            .get(&(store.clone(), id.to_owned()))
+            .and_then(|number| self.messages.get_mut(number))
+        {
+            // the newest receipt is the one that counts
+            receipt.clone_into(&mut message.receipt);
+            return BTreeSet::new();
+        }
+        if objects.is_empty() {
+            self.done
+                .entry(store.clone())
+                .or_default()
+                .push(receipt.to_owned());
+            return objects;
+        }
+        let number = self.next;
+        self.next += 1;
+        for object in &objects {
+            self.by_object.entry(object.clone()).or_default().insert(number);
+        }
+        self.by_id.insert((store.clone(), id.to_owned()), number);
+        self.messages.insert(
+            number,
+            Message {
+                store: store.clone(),
+                id: id.to_owned(),
+                receipt: receipt.to_owned(),
+                pin,
+                waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
+            },
+        );
+        while self.messages.len() > self.most {
+            let oldest = self.messages.first_key_value().map(|(number, _)| *number);
+            oldest.and_then(|number| self.remove(number));
+        }
+        objects
+    }
+
+    /// A sync of the object begins: it deals with every message that was taken in before. Answers what those say of
+    /// versions, the oldest first.
+    pub fn begin(&mut self, object: &K) -> Vec<(S, Pin)> {
+        let mut pins = Vec::new();
+        for number in self.by_object.get(object).into_iter().flatten() {
+            let Some(message) = self.messages.get_mut(number) else {
+                continue;
+            };
+            if let Some(begun) = message.waits_for.get_mut(object) {
+                *begun = true;
+            }
+            pins.extend(message.pin.clone().map(|pin| (message.store.clone(), pin)));
+        }
+        pins
+    }
+
+    /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
+    /// waits in the status; else it is tried again, and the messages wait for that.
+    pub fn end(&mut self, object: &K, settled: bool) {
+        let numbers = self.by_object.get(object).cloned().unwrap_or_default();
+        for number in numbers {
+            let Some(message) = self.messages.get_mut(&number) else {
+                continue;
+            };
+            let Some(begun) = message.waits_for.get_mut(object) else {
+                continue;
+            };
+            if !*begun {
+                continue;
+            }
+            *begun = false;
+            if settled {
+                self.settle_one(number, object);
+            }
+        }
+    }
+
+    /// The object has nothing to do with any message so far: it is gone, or takes no hints.
+    pub fn settle(&mut self, object: &K) {
+        for number in self.by_object.get(object).cloned().unwrap_or_default() {
+            self.settle_one(number, object);
+        }
+    }
+
+    /// Forgets the messages of a store, whose receipts are of no use any more: another queue, another identity, or none.
+    pub fn forget(&mut self, store: &S) {
+        self.done.remove(store);
+        let numbers: Vec<u64> = self
+            .messages
+            .iter()
+            .filter(|(_, message)| message.store == *store)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.remove(number);
+        }
+    }
+
+    /// The receipts of a store's messages that are dealt with, to be acknowledged now.
+    pub fn take_done(&mut self, store: &S) -> Vec<String> {
+        self.done.remove(store).unwrap_or_default()
+    }
+
+    /// The stores that have something to acknowledge.
+    pub fn stores_done(&self) -> Vec<S> {
+        self.done.keys().cloned().collect()
+    }
+
+    /// How many messages wait to be dealt with.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn settle_one(&mut self, number: u64, object: &K) {
+        self.unlink(number, object);
+        let Some(message) = self.messages.get_mut(&number) else {
+            return;
+        };
+        message.waits_for.remove(object);
+        if message.waits_for.is_empty()
+            && let Some(message) = self.remove(number)
+        {
+            self.done.entry(message.store).or_default().push(message.receipt);
+        }
+    }
+
+    fn unlink(&mut self, number: u64, object: &K) {
+        if let Some(numbers) = self.by_object.get_mut(object) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_object.remove(object);
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Message<S, K>> {
+        let message = self.messages.remove(&number)?;
+        self.by_id.remove(&(message.store.clone(), message.id.clone()));
+        for object in message.waits_for.keys() {
+            self.unlink(number, object);
+        }
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Plain = Hints<&'static str, &'static str>;
+
+    fn hints() -> Plain {
+        Hints::new(10)
+    }
+
+    fn set<const N: usize>(objects: [&'static str; N]) -> BTreeSet<&'static str> {
+        BTreeSet::from(objects)
+    }
+
+    fn take_in<const N: usize>(hints: &mut Plain, id: &str, objects: [&'static str; N]) {
+        let woken = hints.take_in(&"aws", id, &format!("receipt of {id}"), None, set(objects));
+        assert_eq!(woken, set(objects));
+    }
+
+    #[test]
+    fn a_message_that_concerns_nobody_is_acknowledged_at_once() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", []);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
+        assert!(hints.take_done(&"aws").is_empty() && hints.is_empty());
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_when_the_last_object_that_it_woke_has_settled() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a", "b"]);
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert!(hints.take_done(&"aws").is_empty());
+        hints.begin(&"b");
+        hints.end(&"b", false);
+        assert!(hints.take_done(&"aws").is_empty(), "the write failed");
+        hints.begin(&"b");
+        hints.end(&"b", true);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
+    }
+
+    #[test]
+    fn a_sync_that_began_before_the_message_says_nothing_of_it() {
+        let mut hints = hints();
+        hints.begin(&"a");
+        take_in(&mut hints, "1", ["a"]);
+        hints.end(&"a", true);
+        assert!(hints.take_done(&"aws").is_empty());
+    }
+
+    #[test]
+    fn a_message_that_comes_again_wakes_nobody_and_its_new_receipt_counts() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a"]);
+        assert_eq!(
+            hints.take_in(&"aws", "1", "another", None, set(["a"])),
+            BTreeSet::new()
+        );
+        assert_eq!(
+            hints.take_in(&"gcp", "1", "of another store", None, set(["a"])),
+            set(["a"])
+        );
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.take_done(&"aws"), ["another"]);
+        assert_eq!(hints.take_done(&"gcp"), ["of another store"]);
+    }
+
+    #[test]
+    fn the_oldest_message_is_forgotten_unacknowledged_for_one_too_many() {
+        let mut hints = Plain::new(2);
+        for id in ["1", "2", "3"] {
+            take_in(&mut hints, id, ["a"]);
+        }
+        assert_eq!(hints.len(), 2);
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 2", "receipt of 3"]);
+    }
+
+    #[test]
+    fn an_object_that_is_gone_holds_no_message_and_a_store_that_is_gone_has_none() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a"]);
+        hints.settle(&"a");
+        assert_eq!(hints.stores_done(), ["aws"]);
+        take_in(&mut hints, "2", ["a"]);
+        hints.forget(&"aws");
+        assert!(hints.is_empty() && hints.take_done(&"aws").is_empty());
+        assert!(hints.by_object.is_empty() && hints.by_id.is_empty());
+    }
+}
