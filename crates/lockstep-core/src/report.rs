@@ -497,6 +497,7 @@ mod tests {
         let many = Outcome::Synced {
             target: target("a"),
             sources: vec![SourceStatus::default(); 1000],
+            back: false,
         };
         let status = report(&subject(None), many, at(0));
         assert_eq!(

@@ -81,6 +81,35 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::WindowClosed => {
             "Nothing: it is written when the next window opens. To let it in now, give the annotation `lockstep.dev/rotate-now` of the SyncedSecret a new value."
         }
+        Reason::RolloutUnderWay => {
+            "Nothing: it is written when the rollout is over. `lockstep status NAME` shows how far that is."
+        }
+        Reason::TooSoon => {
+            "Nothing: it is written when `rotation.rollout.minimumInterval` has passed. If that happens often, look at what changes the value at its source."
+        }
+        Reason::RolledOut | Reason::Progressing => "Nothing. `lockstep status NAME` shows it wave by wave.",
+        Reason::TargetMissing => {
+            "Correct the name in `rotation.rollout.targets`, or leave the target out; a workload that is created later has the new value from its beginning."
+        }
+        Reason::TargetNotReady => {
+            "Look at the pods of the target: `kubectl describe`, `kubectl logs`. The rollout goes on by itself when it is ready, and with the next value of the source."
+        }
+        Reason::TargetPaused => "Resume it: `kubectl rollout resume`.",
+        Reason::TargetFailing => {
+            "It was not ready before its restart either, so the new value is hardly why: mend the workload, and the rollout goes on."
+        }
+        Reason::TargetOverwritten => {
+            "Whatever writes the pod template has to leave the annotation `lockstep.dev/revision.<secret>` alone. Then give `lockstep.dev/rotate-now` a new value."
+        }
+        Reason::RolloutForbidden => {
+            "Bind the ClusterRole `lockstep-rollouts` in the namespace, as the message says, or leave `rotation.rollout` out."
+        }
+        Reason::RollingBack => {
+            "Nothing: the previous value comes back. Meanwhile look at why the target that the message names did not become ready."
+        }
+        Reason::RolledBack => {
+            "Give the source a value that works: it is rolled out as soon as it is there. To try the same value again, give `lockstep.dev/rotate-now` a new value."
+        }
         Reason::SourceTooOld => {
             "Rotate the value at its source, or raise `rotation.maxAge`; lockstep reads and never rotates."
         }
