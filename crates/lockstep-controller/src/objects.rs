@@ -77,6 +77,11 @@ impl Objects {
         }
     }
 
+    /// Marks an object of which a store told that a value may have changed, also where nobody has looked at it yet.
+    pub fn mark_hinted(&self, key: &ObjectKey, uid: &str) {
+        self.with(key, uid, |tracked| tracked.memory.hinted = true);
+    }
+
     /// Has the Secret of an object looked at now.
     pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
         if let Some(tracked) = self.lock().get_mut(key) {

@@ -21,7 +21,64 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
+    time::Duration,
 };
+
+use jiff::Timestamp;
+use lockstep_api::{StoreRef, SyncedSecretSpec};
+
+use crate::{
+    plan,
+    remote::{ErrorKind, ProviderError, RemoteSecret},
+};
+
+/// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
+const CLOCKS: Duration = Duration::from_secs(2);
+
+/// What a SyncedSecret reads from a store, as far as a hint can name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wanted {
+    /// The value of a key.
+    Key(String),
+    /// Whatever is found: below a path, or anywhere.
+    Found(Option<String>),
+}
+
+impl Wanted {
+    /// Whether a hint about a value that has these names concerns it. A search may be concerned by what it would not find:
+    /// nobody knows the tags of what a hint names.
+    pub fn is_concerned(&self, names: &[String]) -> bool {
+        match self {
+            Self::Key(key) => names.contains(key),
+            Self::Found(None) => !names.is_empty(),
+            Self::Found(Some(path)) => {
+                let path = path.trim_matches('/');
+                names
+                    .iter()
+                    .any(|name| name.trim_start_matches('/').starts_with(path))
+            }
+        }
+    }
+}
+
+/// What a spec reads, by store. Ciphertexts are in the spec itself.
+pub fn wanted(spec: &SyncedSecretSpec) -> BTreeSet<(StoreRef, Wanted)> {
+    let data = spec.data.iter().filter_map(|entry| {
+        let reference = entry.remote_ref.as_ref()?;
+        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        Some((store.clone(), Wanted::Key(reference.key.clone())))
+    });
+    let data_from = spec.data_from.iter().filter_map(|entry| {
+        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        let wanted = match (&entry.extract, &entry.find) {
+            (Some(extract), _) => Wanted::Key(extract.key.clone()),
+            (None, Some(find)) => Wanted::Found(find.path.clone()),
+            (None, None) => return None,
+        };
+        Some((store.clone(), wanted))
+    });
+    data.chain(data_from).collect()
+}
 
 /// What a message says of values that may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +90,46 @@ pub struct Pin {
     /// The version as the backend tells it of a value that it read.
     pub told: String,
     /// When it became so.
-    pub at: Option<jiff::Timestamp>,
+    pub at: Option<Timestamp>,
+}
+
+impl Pin {
+    /// Whether what was read as the current value may be older than what the message tells of: a source may answer with
+    /// what it held a moment ago.
+    pub fn doubts(&self, answer: &Result<RemoteSecret, ProviderError>) -> bool {
+        let read = match answer {
+            Ok(read) => read,
+            Err(error) => return error.kind == ErrorKind::NotFound,
+        };
+        if read.version.as_ref() == Some(&self.told) {
+            return false;
+        }
+        if let (Some(read), Some(told)) = (number(read.version.as_deref()), number(Some(&self.told))) {
+            return read < told;
+        }
+        let later = |created: Timestamp, at: Timestamp| created > at.saturating_add(CLOCKS).unwrap_or(at);
+        !read
+            .created
+            .zip(self.at)
+            .is_some_and(|(created, at)| later(created, at))
+    }
+
+    /// Whether the version that the message names is newer than what was read as the current one.
+    pub fn prefers(read: &Result<RemoteSecret, ProviderError>, named: &RemoteSecret) -> bool {
+        let Ok(read) = read else { return true };
+        if let (Some(read), Some(named)) = (number(read.version.as_deref()), number(named.version.as_deref()))
+        {
+            return named > read;
+        }
+        read.created
+            .zip(named.created)
+            .is_some_and(|(read, named)| named > read)
+    }
+}
+
+/// A version that is a number.
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 /// Messages that were taken in and not yet acknowledged. `S` names a store, `K` an object.
@@ -120,20 +216,28 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         objects
     }
 
-    /// A sync of the object begins: it deals with every message that was taken in before. Answers what those say of
-    /// versions, the oldest first.
-    pub fn begin(&mut self, object: &K) -> Vec<(S, Pin)> {
-        let mut pins = Vec::new();
+    /// A sync of the object begins: it deals with every message that was taken in before.
+    pub fn begin(&mut self, object: &K) {
         for number in self.by_object.get(object).into_iter().flatten() {
-            let Some(message) = self.messages.get_mut(number) else {
-                continue;
-            };
-            if let Some(begun) = message.waits_for.get_mut(object) {
+            let message = self.messages.get_mut(number);
+            if let Some(begun) = message.and_then(|message| message.waits_for.get_mut(object)) {
                 *begun = true;
             }
-            pins.extend(message.pin.clone().map(|pin| (message.store.clone(), pin)));
         }
-        pins
+    }
+
+    /// Whether a message concerns the object.
+    pub fn concerns(&self, object: &K) -> bool {
+        self.by_object.contains_key(object)
+    }
+
+    /// What the messages that concern the object say of versions, the oldest first.
+    pub fn pins(&self, object: &K) -> Vec<(S, Pin)> {
+        let numbers = self.by_object.get(object).into_iter().flatten();
+        numbers
+            .filter_map(|number| self.messages.get(number))
+            .filter_map(|message| Some((message.store.clone(), message.pin.clone()?)))
+            .collect()
     }
 
     /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
@@ -232,7 +336,74 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::remote::{Operation, SecretValue};
+
+    fn read(version: &str, created: &str) -> Result<RemoteSecret, ProviderError> {
+        Ok(RemoteSecret {
+            value: SecretValue::from("value"),
+            version: Some(version.to_owned()),
+            created: Some(created.parse().unwrap()),
+        })
+    }
+
+    fn failed(kind: ErrorKind) -> Result<RemoteSecret, ProviderError> {
+        Err(ProviderError::new(kind, Operation::Read, "no"))
+    }
+
+    #[test]
+    fn what_was_read_is_doubted_only_while_it_may_be_older_than_what_the_message_tells() {
+        let pin = |told: &str| Pin {
+            keys: vec!["a".to_owned()],
+            version: told.to_owned(),
+            told: told.to_owned(),
+            at: Some("2026-01-01T00:01:00Z".parse().unwrap()),
+        };
+        let (before, after) = ("2026-01-01T00:00:00Z", "2026-01-01T00:02:00Z");
+        assert!(!pin("uuid/b").doubts(&read("uuid/b", before)), "it is the same");
+        assert!(pin("uuid/b").doubts(&read("uuid/a", before)));
+        assert!(!pin("uuid/b").doubts(&read("uuid/c", after)), "something newer");
+        assert!(
+            pin("uuid/b").doubts(&read("uuid/c", "2026-01-01T00:01:00.9Z")),
+            "within the second that the message tells"
+        );
+        assert!(pin("9").doubts(&read("8", after)) && !pin("9").doubts(&read("10", before)));
+        assert!(pin("9").doubts(&failed(ErrorKind::NotFound)));
+        assert!(!pin("9").doubts(&failed(ErrorKind::Unavailable)));
+        let newer = |of: Result<_, _>, than| Pin::prefers(&than, &of.unwrap());
+        assert!(newer(read("uuid/b", after), read("uuid/a", before)));
+        assert!(!newer(read("uuid/a", before), read("uuid/b", after)));
+        assert!(newer(read("10", before), read("9", after)));
+        assert!(newer(read("1", before), failed(ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn a_spec_wants_its_keys_and_whatever_its_searches_may_find() {
+        let spec: SyncedSecretSpec = serde_json::from_value(json!({
+            "secretStoreRef": { "name": "top" },
+            "data": [
+                { "secretKey": "a", "remoteRef": { "key": "shop/a" } },
+                { "secretKey": "b", "remoteRef": { "key": "shop/a" }, "secretStoreRef": { "name": "own" } },
+                { "secretKey": "c", "ciphertext": "x" },
+            ],
+            "dataFrom": [{ "extract": { "key": "shop/b" } }, { "find": { "path": "/team/" } }],
+        }))
+        .unwrap();
+        let wanted = wanted(&spec);
+        let by = |name: &str| -> Vec<Wanted> {
+            let of_store = wanted.iter().filter(|(store, _)| store.name == name);
+            of_store.map(|(_, wanted)| wanted.clone()).collect()
+        };
+        let key = |key: &str| Wanted::Key(key.to_owned());
+        let found = Wanted::Found(Some("/team/".to_owned()));
+        assert_eq!(by("top"), [key("shop/a"), key("shop/b"), found.clone()]);
+        assert_eq!(by("own"), [key("shop/a")]);
+        let names = |name: &str| [name.to_owned()];
+        assert!(found.is_concerned(&names("team/x")) && !found.is_concerned(&names("shop/a")));
+        assert!(Wanted::Found(None).is_concerned(&names("x")) && !Wanted::Found(None).is_concerned(&[]));
+    }
 
     type Plain = Hints<&'static str, &'static str>;
 

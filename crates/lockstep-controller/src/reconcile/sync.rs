@@ -102,7 +102,7 @@ impl Reading {
     }
 }
 
-struct ObjectStores<'a> {
+pub(super) struct ObjectStores<'a> {
     shared: &'a Shared,
     namespace: &'a str,
 }
@@ -281,7 +281,7 @@ impl Reconcile {
         })
     }
 
-    fn context(&self) -> Context {
+    pub(super) fn context(&self) -> Context {
         Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
             backlog: self.backlog.clone(),
@@ -289,7 +289,7 @@ impl Reconcile {
         }
     }
 
-    fn stores(&self) -> ObjectStores<'_> {
+    pub(super) fn stores(&self) -> ObjectStores<'_> {
         ObjectStores {
             shared: &self.shared,
             namespace: &self.key.namespace,
@@ -299,7 +299,8 @@ impl Reconcile {
     /// Reads every source; `None` when all are gone and the spec says that the Secret goes with them.
     async fn read(&self, gathered: Arc<Gathered>) -> Result<Option<Reading>, Failure> {
         let plan = plan::plan(&gathered.input())?;
-        let fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
+        let mut fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
+        self.confirm(&mut fetched).await;
         let (outcome, fetched) = gathered
             .work(move |input| (collect::collect(input, &fetched), fetched))
             .await;
