@@ -263,6 +263,7 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
     assert!(said.contains("sqs:ReceiveMessage"), "{said}");
     assert!(!said.contains("CANARY"), "{said}");
     let store = format!("store=\"{}/aws\"", room.namespace);
-    let listening = || room.stage.operator.metric("lockstep_events_listening", &[&store]);
-    assert!(listening().await.unwrap().abs() < f64::EPSILON);
+    let name = "lockstep_events_listening";
+    let listening = room.stage.operator.metric(name, &[&store]).await.unwrap();
+    assert!(listening.abs() < f64::EPSILON);
 }

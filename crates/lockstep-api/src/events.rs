@@ -57,6 +57,14 @@ pub struct PubsubEvents {
     ))]
     #[schemars(length(min = 3, max = 512))]
     pub subscription: String,
+    /// Address of Pub/Sub in place of Google's own, such as that of a Private Service Connect endpoint.
+    #[x_kube(validation = (
+        "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
+        "pubsub.endpoint must be an http or https URL with a host and without credentials, query or fragment"
+    ))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub endpoint: Option<String>,
 }
 
 /// The events of Vault Enterprise (`sys/events/subscribe`), of the KV engine that the store reads. The store's identity

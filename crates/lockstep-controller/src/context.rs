@@ -90,8 +90,9 @@ impl Shared {
         self.enqueue(keys);
     }
 
-    /// Has objects synced because a store told that a value of theirs may have changed.
-    pub fn hint(&self, keys: BTreeSet<ObjectKey>) {
+    /// Has objects synced because a store told that a value of theirs may have changed: ahead of others, where it is known
+    /// which one.
+    pub fn hint(&self, keys: BTreeSet<ObjectKey>, any: bool) {
         let uids: Vec<_> = {
             let index = self.index();
             keys.iter()
@@ -99,7 +100,7 @@ impl Shared {
                 .collect()
         };
         for (key, uid) in uids {
-            self.objects.mark_hinted(key, &uid);
+            self.objects.mark_hinted(key, &uid, any);
         }
         self.enqueue(keys);
     }

@@ -339,6 +339,12 @@ impl World {
 
     /// Whether the owner of an access key may not do this.
     fn denies(&self, key: &str, action: &str) -> bool {
+        // one right is for one message and for ten
+        let action = if action == "DeleteMessageBatch" {
+            "DeleteMessage"
+        } else {
+            action
+        };
         let allowed = self.allowed_actions.as_ref();
         self.denied_actions.contains(action)
             || allowed.is_some_and(|allowed| !allowed.contains(action))

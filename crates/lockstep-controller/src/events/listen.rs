@@ -137,7 +137,7 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: Message) {
     shared.metrics.events.with_label_values(&[label, outcome]).inc();
     tracing::debug!(store = %store, outcome, woken = woken.len(), "an event");
     if !woken.is_empty() {
-        shared.hint(woken);
+        shared.hint(woken, message.told == Told::Anything);
     }
 }
 

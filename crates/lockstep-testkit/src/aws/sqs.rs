@@ -66,6 +66,21 @@ impl Aws {
         });
     }
 
+    /// Puts what EventBridge tells of the current version of a secret into the queue.
+    ///
+    /// # Errors
+    /// When there is no such secret.
+    pub fn tell(&self, name: &str) -> anyhow::Result<()> {
+        use anyhow::Context as _;
+        let version = lock(&self.world)
+            .secrets
+            .get(name)
+            .and_then(|secret| secret.current_id().map(str::to_owned))
+            .context("no such secret")?;
+        self.send(&Self::label_updated(name, &version));
+        Ok(())
+    }
+
     /// From now on a message that was given out is given out again after so long, until it is deleted.
     pub fn visibility(&self, visibility: Duration) {
         lock(&self.world).queue.visibility = visibility;
@@ -105,11 +120,16 @@ pub(crate) async fn wait(shared: &Shared, text: &str) {
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
         let now = Instant::now();
-        let world = lock(shared);
-        if world.trouble.is_some() || world.queue.messages.iter().any(|message| message.is_visible(now)) {
-            return;
+        {
+            let world = lock(shared);
+            let allowed = world.allowed_actions.as_ref();
+            let denied = world.denied_actions.contains("ReceiveMessage")
+                || allowed.is_some_and(|allowed| !allowed.contains("ReceiveMessage"));
+            let messages = &world.queue.messages;
+            if world.trouble.is_some() || denied || messages.iter().any(|message| message.is_visible(now)) {
+                return;
+            }
         }
-        drop(world);
         tokio::time::sleep(LOOK).await;
     }
 }
