@@ -25,11 +25,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_api::{StoreRef, SyncedSecretSpec};
+use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
 
 use crate::{
-    plan,
-    remote::{ErrorKind, ProviderError, RemoteSecret},
+    Failure, plan,
+    remote::{ErrorKind, ProviderError, RemoteSecret, Requeue},
 };
 
 /// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
@@ -130,6 +130,17 @@ impl Pin {
 /// A version that is a number.
 fn number(version: Option<&str>) -> Option<u64> {
     version?.parse().ok()
+}
+
+/// Whether a sync that failed so has dealt with a message: where it is the last word on what was read, until something
+/// changes that wakes the object by itself, no message brings it further. What was read and could not be written is not dealt
+/// with, and neither is what could not be read.
+pub fn settles(failure: &Failure) -> bool {
+    let unwritten = matches!(
+        failure.reason,
+        Reason::WriteFailed | Reason::TargetForeign | Reason::TargetNotFound | Reason::TooLarge
+    );
+    !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
 }
 
 /// Messages that were taken in and not yet acknowledged. `S` names a store, `K` an object.
@@ -377,6 +388,36 @@ mod tests {
         assert!(!newer(read("uuid/a", before), read("uuid/b", after)));
         assert!(newer(read("10", before), read("9", after)));
         assert!(newer(read("1", before), failed(ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn a_message_stays_while_its_value_can_be_neither_read_nor_written() {
+        let provider = |kind| Failure::provider("", &ProviderError::new(kind, Operation::Read, "no"));
+        for kind in [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::RateLimited,
+            ErrorKind::Internal,
+        ] {
+            assert!(!settles(&provider(kind)), "{kind:?}");
+        }
+        for kind in [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::Malformed,
+        ] {
+            assert_eq!(
+                settles(&provider(kind)),
+                matches!(kind.requeue(), Requeue::OnChange | Requeue::RefreshInterval),
+                "{kind:?}"
+            );
+        }
+        assert!(settles(&provider(ErrorKind::NotFound)));
+        for reason in [Reason::WriteFailed, Reason::TargetForeign, Reason::TargetNotFound] {
+            assert!(!settles(&Failure::new(reason, "no")), "{reason}");
+        }
+        assert!(settles(&Failure::new(Reason::AccessDenied, "no")));
+        assert!(settles(&Failure::new(Reason::TemplateFailed, "no")));
     }
 
     #[test]

@@ -41,7 +41,19 @@ pub(crate) struct Subscription {
     server: Arc<Authenticated>,
     mount: Option<String>,
     version: KvVersion,
-    socket: Mutex<Option<Socket>>,
+    state: Mutex<State>,
+}
+
+/// Where the connection is.
+#[derive(Default)]
+enum State {
+    /// There is none yet.
+    #[default]
+    Unconnected,
+    /// It is there.
+    Open(Box<Socket>),
+    /// It ended, which is still to be told.
+    Ended(ProviderError),
 }
 
 impl fmt::Debug for Subscription {
@@ -56,7 +68,7 @@ impl Subscription {
             server,
             mount,
             version,
-            socket: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
@@ -138,24 +150,32 @@ impl Subscription {
 #[async_trait]
 impl EventSource for Subscription {
     async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
-        let mut held = self.socket.lock().await;
-        let Some(socket) = held.as_mut() else {
-            *held = Some(self.connect().await?);
-            return Ok(vec![told(Told::Anything, None)]);
+        let mut state = self.state.lock().await;
+        let socket = match &mut *state {
+            State::Open(socket) => socket,
+            State::Ended(error) => {
+                let error = error.clone();
+                *state = State::Unconnected;
+                return Err(error);
+            }
+            State::Unconnected => {
+                *state = State::Open(Box::new(self.connect().await?));
+                return Ok(vec![told(Told::Anything, None)]);
+            }
         };
         let mut messages = Vec::new();
         let mut next = self.next(socket).await;
         loop {
             match next {
                 Ok(message) => messages.extend(message),
+                Err(error) if messages.is_empty() => {
+                    *state = State::Unconnected;
+                    return Err(error);
+                }
                 Err(error) => {
-                    *held = None;
-                    // what came before the end is told first; the next call finds no connection, and makes one
-                    return if messages.is_empty() {
-                        Err(error)
-                    } else {
-                        Ok(messages)
-                    };
+                    // what came before the end is told first
+                    *state = State::Ended(error);
+                    return Ok(messages);
                 }
             }
             if messages.is_empty() || messages.len() >= MOST {

@@ -89,7 +89,10 @@ async fn receive(
             // the connection may be dead; a new call makes a new one
             Err(_) => Vec::new(),
         };
-        *attempt = 0;
+        // a connection that was made says nothing yet: one that ends at once is made ever more seldom
+        if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
+            *attempt = 0;
+        }
         listening.set(1);
         if shared.events.set_trouble(store, Doing::Hearing, None) {
             tracing::info!(store = %store, "events are heard again");

@@ -4,9 +4,9 @@ use lockstep_core::{
     Failure,
     collect::Fetched,
     decide,
-    hints::Pin,
+    hints::{self, Pin},
     plan::Read,
-    remote::{Part, RemoteRef, Requeue},
+    remote::{Part, RemoteRef},
 };
 use lockstep_provider::StoreKey;
 
@@ -40,8 +40,7 @@ impl Reconcile {
     /// A sync failed. Where that is the last word until something changes, no message brings it further; else the message
     /// waits for the next attempt.
     pub(super) fn unheard(&self, failure: &Failure) {
-        let settled = matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval);
-        self.shared.events.end(&self.key, settled);
+        self.shared.events.end(&self.key, hints::settles(failure));
     }
 
     /// Reads anew what may be older than a message says: by the version that it names.
