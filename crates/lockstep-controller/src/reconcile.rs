@@ -1,6 +1,7 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
 mod earlier;
+mod heard;
 mod lease;
 mod report;
 mod rollout;
@@ -48,10 +49,13 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// Answers after how long the object is due again by itself; without that, it waits for a change.
 pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
+    reconcile.rest();
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback | Why::Lease)
+        Step::Fetch(
+            Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback | Why::Lease,
+        )
         | Step::Lease(_) => {
             reconcile.priority = Priority::High;
         }
@@ -332,6 +336,7 @@ impl Reconcile {
     async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
+        self.shared.events.begin(&self.key);
         match self.sync(status, why).await {
             Ok(Synced::InSync {
                 target,
@@ -347,16 +352,19 @@ impl Reconcile {
                 let latest = self.latest();
                 self.report(latest.as_ref(), outcome).await;
                 self.clear_versions().await;
+                self.heard();
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Waits(pending)).await;
+                self.heard();
                 Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
+                self.heard();
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
@@ -399,6 +407,7 @@ impl Reconcile {
         self.remember(|tracked, observed, _| tracked.memory.failed(&observed, failure, now));
         tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
         self.report(status, Outcome::Failed(failure)).await;
+        self.unheard(failure);
         failure.reason.as_str()
     }
 }

@@ -118,7 +118,8 @@ impl Windows {
     /// Until when a window is open, in the time zone of the one that closes last; `None` while none is. Another may open before.
     pub fn open_until(&self, now: Timestamp) -> Option<Zoned> {
         let open = self.0.iter().filter(|window| window.is_open(now));
-        open.filter_map(|window| window.closes(now)).max_by_key(Zoned::timestamp)
+        open.filter_map(|window| window.closes(now))
+            .max_by_key(Zoned::timestamp)
     }
 }
 

@@ -202,6 +202,7 @@ pub(crate) mod testing {
             key: key(),
             provider: StoreProvider::default(),
             limits,
+            events: None,
         }
     }
 

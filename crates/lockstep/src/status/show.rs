@@ -227,7 +227,10 @@ fn windows_of(object: &SyncedSecret, now: Timestamp) -> Option<String> {
     Some(match (windows.open_until(now), windows.at(now)) {
         (Some(until), _) => format!("one is open until {}", clock(&until)),
         (None, Opening::Closed { next: Some(next) }) => {
-            format!("closed; the next opens in {}", human(next.duration_since(now).as_secs()))
+            format!(
+                "closed; the next opens in {}",
+                human(next.duration_since(now).as_secs())
+            )
         }
         (None, _) => "closed; none ever opens again".to_owned(),
     })
