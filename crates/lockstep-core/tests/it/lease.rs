@@ -132,7 +132,7 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
 fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again() {
     let before = holding(lease("a"));
     for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
-        let after = lease::renewal_failed(&before, "a", kind).unwrap();
+        let after = lease::renewal_failed(&before, "a", kind, "no").unwrap();
         assert_eq!(after.current.unwrap().ends, Some(LeaseEnd::RenewalRefused));
     }
     for kind in [
@@ -143,7 +143,7 @@ fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again
         ErrorKind::ConfigInvalid,
         ErrorKind::CredentialsUnavailable,
     ] {
-        assert_eq!(lease::renewal_failed(&before, "a", kind), None, "{kind:?}");
+        assert_eq!(lease::renewal_failed(&before, "a", kind, "no"), None, "{kind:?}");
     }
 }
 

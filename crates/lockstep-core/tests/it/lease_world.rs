@@ -292,7 +292,7 @@ impl World {
                         let given = Duration::try_from(end.duration_since(self.steady)).unwrap();
                         Some(lease::renewed(&leases, accessor, given, self.steady))
                     }
-                    None => lease::renewal_failed(&leases, accessor, ErrorKind::NotFound),
+                    None => lease::renewal_failed(&leases, accessor, ErrorKind::NotFound, "gone"),
                 }
             }
             Action::Revoke(accessor) => {
