@@ -455,7 +455,7 @@ pub fn revocation_failed(
         });
     }
     Some(change(&next, accessor, |lease| {
-        lease.left = Some(message.to_owned())
+        lease.left = Some(message.to_owned());
     }))
 }
 

@@ -202,7 +202,7 @@ impl Reconcile {
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
-        let given = match self.store_of(leases, accessor) {
+        let given = match store_of(leases, accessor) {
             Some(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
@@ -233,7 +233,7 @@ impl Reconcile {
             },
             handle,
         );
-        let done = match self.store_of(leases, accessor) {
+        let done = match store_of(leases, accessor) {
             Some(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
@@ -256,10 +256,6 @@ impl Reconcile {
                     .ok_or(error.kind)
             }
         }
-    }
-
-    fn store_of(&self, leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
-        lease::store(lease::store_of(leases, accessor)?)
     }
 
     fn count(&self, operation: &str, outcome: Result<(), ErrorKind>) {
@@ -378,6 +374,10 @@ fn handle(lease: &Lease) -> LeaseHandle {
         // without a lease, the accessor stands for it
         id: (lease.id != lease.accessor).then(|| lease.id.clone()),
     }
+}
+
+fn store_of(leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
+    lease::store(lease::store_of(leases, accessor)?)
 }
 
 fn unknown_store(operation: Operation) -> ProviderError {
