@@ -202,7 +202,7 @@ impl Reconcile {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
-        let outcome = match guard(self.step(step, status.clone())).await {
+        let outcome = match guard(Box::pin(self.step(step, status.clone()))).await {
             Ok(outcome) => outcome,
             Err(fault) => {
                 if fault == Fault::Panicked {
@@ -259,9 +259,8 @@ impl Reconcile {
                 "unchanged"
             }
             Step::RollOut => self.roll_out(status).await,
-            Step::Lease(_) if !self.asks_stores => "unchanged",
-            Step::Lease(action) => self.tend(status, action).await,
-            Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(action) => Box::pin(self.tend(status, action)).await,
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }

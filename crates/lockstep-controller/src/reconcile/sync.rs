@@ -217,7 +217,7 @@ impl Reconcile {
                 return waits(NEW_CREDENTIAL.to_owned(), waits_for, next);
             }
             tracing::debug!(?cause, "a credential has to be made");
-            let generated = self.mint(status, &generation).await?;
+            let generated = Box::pin(self.mint(status, &generation)).await?;
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
             let revision = reading.revision(&shared.key);
