@@ -8,7 +8,7 @@ mod sync;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -94,6 +94,8 @@ struct Reconcile {
     asks_stores: bool,
     /// Whether others wait for its lane, and with it for the same store.
     backlog: Backlog,
+    /// The status since the Secret of a revision was noted in it, before its write.
+    intended: OnceLock<SyncedSecretStatus>,
 }
 
 impl Reconcile {
@@ -107,6 +109,7 @@ impl Reconcile {
             priority: Priority::Low,
             asks_stores: true,
             backlog: Backlog::default(),
+            intended: OnceLock::new(),
         }
     }
 
@@ -323,9 +326,10 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                let latest = self.latest();
-                self.report(latest.as_ref(), outcome).await;
-                self.clear_versions().await;
+                let reported = self.report(self.intended.get().or(status), outcome).await;
+                if let Some(reported) = reported {
+                    self.clear_versions(&reported).await;
+                }
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {
@@ -342,10 +346,7 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => {
-                let latest = self.latest();
-                self.fail(latest.as_ref(), &failure).await
-            }
+            Err(failure) => self.fail(self.intended.get().or(status), &failure).await,
         }
     }
 

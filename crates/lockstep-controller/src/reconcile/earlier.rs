@@ -45,32 +45,31 @@ impl Reconcile {
         }
     }
 
-    /// The status as it was written last, also by this reconcile.
-    pub(super) fn latest(&self) -> Option<SyncedSecretStatus> {
-        self.remember(|tracked, _, _| tracked.status(&self.object))
-    }
-
     /// Notes the Secret of a revision before it is written.
-    pub(super) async fn intend(&self, name: &str, revision: &str) -> Result<(), Failure> {
-        let status = self.latest();
-        let Some(version) = versions::intend(status.as_ref(), name, revision) else {
+    pub(super) async fn intend(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        name: &str,
+        revision: &str,
+    ) -> Result<(), Failure> {
+        let Some(version) = versions::intend(status, name, revision) else {
             return Ok(());
         };
-        self.report(status.as_ref(), Outcome::Intends(version)).await;
-        if versions::intend(self.latest().as_ref(), name, revision).is_none() {
+        if let Some(noted) = self.report(status, Outcome::Intends(version)).await {
+            let _ = self.intended.set(noted);
             return Ok(());
         }
         let message = format!(
-            "Secret \"{name}\" is not written before the status says so, and it could not be written"
+            "Secret \"{name}\" is not written before the status says so, and that could not be written"
         );
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one.
-    pub(super) async fn clear_versions(&self) {
+    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. `status` is
+    /// what stands in the API server: an older one could list as earlier what is current by now.
+    pub(super) async fn clear_versions(&self, status: &SyncedSecretStatus) {
         let shared = &self.shared;
-        let Some(status) = self.latest() else { return };
-        let surplus = versions::surplus(&status, &self.object.spec.target);
+        let surplus = versions::surplus(status, &self.object.spec.target);
         let spec = self.object.spec.rotation.as_ref();
         let spec = spec.and_then(|rotation| rotation.rollout.as_ref());
         let (Some(spec), Some(target), false) = (spec, &status.target, surplus.is_empty()) else {
@@ -120,7 +119,7 @@ impl Reconcile {
             }
         }
         if !cleared.is_empty() {
-            self.report(Some(&status), Outcome::Cleared(cleared)).await;
+            self.report(Some(status), Outcome::Cleared(cleared)).await;
         }
     }
 }

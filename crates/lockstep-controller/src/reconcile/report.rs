@@ -30,8 +30,13 @@ const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 impl Reconcile {
-    /// Writes the status, when it changed, and an event, when somebody should know.
-    pub(super) async fn report(&self, old: Option<&SyncedSecretStatus>, outcome: Outcome<'_>) {
+    /// Writes the status, when it changed, and an event, when somebody should know. Answers the status, unless it could not be
+    /// written.
+    pub(super) async fn report(
+        &self,
+        old: Option<&SyncedSecretStatus>,
+        outcome: Outcome<'_>,
+    ) -> Option<SyncedSecretStatus> {
         let owner = self.owner();
         let subject = Subject {
             generation: self.object.metadata.generation.unwrap_or_default(),
@@ -45,7 +50,7 @@ impl Reconcile {
         let now = self.shared.clock.now();
         let status = report::report(&subject, outcome, now);
         if old == Some(&status) {
-            return;
+            return Some(status);
         }
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
@@ -81,6 +86,7 @@ impl Reconcile {
             }
         };
         self.shared.metrics.status.with_label_values(&[outcome]).inc();
+        (outcome == "ok").then_some(status)
     }
 
     /// Patches the status. The answer is metadata only: of the object, that is all that is new.

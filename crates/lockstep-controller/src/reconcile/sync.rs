@@ -209,7 +209,7 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
             return waits(revision, waits_for, next);
         }
-        self.write_reading(reading, revision, known, false).await
+        self.write_reading(reading, revision, status, false).await
     }
 
     /// Keeps the revision that was written in the place of one that failed, or writes it.
@@ -267,7 +267,7 @@ impl Reconcile {
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
         let revision = reading.revision(&self.shared.key);
-        self.write_reading(reading, revision, known, true).await
+        self.write_reading(reading, revision, status, true).await
     }
 
     /// Whether the Secret can be taken to hold what was read.
@@ -352,9 +352,10 @@ impl Reconcile {
         &self,
         reading: Reading,
         revision: String,
-        known: Option<&TargetStatus>,
+        status: Option<&SyncedSecretStatus>,
         back: bool,
     ) -> Result<Synced, Failure> {
+        let known = status.and_then(|status| status.target.as_ref());
         let collected = reading.collected;
         let (mut secret, collected) = reading
             .gathered
@@ -364,7 +365,7 @@ impl Reconcile {
         if versioned {
             secret.name = versions::name(&secret.name, &revision);
             secret.immutable = true;
-            self.intend(&secret.name, &revision).await?;
+            self.intend(status, &secret.name, &revision).await?;
         }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go
