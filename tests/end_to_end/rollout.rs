@@ -1,8 +1,9 @@
 //! A rotation is a rollout: with the real controllers of Kubernetes, and pods that are played.
 
+use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, TargetState};
@@ -281,8 +282,35 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
             .contains("2 targets of later waves stay as they were")
     );
 
+    let operator = &fleet.room.stage.operator;
+    let namespace = format!("namespace=\"{}\"", fleet.room.namespace);
+    let metric = async |name: &str, label: &str| {
+        let labels = [namespace.as_str(), label];
+        operator
+            .metric(&format!("lockstep_synced_secret_rollout_{name}"), &labels)
+            .await
+            .unwrap()
+    };
+    assert!((metric("phase", "phase=\"Held\"").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("wave", "").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("targets", "state=\"NotReady\"").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("targets", "state=\"Waiting\"").await - 2.0).abs() < f64::EPSILON);
+
     fleet.pods.mend_app("worker");
     let done = fleet.phase(RolloutPhase::Complete).await;
+    assert!(metric("phase", "phase=\"Held\"").await.abs() < f64::EPSILON);
+    let ready = operator
+        .metric("lockstep_propagation_seconds_count", &["stage=\"ready\""])
+        .await;
+    assert!(ready.unwrap() >= 1.0);
+    let events: Api<Event> = Api::namespaced(fleet.room.client.clone(), &fleet.room.namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    for (reason, count) in [("TargetNotReady", 1), ("RolledOut", 1)] {
+        let of = events
+            .iter()
+            .filter(|event| event.reason.as_deref() == Some(reason));
+        assert_eq!(of.count(), count, "one event of {reason}");
+    }
     let waves: Vec<(&str, i64)> = done
         .targets
         .iter()

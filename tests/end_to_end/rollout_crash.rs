@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 use lockstep_api::RolloutPhase;
-use lockstep_testkit::operator::Operator;
+use lockstep_testkit::operator::{self, Operator};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -221,4 +221,30 @@ async fn an_operator_that_freezes_in_mid_wave_and_wakes_beside_its_successor_doe
     let twice: Vec<i64> = before.iter().map(|generation| generation + 2).collect();
     assert_eq!(trial.generations().await, twice);
     drop(successor);
+}
+
+#[tokio::test]
+async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
+    let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
+    let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();
+    let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];
+    operator::kubectl(&kubeconfig, &policy, None).await.unwrap();
+    let before = trial.generations().await;
+    let value = trial.rotate().await;
+    let held = trial.fleet.phase(RolloutPhase::Held).await;
+    let message = held.message.unwrap();
+    assert!(
+        message.contains("installs the admission policy lockstep-workloads"),
+        "{message}"
+    );
+    assert_eq!(trial.generations().await, before);
+    assert!(
+        trial
+            .operator
+            .log()
+            .contains("lockstep-workloads does not refuse")
+    );
+
+    operator::install(&kubeconfig).await.unwrap();
+    trial.everywhere(&value).await;
 }

@@ -20,6 +20,7 @@ pub mod duration;
 pub mod file;
 pub mod gcp;
 pub mod history;
+pub mod lease;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;
@@ -37,6 +38,7 @@ pub use duration::Duration;
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
 pub use history::RevisionRecord;
+pub use lease::{Generate, GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, VaultGenerate};
 pub use reason::Reason;
 pub use rollout::{
     OnFailure, PreviousRevision, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, RolloutTarget,

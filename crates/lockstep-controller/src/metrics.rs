@@ -130,7 +130,7 @@ const PHASE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_phase",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "phase"],
-    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
+    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Verifying, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
 };
 const WAVE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_wave",
@@ -150,6 +150,18 @@ const PROPAGATION: MetricInfo = MetricInfo {
     labels: &["stage"],
     help: "How long after a value changed at its source the change was noticed, written, and ready on every target (stage), in seconds. Only of sources that tell when a version was created; first syncs and rollbacks do not count.",
 };
+const LEASE_OPERATIONS: MetricInfo = MetricInfo {
+    name: "lockstep_lease_operations_total",
+    kind: MetricKind::Counter,
+    labels: &["operation", "outcome"],
+    help: "Credentials that a store was asked to make, and leases that it was asked to renew or to revoke (mint, renew, revoke): ok, or the kind of the error.",
+};
+const LEASE_EXPIRY: MetricInfo = MetricInfo {
+    name: "lockstep_lease_expiry_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the lease of the credential in the Secret ends unless it is renewed; absent without a lease (Unix time).",
+};
 
 /// Every metric of the controller.
 pub const METRICS: &[MetricInfo] = &[
@@ -158,6 +170,7 @@ pub const METRICS: &[MetricInfo] = &[
     STATUS,
     PROBES,
     RESTARTS,
+    LEASE_OPERATIONS,
     PANICS,
     MALFORMED,
     QUEUE,
@@ -175,6 +188,7 @@ pub const METRICS: &[MetricInfo] = &[
     WAVE,
     TARGETS,
     PROPAGATION,
+    LEASE_EXPIRY,
 ];
 
 /// The metrics of the controller.
@@ -194,6 +208,8 @@ pub struct Metrics {
     pub restarts: IntCounterVec,
     /// How long changes took, by stage.
     pub propagation: HistogramVec,
+    /// What was asked of stores about leases, by outcome.
+    pub leases: IntCounterVec,
     /// Reconciles that panicked.
     pub panics: IntCounter,
     /// Objects that cannot be read.
@@ -234,6 +250,7 @@ impl Metrics {
             status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
             probes: IntCounterVec::new(opts(&PROBES), PROBES.labels)?,
             restarts: IntCounterVec::new(opts(&RESTARTS), RESTARTS.labels)?,
+            leases: IntCounterVec::new(opts(&LEASE_OPERATIONS), LEASE_OPERATIONS.labels)?,
             panics: IntCounter::with_opts(opts(&PANICS))?,
             malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
             queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
@@ -248,6 +265,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.probes.clone()))?;
         metrics.registry.register(Box::new(metrics.restarts.clone()))?;
         metrics.registry.register(Box::new(metrics.propagation.clone()))?;
+        metrics.registry.register(Box::new(metrics.leases.clone()))?;
         metrics.registry.register(Box::new(metrics.panics.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
@@ -285,7 +303,7 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [Column<'_>; 9] = [
+        let columns: [Column<'_>; 10] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),
@@ -295,6 +313,7 @@ impl Metrics {
             (&NEXT_WINDOW, |sample| sample.next_window),
             (&OVERDUE, |sample| sample.overdue.map(i64::from)),
             (&WAVE, |sample| sample.rollout.map(|rollout| rollout.wave)),
+            (&LEASE_EXPIRY, |sample| sample.lease_expiry),
         ];
         for (info, value) in columns {
             let series = samples

@@ -1,6 +1,7 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
 mod earlier;
+mod lease;
 mod report;
 mod rollout;
 mod sync;
@@ -8,7 +9,7 @@ mod sync;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use lockstep_core::{
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::sync::Synced;
+use self::{report::Said, sync::Synced};
 use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
@@ -50,7 +51,8 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback) => {
+        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback | Why::Lease)
+        | Step::Lease(_) => {
             reconcile.priority = Priority::High;
         }
         Step::RollOut => reconcile.asks_stores = false,
@@ -94,8 +96,8 @@ struct Reconcile {
     asks_stores: bool,
     /// Whether others wait for its lane, and with it for the same store.
     backlog: Backlog,
-    /// The status since the Secret of a revision was noted in it, before its write.
-    intended: OnceLock<SyncedSecretStatus>,
+    /// The status that this reconcile wrote last: it writes more than one where a credential is made.
+    committed: Mutex<Option<SyncedSecretStatus>>,
 }
 
 impl Reconcile {
@@ -109,7 +111,7 @@ impl Reconcile {
             priority: Priority::Low,
             asks_stores: true,
             backlog: Backlog::default(),
-            intended: OnceLock::new(),
+            committed: Mutex::default(),
         }
     }
 
@@ -118,11 +120,25 @@ impl Reconcile {
             uid: &self.uid,
             generation: self.object.metadata.generation.unwrap_or_default(),
             deleting: self.object.metadata.deletion_timestamp.is_some(),
+            deleted_at: self
+                .object
+                .metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            guarded: self.is_guarded(),
+            ahead: self.shared.clock.now().duration_since(self.shared.steady.now()),
             refresh: self.annotation(annotation::REFRESH),
             rotate_now: self.annotation(annotation::ROTATE_NOW),
             spec: &self.object.spec,
             status,
         }
+    }
+
+    /// Whether the object waits for its leases to be revoked before it goes.
+    fn is_guarded(&self) -> bool {
+        let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
+        finalizers.iter().any(|name| name == annotation::REVOKE_LEASE)
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
@@ -239,6 +255,8 @@ impl Reconcile {
                 "unchanged"
             }
             Step::RollOut => self.roll_out(status).await,
+            Step::Lease(_) if !self.asks_stores => "unchanged",
+            Step::Lease(action) => self.tend(status, action).await,
             Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
@@ -326,9 +344,8 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                let reported = self.report(self.intended.get().or(status), outcome).await;
-                if let Some(reported) = reported {
-                    self.clear_versions(&reported).await;
+                if self.report_durably(status, outcome).await == Said::Durably {
+                    Box::pin(self.clear_versions(status)).await;
                 }
                 Reason::Synced.as_str()
             }
@@ -346,7 +363,7 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => self.fail(self.intended.get().or(status), &failure).await,
+            Err(failure) => self.fail(status, &failure).await,
         }
     }
 
@@ -367,6 +384,9 @@ impl Reconcile {
         let now = self.shared.clock.now();
         self.remember(|tracked, observed, settings| {
             tracked.memory.succeeded(&observed, settings, rhythm, now);
+            if let Some(wait) = tracked.fresh_for {
+                tracked.memory.refresh_within(wait, now);
+            }
             tracked.note_success(now);
         });
     }

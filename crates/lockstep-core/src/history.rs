@@ -29,7 +29,12 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
         .first()
         .is_none_or(|newest| newest.revision != target.revision)
     {
-        let mut changed = changed(&old.sources, &new.sources);
+        // a first sync changes nothing
+        let mut changed = if records.is_empty() {
+            Vec::new()
+        } else {
+            changed(&old.sources, &new.sources)
+        };
         let changed_count = i64::try_from(changed.len()).ok();
         changed.truncate(MAX_CHANGED);
         let waited = old

@@ -138,6 +138,7 @@ impl Provider for Gcp {
             binary: true,
             batch: 1,
             notifies: false,
+            leases: false,
         }
     }
 

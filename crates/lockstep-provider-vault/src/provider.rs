@@ -1,6 +1,6 @@
 //! The provider itself: reads values, and makes itself from a store's configuration.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Operation, Part,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, LeaseHandle,
+    LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef,
+    RemoteSecret, SecretValue, StoreConfig, Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -22,6 +23,7 @@ use crate::{
     error::Purpose,
     json,
     path::{Location, locate},
+    static_role::StaticRole,
     tls::Tls,
     transit::{Key, TransitEncryptor},
 };
@@ -140,6 +142,7 @@ impl Provider for Vault {
             binary: false,
             batch: 1,
             notifies: false,
+            leases: true,
         }
     }
 
@@ -157,6 +160,32 @@ impl Provider for Vault {
             Some(key) => key.decrypt(&self.server, ciphertext).await,
             None => Err(no_key(Operation::Decrypt)),
         }
+    }
+
+    async fn warrant(&self, _cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.get_warrant(request).await
+    }
+
+    async fn mint(
+        &self,
+        _cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.make(warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        _cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.renew(lease, wanted).await
+    }
+
+    async fn revoke(&self, _cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.take_back(lease).await
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
@@ -193,6 +222,7 @@ impl Vault {
             value: SecretValue::from(text),
             version: None,
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -265,15 +295,16 @@ impl Vault {
         if !answer.is_success() {
             return Err(purpose.failed(&answer));
         }
-        let value = value(
-            &answer,
-            purpose,
-            answer.envelope().and_then(|envelope| envelope.data()),
-        )?;
+        let data = answer.envelope().and_then(|envelope| envelope.data());
+        let role = data.and_then(|data| StaticRole::of(data.get()));
+        if let Some(secret) = role.and_then(|role| role.secret()) {
+            return Ok(secret);
+        }
         Ok(RemoteSecret {
-            value,
+            value: value(&answer, purpose, data)?,
             version: None,
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -315,6 +346,7 @@ impl Vault {
             value,
             version: Some(metadata.version.to_string()),
             created: metadata.created_time.parse::<Timestamp>().ok(),
+            fresh_for: None,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The earlier Secrets of a versioned target: gone back to, and cleared away.
 
+use std::sync::PoisonError;
+
 use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
 use lockstep_core::{
     Failure,
@@ -8,7 +10,7 @@ use lockstep_core::{
     rotation::{rollout::MAX_TARGETS, versions},
 };
 
-use super::Reconcile;
+use super::{Reconcile, report::Said};
 use crate::{
     secret::{Owner, Probed, WriteError},
     workloads::Carried,
@@ -55,8 +57,7 @@ impl Reconcile {
         let Some(version) = versions::intend(status, name, revision) else {
             return Ok(());
         };
-        if let Some(noted) = self.report(status, Outcome::Intends(version)).await {
-            let _ = self.intended.set(noted);
+        if self.report_durably(status, Outcome::Intends(version)).await == Said::Durably {
             return Ok(());
         }
         let message = format!(
@@ -65,10 +66,18 @@ impl Reconcile {
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. `status` is
-    /// what stands in the API server: an older one could list as earlier what is current by now.
-    pub(super) async fn clear_versions(&self, status: &SyncedSecretStatus) {
+    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. It goes by
+    /// what this reconcile wrote, or found to be so: an older status could list as earlier what is current by now.
+    pub(super) async fn clear_versions(&self, status: Option<&SyncedSecretStatus>) {
         let shared = &self.shared;
+        let committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(status) = committed.as_ref().or(status) else {
+            return;
+        };
         let surplus = versions::surplus(status, &self.object.spec.target);
         let spec = self.object.spec.rotation.as_ref();
         let spec = spec.and_then(|rotation| rotation.rollout.as_ref());
@@ -114,7 +123,7 @@ impl Reconcile {
                 }
                 // the next refresh tries again
                 Err(error) => {
-                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away")
+                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away");
                 }
             }
         }

@@ -196,7 +196,7 @@ pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
 }
 
 /// Takes in the targets that the spec means. Those that were restarted already stay where they are; those that the spec no
-/// longer means go; new ones come last.
+/// longer means go; new ones come last. More than [`MAX_TARGETS`] are none: the rollout is held until there are fewer.
 pub fn resolve(
     rollout: &RolloutStatus,
     found: &[Target],
@@ -219,7 +219,19 @@ pub fn resolve(
             fresh.push(target.clone());
         }
     }
-    fresh.truncate(MAX_TARGETS.saturating_sub(known.len()));
+    let all = known.len() + fresh.len();
+    if all > MAX_TARGETS {
+        return RolloutStatus {
+            phase: RolloutPhase::Held,
+            generation: None,
+            message: Some(super::words::too_many(all)),
+            ..rollout.clone()
+        };
+    }
+    if next.phase == RolloutPhase::Held && rollout.generation.is_none() {
+        next.phase = RolloutPhase::Progressing;
+        next.message = None;
+    }
     next.targets.extend(in_waves(&fresh, &sizes(spec), next.wave));
     next.wave = next.wave.max(1);
     // a wave whose targets all went is over
@@ -285,7 +297,7 @@ pub fn step(rollout: &RolloutStatus, cx: &Circumstances<'_>) -> Step {
             Sight::NoReference => target.state = TargetState::NoReference,
             Sight::There(_) if target.state == TargetState::Missing => {}
             Sight::There(workload) => {
-                if judge(target, workload, &rollout.revision, cx) == Verdict::Restart {
+                if judge(target, workload, rollout, cx) == Verdict::Restart {
                     restart.push((name, workload.uid.clone()));
                 }
             }
@@ -307,10 +319,10 @@ enum Verdict {
 fn judge(
     target: &mut TargetProgress,
     workload: &Workload,
-    revision: &str,
+    rollout: &RolloutStatus,
     cx: &Circumstances<'_>,
 ) -> Verdict {
-    let carries = workload.revision.as_deref() == Some(revision);
+    let carries = workload.revision.as_deref() == Some(rollout.revision.as_str());
     if target.updated_time.is_none() {
         target.state = TargetState::Waiting;
         if !carries {
@@ -319,7 +331,8 @@ fn judge(
                 .restarted
                 .get(&Target::from(&*target))
                 .map(|last| later(*last, cx.spec.minimum_interval()));
-            return if soonest.is_some_and(|at| cx.now < at) {
+            // who runs on what failed gets the way back at once
+            return if !rollout.rollback && soonest.is_some_and(|at| cx.now < at) {
                 Verdict::Leave
             } else {
                 Verdict::Restart
@@ -570,6 +583,7 @@ pub fn next_look(
                     }
                     None => restarts
                         .get(&Target::from(target))
+                        .filter(|_| !rollout.rollback)
                         .map_or(now, |last| later(*last, spec.minimum_interval()))
                         .max(later(now, QUICK_LOOK)),
                 };

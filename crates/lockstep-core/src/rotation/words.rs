@@ -4,7 +4,10 @@ use lockstep_api::{
     Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
 };
 
-use super::{rollout::waves, verify};
+use super::{
+    rollout::{MAX_TARGETS, waves},
+    verify,
+};
 
 /// How many targets a message names.
 const NAMED: usize = 5;
@@ -96,6 +99,13 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
     }
 }
 
+/// Why a rollout with too many targets does not begin.
+pub(super) fn too_many(all: usize) -> String {
+    format!(
+        "rotation.rollout.targets mean {all} workloads, and a rollout takes {MAX_TARGETS} at most. Narrow the selectors, or use several SyncedSecrets"
+    )
+}
+
 /// How far a rollout is, for the condition `RolloutComplete`.
 pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
     let revision = &rollout.revision;
@@ -145,7 +155,7 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
         ),
         RolloutPhase::Held => {
             let target = || stop(rollout).map(|(_, reason)| reason);
-            let reason = check(rollout).or_else(target).unwrap_or(Reason::TargetNotReady);
+            let reason = check(rollout).or_else(target).unwrap_or(Reason::InvalidSpec);
             let why = rollout.message.as_deref().unwrap_or_default();
             let waiting = rollout
                 .targets

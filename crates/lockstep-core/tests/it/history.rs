@@ -120,6 +120,10 @@ fn each_revision_is_remembered_once_with_what_changed() {
         panic!("{:?}", life.records())
     };
     assert_eq!((newest.revision.as_str(), oldest.revision.as_str()), ("r2", "r1"));
+    assert!(
+        oldest.changed.is_empty(),
+        "a first sync changes nothing: {oldest:?}"
+    );
     assert_eq!(
         (newest.changed.as_slice(), newest.changed_count),
         ([source(2)].as_slice(), Some(1))

@@ -12,6 +12,8 @@ mod ciphertext_pipeline;
 mod decode;
 mod forecast;
 mod history;
+mod lease;
+mod lease_world;
 mod property;
 mod rewrite;
 mod rollout;

@@ -8,7 +8,7 @@ use lockstep_api::{
     Verify, VerifyJob, WorkloadKind,
 };
 use lockstep_core::rotation::{
-    rollout::{self, Circumstances, Step},
+    rollout::{self, Circumstances, MAX_TARGETS, Step},
     verify::{self, Check},
     workload::{Readiness, Sight, Target, Workload},
 };
@@ -350,6 +350,25 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
         };
         assert_eq!(rollout::step(&first, &cx).restart.len(), expected);
     }
+    // the way back does not wait
+    let back = RolloutStatus {
+        rollback: true,
+        phase: RolloutPhase::RollingBack,
+        ..first.clone()
+    };
+    let cx = Circumstances {
+        spec: &spec,
+        seen: &seen,
+        restarted: &restarted,
+        check: &Check::Unknown,
+        grant: "",
+        now: at(101),
+    };
+    assert_eq!(rollout::step(&back, &cx).restart.len(), 1);
+    assert_eq!(
+        rollout::next_look(&back, &spec, &restarted, at(120)),
+        Some(at(121))
+    );
     assert_eq!(
         rollout::next_look(&first, &spec, &restarted, at(120)),
         Some(at(135)),
@@ -623,4 +642,26 @@ fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
         (RolloutPhase::Progressing, None)
     );
     assert_eq!(again.previous, previous("old"), "it can still be rolled back");
+}
+
+#[test]
+fn selectors_that_mean_too_much_hold_the_rollout_until_they_mean_less() {
+    let spec = spec();
+    let names: Vec<String> = (0..=MAX_TARGETS).map(|nth| format!("t{nth}")).collect();
+    let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
+    let first = rollout::begin("new", previous("old"), None, &spec, at(0));
+    let held = rollout::resolve(&first, &found, &spec, 1, at(0));
+    assert_eq!(held.phase, RolloutPhase::Held);
+    assert!(
+        held.message.as_ref().unwrap().contains("mean 257 workloads"),
+        "{held:?}"
+    );
+    assert!(held.targets.is_empty() && rollout::wants_targets(&held, 1));
+    assert!(rollout::next_look(&held, &spec, &BTreeMap::new(), at(0)).is_some());
+    let fits = rollout::resolve(&held, &found[1..], &spec, 1, at(20));
+    assert_eq!(
+        (fits.phase, fits.targets.len()),
+        (RolloutPhase::Progressing, MAX_TARGETS)
+    );
+    assert_eq!(fits.message, None);
 }

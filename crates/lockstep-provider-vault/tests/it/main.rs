@@ -10,6 +10,7 @@ mod engine;
 mod faults;
 mod find;
 mod jwt;
+mod lease;
 mod login;
 mod outage;
 mod session;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use lockstep_api::{
     Condition, ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, RotationPhase, RotationStatus,
     SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
-use lockstep_core::rotation::{self, rollout};
+use lockstep_core::rotation::{self, Opening, rollout};
 use serde_json::{Value, json};
 
 use crate::{
@@ -206,12 +206,34 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     if let Some(condition) = status.condition(ConditionType::RotationOverdue) {
         say("overdue", condition.message.clone());
     }
+    if let Some(words) = windows_of(object, now) {
+        say("windows", words);
+    }
     if let Some(rotation) = &status.rotation {
         for (what, words) in rotation_lines(rotation, name, namespace, now) {
             say(&what, words);
         }
     }
     text
+}
+
+/// Whether a window of the spec is open; `None` where it has none, or none that can be used, as `ready` says then.
+fn windows_of(object: &SyncedSecret, now: Timestamp) -> Option<String> {
+    let windows = rotation::windows(object.spec.rotation.as_ref()).ok()?;
+    if windows.is_empty() {
+        return None;
+    }
+    let clock = |at: &Zoned| at.strftime("%Y-%m-%d %H:%M %Q").to_string();
+    Some(match (windows.open_until(now), windows.at(now)) {
+        (Some(until), _) => format!("one is open until {}", clock(&until)),
+        (None, Opening::Closed { next: Some(next) }) => {
+            format!(
+                "closed; the next opens in {}",
+                human(next.duration_since(now).as_secs())
+            )
+        }
+        (None, _) => "closed; none ever opens again".to_owned(),
+    })
 }
 
 /// The rotation, line by line: what is rolled out, wave by wave, and what waits.
@@ -433,6 +455,7 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
           rotation  revision 9c41 waits for 2h: a window opens in 14h (2026-03-11T02:00:00Z)
                     to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
         "#);
@@ -473,6 +496,7 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
           rollout   Held: revision 7f3a is held in wave 2 of 3. Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume). 1 target of a later wave stays as it was
           wave 1    Deployment/api     ready, restarted 20m ago
           wave 2    Deployment/worker  is paused, restarted 20m ago
@@ -503,6 +527,7 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
           rollout   Soaking: revision 7f3a: wave 1 of 2 is ready, and has to stay so until 2026-03-10T12:03:00Z
           wave 1    StatefulSet/queue  ready, restarted 10m ago, soaks for 3m
           wave 2    DaemonSet/agent    waits for its turn
@@ -529,6 +554,7 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
           rollout   RolledBack: revision 7f3a is back on 1 target, and stays until the source has something newer than what failed
           wave 1    Deployment/api  ready, restarted 10m ago
           refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. It comes in again with a new value at the source, or with lockstep.dev/rotate-now

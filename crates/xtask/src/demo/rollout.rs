@@ -28,8 +28,11 @@ const NAME: &str = "database";
 const KEY: &str = "rollout/database";
 /// The Deployment that the demo breaks.
 const BROKEN: &str = "web";
-/// How long the demo lets a target take, in place of what the example says.
-const DEADLINE: (&str, &str) = ("progressDeadline: 5m", "progressDeadline: 4s");
+/// How patient the rollouts of the demo are, in place of what the example says.
+const DEADLINE: (&str, &str) = (
+    "progressDeadline: 5m\n",
+    "progressDeadline: 4s\n      minimumInterval: 0s\n",
+);
 const LIMIT: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,8 +84,7 @@ impl Chapter<'_> {
         let text = read(&format!("{EXAMPLE}/manifests.yaml"))?.replace(DEADLINE.0, DEADLINE.1);
         let (manifests, _) = self.vault.at_its_address(text);
         self.show.does(&format!(
-            "kubectl apply -f {EXAMPLE}/manifests.yaml   (with {} for {})",
-            DEADLINE.1, DEADLINE.0
+            "kubectl apply -f {EXAMPLE}/manifests.yaml   (with progressDeadline: 4s, minimumInterval: 0s)"
         ));
         applied.push(manifests.clone());
         let step = async {
@@ -136,11 +138,9 @@ impl Chapter<'_> {
         let annotation = format!("{}{NAME}", annotation::REVISION);
         self.pods.require(BROKEN, &annotation, &good);
         self.show.line(format_args!(
-            "  The next value is one with which \"{BROKEN}\" does not start. Its restart comes a minute after the last one \
-             (minimumInterval), unless somebody asks:"
+            "  The next value is one with which \"{BROKEN}\" does not start."
         ));
         self.rotate("third").await?;
-        self.rotate_now().await?;
         let held = async {
             let seen = self.reaches(RolloutPhase::Held).await?;
             ensure!(
@@ -184,10 +184,6 @@ impl Chapter<'_> {
             "bao kv put secret/{KEY} username=shop password={password}"
         ));
         self.vault.put_at(KEY, password).await
-    }
-
-    async fn rotate_now(&self) -> Result<()> {
-        self.annotate(annotation::ROTATE_NOW, "demo").await
     }
 
     async fn annotate(&self, annotation: &str, value: &str) -> Result<()> {
