@@ -28,7 +28,7 @@ use lockstep_core::{
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::sync::Synced;
+use self::{report::Said, sync::Synced};
 use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
@@ -348,9 +348,9 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                let latest = self.latest();
-                self.report(latest.as_ref(), outcome).await;
-                self.clear_versions().await;
+                if self.report_durably(status, outcome).await == Said::Durably {
+                    Box::pin(self.clear_versions(status)).await;
+                }
                 self.heard();
                 Reason::Synced.as_str()
             }
@@ -370,10 +370,7 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => {
-                let latest = self.latest();
-                self.fail(latest.as_ref(), &failure).await
-            }
+            Err(failure) => self.fail(status, &failure).await,
         }
     }
 

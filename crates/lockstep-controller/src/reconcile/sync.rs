@@ -221,7 +221,7 @@ impl Reconcile {
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
             let revision = reading.revision(&shared.key);
-            return self.write_reading(reading, revision, known, false).await;
+            return self.write_reading(reading, revision, status, false).await;
         }
         // what was found to wait is not decrypted again for as long as it waits
         if back.is_none()
@@ -244,7 +244,7 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
             return waits(revision, waits_for, next);
         }
-        self.write_reading(reading, revision, known, false).await
+        self.write_reading(reading, revision, status, false).await
     }
 
     /// Keeps the revision that was written in the place of one that failed, or writes it.
@@ -270,7 +270,8 @@ impl Reconcile {
                 back: true,
             });
         }
-        if let Some(target) = self.kept_version(status, &refused.pinned.revision).await? {
+        let kept = Box::pin(self.kept_version(status, &refused.pinned.revision)).await?;
+        if let Some(target) = kept {
             return Ok(Synced::InSync {
                 target,
                 sources: refused.pinned.sources.clone(),
@@ -302,7 +303,7 @@ impl Reconcile {
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
         let revision = reading.revision(&self.shared.key);
-        self.write_reading(reading, revision, known, true).await
+        self.write_reading(reading, revision, status, true).await
     }
 
     /// Whether the Secret can be taken to hold what was read.
@@ -409,9 +410,10 @@ impl Reconcile {
         &self,
         reading: Reading,
         revision: String,
-        known: Option<&TargetStatus>,
+        status: Option<&SyncedSecretStatus>,
         back: bool,
     ) -> Result<Synced, Failure> {
+        let known = status.and_then(|status| status.target.as_ref());
         let collected = reading.collected;
         let (mut secret, collected) = reading
             .gathered
@@ -421,7 +423,7 @@ impl Reconcile {
         if versioned {
             secret.name = versions::name(&secret.name, &revision);
             secret.immutable = true;
-            self.intend(&secret.name, &revision).await?;
+            Box::pin(self.intend(status, &secret.name, &revision)).await?;
         }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go
