@@ -26,6 +26,7 @@ use lockstep_testkit::{
     example::{self, Replacements, Request},
     gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
+    pods::Pods,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -223,6 +224,10 @@ impl Ground {
             source.write_file(&key, &bytes).await?;
         }
         self.prepare(bao, example.vault).await?;
+        // one namespace each
+        let _pods = manifests
+            .contains("kind: Deployment")
+            .then(|| Pods::play(self.client.clone(), &format!("example-{}", name_of(folder))));
         self.apply(&manifests).await?;
         let environment = self.developer().await?;
         if let Some(sealed) = unsealed::seal(folder, &manifests, &self.replacements, &environment).await? {

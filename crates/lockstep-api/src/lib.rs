@@ -20,6 +20,7 @@ pub mod duration;
 pub mod events;
 pub mod file;
 pub mod gcp;
+pub mod history;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;
@@ -27,6 +28,7 @@ pub mod status;
 pub mod store;
 pub mod synced_secret;
 pub mod vault;
+pub mod verify;
 
 pub use aws::AwsProvider;
 pub use ciphertext::CiphertextScope;
@@ -36,6 +38,7 @@ pub use duration::Duration;
 pub use events::{PubsubEvents, SqsEvents, StoreEvents, VaultEvents};
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
+pub use history::RevisionRecord;
 pub use reason::Reason;
 pub use rollout::{
     OnFailure, PreviousRevision, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, RolloutTarget,
@@ -54,6 +57,7 @@ pub use synced_secret::{
     SyncedSecretSpec, Target, Template, TemplateFrom, TemplateMetadata, TemplateTarget,
 };
 pub use vault::VaultProvider;
+pub use verify::{HttpScheme, VerificationState, VerificationStatus, Verify, VerifyHttpGet, VerifyJob};
 
 /// The API group of every lockstep kind.
 pub const GROUP: &str = "lockstep.dev";

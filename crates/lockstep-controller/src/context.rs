@@ -18,6 +18,7 @@ use crate::{
     metrics::Metrics,
     objects::Objects,
     secret::SecretWriter,
+    verifier::Verifier,
     wake::WakeQueue,
     workloads::Workloads,
 };
@@ -32,6 +33,8 @@ pub struct Shared {
     pub writer: SecretWriter,
     /// Restarts workloads.
     pub workloads: Workloads,
+    /// Makes the checks between the waves of rollouts.
+    pub verifier: Verifier,
     /// Publishes events.
     pub recorder: Recorder,
     /// Clients of stores.

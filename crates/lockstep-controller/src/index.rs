@@ -14,6 +14,7 @@ use lockstep_core::{
     access::{self, Grant, Namespace},
     hints::{self, Wanted},
     plan::{self, Rival, StoreView},
+    rotation::versions,
     schedule::Seat,
 };
 use lockstep_provider::{StoreConfig, StoreKey};
@@ -180,7 +181,7 @@ impl Index {
                 .as_ref()
                 .map(|time| time.0.to_string())
                 .unwrap_or_default(),
-            holds: written.is_some_and(|written| written.name == target),
+            holds: written.is_some_and(|written| versions::is_target(&target, &object.spec.target, written)),
             target,
             stores: plan::store_refs(&object.spec)
                 .iter()

@@ -23,6 +23,7 @@ pub mod run;
 pub mod secret;
 pub mod stores;
 pub mod tasks;
+pub mod verifier;
 pub mod wake;
 pub mod watch;
 pub mod workloads;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret, SyncedSecretStatus};
+use lockstep_api::{
+    ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, SyncedSecretStatus,
+    TargetState,
+};
 use lockstep_core::{decide::Memory, rotation};
 
 use crate::index::ObjectKey;
@@ -43,6 +46,43 @@ pub struct Sample {
     pub next_window: Option<i64>,
     /// Whether a source version is older than `maxAge`; `None` without rotation.
     pub overdue: Option<bool>,
+    /// The rollout of the Secret's revision.
+    pub rollout: Option<RolloutSample>,
+}
+
+/// What the metrics say about a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutSample {
+    /// Where it stands.
+    pub phase: RolloutPhase,
+    /// Its wave.
+    pub wave: i64,
+    targets: [i64; TargetState::ALL.len()],
+}
+
+impl RolloutSample {
+    fn of(rollout: &RolloutStatus) -> Self {
+        let in_state = |state| {
+            rollout
+                .targets
+                .iter()
+                .filter(|target| target.state == state)
+                .count()
+        };
+        Self {
+            phase: rollout.phase,
+            wave: rollout.wave,
+            targets: TargetState::ALL.map(|state| i64::try_from(in_state(state)).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// How many targets are in which state; those states that some are in.
+    pub fn states(self) -> impl Iterator<Item = (TargetState, i64)> {
+        TargetState::ALL
+            .into_iter()
+            .zip(self.targets)
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 /// Every SyncedSecret.
@@ -181,6 +221,9 @@ impl Tracked {
             .and_then(|rotation| rotation.next_window.as_deref())
             .and_then(seconds);
         self.sample.overdue = rotation.map(|_| status.condition(ConditionType::RotationOverdue).is_some());
+        self.sample.rollout = rotation
+            .and_then(|rotation| rotation.rollout.as_ref())
+            .map(RolloutSample::of);
         self.sample.source_created =
             rotation::oldest(&status.sources).map(|(_, created)| created.as_second());
     }

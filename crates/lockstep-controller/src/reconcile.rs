@@ -1,5 +1,6 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
+mod earlier;
 mod heard;
 mod report;
 mod rollout;
@@ -13,13 +14,14 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, annotation};
+use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, TargetStatus, annotation};
 use lockstep_core::{
     Failure,
     decide::{self, Observed, Step, Why},
     plan,
     remote::Requeue,
     report::Outcome,
+    rotation::versions,
     schedule::{Rhythm, Seat},
 };
 use lockstep_provider::{Backlog, StoreKey};
@@ -136,6 +138,23 @@ impl Reconcile {
         }
     }
 
+    /// The same for the Secret that was written last, which of a versioned target has another name than the spec says.
+    fn owner_of<'a>(&'a self, written: Option<&'a TargetStatus>) -> Owner<'a> {
+        let owner = self.owner();
+        match written.filter(|written| self.is_target(written)) {
+            Some(written) => Owner {
+                target: &written.name,
+                ..owner
+            },
+            None => owner,
+        }
+    }
+
+    /// Whether the Secret that was written last is the one that the spec means.
+    fn is_target(&self, written: &TargetStatus) -> bool {
+        versions::is_target(self.owner().target, &self.object.spec.target, written)
+    }
+
     fn decide(&self) -> (Step, Option<SyncedSecretStatus>) {
         let shared = &self.shared;
         let now = shared.clock.now();
@@ -232,12 +251,12 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
             return "unchanged";
         }
-        let owner = self.owner();
+        let known = status.and_then(|status| status.target.as_ref());
+        let owner = self.owner_of(known);
         let found = {
             let _slot = self.shared.writes.acquire(self.priority).await;
             self.shared.writer.probe(&owner).await
         };
-        let known = status.and_then(|status| status.target.as_ref());
         let drifted = match (&found, known) {
             (Ok(Probed::There(there)), Some(known)) => {
                 let same = there.uid == known.uid && there.resource_version == known.resource_version;
@@ -307,8 +326,10 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                self.report(status, outcome).await;
+                let latest = self.latest();
+                self.report(latest.as_ref(), outcome).await;
                 self.heard();
+                self.clear_versions().await;
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {
@@ -327,7 +348,10 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => self.fail(status, &failure).await,
+            Err(failure) => {
+                let latest = self.latest();
+                self.fail(latest.as_ref(), &failure).await
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod fingerprint;
 pub mod forecast;
 pub mod hints;
+pub mod history;
 pub mod plan;
 pub mod property;
 pub mod remote;

@@ -18,7 +18,7 @@ use lockstep_core::{
     fingerprint::FingerprintKey,
     plan::{self, Input, Plan},
     remote::Requeue,
-    rotation::{self, Change, Entry},
+    rotation::{self, Change, Entry, versions},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
@@ -138,13 +138,24 @@ impl Reconcile {
         let known = status.and_then(|status| status.target.as_ref());
         let Some(mut reading) = self.read(gathered).await? else {
             let owner = self.owner();
-            self.remove().await?;
+            if !self.object.spec.target.versioned {
+                self.remove().await?;
+            }
             if let Some(old) = known.filter(|old| old.name != owner.target) {
+                self.remove_renamed(old).await?;
+            }
+            for old in status.iter().flat_map(|status| &status.versions) {
                 self.remove_renamed(old).await?;
             }
             return Ok(Synced::Gone);
         };
-        let name = self.owner().target.to_owned();
+        let name = self.owner_of(known).target.to_owned();
+        let waiting = status.and_then(|status| status.rotation.as_ref());
+        let requested = self.observed(status).asks_to_rotate();
+        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
+        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
+            return self.stay_back(status, refused, why).await;
+        }
         if let Some(known) = known
             && self.holds(status, known, &reading.fingerprint, why)
         {
@@ -153,12 +164,6 @@ impl Reconcile {
                 sources: reading.collected.sources,
                 back: false,
             });
-        }
-        let waiting = status.and_then(|status| status.rotation.as_ref());
-        let requested = self.observed(status).asks_to_rotate();
-        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
-        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
-            return self.stay_back(status, refused, why).await;
         }
         // a rollout failed, and something newer is there that may not come in yet: back first
         let back = refused.filter(|_| rotation::awaits_rollback(waiting));
@@ -218,7 +223,7 @@ impl Reconcile {
         let generation = status.and_then(|status| status.observed_generation);
         let is_back = |known: &&TargetStatus| {
             known.revision == refused.pinned.revision
-                && known.name == self.owner().target
+                && self.is_target(known)
                 && generation == self.object.metadata.generation
                 && why != Why::Drift
                 && self.remember(|tracked, _, _| tracked.memory.trusts(status))
@@ -226,6 +231,13 @@ impl Reconcile {
         if let Some(known) = known.filter(is_back) {
             return Ok(Synced::InSync {
                 target: known.clone(),
+                sources: refused.pinned.sources.clone(),
+                back: true,
+            });
+        }
+        if let Some(target) = self.kept_version(status, &refused.pinned.revision).await? {
+            return Ok(Synced::InSync {
+                target,
                 sources: refused.pinned.sources.clone(),
                 back: true,
             });
@@ -269,7 +281,7 @@ impl Reconcile {
         why != Why::Drift
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
             && known.fingerprint == fingerprint
-            && known.name == self.owner().target
+            && self.is_target(known)
     }
 
     fn gather(&self, object: Arc<SyncedSecret>) -> Arc<Gathered> {
@@ -345,12 +357,19 @@ impl Reconcile {
         back: bool,
     ) -> Result<Synced, Failure> {
         let collected = reading.collected;
-        let (secret, collected) = reading
+        let (mut secret, collected) = reading
             .gathered
             .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
             .await?;
+        let versioned = self.object.spec.target.versioned;
+        if versioned {
+            secret.name = versions::name(&secret.name, &revision);
+            secret.immutable = true;
+            self.intend(&secret.name, &revision).await?;
+        }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
-        if let Some(old) = known.filter(|old| old.name != target.name) {
+        // of those that targets may refer to, the history says when they go
+        if let Some(old) = known.filter(|old| old.name != target.name && !old.versioned && !versioned) {
             self.remove_renamed(old).await?;
         }
         Ok(Synced::InSync {
@@ -376,7 +395,10 @@ impl Reconcile {
         revision: String,
     ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
-        let owner = self.owner();
+        let owner = Owner {
+            target: &secret.name,
+            ..self.owner()
+        };
         let _slot = self.shared.writes.acquire(self.priority).await;
         let writes = &self.shared.metrics.writes;
         self.remember(|tracked, _, _| tracked.memory.writes());
@@ -399,6 +421,7 @@ impl Reconcile {
                     resource_version,
                     revision,
                     fingerprint,
+                    versioned: self.object.spec.target.versioned,
                     last_change_time: None,
                 })
             }
@@ -434,7 +457,7 @@ impl Reconcile {
     }
 
     /// Removes the Secret of an earlier `target.name`.
-    async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
+    pub(super) async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
         if self.object.spec.target.creation_policy != CreationPolicy::Owner {
             return Ok(());
         }
