@@ -348,10 +348,11 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                if self.report_durably(status, outcome).await == Said::Durably {
+                let said = self.report_durably(status, outcome).await;
+                self.heard();
+                if said == Said::Durably {
                     Box::pin(self.clear_versions(status)).await;
                 }
-                self.heard();
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {

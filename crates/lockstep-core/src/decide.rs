@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!                 never synced, spec changed, refresh asked for,
-//!                 a dependency changed, retry due, interval over,
-//!                 a window opened for what waits
+//!                 a dependency changed, a store told of a change,
+//!                 retry due, interval over, a window opened
 //!      ┌────────┐ ─────────────────────────────────────────────▶ ┌───────┐
 //!      │  Idle  │                                                │ Fetch │
 //!      └────────┘ ◀───────────────────────────────────────────── └───────┘
@@ -401,14 +401,14 @@ pub fn heeds_hints(observed: &Observed<'_>) -> bool {
 }
 
 fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Why> {
-    if memory.hinted && observed.spec.refresh_policy != RefreshPolicy::OnChange {
-        return Some(if written { Why::Event } else { Why::First });
-    }
     if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
         return Some(if written { Why::Dependency } else { Why::First });
     }
     let attempted = memory.attempted.as_ref() == Some(&observed.attempt());
     if seen || (attempted && memory.retry_at.is_some()) {
+        if memory.hinted && observed.spec.refresh_policy != RefreshPolicy::OnChange {
+            return Some(if written { Why::Event } else { Why::First });
+        }
         // what failed waits for its retry, also when not even the status could be written
         return (memory.dirty && memory.retry_at.is_some()).then_some(Why::Dependency);
     }
