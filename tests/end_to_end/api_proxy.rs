@@ -77,7 +77,7 @@ struct Inner {
 /// The proxy. It ends with the test.
 #[derive(Clone)]
 pub(crate) struct ApiProxy {
-    address: String,
+    pub(crate) address: String,
     upstream: String,
     client: reqwest::Client,
     inner: Arc<Mutex<Inner>>,
@@ -86,7 +86,7 @@ pub(crate) struct ApiProxy {
 }
 
 impl ApiProxy {
-    async fn start(plane: &ControlPlane) -> Result<Self> {
+    pub(crate) async fn start(plane: &ControlPlane) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let trusted = reqwest::Certificate::from_pem(plane.ca().as_bytes())?;
         let proxy = Self {

@@ -26,6 +26,7 @@ use lockstep_testkit::{
     example::{self, Replacements, Request},
     gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
+    pods::Pods,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -223,6 +224,10 @@ impl Ground {
             source.write_file(&key, &bytes).await?;
         }
         self.prepare(bao, example.vault).await?;
+        // one namespace each
+        let _pods = manifests
+            .contains("kind: Deployment")
+            .then(|| Pods::play(self.client.clone(), &format!("example-{}", name_of(folder))));
         self.apply(&manifests).await?;
         let environment = self.developer().await?;
         if let Some(sealed) = unsealed::seal(folder, &manifests, &self.replacements, &environment).await? {
@@ -244,6 +249,9 @@ impl Ground {
         }
         for key in &step.delete {
             source.delete(key).await?;
+        }
+        for key in &step.tell {
+            source.tell(key)?;
         }
         for change in &step.patch {
             let api = self.ours(&change.kind, Some(&change.namespace))?;
@@ -352,6 +360,18 @@ impl Source<'_> {
             Self::Files(_) | Self::Aws(..) | Self::Gcp(..) => {
                 Box::pin(self.write_file(key, &serde_json::to_vec(fields)?)).await
             }
+        }
+    }
+
+    /// Tells of the current version of a value, as the service does of itself.
+    fn tell(&self, key: &str) -> Result<()> {
+        match self {
+            Self::Aws(aws, source) => aws.tell(&format!("{}{key}", source.prefix)),
+            Self::Gcp(gcp, _) => {
+                gcp.tell("SECRET_VERSION_ADD", key, None);
+                Ok(())
+            }
+            Self::Vault(_) | Self::Files(_) => bail!("{key}: nothing tells of changes here"),
         }
     }
 

@@ -1,34 +1,39 @@
 //! A rotation is a rollout: with the real controllers of Kubernetes, and pods that are played.
 
+use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, TargetState};
 use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
-use crate::stage::{Room, eventually, stage, text};
+use crate::stage::{Room, Stage, eventually, stage, text};
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
 /// A room whose workloads lockstep may restart.
-struct Fleet {
-    room: Room,
-    pods: Pods,
+pub(crate) struct Fleet {
+    pub(crate) room: Room,
+    pub(crate) pods: Pods,
 }
 
 impl Fleet {
-    async fn new(name: &str) -> Self {
-        let room = stage().await.room(name).await;
+    pub(crate) async fn new(name: &str) -> Self {
+        Self::on(stage().await, name).await
+    }
+
+    pub(crate) async fn on(stage: &'static Stage, name: &str) -> Self {
+        let room = stage.room(name).await;
         let pods = Pods::play(room.client.clone(), &room.namespace);
         let fleet = Self { room, pods };
         fleet.grant().await;
         fleet
     }
 
-    async fn grant(&self) {
+    pub(crate) async fn grant(&self) {
         self.room
             .apply_raw(&json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -40,7 +45,7 @@ impl Fleet {
             .unwrap();
     }
 
-    async fn workload(&self, kind: &str, name: &str, more: Value) {
+    pub(crate) async fn workload(&self, kind: &str, name: &str, more: Value) {
         let mut spec = json!({
             "selector": { "matchLabels": { "app": name } },
             "template": {
@@ -59,17 +64,17 @@ impl Fleet {
         self.room.apply_raw(&object).await.unwrap();
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
         Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
     }
 
-    async fn get(&self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
         serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
     }
 
     /// The revision that a workload's pods get.
-    async fn revision(&self, kind: &str, name: &str) -> Option<String> {
+    pub(crate) async fn revision(&self, kind: &str, name: &str) -> Option<String> {
         let object = self.get(kind, name).await;
         object
             .pointer(REVISION)
@@ -77,12 +82,12 @@ impl Fleet {
             .map(str::to_owned)
     }
 
-    async fn put(&self, value: &str) {
+    pub(crate) async fn put(&self, value: &str) {
         self.room.put("database", json!({ "password": value })).await;
     }
 
     /// A SyncedSecret with that rollout, whose Secret holds `one`.
-    async fn declare(&self, rollout: Value) -> String {
+    pub(crate) async fn declare(&self, rollout: Value) -> String {
         self.put("one").await;
         let spec = json!({
             "refreshInterval": "1s",
@@ -94,17 +99,28 @@ impl Fleet {
     }
 
     /// Waits until the Secret holds that, and answers its revision.
-    async fn holds(&self, value: &str) -> String {
-        self.room
+    pub(crate) async fn holds(&self, value: &str) -> String {
+        let secret = self
+            .room
             .wait_for_secret("database", value, |secret| {
                 text(secret, "password").as_deref() == Some(value)
             })
             .await;
-        let object = self.room.wait_for_reason("database", "Synced").await;
-        object.status.unwrap().target.unwrap().revision
+        let version = secret.metadata.resource_version;
+        let said = |object: &SyncedSecret| {
+            let target = object.status.as_ref()?.target.as_ref()?;
+            (Some(&target.resource_version) == version.as_ref()).then(|| target.revision.clone())
+        };
+        let object = self
+            .room
+            .wait_for("database", "the status of that Secret", |object| {
+                said(object).is_some()
+            })
+            .await;
+        said(&object).unwrap()
     }
 
-    async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
+    pub(crate) async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
         let object = self
             .room
             .wait_for("database", phase.as_str(), |object| {
@@ -114,7 +130,7 @@ impl Fleet {
         rollout(&object).unwrap().clone()
     }
 
-    async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
+    pub(crate) async fn says(&self, reason: &str, text: &str) -> SyncedSecret {
         let is = |object: &SyncedSecret| {
             let status = object.status.as_ref()?;
             let condition = status.condition(ConditionType::RolloutComplete)?;
@@ -266,8 +282,35 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
             .contains("2 targets of later waves stay as they were")
     );
 
+    let operator = &fleet.room.stage.operator;
+    let namespace = format!("namespace=\"{}\"", fleet.room.namespace);
+    let metric = async |name: &str, label: &str| {
+        let labels = [namespace.as_str(), label];
+        operator
+            .metric(&format!("lockstep_synced_secret_rollout_{name}"), &labels)
+            .await
+            .unwrap()
+    };
+    assert!((metric("phase", "phase=\"Held\"").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("wave", "").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("targets", "state=\"NotReady\"").await - 1.0).abs() < f64::EPSILON);
+    assert!((metric("targets", "state=\"Waiting\"").await - 2.0).abs() < f64::EPSILON);
+
     fleet.pods.mend_app("worker");
     let done = fleet.phase(RolloutPhase::Complete).await;
+    assert!(metric("phase", "phase=\"Held\"").await.abs() < f64::EPSILON);
+    let ready = operator
+        .metric("lockstep_propagation_seconds_count", &["stage=\"ready\""])
+        .await;
+    assert!(ready.unwrap() >= 1.0);
+    let events: Api<Event> = Api::namespaced(fleet.room.client.clone(), &fleet.room.namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    for (reason, count) in [("TargetNotReady", 1), ("RolledOut", 1)] {
+        let of = events
+            .iter()
+            .filter(|event| event.reason.as_deref() == Some(reason));
+        assert_eq!(of.count(), count, "one event of {reason}");
+    }
     let waves: Vec<(&str, i64)> = done
         .targets
         .iter()

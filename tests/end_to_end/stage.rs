@@ -42,16 +42,25 @@ pub(crate) async fn stage() -> &'static Stage {
 impl Stage {
     /// A stage of its own, for a test that breaks things.
     pub(crate) async fn raise(arguments: &[&str]) -> Result<Self> {
+        let mut stage = Self::raise_without_operator(arguments).await?;
+        stage.operator.run().await?;
+        Ok(stage)
+    }
+
+    /// A stage whose operator does not run yet.
+    pub(crate) async fn raise_without_operator(arguments: &[&str]) -> Result<Self> {
         let plane = ControlPlane::builder()
             .with_controller_manager()
             .controller("statefulset-controller")
             .controller("daemonset-controller")
+            .controller("job-controller")
+            .controller("endpoints-controller")
             .start()
             .await?;
         plane.install_crds().await?;
         operator::install(&plane.kubeconfig()).await?;
         let bao = OpenBao::start().await?;
-        let operator = Operator::start(&plane, arguments).await?;
+        let operator = Operator::prepare(&plane, arguments).await?;
         Ok(Self { plane, bao, operator })
     }
 

@@ -10,9 +10,11 @@ pub const REFRESH: &str = "lockstep.dev/refresh";
 pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
 /// On a pod template, followed by the name of the Secret: the revision of the Secret that its pods run on.
 pub const REVISION: &str = "lockstep.dev/revision.";
+/// On a Job: which wave of which rollout it checks.
+pub const VERIFIES: &str = "lockstep.dev/verifies";
 /// Finalizer on a SyncedSecret that holds a lease: it is revoked before the object goes.
 pub const REVOKE_LEASE: &str = "lockstep.dev/revoke-lease";
-/// Label on every Secret that lockstep writes; `driftWatch` selects by it.
+/// Label on every Secret and every Job that lockstep writes; `driftWatch` selects by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.
 pub const MANAGER: &str = "lockstep";

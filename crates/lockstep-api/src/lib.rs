@@ -17,8 +17,10 @@ pub mod condition;
 pub mod crd;
 pub mod credential;
 pub mod duration;
+pub mod events;
 pub mod file;
 pub mod gcp;
+pub mod history;
 pub mod lease;
 pub mod reason;
 pub mod rollout;
@@ -27,14 +29,17 @@ pub mod status;
 pub mod store;
 pub mod synced_secret;
 pub mod vault;
+pub mod verify;
 
 pub use aws::AwsProvider;
 pub use ciphertext::CiphertextScope;
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use credential::{CredentialKind, CredentialRef, SecretKeyRef, ServiceAccountRef};
 pub use duration::Duration;
+pub use events::{PubsubEvents, SqsEvents, StoreEvents, VaultEvents};
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
+pub use history::RevisionRecord;
 pub use lease::{Generate, GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, VaultGenerate};
 pub use reason::Reason;
 pub use rollout::{
@@ -54,6 +59,7 @@ pub use synced_secret::{
     SyncedSecretSpec, Target, Template, TemplateFrom, TemplateMetadata, TemplateTarget,
 };
 pub use vault::VaultProvider;
+pub use verify::{HttpScheme, VerificationState, VerificationStatus, Verify, VerifyHttpGet, VerifyJob};
 
 /// The API group of every lockstep kind.
 pub const GROUP: &str = "lockstep.dev";

@@ -86,9 +86,15 @@ reasons! {
     TargetOverwritten,
     /// The installation does not grant lockstep the right to restart workloads of this namespace.
     RolloutForbidden,
-    /// The previous revision is brought back, because a target did not become ready.
+    /// The check of a wave failed, or did not pass within `rotation.rollout.verify.timeout`.
+    VerificationFailed,
+    /// The check of a wave cannot be made: what it names does not exist, or the API server refuses it.
+    VerificationBlocked,
+    /// The installation does not grant lockstep the right to make the check in this namespace.
+    VerificationForbidden,
+    /// The previous revision is brought back, because a target did not become ready or a check failed.
     RollingBack,
-    /// The previous revision is back, because a target did not become ready.
+    /// The previous revision is back, because a target did not become ready or a check failed.
     RolledBack,
     /// The store made a credential for this SyncedSecret.
     LeaseIssued,

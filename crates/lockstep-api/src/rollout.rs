@@ -6,7 +6,12 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Duration, status::SourceStatus, store::LabelSelector};
+use crate::{
+    duration::Duration,
+    status::SourceStatus,
+    store::LabelSelector,
+    verify::{VerificationStatus, Verify},
+};
 
 /// How a new revision of the Secret reaches the pods that read it: workloads are restarted in waves, and each wave has to be
 /// ready before the next begins. The installation has to grant lockstep the right to it, namespace by namespace.
@@ -42,7 +47,10 @@ pub struct Rollout {
     /// changes sooner waits. Default: `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_interval: Option<Duration>,
-    /// What happens when a target does not become ready. Default: `Hold`.
+    /// What is checked after each wave, before the next begins. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// What happens when a target does not become ready, or a check fails. Default: `Hold`.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
@@ -143,10 +151,11 @@ impl fmt::Display for WorkloadKind {
     }
 }
 
-/// What happens when a target does not become ready.
+/// What happens when a target does not become ready, or a check fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
-    /// The rollout stops, and goes on when the target becomes ready after all, or with the next value of the source.
+    /// The rollout stops, and goes on when the target becomes ready after all, or with the next value of the source. After a check
+    /// that failed it goes on when `lockstep.dev/rotate-now` asks for another, or with the next value.
     #[default]
     Hold,
     /// The previous versions of the remote values are read by their ids and written, the workloads that were restarted are
@@ -162,7 +171,9 @@ pub enum RolloutPhase {
     Progressing,
     /// A wave is ready, and has to stay so for `soak`.
     Soaking,
-    /// It stopped at a target that is not ready.
+    /// A wave is ready, and is checked as `verify` says.
+    Verifying,
+    /// It stopped at a target that is not ready, or at a check.
     Held,
     /// The previous revision is written, and the workloads that were restarted are restarted again.
     RollingBack,
@@ -174,9 +185,10 @@ pub enum RolloutPhase {
 
 impl RolloutPhase {
     /// Every phase.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Progressing,
         Self::Soaking,
+        Self::Verifying,
         Self::Held,
         Self::RollingBack,
         Self::RolledBack,
@@ -188,6 +200,7 @@ impl RolloutPhase {
         match self {
             Self::Progressing => "Progressing",
             Self::Soaking => "Soaking",
+            Self::Verifying => "Verifying",
             Self::Held => "Held",
             Self::RollingBack => "RollingBack",
             Self::RolledBack => "RolledBack",
@@ -202,7 +215,10 @@ impl RolloutPhase {
 
     /// Whether it moves by itself: what changes meanwhile waits.
     pub const fn is_moving(self) -> bool {
-        matches!(self, Self::Progressing | Self::Soaking | Self::RollingBack)
+        matches!(
+            self,
+            Self::Progressing | Self::Soaking | Self::Verifying | Self::RollingBack
+        )
     }
 }
 
@@ -217,6 +233,9 @@ pub struct RolloutStatus {
     /// Whether it brings an earlier revision back, after a rollout that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
+    /// Whether it began before an earlier one had ended, so that its targets can run on more than two revisions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_unfinished: bool,
     /// The generation of the spec that the targets were looked up for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
@@ -230,6 +249,9 @@ pub struct RolloutStatus {
     /// Until when the wave has to stay ready (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak_until: Option<String>,
+    /// The check of the wave, or of the one before, where the spec has `verify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
     /// Why it stands still, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -319,11 +341,13 @@ pub enum TargetState {
     Forbidden,
     /// It has no pod template of its own, as an Argo Rollout with `workloadRef`: the workload that has it is to be named.
     NoTemplate,
+    /// Its pod template refers to no Secret of the versioned target.
+    NoReference,
 }
 
 impl TargetState {
     /// Every state.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Waiting,
         Self::Updating,
         Self::Ready,
@@ -335,6 +359,7 @@ impl TargetState {
         Self::Overwritten,
         Self::Forbidden,
         Self::NoTemplate,
+        Self::NoReference,
     ];
 
     /// Its name, as in YAML.
@@ -351,6 +376,7 @@ impl TargetState {
             Self::Overwritten => "Overwritten",
             Self::Forbidden => "Forbidden",
             Self::NoTemplate => "NoTemplate",
+            Self::NoReference => "NoReference",
         }
     }
 
@@ -369,6 +395,7 @@ impl TargetState {
                 | Self::Overwritten
                 | Self::Forbidden
                 | Self::NoTemplate
+                | Self::NoReference
         )
     }
 }

@@ -64,7 +64,9 @@ pub enum RotationPhase {
     Progressing,
     /// A wave is ready, and has to stay so for `soak`.
     Soaking,
-    /// The rollout stopped at a target that is not ready.
+    /// A wave is ready, and is checked as `verify` says.
+    Verifying,
+    /// The rollout stopped at a target that is not ready, or at a check.
     Held,
     /// The previous revision is brought back.
     RollingBack,
@@ -79,6 +81,7 @@ impl From<RolloutPhase> for RotationPhase {
         match phase {
             RolloutPhase::Progressing => Self::Progressing,
             RolloutPhase::Soaking => Self::Soaking,
+            RolloutPhase::Verifying => Self::Verifying,
             RolloutPhase::Held => Self::Held,
             RolloutPhase::RollingBack => Self::RollingBack,
             RolloutPhase::RolledBack => Self::RolledBack,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::{Condition, ConditionType},
+    history::RevisionRecord,
     lease::LeaseStatus,
     rotation::RotationStatus,
 };
@@ -24,6 +25,9 @@ pub struct SyncedSecretStatus {
     /// The Secret that was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
+    /// Earlier Secrets of a versioned target that are not cleared away yet, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<TargetStatus>,
     /// The remote values that the Secret was made from; at most 64 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
@@ -36,6 +40,9 @@ pub struct SyncedSecretStatus {
     /// The rotation, where the spec has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
+    /// The last 10 revisions of the Secret, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<RevisionRecord>,
     /// The leases, where `dataFrom` generates a credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
@@ -62,6 +69,9 @@ pub struct TargetStatus {
     pub revision: String,
     /// Keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
     pub fingerprint: String,
+    /// Whether it holds this revision and no other: the target is versioned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub versioned: bool,
     /// When the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change_time: Option<String>,

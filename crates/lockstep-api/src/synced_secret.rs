@@ -55,6 +55,10 @@ use crate::{
         "secretStoreRef is needed, on top or in every entry of data and dataFrom"
     ),
     validation = (
+        "!has(self.target) || !has(self.target.versioned) || !self.target.versioned || has(self.rotation) && has(self.rotation.rollout)",
+        "target.versioned needs rotation.rollout, which moves the workloads from one Secret to the next"
+    ),
+    validation = (
         "!has(self.dataFrom) || self.dataFrom.filter(e, has(e.generate)).size() <= 1",
         "one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own"
     ),
@@ -407,9 +411,27 @@ pub enum RewriteMergeStrategy {
     Json,
 }
 
+/// How many earlier Secrets of a versioned target are kept where the spec does not say.
+pub const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 2;
+
 /// The Secret to write.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "!has(self.versioned) || !self.versioned || !has(self.creationPolicy) || self.creationPolicy == 'Owner'",
+        "versioned is for creationPolicy: Owner"
+    ),
+    validation = (
+        "!has(self.versioned) || !self.versioned || !has(self.name) || self.name.size() <= 54",
+        "the name of a versioned Secret has 54 characters at most"
+    ),
+    validation = (
+        "!has(self.revisionHistoryLimit) || has(self.versioned) && self.versioned",
+        "revisionHistoryLimit is for versioned, which is not set"
+    )
+)]
 pub struct Target {
     /// Name of the Secret. Default: the SyncedSecret's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,9 +452,25 @@ pub struct Target {
     /// Write an immutable Secret; a change replaces it. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immutable: bool,
+    /// Write an immutable Secret for each revision, named `<name>-<revision>`, and have `rotation.rollout` move the references of
+    /// its targets from one to the next, wave by wave: a pod of a later wave that restarts in the middle keeps the old value. The
+    /// targets refer to `<name>` at first. Default: `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub versioned: bool,
+    /// How many earlier Secrets of a versioned target are kept once no target needs them, so that `kubectl rollout undo` finds them.
+    /// Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub revision_history_limit: Option<u32>,
 }
 
 impl Target {
+    /// `revisionHistoryLimit`, or its default.
+    pub fn revision_history_limit(&self) -> u32 {
+        self.revision_history_limit
+            .unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT)
+    }
+
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -11,12 +11,14 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 
 use crate::{
     credentials::NamespaceCredentials,
+    events::Events,
     identity::Account,
     index::{Index, ObjectKey},
     lanes::{Lanes, Slots},
     metrics::Metrics,
     objects::Objects,
     secret::SecretWriter,
+    verifier::Verifier,
     wake::WakeQueue,
     workloads::Workloads,
 };
@@ -31,6 +33,8 @@ pub struct Shared {
     pub writer: SecretWriter,
     /// Restarts workloads.
     pub workloads: Workloads,
+    /// Makes the checks between the waves of rollouts.
+    pub verifier: Verifier,
     /// Publishes events.
     pub recorder: Recorder,
     /// Clients of stores.
@@ -59,6 +63,8 @@ pub struct Shared {
     pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
     /// Stores to check.
     pub checks: WakeQueue<StoreKey>,
+    /// What stores tell of changes.
+    pub events: Events,
 }
 
 impl std::fmt::Debug for Shared {
@@ -84,6 +90,21 @@ impl Shared {
             return;
         }
         self.objects.mark_dirty(&keys);
+        self.enqueue(keys);
+    }
+
+    /// Has objects synced because a store told that a value of theirs may have changed: ahead of others, where it is known
+    /// which one.
+    pub fn hint(&self, keys: BTreeSet<ObjectKey>, any: bool) {
+        let uids: Vec<_> = {
+            let index = self.index();
+            keys.iter()
+                .filter_map(|key| Some((key, index.uid(key)?.to_owned())))
+                .collect()
+        };
+        for (key, uid) in uids {
+            self.objects.mark_hinted(key, &uid, any);
+        }
         self.enqueue(keys);
     }
 

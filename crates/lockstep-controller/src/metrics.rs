@@ -11,7 +11,10 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::objects::{Objects, Sample};
+use crate::{
+    index::ObjectKey,
+    objects::{Objects, Sample},
+};
 
 const RECONCILE: MetricInfo = MetricInfo {
     name: "lockstep_reconcile_duration_seconds",
@@ -66,6 +69,30 @@ const ADMISSION: MetricInfo = MetricInfo {
     kind: MetricKind::Gauge,
     labels: &["policy"],
     help: "1 when the admission policy refused what it must refuse at the last self-test, 0 when it did not.",
+};
+const EVENTS: MetricInfo = MetricInfo {
+    name: "lockstep_events_received_total",
+    kind: MetricKind::Counter,
+    labels: &["store", "outcome"],
+    help: "Messages that a store's events brought: woken (a SyncedSecret reads what they name), unknown (none does), anything (something may have been missed), ignored (nothing that a reader would see), repeated (they came before, and are not dealt with yet) or malformed.",
+};
+const EVENTS_LAG: MetricInfo = MetricInfo {
+    name: "lockstep_event_lag_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["store"],
+    help: "How long after a change, by the time that its message tells, it was noticed, in seconds.",
+};
+const EVENTS_WAITING: MetricInfo = MetricInfo {
+    name: "lockstep_events_waiting",
+    kind: MetricKind::Gauge,
+    labels: &[],
+    help: "Messages that are not acknowledged yet, because what they woke is not written.",
+};
+const EVENTS_LISTENING: MetricInfo = MetricInfo {
+    name: "lockstep_events_listening",
+    kind: MetricKind::Gauge,
+    labels: &["store"],
+    help: "1 while a store that has events hears them, 0 while it does not; changes are then noticed at the refresh interval.",
 };
 const BUILD: MetricInfo = MetricInfo {
     name: "lockstep_build_info",
@@ -123,6 +150,30 @@ const OVERDUE: MetricInfo = MetricInfo {
     help: "1 when a source version is older than rotation.maxAge, 0 when none is; absent without rotation.",
 };
 
+const PHASE: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rollout_phase",
+    kind: MetricKind::Gauge,
+    labels: &["namespace", "name", "phase"],
+    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Verifying, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
+};
+const WAVE: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rollout_wave",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "The wave of the rollout that is under way, or was the last, from 1.",
+};
+const TARGETS: MetricInfo = MetricInfo {
+    name: "lockstep_synced_secret_rollout_targets",
+    kind: MetricKind::Gauge,
+    labels: &["namespace", "name", "state"],
+    help: "The targets of the rollout by state: Waiting, Updating, Ready, ScaledToZero, Missing, Paused, NotReady, Failing, Overwritten, Forbidden or NoTemplate; absent where none is in that state.",
+};
+const PROPAGATION: MetricInfo = MetricInfo {
+    name: "lockstep_propagation_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["stage"],
+    help: "How long after a value changed at its source the change was noticed, written, and ready on every target (stage), in seconds. Only of sources that tell when a version was created; first syncs and rollbacks do not count.",
+};
 const LEASE_OPERATIONS: MetricInfo = MetricInfo {
     name: "lockstep_lease_operations_total",
     kind: MetricKind::Counter,
@@ -148,6 +199,10 @@ pub const METRICS: &[MetricInfo] = &[
     MALFORMED,
     QUEUE,
     ADMISSION,
+    EVENTS,
+    EVENTS_LAG,
+    EVENTS_WAITING,
+    EVENTS_LISTENING,
     BUILD,
     READY,
     LAST_SUCCESS,
@@ -157,6 +212,10 @@ pub const METRICS: &[MetricInfo] = &[
     PENDING_SINCE,
     NEXT_WINDOW,
     OVERDUE,
+    PHASE,
+    WAVE,
+    TARGETS,
+    PROPAGATION,
     LEASE_EXPIRY,
 ];
 
@@ -175,6 +234,8 @@ pub struct Metrics {
     pub probes: IntCounterVec,
     /// Restarts of workloads by outcome.
     pub restarts: IntCounterVec,
+    /// How long changes took, by stage.
+    pub propagation: HistogramVec,
     /// What was asked of stores about leases, by outcome.
     pub leases: IntCounterVec,
     /// Reconciles that panicked.
@@ -184,10 +245,20 @@ pub struct Metrics {
     queue: IntGaugeVec,
     /// The last self-test of each admission policy.
     pub admission: IntGaugeVec,
+    /// Messages by store and outcome.
+    pub events: IntCounterVec,
+    /// How long after a change its message came, by store.
+    pub events_lag: HistogramVec,
+    /// Messages that are not acknowledged yet.
+    pub events_waiting: IntGauge,
+    /// Whether each store that has events hears them.
+    pub events_listening: IntGaugeVec,
 }
 
 /// A metric of single objects, and how its value is found.
 type Column<'a> = (&'a MetricInfo, fn(&Sample) -> Option<i64>);
+/// A metric of single objects that has one more label, and how its values are found.
+type Columns<'a> = (&'a MetricInfo, fn(&Sample) -> Vec<(&'static str, i64)>);
 
 fn opts(info: &MetricInfo) -> Opts {
     Opts::new(info.name, info.help)
@@ -203,7 +274,21 @@ impl Metrics {
             0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
         ];
         let histogram = HistogramOpts::new(RECONCILE.name, RECONCILE.help).buckets(buckets);
+        // from a second to a day: a change can wait for its window
+        let spans = vec![
+            0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
+        ];
+        let propagation = HistogramOpts::new(PROPAGATION.name, PROPAGATION.help).buckets(spans);
+        let lag = vec![
+            0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+        ];
+        let lag = HistogramOpts::new(EVENTS_LAG.name, EVENTS_LAG.help).buckets(lag);
         let metrics = Self {
+            events: IntCounterVec::new(opts(&EVENTS), EVENTS.labels)?,
+            events_lag: HistogramVec::new(lag, EVENTS_LAG.labels)?,
+            events_waiting: IntGauge::with_opts(opts(&EVENTS_WAITING))?,
+            events_listening: IntGaugeVec::new(opts(&EVENTS_LISTENING), EVENTS_LISTENING.labels)?,
+            propagation: HistogramVec::new(propagation, PROPAGATION.labels)?,
             reconcile: HistogramVec::new(histogram, RECONCILE.labels)?,
             writes: IntCounterVec::new(opts(&WRITES), WRITES.labels)?,
             status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
@@ -223,11 +308,20 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.status.clone()))?;
         metrics.registry.register(Box::new(metrics.probes.clone()))?;
         metrics.registry.register(Box::new(metrics.restarts.clone()))?;
+        metrics.registry.register(Box::new(metrics.propagation.clone()))?;
         metrics.registry.register(Box::new(metrics.leases.clone()))?;
         metrics.registry.register(Box::new(metrics.panics.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
         metrics.registry.register(Box::new(metrics.admission.clone()))?;
+        metrics.registry.register(Box::new(metrics.events.clone()))?;
+        metrics.registry.register(Box::new(metrics.events_lag.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events_waiting.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events_listening.clone()))?;
         metrics.registry.register(Box::new(build))?;
         for policy in ["secrets", "token_requests"] {
             metrics.admission.with_label_values(&[policy]).set(0);
@@ -261,7 +355,7 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [Column<'_>; 9] = [
+        let columns: [Column<'_>; 10] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),
@@ -270,28 +364,61 @@ impl Metrics {
             (&PENDING_SINCE, |sample| sample.pending_since),
             (&NEXT_WINDOW, |sample| sample.next_window),
             (&OVERDUE, |sample| sample.overdue.map(i64::from)),
+            (&WAVE, |sample| sample.rollout.map(|rollout| rollout.wave)),
             (&LEASE_EXPIRY, |sample| sample.lease_expiry),
         ];
         for (info, value) in columns {
-            let mut head = false;
-            for (key, sample) in &samples {
-                let Some(value) = value(sample) else { continue };
-                if !head {
-                    head = true;
-                    let _ = writeln!(
-                        text,
-                        "# HELP {} {}\n# TYPE {} gauge",
-                        info.name, info.help, info.name
-                    );
-                }
-                // names of Kubernetes objects hold nothing that would need escaping
-                let _ = writeln!(
-                    text,
-                    "{}{{namespace=\"{}\",name=\"{}\"}} {value}",
-                    info.name, key.namespace, key.name
-                );
-            }
+            let series = samples
+                .iter()
+                .filter_map(|(key, sample)| Some((key, String::new(), value(sample)?)));
+            write_series(&mut text, info, series);
+        }
+        let more: [Columns<'_>; 2] = [
+            (&PHASE, |sample| {
+                sample
+                    .rollout
+                    .map(|rollout| (rollout.phase.as_str(), 1))
+                    .into_iter()
+                    .collect()
+            }),
+            (&TARGETS, |sample| {
+                let states = sample.rollout.into_iter().flat_map(|rollout| rollout.states());
+                states.map(|(state, count)| (state.as_str(), count)).collect()
+            }),
+        ];
+        for (info, values) in more {
+            let label = info.labels.last().copied().unwrap_or_default();
+            let series = samples.iter().flat_map(|(key, sample)| {
+                let of = values(sample).into_iter();
+                of.map(move |(word, value)| (key, format!(",{label}=\"{word}\""), value))
+            });
+            write_series(&mut text, info, series);
         }
         text
+    }
+}
+
+/// Writes the series of one metric, with its head where there are any. Names of Kubernetes objects hold nothing that would need
+/// escaping, nor do the words of further labels.
+fn write_series<'a>(
+    text: &mut String,
+    info: &MetricInfo,
+    series: impl Iterator<Item = (&'a ObjectKey, String, i64)>,
+) {
+    let mut head = false;
+    for (key, more, value) in series {
+        if !head {
+            head = true;
+            let _ = writeln!(
+                text,
+                "# HELP {} {}\n# TYPE {} gauge",
+                info.name, info.help, info.name
+            );
+        }
+        let _ = writeln!(
+            text,
+            "{}{{namespace=\"{}\",name=\"{}\"{more}}} {value}",
+            info.name, key.namespace, key.name
+        );
     }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret, SyncedSecretStatus};
+use lockstep_api::{
+    ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, SyncedSecretStatus,
+    TargetState,
+};
 use lockstep_core::{decide::Memory, lease, remote::SecretValue, rotation};
 
 use crate::index::ObjectKey;
@@ -51,6 +54,43 @@ pub struct Sample {
     pub lease_expiry: Option<i64>,
     /// Whether a source version is older than `maxAge`; `None` without rotation.
     pub overdue: Option<bool>,
+    /// The rollout of the Secret's revision.
+    pub rollout: Option<RolloutSample>,
+}
+
+/// What the metrics say about a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolloutSample {
+    /// Where it stands.
+    pub phase: RolloutPhase,
+    /// Its wave.
+    pub wave: i64,
+    targets: [i64; TargetState::ALL.len()],
+}
+
+impl RolloutSample {
+    fn of(rollout: &RolloutStatus) -> Self {
+        let in_state = |state| {
+            rollout
+                .targets
+                .iter()
+                .filter(|target| target.state == state)
+                .count()
+        };
+        Self {
+            phase: rollout.phase,
+            wave: rollout.wave,
+            targets: TargetState::ALL.map(|state| i64::try_from(in_state(state)).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// How many targets are in which state; those states that some are in.
+    pub fn states(self) -> impl Iterator<Item = (TargetState, i64)> {
+        TargetState::ALL
+            .into_iter()
+            .zip(self.targets)
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 /// Every SyncedSecret.
@@ -83,6 +123,19 @@ impl Objects {
                 tracked.memory.dirty = true;
             }
         }
+    }
+
+    /// Marks an object of which a store told that a value may have changed, or that any may: also where nobody has looked
+    /// at it yet.
+    pub fn mark_hinted(&self, key: &ObjectKey, uid: &str, any: bool) {
+        self.with(key, uid, |tracked| {
+            let memory = &mut tracked.memory;
+            if any {
+                memory.dirty = true;
+            } else {
+                memory.hinted = true;
+            }
+        });
     }
 
     /// Has the Secret of an object looked at now.
@@ -192,6 +245,9 @@ impl Tracked {
             .and_then(|rotation| rotation.next_window.as_deref())
             .and_then(seconds);
         self.sample.overdue = rotation.map(|_| status.condition(ConditionType::RotationOverdue).is_some());
+        self.sample.rollout = rotation
+            .and_then(|rotation| rotation.rollout.as_ref())
+            .map(RolloutSample::of);
         self.sample.lease_expiry = lease::expiry(status.lease.as_ref()).map(Timestamp::as_second);
         let leases = status.lease.as_ref();
         let kept = |id: &str| {

@@ -1,5 +1,7 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
+mod earlier;
+mod heard;
 mod lease;
 mod report;
 mod rollout;
@@ -13,19 +15,20 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, annotation};
+use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, TargetStatus, annotation};
 use lockstep_core::{
     Failure,
     decide::{self, Observed, Step, Why},
     plan,
     remote::Requeue,
     report::Outcome,
+    rotation::versions,
     schedule::{Rhythm, Seat},
 };
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::sync::Synced;
+use self::{report::Said, sync::Synced};
 use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
@@ -46,10 +49,13 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// Answers after how long the object is due again by itself; without that, it waits for a change.
 pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
+    reconcile.rest();
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback | Why::Lease)
+        Step::Fetch(
+            Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback | Why::Lease,
+        )
         | Step::Lease(_) => {
             reconcile.priority = Priority::High;
         }
@@ -153,6 +159,23 @@ impl Reconcile {
         }
     }
 
+    /// The same for the Secret that was written last, which of a versioned target has another name than the spec says.
+    fn owner_of<'a>(&'a self, written: Option<&'a TargetStatus>) -> Owner<'a> {
+        let owner = self.owner();
+        match written.filter(|written| self.is_target(written)) {
+            Some(written) => Owner {
+                target: &written.name,
+                ..owner
+            },
+            None => owner,
+        }
+    }
+
+    /// Whether the Secret that was written last is the one that the spec means.
+    fn is_target(&self, written: &TargetStatus) -> bool {
+        versions::is_target(self.owner().target, &self.object.spec.target, written)
+    }
+
     fn decide(&self) -> (Step, Option<SyncedSecretStatus>) {
         let shared = &self.shared;
         let now = shared.clock.now();
@@ -250,12 +273,12 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
             return "unchanged";
         }
-        let owner = self.owner();
+        let known = status.and_then(|status| status.target.as_ref());
+        let owner = self.owner_of(known);
         let found = {
             let _slot = self.shared.writes.acquire(self.priority).await;
             self.shared.writer.probe(&owner).await
         };
-        let known = status.and_then(|status| status.target.as_ref());
         let drifted = match (&found, known) {
             (Ok(Probed::There(there)), Some(known)) => {
                 let same = there.uid == known.uid && there.resource_version == known.resource_version;
@@ -312,6 +335,7 @@ impl Reconcile {
     async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
+        self.shared.events.begin(&self.key);
         match self.sync(status, why).await {
             Ok(Synced::InSync {
                 target,
@@ -324,17 +348,22 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                self.report(status, outcome).await;
+                if self.report_durably(status, outcome).await == Said::Durably {
+                    Box::pin(self.clear_versions(status)).await;
+                }
+                self.heard();
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Waits(pending)).await;
+                self.heard();
                 Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
+                self.heard();
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
@@ -374,6 +403,7 @@ impl Reconcile {
         self.remember(|tracked, observed, _| tracked.memory.failed(&observed, failure, now));
         tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
         self.report(status, Outcome::Failed(failure)).await;
+        self.unheard(failure);
         failure.reason.as_str()
     }
 }

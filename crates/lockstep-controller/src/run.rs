@@ -31,6 +31,7 @@ use self::{
 use crate::{
     admin::{self, Admin, Readiness},
     context::Shared,
+    events::Events,
     identity::Account,
     index::Index,
     key,
@@ -40,6 +41,7 @@ use crate::{
     secret::SecretWriter,
     stores::{check_stores, follow_changes},
     tasks::Tasks,
+    verifier::Verifier,
     wake::WakeQueue,
     watch as follow,
     workloads::Workloads,
@@ -142,6 +144,7 @@ pub async fn run(
         account: Arc::new(account),
         writer: SecretWriter::new(client.clone()),
         workloads: Workloads::new(options.unsafe_without_admission_policy),
+        verifier: Verifier::new(options.unsafe_without_admission_policy),
         recorder: Recorder::new(client.clone(), reporter),
         clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),
         index: Arc::new(RwLock::new(Index::new(&options.operator_namespace))),
@@ -162,6 +165,7 @@ pub async fn run(
             .map(|scope| (scope.clone(), WakeQueue::default()))
             .collect(),
         checks: WakeQueue::default(),
+        events: Events::new(tasks.clone(), scopes.len()),
         client,
     });
     let _ = late.set(shared.clone());

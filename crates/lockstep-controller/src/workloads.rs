@@ -7,17 +7,24 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use http::header;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind, Selector},
 };
 use lockstep_api::{RolloutTarget, WorkloadKind};
-use lockstep_core::rotation::workload::{self, Sight, Target};
-use serde_json::json;
+use lockstep_core::rotation::{
+    versions,
+    workload::{self, Sight, Target, Workload},
+};
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 
+/// The metadata that the API server answers with.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How many workloads of one rollout are looked at together.
@@ -44,6 +51,15 @@ pub enum Refusal {
     Unknown,
 }
 
+/// The Secret whose revisions workloads carry.
+#[derive(Debug, Clone, Copy)]
+pub struct Carried<'a> {
+    /// Its name, without a revision.
+    pub name: &'a str,
+    /// Whether each revision is a Secret of its own.
+    pub versioned: bool,
+}
+
 /// Looks at workloads and restarts them.
 #[derive(Debug, Default)]
 pub struct Workloads {
@@ -62,6 +78,23 @@ fn resource(kind: WorkloadKind) -> ApiResource {
 
 fn api(client: &Client, namespace: &str, kind: WorkloadKind) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+/// Sends a JSON patch; of the answer nothing is read but that it is none of a failure.
+async fn move_references(
+    client: &Client,
+    namespace: &str,
+    target: &Target,
+    manager: &str,
+    steps: &Value,
+) -> kube::Result<()> {
+    let base = DynamicObject::url_path(&resource(target.kind), Some(namespace));
+    let request = http::Request::patch(format!("{base}/{}?fieldManager={manager}", target.name))
+        .header(header::CONTENT_TYPE, "application/json-patch+json")
+        .header(header::ACCEPT, METADATA_ONLY)
+        .body(serde_json::to_vec(steps).map_err(kube::Error::SerdeError)?)
+        .map_err(kube::Error::HttpError)?;
+    client.request::<IgnoredAny>(request).await.map(drop)
 }
 
 async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, kube::Error> {
@@ -134,7 +167,7 @@ impl Workloads {
         &self,
         client: &Client,
         namespace: &str,
-        secret: &str,
+        secret: Carried<'_>,
         targets: Vec<Target>,
     ) -> BTreeMap<Target, Sight> {
         stream::iter(targets)
@@ -142,7 +175,7 @@ impl Workloads {
                 let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
                 let sight = match object {
                     Ok(object) => serde_json::to_value(&object).map_or(Sight::Unknown, |object| {
-                        workload::read(target.kind, &object, secret)
+                        workload::read(target.kind, &object, secret.name, secret.versioned)
                     }),
                     Err(error) => match refusal(&error) {
                         Refusal::Forbidden | Refusal::Unguarded => Sight::Forbidden,
@@ -165,19 +198,31 @@ impl Workloads {
         &self,
         client: &Client,
         namespace: &str,
-        target: &Target,
-        uid: &str,
-        secret: &str,
+        (target, seen): (&Target, &Workload),
+        secret: Carried<'_>,
         revision: &str,
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        let uid = &seen.uid;
         self.prove(client, namespace, target, uid, now).await?;
-        let parameters = PatchParams::apply(&workload::field_manager(secret)).force();
-        let patch = Patch::Apply(workload::restart(target, uid, secret, revision));
-        let api = api(client, namespace, target.kind);
-        bounded(api.patch_metadata(&target.name, &parameters, &patch))
-            .await
-            .map_err(|error| refusal(&error))?;
+        let manager = workload::field_manager(secret.name);
+        if secret.versioned {
+            let steps = versions::moves(seen, secret.name, revision);
+            bounded(move_references(client, namespace, target, &manager, &steps))
+                .await
+                .map_err(|error| match &error {
+                    // a guard of the patch: the workload is not as it was seen
+                    kube::Error::Api(status) if status.code == 422 => Refusal::Unknown,
+                    error => refusal(error),
+                })?;
+        } else {
+            let parameters = PatchParams::apply(&manager).force();
+            let patch = Patch::Apply(workload::restart(target, uid, secret.name, revision));
+            let api = api(client, namespace, target.kind);
+            bounded(api.patch_metadata(&target.name, &parameters, &patch))
+                .await
+                .map_err(|error| refusal(&error))?;
+        }
         let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
         restarts.insert((namespace.to_owned(), target.clone()), now);
         if restarts.len() > MAX_RESTARTS {

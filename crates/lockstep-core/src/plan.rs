@@ -144,6 +144,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     check_spec(input.spec)?;
     let windows = rotation::windows(input.spec.rotation.as_ref())?;
     rotation::check(input.spec)?;
+    rotation::versions::check(input)?;
     if let Some(rival) = input.rival {
         return Err(Failure::new(
             Reason::Conflict,

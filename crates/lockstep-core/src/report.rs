@@ -7,7 +7,7 @@ use lockstep_api::{
     SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
-use crate::{Failure, lease, rotation, time::to_seconds};
+use crate::{Failure, history, lease, rotation, time::to_seconds};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -32,6 +32,10 @@ pub enum Outcome<'a> {
     Unchanged,
     /// The rollout went on.
     Stepped(RotationStatus),
+    /// The Secret of a revision of a versioned target is about to be written.
+    Intends(TargetStatus),
+    /// Earlier Secrets of a versioned target were cleared away: those of these names.
+    Cleared(Vec<String>),
     /// A lease was noted, renewed or revoked.
     Leased(Option<LeaseStatus>),
     /// The sync could not go on.
@@ -73,7 +77,11 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
     };
     if !matches!(
         outcome,
-        Outcome::Unchanged | Outcome::Stepped(_) | Outcome::Leased(_)
+        Outcome::Unchanged
+            | Outcome::Stepped(_)
+            | Outcome::Cleared(_)
+            | Outcome::Intends(_)
+            | Outcome::Leased(_)
     ) {
         status.observed_generation = Some(subject.generation);
         status.handled_refresh = subject.refresh.map(str::to_owned);
@@ -135,6 +143,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 }
                 _ => Some(to_seconds(now)),
             };
+            status.versions = rotation::versions::note(&old, &target);
             status.lease = lease::written(old.lease.as_ref(), &sources, now);
             status.target = Some(target);
             sources.truncate(MAX_SOURCES);
@@ -153,6 +162,14 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.rotation = Some(pending);
         }
         Outcome::Unchanged => status.conditions = lasting(&old),
+        Outcome::Intends(version) => {
+            status.conditions = lasting(&old);
+            status.versions.insert(0, version);
+        }
+        Outcome::Cleared(names) => {
+            status.conditions = lasting(&old);
+            status.versions.retain(|version| !names.contains(&version.name));
+        }
         Outcome::Stepped(rotation) => {
             status.conditions = lasting(&old);
             status.rotation = Some(rotation);
@@ -189,6 +206,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 message,
             );
             status.target = None;
+            status.versions = Vec::new();
             status.sources = Vec::new();
             status.source_count = Some(0);
             status.rotation = rotation::complete(subject.rotation, subject.rotate_now, None);
@@ -215,6 +233,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         }
     }
     add_rotation(&mut status, &old.conditions, subject, now);
+    status.history = history::note(&old, &status, now);
     status
 }
 

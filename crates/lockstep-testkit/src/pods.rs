@@ -1,7 +1,7 @@
-//! Plays the kubelet of a namespace: pods become ready, or do not where a test wants them broken.
+//! Plays the kubelet of a namespace: pods become ready, and those of Jobs succeed, or do not where a test wants them broken.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,10 +19,13 @@ use tokio::task::JoinHandle;
 /// How often it looks at the pods.
 const PERIOD: Duration = Duration::from_millis(50);
 
+/// The apps whose pods do not become ready, but for those that have that annotation.
+type Broken = BTreeMap<String, Option<(String, String)>>;
+
 /// The kubelet of one namespace. It ends with this value.
 #[derive(Debug)]
 pub struct Pods {
-    broken: Arc<Mutex<BTreeSet<String>>>,
+    broken: Arc<Mutex<Broken>>,
     task: JoinHandle<()>,
 }
 
@@ -35,7 +38,7 @@ impl Drop for Pods {
 impl Pods {
     /// Plays the kubelet of that namespace.
     pub fn play(client: Client, namespace: &str) -> Self {
-        let broken = Arc::new(Mutex::new(BTreeSet::new()));
+        let broken = Arc::new(Mutex::new(Broken::new()));
         let pods: Api<Pod> = Api::namespaced(client, namespace);
         let known = broken.clone();
         let task = tokio::spawn(async move {
@@ -48,9 +51,15 @@ impl Pods {
         Self { broken, task }
     }
 
-    /// From now on, no pod whose label `app` has that value becomes ready.
+    /// From now on, no pod whose label `app` has that value becomes ready, and one of a Job fails.
     pub fn break_app(&self, app: &str) {
-        self.lock().insert(app.to_owned());
+        self.lock().insert(app.to_owned(), None);
+    }
+
+    /// From now on, pods whose label `app` has that value become ready only where an annotation has that value.
+    pub fn require(&self, app: &str, annotation: &str, value: &str) {
+        let needs = (annotation.to_owned(), value.to_owned());
+        self.lock().insert(app.to_owned(), Some(needs));
     }
 
     /// From now on, they do.
@@ -58,18 +67,23 @@ impl Pods {
         self.lock().remove(app);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Broken> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn settle(pods: &Api<Pod>, broken: &Mutex<BTreeSet<String>>) -> Result<()> {
+async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
     for pod in pods.list(&ListParams::default()).await? {
         let app = pod.labels().get("app").cloned().unwrap_or_default();
-        let breaks = broken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&app);
+        let breaks = match broken.lock().unwrap_or_else(PoisonError::into_inner).get(&app) {
+            None => false,
+            Some(None) => true,
+            Some(Some((annotation, value))) => pod.annotations().get(annotation) != Some(value),
+        };
+        if pod.labels().contains_key("batch.kubernetes.io/job-name") {
+            run_to_its_end(pods, &pod, breaks).await?;
+            continue;
+        }
         let wanted = if breaks { "False" } else { "True" };
         let status = pod.status.as_ref();
         let mut conditions = status
@@ -98,6 +112,19 @@ async fn settle(pods: &Api<Pod>, broken: &Mutex<BTreeSet<String>>) -> Result<()>
     Ok(())
 }
 
+/// A pod of a Job succeeds, or fails where its app is broken.
+async fn run_to_its_end(pods: &Api<Pod>, pod: &Pod, breaks: bool) -> Result<()> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let phase = if breaks { "Failed" } else { "Succeeded" };
+    let patch = json!({ "status": { "phase": phase } });
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    Ok(())
+}
+
 /// A node for the pods of DaemonSets; it exists once, whoever asks for it.
 ///
 /// # Errors
@@ -106,7 +133,11 @@ pub async fn add_node(client: &Client) -> Result<()> {
     let node: Node = serde_json::from_value(json!({ "metadata": { "name": "node" } }))?;
     let nodes: Api<Node> = Api::all(client.clone());
     match nodes.create(&PostParams::default(), &node).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        result => result.map(drop).context("create the node"),
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        result => result.map(drop).context("create the node")?,
     }
+    // the API server taints a node until its kubelet is ready, and DaemonSets keep away from it
+    let ready = Patch::Merge(json!({ "spec": { "taints": null } }));
+    let patched = nodes.patch("node", &PatchParams::default(), &ready).await;
+    patched.map(drop).context("take the node's taints away")
 }

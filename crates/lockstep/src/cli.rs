@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Show where SyncedSecrets of a cluster stand, and what they wait for.
     Status(StatusArguments),
+    /// Show which revisions the Secret of a SyncedSecret had, why, and what became of each.
+    History(HistoryArguments),
     /// Print the CustomResourceDefinitions as YAML.
     #[command(after_long_help = examples::CRDS)]
     Crds,
@@ -316,13 +318,37 @@ pub(crate) struct StatusArguments {
     pub(crate) context: Option<String>,
 }
 
-/// Form of what `status` prints.
+/// Form of what `status` and `history` print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusFormat {
     /// For people.
     Text,
     /// A JSON list; with --watch, one for each change.
     Json,
+}
+
+/// Show which revisions the Secret of a SyncedSecret had, why, and what became of each.
+///
+/// The newest comes first; the last 10 are remembered, in the status. It reads the SyncedSecret and nothing else, with your own
+/// rights, and never sees a value.
+#[derive(Debug, Args)]
+#[command(after_long_help = examples::HISTORY)]
+pub(crate) struct HistoryArguments {
+    /// Name of the SyncedSecret.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Namespace; without it, the one of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
+    pub(crate) output: StatusFormat,
+    /// Kubeconfig file; without it, the default one (KUBECONFIG, ~/.kube/config).
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file.
+    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
+    pub(crate) context: Option<String>,
 }
 
 /// Print a completion script for a shell.

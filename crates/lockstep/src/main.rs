@@ -8,6 +8,7 @@ mod completions;
 mod crds;
 mod docs;
 mod exit;
+mod history;
 mod logging;
 mod manifests;
 mod output;
@@ -18,6 +19,7 @@ mod render;
 mod run;
 mod seal;
 mod shutdown;
+mod span;
 mod status;
 mod table;
 mod version;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Seal(arguments) => seal::seal(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::History(arguments) => history::history(&arguments),
         Command::Crds => exit::printed(crds::print()),
         Command::Completions(arguments) => exit::printed(completions::print(arguments.shell)),
         Command::Version(arguments) => exit::printed(version::print(arguments.output)),

@@ -66,6 +66,8 @@ pub(super) struct Step {
     #[serde(default)]
     pub(super) delete: Vec<String>,
     #[serde(default)]
+    pub(super) tell: Vec<String>,
+    #[serde(default)]
     pub(super) patch: Vec<Change>,
     #[serde(default)]
     pub(super) refresh: Vec<String>,
@@ -85,6 +87,7 @@ pub(super) struct ExpectedObject {
     pub(super) name: String,
     pub(super) ready: String,
     pub(super) reason: String,
+    pub(super) rollout: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +147,14 @@ impl ExpectedObject {
             self.kind,
             self.name
         );
+        if let Some(expected) = &self.rollout {
+            let phase = &status["rotation"]["rollout"]["phase"];
+            ensure!(
+                phase == expected.as_str(),
+                "the rollout of {} is {phase}",
+                self.name
+            );
+        }
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use lockstep_api::{
 use lockstep_core::{
     Failure,
     decide::Belief,
+    history,
     remote::Requeue,
     report::{self, Outcome, Subject},
 };
@@ -65,7 +66,8 @@ impl Reconcile {
             old,
             drifted: self.remember(|tracked, _, _| tracked.memory.belief == Belief::Drifted),
         };
-        let status = report::report(&subject, outcome, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let status = report::report(&subject, outcome, now);
         if old == Some(&status) {
             return Said::Durably;
         }
@@ -80,6 +82,12 @@ impl Reconcile {
                     tracked.note_status(&status);
                     tracked.note_written(meta.metadata.resource_version.as_deref(), status.clone());
                 });
+                for (stage, took) in history::reached(old, &status, now) {
+                    let propagation = &self.shared.metrics.propagation;
+                    propagation
+                        .with_label_values(&[stage.label()])
+                        .observe(took.as_secs_f64());
+                }
                 self.publish(old, &status).await;
                 ("ok", Said::Durably)
             }
@@ -154,9 +162,10 @@ impl Reconcile {
                 RolloutPhase::Held | RolloutPhase::RollingBack | RolloutPhase::RolledBack => {
                     EventType::Warning
                 }
-                RolloutPhase::Progressing | RolloutPhase::Soaking | RolloutPhase::Complete => {
-                    EventType::Normal
-                }
+                RolloutPhase::Progressing
+                | RolloutPhase::Soaking
+                | RolloutPhase::Verifying
+                | RolloutPhase::Complete => EventType::Normal,
             };
             self.say(type_, "RollOut", condition).await;
         }

@@ -2,19 +2,24 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lockstep_api::{RolloutStatus, RotationStatus, SyncedSecretStatus};
+use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus};
 use lockstep_core::{
     decide,
     report::Outcome,
     rotation::{
         self,
         rollout::{self, Circumstances},
+        verify::{self, Attempt, Check},
         workload::{Sight, Target},
     },
 };
 
 use super::Reconcile;
-use crate::{identity::Account, workloads::Refusal};
+use crate::{
+    identity::Account,
+    verifier::Place,
+    workloads::{Carried, Refusal},
+};
 
 /// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
 const ROLE: &str = "lockstep-rollouts";
@@ -62,31 +67,43 @@ impl Reconcile {
             }
         }
         let names = rollout::looks(&next);
+        let owner = self.owner();
+        let secret = Carried {
+            name: if target.versioned {
+                owner.target
+            } else {
+                &target.name
+            },
+            versioned: target.versioned,
+        };
         if seen.is_empty() {
-            let secret = &target.name;
             seen = shared
                 .workloads
                 .look(&shared.client, namespace, secret, names.clone())
                 .await;
         }
         let restarted = shared.workloads.restarted(namespace, &names);
+        let check = Box::pin(self.verify(&next, spec)).await;
         let cx = Circumstances {
             spec,
             seen: &seen,
             restarted: &restarted,
+            check: &check,
             grant: &grant,
             now,
         };
         let step = rollout::step(&next, &cx);
         next = step.rollout;
-        for (workload, uid) in step.restart {
+        for (workload, _) in step.restart {
             let revision = next.revision.clone();
+            let Some(Sight::There(there)) = seen.get(&workload) else {
+                continue;
+            };
             let restart = shared.workloads.restart(
                 &shared.client,
                 namespace,
-                &workload,
-                &uid,
-                &target.name,
+                (&workload, there),
+                secret,
                 &revision,
                 now,
             );
@@ -118,6 +135,26 @@ impl Reconcile {
         }
         let rotation = rotation::stepped(rotation, next.clone(), Some(target), now);
         self.looked(&next, status, rotation).await
+    }
+
+    /// Makes the check that is under way, or looks at it.
+    async fn verify(&self, rollout: &RolloutStatus, spec: &Rollout) -> Check {
+        let (Some(verification), Some(verify)) = (verify::wanted(rollout, spec), &spec.verify) else {
+            return Check::Unknown;
+        };
+        let place = Place {
+            client: &self.shared.client,
+            account: &self.shared.account,
+            namespace: &self.key.namespace,
+        };
+        let attempt = Attempt {
+            synced_secret: &self.key.name,
+            uid: &self.uid,
+            rollout,
+            verification,
+        };
+        let now = self.shared.steady.now();
+        self.shared.verifier.check(&place, verify, &attempt, now).await
     }
 
     /// Says how far the rollout is, and plans the next look.

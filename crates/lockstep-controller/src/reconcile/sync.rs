@@ -19,7 +19,7 @@ use lockstep_core::{
     lease,
     plan::{self, Input, Plan},
     remote::Requeue,
-    rotation::{self, Change, Entry},
+    rotation::{self, Change, Entry, versions},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
@@ -113,7 +113,7 @@ impl Reading {
     }
 }
 
-struct ObjectStores<'a> {
+pub(super) struct ObjectStores<'a> {
     shared: &'a Shared,
     namespace: &'a str,
 }
@@ -149,19 +149,30 @@ impl Reconcile {
         let known = status.and_then(|status| status.target.as_ref());
         let Some(mut reading) = self.read(gathered).await? else {
             let owner = self.owner();
-            self.remove().await?;
+            if !self.object.spec.target.versioned {
+                self.remove().await?;
+            }
             if let Some(old) = known.filter(|old| old.name != owner.target) {
+                self.remove_renamed(old).await?;
+            }
+            for old in status.iter().flat_map(|status| &status.versions) {
                 self.remove_renamed(old).await?;
             }
             return Ok(Synced::Gone);
         };
-        let name = self.owner().target.to_owned();
         let fresh_for = reading.collected.fresh_for;
         self.remember(|tracked, _, _| tracked.fresh_for = fresh_for);
         let generation = reading.plan.generation.clone();
         let cause = generation
             .as_ref()
             .and_then(|generation| self.lease_cause(status, generation));
+        let name = self.owner_of(known).target.to_owned();
+        let waiting = status.and_then(|status| status.rotation.as_ref());
+        let requested = self.observed(status).asks_to_rotate();
+        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
+        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
+            return self.stay_back(status, refused, why).await;
+        }
         if let Some(known) = known
             && cause.is_none()
             && self.holds(status, known, &reading.fingerprint, why)
@@ -171,12 +182,6 @@ impl Reconcile {
                 sources: reading.collected.sources,
                 back: false,
             });
-        }
-        let waiting = status.and_then(|status| status.rotation.as_ref());
-        let requested = self.observed(status).asks_to_rotate();
-        let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
-        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
-            return self.stay_back(status, refused, why).await;
         }
         // a rollout failed, and something newer is there that may not come in yet: back first
         let back = refused.filter(|_| rotation::awaits_rollback(waiting));
@@ -216,7 +221,7 @@ impl Reconcile {
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
             let revision = reading.revision(&shared.key);
-            return self.write_reading(reading, revision, known, false).await;
+            return self.write_reading(reading, revision, status, false).await;
         }
         // what was found to wait is not decrypted again for as long as it waits
         if back.is_none()
@@ -239,7 +244,7 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
             return waits(revision, waits_for, next);
         }
-        self.write_reading(reading, revision, known, false).await
+        self.write_reading(reading, revision, status, false).await
     }
 
     /// Keeps the revision that was written in the place of one that failed, or writes it.
@@ -253,7 +258,7 @@ impl Reconcile {
         let generation = status.and_then(|status| status.observed_generation);
         let is_back = |known: &&TargetStatus| {
             known.revision == refused.pinned.revision
-                && known.name == self.owner().target
+                && self.is_target(known)
                 && generation == self.object.metadata.generation
                 && why != Why::Drift
                 && self.remember(|tracked, _, _| tracked.memory.trusts(status))
@@ -261,6 +266,14 @@ impl Reconcile {
         if let Some(known) = known.filter(is_back) {
             return Ok(Synced::InSync {
                 target: known.clone(),
+                sources: refused.pinned.sources.clone(),
+                back: true,
+            });
+        }
+        let kept = Box::pin(self.kept_version(status, &refused.pinned.revision)).await?;
+        if let Some(target) = kept {
+            return Ok(Synced::InSync {
+                target,
                 sources: refused.pinned.sources.clone(),
                 back: true,
             });
@@ -290,7 +303,7 @@ impl Reconcile {
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
         let revision = reading.revision(&self.shared.key);
-        self.write_reading(reading, revision, known, true).await
+        self.write_reading(reading, revision, status, true).await
     }
 
     /// Whether the Secret can be taken to hold what was read.
@@ -306,7 +319,7 @@ impl Reconcile {
             && !lease::in_doubt(leases)
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
             && known.fingerprint == fingerprint
-            && known.name == self.owner().target
+            && self.is_target(known)
     }
 
     fn gather(&self, object: Arc<SyncedSecret>, generated: Option<Generated>) -> Arc<Gathered> {
@@ -327,7 +340,7 @@ impl Reconcile {
         }
     }
 
-    fn stores(&self) -> ObjectStores<'_> {
+    pub(super) fn stores(&self) -> ObjectStores<'_> {
         ObjectStores {
             shared: &self.shared,
             namespace: &self.key.namespace,
@@ -339,6 +352,7 @@ impl Reconcile {
         let plan = plan::plan(&gathered.input())?;
         let mut fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
         fetched.generated.clone_from(&gathered.generated);
+        self.confirm(&mut fetched).await;
         let (outcome, fetched) = gathered
             .work(move |input| (collect::collect(input, &fetched), fetched))
             .await;
@@ -396,16 +410,24 @@ impl Reconcile {
         &self,
         reading: Reading,
         revision: String,
-        known: Option<&TargetStatus>,
+        status: Option<&SyncedSecretStatus>,
         back: bool,
     ) -> Result<Synced, Failure> {
+        let known = status.and_then(|status| status.target.as_ref());
         let collected = reading.collected;
-        let (secret, collected) = reading
+        let (mut secret, collected) = reading
             .gathered
             .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
             .await?;
+        let versioned = self.object.spec.target.versioned;
+        if versioned {
+            secret.name = versions::name(&secret.name, &revision);
+            secret.immutable = true;
+            Box::pin(self.intend(status, &secret.name, &revision)).await?;
+        }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
-        if let Some(old) = known.filter(|old| old.name != target.name) {
+        // of those that targets may refer to, the history says when they go
+        if let Some(old) = known.filter(|old| old.name != target.name && !old.versioned && !versioned) {
             self.remove_renamed(old).await?;
         }
         Ok(Synced::InSync {
@@ -431,7 +453,10 @@ impl Reconcile {
         revision: String,
     ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
-        let owner = self.owner();
+        let owner = Owner {
+            target: &secret.name,
+            ..self.owner()
+        };
         let _slot = self.shared.writes.acquire(self.priority).await;
         let writes = &self.shared.metrics.writes;
         self.remember(|tracked, _, _| tracked.memory.writes());
@@ -454,6 +479,7 @@ impl Reconcile {
                     resource_version,
                     revision,
                     fingerprint,
+                    versioned: self.object.spec.target.versioned,
                     last_change_time: None,
                 })
             }
@@ -489,7 +515,7 @@ impl Reconcile {
     }
 
     /// Removes the Secret of an earlier `target.name`.
-    async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
+    pub(super) async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
         if self.object.spec.target.creation_policy != CreationPolicy::Owner {
             return Ok(());
         }

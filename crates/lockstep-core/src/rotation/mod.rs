@@ -20,6 +20,8 @@
 
 mod rollback;
 pub mod rollout;
+pub mod verify;
+pub mod versions;
 mod window;
 mod words;
 pub mod workload;
@@ -161,24 +163,51 @@ pub fn written(
     let spec = rotation.and_then(|rotation| rotation.rollout.as_ref());
     let replaced = old
         .and_then(|old| Some((old.target.as_ref()?, old.sources.as_slice())))
-        .filter(|(replaced, _)| replaced.name == target.name && replaced.revision != target.revision);
+        .filter(|(replaced, _)| {
+            let same = replaced.name == target.name || replaced.versioned && target.versioned;
+            same && replaced.revision != target.revision
+        });
+    // another Secret, to which no target refers yet
+    let moves = target.versioned
+        && old
+            .and_then(|old| old.target.as_ref())
+            .is_none_or(|before| before.name != target.name);
     let back = refused.filter(|refused| back && refused.pinned.revision == target.revision);
     let asked =
         rotate_now.is_some() && before.and_then(|before| before.handled_rotate_now.as_deref()) != rotate_now;
     let rollout = match (spec, replaced) {
         (None, _) => None,
+        (Some(spec), None)
+            if moves
+                || asked
+                    && target.versioned
+                    && last.is_some_and(|last| last.phase == RolloutPhase::Complete) =>
+        {
+            Some(rollout::begin(&target.revision, None, None, spec, now))
+        }
         (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
         // the source itself says by now what was brought back
-        (Some(_), None) if back.is_none() => last.map(rollout::accept),
+        (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
         (Some(_), None) => last.cloned(),
         (Some(spec), Some((replaced, sources))) => Some(match (last, back) {
+            (Some(failed), Some(_)) if target.versioned || failed.after_unfinished => {
+                rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, now)
+            }
             (Some(failed), Some(_)) => rollout::begin_rollback(failed, &target.revision, now),
-            _ => {
+            (last, _) => {
                 let previous = PreviousRevision {
                     revision: replaced.revision.clone(),
                     sources: sources.to_vec(),
                 };
-                rollout::begin(&target.revision, previous, last, spec, now)
+                if target.versioned {
+                    // a target that was not restarted may refer to no revision yet
+                    let unfinished = last.filter(|last| !last.phase.is_over());
+                    let good = unfinished.and_then(|last| last.previous.clone());
+                    let good = Some(good.unwrap_or(previous)).filter(|good| good.revision != target.revision);
+                    rollout::begin(&target.revision, good, None, spec, now)
+                } else {
+                    rollout::begin(&target.revision, Some(previous), last, spec, now)
+                }
             }
         }),
     };

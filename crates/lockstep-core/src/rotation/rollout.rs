@@ -4,22 +4,30 @@
 //!   written             every target of the wave is ready
 //! ─────────▶ ┌─────────────┐ ─────────────────────────────▶ ┌─────────┐
 //!            │ Progressing │ ◀───────────────────────────── │ Soaking │
-//!            └─────────────┘   one no longer is; next wave  └─────────┘
-//!  not ready in time, │ ▲                                        │ soaked, no wave is left
-//!  paused, overwritten│ │ it is after all,                       ▼
-//!      or forbidden   ▼ │ or granted                        ┌──────────┐
-//!                 ┌──────┐                                  │ Complete │
-//!                 │ Held │                                  └──────────┘
-//!                 └──────┘
-//!       not ready in time, onFailure: Rollback
+//!            └─────────────┘   one no longer is             └─────────┘
+//!  not ready in time, │ ▲  ▲                                     │ soaked, verify is set
+//!  paused, overwritten│ │  │        one no longer is             ▼
+//!      or forbidden   ▼ │  │◀────────────────────────────── ┌───────────┐
+//!                 ┌──────┐│                                 │ Verifying │
+//!                 │ Held ││◀─────────────────────────────── └───────────┘
+//!                 └──────┘   next wave (also from Soaking,       │ passed, no wave is left
+//!                     ▲      without verify)                     ▼
+//!                     │                                     ┌──────────┐
+//!                     └── the check failed, was late or     │ Complete │
+//!                         cannot be made, see [`verify`]    └──────────┘
+//!
+//!    not ready in time, or the check
+//!      failed, onFailure: Rollback
 //! Progressing ─────────────────▶ ┌─────────────┐  previous written, restarted, ready  ┌────────────┐
-//!                                │ RollingBack │ ───────────────────────────────────▶ │ RolledBack │
+//! Verifying                      │ RollingBack │ ───────────────────────────────────▶ │ RolledBack │
 //!                                └─────────────┘                                      └────────────┘
 //! ```
 //!
 //! All of it stands in `status.rotation.rollout`, and what a target was told stands on the target itself, as the revision in its
 //! pod template. So each step can be done twice, and a restart of the operator between any two of them changes nothing: a target
 //! that has the revision is not restarted again, and one that has not yet is.
+//!
+//! [`verify`]: super::verify
 //!
 //! A newer value does not disturb a rollout that moves: it waits. One that stands still (held, rolled back) gives way to it.
 
@@ -30,7 +38,10 @@ use lockstep_api::{
     OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState,
 };
 
-use super::workload::{Readiness, Sight, Target, Workload};
+use super::{
+    verify::{self, Check, Judgement},
+    workload::{Readiness, Sight, Target, Workload},
+};
 use crate::{decide::later, time::to_seconds};
 
 /// How often targets are looked at while they stand still or soak, and at most while they move.
@@ -49,6 +60,8 @@ pub struct Circumstances<'a> {
     pub seen: &'a BTreeMap<Target, Sight>,
     /// When which target was last restarted, also by rollouts of other Secrets.
     pub restarted: &'a BTreeMap<Target, Timestamp>,
+    /// What was seen of the check that [`verify::wanted`] names; `Unknown` where there is none.
+    pub check: &'a Check,
     /// The command that grants the right to restart workloads of the namespace.
     pub grant: &'a str,
     /// Now.
@@ -67,7 +80,7 @@ pub struct Step {
 /// The rollout of a revision that was just written. Its targets are looked up by the first step.
 pub fn begin(
     revision: &str,
-    previous: PreviousRevision,
+    previous: Option<PreviousRevision>,
     old: Option<&RolloutStatus>,
     spec: &Rollout,
     now: Timestamp,
@@ -80,17 +93,17 @@ pub fn begin(
         end_time: None,
         wave: 0,
         rollback: false,
+        after_unfinished: old.is_some_and(|old| !old.phase.is_over()),
         soak_until: None,
+        verification: None,
         message: None,
         targets: Vec::new(),
         previous: None,
     };
     let unfinished = old.filter(|old| !old.phase.is_over());
-    let good = unfinished
-        .and_then(|old| old.previous.clone())
-        .unwrap_or(previous);
-    if let Some(old) = unfinished
-        && good.revision == revision
+    let good = unfinished.and_then(|old| old.previous.clone()).or(previous);
+    if let Some(old) = unfinished.filter(|old| !old.after_unfinished)
+        && good.as_ref().is_some_and(|good| good.revision == revision)
     {
         // the source went back: those that were not restarted run on it already
         rollout.generation = old.generation;
@@ -101,7 +114,8 @@ pub fn begin(
         }
         return rollout;
     }
-    rollout.previous = Some(good);
+    // where it is what all of them ran on once, there is nothing to go back to
+    rollout.previous = good.filter(|good| good.revision != revision);
     rollout
 }
 
@@ -114,6 +128,7 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
         end_time: None,
         wave: 1,
         soak_until: None,
+        verification: None,
         targets: again(&failed.targets, &[MAX_TARGETS]),
         previous: None,
         ..failed.clone()
@@ -122,6 +137,18 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
         finish(&mut rollout, now);
     }
     rollout
+}
+
+/// The same rollout, as if every target had been restarted: one that was not may run on a revision of an unfinished rollout before
+/// it, or refer to none yet where the Secret is versioned. One that has the revision already is not restarted again.
+pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
+    let mut touched = rollout.clone();
+    for target in &mut touched.targets {
+        target
+            .updated_time
+            .get_or_insert_with(|| rollout.start_time.clone());
+    }
+    touched
 }
 
 /// The targets that were restarted, as those of another rollout.
@@ -169,7 +196,7 @@ pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
 }
 
 /// Takes in the targets that the spec means. Those that were restarted already stay where they are; those that the spec no
-/// longer means go; new ones come last.
+/// longer means go; new ones come last. More than [`MAX_TARGETS`] are none: the rollout is held until there are fewer.
 pub fn resolve(
     rollout: &RolloutStatus,
     found: &[Target],
@@ -178,6 +205,10 @@ pub fn resolve(
     now: Timestamp,
 ) -> RolloutStatus {
     let mut next = rollout.clone();
+    if next.generation.is_some_and(|known| known != generation) {
+        // another spec can have another check
+        verify::supersede(&mut next);
+    }
     next.generation = Some(generation);
     next.targets
         .retain(|target| target.wave <= next.wave && found.contains(&Target::from(target)));
@@ -188,10 +219,26 @@ pub fn resolve(
             fresh.push(target.clone());
         }
     }
-    fresh.truncate(MAX_TARGETS.saturating_sub(known.len()));
+    let all = known.len() + fresh.len();
+    if all > MAX_TARGETS {
+        return RolloutStatus {
+            phase: RolloutPhase::Held,
+            generation: None,
+            message: Some(super::words::too_many(all)),
+            ..rollout.clone()
+        };
+    }
+    if next.phase == RolloutPhase::Held && rollout.generation.is_none() {
+        next.phase = RolloutPhase::Progressing;
+        next.message = None;
+    }
     next.targets.extend(in_waves(&fresh, &sizes(spec), next.wave));
     next.wave = next.wave.max(1);
-    if next.targets.is_empty() {
+    // a wave whose targets all went is over
+    while next.wave < waves(&next) && !next.targets.iter().any(|target| target.wave == next.wave) {
+        next.wave += 1;
+    }
+    if next.wave > waves(&next) {
         finish(&mut next, now);
     }
     next
@@ -247,9 +294,10 @@ pub fn step(rollout: &RolloutStatus, cx: &Circumstances<'_>) -> Step {
             // one that appears later has pods that were made with the new value
             Sight::Missing => target.state = TargetState::Missing,
             Sight::NoTemplate => target.state = TargetState::NoTemplate,
+            Sight::NoReference => target.state = TargetState::NoReference,
             Sight::There(_) if target.state == TargetState::Missing => {}
             Sight::There(workload) => {
-                if judge(target, workload, &rollout.revision, cx) == Verdict::Restart {
+                if judge(target, workload, rollout, cx) == Verdict::Restart {
                     restart.push((name, workload.uid.clone()));
                 }
             }
@@ -271,10 +319,10 @@ enum Verdict {
 fn judge(
     target: &mut TargetProgress,
     workload: &Workload,
-    revision: &str,
+    rollout: &RolloutStatus,
     cx: &Circumstances<'_>,
 ) -> Verdict {
-    let carries = workload.revision.as_deref() == Some(revision);
+    let carries = workload.revision.as_deref() == Some(rollout.revision.as_str());
     if target.updated_time.is_none() {
         target.state = TargetState::Waiting;
         if !carries {
@@ -283,7 +331,8 @@ fn judge(
                 .restarted
                 .get(&Target::from(&*target))
                 .map(|last| later(*last, cx.spec.minimum_interval()));
-            return if soonest.is_some_and(|at| cx.now < at) {
+            // who runs on what failed gets the way back at once
+            return if !rollout.rollback && soonest.is_some_and(|at| cx.now < at) {
                 Verdict::Leave
             } else {
                 Verdict::Restart
@@ -325,6 +374,15 @@ fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
     } else {
         RolloutPhase::Progressing
     };
+    let verify = cx.spec.verify.as_ref().filter(|_| !next.rollback);
+    if verify.is_none() {
+        next.verification = None;
+    }
+    if verify.is_some() && verify::has_failed(next) {
+        // whoever looked at it says when it is made once more
+        stop(next, cx, true);
+        return;
+    }
     let wave: Vec<&TargetProgress> = next
         .targets
         .iter()
@@ -332,26 +390,38 @@ fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
         .collect();
     if wave.iter().any(|target| target.state.stops()) {
         let blamed = wave.iter().any(|target| target.state == TargetState::NotReady);
-        let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
-        next.message = Some(super::words::stopped(next, cx.spec, cx.grant));
-        next.soak_until = None;
-        next.phase = if blamed && back && !next.rollback {
-            RolloutPhase::RollingBack
-        } else {
-            RolloutPhase::Held
-        };
+        verify::supersede(next);
+        stop(next, cx, blamed);
         return;
     }
     if blind {
         // what is not seen proves nothing
         return;
     }
-    next.message = None;
     if !wave.iter().all(|target| target.state.is_done()) {
+        next.message = None;
         next.phase = moving;
         next.soak_until = None;
+        verify::supersede(next);
         return;
     }
+    if let Some(verify) = verify
+        && verify::wanted(next, cx.spec).is_some()
+    {
+        match verify::judge(next, verify, cx) {
+            Judgement::Passed => advance(next, cx, moving),
+            Judgement::Waits => {
+                next.message = None;
+                next.phase = RolloutPhase::Verifying;
+            }
+            Judgement::Stops => {
+                let blamed = verify::has_failed(next);
+                stop(next, cx, blamed);
+            }
+        }
+        return;
+    }
+    next.message = None;
     let soak = cx.spec.soak();
     if !soak.is_zero() && !next.rollback {
         let until = next.soak_until.as_deref().and_then(|time| time.parse().ok());
@@ -363,12 +433,37 @@ fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
         }
     }
     next.soak_until = None;
+    if verify.is_some() {
+        // it is made once this stands in the status
+        verify::begin(next, cx.now);
+        next.phase = RolloutPhase::Verifying;
+        return;
+    }
+    advance(next, cx, moving);
+}
+
+/// The wave is done.
+fn advance(next: &mut RolloutStatus, cx: &Circumstances<'_>, moving: RolloutPhase) {
+    next.message = None;
     if next.wave >= waves(next) {
         finish(next, cx.now);
     } else {
         next.wave += 1;
         next.phase = moving;
     }
+}
+
+/// The rollout stops; where the new value is to blame, and the spec says so, it goes back.
+fn stop(next: &mut RolloutStatus, cx: &Circumstances<'_>, blamed: bool) {
+    let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
+    let goes_back = blamed && back && !next.rollback;
+    next.message = Some(super::words::stopped(next, cx.spec, cx.grant, goes_back));
+    next.soak_until = None;
+    next.phase = if goes_back {
+        RolloutPhase::RollingBack
+    } else {
+        RolloutPhase::Held
+    };
 }
 
 fn finish(rollout: &mut RolloutStatus, now: Timestamp) {
@@ -394,7 +489,7 @@ pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &Circumstances<
     if let Some(progress) = find(rollout, target) {
         progress.state = TargetState::Forbidden;
         rollout.phase = RolloutPhase::Held;
-        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant));
+        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant, false));
     }
 }
 
@@ -403,8 +498,15 @@ fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut T
     targets.find(|progress| progress.kind == target.kind && progress.name == target.name)
 }
 
-/// The same rollout, when what it brings is no longer the way back from something, but what the source says.
-pub fn accept(rollout: &RolloutStatus) -> RolloutStatus {
+/// The same rollout, when what it brings is what the source says: no longer the way back from something, and with no way back
+/// where the spec does not say so any more.
+pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
+    if awaits_rollback(rollout) && spec.on_failure == OnFailure::Hold {
+        return RolloutStatus {
+            phase: RolloutPhase::Held,
+            ..rollout.clone()
+        };
+    }
     if !rollout.rollback {
         return rollout.clone();
     }
@@ -419,10 +521,11 @@ pub fn accept(rollout: &RolloutStatus) -> RolloutStatus {
     }
 }
 
-/// The same rollout, with another try for the targets at which it stopped.
+/// The same rollout, with another try for the targets or the check at which it stopped.
 pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     let mut next = rollout.clone();
-    if next.phase != RolloutPhase::Held {
+    // one that was to go back and has not yet is tried forward once more
+    if next.phase != RolloutPhase::Held && !awaits_rollback(&next) {
         return next;
     }
     for target in next.targets.iter_mut().filter(|target| target.state.stops()) {
@@ -434,6 +537,7 @@ pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
             .filter(|_| !overwritten)
             .map(|_| to_seconds(now));
     }
+    verify::supersede(&mut next);
     next.phase = if next.rollback {
         RolloutPhase::RollingBack
     } else {
@@ -462,6 +566,11 @@ pub fn next_look(
     Some(match rollout.phase {
         RolloutPhase::Soaking => time(rollout.soak_until.as_ref()).unwrap_or(now).min(slow),
         RolloutPhase::Held => slow,
+        RolloutPhase::Verifying => {
+            let began = time(rollout.verification.as_ref().map(|check| &check.start_time)).unwrap_or(now);
+            let passed = std::time::Duration::try_from(now.duration_since(began));
+            later(now, QUICK_LOOK + passed.unwrap_or_default() / 10).min(slow)
+        }
         _ => {
             let mut next = slow;
             for target in wave.filter(|target| !target.state.is_done()) {
@@ -474,6 +583,7 @@ pub fn next_look(
                     }
                     None => restarts
                         .get(&Target::from(target))
+                        .filter(|_| !rollout.rollback)
                         .map_or(now, |last| later(*last, spec.minimum_interval()))
                         .max(later(now, QUICK_LOOK)),
                 };

@@ -6,7 +6,7 @@ use croner::{
     Cron,
     parser::{CronParser, Seconds, Year},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use lockstep_api::RotationWindow;
 
 use crate::decide::later;
@@ -109,6 +109,18 @@ impl Windows {
         let next = self.0.iter().filter_map(|window| window.next(now)).min();
         Opening::Closed { next }
     }
+
+    /// Whether there are any; without them a value may always be written.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Until when a window is open, in the time zone of the one that closes last; `None` while none is. Another may open before.
+    pub fn open_until(&self, now: Timestamp) -> Option<Zoned> {
+        let open = self.0.iter().filter(|window| window.is_open(now));
+        open.filter_map(|window| window.closes(now))
+            .max_by_key(Zoned::timestamp)
+    }
 }
 
 impl Window {
@@ -138,11 +150,14 @@ impl Window {
 
     /// It is open when it last opened less than its duration ago.
     fn is_open(&self, now: Timestamp) -> bool {
+        self.closes(now).is_some_and(|closes| now < closes.timestamp())
+    }
+
+    /// The end of the time for which it was open last, or is.
+    fn closes(&self, now: Timestamp) -> Option<Zoned> {
         let here = now.to_zoned(self.zone.clone());
-        let Ok(opened) = self.cron.find_previous_occurrence(&here, true) else {
-            return false;
-        };
-        now < later(opened.timestamp(), self.duration)
+        let opened = self.cron.find_previous_occurrence(&here, true).ok()?;
+        Some(later(opened.timestamp(), self.duration).to_zoned(self.zone.clone()))
     }
 
     fn next(&self, now: Timestamp) -> Option<Timestamp> {

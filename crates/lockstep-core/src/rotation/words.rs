@@ -1,8 +1,13 @@
 //! What is said of a rollout.
 
-use lockstep_api::{Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState};
+use lockstep_api::{
+    Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+};
 
-use super::rollout::waves;
+use super::{
+    rollout::{MAX_TARGETS, waves},
+    verify,
+};
 
 /// How many targets a message names.
 const NAMED: usize = 5;
@@ -12,6 +17,7 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
     let order = [
         (TargetState::Forbidden, Reason::RolloutForbidden),
         (TargetState::NoTemplate, Reason::InvalidSpec),
+        (TargetState::NoReference, Reason::InvalidSpec),
         (TargetState::NotReady, Reason::TargetNotReady),
         (TargetState::Failing, Reason::TargetFailing),
         (TargetState::Overwritten, Reason::TargetOverwritten),
@@ -20,6 +26,16 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
     order
         .into_iter()
         .find(|(state, _)| rollout.targets.iter().any(|target| target.state == *state))
+}
+
+/// Why a rollout stands still at a check, if it does.
+fn check(rollout: &RolloutStatus) -> Option<Reason> {
+    match verify::of_wave(rollout)?.state {
+        VerificationState::Failed => Some(Reason::VerificationFailed),
+        VerificationState::Blocked => Some(Reason::VerificationBlocked),
+        VerificationState::Forbidden => Some(Reason::VerificationForbidden),
+        VerificationState::Running | VerificationState::Passed | VerificationState::Superseded => None,
+    }
 }
 
 /// The names of all targets in a state.
@@ -37,14 +53,28 @@ pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> boo
     }
 }
 
-/// Why a rollout stands still, and what to do about it.
-pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> String {
+/// Why a rollout stands still, and what to do about it; or, where it is rolled `back`, why.
+pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back: bool) -> String {
+    if let Some(reason) = check(rollout) {
+        let found = verify::of_wave(rollout).and_then(|check| check.message.as_deref());
+        let found = found.unwrap_or_default();
+        return if reason == Reason::VerificationFailed && !back {
+            format!(
+                "verify: {found}. The rollout goes on when lockstep.dev/rotate-now asks for another try, or with the next value of the source"
+            )
+        } else {
+            format!("verify: {found}")
+        };
+    }
     let Some((state, _)) = stop(rollout) else {
         return String::new();
     };
     let who = names(rollout, |target| target.state == state);
     let deadline = lockstep_api::Duration::from(spec.progress_deadline());
     match state {
+        TargetState::NotReady if back => {
+            format!("{who}: not ready within progressDeadline {deadline} of the restart")
+        }
         TargetState::NotReady => format!(
             "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
         ),
@@ -57,6 +87,9 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> S
         TargetState::Overwritten => format!(
             "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
         ),
+        TargetState::NoReference => format!(
+            "{who}: target.versioned, and its pod template refers to no Secret of it. Let it refer to the Secret by its name without a revision, or take it out of rotation.rollout.targets"
+        ),
         TargetState::NoTemplate => {
             format!("{who}: it has no pod template (workloadRef). Name the workload that has it")
         }
@@ -64,6 +97,13 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str) -> S
             "{who}: lockstep may not restart it. Whoever administrates the cluster grants it with: {grant}"
         ),
     }
+}
+
+/// Why a rollout with too many targets does not begin.
+pub(super) fn too_many(all: usize) -> String {
+    format!(
+        "rotation.rollout.targets mean {all} workloads, and a rollout takes {MAX_TARGETS} at most. Narrow the selectors, or use several SyncedSecrets"
+    )
 }
 
 /// How far a rollout is, for the condition `RolloutComplete`.
@@ -106,8 +146,16 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
                 rollout.soak_until.as_deref().unwrap_or_default()
             ),
         ),
+        RolloutPhase::Verifying => (
+            Reason::Progressing,
+            match verify::of_wave(rollout).and_then(|check| check.message.as_deref()) {
+                Some(message) => format!("revision {revision}: {place} is ready, and is verified: {message}"),
+                None => format!("revision {revision}: {place} is ready, and is verified"),
+            },
+        ),
         RolloutPhase::Held => {
-            let reason = stop(rollout).map_or(Reason::TargetNotReady, |(_, reason)| reason);
+            let target = || stop(rollout).map(|(_, reason)| reason);
+            let reason = check(rollout).or_else(target).unwrap_or(Reason::InvalidSpec);
             let why = rollout.message.as_deref().unwrap_or_default();
             let waiting = rollout
                 .targets

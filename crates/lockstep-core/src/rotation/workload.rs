@@ -5,6 +5,7 @@ use std::fmt;
 use lockstep_api::{TargetProgress, WorkloadKind, annotation};
 use serde_json::{Value, json};
 
+use super::versions::{self, References};
 use crate::schedule;
 
 /// A workload of the SyncedSecret's namespace.
@@ -42,6 +43,8 @@ pub enum Sight {
     Missing,
     /// It has no pod template of its own: an Argo Rollout with `workloadRef`.
     NoTemplate,
+    /// Its pod template refers to no Secret of the versioned target.
+    NoReference,
     /// It is there.
     There(Workload),
 }
@@ -51,8 +54,10 @@ pub enum Sight {
 pub struct Workload {
     /// Its uid.
     pub uid: String,
-    /// The revision that its pod template carries.
+    /// The revision that its pod template carries; of a versioned target, in the annotation and in every reference.
     pub revision: Option<String>,
+    /// What its pod template says of a versioned target; `None` where the target is not versioned.
+    pub references: Option<References>,
     /// Whether its pods are what its pod template says.
     pub readiness: Readiness,
 }
@@ -108,8 +113,8 @@ pub fn restart(target: &Target, uid: &str, secret: &str, revision: &str) -> Valu
     })
 }
 
-/// Reads a workload.
-pub fn read(kind: WorkloadKind, object: &Value, secret: &str) -> Sight {
+/// Reads a workload. `versioned`: its pods read a Secret of their own revision.
+pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -> Sight {
     let Some(template) = object.pointer("/spec/template") else {
         return Sight::NoTemplate;
     };
@@ -117,13 +122,23 @@ pub fn read(kind: WorkloadKind, object: &Value, secret: &str) -> Sight {
         .pointer("/metadata/annotations")
         .and_then(|annotations| annotations.get(revision_annotation(secret)))
         .and_then(Value::as_str);
+    let (references, revision) = if versioned {
+        let (seen, revision) = versions::read(object, secret, revision);
+        if seen.all.is_empty() {
+            return Sight::NoReference;
+        }
+        (Some(seen), revision)
+    } else {
+        (None, revision.map(str::to_owned))
+    };
     Sight::There(Workload {
         uid: object
             .pointer("/metadata/uid")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned(),
-        revision: revision.map(str::to_owned),
+        revision,
+        references,
         readiness: readiness(kind, object),
     })
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lockstep_api::{
-    OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetState, WorkloadKind,
+    OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetState, VerificationState,
+    Verify, VerifyJob, WorkloadKind,
 };
 use lockstep_core::rotation::{
-    rollout::{self, Circumstances, Step},
+    rollout::{self, Circumstances, MAX_TARGETS, Step},
+    verify::{self, Check},
     workload::{Readiness, Sight, Target, Workload},
 };
 
@@ -26,6 +28,7 @@ fn there(revision: &str, readiness: Readiness) -> Sight {
     Sight::There(Workload {
         uid: "uid".to_owned(),
         revision: (!revision.is_empty()).then(|| revision.to_owned()),
+        references: None,
         readiness,
     })
 }
@@ -43,7 +46,7 @@ fn begun(spec: &Rollout, names: &[&str]) -> RolloutStatus {
         revision: "old".to_owned(),
         sources: Vec::new(),
     };
-    let begun = rollout::begin("new", previous, None, spec, at(0));
+    let begun = rollout::begin("new", Some(previous), None, spec, at(0));
     let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
     rollout::resolve(&begun, &found, spec, 1, at(0))
 }
@@ -55,6 +58,16 @@ fn look(
     sights: &[(&str, Sight)],
     now: i64,
 ) -> (RolloutStatus, usize) {
+    look_and_check(rollout, spec, sights, &Check::Unknown, now)
+}
+
+fn look_and_check(
+    rollout: &RolloutStatus,
+    spec: &Rollout,
+    sights: &[(&str, Sight)],
+    check: &Check,
+    now: i64,
+) -> (RolloutStatus, usize) {
     let seen: BTreeMap<Target, Sight> = sights
         .iter()
         .map(|(name, sight)| (target(name), sight.clone()))
@@ -63,6 +76,7 @@ fn look(
         spec,
         seen: &seen,
         restarted: &BTreeMap::new(),
+        check,
         grant: "grant it",
         now: at(now),
     };
@@ -258,6 +272,7 @@ fn every_odd_target_has_its_own_outcome() {
         (Sight::Missing, TargetState::Missing, RolloutPhase::Complete),
         (Sight::Forbidden, TargetState::Forbidden, RolloutPhase::Held),
         (Sight::NoTemplate, TargetState::NoTemplate, RolloutPhase::Held),
+        (Sight::NoReference, TargetState::NoReference, RolloutPhase::Held),
         (
             there("new", Readiness::ScaledToZero),
             TargetState::ScaledToZero,
@@ -329,11 +344,31 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
             spec: &spec,
             seen: &seen,
             restarted: &restarted,
+            check: &Check::Unknown,
             grant: "",
             now: at(now),
         };
         assert_eq!(rollout::step(&first, &cx).restart.len(), expected);
     }
+    // the way back does not wait
+    let back = RolloutStatus {
+        rollback: true,
+        phase: RolloutPhase::RollingBack,
+        ..first.clone()
+    };
+    let cx = Circumstances {
+        spec: &spec,
+        seen: &seen,
+        restarted: &restarted,
+        check: &Check::Unknown,
+        grant: "",
+        now: at(101),
+    };
+    assert_eq!(rollout::step(&back, &cx).restart.len(), 1);
+    assert_eq!(
+        rollout::next_look(&back, &spec, &restarted, at(120)),
+        Some(at(121))
+    );
     assert_eq!(
         rollout::next_look(&first, &spec, &restarted, at(120)),
         Some(at(135)),
@@ -362,4 +397,271 @@ fn a_spec_that_changes_in_the_middle_keeps_what_was_done() {
     assert_eq!(state(&next, "a"), TargetState::Updating);
     let none = rollout::resolve(&moving, &[], &spec, 2, at(5));
     assert_eq!(none.phase, RolloutPhase::Complete);
+    let others = rollout::resolve(&moving, &[target("d"), target("c")], &spec, 2, at(5));
+    assert_eq!(
+        rollout::looks(&others),
+        [target("d")],
+        "a wave whose targets all went does not stop the others"
+    );
+}
+
+fn verified() -> Rollout {
+    Rollout {
+        verify: Some(Verify {
+            job: Some(VerifyJob {
+                cron_job: "smoke".to_owned(),
+            }),
+            timeout: Some("30s".parse().unwrap()),
+            ..Verify::default()
+        }),
+        soak: None,
+        ..spec()
+    }
+}
+
+fn not_yet() -> Check {
+    Check::NotYet("Job/x has not finished".to_owned())
+}
+
+fn check(rollout: &RolloutStatus) -> (i64, i64, VerificationState) {
+    let check = rollout.verification.as_ref().unwrap();
+    (check.wave, check.attempt, check.state)
+}
+
+/// A rollout whose first wave, `a`, is being verified since second 10.
+fn verifying(spec: &Rollout) -> RolloutStatus {
+    let new = [("a", there("new", Readiness::Ready))];
+    let (verifying, _) = look(&begun(spec, &["a", "b"]), spec, &new, 10);
+    assert_eq!(
+        (verifying.phase, verifying.wave, check(&verifying)),
+        (RolloutPhase::Verifying, 1, (1, 1, VerificationState::Running))
+    );
+    verifying
+}
+
+#[test]
+fn a_wave_is_verified_before_the_next_and_the_last_before_the_end() {
+    let spec = verified();
+    let new = |name| [(name, there("new", Readiness::Ready))];
+    let first = verifying(&spec);
+    assert!(first.phase.is_moving(), "what changes meanwhile waits");
+    let (waits, count) = look_and_check(&first, &spec, &new("a"), &not_yet(), 39);
+    assert_eq!((waits.phase, waits.wave, count), (RolloutPhase::Verifying, 1, 0));
+    assert_eq!(
+        look_and_check(&waits, &spec, &new("a"), &Check::Unknown, 1000).0,
+        waits,
+        "what is not seen proves nothing"
+    );
+    let (next, _) = look_and_check(&waits, &spec, &new("a"), &Check::Passed, 39);
+    assert_eq!(
+        (next.phase, next.wave, verify::wanted(&next, &spec)),
+        (RolloutPhase::Progressing, 2, None)
+    );
+    let (last, _) = look(&next, &spec, &new("b"), 50);
+    assert_eq!(
+        (last.phase, check(&last)),
+        (RolloutPhase::Verifying, (2, 1, VerificationState::Running))
+    );
+    let (done, _) = look_and_check(&last, &spec, &new("b"), &Check::Passed, 60);
+    assert_eq!(
+        (done.phase, check(&done).2),
+        (RolloutPhase::Complete, VerificationState::Passed)
+    );
+}
+
+#[test]
+fn a_check_that_fails_or_is_late_stops_the_rollout_until_another_is_asked_for() {
+    let back = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..verified()
+    };
+    let new = [("a", there("new", Readiness::Ready))];
+    let failed = Check::Failed("Job/x failed (BackoffLimitExceeded)".to_owned());
+    for (found, now, says) in [
+        (failed, 11, "verify: Job/x failed (BackoffLimitExceeded)"),
+        (
+            not_yet(),
+            40,
+            "verify: not passed within timeout 30s: Job/x has not finished",
+        ),
+    ] {
+        let spec = verified();
+        let (held, _) = look_and_check(&verifying(&spec), &spec, &new, &found, now);
+        assert_eq!(
+            (held.phase, check(&held).2),
+            (RolloutPhase::Held, VerificationState::Failed)
+        );
+        let message = held.message.clone().unwrap();
+        assert!(
+            message.starts_with(says) && message.contains("lockstep.dev/rotate-now"),
+            "{message}"
+        );
+        // whatever its targets do meanwhile
+        for readiness in [Readiness::Ready, Readiness::Progressing, Readiness::Ready] {
+            let sight = [("a", there("new", readiness))];
+            let (still, count) = look_and_check(&held, &spec, &sight, &Check::Passed, 500);
+            assert_eq!(
+                (still.phase, still.wave, count),
+                (RolloutPhase::Held, 1, 0),
+                "{readiness:?}"
+            );
+        }
+        let again = rollout::retry(&held, at(600));
+        let (again, _) = look(&again, &spec, &new, 600);
+        assert_eq!(
+            (again.phase, check(&again)),
+            (RolloutPhase::Verifying, (1, 2, VerificationState::Running))
+        );
+        let changed = rollout::resolve(&held, &[target("a"), target("b")], &spec, 2, at(600));
+        let (changed, _) = look(&changed, &spec, &new, 600);
+        assert_eq!(check(&changed), (1, 2, VerificationState::Running));
+        let without = Rollout { verify: None, ..spec };
+        let (on, _) = look(&held, &without, &new, 600);
+        assert_eq!((on.phase, on.wave), (RolloutPhase::Progressing, 2));
+
+        let (gone, _) = look_and_check(&verifying(&back), &back, &new, &found, now);
+        assert!(rollout::awaits_rollback(&gone), "{:?}", gone.phase);
+        assert!(!gone.message.as_ref().unwrap().contains("rotate-now"));
+        let returned = rollout::begin_rollback(&gone, "old", at(700));
+        assert_eq!(returned.verification, None);
+        let old = [("a", there("old", Readiness::Ready))];
+        let (returned, _) = look(&returned, &back, &old, 701);
+        assert_eq!(
+            returned.phase,
+            RolloutPhase::RolledBack,
+            "the way back is not verified"
+        );
+    }
+}
+
+#[test]
+fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_when_it_can() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..verified()
+    };
+    let new = [("a", there("new", Readiness::Ready))];
+    for (found, state) in [
+        (
+            Check::Forbidden("grant it".to_owned()),
+            VerificationState::Forbidden,
+        ),
+        (
+            Check::Blocked("CronJob/smoke does not exist".to_owned()),
+            VerificationState::Blocked,
+        ),
+    ] {
+        let (held, _) = look_and_check(&verifying(&spec), &spec, &new, &found, 11);
+        assert_eq!((held.phase, check(&held).2), (RolloutPhase::Held, state));
+        let (still, _) = look_and_check(&held, &spec, &new, &found, 5000);
+        assert_eq!(still, held, "nothing new is nothing to write");
+        assert_eq!(look(&held, &spec, &new, 5000).0, held);
+        let (on, _) = look_and_check(&held, &spec, &new, &not_yet(), 5000);
+        assert_eq!(
+            (on.phase, on.message.as_ref(), check(&on)),
+            (RolloutPhase::Verifying, None, (1, 1, VerificationState::Running))
+        );
+        let (late, _) = look_and_check(&on, &spec, &new, &not_yet(), 5030);
+        assert!(rollout::awaits_rollback(&late));
+    }
+}
+
+#[test]
+fn a_target_that_falls_over_while_its_wave_is_verified_has_it_verified_anew() {
+    let spec = verified();
+    let (fell, _) = look_and_check(
+        &verifying(&spec),
+        &spec,
+        &[("a", there("new", Readiness::Progressing))],
+        &Check::Passed,
+        11,
+    );
+    assert_eq!(
+        (fell.phase, fell.wave, check(&fell)),
+        (
+            RolloutPhase::Progressing,
+            1,
+            (1, 1, VerificationState::Superseded)
+        )
+    );
+    assert_eq!(verify::wanted(&fell, &spec), None);
+    let (anew, _) = look(&fell, &spec, &[("a", there("new", Readiness::Ready))], 12);
+    assert_eq!(check(&anew), (1, 2, VerificationState::Running));
+}
+
+fn previous(revision: &str) -> Option<PreviousRevision> {
+    Some(PreviousRevision {
+        revision: revision.to_owned(),
+        sources: Vec::new(),
+    })
+}
+
+#[test]
+fn a_way_back_over_two_rollouts_that_did_not_end_takes_every_target_with_it() {
+    let spec = Rollout { soak: None, ..spec() };
+    let names = [target("a"), target("b")];
+    // "b" got "second", and "third" only reached "a"
+    let (mut second, _) = look(
+        &begun(&spec, &["a", "b"]),
+        &spec,
+        &[("a", there("old", Readiness::Ready))],
+        0,
+    );
+    second.phase = RolloutPhase::Held;
+    let third = rollout::begin("third", previous("new"), Some(&second), &spec, at(10));
+    assert!(third.after_unfinished && third.previous == previous("old"));
+    let mut third = rollout::resolve(&third, &names, &spec, 1, at(10));
+    third.phase = RolloutPhase::Held;
+    let back = rollout::begin("old", previous("third"), Some(&third), &spec, at(20));
+    assert!(rollout::wants_targets(&back, 1), "all of them are looked at");
+    assert_eq!(back.previous, None);
+    // over one, those that were not restarted never left it
+    let back = rollout::begin("old", previous("new"), Some(&second), &spec, at(20));
+    assert_eq!((back.targets.len(), back.targets[0].name.as_str()), (1, "a"));
+    let all = rollout::begin_rollback(&rollout::touch_all(&third), "old", at(20));
+    assert_eq!(all.targets.len(), 2);
+}
+
+#[test]
+fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..spec()
+    };
+    let (moving, _) = look(
+        &begun(&spec, &["a"]),
+        &spec,
+        &[("a", there("old", Readiness::Ready))],
+        0,
+    );
+    let (failed, _) = look(&moving, &spec, &[("a", there("new", Readiness::Failed))], 5);
+    assert!(rollout::awaits_rollback(&failed));
+    let again = rollout::retry(&failed, at(10));
+    assert_eq!(
+        (again.phase, again.message.as_ref()),
+        (RolloutPhase::Progressing, None)
+    );
+    assert_eq!(again.previous, previous("old"), "it can still be rolled back");
+}
+
+#[test]
+fn selectors_that_mean_too_much_hold_the_rollout_until_they_mean_less() {
+    let spec = spec();
+    let names: Vec<String> = (0..=MAX_TARGETS).map(|nth| format!("t{nth}")).collect();
+    let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
+    let first = rollout::begin("new", previous("old"), None, &spec, at(0));
+    let held = rollout::resolve(&first, &found, &spec, 1, at(0));
+    assert_eq!(held.phase, RolloutPhase::Held);
+    assert!(
+        held.message.as_ref().unwrap().contains("mean 257 workloads"),
+        "{held:?}"
+    );
+    assert!(held.targets.is_empty() && rollout::wants_targets(&held, 1));
+    assert!(rollout::next_look(&held, &spec, &BTreeMap::new(), at(0)).is_some());
+    let fits = rollout::resolve(&held, &found[1..], &spec, 1, at(20));
+    assert_eq!(
+        (fits.phase, fits.targets.len()),
+        (RolloutPhase::Progressing, MAX_TARGETS)
+    );
+    assert_eq!(fits.message, None);
 }

@@ -8,7 +8,7 @@ fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
     let mut spec = spec.clone();
     spec["template"] = json!({});
     let object = json!({ "metadata": { "generation": 3, "uid": "u" }, "spec": spec, "status": status });
-    match workload::read(kind, &object, "database") {
+    match workload::read(kind, &object, "database", false) {
         Sight::There(workload) => workload.readiness,
         other => panic!("{other:?}"),
     }
@@ -169,7 +169,10 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
         );
     }
     let reference = json!({ "metadata": { "uid": "u" }, "spec": { "workloadRef": { "name": "api" } } });
-    assert_eq!(workload::read(Rollout, &reference, "database"), Sight::NoTemplate);
+    assert_eq!(
+        workload::read(Rollout, &reference, "database", false),
+        Sight::NoTemplate
+    );
 }
 
 #[test]

@@ -204,6 +204,7 @@ pub(crate) mod testing {
             key: key(),
             provider: StoreProvider::default(),
             limits,
+            events: None,
         }
     }
 

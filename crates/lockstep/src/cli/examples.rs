@@ -101,6 +101,15 @@ Examples:
     lockstep status -A --output json
 ";
 
+pub(super) const HISTORY: &str = "\
+Examples:
+  What happened to the Secret lately:
+    lockstep history database -n shop
+
+  For machines, the newest first:
+    lockstep history database -n shop --output json
+";
+
 pub(super) const PLAN: &str = "\
 Examples:
   What the manifests of a team come to:

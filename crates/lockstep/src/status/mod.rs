@@ -110,7 +110,7 @@ fn key(object: &SyncedSecret) -> (String, String) {
 }
 
 /// The API server's own words about a request of this user: they hold no secret.
-fn refused(error: &kube::Error) -> String {
+pub(crate) fn refused(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 404 => {
             "the cluster does not know SyncedSecrets: is lockstep installed there? (lockstep crds | kubectl apply --server-side -f -)".to_owned()

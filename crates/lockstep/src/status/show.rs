@@ -2,15 +2,18 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use lockstep_api::{
     Condition, ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, RotationPhase, RotationStatus,
     SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
-use lockstep_core::rotation::{self, rollout};
+use lockstep_core::rotation::{self, Opening, rollout};
 use serde_json::{Value, json};
 
-use crate::table::table;
+use crate::{
+    span::{age, human, time},
+    table::table,
+};
 
 const HEAD: [&str; 8] = [
     "NAMESPACE",
@@ -87,6 +90,7 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
             RotationPhase::Pending => format!("waits, {}", until(rotation, now)),
             RotationPhase::Progressing => wave(rotation),
             RotationPhase::Soaking => format!("{}, soaking", wave(rotation)),
+            RotationPhase::Verifying => format!("{}, verifying", wave(rotation)),
             RotationPhase::Held => format!("held in {}", wave(rotation)),
             RotationPhase::RollingBack => "rolling back".to_owned(),
             RotationPhase::RolledBack => "rolled back".to_owned(),
@@ -202,12 +206,34 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     if let Some(condition) = status.condition(ConditionType::RotationOverdue) {
         say("overdue", condition.message.clone());
     }
+    if let Some(words) = windows_of(object, now) {
+        say("windows", words);
+    }
     if let Some(rotation) = &status.rotation {
         for (what, words) in rotation_lines(rotation, name, namespace, now) {
             say(&what, words);
         }
     }
     text
+}
+
+/// Whether a window of the spec is open; `None` where it has none, or none that can be used, as `ready` says then.
+fn windows_of(object: &SyncedSecret, now: Timestamp) -> Option<String> {
+    let windows = rotation::windows(object.spec.rotation.as_ref()).ok()?;
+    if windows.is_empty() {
+        return None;
+    }
+    let clock = |at: &Zoned| at.strftime("%Y-%m-%d %H:%M %Q").to_string();
+    Some(match (windows.open_until(now), windows.at(now)) {
+        (Some(until), _) => format!("one is open until {}", clock(&until)),
+        (None, Opening::Closed { next: Some(next) }) => {
+            format!(
+                "closed; the next opens in {}",
+                human(next.duration_since(now).as_secs())
+            )
+        }
+        (None, _) => "closed; none ever opens again".to_owned(),
+    })
 }
 
 /// The rotation, line by line: what is rolled out, wave by wave, and what waits.
@@ -325,6 +351,7 @@ const fn words(state: TargetState) -> &'static str {
         TargetState::Overwritten => "somebody removed the revision from its pod template",
         TargetState::Forbidden => "may not be restarted by lockstep",
         TargetState::NoTemplate => "has no pod template of its own",
+        TargetState::NoReference => "refers to no Secret of the target",
     }
 }
 
@@ -353,26 +380,6 @@ pub(super) fn json(objects: &[&SyncedSecret]) -> serde_json::Result<String> {
         })
         .collect();
     serde_json::to_string_pretty(&all).map(|text| format!("{text}\n"))
-}
-
-fn time(text: &str) -> Option<Timestamp> {
-    text.parse().ok()
-}
-
-fn age(since: Option<&String>, now: Timestamp) -> Option<String> {
-    let since = time(since?)?;
-    Some(human(now.duration_since(since).as_secs()))
-}
-
-/// A span in the largest unit of which there are two.
-fn human(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    for (unit, size) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
-        if seconds >= 2 * size {
-            return format!("{}{unit}", seconds / size);
-        }
-    }
-    format!("{seconds}s")
 }
 
 #[cfg(test)]
@@ -448,8 +455,109 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
           rotation  revision 9c41 waits for 2h: a window opens in 14h (2026-03-11T02:00:00Z)
                     to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
+        "#);
+    }
+
+    fn held() -> Value {
+        let mut status = synced();
+        let target = |name: &str, wave: i64, state: &str| {
+            let mut target = json!({ "kind": "Deployment", "name": name, "wave": wave, "state": state });
+            if state != "Waiting" {
+                target["updatedTime"] = json!("2026-03-10T11:40:00Z");
+            }
+            target
+        };
+        status["rotation"] = json!({
+            "phase": "Held",
+            "pendingSince": "2026-03-10T11:50:00Z", "pendingRevision": "9c41", "waitsFor": "Interval",
+            "nextWindow": "2026-03-10T12:05:00Z",
+            "rollout": {
+                "phase": "Held", "revision": "7f3a", "startTime": "2026-03-10T11:40:00Z", "wave": 2,
+                "message": "Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume)",
+                "targets": [
+                    target("api", 1, "Ready"), target("worker", 2, "Paused"), target("web", 2, "Ready"),
+                    target("batch", 3, "Waiting"),
+                ],
+                "previous": {
+                    "revision": "11ee", "sources": [{ "store": "SecretStore/vault", "key": "shop/database", "version": "12" }],
+                },
+            },
+        });
+        status
+    }
+
+    #[test]
+    fn a_rollout_is_told_wave_by_wave() {
+        insta::assert_snapshot!(one(&object(&held()), now()), @r#"
+        SyncedSecret shop/database
+          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          secret    database at revision 7f3a, changed 3d ago
+          source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
+          rollout   Held: revision 7f3a is held in wave 2 of 3. Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume). 1 target of a later wave stays as it was
+          wave 1    Deployment/api     ready, restarted 20m ago
+          wave 2    Deployment/worker  is paused, restarted 20m ago
+                    Deployment/web     ready, restarted 20m ago
+          wave 3    Deployment/batch   waits for its turn
+                    it replaces revision 11ee (source version 12)
+          rotation  revision 9c41 waits for 10m: minimumInterval holds it for 5m (2026-03-10T12:05:00Z)
+                    to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
+        "#);
+        insta::assert_snapshot!(all(&[&object(&held())], now()), @r#"
+        NAMESPACE  NAME      READY  REASON  REVISION  CHANGED  SOURCE AGE  ROTATION
+        shop       database  True   Synced  7f3a      3d       3d          held in wave 2 of 3
+        "#);
+        let mut soaking = held();
+        soaking["rotation"] = json!({
+            "phase": "Soaking",
+            "rollout": {
+                "phase": "Soaking", "revision": "7f3a", "startTime": "2026-03-10T11:40:00Z", "wave": 1,
+                "soakUntil": "2026-03-10T12:03:00Z",
+                "targets": [
+                    { "kind": "StatefulSet", "name": "queue", "wave": 1, "state": "Ready", "updatedTime": "2026-03-10T11:50:00Z" },
+                    { "kind": "DaemonSet", "name": "agent", "wave": 2, "state": "Waiting" },
+                ],
+            },
+        });
+        insta::assert_snapshot!(one(&object(&soaking), now()), @r#"
+        SyncedSecret shop/database
+          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          secret    database at revision 7f3a, changed 3d ago
+          source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
+          rollout   Soaking: revision 7f3a: wave 1 of 2 is ready, and has to stay so until 2026-03-10T12:03:00Z
+          wave 1    StatefulSet/queue  ready, restarted 10m ago, soaks for 3m
+          wave 2    DaemonSet/agent    waits for its turn
+        "#);
+    }
+
+    #[test]
+    fn a_rollback_says_what_is_refused_and_what_would_bring_it_in() {
+        let mut status = synced();
+        status["rotation"] = json!({
+            "phase": "RolledBack",
+            "rollout": {
+                "phase": "RolledBack", "revision": "7f3a", "rollback": true, "startTime": "2026-03-10T11:40:00Z", "wave": 1,
+                "targets": [{ "kind": "Deployment", "name": "api", "wave": 1, "state": "Ready", "updatedTime": "2026-03-10T11:50:00Z" }],
+            },
+            "refused": {
+                "revision": "55aa", "fingerprint": "f", "time": "2026-03-10T11:48:00Z",
+                "pinned": { "revision": "7f3a" },
+                "message": "Deployment/api: not ready within progressDeadline 10m of the restart",
+            },
+        });
+        insta::assert_snapshot!(one(&object(&status), now()), @r#"
+        SyncedSecret shop/database
+          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          secret    database at revision 7f3a, changed 3d ago
+          source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          windows   closed; the next opens in 14h
+          rollout   RolledBack: revision 7f3a is back on 1 target, and stays until the source has something newer than what failed
+          wave 1    Deployment/api  ready, restarted 10m ago
+          refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. It comes in again with a new value at the source, or with lockstep.dev/rotate-now
         "#);
     }
 
@@ -467,20 +575,5 @@ mod tests {
         assert_eq!(all[0]["rotation"]["pendingRevision"], "9c41");
         assert_eq!(all[0]["secret"]["revision"], "7f3a");
         assert_eq!(all[0]["ready"], true);
-    }
-
-    #[test]
-    fn spans_are_in_the_largest_unit_of_which_there_are_two() {
-        for (seconds, says) in [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (7_199, "119m"),
-            (7_200, "2h"),
-            (200_000, "2d"),
-            (-5, "0s"),
-        ] {
-            assert_eq!(human(seconds), says);
-        }
     }
 }

@@ -94,6 +94,11 @@ impl Cluster {
         self.own.is_some()
     }
 
+    /// The kubeconfig file of a cluster of the demo's own.
+    pub(crate) fn kubeconfig(&self) -> Option<PathBuf> {
+        self.own.as_ref().map(ControlPlane::kubeconfig)
+    }
+
     /// A folder that ends with the demo.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

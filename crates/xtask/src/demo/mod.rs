@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the whole way from a value in a store to a Secret in a cluster, on real servers.
 //!
 //! [`show`] prints, [`cluster`] is where it plays, [`install`] brings lockstep there, [`operator`] is the real binary,
-//! [`source`] holds the values, and [`follow`] checks that what should come did come.
+//! [`source`] holds the values, [`follow`] checks that what should come did come, and [`rollout`] is the chapter of rotation.
 
 mod aws;
 mod cluster;
@@ -12,6 +12,7 @@ mod gcp;
 mod install;
 mod operator;
 mod play;
+mod rollout;
 mod show;
 mod source;
 mod vault;
@@ -27,7 +28,7 @@ use lockstep_testkit::{
 
 use crate::command::cargo;
 
-/// Watch a SyncedSecret become a Secret, change at its source and change here, on real servers
+/// Watch a SyncedSecret become a Secret, change at its source and change here, wave by wave, on real servers
 ///
 /// Starts etcd, an API server, a controller manager and OpenBao, installs lockstep, and runs the real binary under its own
 /// restricted ServiceAccount. Then it stays, with commands to try, until Ctrl-C ends everything that was started. All of

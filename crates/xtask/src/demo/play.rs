@@ -19,6 +19,7 @@ use super::{
     gcp::Gcp,
     install,
     operator::Operator,
+    rollout,
     show::Show,
     source::Source,
     vault::Vault,
@@ -131,6 +132,11 @@ async fn play(
     let operator = start_operator(show, cluster, binary, source.file_root()).await?;
     let told = tell(show, cluster, &source, &operator, applied).await;
     told.map_err(|error| operator.explain(&error))?;
+    // on a cluster with nodes, pods cannot be made to break in time
+    if let (Source::Vault(vault), true) = (&source, cluster.is_own()) {
+        let told = rollout::play(show, cluster, vault, binary, applied).await;
+        told.map_err(|error| operator.explain(&error))?;
+    }
     Ok((source, operator))
 }
 

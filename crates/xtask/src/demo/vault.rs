@@ -108,8 +108,16 @@ impl Vault {
     }
 
     async fn put(&self, password: &str) -> Result<()> {
+        self.put_at(KEY, password).await
+    }
+
+    /// Writes a value at another key.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(super) async fn put_at(&self, key: &str, password: &str) -> Result<()> {
         let fields = json!({ "username": "shop", "password": password });
-        self.server.put_kv2(KEY, fields).await.map(drop)
+        self.server.put_kv2(key, fields).await.map(drop)
     }
 }
 

@@ -104,8 +104,17 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::RolloutForbidden => {
             "Bind the ClusterRole `lockstep-rollouts` in the namespace, as the message says, or leave `rotation.rollout` out."
         }
+        Reason::VerificationFailed => {
+            "Look at what the message names: `kubectl logs job/NAME` for a Job, the pods of the Service for a request. Then give `lockstep.dev/rotate-now` a new value, which has the wave verified again, or give the source a value that works."
+        }
+        Reason::VerificationBlocked => {
+            "Create what the message names, or correct `rotation.rollout.verify`; the rollout goes on by itself."
+        }
+        Reason::VerificationForbidden => {
+            "Bind the ClusterRole that the message names in the namespace, as it says, or leave `rotation.rollout.verify` out."
+        }
         Reason::RollingBack => {
-            "Nothing: the previous value comes back. Meanwhile look at why the target that the message names did not become ready."
+            "Nothing: the previous value comes back. Meanwhile look at why the target that the message names did not become ready, or its check failed."
         }
         Reason::RolledBack => {
             "Give the source a value that works: it is rolled out as soon as it is there. To try the same value again, give `lockstep.dev/rotate-now` a new value."

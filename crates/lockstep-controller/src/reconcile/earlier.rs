@@ -1,0 +1,134 @@
+//! The earlier Secrets of a versioned target: gone back to, and cleared away.
+
+use std::sync::PoisonError;
+
+use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
+use lockstep_core::{
+    Failure,
+    remote::Requeue,
+    report::Outcome,
+    rotation::{rollout::MAX_TARGETS, versions},
+};
+
+use super::{Reconcile, report::Said};
+use crate::{
+    secret::{Owner, Probed, WriteError},
+    workloads::Carried,
+};
+
+impl Reconcile {
+    /// The earlier Secret of a revision, where it is still there: to go back to it nothing has to be read or written.
+    pub(super) async fn kept_version(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        revision: &str,
+    ) -> Result<Option<TargetStatus>, Failure> {
+        let current = status.and_then(|status| status.target.as_ref());
+        let earlier = status.into_iter().flat_map(|status| &status.versions);
+        let mut all = current.into_iter().chain(earlier);
+        let Some(kept) = all.find(|kept| kept.revision == revision && self.is_target(kept)) else {
+            return Ok(None);
+        };
+        self.check_may_write()?;
+        let owner = Owner {
+            target: &kept.name,
+            ..self.owner()
+        };
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        match self.shared.writer.probe(&owner).await {
+            // one that somebody changed is written anew
+            Ok(Probed::There(there))
+                if there.uid == kept.uid && there.resource_version == kept.resource_version =>
+            {
+                Ok(Some(kept.clone()))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.failure(&owner)),
+        }
+    }
+
+    /// Notes the Secret of a revision before it is written.
+    pub(super) async fn intend(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        name: &str,
+        revision: &str,
+    ) -> Result<(), Failure> {
+        let Some(version) = versions::intend(status, name, revision) else {
+            return Ok(());
+        };
+        if self.report_durably(status, Outcome::Intends(version)).await == Said::Durably {
+            return Ok(());
+        }
+        let message = format!(
+            "Secret \"{name}\" is not written before the status says so, and that could not be written"
+        );
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
+    }
+
+    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. It goes by
+    /// what this reconcile wrote, or found to be so: an older status could list as earlier what is current by now.
+    pub(super) async fn clear_versions(&self, status: Option<&SyncedSecretStatus>) {
+        let shared = &self.shared;
+        let committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(status) = committed.as_ref().or(status) else {
+            return;
+        };
+        let surplus = versions::surplus(status, &self.object.spec.target);
+        let spec = self.object.spec.rotation.as_ref();
+        let spec = spec.and_then(|rotation| rotation.rollout.as_ref());
+        let (Some(spec), Some(target), false) = (spec, &status.target, surplus.is_empty()) else {
+            return;
+        };
+        if self.check_may_write().is_err() {
+            return;
+        }
+        let namespace = &*self.key.namespace;
+        let found = shared
+            .workloads
+            .find(&shared.client, namespace, &spec.targets)
+            .await;
+        // what is not looked at may need any of them
+        let Ok(found) = found else { return };
+        if found.len() > MAX_TARGETS {
+            return;
+        }
+        let secret = Carried {
+            name: self.owner().target,
+            versioned: true,
+        };
+        let seen = shared
+            .workloads
+            .look(&shared.client, namespace, secret, found)
+            .await;
+        if !versions::are_all_on(&seen, &target.revision) {
+            return;
+        }
+        let mut cleared = Vec::new();
+        for version in surplus {
+            let _slot = shared.writes.acquire(self.priority).await;
+            let owner = Owner {
+                target: &version.name,
+                ..self.owner()
+            };
+            match shared.writer.delete(&owner).await {
+                // somebody took it over meanwhile: it is not ours to remove
+                Ok(()) | Err(WriteError::Foreign) => {
+                    tracing::info!(secret = %version.name, "an earlier revision is cleared away");
+                    cleared.push(version.name);
+                }
+                // the next refresh tries again
+                Err(error) => {
+                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away");
+                }
+            }
+        }
+        if !cleared.is_empty() {
+            self.report(Some(status), Outcome::Cleared(cleared)).await;
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Makes the checks of rollouts: a Job from a CronJob, or a request through the API server's proxy of a Service.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::header;
+use jiff::Timestamp;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    client::Body,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use lockstep_api::{Verify, VerifyHttpGet, VerifyJob};
+use lockstep_core::rotation::verify::{self, Attempt, Check};
+use serde_json::{Value, json};
+
+use crate::identity::Account;
+
+/// How long one request to the API server may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a Service may take to answer one request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the proof holds that the admission policy for Jobs does its work in a namespace.
+const PROOF_LASTS: Duration = Duration::from_secs(600);
+/// The admission policy that holds the operator to Jobs of CronJobs.
+const POLICY: &str = "lockstep-jobs";
+/// The ClusterRole that an installation binds in the namespaces in which Jobs may be made.
+const JOBS_ROLE: &str = "lockstep-verify-jobs";
+/// The ClusterRole that an installation binds in the namespaces whose Services may be asked.
+const SERVICES_ROLE: &str = "lockstep-verify-services";
+
+/// Makes the checks of rollouts.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    proven: Mutex<BTreeMap<String, Timestamp>>,
+    unguarded: bool,
+}
+
+/// Who makes a check, and where.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The client of the API server.
+    pub client: &'a Client,
+    /// The account that this process is to it.
+    pub account: &'a Account,
+    /// The namespace.
+    pub namespace: &'a str,
+}
+
+impl std::fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Place({})", self.namespace)
+    }
+}
+
+/// What a request to the API server came to, where that is no object.
+enum Refused {
+    Missing,
+    Exists,
+    Forbidden,
+    Invalid,
+    Unguarded,
+    Unknown,
+}
+
+fn refused(error: &kube::Error) -> Refused {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 => Refused::Missing,
+            409 => Refused::Exists,
+            403 => Refused::Forbidden,
+            401 | 408 | 429 => Refused::Unknown,
+            400..500 => Refused::Invalid,
+            _ => Refused::Unknown,
+        },
+        _ => Refused::Unknown,
+    }
+}
+
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(result) => result.map_err(|error| refused(&error)),
+        Err(_) => Err(Refused::Unknown),
+    }
+}
+
+impl Place<'_> {
+    fn batch(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("batch", "v1", kind));
+        Api::namespaced_with(self.client.clone(), self.namespace, &resource)
+    }
+
+    async fn get(&self, kind: &str, name: &str) -> Result<Value, Refused> {
+        let object = bounded(self.batch(kind).get(name)).await?;
+        serde_json::to_value(&object).map_err(|_| Refused::Unknown)
+    }
+
+    async fn create_job(&self, job: &Value, dry_run: bool) -> kube::Result<()> {
+        let object: DynamicObject = serde_json::from_value(job.clone()).map_err(kube::Error::SerdeError)?;
+        let parameters = PostParams {
+            dry_run,
+            ..PostParams::default()
+        };
+        self.batch("Job").create(&parameters, &object).await.map(drop)
+    }
+
+    /// Whether RBAC lets this process do that. The API server refuses with the same status what RBAC, an admission policy or a
+    /// quota does not let pass, and what a pod behind its proxy refuses. `None` where it does not say.
+    async fn may(&self, attributes: ResourceAttributes) -> Option<bool> {
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    namespace: Some(self.namespace.to_owned()),
+                    ..attributes
+                }),
+                non_resource_attributes: None,
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let answer = bounded(api.create(&PostParams::default(), &review)).await.ok()?;
+        Some(answer.status?.allowed)
+    }
+
+    fn grant(&self, role: &str) -> String {
+        format!(
+            "kubectl create rolebinding {role} -n {} --clusterrole={role} {}",
+            self.namespace,
+            self.account.kubectl_option()
+        )
+    }
+
+    fn forbidden(&self, what: &str, role: &str) -> Check {
+        Check::Forbidden(format!(
+            "lockstep may not {what}. Whoever administrates the cluster grants it with: {}",
+            self.grant(role)
+        ))
+    }
+}
+
+impl Verifier {
+    /// `unguarded`: make Jobs also where no admission policy holds the operator to those of CronJobs.
+    pub fn new(unguarded: bool) -> Self {
+        Self {
+            unguarded,
+            ..Self::default()
+        }
+    }
+
+    /// Makes a check, or looks at the one that was made.
+    pub async fn check(
+        &self,
+        place: &Place<'_>,
+        spec: &Verify,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Check {
+        match (&spec.job, &spec.http_get) {
+            (Some(job), _) => self.job(place, spec, job, attempt, now).await,
+            (None, Some(get)) => http_get(place, get).await,
+            // admission does not let it in
+            (None, None) => Check::Blocked("verify needs exactly one of job, httpGet".to_owned()),
+        }
+    }
+
+    async fn job(
+        &self,
+        place: &Place<'_>,
+        spec: &Verify,
+        job: &VerifyJob,
+        attempt: &Attempt<'_>,
+        now: Timestamp,
+    ) -> Check {
+        let name = verify::job_name(attempt);
+        match place.get("Job", &name).await {
+            Ok(found) => return verify::read_job(attempt, &found),
+            Err(Refused::Missing) => {}
+            Err(Refused::Forbidden) => return place.forbidden("look at Jobs", JOBS_ROLE),
+            Err(_) => return Check::Unknown,
+        }
+        let cron_job = match place.get("CronJob", &job.cron_job).await {
+            Ok(found) => found,
+            Err(Refused::Missing) => {
+                return Check::Blocked(format!(
+                    "{} does not exist. The rollout goes on when it does",
+                    verify::cron_job(job)
+                ));
+            }
+            Err(Refused::Forbidden) => return place.forbidden("look at CronJobs", JOBS_ROLE),
+            Err(_) => return Check::Unknown,
+        };
+        let made = match verify::job(attempt, spec, &cron_job) {
+            Ok(made) => made,
+            Err(message) => return Check::Blocked(message),
+        };
+        let result = match self.prove(place, now).await {
+            Ok(()) => bounded(place.create_job(&made, false)).await,
+            Err(refused) => Err(refused),
+        };
+        let from = verify::cron_job(job);
+        match result {
+            Ok(()) => {
+                tracing::info!(job = %name, cron_job = %job.cron_job, "the wave is verified");
+                Check::NotYet(format!("Job/{name} has not finished"))
+            }
+            // an earlier request made it, and its answer was lost: the next look reads it
+            Err(Refused::Exists) => Check::NotYet(format!("Job/{name} has not finished")),
+            Err(Refused::Missing) => Check::Blocked(format!(
+                "the namespace takes no Job of {from}. The rollout goes on when it does"
+            )),
+            Err(Refused::Unguarded) => {
+                tracing::error!(
+                    namespace = place.namespace,
+                    "the admission policy lockstep-jobs does not refuse what it must refuse; no Job is made"
+                );
+                Check::Forbidden(
+                    "the admission policy lockstep-jobs does not guard Jobs, and without it lockstep makes none. Whoever administrates the cluster installs it with: kubectl apply --server-side -k deploy/kustomize/base".to_owned(),
+                )
+            }
+            Err(Refused::Forbidden) => {
+                let create = ResourceAttributes {
+                    group: Some("batch".to_owned()),
+                    resource: Some("jobs".to_owned()),
+                    verb: Some("create".to_owned()),
+                    ..ResourceAttributes::default()
+                };
+                match place.may(create).await {
+                    Some(true) => Check::Blocked(format!(
+                        "an admission policy, a webhook or a quota refuses the Job of {from}. The rollout goes on when it does not"
+                    )),
+                    Some(false) => place.forbidden("make Jobs", JOBS_ROLE),
+                    None => Check::Unknown,
+                }
+            }
+            Err(Refused::Invalid) => Check::Blocked(format!(
+                "the API server takes no Job of the jobTemplate of {from}. Try it with: kubectl create job test --from=cronjob/{} -n {} --dry-run=server",
+                job.cron_job, place.namespace
+            )),
+            Err(Refused::Unknown) => Check::Unknown,
+        }
+    }
+
+    /// Tries, as a dry run, to make a Job that is of no CronJob. Who may make any Job may run anything in the namespace: without a
+    /// policy that refuses, none is made.
+    async fn prove(&self, place: &Place<'_>, now: Timestamp) -> Result<(), Refused> {
+        let known = {
+            let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+            proven.get(place.namespace).copied()
+        };
+        if self.unguarded || known.is_some_and(|at| now < lockstep_core::decide::later(at, PROOF_LASTS)) {
+            return Ok(());
+        }
+        let job = json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": { "name": "lockstep-self-test" },
+            "spec": { "template": { "spec": {
+                "containers": [{ "name": "refuse-this", "image": "refuse.invalid/this" }],
+                "restartPolicy": "Never",
+            } } },
+        });
+        match tokio::time::timeout(TIMEOUT, place.create_job(&job, true)).await {
+            Ok(Ok(())) => Err(Refused::Unguarded),
+            Ok(Err(kube::Error::Api(status)))
+                if status.message.contains("ValidatingAdmissionPolicy")
+                    && status.message.contains(POLICY) =>
+            {
+                let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+                // those of namespaces that are gone
+                proven.retain(|_, at| now < lockstep_core::decide::later(*at, PROOF_LASTS));
+                proven.insert(place.namespace.to_owned(), now);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(refused(&error)),
+            Err(_) => Err(Refused::Unknown),
+        }
+    }
+}
+
+/// Asks a Service through the API server, which takes lockstep's credentials off the request before it passes it on. Of the answer
+/// only the status is looked at.
+async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
+    let path = match verify::request_path(place.namespace, get) {
+        Ok(path) => path,
+        Err(message) => return Check::Blocked(message),
+    };
+    let request = http::Request::get(path)
+        .header(header::ACCEPT, "*/*")
+        .body(Body::empty());
+    let Ok(request) = request else {
+        return Check::Unknown;
+    };
+    let service = format!("Service/{}", get.service);
+    let status = match tokio::time::timeout(ANSWER_TIMEOUT, place.client.send(request)).await {
+        Ok(Ok(response)) => response.status(),
+        Ok(Err(_)) => return Check::Unknown,
+        Err(_) => {
+            return Check::NotYet(format!(
+                "{service} did not answer within {}s",
+                ANSWER_TIMEOUT.as_secs()
+            ));
+        }
+    };
+    match status.as_u16() {
+        200..300 => Check::Passed,
+        401 => Check::Unknown,
+        403 => {
+            let proxy = ResourceAttributes {
+                resource: Some("services".to_owned()),
+                subresource: Some("proxy".to_owned()),
+                verb: Some("get".to_owned()),
+                name: Some(verify::proxied(get)),
+                ..ResourceAttributes::default()
+            };
+            match place.may(proxy).await {
+                Some(true) => Check::NotYet(format!("{service} answered with status 403")),
+                Some(false) => place.forbidden("ask Services through the API server", SERVICES_ROLE),
+                None => Check::Unknown,
+            }
+        }
+        404 => Check::NotYet(format!("{service} answered with status 404, or does not exist")),
+        503 => Check::NotYet(format!("{service} answered with status 503, or has no ready pod")),
+        code => Check::NotYet(format!("{service} answered with status {code}")),
+    }
+}

@@ -1,0 +1,207 @@
+//! `lockstep history`: which revisions a Secret had, why, and what became of each.
+
+use std::{process::ExitCode, time::Duration};
+
+use jiff::Timestamp;
+use kube::Api;
+use lockstep_api::{RevisionRecord, RolloutPhase, SyncedSecret};
+use lockstep_core::time::{Clock as _, SystemClock};
+use serde_json::json;
+use tokio::runtime;
+
+use crate::{
+    cli::{HistoryArguments, StatusFormat},
+    client::{self, Cluster},
+    exit, output,
+    span::{age, between, time},
+    status::refused,
+    table::table,
+};
+
+/// How long the cluster may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD: [&str; 5] = ["REVISION", "WRITTEN", "AGO", "WHY", "ROLLOUT"];
+/// What stands where there is nothing to say.
+const NOTHING: &str = "-";
+
+/// Asks the cluster and prints.
+pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(ask(arguments)),
+        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+    };
+    match result {
+        Ok(text) => exit::printed(output::print(&text)),
+        Err(message) => exit::failed(&message),
+    }
+}
+
+async fn ask(arguments: &HistoryArguments) -> Result<String, String> {
+    let cluster = Cluster {
+        kubeconfig: arguments.kubeconfig.clone(),
+        context: arguments.context.clone(),
+    };
+    let client = client::connect_to_read(&cluster).await?;
+    let namespace = arguments
+        .namespace
+        .as_deref()
+        .unwrap_or(client.default_namespace())
+        .to_owned();
+    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), &namespace);
+    let object = tokio::time::timeout(TIMEOUT, api.get_opt(&arguments.name))
+        .await
+        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
+        .map_err(|error| refused(&error))?
+        .ok_or_else(|| {
+            format!(
+                "SyncedSecret \"{}\" does not exist in namespace \"{namespace}\"; choose another with --namespace",
+                arguments.name
+            )
+        })?;
+    let records = object.status.unwrap_or_default().history;
+    match arguments.output {
+        StatusFormat::Text => Ok(text(&records, SystemClock.now())),
+        StatusFormat::Json => serde_json::to_string_pretty(&json!(records))
+            .map(|text| format!("{text}\n"))
+            .map_err(|error| format!("the output cannot be made: {error}")),
+    }
+}
+
+fn text(records: &[RevisionRecord], now: Timestamp) -> String {
+    if records.is_empty() {
+        return "the Secret has not been written yet\n".to_owned();
+    }
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(records.iter().enumerate().map(|(nth, record)| {
+        [
+            record.revision.clone(),
+            record.written_time.clone(),
+            age(Some(&record.written_time), now).unwrap_or_default(),
+            why(record, nth + 1 == records.len()),
+            rollout(record, nth == 0),
+        ]
+    }));
+    table(&rows, HEAD.len())
+}
+
+/// Why it was written. The oldest that is remembered may be the first of all, which nobody knows.
+fn why(record: &RevisionRecord, oldest: bool) -> String {
+    if record.rollback {
+        return "rollback".to_owned();
+    }
+    let mut text = match record.changed.as_slice() {
+        [] if oldest => return "first sync".to_owned(),
+        [] => "the spec changed".to_owned(),
+        [source, ..] => {
+            let version = source
+                .version
+                .as_ref()
+                .map_or_else(String::new, |version| format!(" version {version}"));
+            let count = record.changed_count.unwrap_or(1);
+            let more = match count {
+                0 | 1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            format!("{} {}{version}{more}", source.store, source.key)
+        }
+    };
+    let noticed = record.noticed_time.as_deref().and_then(time);
+    if let (Some(noticed), Some(written)) = (noticed, time(&record.written_time)) {
+        text.push_str(&format!(", waited {}", between(noticed, written)));
+    }
+    text
+}
+
+/// What became of it.
+fn rollout(record: &RevisionRecord, newest: bool) -> String {
+    let Some(phase) = record.rollout else {
+        return NOTHING.to_owned();
+    };
+    let targets = match record.targets.unwrap_or_default() {
+        1 => "1 target".to_owned(),
+        count => format!("{count} targets"),
+    };
+    let took = || {
+        let end = record.end_time.as_deref().and_then(time)?;
+        Some(format!(" in {}", between(time(&record.written_time)?, end)))
+    };
+    let took = took().unwrap_or_default();
+    let why = record
+        .message
+        .as_ref()
+        .map_or_else(String::new, |message| format!(": {message}"));
+    match phase {
+        RolloutPhase::Complete => format!("complete: {targets}{took}"),
+        RolloutPhase::RolledBack => format!("back on {targets}{took}"),
+        RolloutPhase::RollingBack if !record.rollback => format!("failed{why}"),
+        RolloutPhase::Held => format!("held{why}"),
+        _ if newest => format!("under way: {targets}"),
+        _ => format!("given up: {targets}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::SourceStatus;
+
+    use super::*;
+
+    fn record(revision: &str, written: &str) -> RevisionRecord {
+        RevisionRecord {
+            revision: revision.to_owned(),
+            written_time: written.to_owned(),
+            ..RevisionRecord::default()
+        }
+    }
+
+    fn source(version: &str) -> SourceStatus {
+        SourceStatus {
+            store: "SecretStore/vault".to_owned(),
+            key: "shop/database".to_owned(),
+            version: Some(version.to_owned()),
+            created_time: None,
+        }
+    }
+
+    #[test]
+    fn each_revision_says_why_it_came_and_what_became_of_it() {
+        let records = [
+            RevisionRecord {
+                rollback: true,
+                rollout: Some(RolloutPhase::RolledBack),
+                targets: Some(1),
+                end_time: Some("2026-03-10T11:45:00Z".to_owned()),
+                ..record("9c41", "2026-03-10T11:40:00Z")
+            },
+            RevisionRecord {
+                changed: vec![source("15"), source("2")],
+                changed_count: Some(2),
+                rollout: Some(RolloutPhase::RollingBack),
+                targets: Some(3),
+                message: Some(
+                    "Deployment/api: not ready within progressDeadline 10m of the restart".to_owned(),
+                ),
+                ..record("55aa", "2026-03-10T11:30:00Z")
+            },
+            RevisionRecord {
+                noticed_time: Some("2026-03-09T17:00:00Z".to_owned()),
+                changed: vec![source("14")],
+                changed_count: Some(1),
+                rollout: Some(RolloutPhase::Complete),
+                targets: Some(3),
+                end_time: Some("2026-03-10T02:04:00Z".to_owned()),
+                ..record("9c41", "2026-03-10T02:00:00Z")
+            },
+            record("7f3a", "2026-03-01T12:00:00Z"),
+        ];
+        insta::assert_snapshot!(text(&records, "2026-03-10T12:00:00Z".parse().unwrap()), @r#"
+        REVISION  WRITTEN               AGO  WHY                                                    ROLLOUT
+        9c41      2026-03-10T11:40:00Z  20m  rollback                                               back on 1 target in 5m
+        55aa      2026-03-10T11:30:00Z  30m  SecretStore/vault shop/database version 15 and 1 more  failed: Deployment/api: not ready within progressDeadline 10m of the restart
+        9c41      2026-03-10T02:00:00Z  10h  SecretStore/vault shop/database version 14, waited 9h  complete: 3 targets in 4m
+        7f3a      2026-03-01T12:00:00Z  9d   first sync                                             -
+        "#);
+        assert_eq!(text(&[], Timestamp::MIN), "the Secret has not been written yet\n");
+    }
+}

@@ -1,0 +1,50 @@
+//! How long something took or is ago, for people.
+
+use jiff::Timestamp;
+
+/// A time as the status holds it.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// How long ago a time is.
+pub(crate) fn age(since: Option<&String>, now: Timestamp) -> Option<String> {
+    let since = time(since?)?;
+    Some(between(since, now))
+}
+
+/// How long it is from one time to another.
+pub(crate) fn between(since: Timestamp, until: Timestamp) -> String {
+    human(until.duration_since(since).as_secs())
+}
+
+/// A span in the largest unit of which there are two.
+pub(crate) fn human(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    for (unit, size) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+        if seconds >= 2 * size {
+            return format!("{}{unit}", seconds / size);
+        }
+    }
+    format!("{seconds}s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_in_the_largest_unit_of_which_there_are_two() {
+        for (seconds, says) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7_199, "119m"),
+            (7_200, "2h"),
+            (200_000, "2d"),
+            (-5, "0s"),
+        ] {
+            assert_eq!(human(seconds), says);
+        }
+    }
+}

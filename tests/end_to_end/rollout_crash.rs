@@ -1,0 +1,250 @@
+//! A lost machine in the middle of a rollout: the operator is killed (signal 9) at each write of it, before and after the write
+//! reaches the API server, or freezes and is replaced. Each workload is restarted once all the same, and the end is the same.
+
+use axum::http::Method;
+use lockstep_api::RolloutPhase;
+use lockstep_testkit::operator::{self, Operator};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    api_proxy::{ApiProxy, Asked, Fault},
+    rollout::Fleet,
+    stage::Stage,
+};
+
+const ANNOTATION: &str = "lockstep.dev/revision.database";
+pub(crate) const TARGETS: [&str; 2] = ["api", "worker"];
+
+/// Two Deployments, and an operator behind a proxy.
+pub(crate) struct Trial {
+    pub(crate) fleet: Fleet,
+    pub(crate) proxy: ApiProxy,
+    operator: Operator,
+    value: u32,
+}
+
+fn is_write(asked: &Asked) -> bool {
+    asked.is_write() || asked.method != Method::GET && asked.path.contains("/deployments/")
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.operator.log());
+        }
+    }
+}
+
+impl Trial {
+    pub(crate) async fn set(name: &str, rollout: Value) -> Self {
+        let trial = Self::raise(name).await;
+        for target in TARGETS {
+            trial
+                .fleet
+                .workload("Deployment", target, json!({ "replicas": 1 }))
+                .await;
+        }
+        trial.fleet.declare(rollout).await;
+        trial
+    }
+
+    /// Without workloads, and without a SyncedSecret.
+    pub(crate) async fn raise(name: &str) -> Self {
+        let stage = Stage::raise_without_operator(&[]).await.unwrap();
+        // as the stage of all other tests, it lives until the process ends
+        let stage: &'static Stage = Box::leak(Box::new(stage));
+        let proxy = ApiProxy::start(&stage.plane).await.unwrap();
+        let mut operator = Operator::prepare_through(&stage.plane, &proxy.address, &[])
+            .await
+            .unwrap();
+        operator.run().await.unwrap();
+        Self {
+            fleet: Fleet::on(stage, name).await,
+            proxy,
+            operator,
+            value: 0,
+        }
+    }
+
+    /// Gives the source a new value.
+    pub(crate) async fn rotate(&mut self) -> String {
+        self.value += 1;
+        let value = format!("value-{}", self.value);
+        self.fleet.put(&value).await;
+        value
+    }
+
+    /// Waits until that value is everywhere, and answers its revision.
+    pub(crate) async fn everywhere(&self, value: &str) -> String {
+        let revision = self.fleet.holds(value).await;
+        self.rolled(&revision, RolloutPhase::Complete).await;
+        for target in TARGETS {
+            assert_eq!(
+                self.fleet.revision("Deployment", target).await.as_ref(),
+                Some(&revision),
+                "{target}"
+            );
+        }
+        revision
+    }
+
+    async fn rolled(&self, revision: &str, phase: RolloutPhase) {
+        let waited = self.fleet.room.wait_for("database", phase.as_str(), |object| {
+            let rollout = || object.status.as_ref()?.rotation.as_ref()?.rollout.as_ref();
+            rollout().is_some_and(|rollout| rollout.phase == phase && rollout.revision == revision)
+        });
+        waited.await;
+    }
+
+    pub(crate) async fn generations(&self) -> Vec<i64> {
+        let mut all = Vec::new();
+        for target in TARGETS {
+            let generation = &self.fleet.get("Deployment", target).await["metadata"]["generation"];
+            all.push(generation.as_i64().unwrap());
+        }
+        all
+    }
+
+    pub(crate) async fn start_anew(&mut self) {
+        self.operator.kill();
+        self.proxy.heal();
+        self.operator.run().await.unwrap();
+    }
+}
+
+pub(crate) fn rollout(more: &Value) -> Value {
+    let mut rollout = json!({
+        "targets": TARGETS.map(|name| json!({ "kind": "Deployment", "name": name })),
+        "minimumInterval": "0s",
+    });
+    for (field, value) in more.as_object().unwrap() {
+        rollout[field] = value.clone();
+    }
+    rollout
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_a_rollout_restarts_each_target_once() {
+    let mut trial = Trial::set("kill-rollout", rollout(&json!({}))).await;
+    for fault in [Fault::Hangs, Fault::LosesAnswer] {
+        let mut nth = 0;
+        loop {
+            let before = trial.generations().await;
+            trial.proxy.strike(fault, nth, 1, is_write);
+            let value = trial.rotate().await;
+            let struck = tokio::select! {
+                () = trial.proxy.struck() => true,
+                _ = trial.everywhere(&value) => false,
+            };
+            if struck {
+                trial.start_anew().await;
+                trial.everywhere(&value).await;
+            }
+            trial.proxy.heal();
+            let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
+            assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
+            if !struck {
+                break;
+            }
+            nth += 1;
+        }
+        // the Secret, its status, two restarts, and what was seen of each
+        assert!(nth >= 6, "{fault:?}: a rollout has more writes than {nth}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
+    let back = rollout(&json!({ "onFailure": "Rollback", "progressDeadline": "2s" }));
+    let mut trial = Trial::set("kill-rollback", back).await;
+    let mut nth = 0;
+    loop {
+        // with each new value there is one more to go back to
+        let good_value = trial.rotate().await;
+        let good = trial.everywhere(&good_value).await;
+        trial.fleet.pods.require("api", ANNOTATION, &good);
+        let worker = trial.generations().await[1];
+        let fault = if nth % 2 == 0 {
+            Fault::Hangs
+        } else {
+            Fault::LosesAnswer
+        };
+        trial.proxy.strike(fault, nth, 1, is_write);
+        trial.rotate().await;
+        let struck = tokio::select! {
+            () = trial.proxy.struck() => true,
+            () = trial.rolled(&good, RolloutPhase::RolledBack) => false,
+        };
+        if struck {
+            trial.start_anew().await;
+            trial.rolled(&good, RolloutPhase::RolledBack).await;
+        }
+        trial.proxy.heal();
+        assert_eq!(
+            trial.fleet.holds(&good_value).await,
+            good,
+            "{fault:?} at write {nth}"
+        );
+        assert_eq!(
+            trial.fleet.revision("Deployment", "api").await.as_ref(),
+            Some(&good)
+        );
+        assert_eq!(
+            trial.generations().await[1],
+            worker,
+            "no wave is skipped: the second never had its turn"
+        );
+        trial.fleet.pods.mend_app("api");
+        if !struck {
+            break;
+        }
+        nth += 1;
+    }
+    // forward: the Secret, its status, a restart, what was seen; back: the same
+    assert!(nth >= 8, "a rollback has more writes than {nth}");
+}
+
+#[tokio::test]
+async fn an_operator_that_freezes_in_mid_wave_and_wakes_beside_its_successor_does_no_harm() {
+    let mut trial = Trial::set("freeze", rollout(&json!({ "soak": "3s" }))).await;
+    let before = trial.generations().await;
+    let value = trial.rotate().await;
+    trial.fleet.phase(RolloutPhase::Soaking).await;
+    let frozen = trial.operator.process().unwrap();
+    frozen.signal(Signal::STOP).unwrap();
+    let successor = Operator::start(&trial.fleet.room.stage.plane, &[]).await.unwrap();
+    trial.everywhere(&value).await;
+    trial.operator.process().unwrap().signal(Signal::CONT).unwrap();
+    let value = trial.rotate().await;
+    trial.everywhere(&value).await;
+    let twice: Vec<i64> = before.iter().map(|generation| generation + 2).collect();
+    assert_eq!(trial.generations().await, twice);
+    drop(successor);
+}
+
+#[tokio::test]
+async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
+    let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
+    let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();
+    let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];
+    operator::kubectl(&kubeconfig, &policy, None).await.unwrap();
+    let before = trial.generations().await;
+    let value = trial.rotate().await;
+    let held = trial.fleet.phase(RolloutPhase::Held).await;
+    let message = held.message.unwrap();
+    assert!(
+        message.contains("installs the admission policy lockstep-workloads"),
+        "{message}"
+    );
+    assert_eq!(trial.generations().await, before);
+    assert!(
+        trial
+            .operator
+            .log()
+            .contains("lockstep-workloads does not refuse")
+    );
+
+    operator::install(&kubeconfig).await.unwrap();
+    trial.everywhere(&value).await;
+}

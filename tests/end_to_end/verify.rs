@@ -1,0 +1,472 @@
+//! The check between two waves: with the real controller of Jobs, and through the real API server's proxy of Services.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use lockstep_api::{RolloutPhase, VerificationState};
+use serde_json::{Value, json};
+
+use crate::{
+    api_proxy::{Fault, NAMESPACE, Scene},
+    rollout::Fleet,
+    rollout_crash::{Trial, rollout},
+    stage::{Room, eventually},
+};
+
+/// A value that must come out nowhere.
+const CANARY: &str = "canary-5b0d1e-of-a-job";
+
+/// Binds a ClusterRole to the operator.
+async fn bind(room: &Room, role: &str) {
+    room.apply_raw(&binding(&room.namespace, role)).await.unwrap();
+}
+
+fn binding(namespace: &str, role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": role, "namespace": namespace },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+    })
+}
+
+/// A suspended CronJob whose pods have the label `app` of its name.
+async fn smoke(room: &Room) -> CronJob {
+    room.apply_raw(&json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": { "name": "smoke", "namespace": room.namespace },
+        "spec": {
+            "schedule": "0 0 1 1 *", "suspend": true,
+            // the CronJob's own controller would clear its Jobs away at once
+            "successfulJobsHistoryLimit": 0,
+            "jobTemplate": {
+                "metadata": { "labels": { "team": "shop" } },
+                "spec": { "backoffLimit": 0, "template": {
+                    "metadata": { "labels": { "app": "smoke" } },
+                    "spec": {
+                        "containers": [{
+                            "name": "smoke", "image": "example.org/smoke",
+                            "env": [{ "name": "TOKEN", "value": CANARY }],
+                        }],
+                        "restartPolicy": "Never",
+                    },
+                } },
+            },
+        },
+    }))
+    .await
+    .unwrap();
+    let api: Api<CronJob> = Api::namespaced(room.client.clone(), &room.namespace);
+    api.get("smoke").await.unwrap()
+}
+
+fn jobs(room: &Room) -> Api<Job> {
+    Api::namespaced(room.client.clone(), &room.namespace)
+}
+
+async fn all_jobs(room: &Room) -> Vec<Job> {
+    jobs(room).list(&ListParams::default()).await.unwrap().items
+}
+
+/// Two Deployments, in two waves.
+async fn two_waves(fleet: &Fleet) -> Value {
+    for name in ["api", "worker"] {
+        fleet.workload("Deployment", name, json!({ "replicas": 1 })).await;
+    }
+    json!([{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }])
+}
+
+#[tokio::test]
+async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
+    let fleet = Fleet::new("verify-job").await;
+    let cron_job = smoke(&fleet.room).await;
+    bind(&fleet.room, "lockstep-verify-jobs").await;
+    let targets = two_waves(&fleet).await;
+    fleet
+        .declare(
+            json!({ "targets": targets, "minimumInterval": "0s", "verify": { "job": { "cronJob": "smoke" }, "timeout": "40s" } }),
+        )
+        .await;
+    assert!(
+        all_jobs(&fleet.room).await.is_empty(),
+        "a first sync is no rollout"
+    );
+    fleet.pods.break_app("smoke");
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    let held = fleet.phase(RolloutPhase::Held).await;
+    let check = held.verification.clone().unwrap();
+    assert_eq!(
+        (check.wave, check.attempt, check.state),
+        (1, 1, VerificationState::Failed)
+    );
+    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+    let object = fleet
+        .says("VerificationFailed", "failed (BackoffLimitExceeded)")
+        .await;
+    assert!(!format!("{:?}", object.status).contains(CANARY));
+
+    let made = all_jobs(&fleet.room).await;
+    let [job] = made.as_slice() else {
+        panic!("one attempt is one Job: {made:?}")
+    };
+    let owner = &job.owner_references()[0];
+    assert_eq!(
+        (owner.kind.as_str(), &owner.uid, owner.controller),
+        ("CronJob", cron_job.metadata.uid.as_ref().unwrap(), None)
+    );
+    assert_eq!(job.labels()["app.kubernetes.io/managed-by"], "lockstep");
+    assert_eq!(job.labels()["team"], "shop");
+    let verifies = &job.annotations()["lockstep.dev/verifies"];
+    assert!(
+        verifies.starts_with(&format!("database revision {second} wave 1 attempt 1 ")),
+        "{verifies}"
+    );
+    let spec = job.spec.as_ref().unwrap();
+    assert_eq!(
+        (spec.active_deadline_seconds, spec.ttl_seconds_after_finished),
+        (Some(40), Some(3600))
+    );
+
+    // mended; but nothing is tried again before somebody asks
+    fleet.pods.mend_app("smoke");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(all_jobs(&fleet.room).await.len(), 1);
+    let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
+    fleet
+        .room
+        .synced_secrets()
+        .patch("database", &PatchParams::default(), &Patch::Merge(ask))
+        .await
+        .unwrap();
+    let done = fleet.phase(RolloutPhase::Complete).await;
+    assert_eq!(fleet.revision("Deployment", "worker").await, Some(second));
+    assert_eq!(done.verification.unwrap().state, VerificationState::Passed);
+    let mut names: Vec<String> = all_jobs(&fleet.room)
+        .await
+        .iter()
+        .map(|job| {
+            let said = &job.annotations()["lockstep.dev/verifies"];
+            said.split(" of the rollout").next().unwrap().to_owned()
+        })
+        .collect();
+    names.sort();
+    let waves: Vec<&str> = names
+        .iter()
+        .map(|name| name.split_once(" wave ").unwrap().1)
+        .collect();
+    assert_eq!(waves, ["1 attempt 1", "1 attempt 2", "2 attempt 1"]);
+    let log = fleet.room.stage.operator.log();
+    assert!(!log.contains(CANARY), "what a Job's pods are given is not logged");
+}
+
+#[tokio::test]
+async fn a_check_that_fails_brings_the_previous_value_back_where_the_spec_says_so() {
+    let fleet = Fleet::new("verify-back").await;
+    smoke(&fleet.room).await;
+    bind(&fleet.room, "lockstep-verify-jobs").await;
+    let targets = two_waves(&fleet).await;
+    let first = fleet
+        .declare(json!({
+            "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
+            "verify": { "job": { "cronJob": "smoke" } },
+        }))
+        .await;
+    fleet.pods.break_app("smoke");
+    fleet.put("two").await;
+    let back = fleet.phase(RolloutPhase::RolledBack).await;
+    assert_eq!(back.revision, first);
+    assert_eq!(back.verification, None, "the way back is not verified");
+    assert_eq!(all_jobs(&fleet.room).await.len(), 1);
+    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+    fleet.holds("one").await;
+}
+
+#[tokio::test]
+async fn without_the_right_or_the_cron_job_nothing_is_blamed_and_the_condition_says_what_is_missing() {
+    let fleet = Fleet::new("verify-right").await;
+    let targets = two_waves(&fleet).await;
+    fleet
+        .declare(json!({
+            "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
+            "verify": { "job": { "cronJob": "smoke" }, "timeout": "20s" },
+        }))
+        .await;
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    let said = format!(
+        "kubectl create rolebinding lockstep-verify-jobs -n {} --clusterrole=lockstep-verify-jobs --serviceaccount=lockstep-system:lockstep",
+        fleet.room.namespace
+    );
+    fleet.says("VerificationForbidden", &said).await;
+    bind(&fleet.room, "lockstep-verify-jobs").await;
+    fleet
+        .says("VerificationBlocked", "CronJob/smoke does not exist")
+        .await;
+    smoke(&fleet.room).await;
+    fleet.phase(RolloutPhase::Complete).await;
+    assert_eq!(fleet.revision("Deployment", "worker").await, Some(second));
+}
+
+#[tokio::test]
+async fn a_service_is_asked_through_the_api_server_until_it_answers_or_it_is_late() {
+    let fleet = Fleet::new("verify-http").await;
+    let targets = two_waves(&fleet).await;
+    // it has no pods: the API server itself answers with 503
+    fleet
+        .room
+        .apply_raw(&json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": "shop", "namespace": fleet.room.namespace },
+            "spec": { "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] },
+        }))
+        .await
+        .unwrap();
+    fleet
+        .declare(json!({
+            "targets": targets, "minimumInterval": "0s",
+            "verify": { "httpGet": { "service": "shop", "port": 80, "path": "/ready" }, "timeout": "3s" },
+        }))
+        .await;
+    fleet.put("two").await;
+    fleet.holds("two").await;
+    let said = format!(
+        "kubectl create rolebinding lockstep-verify-services -n {} --clusterrole=lockstep-verify-services --serviceaccount=lockstep-system:lockstep",
+        fleet.room.namespace
+    );
+    fleet.says("VerificationForbidden", &said).await;
+    bind(&fleet.room, "lockstep-verify-services").await;
+    fleet
+        .says(
+            "VerificationFailed",
+            "verify: not passed within timeout 3s: Service/shop answered with status 503, or has no ready pod",
+        )
+        .await;
+    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+}
+
+/// A request that goes to a Service.
+fn is_proxied(path: &str) -> bool {
+    path.contains("/proxy")
+}
+
+#[tokio::test]
+async fn a_service_that_answers_lets_the_next_wave_begin() {
+    let mut scene = Scene::set(&["--drift-probe-interval", "0s"]).await.unwrap();
+    scene.operator.run().await.unwrap();
+    for role in ["lockstep-rollouts", "lockstep-verify-services"] {
+        scene.apply(&binding(NAMESPACE, role)).await.unwrap();
+    }
+    scene.put("database", "one");
+    scene
+        .apply(&json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+            "metadata": { "name": "database", "namespace": NAMESPACE },
+            "spec": {
+                "secretStoreRef": { "name": "files", "kind": "ClusterSecretStore" },
+                "refreshInterval": "1s",
+                "data": [{ "secretKey": "value", "remoteRef": { "key": "database" } }],
+                "rotation": { "rollout": {
+                    "targets": [{ "kind": "Deployment", "name": "idle" }],
+                    "minimumInterval": "0s",
+                    "verify": { "httpGet": { "service": "shop", "port": 8443, "scheme": "https", "path": "/health/ready" }, "timeout": "60s" },
+                } },
+            },
+        }))
+        .await
+        .unwrap();
+    scene
+        .apply(&json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "idle", "namespace": NAMESPACE },
+            "spec": {
+                "replicas": 0, "selector": { "matchLabels": { "app": "idle" } },
+                "template": {
+                    "metadata": { "labels": { "app": "idle" } },
+                    "spec": { "containers": [{ "name": "app", "image": "example.org/app" }] },
+                },
+            },
+        }))
+        .await
+        .unwrap();
+    scene.synced("database", "one").await;
+    // first it redirects, then it refuses, then it fails, then it is well: tests may only talk on loopback, and the API server's own
+    // proxy never does
+    for code in [307, 403, 500, 200] {
+        scene
+            .proxy
+            .strike(Fault::Status(code), 0, 1, |asked| is_proxied(&asked.path));
+    }
+    scene.put("database", "two");
+    let done = eventually("the rollout", || async {
+        let object = scene.get("syncedsecret", "database").await;
+        let rollout = &object["status"]["rotation"]["rollout"];
+        anyhow::ensure!(rollout["phase"] == "Complete", "{rollout}");
+        Ok(rollout.clone())
+    });
+    let done = match done.await {
+        Ok(done) => done,
+        Err(error) => panic!("{error:#}\n{}", scene.operator.log()),
+    };
+    assert_eq!(done["verification"]["state"], "Passed");
+    let asked: Vec<_> = scene
+        .proxy
+        .asked()
+        .into_iter()
+        .filter(|asked| is_proxied(&asked.path))
+        .collect();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    for asked in asked {
+        assert_eq!(
+            (asked.path.as_str(), asked.query.as_str()),
+            (
+                "/api/v1/namespaces/scene/services/https:shop:8443/proxy/health/ready",
+                ""
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
+    let fleet = Fleet::new("verify-guard").await;
+    let cron_job = smoke(&fleet.room).await;
+    bind(&fleet.room, "lockstep-verify-jobs").await;
+    // more than it ever has, so that only the policy is tried
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "all-of-batch" },
+        "rules": [{ "apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["*"] }],
+    });
+    fleet.room.apply_raw(&role).await.unwrap();
+    bind(&fleet.room, "all-of-batch").await;
+    let client = fleet
+        .room
+        .stage
+        .plane
+        .client_for_service_account("lockstep-system", "lockstep")
+        .await
+        .unwrap();
+    let api: Api<Job> = Api::namespaced(client.clone(), &fleet.room.namespace);
+    let good = json!({
+        "metadata": {
+            "name": "lockstep-verify-x", "labels": { "app.kubernetes.io/managed-by": "lockstep" },
+            "annotations": { "lockstep.dev/verifies": "x" },
+            "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "CronJob", "name": "smoke", "uid": cron_job.metadata.uid }],
+        },
+        "spec": {
+            "activeDeadlineSeconds": 10, "ttlSecondsAfterFinished": 60,
+            "template": { "spec": { "containers": [{ "name": "x", "image": "example.org/x" }], "restartPolicy": "Never" } },
+        },
+    });
+    let refused = |result: Result<(), kube::Error>, what: &str| match result {
+        Err(kube::Error::Api(status)) => {
+            assert!(
+                status.message.contains("lockstep-jobs"),
+                "{what}: {}",
+                status.message
+            );
+        }
+        other => panic!("{what}: {other:?}"),
+    };
+    for (pointer, value) in [
+        ("/metadata/name", json!("other")),
+        ("/metadata/labels", json!({})),
+        ("/metadata/annotations", json!({})),
+        ("/metadata/finalizers", json!(["example.org/x"])),
+        ("/metadata/ownerReferences", json!([])),
+        ("/metadata/ownerReferences/0/kind", json!("Job")),
+        ("/metadata/ownerReferences/0/controller", json!(true)),
+        ("/spec/activeDeadlineSeconds", Value::Null),
+        ("/spec/ttlSecondsAfterFinished", Value::Null),
+    ] {
+        let mut job = good.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        job.pointer_mut(parent).unwrap()[field] = value;
+        let job: Job = serde_json::from_value(job).unwrap();
+        refused(api.create(&PostParams::default(), &job).await.map(drop), pointer);
+    }
+    let job: Job = serde_json::from_value(good).unwrap();
+    api.create(&PostParams::default(), &job).await.unwrap();
+    let change = Patch::Merge(json!({ "spec": { "suspend": true } }));
+    refused(
+        api.patch("lockstep-verify-x", &PatchParams::default(), &change)
+            .await
+            .map(drop),
+        "patch",
+    );
+    refused(
+        api.delete("lockstep-verify-x", &DeleteParams::default())
+            .await
+            .map(drop),
+        "delete",
+    );
+    let cron_jobs: Api<CronJob> = Api::namespaced(client, &fleet.room.namespace);
+    let change = Patch::Merge(json!({ "spec": { "schedule": "* * * * *" } }));
+    refused(
+        cron_jobs
+            .patch("smoke", &PatchParams::default(), &change)
+            .await
+            .map(drop),
+        "a CronJob",
+    );
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_a_verified_rollout_checks_each_wave_once() {
+    let verify = json!({ "verify": { "job": { "cronJob": "smoke" } } });
+    let mut trial = Trial::set("kill-verify", rollout(&verify)).await;
+    smoke(&trial.fleet.room).await;
+    bind(&trial.fleet.room, "lockstep-verify-jobs").await;
+    let mut nth = 0;
+    loop {
+        let fault = if nth % 2 == 0 {
+            Fault::Hangs
+        } else {
+            Fault::LosesAnswer
+        };
+        let before = trial.generations().await;
+        // what a check writes: its Job, and the status before and after it
+        trial.proxy.strike(fault, nth, 1, |asked| {
+            let is_job = asked.path.ends_with("/jobs") && !asked.query.contains("dryRun");
+            is_job || asked.path.ends_with("/status") && asked.path.contains("/syncedsecrets/")
+        });
+        let value = trial.rotate().await;
+        let struck = tokio::select! {
+            () = trial.proxy.struck() => true,
+            _ = trial.everywhere(&value) => false,
+        };
+        if struck {
+            trial.start_anew().await;
+        }
+        let revision = trial.everywhere(&value).await;
+        trial.proxy.heal();
+        let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
+        assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
+        let mut checks: Vec<String> = all_jobs(&trial.fleet.room)
+            .await
+            .iter()
+            .filter_map(|job| {
+                let said = job.annotations()["lockstep.dev/verifies"]
+                    .split(" of the rollout")
+                    .next()?;
+                let check = said.strip_prefix(&format!("database revision {revision} "))?;
+                Some(check.to_owned())
+            })
+            .collect();
+        checks.sort();
+        assert_eq!(
+            checks,
+            ["wave 1 attempt 1", "wave 2 attempt 1"],
+            "{fault:?} at write {nth}"
+        );
+        if !struck {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(nth >= 8, "a verified rollout has more writes than {nth}");
+}

@@ -1,0 +1,509 @@
+//! A Secret for each revision, and the references to it that a rollout moves.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use lockstep_api::{RolloutPhase, SyncedSecret, TargetState};
+use serde_json::{Value, json};
+
+use crate::{
+    api_proxy::Fault,
+    rollout::Fleet,
+    rollout_crash::{TARGETS, Trial, rollout},
+    stage::{eventually, text},
+};
+
+/// A pod template that refers to a Secret in every way that is moved.
+fn template(app: &str, secret: &str) -> Value {
+    json!({
+        "metadata": { "labels": { "app": app } },
+        "spec": {
+            "containers": [{
+                "name": "app", "image": "example.org/app",
+                "env": [
+                    { "name": "PLAIN", "value": "x" },
+                    { "name": "PASSWORD", "valueFrom": { "secretKeyRef": { "name": secret, "key": "password" } } },
+                    { "name": "OTHER", "valueFrom": { "secretKeyRef": { "name": "other", "key": "x" } } },
+                ],
+                "envFrom": [{ "prefix": "DB_", "secretRef": { "name": secret } }],
+            }],
+            "initContainers": [{
+                "name": "init", "image": "example.org/init", "envFrom": [{ "secretRef": { "name": secret, "optional": true } }],
+            }],
+            "volumes": [
+                { "name": "one", "secret": { "secretName": secret, "items": [{ "key": "password", "path": "p" }] } },
+                { "name": "many", "projected": { "sources": [
+                    { "configMap": { "name": "settings" } }, { "secret": { "name": secret } },
+                ] } },
+            ],
+            "terminationGracePeriodSeconds": 0,
+        },
+    })
+}
+
+/// The names of Secrets in a pod template, in its order, without those of others.
+fn referred(object: &Value) -> Vec<String> {
+    let pod = &object["spec"]["template"]["spec"];
+    let places = [
+        "/containers/0/env/1/valueFrom/secretKeyRef/name",
+        "/containers/0/envFrom/0/secretRef/name",
+        "/initContainers/0/envFrom/0/secretRef/name",
+        "/volumes/0/secret/secretName",
+        "/volumes/1/projected/sources/1/secret/name",
+    ];
+    let mut names: Vec<String> = places
+        .iter()
+        .map(|place| pod.pointer(place).unwrap().as_str().unwrap().to_owned())
+        .collect();
+    names.dedup();
+    names
+}
+
+async fn workload(fleet: &Fleet, name: &str) {
+    let template = template(name, "database");
+    fleet
+        .workload("Deployment", name, json!({ "replicas": 1, "template": template }))
+        .await;
+}
+
+async fn declare(fleet: &Fleet, target: Value, rollout: Value) -> String {
+    fleet.put("one").await;
+    let mut target = target;
+    target["versioned"] = json!(true);
+    let spec = json!({
+        "refreshInterval": "1s",
+        "data": [{ "secretKey": "password", "remoteRef": { "key": fleet.room.key("database"), "property": "password" } }],
+        "target": target,
+        "rotation": { "rollout": rollout },
+    });
+    fleet.room.declare("database", spec).await;
+    holds(fleet, "one").await
+}
+
+/// Waits until the current Secret holds that, and answers its name.
+async fn holds(fleet: &Fleet, value: &str) -> String {
+    let name = eventually("the current Secret", || async {
+        let object = fleet.room.synced_secrets().get("database").await?;
+        let target = object.status.and_then(|status| status.target);
+        let target = target.ok_or_else(|| anyhow::anyhow!("not written yet"))?;
+        let secret = fleet.room.secrets().get(&target.name).await?;
+        anyhow::ensure!(
+            text(&secret, "password").as_deref() == Some(value),
+            "another value"
+        );
+        anyhow::ensure!(
+            target.name == format!("database-{}", target.revision),
+            "{}",
+            target.name
+        );
+        anyhow::ensure!(secret.immutable == Some(true), "it can be changed");
+        Ok(target.name)
+    });
+    match name.await {
+        Ok(name) => name,
+        Err(error) => panic!("{error:#}\n{}", fleet.room.stage.operator.log()),
+    }
+}
+
+/// Waits until the rollout of that Secret is so far.
+async fn phase(fleet: &Fleet, secret: &str, phase: RolloutPhase) -> SyncedSecret {
+    let revision = secret.trim_start_matches("database-").to_owned();
+    fleet
+        .room
+        .wait_for("database", &format!("{phase:?} of {secret}"), |object| {
+            let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
+            let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
+            rollout.is_some_and(|rollout| rollout.phase == phase && rollout.revision == revision)
+        })
+        .await
+}
+
+async fn refers(fleet: &Fleet, name: &str) -> Vec<String> {
+    referred(&fleet.get("Deployment", name).await)
+}
+
+/// The Secrets of the target that are there.
+async fn secrets(fleet: &Fleet) -> Vec<String> {
+    let all = fleet.room.secrets().list(&ListParams::default()).await.unwrap();
+    let names = all.items.iter().map(Secret::name_any);
+    names.filter(|name| name.starts_with("database")).collect()
+}
+
+async fn only_these_are_left(fleet: &Fleet, expected: &[&String]) {
+    let mut expected: Vec<&str> = expected.iter().map(|name| name.as_str()).collect();
+    expected.sort_unstable();
+    let left = eventually("earlier Secrets to go", || async {
+        let left = secrets(fleet).await;
+        anyhow::ensure!(left == expected, "{left:?}, not {expected:?}");
+        Ok(())
+    });
+    if let Err(error) = left.await {
+        panic!("{error:#}\n{}", fleet.room.stage.operator.log());
+    }
+}
+
+#[tokio::test]
+async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave() {
+    let fleet = Fleet::new("versioned").await;
+    workload(&fleet, "api").await;
+    workload(&fleet, "worker").await;
+    let before = fleet.get("Deployment", "api").await;
+    let first = declare(
+        &fleet,
+        json!({ "revisionHistoryLimit": 1 }),
+        json!({
+            "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
+            "minimumInterval": "0s", "progressDeadline": "3s",
+        }),
+    )
+    .await;
+    // nothing refers to it before, so the first one is rolled out too
+    phase(&fleet, &first, RolloutPhase::Complete).await;
+    for name in ["api", "worker"] {
+        assert_eq!(refers(&fleet, name).await, [first.clone()], "{name}");
+    }
+    let after = fleet.get("Deployment", "api").await;
+    let mut expected = before["spec"].clone();
+    let pod = template("api", &first)["spec"].clone();
+    for (field, value) in after["spec"]["template"]["spec"].as_object().unwrap() {
+        let set = pod.get(field).is_none();
+        if set {
+            assert_eq!(value, &expected["template"]["spec"][field], "{field}");
+        }
+    }
+    let text = serde_json::to_string(&expected["template"]).unwrap();
+    let moved = text.replace(":\"database\"", &format!(":\"{first}\""));
+    expected["template"] = serde_json::from_str(&moved).unwrap();
+    expected["template"]["metadata"]["annotations"] =
+        json!({ "lockstep.dev/revision.database": first.trim_start_matches("database-") });
+    assert_eq!(after["spec"], expected, "nothing else changed");
+
+    // a wave that does not become ready: the rest stays on the Secret that it has
+    fleet.pods.break_app("api");
+    fleet.put("two").await;
+    let second = holds(&fleet, "two").await;
+    phase(&fleet, &second, RolloutPhase::Held).await;
+    assert_eq!(refers(&fleet, "api").await, [second.clone()]);
+    assert_eq!(refers(&fleet, "worker").await, [first.clone()]);
+    let kept = fleet.room.secrets().get(&first).await.unwrap();
+    assert_eq!(crate::stage::text(&kept, "password").as_deref(), Some("one"));
+    // a held rollout gives way to a newer value, and what its targets run on stays
+    fleet.put("three").await;
+    let third = holds(&fleet, "three").await;
+    phase(&fleet, &third, RolloutPhase::Held).await;
+    only_these_are_left(&fleet, &[&first, &second, &third]).await;
+    fleet.pods.mend_app("api");
+    let object = phase(&fleet, &third, RolloutPhase::Complete).await;
+    for name in ["api", "worker"] {
+        assert_eq!(refers(&fleet, name).await, [third.clone()], "{name}");
+    }
+    assert_eq!(object.status.unwrap().versions[0].name, second);
+    only_these_are_left(&fleet, &[&second, &third]).await;
+
+    // it is put back when somebody deletes it
+    let old = fleet.room.secrets().get(&third).await.unwrap();
+    fleet
+        .room
+        .secrets()
+        .delete(&third, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the Secret to come back", || async {
+        let new = fleet.room.secrets().get(&third).await?;
+        anyhow::ensure!(new.uid() != old.uid(), "not deleted yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    // the manifest is applied again: nobody fights over it, and who asks has it moved again
+    let again = json!({ "spec": { "template": { "spec": { "volumes": [
+        { "name": "one", "secret": { "secretName": "database" } },
+    ] } } } });
+    fleet
+        .api("Deployment")
+        .patch("worker", &PatchParams::default(), &Patch::Strategic(again))
+        .await
+        .unwrap();
+    let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
+    fleet
+        .room
+        .synced_secrets()
+        .patch("database", &PatchParams::default(), &Patch::Merge(ask))
+        .await
+        .unwrap();
+    eventually("the references to be moved again", || async {
+        let names = refers(&fleet, "worker").await;
+        anyhow::ensure!(names == [third.clone()], "{names:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_rollback_moves_the_references_back_and_writes_nothing() {
+    let fleet = Fleet::new("versioned-back").await;
+    workload(&fleet, "api").await;
+    workload(&fleet, "worker").await;
+    let first = declare(
+        &fleet,
+        json!({ "deletionPolicy": "Delete" }),
+        json!({
+            "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
+            "minimumInterval": "0s", "progressDeadline": "3s", "onFailure": "Rollback",
+        }),
+    )
+    .await;
+    phase(&fleet, &first, RolloutPhase::Complete).await;
+    let good = fleet.room.secrets().get(&first).await.unwrap();
+    fleet.pods.break_app("api");
+    fleet.put("two").await;
+    let object = fleet.says("RollingBack", "").await;
+    let second = object.status.unwrap().rotation.unwrap().refused.unwrap().revision;
+    fleet.pods.mend_app("api");
+    let object = phase(&fleet, &first, RolloutPhase::RolledBack).await;
+    let status = object.status.unwrap();
+    assert_eq!(status.target.unwrap().name, first);
+    assert_eq!(status.versions[0].revision, second);
+    for name in ["api", "worker"] {
+        assert_eq!(refers(&fleet, name).await, [first.clone()], "{name}");
+    }
+    let back = fleet.room.secrets().get(&first).await.unwrap();
+    assert_eq!(
+        (back.uid(), back.resource_version()),
+        (good.uid(), good.resource_version())
+    );
+
+    // every remote value is gone, and so are all of its Secrets
+    let path = format!("secret/metadata/{}", fleet.room.key("database"));
+    fleet.room.stage.bao.delete(&path).await.unwrap();
+    only_these_are_left(&fleet, &[]).await;
+}
+
+#[tokio::test]
+async fn a_target_that_refers_to_no_version_is_told_so() {
+    let fleet = Fleet::new("versioned-none").await;
+    fleet
+        .workload("Deployment", "api", json!({ "replicas": 1 }))
+        .await;
+    let first = declare(
+        &fleet,
+        json!({}),
+        json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" }),
+    )
+    .await;
+    let object = phase(&fleet, &first, RolloutPhase::Held).await;
+    let rollout = object.status.unwrap().rotation.unwrap().rollout.unwrap();
+    assert_eq!(rollout.targets[0].state, TargetState::NoReference);
+    fleet
+        .says("InvalidSpec", "its pod template refers to no Secret of it")
+        .await;
+    workload(&fleet, "api").await;
+    phase(&fleet, &first, RolloutPhase::Complete).await;
+}
+
+#[tokio::test]
+async fn the_operators_account_may_move_references_to_the_version_that_it_names_and_nothing_else() {
+    let fleet = Fleet::new("versioned-guard").await;
+    workload(&fleet, "api").await;
+    let client = fleet
+        .room
+        .stage
+        .plane
+        .client_for_service_account("lockstep-system", "lockstep")
+        .await
+        .unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &fleet.room.namespace, &resource);
+    let original = api.get("api").await.unwrap();
+    let as_it_was = serde_json::to_value(&original).unwrap();
+    // each is a change of one place, besides the annotation
+    let pod = "/spec/template/spec";
+    let places = [
+        "containers/0/env/1/valueFrom/secretKeyRef/name",
+        "containers/0/envFrom/0/secretRef/name",
+        "initContainers/0/envFrom/0/secretRef/name",
+        "volumes/0/secret/secretName",
+        "volumes/1/projected/sources/1/secret/name",
+    ];
+    let new = "database-0000000f";
+    let put = async |changes: &[(&str, Value)], annotation: &str| {
+        let mut object = as_it_was.clone();
+        for (place, value) in changes {
+            let pointer = format!("{pod}/{place}");
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match object.pointer_mut(parent).unwrap() {
+                Value::Array(items) => items[key.parse::<usize>().unwrap()] = value.clone(),
+                parent => parent[key] = value.clone(),
+            }
+        }
+        object["spec"]["template"]["metadata"]["annotations"] =
+            json!({ "lockstep.dev/revision.database": annotation });
+        // what is not named stays, so lists and maps are named whole
+        let mut template = object["spec"]["template"].clone();
+        template["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("creationTimestamp");
+        let patch = json!([{ "op": "replace", "path": "/spec/template", "value": template }]);
+        let request = axum::http::Request::patch(format!(
+            "/apis/apps/v1/namespaces/{}/deployments/api?dryRun=All",
+            fleet.room.namespace
+        ))
+        .header("content-type", "application/json-patch+json")
+        .body(serde_json::to_vec(&patch).unwrap())
+        .unwrap();
+        api.clone().into_client().request::<Value>(request).await
+    };
+    let everything: Vec<(&str, Value)> = places.iter().map(|place| (*place, json!(new))).collect();
+    put(&everything, "0000000f").await.unwrap();
+    for place in places {
+        put(&[(place, json!(new))], "0000000f").await.unwrap();
+    }
+    let refused = async |changes: &[(&str, Value)], annotation: &str| match put(changes, annotation).await {
+        Err(kube::Error::Api(status)) => assert!(
+            status.message.contains("lockstep-workloads"),
+            "{changes:?}: {}",
+            status.message
+        ),
+        other => panic!("{changes:?} {annotation}: {other:?}"),
+    };
+    for place in places {
+        // to a revision that the annotation does not name, to another Secret, to one of no revision
+        refused(&[(place, json!(new))], "0000000e").await;
+        refused(&[(place, json!("other-0000000f"))], "0000000f").await;
+        refused(&[(place, json!("other"))], "0000000f").await;
+        refused(&[(place, json!("database-x"))], "x").await;
+        refused(&[(place, json!("database-admin"))], "admin").await;
+    }
+    let (env, volumes) = (
+        &as_it_was["spec"]["template"]["spec"]["containers"][0]["env"],
+        "volumes",
+    );
+    for (place, value) in [
+        // from the Secret of somebody else
+        ("containers/0/env/2/valueFrom/secretKeyRef/name", json!(new)),
+        // beside the reference, or in its place
+        ("containers/0/env/1/valueFrom/secretKeyRef/key", json!("other")),
+        ("containers/0/env/1/valueFrom/secretKeyRef/optional", json!(true)),
+        (
+            "containers/0/env/1/valueFrom",
+            json!({ "configMapKeyRef": { "name": "database", "key": "x" } }),
+        ),
+        ("containers/0/env/1", json!({ "name": "PASSWORD", "value": "x" })),
+        ("containers/0/env/0/value", json!("y")),
+        (
+            "containers/0/env/0",
+            json!({ "name": "PLAIN", "valueFrom": { "secretKeyRef": { "name": new, "key": "x" } } }),
+        ),
+        ("containers/0/env", json!([env[1]])),
+        ("containers/0/envFrom/0/prefix", json!("X_")),
+        (
+            "containers/0/envFrom/0",
+            json!({ "prefix": "DB_", "configMapRef": { "name": "x" } }),
+        ),
+        ("containers/0/envFrom", json!([])),
+        ("containers/0/image", json!("example.org/evil")),
+        ("containers/0/command", json!(["sh"])),
+        (
+            "containers/0/volumeMounts",
+            json!([{ "name": "one", "mountPath": "/x" }]),
+        ),
+        ("containers/0/securityContext", json!({ "privileged": true })),
+        ("initContainers/0/image", json!("example.org/evil")),
+        ("initContainers/0/envFrom/0/secretRef/optional", json!(false)),
+        ("initContainers", json!([])),
+        (
+            "containers",
+            json!([{ "name": "app", "image": "example.org/app" }, { "name": "x", "image": "example.org/x" }]),
+        ),
+        ("volumes/0/secret/items/0/path", json!("q")),
+        ("volumes/0/secret/defaultMode", json!(511)),
+        ("volumes/0", json!({ "name": "one", "hostPath": { "path": "/" } })),
+        ("volumes/0/name", json!("renamed")),
+        ("volumes/1/projected/defaultMode", json!(511)),
+        ("volumes/1/projected/sources/0/configMap/name", json!("x")),
+        (
+            "volumes/1/projected/sources/1",
+            json!({ "serviceAccountToken": { "path": "t" } }),
+        ),
+        ("volumes/1/projected/sources/1/secret/optional", json!(true)),
+        (
+            "volumes/1/projected/sources",
+            json!([{ "configMap": { "name": "settings" } }]),
+        ),
+        (volumes, json!([])),
+        ("serviceAccountName", json!("admin")),
+        ("hostNetwork", json!(true)),
+        ("imagePullSecrets", json!([{ "name": new }])),
+    ] {
+        refused(&[(place, value.clone())], "0000000f").await;
+        // nor together with what is allowed
+        let mut both = vec![(places[3], json!(new))];
+        if !place.starts_with("volumes/0") && place != volumes {
+            both.push((place, value));
+            refused(&both, "0000000f").await;
+        }
+    }
+}
+
+/// Waits until that value is everywhere, and every earlier Secret is gone.
+async fn settled(fleet: &Fleet, value: &str) {
+    let current = holds(fleet, value).await;
+    phase(fleet, &current, RolloutPhase::Complete).await;
+    for target in TARGETS {
+        assert_eq!(refers(fleet, target).await, [current.clone()], "{target}");
+    }
+    only_these_are_left(fleet, &[&current]).await;
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_of_a_versioned_rollout_moves_each_target_once_and_leaves_no_secret_behind() {
+    let mut trial = Trial::raise("kill-versioned").await;
+    for target in TARGETS {
+        workload(&trial.fleet, target).await;
+    }
+    let first = declare(
+        &trial.fleet,
+        json!({ "revisionHistoryLimit": 0 }),
+        rollout(&json!({})),
+    )
+    .await;
+    phase(&trial.fleet, &first, RolloutPhase::Complete).await;
+    let mut nth = 0;
+    loop {
+        let fault = if nth % 2 == 0 {
+            Fault::Hangs
+        } else {
+            Fault::LosesAnswer
+        };
+        let before = trial.generations().await;
+        trial.proxy.strike(fault, nth, 1, |asked| {
+            let moved = asked.method != axum::http::Method::GET && asked.path.contains("/deployments/");
+            let proof = asked.query.contains("dryRun");
+            asked.is_write() && !proof || moved && !proof
+        });
+        let value = trial.rotate().await;
+        let struck = tokio::select! {
+            () = trial.proxy.struck() => true,
+            () = settled(&trial.fleet, &value) => false,
+        };
+        if struck {
+            trial.start_anew().await;
+        }
+        settled(&trial.fleet, &value).await;
+        trial.proxy.heal();
+        let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
+        assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
+        if !struck {
+            break;
+        }
+        nth += 1;
+    }
+    // the Secret, its status, two moves, what was seen of each, a look at the earlier one, its end and what is said of that
+    assert!(nth >= 9, "a versioned rollout has more writes than {nth}");
+}
