@@ -198,7 +198,7 @@ impl Reconcile {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
-        let outcome = match guard(self.step(step, status.clone())).await {
+        let outcome = match guard(Box::pin(self.step(step, status.clone()))).await {
             Ok(outcome) => outcome,
             Err(fault) => {
                 if fault == Fault::Panicked {
@@ -332,7 +332,7 @@ impl Reconcile {
     async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
-        match self.sync(status, why).await {
+        match Box::pin(self.sync(status, why)).await {
             Ok(Synced::InSync {
                 target,
                 sources,
@@ -351,7 +351,7 @@ impl Reconcile {
             }
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
-                self.report(status, Outcome::Waits(pending)).await;
+                self.report(status, Outcome::Waits(*pending)).await;
                 Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
