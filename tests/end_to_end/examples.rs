@@ -250,6 +250,9 @@ impl Ground {
         for key in &step.delete {
             source.delete(key).await?;
         }
+        for key in &step.tell {
+            source.tell(key)?;
+        }
         for change in &step.patch {
             let api = self.ours(&change.kind, Some(&change.namespace))?;
             let patch = json!({ "spec": change.spec });
@@ -357,6 +360,18 @@ impl Source<'_> {
             Self::Files(_) | Self::Aws(..) | Self::Gcp(..) => {
                 Box::pin(self.write_file(key, &serde_json::to_vec(fields)?)).await
             }
+        }
+    }
+
+    /// Tells of the current version of a value, as the service does of itself.
+    fn tell(&self, key: &str) -> Result<()> {
+        match self {
+            Self::Aws(aws, source) => aws.tell(&format!("{}{key}", source.prefix)),
+            Self::Gcp(gcp, _) => {
+                gcp.tell("SECRET_VERSION_ADD", key, None);
+                Ok(())
+            }
+            Self::Vault(_) | Self::Files(_) => bail!("{key}: nothing tells of changes here"),
         }
     }
 

@@ -33,6 +33,7 @@ const TOKENS: &str = r#"
 path "auth/token/create-orphan" { capabilities = ["update"] }
 path "auth/token/renew-accessor" { capabilities = ["update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
 "#;
 
 /// A user and its password.
@@ -327,7 +328,7 @@ fn phase(object: &SyncedSecret) -> Option<RolloutPhase> {
 }
 
 #[tokio::test]
-async fn deletion_revokes_and_so_does_leaving_the_entry_out() {
+async fn deletion_revokes_and_an_entry_that_is_left_out_makes_its_lease_an_old_one() {
     let bench = Bench::new("lease-deletion", "1h", "24h").await;
     let first = bench.declare(bench.spec("shop")).await;
     bench

@@ -22,6 +22,7 @@ mod batches;
 mod ciphertext;
 mod crash;
 mod deploy;
+mod events;
 mod examples;
 mod faulty_vault;
 mod file_store;

@@ -145,6 +145,9 @@ pub struct Lease {
     /// Why it is not renewed any more, so that it ends for good at `expires`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<LeaseEnd>,
+    /// Why the store refused to renew it, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// Since when the Secret holds another credential (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aws::AwsProvider, ciphertext::CiphertextScope, credential::CredentialRef, duration::Duration,
-    file::FileProvider, gcp::GcpProvider, status::StoreStatus, vault::VaultProvider,
+    events::StoreEvents, file::FileProvider, gcp::GcpProvider, status::StoreStatus, vault::VaultProvider,
 };
 
 /// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
@@ -50,6 +50,18 @@ use crate::{
     validation = (
         "!has(self.provider.gcp) || has(self.provider.gcp.auth)",
         "provider.gcp needs auth: the operator's own identity serves ClusterSecretStores only"
+    ),
+    validation = (
+        "!has(self.events) || !has(self.events.sqs) || (has(self.provider.aws) && has(self.provider.aws.service))",
+        "events.sqs needs provider.aws with a service"
+    ),
+    validation = (
+        "!has(self.events) || !has(self.events.pubsub) || has(self.provider.gcp)",
+        "events.pubsub needs provider.gcp"
+    ),
+    validation = (
+        "!has(self.events) || !has(self.events.vault) || has(self.provider.vault)",
+        "events.vault needs provider.vault"
     )
 )]
 pub struct SecretStoreSpec {
@@ -58,11 +70,14 @@ pub struct SecretStoreSpec {
     /// The store's budget of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Where the store hears of changes. Default: nowhere, and a change is noticed at the refresh interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<StoreEvents>,
 }
 
 /// A store that SyncedSecrets of several namespaces read from, as far as `access` grants it, with credentials of the
 /// operator's own namespace.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lockstep.dev",
     version = "v1alpha1",
@@ -89,12 +104,30 @@ pub struct SecretStoreSpec {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = (
+        "!has(self.events) || !has(self.events.sqs) || (has(self.provider.aws) && has(self.provider.aws.service))",
+        "events.sqs needs provider.aws with a service"
+    ),
+    validation = (
+        "!has(self.events) || !has(self.events.pubsub) || has(self.provider.gcp)",
+        "events.pubsub needs provider.gcp"
+    ),
+    validation = (
+        "!has(self.events) || !has(self.events.vault) || has(self.provider.vault)",
+        "events.vault needs provider.vault"
+    )
+)]
 pub struct ClusterSecretStoreSpec {
     /// The backend: exactly one.
     pub provider: StoreProvider,
     /// The store's budget of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Where the store hears of changes. Default: nowhere, and a change is noticed at the refresh interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<StoreEvents>,
     /// Who may read what. With no entry nobody may use the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]

@@ -11,6 +11,7 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 
 use crate::{
     credentials::NamespaceCredentials,
+    events::Events,
     identity::Account,
     index::{Index, ObjectKey},
     lanes::{Lanes, Slots},
@@ -62,6 +63,8 @@ pub struct Shared {
     pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
     /// Stores to check.
     pub checks: WakeQueue<StoreKey>,
+    /// What stores tell of changes.
+    pub events: Events,
 }
 
 impl std::fmt::Debug for Shared {
@@ -87,6 +90,21 @@ impl Shared {
             return;
         }
         self.objects.mark_dirty(&keys);
+        self.enqueue(keys);
+    }
+
+    /// Has objects synced because a store told that a value of theirs may have changed: ahead of others, where it is known
+    /// which one.
+    pub fn hint(&self, keys: BTreeSet<ObjectKey>, any: bool) {
+        let uids: Vec<_> = {
+            let index = self.index();
+            keys.iter()
+                .filter_map(|key| Some((key, index.uid(key)?.to_owned())))
+                .collect()
+        };
+        for (key, uid) in uids {
+            self.objects.mark_hinted(key, &uid, any);
+        }
         self.enqueue(keys);
     }
 

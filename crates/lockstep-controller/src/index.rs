@@ -7,10 +7,12 @@ use std::{
 };
 
 use lockstep_api::{
-    Access, CredentialKind, CredentialRef, Limits, StoreKind, StoreProvider, StoreRef, SyncedSecret,
+    Access, CredentialKind, CredentialRef, Limits, StoreEvents, StoreKind, StoreProvider, StoreRef,
+    SyncedSecret,
 };
 use lockstep_core::{
     access::{self, Grant, Namespace},
+    hints::{self, Wanted},
     plan::{self, Rival, StoreView},
     rotation::versions,
     schedule::Seat,
@@ -72,6 +74,8 @@ pub struct StoreEntry {
     pub provider: StoreProvider,
     /// Its budget.
     pub limits: Limits,
+    /// Where it hears of changes.
+    pub events: Option<StoreEvents>,
     /// Who may use it; `None` for a SecretStore, which its whole namespace may use.
     pub access: Option<Vec<Access>>,
 }
@@ -99,6 +103,8 @@ struct ObjectState {
     /// Whether it has written that Secret.
     holds: bool,
     stores: BTreeSet<StoreKey>,
+    /// What it reads from them.
+    wanted: BTreeSet<(StoreKey, Wanted)>,
     /// The store whose turns it takes, and where it sits there.
     seat: Option<(StoreKey, Seat)>,
 }
@@ -120,6 +126,9 @@ pub struct Index {
     operator_namespace: String,
     objects: HashMap<ObjectKey, ObjectState>,
     by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
+    by_value: HashMap<(StoreKey, Wanted), BTreeSet<ObjectKey>>,
+    /// What is searched for in each store.
+    searches: HashMap<StoreKey, BTreeSet<Wanted>>,
     /// How many sit at each seat of the stores that lead.
     seats: HashMap<StoreKey, HashMap<Seat, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
@@ -178,6 +187,10 @@ impl Index {
                 .iter()
                 .map(|store| store_key(&key.namespace, store))
                 .collect(),
+            wanted: hints::wanted(&object.spec)
+                .into_iter()
+                .map(|(store, wanted)| (store_key(&key.namespace, &store), wanted))
+                .collect(),
         };
         if self.objects.get(&key) == Some(&state) {
             return BTreeSet::new();
@@ -188,6 +201,9 @@ impl Index {
                 .entry(store.clone())
                 .or_default()
                 .insert(key.clone());
+        }
+        for wanted in &state.wanted {
+            self.want(wanted, &key);
         }
         if let Some((store, seat)) = &state.seat {
             let seats = self.seats.entry(store.clone()).or_default();
@@ -216,6 +232,9 @@ impl Index {
         for store in &state.stores {
             remove(&mut self.by_store, store, key);
         }
+        for wanted in &state.wanted {
+            self.unwant(wanted, key);
+        }
         if let Some((store, seat)) = &state.seat {
             self.leave(store, *seat);
         }
@@ -223,6 +242,61 @@ impl Index {
         let target = (key.namespace.clone(), state.target);
         remove(&mut self.by_target, &target, key);
         self.by_target.get(&target).cloned().unwrap_or_default()
+    }
+
+    fn want(&mut self, wanted: &(StoreKey, Wanted), key: &ObjectKey) {
+        if matches!(wanted.1, Wanted::Found(_)) {
+            let searches = self.searches.entry(wanted.0.clone()).or_default();
+            searches.insert(wanted.1.clone());
+        }
+        self.by_value
+            .entry(wanted.clone())
+            .or_default()
+            .insert(key.clone());
+    }
+
+    fn unwant(&mut self, wanted: &(StoreKey, Wanted), key: &ObjectKey) {
+        remove(&mut self.by_value, wanted, key);
+        if self.by_value.contains_key(wanted) {
+            return;
+        }
+        if let Some(searches) = self.searches.get_mut(&wanted.0) {
+            searches.remove(&wanted.1);
+            if searches.is_empty() {
+                self.searches.remove(&wanted.0);
+            }
+        }
+    }
+
+    /// Who reads a value of a store that has these names, or may find it.
+    pub fn readers(&self, store: &StoreKey, names: &[String]) -> BTreeSet<ObjectKey> {
+        let keys = names.iter().cloned().map(Wanted::Key);
+        let searches = self.searches.get(store).into_iter().flatten();
+        let concerned = searches.filter(|search| search.is_concerned(names)).cloned();
+        keys.chain(concerned)
+            .filter_map(|wanted| self.by_value.get(&(store.clone(), wanted)))
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// The uid of a SyncedSecret.
+    pub fn uid(&self, key: &ObjectKey) -> Option<&str> {
+        self.objects.get(key).map(|state| state.uid.as_str())
+    }
+
+    /// The stores that hear of changes, and the name of the state that each is in.
+    pub fn listening(&self) -> BTreeMap<StoreKey, String> {
+        let hears = |key: &&StoreKey| {
+            self.stores
+                .get(*key)
+                .is_some_and(|state| state.entry.events.is_some())
+        };
+        self.stores
+            .keys()
+            .filter(hears)
+            .filter_map(|key| Some((key.clone(), self.store_config(key)?.1)))
+            .collect()
     }
 
     fn leave(&mut self, store: &StoreKey, seat: Seat) {
@@ -390,6 +464,7 @@ impl Index {
             key: key.clone(),
             provider: state.entry.provider.clone(),
             limits: state.entry.limits,
+            events: state.entry.events.clone(),
         };
         Some((
             config,

@@ -46,6 +46,7 @@ fn entry(generation: i64, access: Option<Vec<Access>>) -> StoreEntry {
         generation,
         provider: vault("vault-token"),
         limits: Limits::default(),
+        events: None,
         access,
     }
 }
@@ -205,4 +206,63 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
         keys(&["a"])
     );
     assert!(!may(&index));
+}
+
+#[test]
+fn who_reads_a_value_is_found_by_each_of_its_names_and_nobody_else() {
+    let mut index = Index::new("lockstep-system");
+    let reads = |name: &str, spec: serde_json::Value| {
+        let mut object = object(name, None, ("vault", StoreKind::SecretStore), FIRST);
+        object.spec = serde_json::from_value(spec).unwrap();
+        object
+    };
+    let store = json!({ "name": "vault" });
+    index.apply_object(&object("a", None, ("vault", StoreKind::SecretStore), FIRST));
+    index.apply_object(&object("other", None, ("other", StoreKind::SecretStore), FIRST));
+    index.apply_object(&reads(
+        "extracts",
+        json!({ "secretStoreRef": store, "dataFrom": [{ "extract": { "key": "shop/b" } }] }),
+    ));
+    index.apply_object(&reads(
+        "finds",
+        json!({ "secretStoreRef": store, "dataFrom": [{ "find": { "path": "team" } }] }),
+    ));
+    let readers = |index: &Index, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        index.readers(&own_store(), &names)
+    };
+    assert_eq!(readers(&index, &["arn:of:shop/a", "shop/a"]), keys(&["a"]));
+    assert_eq!(readers(&index, &["shop/a", "shop/b"]), keys(&["a", "extracts"]));
+    assert_eq!(readers(&index, &["team/x"]), keys(&["finds"]));
+    assert_eq!(readers(&index, &["nobody/x"]), BTreeSet::new());
+    assert_eq!(readers(&index, &[]), BTreeSet::new());
+    index.apply_object(&reads(
+        "finds",
+        json!({ "secretStoreRef": store, "dataFrom": [{ "extract": { "key": "shop/b" } }] }),
+    ));
+    assert_eq!(readers(&index, &["team/x"]), BTreeSet::new());
+    for name in ["a", "extracts", "finds", "other"] {
+        index.delete_object(&ObjectKey::new("shop", name));
+    }
+    assert!(index.by_value.is_empty() && index.searches.is_empty());
+}
+
+#[test]
+fn stores_that_hear_are_named_with_the_state_that_they_are_in() {
+    let mut index = Index::new("lockstep-system");
+    let hearing = |generation| StoreEntry {
+        events: Some(StoreEvents {
+            vault: Some(lockstep_api::VaultEvents {}),
+            ..StoreEvents::default()
+        }),
+        ..entry(generation, None)
+    };
+    index.apply_store(&own_store(), hearing(1));
+    index.apply_store(&cluster_store(), entry(1, None));
+    let first = index.listening();
+    assert_eq!(first.keys().collect::<Vec<_>>(), [&own_store()]);
+    index.apply_store(&own_store(), hearing(2));
+    assert_ne!(index.listening(), first, "another spec is listened with anew");
+    index.apply_store(&own_store(), entry(3, None));
+    assert!(index.listening().is_empty());
 }

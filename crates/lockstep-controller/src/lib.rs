@@ -9,6 +9,7 @@ pub mod admin;
 pub mod admission;
 pub mod context;
 pub mod credentials;
+mod events;
 pub mod fetch;
 pub mod identity;
 pub mod index;

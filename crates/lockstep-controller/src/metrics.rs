@@ -70,6 +70,30 @@ const ADMISSION: MetricInfo = MetricInfo {
     labels: &["policy"],
     help: "1 when the admission policy refused what it must refuse at the last self-test, 0 when it did not.",
 };
+const EVENTS: MetricInfo = MetricInfo {
+    name: "lockstep_events_received_total",
+    kind: MetricKind::Counter,
+    labels: &["store", "outcome"],
+    help: "Messages that a store's events brought: woken (a SyncedSecret reads what they name), unknown (none does), anything (something may have been missed), ignored (nothing that a reader would see), repeated (they came before, and are not dealt with yet) or malformed.",
+};
+const EVENTS_LAG: MetricInfo = MetricInfo {
+    name: "lockstep_event_lag_seconds",
+    kind: MetricKind::Histogram,
+    labels: &["store"],
+    help: "How long after a change, by the time that its message tells, it was noticed, in seconds.",
+};
+const EVENTS_WAITING: MetricInfo = MetricInfo {
+    name: "lockstep_events_waiting",
+    kind: MetricKind::Gauge,
+    labels: &[],
+    help: "Messages that are not acknowledged yet, because what they woke is not written.",
+};
+const EVENTS_LISTENING: MetricInfo = MetricInfo {
+    name: "lockstep_events_listening",
+    kind: MetricKind::Gauge,
+    labels: &["store"],
+    help: "1 while a store that has events hears them, 0 while it does not; changes are then noticed at the refresh interval.",
+};
 const BUILD: MetricInfo = MetricInfo {
     name: "lockstep_build_info",
     kind: MetricKind::Gauge,
@@ -175,6 +199,10 @@ pub const METRICS: &[MetricInfo] = &[
     MALFORMED,
     QUEUE,
     ADMISSION,
+    EVENTS,
+    EVENTS_LAG,
+    EVENTS_WAITING,
+    EVENTS_LISTENING,
     BUILD,
     READY,
     LAST_SUCCESS,
@@ -217,6 +245,14 @@ pub struct Metrics {
     queue: IntGaugeVec,
     /// The last self-test of each admission policy.
     pub admission: IntGaugeVec,
+    /// Messages by store and outcome.
+    pub events: IntCounterVec,
+    /// How long after a change its message came, by store.
+    pub events_lag: HistogramVec,
+    /// Messages that are not acknowledged yet.
+    pub events_waiting: IntGauge,
+    /// Whether each store that has events hears them.
+    pub events_listening: IntGaugeVec,
 }
 
 /// A metric of single objects, and how its value is found.
@@ -243,7 +279,15 @@ impl Metrics {
             0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
         ];
         let propagation = HistogramOpts::new(PROPAGATION.name, PROPAGATION.help).buckets(spans);
+        let lag = vec![
+            0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+        ];
+        let lag = HistogramOpts::new(EVENTS_LAG.name, EVENTS_LAG.help).buckets(lag);
         let metrics = Self {
+            events: IntCounterVec::new(opts(&EVENTS), EVENTS.labels)?,
+            events_lag: HistogramVec::new(lag, EVENTS_LAG.labels)?,
+            events_waiting: IntGauge::with_opts(opts(&EVENTS_WAITING))?,
+            events_listening: IntGaugeVec::new(opts(&EVENTS_LISTENING), EVENTS_LISTENING.labels)?,
             propagation: HistogramVec::new(propagation, PROPAGATION.labels)?,
             reconcile: HistogramVec::new(histogram, RECONCILE.labels)?,
             writes: IntCounterVec::new(opts(&WRITES), WRITES.labels)?,
@@ -270,6 +314,14 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
         metrics.registry.register(Box::new(metrics.admission.clone()))?;
+        metrics.registry.register(Box::new(metrics.events.clone()))?;
+        metrics.registry.register(Box::new(metrics.events_lag.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events_waiting.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events_listening.clone()))?;
         metrics.registry.register(Box::new(build))?;
         for policy in ["secrets", "token_requests"] {
             metrics.admission.with_label_values(&[policy]).set(0);

@@ -125,6 +125,19 @@ impl Objects {
         }
     }
 
+    /// Marks an object of which a store told that a value may have changed, or that any may: also where nobody has looked
+    /// at it yet.
+    pub fn mark_hinted(&self, key: &ObjectKey, uid: &str, any: bool) {
+        self.with(key, uid, |tracked| {
+            let memory = &mut tracked.memory;
+            if any {
+                memory.dirty = true;
+            } else {
+                memory.hinted = true;
+            }
+        });
+    }
+
     /// Has the Secret of an object looked at now.
     pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
         if let Some(tracked) = self.lock().get_mut(key) {

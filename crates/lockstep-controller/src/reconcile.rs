@@ -1,6 +1,7 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
 mod earlier;
+mod heard;
 mod lease;
 mod report;
 mod rollout;
@@ -48,10 +49,13 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// Answers after how long the object is due again by itself; without that, it waits for a change.
 pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
+    reconcile.rest();
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Rollback | Why::Lease)
+        Step::Fetch(
+            Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback | Why::Lease,
+        )
         | Step::Lease(_) => {
             reconcile.priority = Priority::High;
         }
@@ -255,9 +259,8 @@ impl Reconcile {
                 "unchanged"
             }
             Step::RollOut => self.roll_out(status).await,
-            Step::Lease(_) if !self.asks_stores => "unchanged",
-            Step::Lease(action) => self.tend(status, action).await,
-            Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(action) => Box::pin(self.tend(status, action)).await,
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }
@@ -332,6 +335,7 @@ impl Reconcile {
     async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
+        self.shared.events.begin(&self.key);
         match Box::pin(self.sync(status, why)).await {
             Ok(Synced::InSync {
                 target,
@@ -344,7 +348,9 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                if self.report_durably(status, outcome).await == Said::Durably {
+                let said = self.report_durably(status, outcome).await;
+                self.heard();
+                if said == Said::Durably {
                     Box::pin(self.clear_versions(status)).await;
                 }
                 Reason::Synced.as_str()
@@ -352,11 +358,13 @@ impl Reconcile {
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Waits(*pending)).await;
+                self.heard();
                 Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
+                self.heard();
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
@@ -396,6 +404,7 @@ impl Reconcile {
         self.remember(|tracked, observed, _| tracked.memory.failed(&observed, failure, now));
         tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
         self.report(status, Outcome::Failed(failure)).await;
+        self.unheard(failure);
         failure.reason.as_str()
     }
 }

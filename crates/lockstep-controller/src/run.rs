@@ -31,6 +31,7 @@ use self::{
 use crate::{
     admin::{self, Admin, Readiness},
     context::Shared,
+    events::Events,
     identity::Account,
     index::Index,
     key,
@@ -164,6 +165,7 @@ pub async fn run(
             .map(|scope| (scope.clone(), WakeQueue::default()))
             .collect(),
         checks: WakeQueue::default(),
+        events: Events::new(tasks.clone(), scopes.len()),
         client,
     });
     let _ = late.set(shared.clone());

@@ -158,7 +158,17 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
         .check(&cx)
         .await
         .map_err(|error| Failure::provider(&context, &error))?;
-    Ok(provider.notice())
+    Ok(match (provider.notice(), shared.events.trouble(key)) {
+        (Some(notice), Some(trouble)) => Some(Notice {
+            message: format!("{}; {trouble}", notice.message),
+            ..notice
+        }),
+        (None, Some(message)) => Some(Notice {
+            reason: "events",
+            message,
+        }),
+        (notice, None) => notice,
+    })
 }
 
 /// A store, as far as its status is concerned.

@@ -123,6 +123,7 @@ impl Store for SecretStore {
             generation: self.metadata.generation.unwrap_or_default(),
             provider: self.spec.provider.clone(),
             limits: self.spec.limits.unwrap_or_default(),
+            events: self.spec.events.clone(),
             access: None,
         }
     }
@@ -137,6 +138,7 @@ impl Store for ClusterSecretStore {
             generation: self.metadata.generation.unwrap_or_default(),
             provider: self.spec.provider.clone(),
             limits: self.spec.limits.unwrap_or_default(),
+            events: self.spec.events.clone(),
             access: Some(self.spec.access.clone()),
         }
     }
@@ -206,6 +208,7 @@ async fn apply_store(shared: &Shared, key: &StoreKey, entry: StoreEntry) {
 async fn delete_store(shared: &Shared, key: &StoreKey) {
     let dependents = shared.index_mut().delete_store(key);
     shared.clients.forget(key).await;
+    shared.events.forget(key, &shared.metrics);
     shared.wake(dependents);
 }
 
@@ -251,6 +254,7 @@ impl CredentialWatches {
 
     /// Starts the watches that the index asks for, and ends the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
+        shared.events.follow(shared);
         let wanted = shared.index().credential_keys();
         let mut running = self
             .running
@@ -327,8 +331,11 @@ fn is_forbidden(error: &watcher::Error) -> bool {
     status.code == 403
 }
 
-async fn changed(shared: &Shared, key: &CredentialKey, version: &str) {
+async fn changed(shared: &Arc<Shared>, key: &CredentialKey, version: &str) {
     let stores = shared.index_mut().apply_credential(key, version);
+    if !stores.is_empty() {
+        shared.events.follow(shared);
+    }
     for store in stores {
         tracing::info!(store = %store, credential = key.name, "a credential changed");
         shared.clients.drop_client(&store).await;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!                 never synced, spec changed, refresh asked for,
-//!                 a dependency changed, retry due, interval over,
-//!                 a window opened for what waits
+//!                 a dependency changed, a store told of a change,
+//!                 retry due, interval over, a window opened
 //!      ┌────────┐ ─────────────────────────────────────────────▶ ┌───────┐
 //!      │  Idle  │                                                │ Fetch │
 //!      └────────┘ ◀───────────────────────────────────────────── └───────┘
@@ -92,6 +92,8 @@ pub struct Memory {
     pub waiting: Option<String>,
     /// A store, a credential or a label changed since the last sync.
     pub dirty: bool,
+    /// A store told that a value may have changed.
+    pub hinted: bool,
     /// What is believed of the Secret.
     pub belief: Belief,
     /// What could not be done for a lease, and when it is tried again.
@@ -129,6 +131,8 @@ pub enum Why {
     Requested,
     /// A store, a credential or a label changed.
     Dependency,
+    /// A store told that a value may have changed.
+    Event,
     /// The last one failed.
     Retry,
     /// The interval is over.
@@ -153,6 +157,7 @@ impl Why {
             Self::SpecChanged => "spec_changed",
             Self::Requested => "refresh_requested",
             Self::Dependency => "dependency_changed",
+            Self::Event => "event",
             Self::Retry => "retry",
             Self::Interval => "interval",
             Self::Window => "window_open",
@@ -385,12 +390,25 @@ fn overdue_at(observed: &Observed<'_>) -> Option<Timestamp> {
     rotation::overdue_at(observed.spec.rotation.as_ref(), &status.sources).map(|(_, at)| at)
 }
 
+/// Whether a hint that a value may have changed can make a sync due. Where it cannot, what will make one due reads the
+/// values as they are then.
+pub fn heeds_hints(observed: &Observed<'_>) -> bool {
+    let written = observed.status.is_some_and(|status| status.target.is_some());
+    let done =
+        observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && written && is_ready(observed.status);
+    let rests = observed.deleting || observed.spec.suspend || done;
+    !rests && observed.spec.refresh_policy != RefreshPolicy::OnChange
+}
+
 fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Why> {
     if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
         return Some(if written { Why::Dependency } else { Why::First });
     }
     let attempted = memory.attempted.as_ref() == Some(&observed.attempt());
     if seen || (attempted && memory.retry_at.is_some()) {
+        if memory.hinted && observed.spec.refresh_policy != RefreshPolicy::OnChange {
+            return Some(if written { Why::Event } else { Why::First });
+        }
         // what failed waits for its retry, also when not even the status could be written
         return (memory.dirty && memory.retry_at.is_some()).then_some(Why::Dependency);
     }
@@ -448,6 +466,7 @@ impl Memory {
     /// Notes that a sync begins: what triggered it is dealt with.
     pub fn begin(&mut self, observed: &Observed<'_>) {
         self.dirty = false;
+        self.hinted = false;
         let attempt = observed.attempt();
         if self.attempted.as_ref() != Some(&attempt) {
             // who changed the spec, or asks for something, does not wait for the next look at a rollout that stands still

@@ -486,3 +486,64 @@ fn a_source_that_gets_too_old_between_two_refreshes_is_told() {
         Step::Idle(_)
     ));
 }
+
+#[test]
+fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
+    let (spec, status) = (SyncedSecretSpec::default(), synced());
+    let object = observed(&spec, Some(&status));
+    let mut memory = Memory::default();
+    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.hinted = true;
+    assert!(heeds_hints(&object));
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::Event)
+    );
+    memory.begin(&object);
+    assert!(matches!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Idle(_)
+    ));
+
+    // also while a retry is waited for: what the hint tells may be what was missing
+    let failure = Failure::new(Reason::SourceNotFound, "gone");
+    memory.failed(&object, &failure, now());
+    memory.hinted = true;
+    assert_eq!(
+        decide(&object, &mut memory, SETTINGS, now()),
+        Step::Fetch(Why::Event)
+    );
+}
+
+#[test]
+fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
+    let status = synced();
+    let suspended = SyncedSecretSpec {
+        suspend: true,
+        ..SyncedSecretSpec::default()
+    };
+    let of = |refresh_policy| SyncedSecretSpec {
+        refresh_policy,
+        ..SyncedSecretSpec::default()
+    };
+    let (once, on_change) = (of(RefreshPolicy::CreatedOnce), of(RefreshPolicy::OnChange));
+    for spec in [&suspended, &once, &on_change] {
+        let object = observed(spec, Some(&status));
+        let mut memory = Memory {
+            hinted: true,
+            ..Memory::default()
+        };
+        assert!(!heeds_hints(&object), "{spec:?}");
+        let step = decide(&object, &mut memory, SETTINGS, now());
+        assert!(!matches!(step, Step::Fetch(_)), "{spec:?}: {step:?}");
+    }
+    let deleted = Observed {
+        deleting: true,
+        ..observed(&once, None)
+    };
+    assert!(!heeds_hints(&deleted));
+    assert!(
+        heeds_hints(&observed(&once, None)),
+        "it was never written, and a value may have come to be"
+    );
+}

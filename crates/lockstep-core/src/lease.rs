@@ -400,7 +400,12 @@ pub fn renewed(status: &LeaseStatus, accessor: &str, given: Duration, asked: Tim
 }
 
 /// The leases after the store refused to renew one; `None` where it only could not be asked, and is asked again.
-pub fn renewal_failed(status: &LeaseStatus, accessor: &str, kind: ErrorKind) -> Option<LeaseStatus> {
+pub fn renewal_failed(
+    status: &LeaseStatus,
+    accessor: &str,
+    kind: ErrorKind,
+    message: &str,
+) -> Option<LeaseStatus> {
     let refused = matches!(
         kind,
         ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported
@@ -408,6 +413,7 @@ pub fn renewal_failed(status: &LeaseStatus, accessor: &str, kind: ErrorKind) -> 
     refused.then(|| {
         change(status, accessor, |lease| {
             lease.ends = Some(LeaseEnd::RenewalRefused);
+            lease.refusal = Some(message.to_owned());
         })
     })
 }
@@ -449,7 +455,7 @@ pub fn revocation_failed(
         });
     }
     Some(change(&next, accessor, |lease| {
-        lease.left = Some(message.to_owned())
+        lease.left = Some(message.to_owned());
     }))
 }
 

@@ -39,6 +39,9 @@ pub struct Settings {
     pub longest_body: usize,
     /// How many connections to one host are kept that nobody uses.
     pub kept_connections: usize,
+    /// Requests become connections of another protocol ([`HttpClient::upgrade`]): they speak HTTP/1.1, and none has to end
+    /// within a minute.
+    pub upgrades: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -66,6 +69,23 @@ pub struct Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Answer(status {}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// What came of a request to speak another protocol.
+pub enum Upgrade {
+    /// The connection speaks it from here on; and the headers that said so.
+    Switched(reqwest::Upgraded, HeaderMap),
+    /// It stays as it is, and this is the answer.
+    Refused(Answer),
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switched(..) => f.write_str("Switched"),
+            Self::Refused(answer) => answer.fmt(f),
+        }
     }
 }
 
@@ -105,9 +125,13 @@ impl HttpClient {
             }))
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
             .pool_idle_timeout(KEPT_IDLE)
             .pool_max_idle_per_host(settings.kept_connections);
+        builder = if settings.upgrades {
+            builder.http1_only()
+        } else {
+            builder.timeout(TOTAL_TIMEOUT)
+        };
         if let Some(authorities) = settings.authorities {
             builder = builder.tls_certs_only(authorities);
         } else if settings.plain {
@@ -128,11 +152,36 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer, or one that is too long.
     pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
-        let mut response = self
+        let response = self
             .http
             .execute(request)
             .await
             .map_err(|error| HttpError::of(&error))?;
+        self.read(response).await
+    }
+
+    /// Asks the server to speak another protocol, with a client whose settings allow it. The request must say which.
+    ///
+    /// # Errors
+    /// When there is no answer within a minute, or one that is too long.
+    pub async fn upgrade(&self, request: Request) -> Result<Upgrade, HttpError> {
+        let answer = tokio::time::timeout(TOTAL_TIMEOUT, async {
+            let mut response = self
+                .http
+                .execute(request)
+                .await
+                .map_err(|error| HttpError::of(&error))?;
+            if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
+                return self.read(response).await.map(Upgrade::Refused);
+            }
+            let headers = std::mem::take(response.headers_mut());
+            let upgraded = response.upgrade().await.map_err(|error| HttpError::of(&error))?;
+            Ok(Upgrade::Switched(upgraded, headers))
+        });
+        answer.await.unwrap_or(Err(HttpError::NotAnsweredInTime))
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, HttpError> {
         let status = response.status().as_u16();
         let too_long = HttpError::TooLong {
             status,

@@ -350,6 +350,8 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         | "InvalidResourceId"
         | "ParameterNotFound"
         | "ParameterVersionNotFound"
+        | "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue"
         | "NotFoundException" => Why::Missing,
         "InvalidCiphertextException" | "IncorrectKeyException" => Why::WrongCiphertext,
         "DisabledException" | "KMSInvalidStateException" => Why::KeyUnusable,
@@ -360,9 +362,14 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
                 Why::Denied
             }
         }
-        "DecryptionFailure" | "InvalidKeyId" | "KMSAccessDeniedException" | "KMSDisabledException" => {
-            Why::KeyDenied
-        }
+        "DecryptionFailure"
+        | "InvalidKeyId"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KmsAccessDenied"
+        | "KMS.AccessDeniedException"
+        | "KmsDisabled"
+        | "KMS.DisabledException" => Why::KeyDenied,
         "ExpiredTokenException"
         | "ExpiredToken"
         | "UnrecognizedClientException"
@@ -391,6 +398,7 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         | "LimitExceededException"
         | "ProvisionedThroughputExceededException"
         | "BandwidthLimitExceeded"
+        | "OverLimit"
         | "SlowDown" => Why::Throttled,
         "InternalServiceError"
         | "InternalServiceErrorException"

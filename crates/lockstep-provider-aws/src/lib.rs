@@ -2,7 +2,7 @@
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `login` gets
 //! credentials, which `lockstep_provider::Login` keeps and renews, `secrets_manager` and `parameter_store` put references into as few calls
-//! as the service allows, `kms` decrypts, `client` sends a call with credentials that work, `error` says what went wrong in words of
+//! as the service allows, `kms` decrypts, `events` hears of changes, `client` sends a call with credentials that work, `error` says what went wrong in words of
 //! ours. `provider` is what the rest of lockstep sees of it, `costs` what AWS asks for it.
 //!
 //! # What of the SDK is used, and what is not
@@ -19,6 +19,7 @@ mod config;
 mod costs;
 mod credential;
 mod error;
+mod events;
 mod http;
 mod kms;
 mod login;

@@ -10,15 +10,17 @@ use jiff::Timestamp;
 use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Notice,
-    Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
+    Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
     SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
     config::Config,
-    costs, http,
+    costs,
+    events::Queue,
+    http,
     kms::{Kms, KmsEncryptor},
     login::Door,
     parameter_store::{self, ParameterStore},
@@ -53,8 +55,13 @@ impl ProviderFactory for AwsFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let events = config.events.as_ref().and_then(|events| events.sqs.clone());
         let config = configured(config)?;
         let caller = self.caller(&config, credentials);
+        let queue = events
+            .map(|sqs| Queue::new(&sqs, &config, Arc::clone(&caller), &self.http))
+            .transpose()?
+            .map(Arc::new);
         let service = match config.service {
             Some(AwsService::SecretsManager) => {
                 let service = SecretsManager::new(&config, Arc::clone(&caller), &self.http);
@@ -75,6 +82,7 @@ impl ProviderFactory for AwsFactory {
             caller,
             service,
             kms,
+            queue,
         }))
     }
 
@@ -129,6 +137,7 @@ struct Aws {
     caller: Arc<Caller>,
     service: Service,
     kms: Option<Kms>,
+    queue: Option<Arc<Queue>>,
 }
 
 enum Service {
@@ -217,6 +226,11 @@ impl Provider for Aws {
             Service::SecretsManager(service) => service.notice(),
             Service::ParameterStore(_) | Service::None => None,
         }
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        let queue = self.queue.clone()?;
+        Some(queue)
     }
 }
 

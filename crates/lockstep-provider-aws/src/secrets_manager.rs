@@ -293,8 +293,7 @@ impl SecretsManager {
     }
 
     async fn read_one(&self, id: &str, version: Option<&str>) -> Result<RemoteSecret, Failed> {
-        let uuid = version.and_then(|version| version.strip_prefix("uuid/"));
-        let stage = version.filter(|_| uuid.is_none());
+        let (uuid, stage) = version.map_or((None, None), id_and_stage);
         let answer = self
             .caller
             .call(|key| {
@@ -466,6 +465,17 @@ impl SecretsManager {
 
 fn filter_by(name: FilterNameStringType, value: &str) -> Filter {
     Filter::builder().key(name).values(value).build()
+}
+
+/// What a version means: a stage, or `uuid/` and an id. An event names a version that must still be the current one, as
+/// `uuid/ID@STAGE`: the service refuses an id that does not have that stage.
+fn id_and_stage(version: &str) -> (Option<&str>, Option<&str>) {
+    match version.strip_prefix("uuid/") {
+        None => (None, Some(version)),
+        Some(id) => id
+            .split_once('@')
+            .map_or((Some(id), None), |(id, stage)| (Some(id), Some(stage))),
+    }
 }
 
 /// Whether an id names this secret: by name, by ARN, or by ARN without the six characters that the service adds.

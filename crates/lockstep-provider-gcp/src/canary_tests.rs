@@ -90,6 +90,7 @@ impl Stage {
             },
             provider: serde_json::from_value::<StoreProvider>(spec).unwrap(),
             limits: Limits::default(),
+            events: None,
         };
         let objects = Objects::default().with("gcp", "key.json", gcp.service_account_key().unwrap());
         Self {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lockstep_api::{
-    GcpProvider, SecretKeyRef, StoreKind,
+    GcpProvider, PubsubEvents, SecretKeyRef, StoreKind,
     ciphertext::GcpKms,
     gcp::{GcpFederationAuth, GcpVersionSelection, GcpWorkloadIdentityAuth},
 };
@@ -212,6 +212,48 @@ fn kms(spec: &GcpKms) -> Result<Key, ProviderError> {
             "https://cloudkms.googleapis.com",
         )?,
     })
+}
+
+/// The subscription of a store in that project.
+///
+/// # Errors
+/// `ConfigInvalid`, naming the field below `spec.events.pubsub`.
+pub(crate) fn subscription(spec: &PubsubEvents, project: &str) -> Result<Subscription, ProviderError> {
+    let refused = |field: &str, what: &str| {
+        let message = format!("spec.events.pubsub.{field} {what}");
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
+    };
+    let parts: Vec<&str> = spec.subscription.split('/').collect();
+    let (project, name) = match parts.as_slice() {
+        [name] => (project, *name),
+        ["projects", project, "subscriptions", name] => (*project, *name),
+        _ => ("", ""),
+    };
+    let is_name = |text: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+%".contains(&byte);
+        (3..=255).contains(&text.len()) && text.bytes().all(allowed) && !text.contains("..")
+    };
+    if !is_project(project) || !is_name(name) {
+        return Err(refused(
+            "subscription",
+            "must be projects/P/subscriptions/S, or the name of a subscription in the store's project",
+        ));
+    }
+    let endpoint = spec.endpoint.as_deref();
+    Ok(Subscription {
+        name: format!("projects/{project}/subscriptions/{name}"),
+        endpoint: address("endpoint", endpoint, "https://pubsub.googleapis.com")
+            .map_err(|_| refused("endpoint", "is not an address that can be used"))?,
+    })
+}
+
+/// A subscription of Pub/Sub.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscription {
+    /// Its name: `projects/P/subscriptions/S`.
+    pub(crate) name: String,
+    /// Address of the service.
+    pub(crate) endpoint: Url,
 }
 
 fn source(spec: &GcpProvider, store: &StoreKey) -> Result<Source, ProviderError> {

@@ -27,6 +27,7 @@ mod costs;
 mod crc;
 mod credential;
 mod error;
+mod events;
 mod http;
 mod kms;
 mod login;

@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use lockstep_api::StoreProvider;
 use lockstep_core::time::SystemClock;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, Login, Operation,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
+    Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    StoreConfig,
 };
 
 use crate::{
     client::Caller,
-    config::Config,
+    config::{Config, subscription},
     costs,
+    events::Pulled,
     http::Http,
     kms::{Kms, KmsEncryptor},
     login::GcpDoor,
@@ -49,8 +51,18 @@ impl ProviderFactory for GcpFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let events = config.events.as_ref().and_then(|events| events.pubsub.clone());
         let config = configured(config)?;
         let caller = self.caller(&config, credentials)?;
+        let changes = match (events, &config.place) {
+            (None, _) => None,
+            (Some(spec), Some(place)) => {
+                let subscription = subscription(&spec, &place.project)?;
+                let pulled = Pulled::new(subscription, place.clone(), Arc::clone(&caller));
+                Some(Arc::new(pulled))
+            }
+            (Some(_), None) => return Err(no_project(Operation::Configure)),
+        };
         let secrets = config
             .place
             .clone()
@@ -61,6 +73,7 @@ impl ProviderFactory for GcpFactory {
             caller,
             secrets,
             kms,
+            changes,
         }))
     }
 
@@ -118,6 +131,7 @@ struct Gcp {
     /// None where the store has a KMS key alone.
     secrets: Option<SecretManager>,
     kms: Option<Kms>,
+    changes: Option<Arc<Pulled>>,
 }
 
 impl fmt::Debug for Gcp {
@@ -169,6 +183,11 @@ impl Provider for Gcp {
             // A call of KMS would need a right, and tell no more than that a login works.
             None => self.caller.check().await,
         }
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        let changes = self.changes.clone()?;
+        Some(changes)
     }
 }
 

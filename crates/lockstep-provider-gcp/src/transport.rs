@@ -1,6 +1,6 @@
 //! What carries the calls of Google's own client libraries: their messages, our HTTP.
 //!
-//! Paths are those of the REST references of Secret Manager v1 and Cloud KMS v1.
+//! Paths are those of the REST references of Secret Manager v1, Cloud KMS v1 and Pub/Sub v1.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ impl Transport {
             .await
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         message: &impl Serialize,

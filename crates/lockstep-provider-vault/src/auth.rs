@@ -31,7 +31,7 @@ use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use crate::{
     answer::Answer,
-    client::Client,
+    client::{Client, Connection},
     config::Method,
     credential::describe,
     endpoint::RenewSelf,
@@ -144,6 +144,29 @@ impl Authenticated {
         token: &HeaderValue,
     ) -> Result<Answer, ProviderError> {
         self.client.send(operation, endpoint, Some(token)).await
+    }
+
+    /// Makes a connection that stays, with one new login and one repetition if the server no longer takes the token.
+    ///
+    /// # Errors
+    /// As [`Authenticated::send`].
+    pub(crate) async fn connect<E: Endpoint>(&self, endpoint: &E) -> Result<Connection, ProviderError> {
+        let session = self.session().await?;
+        let connection = self.client.connect(endpoint, Some(&session.token)).await?;
+        let Connection::Refused(answer) = &connection else {
+            return Ok(connection);
+        };
+        if !is_denial(answer) || answer.envelope().is_none() || !self.is_gone(&session).await? {
+            return Ok(connection);
+        }
+        let fresh = self.replace(&session).await?;
+        self.client.connect(endpoint, Some(&fresh.token)).await
+    }
+
+    /// Renews the token if it is time to: a connection that stays makes no request that would.
+    pub(crate) async fn keep_alive(&self) {
+        // whatever is wrong with it, who needs it next is told
+        let _ = self.session().await;
     }
 
     /// Whether the server takes the token: the cheapest request that there is.

@@ -4,10 +4,14 @@ use std::fmt;
 
 use bytes::Bytes;
 use lockstep_core::time::SharedClock;
-use lockstep_http::{HttpClient, Settings, retry_after};
+use lockstep_http::{HttpClient, Settings, Upgrade, retry_after};
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{
+    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use rustify::Endpoint;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -26,9 +30,19 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
+/// What came of asking for a WebSocket.
+pub(crate) enum Connection {
+    /// It is one.
+    Open(Box<reqwest::Upgraded>),
+    /// The server says why not.
+    Refused(Answer),
+}
+
 /// Speaks with one server, in one namespace, with one set of certificates.
 pub(crate) struct Client {
     http: HttpClient,
+    /// Makes connections that stay, where the store has events.
+    sockets: Option<HttpClient>,
     base: Url,
     namespace: Option<HeaderValue>,
     clock: SharedClock,
@@ -46,20 +60,29 @@ impl Client {
     ///
     /// # Errors
     /// `ConfigInvalid` when the certificates cannot be used.
-    pub(crate) fn new(config: &Config, tls: Tls, clock: SharedClock) -> Result<Self, ProviderError> {
-        let settings = Settings {
-            authorities: tls.authorities,
-            identity: tls.identity,
-            plain: config.base.scheme() == "http",
-            longest_body: LONGEST_BODY,
-            kept_connections: KEPT_CONNECTIONS,
+    pub(crate) fn new(
+        config: &Config,
+        tls: Tls,
+        clock: SharedClock,
+        hears: bool,
+    ) -> Result<Self, ProviderError> {
+        let client = |upgrades| {
+            let settings = Settings {
+                authorities: tls.authorities.clone(),
+                identity: tls.identity.clone(),
+                plain: config.base.scheme() == "http",
+                longest_body: LONGEST_BODY,
+                kept_connections: KEPT_CONNECTIONS,
+                upgrades,
+            };
+            HttpClient::new(settings).map_err(|_| {
+                invalid("auth", "or its certificate authorities hold a certificate or key that TLS cannot use")
+                    .with_hint("See that the private key belongs to the client certificate, and that each certificate is X.509")
+            })
         };
-        let http = HttpClient::new(settings).map_err(|_| {
-            invalid("auth", "or its certificate authorities hold a certificate or key that TLS cannot use")
-                .with_hint("See that the private key belongs to the client certificate, and that each certificate is X.509")
-        })?;
         Ok(Self {
-            http,
+            http: client(false)?,
+            sockets: hears.then(|| client(true)).transpose()?,
             base: config.base.clone(),
             namespace: config.namespace.clone(),
             clock,
@@ -93,6 +116,52 @@ impl Client {
         let answer = answer.map_err(|error| error.told(operation, &self.server()))?;
         let wait = retry_after(&answer.headers, self.clock.now());
         Ok(Answer::new(answer.status, wait, answer.body))
+    }
+
+    /// Makes a connection that becomes a WebSocket, or an answer why not.
+    ///
+    /// # Errors
+    /// As [`Client::send`], and `Malformed` when the server says that it is one and does not mean it.
+    pub(crate) async fn connect<E: Endpoint>(
+        &self,
+        endpoint: &E,
+        token: Option<&HeaderValue>,
+    ) -> Result<Connection, ProviderError> {
+        let error = |kind, message: &str| ProviderError::new(kind, Operation::Listen, message);
+        let unmade = |what| {
+            error(
+                ErrorKind::Internal,
+                &format!("a request could not be made: {what}"),
+            )
+        };
+        let sockets = self
+            .sockets
+            .as_ref()
+            .ok_or_else(|| unmade("the client makes none that stays"))?;
+        let mut request = self.request(endpoint, token).map_err(unmade)?;
+        let key = generate_key();
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let sent = HeaderValue::from_str(&key).map_err(|_| unmade("the key is no header"))?;
+        headers.insert(SEC_WEBSOCKET_KEY, sent);
+        let answer = sockets.upgrade(request).await;
+        match answer.map_err(|error| error.told(Operation::Listen, &self.server()))? {
+            Upgrade::Switched(connection, headers) => {
+                let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+                if accepted == Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+                    Ok(Connection::Open(Box::new(connection)))
+                } else {
+                    let message = "the server switched to another protocol than that of WebSockets";
+                    Err(error(ErrorKind::Malformed, message))
+                }
+            }
+            Upgrade::Refused(answer) => {
+                let wait = retry_after(&answer.headers, self.clock.now());
+                Ok(Connection::Refused(Answer::new(answer.status, wait, answer.body)))
+            }
+        }
     }
 
     /// The request of an endpoint. The path is taken apart here and not by the endpoint trait, whose own way panics

@@ -134,6 +134,18 @@ impl rustify::Endpoint for Generate {
     }
 }
 
+/// A subscription to events of these types, which becomes a WebSocket.
+///
+/// <https://developer.hashicorp.com/vault/api-docs/system/events>
+#[derive(Endpoint)]
+#[endpoint(path = "sys/events/subscribe/{self.types}")]
+pub(crate) struct Subscribe {
+    #[endpoint(skip)]
+    pub(crate) types: &'static str,
+    #[endpoint(query)]
+    pub(crate) json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use rustify::Endpoint as _;

@@ -20,6 +20,7 @@ mod config;
 mod credential;
 mod endpoint;
 mod error;
+mod events;
 mod find;
 mod json;
 mod lease;

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, FindQuery, LeaseHandle,
-    LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef,
-    RemoteSecret, SecretValue, StoreConfig, Warrant,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
+    LeaseHandle, LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -21,6 +21,7 @@ use crate::{
     client::Client,
     config::Config,
     error::Purpose,
+    events::Subscription,
     json,
     path::{Location, locate},
     static_role::StaticRole,
@@ -46,10 +47,18 @@ impl ProviderFactory for VaultFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
+        let hears = config
+            .events
+            .as_ref()
+            .is_some_and(|events| events.vault.is_some());
         let config = configured(config)?;
         let clock: SharedClock = Arc::new(SystemClock);
-        let server = server(&config, Arc::clone(&clock), credentials).await?;
+        let server = Arc::new(server(&config, Arc::clone(&clock), credentials, hears).await?);
+        let events = hears
+            .then(|| Subscription::new(Arc::clone(&server), config.mount.clone(), config.version))
+            .map(Arc::new);
         Ok(Arc::new(Vault {
+            events,
             server,
             mount: config.mount,
             version: config.version,
@@ -67,7 +76,7 @@ impl ProviderFactory for VaultFactory {
         let Some(key) = config.transit.clone() else {
             return Err(no_key(Operation::Configure));
         };
-        let server = server(&config, Arc::new(SystemClock), credentials).await?;
+        let server = server(&config, Arc::new(SystemClock), credentials, false).await?;
         Ok(Arc::new(TransitEncryptor { server, key }))
     }
 
@@ -99,9 +108,10 @@ async fn server(
     config: &Config,
     clock: SharedClock,
     credentials: Arc<dyn Credentials>,
+    hears: bool,
 ) -> Result<Authenticated, ProviderError> {
     let tls = Tls::load(config, credentials.as_ref()).await?;
-    let client = Client::new(config, tls, clock)?;
+    let client = Client::new(config, tls, clock, hears)?;
     Ok(Authenticated::new(client, config.method.clone(), credentials))
 }
 
@@ -113,7 +123,8 @@ fn no_key(operation: Operation) -> ProviderError {
 
 /// One key/value engine, or all of them where the store names no mount path, read with one identity.
 pub(crate) struct Vault {
-    pub(crate) server: Authenticated,
+    pub(crate) server: Arc<Authenticated>,
+    pub(crate) events: Option<Arc<Subscription>>,
     pub(crate) mount: Option<String>,
     pub(crate) version: KvVersion,
     pub(crate) transit: Option<Key>,
@@ -190,6 +201,11 @@ impl Provider for Vault {
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
         self.server.check().await
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        let events = self.events.clone()?;
+        Some(events)
     }
 }
 

@@ -20,9 +20,9 @@ use tokio_util::sync::DropGuard;
 pub use self::changes::Changes;
 use self::changes::Watched;
 use crate::{
-    Capability, Ciphertext, Context, Credentials, FetchMetrics, FindQuery, LeaseHandle, LeaseRequest, Minted,
-    Notice, Provider, ProviderError, Registry, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
-    StoreKey, Warrant,
+    Capability, Ciphertext, Context, Credentials, EventSource, FetchMetrics, FindQuery, LeaseHandle,
+    LeaseRequest, Minted, Notice, Provider, ProviderError, Registry, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig, StoreKey, Warrant,
     layers::{self, StackOptions},
 };
 
@@ -113,9 +113,10 @@ impl Clients {
             match self.registry.build(config, credentials).await {
                 Ok(provider) => {
                     let watch = self.watched.add(key, provider.as_ref());
+                    let events = provider.events();
                     let provider = layers::stack(provider, config, &self.metrics, self.options);
                     let count = self.metrics.clients().clone();
-                    Ok(Arc::new(Client::new(provider, count, watch)))
+                    Ok(Arc::new(Client::new(provider, events, count, watch)))
                 }
                 Err(error) => {
                     self.remember_failure(identity.clone(), error.clone());
@@ -216,16 +217,23 @@ impl Clients {
 #[derive(Debug)]
 struct Client {
     provider: Arc<dyn Provider>,
+    events: Option<Arc<dyn EventSource>>,
     count: IntGauge,
     /// Ends the watch for changes with the client.
     _watch: Option<DropGuard>,
 }
 
 impl Client {
-    fn new(provider: Arc<dyn Provider>, count: IntGauge, watch: Option<DropGuard>) -> Self {
+    fn new(
+        provider: Arc<dyn Provider>,
+        events: Option<Arc<dyn EventSource>>,
+        count: IntGauge,
+        watch: Option<DropGuard>,
+    ) -> Self {
         count.inc();
         Self {
             provider,
+            events,
             count,
             _watch: watch,
         }
@@ -292,5 +300,9 @@ impl Provider for Client {
 
     fn notice(&self) -> Option<Notice> {
         self.provider.notice()
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        self.events.clone()
     }
 }

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use lockstep_api::{Limits, StoreKind, StoreProvider};
+use lockstep_api::{Limits, StoreEvents, StoreKind, StoreProvider};
 
 use crate::{Costs, Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue};
 
@@ -42,6 +42,8 @@ pub struct StoreConfig {
     pub provider: StoreProvider,
     /// Its budget.
     pub limits: Limits,
+    /// Where it hears of changes.
+    pub events: Option<StoreEvents>,
 }
 
 /// The credentials that a store's `auth` names: read from the store's namespace for a SecretStore, from the operator's

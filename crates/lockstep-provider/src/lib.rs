@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod costs;
+mod events;
 mod factory;
 pub mod file;
 mod filter;
@@ -15,6 +16,7 @@ mod provider;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
+pub use events::{EventSource, Message, Told};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::KeyFilter;

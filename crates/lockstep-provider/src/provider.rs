@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use lockstep_core::ciphertext::Binding;
 
 use crate::{
-    Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Ciphertext, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
 /// A client of one store with one identity. Everything that a tenant could influence was checked before.
@@ -117,7 +117,15 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// One item whenever a value may have changed, until dropped; `None` where [`Capability::notifies`] says so. It is a
     /// hint that it is time to read, and holds nothing of what there is to read. [`Clients`](crate::Clients) asks the
     /// provider itself for it: layers do not pass it on.
+    ///
+    /// What tells of single values, by messages that have to be acknowledged, is [`Provider::events`].
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    /// Where the store's `events` tell of changes; `None` where it has none. [`Clients`](crate::Clients) hands it on past the
+    /// layers: who listens waits most of the time, and takes nothing from the budget of those who read.
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
         None
     }
 }

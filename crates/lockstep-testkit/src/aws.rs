@@ -1,5 +1,5 @@
-//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS and the token service, as far as a reader of values
-//! sees them.
+//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS, a queue of SQS and the token service, as far as a
+//! reader of values sees them.
 //!
 //! It enforces what moto, the usual emulator, does not: signatures, 20 ids and 10 names in one call, pages, rights, tokens that
 //! end, throttling; and it can be slow, broken and a liar. Values come from a test: one that the service would not store
@@ -18,6 +18,7 @@ mod kms;
 mod parameter_store;
 mod secrets_manager;
 mod signature;
+mod sqs;
 mod sts;
 
 use std::{
@@ -115,6 +116,7 @@ struct World {
     secrets: BTreeMap<String, Secret>,
     parameters: BTreeMap<String, Parameter>,
     kms_keys: BTreeMap<String, KmsKey>,
+    queue: sqs::Queue,
     keys: BTreeMap<String, Key>,
     /// ServiceAccount tokens that may be exchanged, and for which role.
     web: BTreeMap<String, String>,
@@ -337,6 +339,12 @@ impl World {
 
     /// Whether the owner of an access key may not do this.
     fn denies(&self, key: &str, action: &str) -> bool {
+        // one right is for one message and for ten
+        let action = if action == "DeleteMessageBatch" {
+            "DeleteMessage"
+        } else {
+            action
+        };
         let allowed = self.allowed_actions.as_ref();
         self.denied_actions.contains(action)
             || allowed.is_some_and(|allowed| !allowed.contains(action))
@@ -418,6 +426,9 @@ async fn serve(
         headers: &headers,
         body: &body,
     };
+    if target.as_deref() == Some("AmazonSQS.ReceiveMessage") {
+        sqs::wait(&world, &text).await;
+    }
     match target {
         Some(target) => json_call(&world, &signed, &target, &text),
         None => sts::call(&world, &signed, &text),
@@ -489,6 +500,7 @@ fn json_call(shared: &Shared, signed: &Signed<'_>, target: &str, text: &str) -> 
             "secretsmanager" => secrets_manager::call(&mut world, &action, &request),
             "AmazonSSM" => parameter_store::call(&mut world, &action, &request),
             "TrentService" => kms::call(&mut world, &action, &request),
+            "AmazonSQS" => sqs::call(&mut world, &action, &request),
             _ => Err(Refusal::new("UnknownOperationException", "CANARY")),
         }
     });

@@ -1,5 +1,5 @@
-//! A stand-in for Google Cloud on loopback: Secret Manager, Cloud KMS and what hands out tokens, as far as a reader of
-//! values sees them.
+//! A stand-in for Google Cloud on loopback: Secret Manager, Cloud KMS, a subscription of Pub/Sub and what hands out tokens,
+//! as far as a reader of values sees them.
 //!
 //! # What it enforces, and from which source
 //!
@@ -42,6 +42,7 @@ mod checksum;
 mod filter;
 mod kms;
 mod metadata;
+mod pubsub;
 mod route;
 mod secret_manager;
 mod secrets;
@@ -77,6 +78,7 @@ use self::{
 };
 pub use self::{
     kms::KeyState,
+    pubsub::SUBSCRIPTION,
     secrets::VersionState,
     tokens::{gke_principal, principal},
 };
@@ -150,6 +152,7 @@ struct World {
     address: String,
     secrets: BTreeMap<String, Secret>,
     kms_keys: BTreeMap<String, KmsKey>,
+    subscription: pubsub::Subscription,
     /// Service accounts by their address.
     accounts: BTreeMap<String, Account>,
     tokens: BTreeMap<String, Token>,
@@ -353,6 +356,9 @@ async fn serve(
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
+    if asked.verb.as_deref() == Some("pull") {
+        pubsub::wait(&world).await;
+    }
     let world = &mut lock(&world);
     if let Some(answer) = metadata::call(world, &asked, &headers) {
         return answer;
@@ -391,6 +397,7 @@ fn api_call(
         match action.service {
             Service::SecretManager => secret_manager::call(world, action, resource, asked),
             Service::Kms => kms::call(world, action, resource, asked),
+            Service::PubSub => pubsub::call(world, action, resource, asked),
         }
     });
     answers::answered(world.trouble.as_ref(), asked, outcome)

@@ -95,6 +95,7 @@ impl Moto {
         let service = match target.split('.').next() {
             Some("AmazonSSM") => "ssm",
             Some("TrentService") => "kms",
+            Some("AmazonSQS") => "sqs",
             _ => "secretsmanager",
         };
         let scope = format!("AKIATEST/20260101/{region}/{service}/aws4_request");

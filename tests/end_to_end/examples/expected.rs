@@ -66,6 +66,8 @@ pub(super) struct Step {
     #[serde(default)]
     pub(super) delete: Vec<String>,
     #[serde(default)]
+    pub(super) tell: Vec<String>,
+    #[serde(default)]
     pub(super) patch: Vec<Change>,
     #[serde(default)]
     pub(super) refresh: Vec<String>,

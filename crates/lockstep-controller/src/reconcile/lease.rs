@@ -128,7 +128,8 @@ impl Reconcile {
         tracing::info!(path = %request.path, lease = %lease.id, "a credential was made");
         Ok(Generated {
             lease: lease.id.clone(),
-            issued: Some(asked),
+            // as it will be read from the status
+            issued: lease.issued.parse().ok(),
             value: Some(value),
         })
     }
@@ -201,7 +202,7 @@ impl Reconcile {
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
-        let given = match self.store_of(leases, accessor) {
+        let given = match store_of(leases, accessor) {
             Some(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
@@ -217,7 +218,7 @@ impl Reconcile {
             Ok(given) => Ok(Some(lease::renewed(leases, accessor, given, asked))),
             Err(error) => {
                 tracing::warn!(lease = %held.id, kind = error.kind.label(), message = %error, "a lease was not renewed");
-                lease::renewal_failed(leases, accessor, error.kind)
+                lease::renewal_failed(leases, accessor, error.kind, &report::bounded(error.to_string()))
                     .map(Some)
                     .ok_or(error.kind)
             }
@@ -232,7 +233,7 @@ impl Reconcile {
             },
             handle,
         );
-        let done = match self.store_of(leases, accessor) {
+        let done = match store_of(leases, accessor) {
             Some(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
@@ -255,10 +256,6 @@ impl Reconcile {
                     .ok_or(error.kind)
             }
         }
-    }
-
-    fn store_of(&self, leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
-        lease::store(lease::store_of(leases, accessor)?)
     }
 
     fn count(&self, operation: &str, outcome: Result<(), ErrorKind>) {
@@ -379,6 +376,10 @@ fn handle(lease: &Lease) -> LeaseHandle {
     }
 }
 
+fn store_of(leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
+    lease::store(lease::store_of(leases, accessor)?)
+}
+
 fn unknown_store(operation: Operation) -> ProviderError {
     ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store")
 }
@@ -413,7 +414,11 @@ fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventTy
                 LeaseEnd::RenewalRefused => (EventType::Warning, "was not renewed by the store"),
                 LeaseEnd::NotRenewable => (EventType::Normal, "cannot be renewed"),
             };
-            let note = format!("the lease {} {why}, and ends at {}", lease.id, lease.expires);
+            let mut note = format!("the lease {} {why}, and ends at {}", lease.id, lease.expires);
+            if let Some(refusal) = &lease.refusal {
+                note.push_str(": ");
+                note.push_str(refusal);
+            }
             events.push((type_, Reason::LeaseEnds, note));
         }
         if let (None, Some(why)) = (&earlier.left, &lease.left) {

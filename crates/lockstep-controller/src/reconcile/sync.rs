@@ -113,7 +113,7 @@ impl Reading {
     }
 }
 
-struct ObjectStores<'a> {
+pub(super) struct ObjectStores<'a> {
     shared: &'a Shared,
     namespace: &'a str,
 }
@@ -216,7 +216,7 @@ impl Reconcile {
                 return waits(NEW_CREDENTIAL.to_owned(), waits_for, next);
             }
             tracing::debug!(?cause, "a credential has to be made");
-            let generated = self.mint(status, &generation).await?;
+            let generated = Box::pin(self.mint(status, &generation)).await?;
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
             let revision = reading.revision(&shared.key);
@@ -339,7 +339,7 @@ impl Reconcile {
         }
     }
 
-    fn stores(&self) -> ObjectStores<'_> {
+    pub(super) fn stores(&self) -> ObjectStores<'_> {
         ObjectStores {
             shared: &self.shared,
             namespace: &self.key.namespace,
@@ -351,6 +351,7 @@ impl Reconcile {
         let plan = plan::plan(&gathered.input())?;
         let mut fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
         fetched.generated.clone_from(&gathered.generated);
+        self.confirm(&mut fetched).await;
         let (outcome, fetched) = gathered
             .work(move |input| (collect::collect(input, &fetched), fetched))
             .await;

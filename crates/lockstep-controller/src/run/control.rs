@@ -58,6 +58,7 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
                         forget(&taking_in, &gone);
                     }
                     readiness.there("synced secrets");
+                    taking_in.events.listed(&within);
                 }
             }
         })
@@ -80,10 +81,16 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
             let object = reader.get(&ObjectRef::new(&key.name).within(&key.namespace));
             let shared = shared.clone();
             async move {
-                let again = reconcile(object?, shared.clone()).await;
+                let Some(object) = object else {
+                    // a store told of it just before it went
+                    shared.events.settle(&key);
+                    return None;
+                };
+                let again = reconcile(object, shared.clone()).await;
                 // It may have been deleted meanwhile: what the reconcile remembered since must not outlive it.
                 if !shared.index().has_object(&key) {
                     shared.objects.remove(&key);
+                    shared.events.settle(&key);
                 }
                 again
             }
@@ -96,5 +103,6 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
 fn forget(shared: &Shared, key: &ObjectKey) {
     let rivals = shared.index_mut().delete_object(key);
     shared.objects.remove(key);
+    shared.events.settle(key);
     shared.wake(rivals);
 }

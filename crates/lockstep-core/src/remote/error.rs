@@ -162,6 +162,8 @@ pub enum Operation {
     RenewLease,
     /// Revoke a credential.
     Revoke,
+    /// Hear of changes.
+    Listen,
 }
 
 impl Operation {
@@ -180,6 +182,7 @@ impl Operation {
             Self::Mint => "mint",
             Self::RenewLease => "renew_lease",
             Self::Revoke => "revoke",
+            Self::Listen => "listen",
         }
     }
 }

@@ -69,7 +69,7 @@ fn generation() -> Generation {
     }
 }
 
-fn spec(extra: serde_json::Value) -> SyncedSecretSpec {
+fn spec(extra: &serde_json::Value) -> SyncedSecretSpec {
     let mut spec = json!({
         "secretStoreRef": { "name": "vault" },
         "dataFrom": [{ "generate": { "vault": { "path": "database/creds/shop" } } }],
@@ -132,7 +132,7 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
 fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again() {
     let before = holding(lease("a"));
     for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
-        let after = lease::renewal_failed(&before, "a", kind).unwrap();
+        let after = lease::renewal_failed(&before, "a", kind, "no").unwrap();
         assert_eq!(after.current.unwrap().ends, Some(LeaseEnd::RenewalRefused));
     }
     for kind in [
@@ -143,7 +143,7 @@ fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again
         ErrorKind::ConfigInvalid,
         ErrorKind::CredentialsUnavailable,
     ] {
-        assert_eq!(lease::renewal_failed(&before, "a", kind), None, "{kind:?}");
+        assert_eq!(lease::renewal_failed(&before, "a", kind, "no"), None, "{kind:?}");
     }
 }
 
@@ -398,7 +398,7 @@ fn without_the_entry_the_leases_become_old() {
 #[test]
 fn a_way_back_to_an_earlier_credential_is_refused_up_front() {
     let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "shop" }], "onFailure": "Rollback" });
-    let failure = rotation::check(&spec(json!({ "rotation": { "rollout": rollout } }))).unwrap_err();
+    let failure = rotation::check(&spec(&json!({ "rotation": { "rollout": rollout } }))).unwrap_err();
     assert_eq!(failure.reason, Reason::InvalidSpec);
     assert!(
         failure.message.contains("dataFrom[0].generate"),
@@ -458,7 +458,7 @@ fn synced(lease: LeaseStatus) -> SyncedSecretStatus {
 
 #[test]
 fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
-    let suspended = spec(json!({ "suspend": true }));
+    let suspended = spec(&json!({ "suspend": true }));
     let held = synced(holding(lease("a")));
     let mut memory = Memory::default();
     let step = decide(&observed(&suspended, Some(&held)), &mut memory, SETTINGS, at(240));
@@ -469,14 +469,14 @@ fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
     }));
     let step = decide(&observed(&suspended, Some(&ends)), &mut memory, SETTINGS, at(240));
     assert_eq!(step, Step::Acknowledge);
-    let active = spec(json!({}));
+    let active = spec(&json!({}));
     let step = decide(&observed(&active, Some(&ends)), &mut memory, SETTINGS, at(240));
     assert_eq!(step, Step::Fetch(Why::Lease));
 }
 
 #[test]
 fn a_lease_wakes_the_object_before_its_refresh() {
-    let spec = spec(json!({ "refreshInterval": "24h" }));
+    let spec = spec(&json!({ "refreshInterval": "24h" }));
     let held = synced(holding(lease("a")));
     let step = decide(
         &observed(&spec, Some(&held)),
@@ -492,7 +492,7 @@ fn a_lease_wakes_the_object_before_its_refresh() {
 
 #[test]
 fn a_clock_that_is_set_back_delays_no_renewal() {
-    let spec = spec(json!({}));
+    let spec = spec(&json!({}));
     let held = synced(holding(lease("a")));
     let set_back = Observed {
         ahead: SignedDuration::from_hours(-1),
@@ -509,7 +509,7 @@ fn a_clock_that_is_set_back_delays_no_renewal() {
 
 #[test]
 fn an_object_that_is_deleted_waits_for_its_leases_and_not_for_ever() {
-    let spec = spec(json!({}));
+    let spec = spec(&json!({}));
     let held = synced(holding(lease("a")));
     let mut memory = Memory::default();
     let deleted = |status| Observed {

@@ -217,21 +217,21 @@ impl World {
             return Ok(());
         }
         self.process.credential = minted.id;
-        self.write(accessor)
+        self.write(&accessor)
     }
 
-    fn write(&mut self, accessor: String) -> Result<(), Crash> {
+    fn write(&mut self, accessor: &str) -> Result<(), Crash> {
         self.point()?;
         if self.secret_down {
             return Ok(());
         }
-        self.secret = Some(accessor.clone());
+        self.secret = Some(accessor.to_owned());
         if self.pods.is_none() && self.rotation.rollout.is_some() {
-            self.pods = Some(accessor.clone());
+            self.pods = Some(accessor.to_owned());
         }
         self.process.drifted = false;
         self.point()?;
-        self.in_sync(&accessor).map(drop)
+        self.in_sync(accessor).map(drop)
     }
 
     fn in_sync(&mut self, accessor: &str) -> Result<bool, Crash> {
@@ -265,7 +265,7 @@ impl World {
             return self.in_sync(&accessor).map(drop);
         }
         if remembered == Some(format!("id-{accessor}")) {
-            self.write(accessor)
+            self.write(&accessor)
         } else {
             self.mint()
         }
@@ -292,7 +292,7 @@ impl World {
                         let given = Duration::try_from(end.duration_since(self.steady)).unwrap();
                         Some(lease::renewed(&leases, accessor, given, self.steady))
                     }
-                    None => lease::renewal_failed(&leases, accessor, ErrorKind::NotFound),
+                    None => lease::renewal_failed(&leases, accessor, ErrorKind::NotFound, "gone"),
                 }
             }
             Action::Revoke(accessor) => {

@@ -11,6 +11,7 @@ mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
 mod forecast;
+mod hints;
 mod history;
 mod lease;
 mod lease_world;

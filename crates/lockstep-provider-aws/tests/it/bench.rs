@@ -74,11 +74,22 @@ pub(crate) fn key(kind: StoreKind) -> StoreKey {
 impl Store {
     /// Made from `spec.provider.aws`.
     pub(crate) async fn build(aws: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
+        Self::build_hearing(aws, None, objects, kind).await
+    }
+
+    /// The same with `spec.events`.
+    pub(crate) async fn build_hearing(
+        aws: Value,
+        events: Option<Value>,
+        objects: &Objects,
+        kind: StoreKind,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "aws": aws })).unwrap(),
             limits: Limits::default(),
+            events: events.map(|events| serde_json::from_value(events).unwrap()),
         };
         let provider = AwsFactory::default()
             .build(&config, Arc::new(objects.clone()))
@@ -103,6 +114,7 @@ impl Store {
             key: key(StoreKind::SecretStore),
             provider: StoreProvider::default(),
             limits,
+            events: None,
         };
         let metrics = FetchMetrics::new(&registry).unwrap();
         (Self(stack(self.0, &config, &metrics, options)), registry)

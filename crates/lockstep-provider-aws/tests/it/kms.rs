@@ -34,6 +34,7 @@ pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encrypto
         key: key(StoreKind::SecretStore),
         provider: serde_json::from_value::<StoreProvider>(json!({ "aws": spec })).unwrap(),
         limits: Limits::default(),
+        events: None,
     };
     let objects = Objects::default()
         .with("aws", "id", access_key)

@@ -11,6 +11,7 @@ mod batch;
 mod behaviour;
 mod bench;
 mod budget;
+mod events;
 mod faults;
 mod find;
 mod kms;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_api::CiphertextScope;
+use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
 use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws};
+use serde_json::json;
 
 use crate::{
     bench::{Store, and, objects, spec},
@@ -91,6 +92,16 @@ async fn find(aws: &Aws, service: &str, tags: bool) -> Result<(), ProviderError>
     Ok(())
 }
 
+async fn hear(aws: &Aws) -> Result<(), ProviderError> {
+    aws.tell("shop/a").unwrap();
+    let events = json!({ "sqs": { "queueUrl": aws.queue_url() } });
+    let spec = spec("SecretsManager", &aws.address());
+    let store = Store::build_hearing(spec, Some(events), &objects(), StoreKind::SecretStore).await?;
+    let source = store.0.events().unwrap();
+    let received = source.receive().await?.remove(0);
+    source.acknowledge(&[received.receipt.unwrap()]).await
+}
+
 async fn decrypt(aws: &Aws, ciphertext: &Ciphertext, key: &str) -> Result<(), ProviderError> {
     let store = Store::new(kms::spec(&aws.address(), key), &objects()).await;
     let answer = store.0.decrypt(&Context::default(), ciphertext).await;
@@ -155,6 +166,11 @@ async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
     .await;
 }
 
+#[tokio::test]
+async fn hearing_of_changes_needs_what_the_page_lists_and_nothing_more() {
+    needs_just("`events.sqs`", &[], hear).await;
+}
+
 /// Without it nothing fails: it costs more calls, and is told.
 #[tokio::test]
 async fn a_batch_needs_the_action_that_the_page_names() {
@@ -215,6 +231,7 @@ fn every_row_of_the_page_is_tried_or_cannot_be() {
         ("`metadataPolicy: Fetch` in Secrets Manager", "tried"),
         ("`metadataPolicy: Fetch` in Parameter Store", "tried"),
         ("`data[].ciphertext`", "tried"),
+        ("`events.sqs`", "tried"),
         ("the check of a store", "tried"),
         (
             "values with a KMS key of their own",

@@ -55,11 +55,22 @@ pub(crate) fn key(kind: StoreKind) -> StoreKey {
 impl Store {
     /// Made from `spec.provider.gcp`.
     pub(crate) async fn build(gcp: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
+        Self::build_hearing(gcp, None, objects, kind).await
+    }
+
+    /// The same with `spec.events`.
+    pub(crate) async fn build_hearing(
+        gcp: Value,
+        events: Option<Value>,
+        objects: &Objects,
+        kind: StoreKind,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": gcp })).unwrap(),
             limits: Limits::default(),
+            events: events.map(|events| serde_json::from_value(events).unwrap()),
         };
         let provider = GcpFactory::default()
             .build(&config, Arc::new(objects.clone()))

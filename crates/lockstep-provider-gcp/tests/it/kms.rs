@@ -32,6 +32,7 @@ pub(crate) async fn encryptor(gcp: &Gcp, spec: Value, email: &str) -> Arc<dyn En
         key: key(StoreKind::SecretStore),
         provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": spec })).unwrap(),
         limits: Limits::default(),
+        events: None,
     };
     let file = gcp.service_account_key_of(email).unwrap();
     let objects = Objects::default().with("gcp", "key.json", file);

@@ -9,6 +9,7 @@
 mod auth;
 mod behaviour;
 mod bench;
+mod events;
 mod faults;
 mod find;
 mod kms;

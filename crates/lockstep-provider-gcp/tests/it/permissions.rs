@@ -1,8 +1,9 @@
 //! The least policy of `docs/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
 
-use lockstep_api::CiphertextScope;
+use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
-use lockstep_testkit::gcp::{Gcp, SERVICE_ACCOUNT, VersionState};
+use lockstep_testkit::gcp::{Gcp, SERVICE_ACCOUNT, SUBSCRIPTION, VersionState};
+use serde_json::json;
 
 use crate::{
     bench::{Store, and, objects, spec},
@@ -43,6 +44,7 @@ const FETCH: &str = "`secretVersionSelectionPolicy: LatestOrFetch`, where the la
 const FIND: &str = "`dataFrom.find`";
 const METADATA: &str = "`metadataPolicy: Fetch`";
 const DECRYPT: &str = "`data[].ciphertext`";
+const EVENTS: &str = "`events.pubsub`";
 const CHECK: &str = "the check of a store";
 const IMPERSONATION: &str = "impersonating a service account";
 
@@ -102,6 +104,16 @@ async fn decrypt(gcp: &Gcp) -> Result<(), ProviderError> {
     }
 }
 
+async fn hear(gcp: &Gcp) -> Result<(), ProviderError> {
+    gcp.tell("SECRET_UPDATE", "shop-a", None);
+    let events = json!({ "pubsub": { "subscription": SUBSCRIPTION, "endpoint": gcp.address() } });
+    let spec = spec(&gcp.address());
+    let store = Store::build_hearing(spec, Some(events), &objects(gcp), StoreKind::SecretStore).await?;
+    let source = store.0.events().unwrap();
+    let received = source.receive().await?.remove(0);
+    source.acknowledge(&[received.receipt.unwrap()]).await
+}
+
 /// Does something with exactly these permissions, and once more without each of them.
 async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Gcp) -> Result<(), ProviderError>) {
     let own = needed(feature);
@@ -131,6 +143,7 @@ async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
     needs_just(METADATA, &[], read_metadata).await;
     needs_just(FIND, &[], find).await;
     needs_just(DECRYPT, &[], decrypt).await;
+    needs_just(EVENTS, &[], hear).await;
 }
 
 #[tokio::test]
@@ -144,7 +157,7 @@ async fn the_check_of_a_store_needs_nothing() {
 #[test]
 fn every_row_of_the_page_is_tried() {
     // Impersonation is tried in auth.rs: the stand-in knows who may, and not by which permission.
-    let tried = [READ, FETCH, FIND, METADATA, DECRYPT, CHECK, IMPERSONATION];
+    let tried = [READ, FETCH, FIND, METADATA, DECRYPT, EVENTS, CHECK, IMPERSONATION];
     let rows: Vec<String> = rows().into_iter().map(|(feature, _)| feature).collect();
     assert_eq!(rows, tried);
 }

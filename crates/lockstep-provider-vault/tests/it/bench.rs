@@ -128,6 +128,15 @@ pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
 impl Store {
     /// Made from `spec.provider.vault`.
     pub(crate) async fn build(vault: Value, objects: &Objects) -> Result<Self, ProviderError> {
+        Self::build_hearing(vault, None, objects).await
+    }
+
+    /// The same with `spec.events`.
+    pub(crate) async fn build_hearing(
+        vault: Value,
+        events: Option<Value>,
+        objects: &Objects,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: StoreKey {
@@ -137,6 +146,7 @@ impl Store {
             },
             provider: serde_json::from_value::<StoreProvider>(json!({ "vault": vault })).unwrap(),
             limits: Limits::default(),
+            events: events.map(|events| serde_json::from_value(events).unwrap()),
         };
         let provider = VaultFactory.build(&config, Arc::new(objects.clone())).await;
         provider.map(Self).inspect_err(assert_clean)

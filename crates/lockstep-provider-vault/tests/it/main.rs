@@ -7,6 +7,7 @@ mod behaviour;
 mod bench;
 mod cluster;
 mod engine;
+mod events;
 mod faults;
 mod find;
 mod jwt;

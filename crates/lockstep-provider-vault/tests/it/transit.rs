@@ -69,6 +69,7 @@ impl Transit {
             },
             provider: serde_json::from_value::<StoreProvider>(json!({ "vault": self.spec(key) })).unwrap(),
             limits: Limits::default(),
+            events: None,
         };
         let objects = Objects::default().with("vault", "token", token);
         VaultFactory.encryptor(&config, Arc::new(objects)).await.unwrap()

@@ -52,6 +52,7 @@ fn verb(operation: Operation) -> &'static str {
         Operation::Mint => "making a credential",
         Operation::RenewLease => "renewing a lease",
         Operation::Revoke => "revoking a credential",
+        Operation::Listen => "listening for changes",
     }
 }
 

@@ -80,6 +80,7 @@ async fn clients_of(identities: &[Identity]) -> (MemoryFactory, Vec<Arc<dyn Prov
                 ..StoreProvider::default()
             },
             limits: Limits::default(),
+            events: None,
         };
         let client = clients
             .get(

@@ -42,6 +42,13 @@ enum Stored {
     Bytes(Vec<u8>),
 }
 
+impl Secret {
+    /// The id of the current version.
+    pub(super) fn current_id(&self) -> Option<&str> {
+        self.versions.last().map(|version| version.id.as_str())
+    }
+}
+
 impl Aws {
     /// Stores a text as a new version; its version id.
     ///

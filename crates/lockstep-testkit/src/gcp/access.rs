@@ -36,6 +36,17 @@ impl Rights {
     }
 }
 
+impl Rights {
+    /// Whether nobody at all may do this.
+    pub(super) fn deny_anybody(&self, action: &Action) -> bool {
+        let allowed =
+            |allowed: &BTreeSet<String>| allowed.contains(action.name) || allowed.contains(action.permission);
+        self.denied_actions.contains(action.name)
+            || self.denied_actions.contains(action.permission)
+            || !self.allowed_actions.as_ref().is_none_or(allowed)
+    }
+}
+
 impl Gcp {
     /// From now on nobody may touch this secret or key.
     pub fn deny_name(&self, name: &str) {

@@ -75,6 +75,7 @@ fn decoded(segment: &str) -> String {
 pub(super) enum Service {
     SecretManager,
     Kms,
+    PubSub,
 }
 
 /// A method of an API.
@@ -102,6 +103,14 @@ const fn kms(name: &'static str, permission: &'static str) -> Action {
     }
 }
 
+const fn pubsub(name: &'static str) -> Action {
+    Action {
+        service: Service::PubSub,
+        name,
+        permission: "pubsub.subscriptions.consume",
+    }
+}
+
 impl Action {
     pub(super) const ACCESS: Self = secret_manager("AccessSecretVersion", "secretmanager.versions.access");
     pub(super) const LIST: Self = secret_manager("ListSecrets", "secretmanager.secrets.list");
@@ -115,6 +124,8 @@ impl Action {
     pub(super) const ENABLE: Self = secret_manager("EnableSecretVersion", "secretmanager.versions.enable");
     pub(super) const DISABLE: Self = secret_manager("DisableSecretVersion", "secretmanager.versions.disable");
     pub(super) const DESTROY: Self = secret_manager("DestroySecretVersion", "secretmanager.versions.destroy");
+    pub(super) const PULL: Self = pubsub("Pull");
+    pub(super) const ACKNOWLEDGE: Self = pubsub("Acknowledge");
     pub(super) const ENCRYPT: Self = kms("Encrypt", "cloudkms.cryptoKeyVersions.useToEncrypt");
     pub(super) const DECRYPT: Self = kms("Decrypt", "cloudkms.cryptoKeyVersions.useToDecrypt");
     pub(super) const GET_KEY: Self = kms("GetCryptoKey", "cloudkms.cryptoKeys.get");
@@ -207,6 +218,8 @@ fn action(method: &Method, rest: &[&str], verb: Option<&str>, has_location: bool
         ("POST", ["secrets", _, "versions", _], Some("enable")) => &Action::ENABLE,
         ("POST", ["secrets", _, "versions", _], Some("disable")) => &Action::DISABLE,
         ("POST", ["secrets", _, "versions", _], Some("destroy")) => &Action::DESTROY,
+        ("POST", ["subscriptions", _], Some("pull")) => &Action::PULL,
+        ("POST", ["subscriptions", _], Some("acknowledge")) => &Action::ACKNOWLEDGE,
         (method, ["keyRings", _, "cryptoKeys", _, versions @ ..], verb) if has_location => {
             match (method, versions, verb) {
                 ("GET", [], None) => &Action::GET_KEY,

@@ -142,6 +142,7 @@ fn authenticated(
     let host = match service {
         Some(Service::SecretManager) => "secretmanager",
         Some(Service::Kms) => "cloudkms",
+        Some(Service::PubSub) => "pubsub",
         None => "iamcredentials",
     };
     if claims["aud"] == format!("https://{host}.googleapis.com/") {

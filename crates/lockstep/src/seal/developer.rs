@@ -107,6 +107,7 @@ impl Developer {
             },
             provider,
             limits: store.limits,
+            events: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what lockstep costs, as ratios within one run, on the real API server.
 
 mod cluster;
+mod events;
 mod first_sync;
 mod meter;
 mod raw;
@@ -30,6 +31,33 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Bench {
     FirstSync(FirstSync),
+    Events(Events),
+}
+
+/// N SyncedSecrets of a store with events: how long a change takes from its event to its Secret.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench events
+  cargo xtask bench events --objects 1000 --changes 1000 --rate 20 --check")]
+pub(crate) struct Events {
+    /// How many SyncedSecrets.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    objects: u32,
+    /// How many changes, of one SyncedSecret after the other.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    changes: u32,
+    /// Changes a second.
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// Measure the debug build: quick to build, and slow; for work on the benchmark itself.
+    #[arg(long)]
+    debug: bool,
+    /// Fail when a goal is missed.
+    #[arg(long)]
+    check: bool,
+    /// What goes to standard output. Progress goes to standard error.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
+    output: Output,
 }
 
 /// N SyncedSecrets, each of four properties of a remote value of its own, from nothing to all Ready.
@@ -143,12 +171,17 @@ enum Output {
 /// # Errors
 /// When a part of it cannot be started, objects do not become Ready, or a goal is missed with `--check`.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let Bench::FirstSync(arguments) = &arguments.bench;
-    ensure!(
-        !arguments.throttle || arguments.store.throttles(),
-        "--throttle: the stand-in of this store does not throttle; every other one does"
-    );
-    if cfg!(debug_assertions) && !arguments.debug {
+    let debug = match &arguments.bench {
+        Bench::FirstSync(arguments) => {
+            ensure!(
+                !arguments.throttle || arguments.store.throttles(),
+                "--throttle: the stand-in of this store does not throttle; every other one does"
+            );
+            arguments.debug
+        }
+        Bench::Events(arguments) => arguments.debug,
+    };
+    if cfg!(debug_assertions) && !debug {
         return run_release();
     }
     lockstep_testkit::init();
@@ -157,10 +190,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let figures = runtime.block_on(first_sync::measure(arguments))?;
-    table::print(&figures, arguments.output)?;
-    if arguments.check {
-        table::check(&figures)?;
+    match &arguments.bench {
+        Bench::FirstSync(arguments) => {
+            let figures = runtime.block_on(first_sync::measure(arguments))?;
+            table::print(&figures, arguments.output)?;
+            if arguments.check {
+                table::check(&figures)?;
+            }
+        }
+        Bench::Events(arguments) => {
+            let figures = runtime.block_on(events::measure(arguments))?;
+            events::print(&figures, arguments.output)?;
+            if arguments.check {
+                events::check(&figures)?;
+            }
+        }
     }
     Ok(())
 }

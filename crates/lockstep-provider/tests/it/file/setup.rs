@@ -26,6 +26,7 @@ pub(crate) fn config(path: &str) -> StoreConfig {
             ..StoreProvider::default()
         },
         limits: Limits::default(),
+        events: None,
     }
 }
 

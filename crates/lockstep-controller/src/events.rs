@@ -1,0 +1,204 @@
+//! What stores tell of changes: one task for each store that has events listens, wakes who is concerned, and acknowledges
+//! what has been dealt with. What is told is a hint; whether anything changed, the next read finds out.
+
+mod listen;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use lockstep_core::hints::{Hints, Pin};
+use lockstep_provider::StoreKey;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Shared, index::ObjectKey, metrics::Metrics, tasks::Tasks};
+
+/// The most messages that wait to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few hundred bytes
+/// here.
+const MOST_WAITING: usize = 20_000;
+
+/// What stores tell of changes.
+#[derive(Debug)]
+pub struct Events {
+    tasks: Tasks,
+    hints: Mutex<Hints<StoreKey, ObjectKey>>,
+    running: Mutex<HashMap<StoreKey, Listener>>,
+    /// What does not work at the moment, and why.
+    troubles: Mutex<BTreeMap<(StoreKey, Doing), String>>,
+    /// The namespaces whose SyncedSecrets are not listed yet: until all are, nobody knows whom a message concerns.
+    listed: watch::Sender<BTreeSet<Option<String>>>,
+    scopes: usize,
+}
+
+/// What a listener does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Doing {
+    Hearing,
+    Acknowledging,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// The state of the store that it listens with.
+    revision: String,
+    token: CancellationToken,
+    /// Something is to be acknowledged.
+    done: Arc<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Events {
+    /// Nobody listens yet; so many namespaces, or all as one, are to be listed first.
+    pub fn new(tasks: Tasks, scopes: usize) -> Self {
+        Self {
+            tasks,
+            hints: Mutex::new(Hints::new(MOST_WAITING)),
+            running: Mutex::default(),
+            troubles: Mutex::default(),
+            listed: watch::Sender::default(),
+            scopes,
+        }
+    }
+
+    /// Every SyncedSecret of a namespace, or of all, is known.
+    pub fn listed(&self, scope: &Option<String>) {
+        self.listed
+            .send_if_modified(|listed| listed.insert(scope.clone()));
+    }
+
+    /// Starts a task for each store that has events, ends those of stores that no longer have, and those that listen with
+    /// what the store was before.
+    pub fn follow(&self, shared: &Arc<Shared>) {
+        let wanted = shared.index().listening();
+        let mut running = lock(&self.running);
+        let mut ended = Vec::new();
+        running.retain(|store, listener| {
+            let keep = wanted.get(store) == Some(&listener.revision);
+            if !keep {
+                listener.token.cancel();
+                ended.push(store.clone());
+            }
+            keep
+        });
+        for store in &ended {
+            // its receipts may be of another queue: what they stood for is given out again
+            lock(&self.hints).forget(store);
+            self.forget_troubles(store);
+        }
+        for (store, revision) in wanted {
+            if running.contains_key(&store) {
+                continue;
+            }
+            let (token, done) = (CancellationToken::new(), Arc::new(Notify::new()));
+            running.insert(
+                store.clone(),
+                Listener {
+                    revision,
+                    token: token.clone(),
+                    done: done.clone(),
+                },
+            );
+            let (shared, mut listed, scopes) = (shared.clone(), self.listed.subscribe(), self.scopes);
+            self.tasks.spawn("store events", token, async move {
+                if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
+                    listen::listen(&shared, &store, &done).await;
+                }
+            });
+        }
+    }
+
+    /// The store is gone: forgets what it told, and removes its series from the metrics.
+    pub fn forget(&self, store: &StoreKey, metrics: &Metrics) {
+        if let Some(listener) = lock(&self.running).remove(store) {
+            listener.token.cancel();
+        }
+        lock(&self.hints).forget(store);
+        self.forget_troubles(store);
+        let label = store.label();
+        for outcome in listen::OUTCOMES {
+            // an error says that there is no such series, which is what is wanted
+            let _ = metrics.events.remove_label_values(&[label.as_str(), outcome]);
+        }
+        let _ = metrics.events_lag.remove_label_values(&[label.as_str()]);
+        let _ = metrics.events_listening.remove_label_values(&[label.as_str()]);
+    }
+
+    /// What does not work at the moment with a store's events, as a sentence that goes on after another one.
+    pub fn trouble(&self, store: &StoreKey) -> Option<String> {
+        let troubles = lock(&self.troubles);
+        let all: Vec<&str> = [Doing::Hearing, Doing::Acknowledging]
+            .into_iter()
+            .filter_map(|doing| troubles.get(&(store.clone(), doing)))
+            .map(String::as_str)
+            .collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Notes why something does not work, or that it does; answers whether that is new.
+    fn set_trouble(&self, store: &StoreKey, doing: Doing, trouble: Option<String>) -> bool {
+        let mut troubles = lock(&self.troubles);
+        let key = (store.clone(), doing);
+        let before = match &trouble {
+            Some(trouble) => troubles.insert(key, trouble.clone()),
+            None => troubles.remove(&key),
+        };
+        before != trouble
+    }
+
+    /// Forgets what does not work.
+    fn forget_troubles(&self, store: &StoreKey) {
+        for doing in [Doing::Hearing, Doing::Acknowledging] {
+            self.set_trouble(store, doing, None);
+        }
+    }
+
+    /// Whether a message concerns the object.
+    pub fn concern(&self, object: &ObjectKey) -> bool {
+        lock(&self.hints).concerns(object)
+    }
+
+    /// A sync of the object begins.
+    pub fn begin(&self, object: &ObjectKey) {
+        lock(&self.hints).begin(object);
+    }
+
+    /// What the messages that concern the object say of versions.
+    pub fn pins(&self, object: &ObjectKey) -> Vec<(StoreKey, Pin)> {
+        lock(&self.hints).pins(object)
+    }
+
+    /// A sync of the object ended, and what it found is durable or not.
+    pub fn end(&self, object: &ObjectKey, settled: bool) {
+        let stores = {
+            let mut hints = lock(&self.hints);
+            hints.end(object, settled);
+            hints.stores_done()
+        };
+        self.notify(&stores);
+    }
+
+    /// No message concerns the object any more.
+    pub fn settle(&self, object: &ObjectKey) {
+        let stores = {
+            let mut hints = lock(&self.hints);
+            hints.settle(object);
+            hints.stores_done()
+        };
+        self.notify(&stores);
+    }
+
+    fn notify(&self, stores: &[StoreKey]) {
+        if stores.is_empty() {
+            return;
+        }
+        let running = lock(&self.running);
+        for listener in stores.iter().filter_map(|store| running.get(store)) {
+            listener.done.notify_one();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use lockstep_core::schedule;
+use lockstep_provider::{EventSource, Message, ProviderError, StoreKey, Told};
+use tokio::{sync::Notify, time::sleep};
+
+use super::{Doing, lock};
+use crate::context::Shared;
+
+/// What a message came to, as metrics name it.
+pub(super) const OUTCOMES: [&str; 6] = ["woken", "unknown", "anything", "ignored", "repeated", "malformed"];
+
+/// How long a source that fails is left alone at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long one call may take: longer than any source waits for a message.
+const RECEIVE_DEADLINE: Duration = Duration::from_secs(90);
+/// How long an acknowledgement may take.
+const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long acknowledgements are collected, so that several go out with one call.
+const COLLECT: Duration = Duration::from_millis(50);
+/// The pause before a client is asked again that has no events.
+const PAUSE_WITHOUT: Duration = Duration::from_secs(5);
+/// The pause before a source is asked again that answered at once with nothing to tell.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Listens to a store until dropped.
+pub(super) async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
+    let label = store.label();
+    let listening = shared
+        .metrics
+        .events_listening
+        .with_label_values(&[label.as_str()]);
+    let mut attempt = 0;
+    loop {
+        listening.set(0);
+        let Err(error) = hear(shared, store, done, &mut attempt).await else {
+            // the provider knows no such events, or the client is an older one, which the next one replaces
+            sleep(PAUSE_WITHOUT).await;
+            continue;
+        };
+        listening.set(0);
+        tracing::warn!(store = %store, kind = error.kind.label(), %error, "events are not heard");
+        if shared.events.set_trouble(
+            store,
+            Doing::Hearing,
+            Some(format!(
+                "events are not heard, and changes are noticed at the refresh interval: {error}"
+            )),
+        ) {
+            shared.checks.wake([store.clone()]);
+        }
+        let kind = error.kind.requeue();
+        let pause = schedule::retry(kind, LONGEST_PAUSE, error.retry_after, &label, attempt);
+        attempt = attempt.saturating_add(1);
+        sleep(pause.min(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Listens until something fails.
+async fn hear(
+    shared: &Arc<Shared>,
+    store: &StoreKey,
+    done: &Notify,
+    attempt: &mut u32,
+) -> Result<(), ProviderError> {
+    let Some(source) = shared.provider(store).await?.events() else {
+        return Ok(());
+    };
+    tokio::select! {
+        failed = receive(shared, store, source.as_ref(), attempt) => failed,
+        () = acknowledge(shared, store, source.as_ref(), done) => Ok(()),
+    }
+}
+
+async fn receive(
+    shared: &Arc<Shared>,
+    store: &StoreKey,
+    source: &dyn EventSource,
+    attempt: &mut u32,
+) -> Result<(), ProviderError> {
+    let label = store.label();
+    let listening = shared
+        .metrics
+        .events_listening
+        .with_label_values(&[label.as_str()]);
+    loop {
+        let messages = match tokio::time::timeout(RECEIVE_DEADLINE, source.receive()).await {
+            Ok(messages) => messages?,
+            // the connection may be dead; a new call makes a new one
+            Err(_) => Vec::new(),
+        };
+        // a connection that was made says nothing yet: one that ends at once is made ever more seldom
+        if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
+            *attempt = 0;
+        }
+        listening.set(1);
+        if shared.events.set_trouble(store, Doing::Hearing, None) {
+            tracing::info!(store = %store, "events are heard again");
+            shared.checks.wake([store.clone()]);
+        }
+        if messages.is_empty() {
+            sleep(BREATH).await;
+        }
+        for message in messages {
+            take_in(shared, store, &label, message);
+        }
+    }
+}
+
+/// Wakes who is concerned by a message, after it is noted that they are.
+fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: Message) {
+    let objects = match &message.told {
+        Told::Anything => shared.index().dependents(store),
+        told => shared.index().readers(store, told.keys()),
+    };
+    if let (Some(at), true) = (
+        message.at,
+        !matches!(message.told, Told::Malformed | Told::Nothing),
+    ) {
+        let lag = shared.clock.now().duration_since(at).as_secs_f64();
+        shared
+            .metrics
+            .events_lag
+            .with_label_values(&[label])
+            .observe(lag.max(0.0));
+    }
+    let concerned = !objects.is_empty();
+    let woken = match &message.receipt {
+        None => objects,
+        Some(receipt) => note(shared, store, &message, receipt, objects),
+    };
+    let outcome = match &message.told {
+        Told::Malformed => "malformed",
+        Told::Nothing => "ignored",
+        _ if concerned && woken.is_empty() => "repeated",
+        Told::Anything => "anything",
+        _ if concerned => "woken",
+        _ => "unknown",
+    };
+    shared.metrics.events.with_label_values(&[label, outcome]).inc();
+    tracing::debug!(store = %store, outcome, woken = woken.len(), "an event");
+    if !woken.is_empty() {
+        shared.hint(woken, message.told == Told::Anything);
+    }
+}
+
+fn note(
+    shared: &Shared,
+    store: &StoreKey,
+    message: &Message,
+    receipt: &str,
+    objects: BTreeSet<crate::index::ObjectKey>,
+) -> BTreeSet<crate::index::ObjectKey> {
+    let pin = match &message.told {
+        Told::Became(pin) => Some(pin.clone()),
+        _ => None,
+    };
+    let (woken, stores) = {
+        let mut hints = lock(&shared.events.hints);
+        let woken = hints.take_in(store, &message.id, receipt, pin, objects);
+        shared
+            .metrics
+            .events_waiting
+            .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
+        (woken, hints.stores_done())
+    };
+    shared.events.notify(&stores);
+    woken
+}
+
+/// Acknowledges what is dealt with, as it is.
+async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource, done: &Notify) {
+    loop {
+        done.notified().await;
+        sleep(COLLECT).await;
+        let receipts = {
+            let mut hints = lock(&shared.events.hints);
+            let receipts = hints.take_done(store);
+            shared
+                .metrics
+                .events_waiting
+                .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
+            receipts
+        };
+        if receipts.is_empty() {
+            continue;
+        }
+        for attempt in 0..3_u32 {
+            match tokio::time::timeout(ACKNOWLEDGE_DEADLINE, source.acknowledge(&receipts)).await {
+                Ok(Ok(())) => {
+                    if shared.events.set_trouble(store, Doing::Acknowledging, None) {
+                        shared.checks.wake([store.clone()]);
+                    }
+                    break;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(store = %store, kind = error.kind.label(), %error, "messages could not be acknowledged");
+                    // without the right, each message comes again until it may be acknowledged
+                    if error.kind == lockstep_provider::ErrorKind::PermissionDenied {
+                        let trouble = format!("events are heard, and come again and again: {error}");
+                        if shared
+                            .events
+                            .set_trouble(store, Doing::Acknowledging, Some(trouble))
+                        {
+                            shared.checks.wake([store.clone()]);
+                        }
+                        break;
+                    }
+                }
+                Err(_) => tracing::warn!(store = %store, "messages were not acknowledged in time"),
+            }
+            sleep(Duration::from_secs(1 << attempt)).await;
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! Hints that values may have changed, and which of them have been dealt with.
+//!
+//! A message of a queue is acknowledged, and with that gone for good, only when every object that it woke has been synced
+//! by a sync that began after the message was taken in:
+//!
+//! ```text
+//!                    wakes nobody
+//!   ┌──────────┐ ─────────────────────────────────────────────────┐
+//!   │ taken in │                                                  ▼
+//!   └──────────┘      a sync begins      a sync of it settles  ┌──────────────┐
+//!        │ wakes   ┌───────┐ ────▶ ┌───────┐ ────────────────▶ │ acknowledged │
+//!        └───────▶ │ waits │       │ begun │  of the last one  └──────────────┘
+//!                  └───────┘ ◀──── └───────┘
+//!                        it does not settle
+//! ```
+//!
+//! Whatever is lost here (a restart, a message too many) is lost together with its receipt: the queue gives the message
+//! out again, and it is taken in anew. A message that is given out again while it is known wakes nobody: what it woke
+//! before is still at it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
+
+use crate::{
+    Failure, plan,
+    remote::{ErrorKind, ProviderError, RemoteSecret, Requeue},
+};
+
+/// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
+const CLOCKS: Duration = Duration::from_secs(2);
+
+/// What a SyncedSecret reads from a store, as far as a hint can name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wanted {
+    /// The value of a key.
+    Key(String),
+    /// Whatever is found: below a path, or anywhere.
+    Found(Option<String>),
+}
+
+impl Wanted {
+    /// Whether a hint about a value that has these names concerns it. A search may be concerned by what it would not find:
+    /// nobody knows the tags of what a hint names.
+    pub fn is_concerned(&self, names: &[String]) -> bool {
+        match self {
+            Self::Key(key) => names.contains(key),
+            Self::Found(None) => !names.is_empty(),
+            Self::Found(Some(path)) => {
+                let path = path.trim_matches('/');
+                names
+                    .iter()
+                    .any(|name| name.trim_start_matches('/').starts_with(path))
+            }
+        }
+    }
+}
+
+/// What a spec reads, by store. Ciphertexts are in the spec itself.
+pub fn wanted(spec: &SyncedSecretSpec) -> BTreeSet<(StoreRef, Wanted)> {
+    let data = spec.data.iter().filter_map(|entry| {
+        let reference = entry.remote_ref.as_ref()?;
+        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        Some((store.clone(), Wanted::Key(reference.key.clone())))
+    });
+    let data_from = spec.data_from.iter().filter_map(|entry| {
+        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        let wanted = match (&entry.extract, &entry.find) {
+            (Some(extract), _) => Wanted::Key(extract.key.clone()),
+            (None, Some(find)) => Wanted::Found(find.path.clone()),
+            (None, None) => return None,
+        };
+        Some((store.clone(), wanted))
+    });
+    data.chain(data_from).collect()
+}
+
+/// What a message says of values that may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Every way in which a reference can name the value.
+    pub keys: Vec<String>,
+    /// The version that the value has become, as [`RemoteRef::version`](crate::remote::RemoteRef) takes it.
+    pub version: String,
+    /// The version as the backend tells it of a value that it read.
+    pub told: String,
+    /// When it became so.
+    pub at: Option<Timestamp>,
+}
+
+impl Pin {
+    /// Whether what was read as the current value may be older than what the message tells of: a source may answer with
+    /// what it held a moment ago.
+    pub fn doubts(&self, answer: &Result<RemoteSecret, ProviderError>) -> bool {
+        let read = match answer {
+            Ok(read) => read,
+            Err(error) => return error.kind == ErrorKind::NotFound,
+        };
+        if read.version.as_ref() == Some(&self.told) {
+            return false;
+        }
+        if let (Some(read), Some(told)) = (number(read.version.as_deref()), number(Some(&self.told))) {
+            return read < told;
+        }
+        let later = |created: Timestamp, at: Timestamp| created > at.saturating_add(CLOCKS).unwrap_or(at);
+        !read
+            .created
+            .zip(self.at)
+            .is_some_and(|(created, at)| later(created, at))
+    }
+
+    /// Whether the version that the message names is newer than what was read as the current one.
+    pub fn prefers(read: &Result<RemoteSecret, ProviderError>, named: &RemoteSecret) -> bool {
+        let Ok(read) = read else { return true };
+        if let (Some(read), Some(named)) = (number(read.version.as_deref()), number(named.version.as_deref()))
+        {
+            return named > read;
+        }
+        read.created
+            .zip(named.created)
+            .is_some_and(|(read, named)| named > read)
+    }
+}
+
+/// A version that is a number.
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
+}
+
+/// Whether a sync that failed so has dealt with a message: where it is the last word on what was read, until something
+/// changes that wakes the object by itself, no message brings it further. What was read and could not be written is not dealt
+/// with, and neither is what could not be read.
+pub fn settles(failure: &Failure) -> bool {
+    let unwritten = matches!(
+        failure.reason,
+        Reason::WriteFailed | Reason::TargetForeign | Reason::TargetNotFound | Reason::TooLarge
+    );
+    !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
+}
+
+/// Messages that were taken in and not yet acknowledged. `S` names a store, `K` an object.
+#[derive(Debug)]
+pub struct Hints<S, K> {
+    messages: BTreeMap<u64, Message<S, K>>,
+    by_id: HashMap<(S, String), u64>,
+    by_object: HashMap<K, BTreeSet<u64>>,
+    /// Receipts of what is dealt with.
+    done: HashMap<S, Vec<String>>,
+    next: u64,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Message<S, K> {
+    store: S,
+    id: String,
+    receipt: String,
+    pin: Option<Pin>,
+    /// Who has not dealt with it yet, and whether a sync that began after it is under way.
+    waits_for: BTreeMap<K, bool>,
+}
+
+impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
+    /// No hints; at most so many messages are remembered. The oldest one is forgotten for one more: its queue gives it out
+    /// again.
+    pub fn new(most: usize) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_object: HashMap::new(),
+            done: HashMap::new(),
+            next: 0,
+            most: most.max(1),
+        }
+    }
+
+    /// Takes in a message of a store that concerns these objects; answers which of them have to be woken.
+    pub fn take_in(
+        &mut self,
+        store: &S,
+        id: &str,
+        receipt: &str,
+        pin: Option<Pin>,
+        objects: BTreeSet<K>,
+    ) -> BTreeSet<K> {
+        if let Some(message) = self
+            .by_id
+            .get(&(store.clone(), id.to_owned()))
+            .and_then(|number| self.messages.get_mut(number))
+        {
+            // the newest receipt is the one that counts
+            receipt.clone_into(&mut message.receipt);
+            return BTreeSet::new();
+        }
+        if objects.is_empty() {
+            self.done
+                .entry(store.clone())
+                .or_default()
+                .push(receipt.to_owned());
+            return objects;
+        }
+        let number = self.next;
+        self.next += 1;
+        for object in &objects {
+            self.by_object.entry(object.clone()).or_default().insert(number);
+        }
+        self.by_id.insert((store.clone(), id.to_owned()), number);
+        self.messages.insert(
+            number,
+            Message {
+                store: store.clone(),
+                id: id.to_owned(),
+                receipt: receipt.to_owned(),
+                pin,
+                waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
+            },
+        );
+        while self.messages.len() > self.most {
+            let oldest = self.messages.first_key_value().map(|(number, _)| *number);
+            oldest.and_then(|number| self.remove(number));
+        }
+        objects
+    }
+
+    /// A sync of the object begins: it deals with every message that was taken in before.
+    pub fn begin(&mut self, object: &K) {
+        for number in self.by_object.get(object).into_iter().flatten() {
+            let message = self.messages.get_mut(number);
+            if let Some(begun) = message.and_then(|message| message.waits_for.get_mut(object)) {
+                *begun = true;
+            }
+        }
+    }
+
+    /// Whether a message concerns the object.
+    pub fn concerns(&self, object: &K) -> bool {
+        self.by_object.contains_key(object)
+    }
+
+    /// What the messages that concern the object say of versions, the oldest first.
+    pub fn pins(&self, object: &K) -> Vec<(S, Pin)> {
+        let numbers = self.by_object.get(object).into_iter().flatten();
+        numbers
+            .filter_map(|number| self.messages.get(number))
+            .filter_map(|message| Some((message.store.clone(), message.pin.clone()?)))
+            .collect()
+    }
+
+    /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
+    /// waits in the status; else it is tried again, and the messages wait for that.
+    pub fn end(&mut self, object: &K, settled: bool) {
+        let numbers = self.by_object.get(object).cloned().unwrap_or_default();
+        for number in numbers {
+            let Some(message) = self.messages.get_mut(&number) else {
+                continue;
+            };
+            let Some(begun) = message.waits_for.get_mut(object) else {
+                continue;
+            };
+            if !*begun {
+                continue;
+            }
+            *begun = false;
+            if settled {
+                self.settle_one(number, object);
+            }
+        }
+    }
+
+    /// The object has nothing to do with any message so far: it is gone, or takes no hints.
+    pub fn settle(&mut self, object: &K) {
+        for number in self.by_object.get(object).cloned().unwrap_or_default() {
+            self.settle_one(number, object);
+        }
+    }
+
+    /// Forgets the messages of a store, whose receipts are of no use any more: another queue, another identity, or none.
+    pub fn forget(&mut self, store: &S) {
+        self.done.remove(store);
+        let numbers: Vec<u64> = self
+            .messages
+            .iter()
+            .filter(|(_, message)| message.store == *store)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.remove(number);
+        }
+    }
+
+    /// The receipts of a store's messages that are dealt with, to be acknowledged now.
+    pub fn take_done(&mut self, store: &S) -> Vec<String> {
+        self.done.remove(store).unwrap_or_default()
+    }
+
+    /// The stores that have something to acknowledge.
+    pub fn stores_done(&self) -> Vec<S> {
+        self.done.keys().cloned().collect()
+    }
+
+    /// How many messages wait to be dealt with.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn settle_one(&mut self, number: u64, object: &K) {
+        self.unlink(number, object);
+        let Some(message) = self.messages.get_mut(&number) else {
+            return;
+        };
+        message.waits_for.remove(object);
+        if message.waits_for.is_empty()
+            && let Some(message) = self.remove(number)
+        {
+            self.done.entry(message.store).or_default().push(message.receipt);
+        }
+    }
+
+    fn unlink(&mut self, number: u64, object: &K) {
+        if let Some(numbers) = self.by_object.get_mut(object) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_object.remove(object);
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Message<S, K>> {
+        let message = self.messages.remove(&number)?;
+        self.by_id.remove(&(message.store.clone(), message.id.clone()));
+        for object in message.waits_for.keys() {
+            self.unlink(number, object);
+        }
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::remote::{Operation, SecretValue};
+
+    fn read(version: &str, created: &str) -> Result<RemoteSecret, ProviderError> {
+        Ok(RemoteSecret {
+            fresh_for: None,
+            value: SecretValue::from("value"),
+            version: Some(version.to_owned()),
+            created: Some(created.parse().unwrap()),
+        })
+    }
+
+    fn failed(kind: ErrorKind) -> Result<RemoteSecret, ProviderError> {
+        Err(ProviderError::new(kind, Operation::Read, "no"))
+    }
+
+    #[test]
+    fn what_was_read_is_doubted_only_while_it_may_be_older_than_what_the_message_tells() {
+        let pin = |told: &str| Pin {
+            keys: vec!["a".to_owned()],
+            version: told.to_owned(),
+            told: told.to_owned(),
+            at: Some("2026-01-01T00:01:00Z".parse().unwrap()),
+        };
+        let (before, after) = ("2026-01-01T00:00:00Z", "2026-01-01T00:02:00Z");
+        assert!(!pin("uuid/b").doubts(&read("uuid/b", before)), "it is the same");
+        assert!(pin("uuid/b").doubts(&read("uuid/a", before)));
+        assert!(!pin("uuid/b").doubts(&read("uuid/c", after)), "something newer");
+        assert!(
+            pin("uuid/b").doubts(&read("uuid/c", "2026-01-01T00:01:00.9Z")),
+            "within the second that the message tells"
+        );
+        assert!(pin("9").doubts(&read("8", after)) && !pin("9").doubts(&read("10", before)));
+        assert!(pin("9").doubts(&failed(ErrorKind::NotFound)));
+        assert!(!pin("9").doubts(&failed(ErrorKind::Unavailable)));
+        let newer = |of: Result<_, _>, than| Pin::prefers(&than, &of.unwrap());
+        assert!(newer(read("uuid/b", after), read("uuid/a", before)));
+        assert!(!newer(read("uuid/a", before), read("uuid/b", after)));
+        assert!(newer(read("10", before), read("9", after)));
+        assert!(newer(read("1", before), failed(ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn a_message_stays_while_its_value_can_be_neither_read_nor_written() {
+        let provider = |kind| Failure::provider("", &ProviderError::new(kind, Operation::Read, "no"));
+        for kind in [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::RateLimited,
+            ErrorKind::Internal,
+        ] {
+            assert!(!settles(&provider(kind)), "{kind:?}");
+        }
+        for kind in [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::Malformed,
+        ] {
+            assert_eq!(
+                settles(&provider(kind)),
+                matches!(kind.requeue(), Requeue::OnChange | Requeue::RefreshInterval),
+                "{kind:?}"
+            );
+        }
+        assert!(settles(&provider(ErrorKind::NotFound)));
+        for reason in [Reason::WriteFailed, Reason::TargetForeign, Reason::TargetNotFound] {
+            assert!(!settles(&Failure::new(reason, "no")), "{reason}");
+        }
+        assert!(settles(&Failure::new(Reason::AccessDenied, "no")));
+        assert!(settles(&Failure::new(Reason::TemplateFailed, "no")));
+    }
+
+    #[test]
+    fn a_spec_wants_its_keys_and_whatever_its_searches_may_find() {
+        let spec: SyncedSecretSpec = serde_json::from_value(json!({
+            "secretStoreRef": { "name": "top" },
+            "data": [
+                { "secretKey": "a", "remoteRef": { "key": "shop/a" } },
+                { "secretKey": "b", "remoteRef": { "key": "shop/a" }, "secretStoreRef": { "name": "own" } },
+                { "secretKey": "c", "ciphertext": "x" },
+            ],
+            "dataFrom": [{ "extract": { "key": "shop/b" } }, { "find": { "path": "/team/" } }],
+        }))
+        .unwrap();
+        let wanted = wanted(&spec);
+        let by = |name: &str| -> Vec<Wanted> {
+            let of_store = wanted.iter().filter(|(store, _)| store.name == name);
+            of_store.map(|(_, wanted)| wanted.clone()).collect()
+        };
+        let key = |key: &str| Wanted::Key(key.to_owned());
+        let found = Wanted::Found(Some("/team/".to_owned()));
+        assert_eq!(by("top"), [key("shop/a"), key("shop/b"), found.clone()]);
+        assert_eq!(by("own"), [key("shop/a")]);
+        let names = |name: &str| [name.to_owned()];
+        assert!(found.is_concerned(&names("team/x")) && !found.is_concerned(&names("shop/a")));
+        assert!(Wanted::Found(None).is_concerned(&names("x")) && !Wanted::Found(None).is_concerned(&[]));
+    }
+
+    type Plain = Hints<&'static str, &'static str>;
+
+    fn hints() -> Plain {
+        Hints::new(10)
+    }
+
+    fn set<const N: usize>(objects: [&'static str; N]) -> BTreeSet<&'static str> {
+        BTreeSet::from(objects)
+    }
+
+    fn take_in<const N: usize>(hints: &mut Plain, id: &str, objects: [&'static str; N]) {
+        let woken = hints.take_in(&"aws", id, &format!("receipt of {id}"), None, set(objects));
+        assert_eq!(woken, set(objects));
+    }
+
+    #[test]
+    fn a_message_that_concerns_nobody_is_acknowledged_at_once() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", []);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
+        assert!(hints.take_done(&"aws").is_empty() && hints.is_empty());
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_when_the_last_object_that_it_woke_has_settled() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a", "b"]);
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert!(hints.take_done(&"aws").is_empty());
+        hints.begin(&"b");
+        hints.end(&"b", false);
+        assert!(hints.take_done(&"aws").is_empty(), "the write failed");
+        hints.begin(&"b");
+        hints.end(&"b", true);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
+    }
+
+    #[test]
+    fn a_sync_that_began_before_the_message_says_nothing_of_it() {
+        let mut hints = hints();
+        hints.begin(&"a");
+        take_in(&mut hints, "1", ["a"]);
+        hints.end(&"a", true);
+        assert!(hints.take_done(&"aws").is_empty());
+    }
+
+    #[test]
+    fn a_message_that_comes_again_wakes_nobody_and_its_new_receipt_counts() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a"]);
+        assert_eq!(
+            hints.take_in(&"aws", "1", "another", None, set(["a"])),
+            BTreeSet::new()
+        );
+        assert_eq!(
+            hints.take_in(&"gcp", "1", "of another store", None, set(["a"])),
+            set(["a"])
+        );
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.take_done(&"aws"), ["another"]);
+        assert_eq!(hints.take_done(&"gcp"), ["of another store"]);
+    }
+
+    #[test]
+    fn the_oldest_message_is_forgotten_unacknowledged_for_one_too_many() {
+        let mut hints = Plain::new(2);
+        for id in ["1", "2", "3"] {
+            take_in(&mut hints, id, ["a"]);
+        }
+        assert_eq!(hints.len(), 2);
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.take_done(&"aws"), ["receipt of 2", "receipt of 3"]);
+    }
+
+    #[test]
+    fn an_object_that_is_gone_holds_no_message_and_a_store_that_is_gone_has_none() {
+        let mut hints = hints();
+        take_in(&mut hints, "1", ["a"]);
+        hints.settle(&"a");
+        assert_eq!(hints.stores_done(), ["aws"]);
+        take_in(&mut hints, "2", ["a"]);
+        hints.forget(&"aws");
+        assert!(hints.is_empty() && hints.take_done(&"aws").is_empty());
+        assert!(hints.by_object.is_empty() && hints.by_id.is_empty());
+    }
+}

@@ -1,0 +1,273 @@
+//! The events of EventBridge that tell of a change: the services' own, and what CloudTrail saw of a call.
+//!
+//! Own events: "Secret Label Updated event" in the AWS Secrets Manager User Guide, and "Amazon EventBridge event examples
+//! for Systems Manager" in the AWS Systems Manager User Guide. Calls: "AWS CloudTrail entries for Secrets Manager" there.
+//! Calls that only read are in CloudTrail too, lockstep's own among them: they tell of nothing.
+
+use jiff::Timestamp;
+use lockstep_api::aws::AwsService;
+use lockstep_core::hints::Pin;
+use lockstep_provider::Told;
+use serde_json::Value;
+
+/// The longest message that SQS carries, in bytes, is 1 MiB; an event is much shorter.
+const LONGEST: usize = 1 << 20;
+/// The label of the version that a reference without a version means.
+const CURRENT: &str = "AWSCURRENT";
+/// The label of a version that is being made.
+const PENDING: &str = "AWSPENDING";
+/// What Secrets Manager puts behind a name to make it the end of an ARN: a hyphen and six characters.
+const SUFFIX: usize = 7;
+
+/// Calls of Secrets Manager after which a value, or what is kept beside it, may be another.
+const SECRET_CALLS: &[&str] = &[
+    "CreateSecret",
+    "DeleteSecret",
+    "PutSecretValue",
+    "ReplicateSecretToRegions",
+    "RestoreSecret",
+    "RotationSucceeded",
+    "TagResource",
+    "UntagResource",
+    "UpdateSecret",
+    "UpdateSecretVersionStage",
+];
+/// The same of Parameter Store.
+const PARAMETER_CALLS: &[&str] = &[
+    "AddTagsToResource",
+    "DeleteParameter",
+    "DeleteParameters",
+    "LabelParameterVersion",
+    "PutParameter",
+    "RemoveTagsFromResource",
+    "UnlabelParameterVersion",
+];
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) told: Told,
+    pub(super) at: Option<Timestamp>,
+}
+
+/// Reads the body of a message, for a store of that service whose names begin with `prefix`.
+pub(super) fn parse(body: &str, service: AwsService, prefix: &str) -> Event {
+    let malformed = Event {
+        told: Told::Malformed,
+        at: None,
+    };
+    if body.len() > LONGEST {
+        return malformed;
+    }
+    let Ok(event) = serde_json::from_str::<Value>(body) else {
+        return malformed;
+    };
+    let at = text(&event, &["time"]).and_then(|time| time.parse().ok());
+    let told = match (text(&event, &["source"]), text(&event, &["detail-type"])) {
+        (Some(source), Some(kind)) => told(&event, source, kind, service, prefix, at),
+        _ => Told::Malformed,
+    };
+    Event { told, at }
+}
+
+fn told(
+    event: &Value,
+    source: &str,
+    kind: &str,
+    service: AwsService,
+    prefix: &str,
+    at: Option<Timestamp>,
+) -> Told {
+    let of_service = match source {
+        "aws.secretsmanager" => AwsService::SecretsManager,
+        "aws.ssm" => AwsService::ParameterStore,
+        _ => return Told::Malformed,
+    };
+    if of_service != service {
+        // one queue may serve a store that reads the other service
+        return Told::Nothing;
+    }
+    let (Some(detail), is_call) = (
+        event.get("detail").filter(|detail| detail.is_object()),
+        matches!(
+            kind,
+            "AWS API Call via CloudTrail" | "AWS Service Event via CloudTrail"
+        ),
+    ) else {
+        return Told::Malformed;
+    };
+    match (service, is_call) {
+        (AwsService::SecretsManager, true) => secret_call(detail, prefix, at),
+        (AwsService::ParameterStore, true) => parameter_call(detail, prefix),
+        (AwsService::SecretsManager, false) if kind == "Secret Label Updated" => {
+            let names = Names::of_secret(
+                [
+                    text(detail, &["name"]),
+                    text(event, &["resources", "0"]).filter(|arn| arn.starts_with("arn:")),
+                ],
+                prefix,
+            );
+            let is_current = text(detail, &["labelUpdated"]) == Some(CURRENT);
+            let version = text(detail, &["versionId"]).filter(|_| is_current);
+            names.told(version, at)
+        }
+        (AwsService::ParameterStore, false) if kind == "Parameter Store Change" => {
+            let names = [
+                text(detail, &["name"]),
+                text(event, &["resources", "0"]).filter(|arn| arn.starts_with("arn:")),
+            ];
+            Names::of_parameters(names.into_iter().flatten(), prefix).told(None, at)
+        }
+        // other events of the same service, such as that a parameter's policy acted
+        _ => Told::Nothing,
+    }
+}
+
+fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> Told {
+    let Some(call) = text(detail, &["eventName"]) else {
+        return Told::Malformed;
+    };
+    if !SECRET_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
+        return Told::Nothing;
+    }
+    let stages = detail.pointer("/requestParameters/versionStages");
+    let has = |wanted: &str| {
+        stages
+            .and_then(Value::as_array)
+            .is_some_and(|stages| stages.iter().any(|stage| stage.as_str() == Some(wanted)))
+    };
+    if call == "PutSecretValue" && has(PENDING) && !has(CURRENT) {
+        // a rotation begins; the end of it is another event
+        return Told::Nothing;
+    }
+    let names = Names::of_secret(
+        [
+            &["requestParameters", "secretId"][..],
+            &["requestParameters", "name"],
+            &["responseElements", "arn"],
+            &["responseElements", "aRN"],
+            &["responseElements", "name"],
+            &["additionalEventData", "SecretId"],
+        ]
+        .map(|path| text(detail, path)),
+        prefix,
+    );
+    let version = match call {
+        "PutSecretValue" if stages.is_none_or(Value::is_null) || has(CURRENT) => {
+            text(detail, &["responseElements", "versionId"])
+        }
+        "UpdateSecret" => text(detail, &["responseElements", "versionId"]),
+        "UpdateSecretVersionStage"
+            if text(detail, &["requestParameters", "versionStage"]) == Some(CURRENT) =>
+        {
+            text(detail, &["requestParameters", "moveToVersionId"])
+        }
+        _ => None,
+    };
+    names.told(version, at)
+}
+
+fn parameter_call(detail: &Value, prefix: &str) -> Told {
+    let Some(call) = text(detail, &["eventName"]) else {
+        return Told::Malformed;
+    };
+    if !PARAMETER_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
+        return Told::Nothing;
+    }
+    let several = detail
+        .pointer("/requestParameters/names")
+        .and_then(Value::as_array);
+    let several = several.into_iter().flatten().filter_map(Value::as_str);
+    let one = ["name", "resourceId"].map(|field| text(detail, &["requestParameters", field]));
+    Names::of_parameters(several.chain(one.into_iter().flatten()), prefix).told(None, None)
+}
+
+/// A text below a path of fields and indices.
+fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+    let mut at = value;
+    for field in path {
+        at = match at {
+            Value::Array(items) => items.get(field.parse::<usize>().ok()?)?,
+            other => other.get(field)?,
+        };
+    }
+    at.as_str().filter(|text| !text.is_empty())
+}
+
+/// Every form in which a reference can name what changed.
+struct Names(Vec<String>);
+
+impl Names {
+    /// A secret, from names and ARNs.
+    fn of_secret<'a>(ids: impl IntoIterator<Item = Option<&'a str>>, prefix: &str) -> Self {
+        let mut names = Self(Vec::new());
+        for id in ids.into_iter().flatten() {
+            if !id.starts_with("arn:") {
+                names.name(id, prefix);
+                continue;
+            }
+            names.add(id);
+            let Some((_, name)) = id.split_once(":secret:") else {
+                continue;
+            };
+            // an ARN may come without its end; whether it did, nobody can see
+            names.name(name, prefix);
+            let cut = |text: &'a str| {
+                let (begin, end) = text.split_at_checked(text.len().checked_sub(SUFFIX)?)?;
+                end.starts_with('-').then_some(begin)
+            };
+            if let (Some(arn), Some(name)) = (cut(id), cut(name)) {
+                names.add(arn);
+                names.name(name, prefix);
+            }
+        }
+        names
+    }
+
+    /// Parameters, from names and ARNs.
+    fn of_parameters<'a>(ids: impl IntoIterator<Item = &'a str>, prefix: &str) -> Self {
+        let mut names = Self(Vec::new());
+        for id in ids {
+            if !id.starts_with("arn:") {
+                names.name(id, prefix);
+                continue;
+            }
+            names.add(id);
+            if let Some((_, name)) = id.split_once(":parameter/") {
+                // a name without any slash has none at its beginning either
+                names.name(name, prefix);
+                names.name(&format!("/{name}"), prefix);
+            }
+        }
+        names
+    }
+
+    fn name(&mut self, name: &str, prefix: &str) {
+        if let Some(key) = name.strip_prefix(prefix) {
+            self.add(key);
+        }
+    }
+
+    fn add(&mut self, key: &str) {
+        if !key.is_empty() && !self.0.iter().any(|known| known == key) {
+            self.0.push(key.to_owned());
+        }
+    }
+
+    fn told(self, version: Option<&str>, at: Option<Timestamp>) -> Told {
+        match version {
+            _ if self.0.is_empty() => Told::Nothing,
+            None => Told::Changed(self.0),
+            Some(id) => Told::Became(Pin {
+                keys: self.0,
+                version: format!("uuid/{id}@{CURRENT}"),
+                told: format!("uuid/{id}"),
+                at,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+use serde_json::json;
+
+use super::*;
+
+const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/database-AbCdEf";
+const ID: &str = "EXAMPLE1-90ab-cdef-fedc-ba987EXAMPLE";
+
+fn event(source: &str, kind: &str, detail: &Value) -> Value {
+    json!({
+        "version": "0", "id": "1", "account": "123456789012", "region": "eu-central-1", "resources": [],
+        "source": source, "detail-type": kind, "time": "2026-11-27T07:00:00Z", "detail": detail,
+    })
+}
+
+fn secret(event: &Value) -> Told {
+    parse(&event.to_string(), AwsService::SecretsManager, "shop/").told
+}
+
+fn call(name: &str, detail: Value) -> Value {
+    let mut detail = detail;
+    detail["eventName"] = name.into();
+    detail["eventSource"] = "secretsmanager.amazonaws.com".into();
+    event("aws.secretsmanager", "AWS API Call via CloudTrail", &detail)
+}
+
+fn keys(told: &Told) -> Vec<&str> {
+    let mut keys: Vec<&str> = told.keys().iter().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn version(told: &Told) -> Option<&str> {
+    match told {
+        Told::Became(pin) => Some(&pin.version),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
+    let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": ID });
+    let mut updated = event("aws.secretsmanager", "Secret Label Updated", &detail);
+    let told = secret(&updated);
+    assert_eq!(keys(&told), ["database"]);
+    let pinned = format!("uuid/{ID}@AWSCURRENT");
+    assert_eq!(version(&told), Some(pinned.as_str()));
+    updated["resources"] = json!([ARN]);
+    let told = secret(&updated);
+    assert_eq!(
+        keys(&told),
+        [
+            ARN.trim_end_matches("-AbCdEf"),
+            ARN,
+            "database",
+            "database-AbCdEf"
+        ]
+    );
+    let at = parse(&updated.to_string(), AwsService::SecretsManager, "").at;
+    assert_eq!(at, Some("2026-11-27T07:00:00Z".parse().unwrap()));
+}
+
+#[test]
+fn a_label_of_ones_own_is_a_change_and_no_version_to_be_current() {
+    let detail = json!({ "name": "shop/database", "labelUpdated": "blue", "versionId": ID });
+    let told = secret(&event("aws.secretsmanager", "Secret Label Updated", &detail));
+    assert_eq!((keys(&told), version(&told)), (vec!["database"], None));
+}
+
+#[test]
+fn a_call_that_cloud_trail_saw_names_the_secret_by_name_or_by_arn() {
+    let response = json!({ "arn": ARN, "name": "shop/database", "versionId": ID });
+    for asked in ["shop/database", ARN, ARN.trim_end_matches("-AbCdEf")] {
+        let put = call(
+            "PutSecretValue",
+            json!({ "requestParameters": { "secretId": asked }, "responseElements": response }),
+        );
+        let told = secret(&put);
+        assert!(keys(&told).contains(&"database"), "{asked}: {told:?}");
+        assert!(keys(&told).contains(&ARN), "{asked}: {told:?}");
+        assert!(version(&told).is_some_and(|version| version.contains(ID)));
+    }
+    let rotated = json!({ "eventName": "RotationSucceeded", "additionalEventData": { "SecretId": ARN } });
+    let rotated = event("aws.secretsmanager", "AWS Service Event via CloudTrail", &rotated);
+    let told = secret(&rotated);
+    assert!(keys(&told).contains(&"database"), "{told:?}");
+    let moved = call(
+        "UpdateSecretVersionStage",
+        json!({ "requestParameters": { "secretId": ARN, "versionStage": "AWSCURRENT", "moveToVersionId": ID } }),
+    );
+    assert!(version(&secret(&moved)).is_some_and(|version| version.contains(ID)));
+    let old_spelling = call("UpdateSecret", json!({ "responseElements": { "aRN": ARN } }));
+    assert!(keys(&secret(&old_spelling)).contains(&"database"));
+}
+
+#[test]
+fn a_version_that_is_being_made_a_call_that_failed_and_one_that_reads_tell_of_nothing() {
+    let pending = json!({ "requestParameters": { "secretId": ARN, "versionStages": ["AWSPENDING"] } });
+    let failed = json!({ "requestParameters": { "secretId": ARN }, "errorCode": "AccessDenied" });
+    for untold in [
+        call("PutSecretValue", pending),
+        call("PutSecretValue", failed),
+        // lockstep's own reads are seen by CloudTrail: if they woke anybody, they would never end
+        call(
+            "GetSecretValue",
+            json!({ "requestParameters": { "secretId": ARN } }),
+        ),
+        call(
+            "BatchGetSecretValue",
+            json!({ "requestParameters": { "secretId": ARN } }),
+        ),
+        call(
+            "DescribeSecret",
+            json!({ "requestParameters": { "secretId": ARN } }),
+        ),
+        event(
+            "aws.ssm",
+            "Parameter Store Change",
+            &json!({ "name": "/shop/database" }),
+        ),
+        event(
+            "aws.secretsmanager",
+            "Something New",
+            &json!({ "name": "shop/database" }),
+        ),
+        // outside of the store's prefix
+        event(
+            "aws.secretsmanager",
+            "Secret Label Updated",
+            &json!({ "name": "other/database", "labelUpdated": "AWSCURRENT", "versionId": ID }),
+        ),
+    ] {
+        assert_eq!(secret(&untold), Told::Nothing, "{untold}");
+    }
+}
+
+#[test]
+fn what_is_no_event_is_malformed() {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"text\"",
+        "{}",
+        r#"{"source":"aws.secretsmanager"}"#,
+        r#"{"source":"aws.ec2","detail-type":"EC2 Instance State-change Notification","detail":{}}"#,
+        r#"{"source":"aws.secretsmanager","detail-type":"Secret Label Updated"}"#,
+        r#"{"source":"aws.secretsmanager","detail-type":"AWS API Call via CloudTrail","detail":{}}"#,
+        r#"{"source":1,"detail-type":[],"detail":"x"}"#,
+    ] {
+        let event = parse(body, AwsService::SecretsManager, "");
+        assert_eq!(event.told, Told::Malformed, "{body}");
+    }
+    let long = format!("{{\"source\":\"{}\"}}", "a".repeat(LONGEST));
+    assert_eq!(parse(&long, AwsService::SecretsManager, "").told, Told::Malformed);
+    // names of other characters than the service has are cut nowhere that is not a character's boundary
+    let odd = json!({ "eventName": "PutSecretValue", "requestParameters": { "secretId": "arn:aws:x:secret:\u{e4}\u{e4}\u{e4}\u{e4}" } });
+    let odd = event("aws.secretsmanager", "AWS API Call via CloudTrail", &odd);
+    parse(&odd.to_string(), AwsService::SecretsManager, "");
+}
+
+#[test]
+fn parameters_are_named_by_name_and_by_arn() {
+    let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
+    let parameter =
+        |event: &Value, prefix: &str| parse(&event.to_string(), AwsService::ParameterStore, prefix).told;
+    let detail = json!({ "operation": "Update", "name": "/shop/database", "type": "SecureString" });
+    let mut change = event("aws.ssm", "Parameter Store Change", &detail);
+    assert_eq!(keys(&parameter(&change, "/shop/")), ["database"]);
+    assert_eq!(keys(&parameter(&change, "")), ["/shop/database"]);
+    change["resources"] = json!([arn]);
+    assert_eq!(keys(&parameter(&change, "/shop/")), [arn, "database"]);
+    let mut put = event(
+        "aws.ssm",
+        "AWS API Call via CloudTrail",
+        &json!({ "eventName": "PutParameter", "requestParameters": { "name": "/shop/database" } }),
+    );
+    assert_eq!(keys(&parameter(&put, "/shop/")), ["database"]);
+    put["detail"]["eventName"] = "GetParameters".into();
+    assert_eq!(parameter(&put, "/shop/"), Told::Nothing);
+    let gone =
+        json!({ "eventName": "DeleteParameters", "requestParameters": { "names": ["/shop/a", "/shop/b"] } });
+    let gone = event("aws.ssm", "AWS API Call via CloudTrail", &gone);
+    assert_eq!(keys(&parameter(&gone, "/shop/")), ["a", "b"]);
+}

@@ -1,0 +1,321 @@
+//! Notifications of Secret Manager, pulled from a subscription of Pub/Sub.
+//!
+//! What they hold: "Event notifications" in the documentation of Secret Manager. How they are pulled:
+//! `projects.subscriptions.pull` and `.acknowledge` in the REST reference of Pub/Sub v1.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use google_cloud_gax::response::Response;
+use jiff::Timestamp;
+use lockstep_core::hints::Pin;
+use lockstep_provider::{EventSource, Message, Operation, ProviderError, Told};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    client::Caller,
+    config::{Place, Subscription},
+    error::{Failed, Purpose},
+    name::is_number,
+};
+
+/// The most messages that one call takes.
+const MOST: usize = 100;
+/// The most acknowledgements in one call. A request may have 512 KiB, and an id has some two hundred bytes.
+const MOST_IDS: usize = 500;
+/// A pull without an answer for so long found nothing: the service answers when there is something, and says nothing else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const CONSUME: &str = "pubsub.subscriptions.consume: grant it roles/pubsub.subscriber on the subscription";
+
+/// Pulls from a subscription.
+pub(crate) struct Pulled {
+    subscription: Subscription,
+    place: Place,
+    caller: Arc<Caller>,
+}
+
+impl fmt::Debug for Pulled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pulled").field(&self.subscription.name).finish()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    received_messages: Vec<Received>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received {
+    ack_id: String,
+    #[serde(default)]
+    message: Published,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    #[serde(default)]
+    message_id: String,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    data: String,
+    publish_time: Option<String>,
+}
+
+impl Pulled {
+    pub(crate) fn new(subscription: Subscription, place: Place, caller: Arc<Caller>) -> Self {
+        Self {
+            subscription,
+            place,
+            caller,
+        }
+    }
+
+    fn purpose(&self, doing: &str) -> Purpose {
+        let name = &self.subscription.name;
+        Purpose {
+            operation: Operation::Listen,
+            doing: format!("{doing} \"{name}\""),
+            identity: self.caller.identity(),
+            missing: format!("subscription \"{name}\" does not exist"),
+            role: CONSUME,
+        }
+    }
+
+    async fn post(&self, method: &str, body: &Value) -> Result<Value, Failed> {
+        let path = format!("v1/{}:{method}", self.subscription.name);
+        self.caller
+            .call(&self.subscription.endpoint, |transport| {
+                let path = path.clone();
+                async move { transport.post(&path, body).await.map(Response::into_body) }
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl EventSource for Pulled {
+    async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
+        let began = Instant::now();
+        let answer = match self.post("pull", &json!({ "maxMessages": MOST })).await {
+            Err(Failed::Timeout) if began.elapsed() >= PATIENCE => return Ok(Vec::new()),
+            answer => answer.map_err(|failed| failed.error(&self.purpose("pulling from subscription")))?,
+        };
+        let answer: Answer = serde_json::from_value(answer)
+            .map_err(|_| Failed::garbage(200).error(&self.purpose("pulling from subscription")))?;
+        let message = |received: Received| {
+            let (told, at) = told(&received.message, &self.place);
+            let published = received.message.publish_time.as_deref();
+            Message {
+                id: received.message.message_id,
+                receipt: Some(received.ack_id),
+                told,
+                at: at.or_else(|| published?.parse().ok()),
+            }
+        };
+        Ok(answer.received_messages.into_iter().map(message).collect())
+    }
+
+    async fn acknowledge(&self, receipts: &[String]) -> Result<(), ProviderError> {
+        for ids in receipts.chunks(MOST_IDS) {
+            self.post("acknowledge", &json!({ "ackIds": ids }))
+                .await
+                .map_err(|failed| failed.error(&self.purpose("acknowledging to subscription")))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a message tells a store of that place, and when it happened.
+fn told(message: &Published, place: &Place) -> (Told, Option<Timestamp>) {
+    let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
+    let at: Option<Timestamp> = attribute("timestamp").and_then(|text| text.parse().ok());
+    let Some(event) = attribute("eventType") else {
+        return (Told::Malformed, at);
+    };
+    let changes = matches!(
+        event,
+        "SECRET_CREATE"
+            | "SECRET_UPDATE"
+            | "SECRET_DELETE"
+            | "SECRET_VERSION_ADD"
+            | "SECRET_VERSION_ENABLE"
+            | "SECRET_VERSION_DISABLE"
+            | "SECRET_VERSION_DESTROY"
+            | "SECRET_VERSION_DESTROY_SCHEDULED"
+    );
+    if !changes {
+        // that it is time to rotate (SECRET_ROTATE) is for who rotates; others may come
+        return (Told::Nothing, at);
+    }
+    let Some(secret) = attribute("secretId") else {
+        return (Told::Malformed, at);
+    };
+    // the attributes may name the project by its id, and the data by its number
+    let data = BASE64_STANDARD.decode(&message.data).unwrap_or_default();
+    let data: Value = serde_json::from_slice(&data).unwrap_or_default();
+    let mut keys = Vec::new();
+    for name in [Some(secret), data["name"].as_str()].into_iter().flatten() {
+        match of_secret(name, place) {
+            Some(names) => keys.extend(names),
+            None if name == secret => return (Told::Malformed, at),
+            None => {}
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    if keys.is_empty() {
+        return (Told::Nothing, at);
+    }
+    let version = attribute("versionId").and_then(|name| name.rsplit('/').next());
+    let told = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
+        // the newest version is the current one
+        Some(number) => Told::Became(Pin {
+            keys,
+            version: number.to_owned(),
+            told: number.to_owned(),
+            at,
+        }),
+        None => Told::Changed(keys),
+    };
+    (told, at)
+}
+
+/// Every form in which a reference of a store can name a secret; none where it is in another place. `None`: it is no name.
+fn of_secret(name: &str, place: &Place) -> Option<Vec<String>> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let (project, location, id) = match parts.as_slice() {
+        ["projects", project, "secrets", id, ..] => (*project, None, *id),
+        ["projects", project, "locations", location, "secrets", id, ..] => (*project, Some(*location), *id),
+        _ => return None,
+    };
+    if location != place.location.as_deref() {
+        return Some(Vec::new());
+    }
+    let full = |project: &str| match location {
+        Some(location) => format!("projects/{project}/locations/{location}/secrets/{id}"),
+        None => format!("projects/{project}/secrets/{id}"),
+    };
+    let mut names = vec![full(project)];
+    // whether a number is that of the store's project, only a right that lockstep does without would tell
+    if project == place.project || is_number(project) || is_number(&place.project) {
+        names.extend([id.to_owned(), full(&place.project)]);
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(location: Option<&str>) -> Place {
+        Place {
+            project: "shop-prod".to_owned(),
+            location: location.map(str::to_owned),
+            endpoint: "https://secretmanager.googleapis.com".parse().unwrap(),
+        }
+    }
+
+    fn message(attributes: &Value, data: &str) -> Published {
+        Published {
+            attributes: serde_json::from_value(attributes.clone()).unwrap(),
+            data: BASE64_STANDARD.encode(data),
+            ..Published::default()
+        }
+    }
+
+    fn keys(told: &Told) -> Vec<&str> {
+        told.keys().iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_version_that_was_added_is_named_with_its_secret_in_every_form() {
+        let attributes = json!({
+            "eventType": "SECRET_VERSION_ADD", "dataFormat": "JSON_API_V1",
+            "secretId": "projects/shop-prod/secrets/database",
+            "versionId": "projects/shop-prod/secrets/database/versions/7",
+            "timestamp": "2026-11-27T07:00:00.5Z",
+        });
+        let data = r#"{"name":"projects/123456789012/secrets/database/versions/7","state":"ENABLED"}"#;
+        let (told, at) = told(&message(&attributes, data), &place(None));
+        assert_eq!(
+            keys(&told),
+            [
+                "database",
+                "projects/123456789012/secrets/database",
+                "projects/shop-prod/secrets/database"
+            ]
+        );
+        let Told::Became(pin) = told else {
+            panic!("{told:?}")
+        };
+        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!(at, Some("2026-11-27T07:00:00.5Z".parse().unwrap()));
+        assert_eq!(pin.at, at);
+    }
+
+    #[test]
+    fn other_changes_name_the_secret_and_no_version() {
+        for event in [
+            "SECRET_UPDATE",
+            "SECRET_DELETE",
+            "SECRET_VERSION_DISABLE",
+            "SECRET_VERSION_ENABLE",
+        ] {
+            let attributes = json!({
+                "eventType": event, "secretId": "projects/shop-prod/secrets/database",
+                "versionId": "projects/shop-prod/secrets/database/versions/7",
+            });
+            let (told, _) = told(&message(&attributes, ""), &place(None));
+            assert!(matches!(&told, Told::Changed(_)), "{event}: {told:?}");
+            assert!(keys(&told).contains(&"database"));
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_project_or_region_is_not_the_stores_own() {
+        let of = |secret: &str, location| {
+            let attributes = json!({ "eventType": "SECRET_UPDATE", "secretId": secret });
+            told(&message(&attributes, ""), &place(location)).0
+        };
+        let other = of("projects/other/secrets/database", None);
+        assert_eq!(keys(&other), ["projects/other/secrets/database"]);
+        let west = "projects/shop-prod/locations/europe-west3/secrets/database";
+        assert_eq!(of(west, None), Told::Nothing);
+        assert!(keys(&of(west, Some("europe-west3"))).contains(&"database"));
+        assert_eq!(
+            of("projects/shop-prod/secrets/a", Some("europe-west3")),
+            Told::Nothing
+        );
+    }
+
+    #[test]
+    fn what_changes_nothing_and_what_is_no_notification_is_told_apart() {
+        for event in ["SECRET_ROTATE", "TOPIC_CONFIGURED", "SOMETHING_NEW"] {
+            let attributes = json!({ "eventType": event });
+            assert_eq!(told(&message(&attributes, ""), &place(None)).0, Told::Nothing);
+        }
+        for attributes in [
+            json!({}),
+            json!({ "eventType": "SECRET_UPDATE" }),
+            json!({ "eventType": "SECRET_UPDATE", "secretId": "" }),
+            json!({ "eventType": "SECRET_UPDATE", "secretId": "../../x" }),
+        ] {
+            let forged = message(&attributes, "CANARY");
+            assert_eq!(told(&forged, &place(None)).0, Told::Malformed, "{attributes}");
+        }
+    }
+}

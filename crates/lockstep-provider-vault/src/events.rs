@@ -1,0 +1,386 @@
+//! The events of Vault Enterprise, over a WebSocket ("Event notifications" in Vault's documentation, `/sys/events` in that of
+//! its API). Nothing is acknowledged and nothing comes again: whatever happened while there was no connection is lost, so a
+//! new one says that anything may have changed.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{SinkExt as _, StreamExt as _};
+use jiff::Timestamp;
+use lockstep_api::vault::KvVersion;
+use lockstep_core::hints::Pin;
+use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderError, Told};
+use serde_json::Value;
+use tokio::{sync::Mutex, time::timeout};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error::Purpose};
+
+/// Events of key/value engines, of both versions.
+const TYPES: &str = "kv*";
+/// The longest event, in bytes: it holds paths and numbers.
+const LONGEST: usize = 256 << 10;
+/// After so long without any event the server is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(30);
+/// Who has not answered so often is not.
+const UNANSWERED: u8 = 2;
+/// How many events are taken together.
+const MOST: usize = 100;
+
+/// A connection that events come over.
+type Socket = WebSocketStream<reqwest::Upgraded>;
+
+/// Subscribes, and listens.
+pub(crate) struct Subscription {
+    server: Arc<Authenticated>,
+    mount: Option<String>,
+    version: KvVersion,
+    state: Mutex<State>,
+}
+
+/// Where the connection is.
+#[derive(Default)]
+enum State {
+    /// There is none yet.
+    #[default]
+    Unconnected,
+    /// It is there.
+    Open(Box<Socket>),
+    /// It ended, which is still to be told.
+    Ended(ProviderError),
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subscription").field(&self.server).finish()
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(server: Arc<Authenticated>, mount: Option<String>, version: KvVersion) -> Self {
+        Self {
+            server,
+            mount,
+            version,
+            state: Mutex::default(),
+        }
+    }
+
+    async fn connect(&self) -> Result<Socket, ProviderError> {
+        let subscribe = Subscribe {
+            types: TYPES,
+            json: true,
+        };
+        match self.server.connect(&subscribe).await? {
+            Connection::Open(connection) => {
+                let config = WebSocketConfig::default()
+                    .max_message_size(Some(LONGEST))
+                    .max_frame_size(Some(LONGEST));
+                Ok(WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await)
+            }
+            Connection::Refused(answer) => {
+                let path = format!("sys/events/subscribe/{TYPES}");
+                let purpose = Purpose {
+                    operation: Operation::Listen,
+                    doing: "subscribing to events".to_owned(),
+                    identity: self.server.identity(),
+                    missing: "the server has no events".to_owned(),
+                    mount: path.clone(),
+                    policy: Some((path, "read")),
+                };
+                let error = purpose.failed(&answer);
+                let is_there = !matches!(answer.status, 400 | 404 | 405);
+                if is_there || error.kind == ErrorKind::Malformed {
+                    return Err(error);
+                }
+                let message = format!(
+                    "the server has no events to subscribe to (status {})",
+                    answer.status
+                );
+                Err(
+                    ProviderError::new(ErrorKind::Unsupported, Operation::Listen, message)
+                        .with_hint("Only Vault Enterprise has: leave spec.events out"),
+                )
+            }
+        }
+    }
+
+    /// The next event: none after a while without.
+    async fn next(&self, socket: &mut Socket) -> Result<Option<Message>, ProviderError> {
+        let broke = || {
+            let message = "the connection that events come over ended";
+            ProviderError::new(ErrorKind::Unavailable, Operation::Listen, message)
+        };
+        let mut unanswered = 0;
+        loop {
+            let Ok(frame) = timeout(QUIET, socket.next()).await else {
+                self.server.keep_alive().await;
+                if unanswered == UNANSWERED {
+                    return Err(broke());
+                }
+                unanswered += 1;
+                let ping = tungstenite::Message::Ping(Vec::new().into());
+                socket.send(ping).await.map_err(|_| broke())?;
+                continue;
+            };
+            match frame {
+                Some(Ok(tungstenite::Message::Text(text))) => {
+                    return Ok(Some(message(text.as_str(), self.mount.as_deref(), self.version)));
+                }
+                // it is alive
+                Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => {
+                    return Ok(None);
+                }
+                Some(Ok(tungstenite::Message::Binary(_) | tungstenite::Message::Frame(_))) => {
+                    return Ok(Some(told(Told::Malformed, None)));
+                }
+                // the library's own error may hold what it read
+                Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return Err(broke()),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EventSource for Subscription {
+    async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
+        let mut state = self.state.lock().await;
+        let socket = match &mut *state {
+            State::Open(socket) => socket,
+            State::Ended(error) => {
+                let error = error.clone();
+                *state = State::Unconnected;
+                return Err(error);
+            }
+            State::Unconnected => {
+                *state = State::Open(Box::new(self.connect().await?));
+                return Ok(vec![told(Told::Anything, None)]);
+            }
+        };
+        let mut messages = Vec::new();
+        let mut next = self.next(socket).await;
+        loop {
+            match next {
+                Ok(message) => messages.extend(message),
+                Err(error) if messages.is_empty() => {
+                    *state = State::Unconnected;
+                    return Err(error);
+                }
+                Err(error) => {
+                    // what came before the end is told first
+                    *state = State::Ended(error);
+                    return Ok(messages);
+                }
+            }
+            if messages.is_empty() || messages.len() >= MOST {
+                return Ok(messages);
+            }
+            // what is there already
+            match timeout(Duration::ZERO, self.next(socket)).await {
+                Ok(more) => next = more,
+                Err(_) => return Ok(messages),
+            }
+        }
+    }
+}
+
+fn told(told: Told, at: Option<Timestamp>) -> Message {
+    Message {
+        id: String::new(),
+        receipt: None,
+        told,
+        at,
+    }
+}
+
+/// What an event tells a store that reads that engine, or any.
+fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
+    let Ok(event) = serde_json::from_str::<Value>(text) else {
+        return told(Told::Malformed, None);
+    };
+    let at = event["time"].as_str().and_then(|time| time.parse().ok());
+    let data = &event["data"];
+    let (Some(kind), metadata) = (data["event_type"].as_str(), &data["event"]["metadata"]) else {
+        return told(Told::Malformed, at);
+    };
+    let field = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
+    let Some(path) = field("data_path").or_else(|| field("path")) else {
+        return told(Told::Malformed, at);
+    };
+    let Some((engine, verb)) = kind.split_once('/') else {
+        return told(Told::Malformed, at);
+    };
+    let of_version = match engine {
+        "kv-v1" => KvVersion::V1,
+        "kv-v2" => KvVersion::V2,
+        _ => return told(Told::Nothing, at),
+    };
+    if of_version != version || verb.starts_with("config") || field("modified") == Some("false") {
+        return told(Told::Nothing, at);
+    }
+    let engine = data["plugin_info"]["mount_path"].as_str().or(mount);
+    let Some((engine, below)) = below(path, engine.map(|engine| engine.trim_matches('/'))) else {
+        return told(Told::Malformed, at);
+    };
+    if mount.is_some_and(|mount| mount != engine) {
+        return told(Told::Nothing, at);
+    }
+    let name = match version {
+        KvVersion::V1 => below,
+        // a path of version 2 says first what is done with what
+        KvVersion::V2 => match below.split_once('/') {
+            Some(("data" | "metadata" | "delete" | "undelete" | "destroy", name)) => name,
+            _ => below,
+        },
+    };
+    let mut keys = vec![format!("{engine}/{name}")];
+    if version == KvVersion::V2 {
+        keys.push(format!("{engine}/data/{name}"));
+    }
+    if mount.is_some() {
+        keys.push(name.to_owned());
+    }
+    let number = field("current_version").filter(|text| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && *text != "0";
+        is_number && matches!(verb, "data-write" | "data-patch") && version == KvVersion::V2
+    });
+    let what = match number {
+        Some(number) => Told::Became(Pin {
+            keys,
+            version: number.to_owned(),
+            told: number.to_owned(),
+            at,
+        }),
+        None => Told::Changed(keys),
+    };
+    told(what, at)
+}
+
+/// The engine of a path, and what of the path is below it. Where nobody says which engine, it is the first segment.
+fn below<'a>(path: &'a str, engine: Option<&'a str>) -> Option<(&'a str, &'a str)> {
+    match engine {
+        Some(engine) => {
+            let below = path.strip_prefix(engine)?.strip_prefix('/')?;
+            Some((engine, below)).filter(|_| !below.is_empty())
+        }
+        None => path.split_once('/').filter(|(_, below)| !below.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, mount: &str, metadata: &Value) -> String {
+        json!({
+            "id": "1", "source": "vault://node", "specversion": "1.0", "type": "*",
+            "time": "2026-11-27T08:00:00.25+01:00", "datacontentype": "application/cloudevents",
+            "data": {
+                "event": { "id": "1", "metadata": metadata },
+                "event_type": kind,
+                "plugin_info": { "mount_class": "secret", "mount_path": mount, "plugin": "kv" },
+            },
+        })
+        .to_string()
+    }
+
+    fn keys(message: &Message) -> Vec<&str> {
+        message.told.keys().iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_write_names_the_value_in_every_form_and_its_version() {
+        let metadata = json!({
+            "current_version": "7", "oldest_version": "0", "modified": "true", "operation": "data-write",
+            "data_path": "secret/data/shop/database", "path": "secret/data/shop/database",
+        });
+        let text = event("kv-v2/data-write", "secret/", &metadata);
+        let message = message(&text, Some("secret"), KvVersion::V2);
+        assert_eq!(
+            keys(&message),
+            [
+                "secret/shop/database",
+                "secret/data/shop/database",
+                "shop/database"
+            ]
+        );
+        let Told::Became(pin) = &message.told else {
+            panic!("{message:?}")
+        };
+        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!(message.at, Some("2026-11-27T07:00:00.25Z".parse().unwrap()));
+        assert!(message.receipt.is_none());
+    }
+
+    #[test]
+    fn whatever_else_is_done_with_a_value_names_it_and_no_version() {
+        for (kind, path) in [
+            ("kv-v2/delete", "secret/delete/shop/database"),
+            ("kv-v2/destroy", "secret/destroy/shop/database"),
+            ("kv-v2/undelete", "secret/undelete/shop/database"),
+            ("kv-v2/metadata-write", "secret/metadata/shop/database"),
+            ("kv-v2/data-delete", "secret/data/shop/database"),
+        ] {
+            let text = event(kind, "secret/", &json!({ "path": path, "modified": "true" }));
+            let message = message(&text, None, KvVersion::V2);
+            assert!(matches!(message.told, Told::Changed(_)), "{kind}");
+            assert!(
+                keys(&message).contains(&"secret/shop/database"),
+                "{kind}: {message:?}"
+            );
+        }
+        let text = event("kv-v1/write", "old/", &json!({ "path": "old/shop/database" }));
+        let message = message(&text, Some("old"), KvVersion::V1);
+        assert_eq!(keys(&message), ["old/shop/database", "shop/database"]);
+    }
+
+    #[test]
+    fn another_engine_and_what_changes_no_value_tell_nothing_and_the_rest_is_malformed() {
+        let path = json!({ "path": "other/data/a" });
+        let nothing = [
+            event("kv-v2/data-write", "other/", &path),
+            event(
+                "kv-v2/config-write",
+                "secret/",
+                &json!({ "path": "secret/config" }),
+            ),
+            event("kv-v1/write", "secret/", &json!({ "path": "secret/a" })),
+            event(
+                "database/rotate",
+                "database/",
+                &json!({ "path": "database/rotate-root/a" }),
+            ),
+        ];
+        for text in nothing {
+            assert_eq!(
+                message(&text, Some("secret"), KvVersion::V2).told,
+                Told::Nothing,
+                "{text}"
+            );
+        }
+        let malformed = [
+            String::new(),
+            "{".to_owned(),
+            "[]".to_owned(),
+            "{}".to_owned(),
+            event("kv-v2/data-write", "secret/", &json!({})),
+            event("kv-v2/data-write", "secret/", &json!({ "path": "elsewhere" })),
+            event("nonsense", "secret/", &path),
+        ];
+        for text in malformed {
+            assert_eq!(
+                message(&text, Some("secret"), KvVersion::V2).told,
+                Told::Malformed,
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! How long a change takes from its event to its Secret.
+
+use std::{
+    collections::HashMap,
+    io::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::PostParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use lockstep_api::{ClusterSecretStore, SyncedSecret};
+use lockstep_testkit::{
+    ControlPlane, Operator,
+    aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
+    operator,
+    progress::Step,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Events, Output, cluster};
+use crate::command;
+
+const NAMESPACE: &str = "bench";
+/// How long all first syncs may take, and all changes after the last was made.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The goal: of a hundred changes ninety-nine are in their Secret in that time.
+const GOAL: Duration = Duration::from_secs(1);
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Figures {
+    objects: u32,
+    changes: u32,
+    changes_per_second: u32,
+    release_build: bool,
+    /// From the event's way into the queue until a watch of the API server tells of the Secret.
+    median_milliseconds: f64,
+    p99_milliseconds: f64,
+    longest_milliseconds: f64,
+    /// Calls of the store that read values, for all changes.
+    reads: u64,
+    /// Messages that are still in the queue at the end.
+    left_in_queue: usize,
+}
+
+/// When each Secret was last seen to change, after its first sync.
+type Seen = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// Measures.
+///
+/// # Errors
+/// When a part cannot be started, objects do not become Ready, or a change does not arrive.
+pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
+    if arguments.debug {
+        command::cargo(["build", "--locked", "--package", "lockstep"])?;
+    }
+    let count = arguments.objects;
+    let step = Step::begin("control plane, with CRDs, RBAC and admission policies");
+    let plane = ControlPlane::start().await?;
+    plane.install_crds().await?;
+    operator::install(&plane.kubeconfig()).await?;
+    let client = plane.client().await?;
+    step.done();
+
+    let aws = Aws::start().await?;
+    for number in 0..count {
+        aws.put_secret(&cluster::name(number), "first");
+    }
+    cluster::namespace(&client, NAMESPACE).await?;
+    store(&client, &aws).await?;
+    synced_secrets(&client, count).await?;
+    let binary = super::folder()?.join("lockstep");
+    let mut running = Operator::prepare_binary(&plane, &binary, &["--namespaces", NAMESPACE]).await?;
+    let step = Step::begin(format!("lockstep: {count} first syncs"));
+    running.run().await?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (ready, complaint) = cluster::ready(&client, NAMESPACE).await?;
+        if ready == count as usize {
+            break;
+        }
+        if Instant::now() > until {
+            bail!(
+                "{ready} of {count} are Ready; one says: {}",
+                complaint.unwrap_or_default()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    step.done();
+
+    let seen = Seen::default();
+    let watching = tokio::spawn(watch(client.clone(), seen.clone()));
+    // the watch lists first; what it lists is no change
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = aws.reads().0;
+    let step = Step::begin(format!("{} changes", arguments.changes));
+    let mut took = change(&aws, &seen, arguments).await?;
+    step.done();
+    watching.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    took.sort_unstable();
+    let milliseconds = |took: Duration| took.as_secs_f64() * 1000.0;
+    let at = |hundredth: usize| took[(took.len() * hundredth / 100).min(took.len() - 1)];
+    Ok(Figures {
+        objects: count,
+        changes: arguments.changes,
+        changes_per_second: arguments.rate,
+        release_build: !arguments.debug,
+        median_milliseconds: milliseconds(at(50)),
+        p99_milliseconds: milliseconds(at(99)),
+        longest_milliseconds: milliseconds(at(100)),
+        reads: aws.reads().0 - before,
+        left_in_queue: aws.queued().len(),
+    })
+}
+
+/// Changes values one after the other at an even pace, and waits until each is in its Secret.
+async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Duration>> {
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / arguments.rate);
+    let mut sent = Vec::new();
+    for number in 0..arguments.changes {
+        tick.tick().await;
+        let name = cluster::name(number % arguments.objects);
+        let version = aws.put_secret(&name, &format!("change {number}"));
+        let began = Instant::now();
+        aws.send(&Aws::label_updated(&name, &version));
+        sent.push((name, began));
+    }
+    let until = Instant::now() + PATIENCE;
+    let mut took = Vec::new();
+    for (name, began) in sent {
+        loop {
+            let at = seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&name)
+                .copied()
+                .filter(|at| *at >= began);
+            if let Some(at) = at {
+                took.push(at - began);
+                break;
+            }
+            ensure!(Instant::now() < until, "the change of {name} does not arrive");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Ok(took)
+}
+
+async fn watch(client: Client, seen: Seen) {
+    let api: Api<Secret> = Api::namespaced(client, NAMESPACE);
+    let mut changes = std::pin::pin!(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+    );
+    while let Some(secret) = changes.next().await {
+        let Ok(secret) = secret else { continue };
+        let name = secret.metadata.name.unwrap_or_default();
+        seen.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, Instant::now());
+    }
+}
+
+async fn store(client: &Client, aws: &Aws) -> Result<()> {
+    let credentials: Secret = serde_json::from_value(json!({
+        "metadata": { "name": cluster::CREDENTIALS },
+        "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
+    }))?;
+    let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
+    api.create(&PostParams::default(), &credentials)
+        .await
+        .context("create the credentials")?;
+    let key = |key: &str| json!({ "name": cluster::CREDENTIALS, "key": key });
+    let store: ClusterSecretStore = serde_json::from_value(json!({
+        "metadata": { "name": "bench" },
+        "spec": {
+            "access": [{ "namespaces": { "names": [NAMESPACE] }, "keys": ["**"] }],
+            "provider": { "aws": {
+                "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
+                "auth": { "secretRef": {
+                    "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret"),
+                } },
+            } },
+            "events": { "sqs": { "queueUrl": aws.queue_url() } },
+        },
+    }))?;
+    let api: Api<ClusterSecretStore> = Api::all(client.clone());
+    api.create(&PostParams::default(), &store)
+        .await
+        .context("create the store")?;
+    Ok(())
+}
+
+async fn synced_secrets(client: &Client, count: u32) -> Result<()> {
+    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), NAMESPACE);
+    let create = |number| {
+        let api = api.clone();
+        async move {
+            let name = cluster::name(number);
+            let object: SyncedSecret = serde_json::from_value(json!({
+                "metadata": { "name": name },
+                "spec": {
+                    "secretStoreRef": { "kind": "ClusterSecretStore", "name": "bench" },
+                    "refreshInterval": "1h",
+                    "data": [{ "secretKey": "value", "remoteRef": { "key": name } }],
+                },
+            }))?;
+            api.create(&PostParams::default(), &object)
+                .await
+                .with_context(|| format!("create SyncedSecret {name}"))?;
+            Ok::<_, anyhow::Error>(())
+        }
+    };
+    stream::iter(0..count)
+        .map(create)
+        .buffer_unordered(32)
+        .try_collect()
+        .await
+}
+
+/// Writes the figures to standard output.
+///
+/// # Errors
+/// When that cannot be written to.
+pub(crate) fn print(figures: &Figures, output: Output) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if output != Output::Json {
+        writeln!(
+            out,
+            "{} changes of {} SyncedSecrets, {} a second, from the event to the Secret:",
+            figures.changes, figures.objects, figures.changes_per_second
+        )?;
+        for (what, milliseconds) in [
+            ("median", figures.median_milliseconds),
+            ("99th percentile", figures.p99_milliseconds),
+            ("longest", figures.longest_milliseconds),
+        ] {
+            writeln!(out, "  {what:<16} {milliseconds:>8.0} ms")?;
+        }
+        writeln!(
+            out,
+            "  {} calls that read values; {} messages left in the queue",
+            figures.reads, figures.left_in_queue
+        )?;
+    }
+    if output != Output::Table {
+        writeln!(out, "{}", serde_json::to_string_pretty(figures)?)?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When a goal is missed.
+pub(crate) fn check(figures: &Figures) -> Result<()> {
+    let limit = GOAL.as_secs_f64() * 1000.0;
+    ensure!(
+        figures.p99_milliseconds <= limit,
+        "the 99th percentile is {:.0} ms, and the goal is {limit:.0} ms",
+        figures.p99_milliseconds
+    );
+    ensure!(
+        figures.left_in_queue == 0,
+        "{} messages were not acknowledged",
+        figures.left_in_queue
+    );
+    Ok(())
+}

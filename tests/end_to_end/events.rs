@@ -1,0 +1,269 @@
+//! A change that announces itself: from the source through a queue to the Secret, though the next refresh is an hour away.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    bad_store::store_says,
+    stage::{Room, eventually, stage, text},
+};
+
+async fn add_store(room: &Room, aws: &Aws, queue: &str) {
+    let secret = |key: &str| json!({ "name": "aws", "key": key });
+    room.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": room.namespace },
+        "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
+    }))
+    .await
+    .unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "aws", "namespace": room.namespace },
+        "spec": {
+            "provider": { "aws": {
+                "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
+                "auth": { "secretRef": {
+                    "accessKeyIDSecretRef": secret("id"), "secretAccessKeySecretRef": secret("secret"),
+                } },
+            } },
+            "events": { "sqs": { "queueUrl": queue } },
+        },
+    }))
+    .await
+    .unwrap();
+}
+
+fn spec(key: &str) -> Value {
+    json!({
+        "secretStoreRef": { "name": "aws" }, "refreshInterval": "1h",
+        "data": [{ "secretKey": "value", "remoteRef": { "key": key } }],
+    })
+}
+
+async fn until_queue_is_empty(aws: &Aws) {
+    eventually("every message is acknowledged", || async {
+        let queued = aws.queued();
+        ensure!(queued.is_empty(), "given out so often: {queued:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Messages of that outcome.
+async fn received(room: &Room, outcome: &str) -> f64 {
+    let store = format!("store=\"{}/aws\"", room.namespace);
+    let outcome = format!("outcome=\"{outcome}\"");
+    let name = "lockstep_events_received_total";
+    room.stage
+        .operator
+        .metric(name, &[&store, &outcome])
+        .await
+        .unwrap()
+}
+
+async fn room_with(prefix: &str) -> (Room, Aws) {
+    let room = stage().await.room(prefix).await;
+    let aws = Aws::start().await.unwrap();
+    aws.visibility(Duration::from_secs(1));
+    aws.put_secret("shop/a", "first");
+    add_store(&room, &aws, &aws.queue_url()).await;
+    room.declare("a", spec("shop/a")).await;
+    room.wait_for_reason("a", "Synced").await;
+    (room, aws)
+}
+
+#[tokio::test]
+async fn a_change_reaches_its_secret_at_once_and_its_message_goes() {
+    let (room, aws) = room_with("events").await;
+    for round in 0..3 {
+        let value = format!("value {round}");
+        let before = aws.reads().0;
+        let version = aws.put_secret("shop/a", &value);
+        let began = Instant::now();
+        aws.send(&Aws::label_updated("shop/a", &version));
+        room.wait_for_secret("a", "changed", |secret| {
+            text(secret, "value").as_deref() == Some(&value)
+        })
+        .await;
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(10),
+            "{took:?}: that is no event, on however busy a machine"
+        );
+        until_queue_is_empty(&aws).await;
+        assert_eq!(aws.reads().0 - before, 1, "one message, one read");
+    }
+    assert!((received(&room, "woken").await - 3.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_sync() {
+    let (room, aws) = room_with("events-forged").await;
+    let before = aws.reads().0;
+    let mut marked = Aws::label_updated("shop/other", "CANARY-in-event");
+    marked["note"] = "CANARY-in-event".into();
+    aws.send(&marked);
+    for malformed in [
+        json!("CANARY-in-event"),
+        json!({ "source": "CANARY-in-event" }),
+        json!(""),
+    ] {
+        aws.send(&malformed);
+    }
+    until_queue_is_empty(&aws).await;
+    assert_eq!(aws.reads().0, before, "nobody reads what these name");
+    assert!((received(&room, "unknown").await - 1.0).abs() < f64::EPSILON);
+    assert!((received(&room, "malformed").await - 3.0).abs() < f64::EPSILON);
+
+    // one that names a value without a version: one read
+    let mut forged = Aws::label_updated("shop/a", "x");
+    forged["detail"].as_object_mut().unwrap().remove("versionId");
+    aws.send(&forged);
+    until_queue_is_empty(&aws).await;
+    assert_eq!(aws.reads().0 - before, 1);
+    // a version that there is not: looked for once
+    aws.send(&Aws::label_updated("shop/a", "CANARY-in-event"));
+    until_queue_is_empty(&aws).await;
+    assert_eq!(aws.reads().0 - before, 3, "the current one, and that one");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(aws.reads().0 - before, 3, "and that was all");
+    let secret = room.secrets().get("a").await.unwrap();
+    assert_eq!(text(&secret, "value").as_deref(), Some("first"));
+    let log = room.stage.operator.log();
+    assert!(!log.contains("CANARY-in-event"), "a message is never shown");
+}
+
+/// Nobody may write a Secret in the room, from when this returns.
+async fn refuse_writes(room: &Room) {
+    let name = format!("refuse-{}", room.namespace);
+    room.apply_raw(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"],
+            }] },
+            "validations": [{ "expression": "false", "message": "nothing is written here" }],
+        },
+    }))
+    .await
+    .unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": {
+                "kubernetes.io/metadata.name": room.namespace,
+            } } },
+        },
+    }))
+    .await
+    .unwrap();
+    eventually("the policy holds", || async {
+        let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": "probe" } }))?;
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        ensure!(room.secrets().create(&dry, &secret).await.is_err(), "not yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn allow_writes(room: &Room) {
+    use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(room.client.clone());
+    api.delete(&format!("refuse-{}", room.namespace), &DeleteParams::default())
+        .await
+        .context("delete the binding")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
+    let (room, aws) = room_with("events-refused").await;
+    refuse_writes(&room).await;
+    let version = aws.put_secret("shop/a", "second");
+    aws.send(&Aws::label_updated("shop/a", &version));
+    room.wait_for_reason("a", "WriteFailed").await;
+    eventually("the message is given out again", || async {
+        let queued = aws.queued();
+        ensure!(queued.iter().any(|often| *often >= 3), "so often: {queued:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let secret = room.secrets().get("a").await.unwrap();
+    assert_eq!(text(&secret, "value").as_deref(), Some("first"));
+    assert!(received(&room, "repeated").await >= 1.0);
+    allow_writes(&room).await;
+    room.wait_for_secret("a", "written", |secret| {
+        text(secret, "value").as_deref() == Some("second")
+    })
+    .await;
+    until_queue_is_empty(&aws).await;
+}
+
+#[tokio::test]
+async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
+    let (room, aws) = room_with("events-suspended").await;
+    let suspend = |suspend: bool| {
+        let patch = json!({ "spec": { "suspend": suspend } });
+        let api = room.synced_secrets();
+        async move {
+            api.patch("a", &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .unwrap();
+        }
+    };
+    suspend(true).await;
+    room.wait_for_reason("a", "Suspended").await;
+    let before = aws.reads().0;
+    let version = aws.put_secret("shop/a", "second");
+    aws.send(&Aws::label_updated("shop/a", &version));
+    until_queue_is_empty(&aws).await;
+    assert_eq!(aws.reads().0, before);
+    suspend(false).await;
+    room.wait_for_secret("a", "written", |secret| {
+        text(secret, "value").as_deref() == Some("second")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
+    let room = stage().await.room("events-deaf").await;
+    let aws = Aws::start().await.unwrap();
+    aws.put_secret("shop/a", "first");
+    aws.deny_action("ReceiveMessage");
+    add_store(&room, &aws, &aws.queue_url()).await;
+    room.declare("a", spec("shop/a")).await;
+    room.wait_for_reason("a", "Synced").await;
+    let said = eventually("the store says so", || async {
+        let said = store_says(&room, "aws", "StoreReady").await;
+        ensure!(said.contains("events are not heard"), "it says: {said}");
+        Ok(said)
+    })
+    .await
+    .unwrap();
+    assert!(said.contains("sqs:ReceiveMessage"), "{said}");
+    assert!(!said.contains("CANARY"), "{said}");
+    let store = format!("store=\"{}/aws\"", room.namespace);
+    let name = "lockstep_events_listening";
+    let listening = room.stage.operator.metric(name, &[&store]).await.unwrap();
+    assert!(listening.abs() < f64::EPSILON);
+}
