@@ -73,6 +73,21 @@ impl Fleet {
         serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
     }
 
+    /// Waits until a Deployment is ready: what was not before its restart is not the new value's fault.
+    pub(crate) async fn is_ready(&self, name: &str) {
+        eventually("a ready Deployment", || async {
+            let object = self.get("Deployment", name).await;
+            let status = &object["status"];
+            anyhow::ensure!(
+                status["availableReplicas"] == object["spec"]["replicas"],
+                "{status}"
+            );
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
     /// The revision that a workload's pods get.
     pub(crate) async fn revision(&self, kind: &str, name: &str) -> Option<String> {
         let object = self.get(kind, name).await;
@@ -257,6 +272,7 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
             json!({ "targets": targets, "waves": [1, 5], "progressDeadline": "3s", "minimumInterval": "0s" }),
         )
         .await;
+    fleet.is_ready("worker").await;
     fleet.pods.break_app("worker");
     fleet.put("two").await;
     let second = fleet.holds("two").await;

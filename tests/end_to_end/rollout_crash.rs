@@ -31,7 +31,10 @@ fn is_write(asked: &Asked) -> bool {
 impl Drop for Trial {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{}", self.operator.log());
+            #[expect(clippy::print_stdout, reason = "what the operator says of a test that failed")]
+            {
+                println!("{}", self.operator.log());
+            }
         }
     }
 }

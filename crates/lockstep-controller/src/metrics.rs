@@ -166,7 +166,7 @@ const TARGETS: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_targets",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "state"],
-    help: "The targets of the rollout by state: Waiting, Updating, Ready, ScaledToZero, Missing, Paused, NotReady, Failing, Overwritten, Forbidden or NoTemplate; absent where none is in that state.",
+    help: "The targets of the rollout by state: Waiting, Updating, Ready, ScaledToZero, Missing, Paused, NotReady, Failing, Overwritten, Forbidden, NoTemplate or NoReference; absent where none is in that state.",
 };
 const PROPAGATION: MetricInfo = MetricInfo {
     name: "lockstep_propagation_seconds",

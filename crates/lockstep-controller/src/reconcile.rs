@@ -336,7 +336,7 @@ impl Reconcile {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         self.shared.events.begin(&self.key);
-        match self.sync(status, why).await {
+        match Box::pin(self.sync(status, why)).await {
             Ok(Synced::InSync {
                 target,
                 sources,
@@ -357,7 +357,7 @@ impl Reconcile {
             }
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
-                self.report(status, Outcome::Waits(pending)).await;
+                self.report(status, Outcome::Waits(*pending)).await;
                 self.heard();
                 Reason::WindowClosed.as_str()
             }

@@ -41,6 +41,7 @@ impl Pods {
         let broken = Arc::new(Mutex::new(Broken::new()));
         let pods: Api<Pod> = Api::namespaced(client, namespace);
         let known = broken.clone();
+        #[expect(clippy::disallowed_methods, reason = "it ends with this value")]
         let task = tokio::spawn(async move {
             loop {
                 // whatever goes wrong is tried again

@@ -47,7 +47,7 @@ pub(super) enum Synced {
         back: bool,
     },
     /// What changed waits for a window.
-    Waits(RotationStatus),
+    Waits(Box<RotationStatus>),
     /// Every source is gone, and so is the Secret.
     Gone,
 }
@@ -202,9 +202,8 @@ impl Reconcile {
         };
         let waits = |revision: String, waits_for, next| {
             let now = shared.clock.now();
-            Ok(Synced::Waits(rotation::pending(
-                waiting, revision, waits_for, next, now,
-            )))
+            let pending = rotation::pending(waiting, revision, waits_for, next, now);
+            Ok(Synced::Waits(Box::new(pending)))
         };
         // a credential that cannot be read again is made anew, as soon as it may come in, or the one that there is would end
         if let Some(generation) = generation
