@@ -82,6 +82,51 @@ async fn the_operators_account_may_not_touch_a_foreign_secret() {
 }
 
 #[tokio::test]
+async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finalizer() {
+    let room = stage().await.room("finalizer").await;
+    let spec = json!({
+        "suspend": true,
+        "data": [{ "secretKey": "a", "remoteRef": { "key": room.key("a") } }],
+    });
+    room.declare("a", spec).await;
+    let api: Api<lockstep_api::SyncedSecret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let patch = async |patch: serde_json::Value| {
+        api.patch("a", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+    };
+    let ours = "lockstep.dev/revoke-lease";
+    is_forbidden(patch(json!({ "spec": { "suspend": false } })).await);
+    is_forbidden(patch(json!({ "metadata": { "labels": { "x": "y" } } })).await);
+    is_forbidden(patch(json!({ "metadata": { "annotations": { "lockstep.dev/refresh": "1" } } })).await);
+    is_forbidden(patch(json!({ "metadata": { "finalizers": ["example.org/other"] } })).await);
+    patch(json!({ "metadata": { "finalizers": [ours] } }))
+        .await
+        .unwrap();
+    let other = json!({ "metadata": { "finalizers": [ours, "example.org/other"] } });
+    room.synced_secrets()
+        .patch("a", &PatchParams::default(), &Patch::Merge(other.clone()))
+        .await
+        .unwrap();
+    is_forbidden(patch(json!({ "metadata": { "finalizers": [ours] } })).await);
+    patch(json!({ "metadata": { "finalizers": ["example.org/other"] } }))
+        .await
+        .unwrap();
+    is_forbidden(api.delete("a", &DeleteParams::default()).await);
+    let stores: Api<lockstep_api::SecretStore> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let limits = json!({ "spec": { "limits": { "maxConcurrent": 1 } } });
+    is_forbidden(
+        stores
+            .patch("vault", &PatchParams::default(), &Patch::Merge(limits))
+            .await,
+    );
+    let free = json!({ "metadata": { "finalizers": null } });
+    room.synced_secrets()
+        .patch("a", &PatchParams::default(), &Patch::Merge(free))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn the_operators_account_may_not_mint_a_token_for_another_audience() {
     let room = stage().await.room("mint").await;
     room.apply_raw(&json!({

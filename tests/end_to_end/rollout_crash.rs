@@ -28,6 +28,14 @@ fn is_write(asked: &Asked) -> bool {
     asked.is_write() || asked.method != Method::GET && asked.path.contains("/deployments/")
 }
 
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.operator.log());
+        }
+    }
+}
+
 impl Trial {
     pub(crate) async fn set(name: &str, rollout: Value) -> Self {
         let trial = Self::raise(name).await;

@@ -12,6 +12,8 @@ pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
 pub const REVISION: &str = "lockstep.dev/revision.";
 /// On a Job: which wave of which rollout it checks.
 pub const VERIFIES: &str = "lockstep.dev/verifies";
+/// Finalizer on a SyncedSecret that holds a lease: it is revoked before the object goes.
+pub const REVOKE_LEASE: &str = "lockstep.dev/revoke-lease";
 /// Label on every Secret and every Job that lockstep writes; `driftWatch` selects by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the name of the field manager.

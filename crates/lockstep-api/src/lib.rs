@@ -21,6 +21,7 @@ pub mod events;
 pub mod file;
 pub mod gcp;
 pub mod history;
+pub mod lease;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;
@@ -39,6 +40,7 @@ pub use events::{PubsubEvents, SqsEvents, StoreEvents, VaultEvents};
 pub use file::FileProvider;
 pub use gcp::GcpProvider;
 pub use history::RevisionRecord;
+pub use lease::{Generate, GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, VaultGenerate};
 pub use reason::Reason;
 pub use rollout::{
     OnFailure, PreviousRevision, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, RolloutTarget,

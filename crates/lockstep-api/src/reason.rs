@@ -96,6 +96,14 @@ reasons! {
     RollingBack,
     /// The previous revision is back, because a target did not become ready or a check failed.
     RolledBack,
+    /// The store made a credential for this SyncedSecret.
+    LeaseIssued,
+    /// A lease is not renewed any more, and another credential takes its place.
+    LeaseEnds,
+    /// A lease that is no longer used was revoked.
+    LeaseRevoked,
+    /// The store did not revoke a lease that is no longer used: it is left to expire.
+    LeaseLeft,
     /// A version at its source is older than `rotation.maxAge`.
     SourceTooOld,
     /// Two entries write the same key.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::{Condition, ConditionType},
     history::RevisionRecord,
+    lease::LeaseStatus,
     rotation::RotationStatus,
 };
 
@@ -16,7 +17,8 @@ pub struct SyncedSecretStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending` and `RotationOverdue` while they hold.
+    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending`,
+    /// `RotationOverdue` and `LeaseUnrevoked` while they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -41,6 +43,9 @@ pub struct SyncedSecretStatus {
     /// The last 10 revisions of the Secret, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<RevisionRecord>,
+    /// The leases, where `dataFrom` generates a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
 }
 
 impl SyncedSecretStatus {

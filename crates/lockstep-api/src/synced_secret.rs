@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ciphertext::CiphertextScope, duration::Duration, rotation::Rotation, status::SyncedSecretStatus,
-    store::StoreRef,
+    ciphertext::CiphertextScope, duration::Duration, lease::Generate, rotation::Rotation,
+    status::SyncedSecretStatus, store::StoreRef,
 };
 
 /// Which remote values become which Kubernetes Secret of the same namespace.
@@ -57,6 +57,14 @@ use crate::{
     validation = (
         "!has(self.target) || !has(self.target.versioned) || !self.target.versioned || has(self.rotation) && has(self.rotation.rollout)",
         "target.versioned needs rotation.rollout, which moves the workloads from one Secret to the next"
+    ),
+    validation = (
+        "!has(self.dataFrom) || self.dataFrom.filter(e, has(e.generate)).size() <= 1",
+        "one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own"
+    ),
+    validation = (
+        "!has(self.dataFrom) || !has(self.refreshPolicy) || self.refreshPolicy != 'CreatedOnce' || !self.dataFrom.exists(e, has(e.generate))",
+        "refreshPolicy: CreatedOnce never writes the credential that follows one whose lease ends: use Periodic or OnChange"
     )
 )]
 pub struct SyncedSecretSpec {
@@ -210,12 +218,15 @@ pub enum DecodingStrategy {
     Auto,
 }
 
-/// Many keys of the Secret: from `extract` or from `find`.
+/// Many keys of the Secret: from `extract`, from `find` or from `generate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.extract) != has(self.find)", "an entry of dataFrom needs exactly one of extract, find")
+    validation = (
+        "[has(self.extract), has(self.find), has(self.generate)].filter(x, x).size() == 1",
+        "an entry of dataFrom needs exactly one of extract, find, generate"
+    )
 )]
 pub struct DataFromEntry {
     /// Every property of one remote value, which must be a JSON object.
@@ -224,6 +235,9 @@ pub struct DataFromEntry {
     /// Every remote value that matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub find: Option<Find>,
+    /// Every property of a credential that the store makes for this SyncedSecret alone. One entry at most does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generate>,
     /// How the keys are renamed, step by step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

@@ -174,6 +174,18 @@ const PROPAGATION: MetricInfo = MetricInfo {
     labels: &["stage"],
     help: "How long after a value changed at its source the change was noticed, written, and ready on every target (stage), in seconds. Only of sources that tell when a version was created; first syncs and rollbacks do not count.",
 };
+const LEASE_OPERATIONS: MetricInfo = MetricInfo {
+    name: "lockstep_lease_operations_total",
+    kind: MetricKind::Counter,
+    labels: &["operation", "outcome"],
+    help: "Credentials that a store was asked to make, and leases that it was asked to renew or to revoke (mint, renew, revoke): ok, or the kind of the error.",
+};
+const LEASE_EXPIRY: MetricInfo = MetricInfo {
+    name: "lockstep_lease_expiry_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    labels: OBJECT_LABELS,
+    help: "When the lease of the credential in the Secret ends unless it is renewed; absent without a lease (Unix time).",
+};
 
 /// Every metric of the controller.
 pub const METRICS: &[MetricInfo] = &[
@@ -182,6 +194,7 @@ pub const METRICS: &[MetricInfo] = &[
     STATUS,
     PROBES,
     RESTARTS,
+    LEASE_OPERATIONS,
     PANICS,
     MALFORMED,
     QUEUE,
@@ -203,6 +216,7 @@ pub const METRICS: &[MetricInfo] = &[
     WAVE,
     TARGETS,
     PROPAGATION,
+    LEASE_EXPIRY,
 ];
 
 /// The metrics of the controller.
@@ -222,6 +236,8 @@ pub struct Metrics {
     pub restarts: IntCounterVec,
     /// How long changes took, by stage.
     pub propagation: HistogramVec,
+    /// What was asked of stores about leases, by outcome.
+    pub leases: IntCounterVec,
     /// Reconciles that panicked.
     pub panics: IntCounter,
     /// Objects that cannot be read.
@@ -258,26 +274,27 @@ impl Metrics {
             0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
         ];
         let histogram = HistogramOpts::new(RECONCILE.name, RECONCILE.help).buckets(buckets);
-        let lag = vec![
-            0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
-        ];
-        let lag = HistogramOpts::new(EVENTS_LAG.name, EVENTS_LAG.help).buckets(lag);
         // from a second to a day: a change can wait for its window
         let spans = vec![
             0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
         ];
         let propagation = HistogramOpts::new(PROPAGATION.name, PROPAGATION.help).buckets(spans);
+        let lag = vec![
+            0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+        ];
+        let lag = HistogramOpts::new(EVENTS_LAG.name, EVENTS_LAG.help).buckets(lag);
         let metrics = Self {
-            propagation: HistogramVec::new(propagation, PROPAGATION.labels)?,
             events: IntCounterVec::new(opts(&EVENTS), EVENTS.labels)?,
             events_lag: HistogramVec::new(lag, EVENTS_LAG.labels)?,
             events_waiting: IntGauge::with_opts(opts(&EVENTS_WAITING))?,
             events_listening: IntGaugeVec::new(opts(&EVENTS_LISTENING), EVENTS_LISTENING.labels)?,
+            propagation: HistogramVec::new(propagation, PROPAGATION.labels)?,
             reconcile: HistogramVec::new(histogram, RECONCILE.labels)?,
             writes: IntCounterVec::new(opts(&WRITES), WRITES.labels)?,
             status: IntCounterVec::new(opts(&STATUS), STATUS.labels)?,
             probes: IntCounterVec::new(opts(&PROBES), PROBES.labels)?,
             restarts: IntCounterVec::new(opts(&RESTARTS), RESTARTS.labels)?,
+            leases: IntCounterVec::new(opts(&LEASE_OPERATIONS), LEASE_OPERATIONS.labels)?,
             panics: IntCounter::with_opts(opts(&PANICS))?,
             malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
             queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
@@ -292,6 +309,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.probes.clone()))?;
         metrics.registry.register(Box::new(metrics.restarts.clone()))?;
         metrics.registry.register(Box::new(metrics.propagation.clone()))?;
+        metrics.registry.register(Box::new(metrics.leases.clone()))?;
         metrics.registry.register(Box::new(metrics.panics.clone()))?;
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
@@ -337,7 +355,7 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         let samples = objects.samples();
-        let columns: [Column<'_>; 9] = [
+        let columns: [Column<'_>; 10] = [
             (&READY, |sample| Some(i64::from(sample.ready))),
             (&LAST_SUCCESS, |sample| sample.last_success),
             (&LAST_CHANGE, |sample| sample.last_change),
@@ -347,6 +365,7 @@ impl Metrics {
             (&NEXT_WINDOW, |sample| sample.next_window),
             (&OVERDUE, |sample| sample.overdue.map(i64::from)),
             (&WAVE, |sample| sample.rollout.map(|rollout| rollout.wave)),
+            (&LEASE_EXPIRY, |sample| sample.lease_expiry),
         ];
         for (info, value) in columns {
             let series = samples

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use lockstep_api::{
     ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, SyncedSecretStatus,
     TargetState,
 };
-use lockstep_core::{decide::Memory, rotation};
+use lockstep_core::{decide::Memory, lease, remote::SecretValue, rotation};
 
 use crate::index::ObjectKey;
 
@@ -20,6 +21,11 @@ pub struct Tracked {
     uid: String,
     /// What decisions depend on.
     pub memory: Memory,
+    /// How soon a source changes by itself, by the last sync.
+    pub fresh_for: Option<Duration>,
+    /// The fields of the credential that a store made, by the id of its lease: with them, other changes need no new one. They are
+    /// nowhere else to be had again, and are wiped with this.
+    credential: Option<(String, SecretValue)>,
     /// The status that was written last, until the watch has brought it back.
     written: Option<(u64, SyncedSecretStatus)>,
     /// The newest version that the watch has brought.
@@ -44,6 +50,8 @@ pub struct Sample {
     pub pending_since: Option<i64>,
     /// When that window opens.
     pub next_window: Option<i64>,
+    /// When the lease of the credential in the Secret ends unless it is renewed.
+    pub lease_expiry: Option<i64>,
     /// Whether a source version is older than `maxAge`; `None` without rotation.
     pub overdue: Option<bool>,
     /// The rollout of the Secret's revision.
@@ -197,6 +205,22 @@ impl Tracked {
         self.written = (version > self.seen).then_some((version, status));
     }
 
+    /// Notes the credential that a store made.
+    pub fn note_credential(&mut self, lease: String, value: SecretValue) {
+        self.credential = Some((lease, value));
+    }
+
+    /// The fields of the credential with that lease, where they are at hand.
+    pub fn credential_of(&self, lease: &str) -> Option<SecretValue> {
+        let (id, value) = self.credential.as_ref()?;
+        (id == lease).then(|| value.clone())
+    }
+
+    /// The lease of the credential that is at hand.
+    pub fn credential_id(&self) -> Option<String> {
+        self.credential.as_ref().map(|(id, _)| id.clone())
+    }
+
     /// Notes a sync that succeeded.
     pub fn note_success(&mut self, now: Timestamp) {
         self.sample.last_success = Some(now.as_second());
@@ -224,6 +248,17 @@ impl Tracked {
         self.sample.rollout = rotation
             .and_then(|rotation| rotation.rollout.as_ref())
             .map(RolloutSample::of);
+        self.sample.lease_expiry = lease::expiry(status.lease.as_ref()).map(Timestamp::as_second);
+        let leases = status.lease.as_ref();
+        let kept = |id: &str| {
+            let held = leases
+                .iter()
+                .flat_map(|leases| leases.current.iter().chain(&leases.minted));
+            held.into_iter().any(|lease| lease.id == id)
+        };
+        if self.credential.as_ref().is_some_and(|(id, _)| !kept(id)) {
+            self.credential = None;
+        }
         self.sample.source_created =
             rotation::oldest(&status.sources).map(|(_, created)| created.as_second());
     }

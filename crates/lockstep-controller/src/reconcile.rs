@@ -2,6 +2,7 @@
 
 mod earlier;
 mod heard;
+mod lease;
 mod report;
 mod rollout;
 mod sync;
@@ -9,7 +10,7 @@ mod sync;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,7 @@ use lockstep_core::{
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::sync::Synced;
+use self::{report::Said, sync::Synced};
 use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
@@ -52,7 +53,10 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     match reconcile.decide().0 {
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
-        Step::Fetch(Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback) => {
+        Step::Fetch(
+            Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback | Why::Lease,
+        )
+        | Step::Lease(_) => {
             reconcile.priority = Priority::High;
         }
         Step::RollOut => reconcile.asks_stores = false,
@@ -96,6 +100,8 @@ struct Reconcile {
     asks_stores: bool,
     /// Whether others wait for its lane, and with it for the same store.
     backlog: Backlog,
+    /// The status that this reconcile wrote last: it writes more than one where a credential is made.
+    committed: Mutex<Option<SyncedSecretStatus>>,
 }
 
 impl Reconcile {
@@ -109,6 +115,7 @@ impl Reconcile {
             priority: Priority::Low,
             asks_stores: true,
             backlog: Backlog::default(),
+            committed: Mutex::default(),
         }
     }
 
@@ -117,11 +124,25 @@ impl Reconcile {
             uid: &self.uid,
             generation: self.object.metadata.generation.unwrap_or_default(),
             deleting: self.object.metadata.deletion_timestamp.is_some(),
+            deleted_at: self
+                .object
+                .metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            guarded: self.is_guarded(),
+            ahead: self.shared.clock.now().duration_since(self.shared.steady.now()),
             refresh: self.annotation(annotation::REFRESH),
             rotate_now: self.annotation(annotation::ROTATE_NOW),
             spec: &self.object.spec,
             status,
         }
+    }
+
+    /// Whether the object waits for its leases to be revoked before it goes.
+    fn is_guarded(&self) -> bool {
+        let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
+        finalizers.iter().any(|name| name == annotation::REVOKE_LEASE)
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
@@ -181,7 +202,7 @@ impl Reconcile {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
         let started = Instant::now();
-        let outcome = match guard(self.step(step, status.clone())).await {
+        let outcome = match guard(Box::pin(self.step(step, status.clone()))).await {
             Ok(outcome) => outcome,
             Err(fault) => {
                 if fault == Fault::Panicked {
@@ -238,7 +259,8 @@ impl Reconcile {
                 "unchanged"
             }
             Step::RollOut => self.roll_out(status).await,
-            Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
+            Step::Lease(action) => Box::pin(self.tend(status, action)).await,
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }
@@ -326,10 +348,11 @@ impl Reconcile {
                     sources,
                     back,
                 };
-                let latest = self.latest();
-                self.report(latest.as_ref(), outcome).await;
+                let said = self.report_durably(status, outcome).await;
                 self.heard();
-                self.clear_versions().await;
+                if said == Said::Durably {
+                    Box::pin(self.clear_versions(status)).await;
+                }
                 Reason::Synced.as_str()
             }
             Ok(Synced::Waits(pending)) => {
@@ -348,10 +371,7 @@ impl Reconcile {
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
-            Err(failure) => {
-                let latest = self.latest();
-                self.fail(latest.as_ref(), &failure).await
-            }
+            Err(failure) => self.fail(status, &failure).await,
         }
     }
 
@@ -372,6 +392,9 @@ impl Reconcile {
         let now = self.shared.clock.now();
         self.remember(|tracked, observed, settings| {
             tracked.memory.succeeded(&observed, settings, rhythm, now);
+            if let Some(wait) = tracked.fresh_for {
+                tracked.memory.refresh_within(wait, now);
+            }
             tracked.note_success(now);
         });
     }

@@ -63,14 +63,16 @@ pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKe
         .field(input.name.as_bytes())
         .field(input.uid.as_bytes())
         .field(&erased::Json::bytes(&input.spec.target));
-    if collected.sealed.is_empty() {
+    if collected.sealed.is_empty() && collected.leased.is_none() {
         all.values(&collected.values);
         return all.finish(64);
     }
+    let leased = collected.leased.as_ref().and_then(|leased| leased.keys.as_ref());
     let read: BTreeMap<_, _> = collected
         .values
         .iter()
         .filter(|(name, _)| !collected.sealed.contains_key(*name))
+        .filter(|(name, _)| leased.is_none_or(|leased| !leased.contains(*name)))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     all.values(&read);
@@ -78,6 +80,12 @@ pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKe
         all.field(name.as_bytes())
             .field(sealed.text.as_bytes())
             .field(&erased::Json::bytes(&sealed.strategy));
+    }
+    // a credential cannot be read again: its lease stands for it
+    if let Some(leased) = &collected.leased {
+        all.field(b"lease")
+            .field(leased.lease.as_deref().unwrap_or_default().as_bytes())
+            .field(&erased::Json::bytes(&leased.rewrite));
     }
     all.finish(64)
 }
@@ -123,6 +131,14 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         .any(|key| !collected.values.contains_key(key))
     {
         let message = "a ciphertext was not decrypted before the Secret was made";
+        return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
+    }
+    if collected
+        .leased
+        .as_ref()
+        .is_some_and(|leased| leased.keys.is_none())
+    {
+        let message = "a credential of dataFrom[].generate was not made before the Secret was";
         return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
     }
     let target = &input.spec.target;

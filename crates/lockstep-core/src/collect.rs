@@ -1,14 +1,19 @@
 //! From what was read to the keys of the Secret, before any template.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use lockstep_api::{
-    DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Reason, SourceStatus, StoreRef,
+    DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Reason, Rewrite, SourceStatus, StoreRef,
 };
 
 use crate::{
     Failure,
     decode::decode,
+    lease,
     plan::{self, Input, Read},
     property::{self, PropertyError},
     remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
@@ -26,6 +31,19 @@ pub struct Fetched {
     /// The value of each ciphertext, by its entry of `data`; `None` while none was decrypted, which is enough to see
     /// whether anything changed.
     pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
+    /// The credential of the plan; `None` while there is none.
+    pub generated: Option<Generated>,
+}
+
+/// A credential that a store made.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// The id of its lease, which stands for it in fingerprints.
+    pub lease: String,
+    /// When it was made.
+    pub issued: Option<Timestamp>,
+    /// Its fields, as one JSON object; `None` where this process does not have them, which is enough to see whether anything changed.
+    pub value: Option<SecretValue>,
 }
 
 /// The keys of the Secret, before any template.
@@ -35,8 +53,23 @@ pub struct Collected {
     pub values: BTreeMap<String, SecretValue>,
     /// The keys that come from ciphertexts, and what stands for their values in fingerprints.
     pub sealed: BTreeMap<String, SealedInput>,
+    /// The keys that come from a credential, and what stands for it in fingerprints.
+    pub leased: Option<LeasedInput>,
     /// The remote values that they come from.
     pub sources: Vec<SourceStatus>,
+    /// How soon the first of them changes by itself, where its store tells.
+    pub fresh_for: Option<Duration>,
+}
+
+/// What keys are made from that come from a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasedInput {
+    /// The id of its lease; `None` while there is none.
+    pub lease: Option<String>,
+    /// The keys; `None` where its fields are not at hand.
+    pub keys: Option<BTreeSet<String>>,
+    /// How they are renamed.
+    pub rewrite: Vec<Rewrite>,
 }
 
 /// What a key is made from that comes from a ciphertext.
@@ -71,7 +104,9 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
             Ok(Outcome::Gone)
         }
         Err(failure) => Err(failure),
-        Ok(collected) if collected.sources.is_empty() && collected.sealed.is_empty() => {
+        Ok(collected)
+            if collected.sources.is_empty() && collected.sealed.is_empty() && collected.leased.is_none() =>
+        {
             match nothing_found(input, fetched) {
                 _ if input.spec.target.deletion_policy == DeletionPolicy::Delete => Ok(Outcome::Gone),
                 Some(failure) => Err(failure),
@@ -93,8 +128,8 @@ fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
 }
 
 fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
-    // a ciphertext is in the spec itself, and cannot be gone
-    if input.spec.data.iter().any(|entry| entry.ciphertext.is_some()) {
+    // a ciphertext is in the spec itself, and cannot be gone; a credential is made anew
+    if input.spec.data.iter().any(|entry| entry.ciphertext.is_some()) || lease::wanted(input.spec).is_some() {
         return false;
     }
     fetched
@@ -106,7 +141,7 @@ fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
 
 fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failure> {
     let mut keys = Keys::default();
-    let mut sealed = BTreeMap::new();
+    let (mut sealed, mut leased) = (BTreeMap::new(), None);
     let budget = Budget::begin();
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = plan::data_place(index, &entry.secret_key);
@@ -131,9 +166,34 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
         let place = plan::data_from_place(index, entry);
+        let value = fetched
+            .generated
+            .as_ref()
+            .and_then(|generated| generated.value.as_ref());
+        if entry.generate.is_some() && value.is_none() {
+            leased = Some(LeasedInput {
+                lease: fetched
+                    .generated
+                    .as_ref()
+                    .map(|generated| generated.lease.clone()),
+                keys: None,
+                rewrite: entry.rewrite.clone(),
+            });
+            continue;
+        }
         let entries = data_from_values(input, fetched, index, entry, &place)?;
         let entries = rewrite(&entry.rewrite, entries, budget)
             .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
+        if entry.generate.is_some() {
+            leased = Some(LeasedInput {
+                lease: fetched
+                    .generated
+                    .as_ref()
+                    .map(|generated| generated.lease.clone()),
+                keys: Some(entries.keys().cloned().collect()),
+                rewrite: entry.rewrite.clone(),
+            });
+        }
         for (key, value) in entries {
             keys.claim(&key, &place, false)?;
             keys.values.insert(key, value);
@@ -142,7 +202,13 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     Ok(Collected {
         values: keys.values,
         sealed,
-        sources: sources(fetched),
+        leased,
+        sources: sources(input, fetched),
+        fresh_for: fetched
+            .reads
+            .values()
+            .filter_map(|read| read.as_ref().ok()?.fresh_for)
+            .min(),
     })
 }
 
@@ -324,6 +390,19 @@ fn data_from_values(
             .map(|(key, value)| Ok((key, decoded(extract.decoding_strategy, &value, place)?)))
             .collect();
     }
+    if let Some(generate) = &entry.generate {
+        let value = fetched
+            .generated
+            .as_ref()
+            .and_then(|generated| generated.value.as_ref());
+        let value = value.ok_or_else(|| {
+            let message = format!("{place}: no credential was made");
+            Failure::new(Reason::Internal, message)
+        })?;
+        let path = &generate.vault.path;
+        return property::fields(value, None)
+            .map_err(|error| property_failure(&error, path, None, store, place));
+    }
     let strategy = entry
         .find
         .as_ref()
@@ -352,7 +431,7 @@ fn data_from_values(
     Ok(values)
 }
 
-fn sources(fetched: &Fetched) -> Vec<SourceStatus> {
+fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
     let mut sources: Vec<_> = fetched
         .reads
         .iter()
@@ -364,8 +443,26 @@ fn sources(fetched: &Fetched) -> Vec<SourceStatus> {
             created_time: secret.created.map(|time| time.to_string()),
         })
         .collect();
+    sources.extend(generated_source(input, fetched));
     sources.sort();
     sources
+}
+
+/// The lease stands for the version of a credential.
+fn generated_source(input: &Input<'_>, fetched: &Fetched) -> Option<SourceStatus> {
+    let generated = fetched.generated.as_ref()?;
+    let entry = input
+        .spec
+        .data_from
+        .iter()
+        .find(|entry| entry.generate.is_some())?;
+    let store = plan::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
+    Some(SourceStatus {
+        store: store.to_string(),
+        key: entry.generate.as_ref()?.vault.path.clone(),
+        version: Some(generated.lease.clone()),
+        created_time: generated.issued.map(|time| time.to_string()),
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use lockstep_api::{
 };
 
 use crate::{
+    lease::{self, Action},
     rotation::{self, rollout},
     schedule::{self, Rhythm},
 };
@@ -37,6 +38,12 @@ pub struct Observed<'a> {
     pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Since when it is being deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// Whether it waits for its leases to be revoked before it goes.
+    pub guarded: bool,
+    /// How far the clock on the wall is ahead of the steady one, by which leases go.
+    pub ahead: SignedDuration,
     /// The value of the annotation that asks for a refresh.
     pub refresh: Option<&'a str>,
     /// The value of the annotation that lets in what waits for a window.
@@ -89,6 +96,8 @@ pub struct Memory {
     pub hinted: bool,
     /// What is believed of the Secret.
     pub belief: Belief,
+    /// What could not be done for a lease, and when it is tried again.
+    pub lease_retries: lease::Retries,
 }
 
 /// What somebody asked for: the spec, a refresh, a rotation.
@@ -136,6 +145,8 @@ pub enum Why {
     Rollback,
     /// The Secret was edited or deleted.
     Drift,
+    /// A credential ends, or is in doubt, and another has to take its place.
+    Lease,
 }
 
 impl Why {
@@ -153,12 +164,13 @@ impl Why {
             Self::Queued => "rollout_over",
             Self::Rollback => "rollback",
             Self::Drift => "drift",
+            Self::Lease => "lease",
         }
     }
 }
 
 /// What is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Nothing, until the object changes.
     Await,
@@ -172,6 +184,8 @@ pub enum Step {
     Probe,
     /// Look at the targets of the rollout, and go on with it.
     RollOut,
+    /// Renew or revoke a lease.
+    Lease(Action),
     /// Read the sources and write what changed.
     Fetch(Why),
 }
@@ -207,8 +221,64 @@ pub fn later(now: Timestamp, by: Duration) -> Timestamp {
 /// Decides what is due, and plans what was not yet planned.
 pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
     if observed.deleting {
+        return release(observed, memory, now);
+    }
+    match lease_at(observed, memory) {
+        Some((at, action)) if now >= at => Step::Lease(action),
+        Some((at, _)) => match others(observed, memory, settings, now) {
+            Step::Await => Step::Idle(until(at, now)),
+            Step::Idle(wait) => Step::Idle(wait.min(until(at, now))),
+            step => step,
+        },
+        None => others(observed, memory, settings, now),
+    }
+}
+
+/// What is due of an object that is being deleted: its leases are revoked.
+fn release(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Step {
+    if !observed.guarded {
         return Step::Await;
     }
+    let leases = observed.status.and_then(|status| status.lease.as_ref());
+    let deleted = observed.deleted_at.unwrap_or(now);
+    match lease::release(leases, deleted, &memory.lease_retries, observed.ahead, now) {
+        (at, action) if now >= at => Step::Lease(action),
+        (at, _) => Step::Idle(until(at, now)),
+    }
+}
+
+/// What is due for the leases, and when.
+fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Action)> {
+    let wanted = lease::wanted(observed.spec);
+    let status = observed.status;
+    if observed.guarded
+        && wanted.is_none()
+        && lease::is_empty(status.and_then(|status| status.lease.as_ref()))
+    {
+        let at = memory.lease_retries.not_before(&Action::Release);
+        return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
+    }
+    let revoke_after = wanted.map_or_else(
+        || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
+        lockstep_api::Generate::revoke_after,
+    );
+    lease::next(status?, revoke_after, &memory.lease_retries, observed.ahead)
+}
+
+/// When a new credential is due.
+fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
+    lease::wanted(observed.spec)?;
+    let status = observed.status?;
+    let pending = status
+        .rotation
+        .as_ref()
+        .and_then(|rotation| rotation.pending_revision.as_ref());
+    let (at, _) = lease::mint_at(status.lease.as_ref(), pending.is_some())?;
+    Some(lease::on_the_wall(at, observed.ahead))
+}
+
+/// What is due beside the leases.
+fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
     let status = observed.status;
     let seen = status.is_some_and(|status| {
         status.observed_generation == Some(observed.generation)
@@ -270,6 +340,10 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     if rotation::awaits_rollback(rotation) {
         return Step::Fetch(Why::Rollback);
     }
+    let mint = mint_at(observed);
+    if mint.is_some_and(|at| now >= at) {
+        return Step::Fetch(Why::Lease);
+    }
     let entry = entry_at(observed);
     if let Some((why, _)) = entry.filter(|(_, at)| now >= *at) {
         return Step::Fetch(why);
@@ -279,7 +353,10 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
         return Step::Report;
     }
     let entry = entry.map(|(_, at)| at);
-    let next = [refresh, rollout, entry, overdue].into_iter().flatten().min();
+    let next = [refresh, rollout, mint, entry, overdue]
+        .into_iter()
+        .flatten()
+        .min();
     probe_or_idle(observed, memory, settings, now, next)
 }
 
@@ -449,6 +526,12 @@ impl Memory {
         let doubtful = [Reason::TargetForeign, Reason::TargetNotFound, Reason::WriteFailed];
         let said = ready_reason(status);
         self.belief == Belief::AsWritten && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
+    }
+
+    /// Brings the next refresh forward, because a source changes by itself before it.
+    pub fn refresh_within(&mut self, wait: Duration, now: Timestamp) {
+        let at = later(now, wait);
+        self.next_refresh = Some(self.next_refresh.map_or(at, |next| next.min(at)));
     }
 
     /// Plans when a sync that failed is tried again, and tells how long that is.

@@ -354,6 +354,7 @@ mod tests {
 
     fn read(version: &str, created: &str) -> Result<RemoteSecret, ProviderError> {
         Ok(RemoteSecret {
+            fresh_for: None,
             value: SecretValue::from("value"),
             version: Some(version.to_owned()),
             created: Some(created.parse().unwrap()),

@@ -2,7 +2,9 @@
 //!
 //! A reconcile goes through them in this order: [`decide`] says what is due, [`plan`] what is to be read and whether
 //! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
-//! makes the status, [`schedule`] says when to look again, [`hints`] which messages of a queue have been dealt with. [`rotation`] says whether a changed value may be written now. [`forecast`] says how many calls all that will be.
+//! makes the status, [`schedule`] says when to look again, [`hints`] which messages of a queue have been dealt with. [`rotation`]
+//! says whether a changed value may be written now, [`lease`] when a generated credential is renewed, replaced and revoked.
+//! [`forecast`] says how many calls all that will be.
 
 pub mod access;
 pub mod assemble;
@@ -15,6 +17,7 @@ pub mod fingerprint;
 pub mod forecast;
 pub mod hints;
 pub mod history;
+pub mod lease;
 pub mod plan;
 pub mod property;
 pub mod remote;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{
-    DataEntry, DataFromEntry, MetadataPolicy, Reason, RemoteRef as SpecRef, StoreKind, StoreRef,
-    SyncedSecretSpec, Target, synced_secret::Extract,
+    DataEntry, DataFromEntry, MetadataPolicy, Reason, RefreshPolicy, RemoteRef as SpecRef, StoreKind,
+    StoreRef, SyncedSecretSpec, Target, synced_secret::Extract,
 };
 
 use crate::{
     Failure,
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
-    remote::{Ciphertext, FindQuery, Part, RemoteRef, Requeue, SecretValue},
+    lease,
+    remote::{Ciphertext, FindQuery, LeaseRequest, Part, RemoteRef, Requeue, SecretValue},
     rotation::{self, Windows},
     schedule::Seat,
     template,
@@ -109,6 +110,17 @@ impl Decryption {
     }
 }
 
+/// The credential of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The entry of `dataFrom` that wants it.
+    pub entry: usize,
+    /// The store that makes it.
+    pub store: StoreRef,
+    /// What is asked for.
+    pub request: LeaseRequest,
+}
+
 /// What has to be read.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -118,6 +130,8 @@ pub struct Plan {
     pub searches: Vec<Search>,
     /// Ciphertexts, which are decrypted only when something has changed.
     pub decryptions: Vec<Decryption>,
+    /// The credential that a store makes.
+    pub generation: Option<Generation>,
     /// When what changed may be written.
     pub windows: Windows,
 }
@@ -195,9 +209,26 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
                 query,
                 grant,
             });
+        } else if let Some(generate) = &entry.generate {
+            let request = LeaseRequest {
+                path: generate.vault.path.clone(),
+                method: generate.vault.method(),
+                parameters: generate.vault.parameters.clone(),
+            };
+            authorise(input, store, &request.path, &place)?;
+            let generation = Generation {
+                entry: index,
+                store: store.clone(),
+                request,
+            };
+            if plan.generation.replace(generation).is_some() {
+                return Err(invalid(format!(
+                    "{place}: one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own"
+                )));
+            }
         } else {
             return Err(invalid(format!(
-                "{place}: exactly one of extract and find is needed"
+                "{place}: exactly one of extract, find and generate is needed"
             )));
         }
     }
@@ -256,6 +287,8 @@ pub fn data_place(index: usize, secret_key: &str) -> String {
 pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
     if entry.find.is_some() {
         format!("dataFrom[{index}].find")
+    } else if entry.generate.is_some() {
+        format!("dataFrom[{index}].generate")
     } else {
         format!("dataFrom[{index}].extract")
     }
@@ -383,6 +416,11 @@ fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     {
         return Err(invalid(
             "refreshInterval must be at least 1s; for a single sync use refreshPolicy: CreatedOnce",
+        ));
+    }
+    if spec.refresh_policy == RefreshPolicy::CreatedOnce && lease::wanted(spec).is_some() {
+        return Err(invalid(
+            "refreshPolicy: CreatedOnce never writes the credential that follows one whose lease ends: use Periodic or OnChange",
         ));
     }
     let mut keys: BTreeMap<&str, usize> = BTreeMap::new();

@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Reason, RolloutPhase, Rotation, RotationStatus, SourceStatus,
-    SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
+    Condition, ConditionStatus, ConditionType, LeaseStatus, Reason, RolloutPhase, Rotation, RotationStatus,
+    SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
-use crate::{Failure, history, rotation, time::to_seconds};
+use crate::{Failure, history, lease, rotation, time::to_seconds};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -36,6 +36,8 @@ pub enum Outcome<'a> {
     Intends(TargetStatus),
     /// Earlier Secrets of a versioned target were cleared away: those of these names.
     Cleared(Vec<String>),
+    /// A lease was noted, renewed or revoked.
+    Leased(Option<LeaseStatus>),
     /// The sync could not go on.
     Failed(&'a Failure),
     /// Every remote value is gone, and the Secret was deleted.
@@ -75,7 +77,11 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
     };
     if !matches!(
         outcome,
-        Outcome::Unchanged | Outcome::Stepped(_) | Outcome::Cleared(_) | Outcome::Intends(_)
+        Outcome::Unchanged
+            | Outcome::Stepped(_)
+            | Outcome::Cleared(_)
+            | Outcome::Intends(_)
+            | Outcome::Leased(_)
     ) {
         status.observed_generation = Some(subject.generation);
         status.handled_refresh = subject.refresh.map(str::to_owned);
@@ -138,6 +144,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 _ => Some(to_seconds(now)),
             };
             status.versions = rotation::versions::note(&old, &target);
+            status.lease = lease::written(old.lease.as_ref(), &sources, now);
             status.target = Some(target);
             sources.truncate(MAX_SOURCES);
             status.sources = sources;
@@ -166,6 +173,10 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         Outcome::Stepped(rotation) => {
             status.conditions = lasting(&old);
             status.rotation = Some(rotation);
+        }
+        Outcome::Leased(lease) => {
+            status.conditions = lasting(&old);
+            status.lease = lease;
         }
         Outcome::Failed(failure) => {
             let said = failure.message.trim_end_matches('.');
@@ -245,9 +256,10 @@ fn lasting(old: &SyncedSecretStatus) -> Vec<Condition> {
     let lasts = |condition: &&Condition| match condition.kind {
         ConditionType::Ready => true,
         ConditionType::Reconciling | ConditionType::Stalled => !ready,
-        ConditionType::RotationPending | ConditionType::RotationOverdue | ConditionType::RolloutComplete => {
-            false
-        }
+        ConditionType::RotationPending
+        | ConditionType::RotationOverdue
+        | ConditionType::RolloutComplete
+        | ConditionType::LeaseUnrevoked => false,
     };
     old.conditions.iter().filter(lasts).cloned().collect()
 }
@@ -258,6 +270,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
     let ready = ready.is_some_and(|ready| ready.status == ConditionStatus::True);
     let rotation = status.rotation.clone();
     let sources = status.sources.clone();
+    let leases = status.lease.clone();
     let mut add = |kind, holds, reason, message| {
         let message = bounded(message);
         let one = condition(old, kind, holds, reason, message, subject.generation, now);
@@ -319,6 +332,13 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
             max_age.map(|max_age| max_age.to_string()).unwrap_or_default(),
         );
         add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
+    }
+    if let Some((lease, why)) = lease::unrevoked(leases.as_ref()) {
+        let message = format!(
+            "a credential of \"{}\" in {} that is no longer used could not be revoked, and lives until {}: {why}",
+            lease.path, lease.store, lease.expires
+        );
+        add(ConditionType::LeaseUnrevoked, Reason::LeaseLeft, message);
     }
 }
 
@@ -401,7 +421,8 @@ fn keeps(subject: &Subject<'_>) -> String {
     }
 }
 
-fn bounded(mut message: String) -> String {
+/// A message that is no longer than a status takes.
+pub fn bounded(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES - 3)
             .rev()

@@ -178,6 +178,7 @@ impl ParameterStore {
                     value: SecretValue::from(value),
                     version: Some(parameter.version.to_string()),
                     created: created(parameter.last_modified_date.as_ref()),
+                    fresh_for: None,
                 };
                 told.extend(asked.into_iter().map(|name| (name, Ok(secret.clone()))));
             }

@@ -170,6 +170,7 @@ impl Provider for Aws {
             binary,
             batch,
             notifies: false,
+            leases: false,
         }
     }
 
@@ -271,6 +272,7 @@ pub(crate) fn tags_as_value(tags: &BTreeMap<&str, &str>) -> RemoteSecret {
         value: SecretValue::from(serde_json::to_string(tags).unwrap_or_default()),
         version: None,
         created: None,
+        fresh_for: None,
     }
 }
 

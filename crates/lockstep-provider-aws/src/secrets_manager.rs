@@ -503,6 +503,7 @@ fn secret(
         value,
         version: version.map(|id| format!("uuid/{id}")),
         created: created(created_date),
+        fresh_for: None,
     })
 }
 

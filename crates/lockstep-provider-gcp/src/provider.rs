@@ -152,6 +152,7 @@ impl Provider for Gcp {
             binary: true,
             batch: 1,
             notifies: false,
+            leases: false,
         }
     }
 

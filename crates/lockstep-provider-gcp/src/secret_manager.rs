@@ -216,6 +216,7 @@ impl SecretManager {
             value: SecretValue::from(text.to_string()),
             version: None,
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -316,6 +317,7 @@ fn secret(answer: AccessSecretVersionResponse, id: &str) -> Option<RemoteSecret>
         value: SecretValue::new(payload.data),
         version: Some(version),
         created: None,
+        fresh_for: None,
     })
 }
 

@@ -89,6 +89,14 @@ pub(crate) struct Envelope<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) auth: Option<Auth<'a>>,
+    /// Of a credential that the engine made.
+    #[serde(borrow, default)]
+    pub(crate) lease_id: Option<Cow<'a, str>>,
+    /// Seconds.
+    #[serde(default)]
+    pub(crate) lease_duration: u64,
+    #[serde(default)]
+    pub(crate) renewable: bool,
     #[serde(borrow, default)]
     errors: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow, default)]
@@ -117,6 +125,9 @@ impl<'a> Envelope<'a> {
 pub(crate) struct Auth<'a> {
     #[serde(borrow)]
     pub(crate) client_token: Cow<'a, str>,
+    /// The token's name, which is no secret. A batch token has none.
+    #[serde(borrow, default)]
+    pub(crate) accessor: Option<Cow<'a, str>>,
     /// Seconds; 0 is for ever.
     #[serde(default)]
     pub(crate) lease_duration: u64,

@@ -21,6 +21,7 @@ use std::{
 };
 
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use reqwest::header::HeaderValue;
 use rustify::Endpoint;
 use tokio::{
     sync::{Mutex, MutexGuard},
@@ -130,6 +131,19 @@ impl Authenticated {
             self.suspicion.lock().await.pause_until = Some(until);
         }
         Ok(answer)
+    }
+
+    /// Sends a request with a token of its own, once.
+    ///
+    /// # Errors
+    /// What the transport fails with.
+    pub(crate) async fn send_with<E: Endpoint>(
+        &self,
+        operation: Operation,
+        endpoint: &E,
+        token: &HeaderValue,
+    ) -> Result<Answer, ProviderError> {
+        self.client.send(operation, endpoint, Some(token)).await
     }
 
     /// Makes a connection that stays, with one new login and one repetition if the server no longer takes the token.

@@ -1,5 +1,12 @@
 //! Endpoints that vaultrs does not have, or has wrong, on its own endpoint trait.
 
+use std::collections::BTreeMap;
+
+use lockstep_api::GenerateMethod;
+use rustify::{
+    enums::{RequestMethod, RequestType, ResponseType},
+    errors::ClientError,
+};
 use rustify_derive::Endpoint;
 
 /// Login with the TLS client certificate. vaultrs sends the role as `cert_name`; the server reads `name` and would
@@ -39,6 +46,92 @@ pub(crate) struct ListPage {
     /// The largest number of names. Vault ignores it, and OpenBao does for engines without paging.
     #[endpoint(query)]
     pub(crate) limit: usize,
+}
+
+/// A token that outlives the one that the request carries, with the same policies.
+///
+/// <https://openbao.org/api-docs/auth/token/#create-token>
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/create-orphan", method = "POST")]
+pub(crate) struct CreateOrphan {
+    pub(crate) display_name: String,
+    /// Seconds.
+    pub(crate) ttl: u64,
+    pub(crate) renewable: bool,
+}
+
+/// Renewal of the token that the accessor names.
+///
+/// <https://openbao.org/api-docs/auth/token/#renew-a-token-accessor>
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/renew-accessor", method = "POST")]
+pub(crate) struct RenewAccessor {
+    pub(crate) accessor: String,
+    /// Seconds.
+    pub(crate) increment: u64,
+}
+
+/// Revocation of the token that the accessor names, and of every lease that was made with it.
+///
+/// <https://openbao.org/api-docs/auth/token/#revoke-a-token-accessor>
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/revoke-accessor", method = "POST")]
+pub(crate) struct RevokeAccessor {
+    pub(crate) accessor: String,
+}
+
+/// Renewal of a lease.
+///
+/// <https://openbao.org/api-docs/system/leases/#renew-lease>
+#[derive(Endpoint)]
+#[endpoint(path = "sys/leases/renew", method = "POST")]
+pub(crate) struct RenewLease {
+    pub(crate) lease_id: String,
+    /// Seconds.
+    pub(crate) increment: u64,
+}
+
+/// Revocation of a lease.
+///
+/// <https://openbao.org/api-docs/system/leases/#revoke-lease>
+#[derive(Endpoint)]
+#[endpoint(path = "sys/leases/revoke", method = "POST")]
+pub(crate) struct RevokeLease {
+    pub(crate) lease_id: String,
+}
+
+/// The request that has an engine make a credential. Its path and method are the user's, which the derive cannot have.
+pub(crate) struct Generate {
+    pub(crate) path: String,
+    pub(crate) method: GenerateMethod,
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+impl rustify::Endpoint for Generate {
+    type Response = ();
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn method(&self) -> RequestMethod {
+        match self.method {
+            GenerateMethod::Get => RequestMethod::GET,
+            GenerateMethod::Post => RequestMethod::POST,
+            GenerateMethod::Put => RequestMethod::PUT,
+        }
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        if self.method == GenerateMethod::Get {
+            return Ok(None);
+        }
+        serde_json::to_vec(&self.parameters)
+            .map(Some)
+            .map_err(|error| ClientError::DataParseError { source: error.into() })
+    }
 }
 
 /// A subscription to events of these types, which becomes a WebSocket.

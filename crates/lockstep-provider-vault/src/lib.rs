@@ -2,8 +2,8 @@
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `path` turns the key into a place on the
 //! server, `auth` has a token at hand (`login` gets it, `session` knows how long it lives), `client` sends one bounded
-//! request, `error` says what went wrong in words of ours. `provider`, `find` and `transit` are what the rest of
-//! lockstep sees of it.
+//! request, `error` says what went wrong in words of ours. `provider`, `find`, `transit` and `lease` are what the
+//! rest of lockstep sees of it.
 //!
 //! # What of vaultrs is used, and what is not
 //!
@@ -23,10 +23,12 @@ mod error;
 mod events;
 mod find;
 mod json;
+mod lease;
 mod login;
 mod path;
 mod provider;
 mod session;
+mod static_role;
 mod tls;
 mod transit;
 

@@ -42,6 +42,7 @@ impl Grant {
             client_token,
             lease_duration,
             renewable,
+            ..
         } = auth;
         if client_token.is_empty() {
             let message = "the server wants a second factor after the login, which lockstep does not have";

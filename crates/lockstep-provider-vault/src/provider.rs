@@ -1,6 +1,6 @@
 //! The provider itself: reads values, and makes itself from a store's configuration.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
@@ -9,8 +9,8 @@ use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    LeaseHandle, LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -24,6 +24,7 @@ use crate::{
     events::Subscription,
     json,
     path::{Location, locate},
+    static_role::StaticRole,
     tls::Tls,
     transit::{Key, TransitEncryptor},
 };
@@ -152,6 +153,7 @@ impl Provider for Vault {
             binary: false,
             batch: 1,
             notifies: false,
+            leases: true,
         }
     }
 
@@ -169,6 +171,32 @@ impl Provider for Vault {
             Some(key) => key.decrypt(&self.server, ciphertext).await,
             None => Err(no_key(Operation::Decrypt)),
         }
+    }
+
+    async fn warrant(&self, _cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.get_warrant(request).await
+    }
+
+    async fn mint(
+        &self,
+        _cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.make(warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        _cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.renew(lease, wanted).await
+    }
+
+    async fn revoke(&self, _cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.take_back(lease).await
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
@@ -210,6 +238,7 @@ impl Vault {
             value: SecretValue::from(text),
             version: None,
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -282,15 +311,16 @@ impl Vault {
         if !answer.is_success() {
             return Err(purpose.failed(&answer));
         }
-        let value = value(
-            &answer,
-            purpose,
-            answer.envelope().and_then(|envelope| envelope.data()),
-        )?;
+        let data = answer.envelope().and_then(|envelope| envelope.data());
+        let role = data.and_then(|data| StaticRole::of(data.get()));
+        if let Some(secret) = role.and_then(|role| role.secret()) {
+            return Ok(secret);
+        }
         Ok(RemoteSecret {
-            value,
+            value: value(&answer, purpose, data)?,
             version: None,
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -332,6 +362,7 @@ impl Vault {
             value,
             version: Some(metadata.version.to_string()),
             created: metadata.created_time.parse::<Timestamp>().ok(),
+            fresh_for: None,
         })
     }
 }

@@ -20,8 +20,9 @@ use tokio_util::sync::DropGuard;
 pub use self::changes::Changes;
 use self::changes::Watched;
 use crate::{
-    Capability, Ciphertext, Context, Credentials, EventSource, FetchMetrics, FindQuery, Notice, Provider,
-    ProviderError, Registry, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, StoreKey,
+    Capability, Ciphertext, Context, Credentials, EventSource, FetchMetrics, FindQuery, LeaseHandle,
+    LeaseRequest, Minted, Notice, Provider, ProviderError, Registry, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig, StoreKey, Warrant,
     layers::{self, StackOptions},
 };
 
@@ -265,6 +266,32 @@ impl Provider for Client {
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         self.provider.decrypt(cx, ciphertext).await
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.provider.warrant(cx, request).await
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.provider.mint(cx, warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.provider.renew_lease(cx, lease, wanted).await
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.provider.revoke(cx, lease).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

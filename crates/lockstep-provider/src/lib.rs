@@ -23,8 +23,8 @@ pub use filter::KeyFilter;
 pub use lockstep_core::{
     ciphertext::Binding,
     remote::{
-        Ciphertext, ErrorKind, FindQuery, Operation, Part, ProviderError, RemoteMeta, RemoteRef,
-        RemoteSecret, SecretValue,
+        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation, Part, ProviderError,
+        RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
     },
 };
 pub use login::{Door, Grant, Login, Session};

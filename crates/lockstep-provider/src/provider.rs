@@ -1,12 +1,16 @@
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use lockstep_core::ciphertext::Binding;
 
 use crate::{
-    Ciphertext, ErrorKind, EventSource, FindQuery, Operation, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, SecretValue,
+    Ciphertext, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
 /// A client of one store with one identity. Everything that a tenant could influence was checked before.
@@ -50,6 +54,55 @@ pub trait Provider: Send + Sync + fmt::Debug {
         ))
     }
 
+    /// Gets the right to make one credential. Its accessor has to be noted where it outlives this process before it is used. No layer
+    /// asks twice by itself: each warrant is a token of its own.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capability::leases`] says so; `PermissionDenied` when the store's policy gives no such right.
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        let _ = (cx, request);
+        Err(no_leases(self.capability().name, Operation::Warrant))
+    }
+
+    /// Makes a credential with a warrant. No layer asks twice or shares the answer: whoever does not know whether it was made revokes
+    /// the warrant.
+    ///
+    /// # Errors
+    /// What the engine or the store says; `Unsupported` when the path answers with something that has no end.
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        let _ = (cx, warrant, request);
+        Err(no_leases(self.capability().name, Operation::Mint))
+    }
+
+    /// Renews a credential for so long from now on, and answers for how long it was.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such lease any more, or it is not renewed; `PermissionDenied` when the store's policy does not
+    /// let it be.
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        let _ = (cx, lease, wanted);
+        Err(no_leases(self.capability().name, Operation::RenewLease))
+    }
+
+    /// Revokes a credential, or a warrant and whatever was made with it. What is gone already is revoked.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when the store's policy does not let it be.
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let _ = (cx, lease);
+        Err(no_leases(self.capability().name, Operation::Revoke))
+    }
+
     /// Whether the store can be reached with its credentials, by the cheapest call there is.
     ///
     /// # Errors
@@ -75,6 +128,11 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         None
     }
+}
+
+fn no_leases(provider: &str, operation: Operation) -> ProviderError {
+    let message = format!("a store of provider {provider} makes no credentials");
+    ProviderError::new(ErrorKind::Unsupported, operation, message)
 }
 
 /// Something that works, and could work better: it stands in the message of the store's condition, and in a metric.
@@ -110,6 +168,8 @@ pub struct Capability {
     pub batch: usize,
     /// A change of a value announces itself, by [`Provider::changes`].
     pub notifies: bool,
+    /// Credentials can be made, renewed and revoked.
+    pub leases: bool,
 }
 
 /// Encrypts with the KMS key of a store, for `lockstep seal`. The operator never makes one: it needs a right that the

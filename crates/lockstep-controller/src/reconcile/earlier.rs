@@ -1,5 +1,7 @@
 //! The earlier Secrets of a versioned target: gone back to, and cleared away.
 
+use std::sync::PoisonError;
+
 use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
 use lockstep_core::{
     Failure,
@@ -8,7 +10,7 @@ use lockstep_core::{
     rotation::{rollout::MAX_TARGETS, versions},
 };
 
-use super::Reconcile;
+use super::{Reconcile, report::Said};
 use crate::{
     secret::{Owner, Probed, WriteError},
     workloads::Carried,
@@ -45,32 +47,38 @@ impl Reconcile {
         }
     }
 
-    /// The status as it was written last, also by this reconcile.
-    pub(super) fn latest(&self) -> Option<SyncedSecretStatus> {
-        self.remember(|tracked, _, _| tracked.status(&self.object))
-    }
-
     /// Notes the Secret of a revision before it is written.
-    pub(super) async fn intend(&self, name: &str, revision: &str) -> Result<(), Failure> {
-        let status = self.latest();
-        let Some(version) = versions::intend(status.as_ref(), name, revision) else {
+    pub(super) async fn intend(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        name: &str,
+        revision: &str,
+    ) -> Result<(), Failure> {
+        let Some(version) = versions::intend(status, name, revision) else {
             return Ok(());
         };
-        self.report(status.as_ref(), Outcome::Intends(version)).await;
-        if versions::intend(self.latest().as_ref(), name, revision).is_none() {
+        if self.report_durably(status, Outcome::Intends(version)).await == Said::Durably {
             return Ok(());
         }
         let message = format!(
-            "Secret \"{name}\" is not written before the status says so, and it could not be written"
+            "Secret \"{name}\" is not written before the status says so, and that could not be written"
         );
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one.
-    pub(super) async fn clear_versions(&self) {
+    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. It goes by
+    /// what this reconcile wrote, or found to be so: an older status could list as earlier what is current by now.
+    pub(super) async fn clear_versions(&self, status: Option<&SyncedSecretStatus>) {
         let shared = &self.shared;
-        let Some(status) = self.latest() else { return };
-        let surplus = versions::surplus(&status, &self.object.spec.target);
+        let committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(status) = committed.as_ref().or(status) else {
+            return;
+        };
+        let surplus = versions::surplus(status, &self.object.spec.target);
         let spec = self.object.spec.rotation.as_ref();
         let spec = spec.and_then(|rotation| rotation.rollout.as_ref());
         let (Some(spec), Some(target), false) = (spec, &status.target, surplus.is_empty()) else {
@@ -115,12 +123,12 @@ impl Reconcile {
                 }
                 // the next refresh tries again
                 Err(error) => {
-                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away")
+                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away");
                 }
             }
         }
         if !cleared.is_empty() {
-            self.report(Some(&status), Outcome::Cleared(cleared)).await;
+            self.report(Some(status), Outcome::Cleared(cleared)).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is said of a reconcile: the status, and an event.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use http::{HeaderValue, header};
 use kube::{
@@ -26,12 +26,36 @@ use super::Reconcile;
 use crate::secret::WRITE_TIMEOUT;
 
 /// The metadata that the API server answers with.
-const METADATA_ONLY: HeaderValue =
+pub(super) const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
+/// What became of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It stands in the API server.
+    Durably,
+    /// It could not be written, or the object is gone.
+    ToNobody,
+}
 
 impl Reconcile {
     /// Writes the status, when it changed, and an event, when somebody should know.
     pub(super) async fn report(&self, old: Option<&SyncedSecretStatus>, outcome: Outcome<'_>) {
+        self.report_durably(old, outcome).await;
+    }
+
+    /// The same, and whether it will be found there after a restart.
+    pub(super) async fn report_durably(
+        &self,
+        old: Option<&SyncedSecretStatus>,
+        outcome: Outcome<'_>,
+    ) -> Said {
+        let committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let old = committed.as_ref().or(old);
         let owner = self.owner();
         let subject = Subject {
             generation: self.object.metadata.generation.unwrap_or_default(),
@@ -45,14 +69,15 @@ impl Reconcile {
         let now = self.shared.clock.now();
         let status = report::report(&subject, outcome, now);
         if old == Some(&status) {
-            return;
+            return Said::Durably;
         }
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
             tokio::time::timeout(WRITE_TIMEOUT, self.patch_status(&replaced(old, &status))).await
         };
-        let outcome = match written {
+        let (outcome, said) = match written {
             Ok(Ok(meta)) => {
+                *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
                 self.remember(|tracked, _, _| {
                     tracked.note_status(&status);
                     tracked.note_written(meta.metadata.resource_version.as_deref(), status.clone());
@@ -64,10 +89,10 @@ impl Reconcile {
                         .observe(took.as_secs_f64());
                 }
                 self.publish(old, &status).await;
-                "ok"
+                ("ok", Said::Durably)
             }
             // the object is gone: nobody is left to be told
-            Ok(Err(kube::Error::Api(error))) if error.code == 404 => "ok",
+            Ok(Err(kube::Error::Api(error))) if error.code == 404 => ("ok", Said::ToNobody),
             _ => {
                 tracing::warn!("the status could not be written");
                 let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
@@ -77,10 +102,11 @@ impl Reconcile {
                         .memory
                         .failed(&observed, &failure.requeued(Requeue::Backoff), now)
                 });
-                "error"
+                ("error", Said::ToNobody)
             }
         };
         self.shared.metrics.status.with_label_values(&[outcome]).inc();
+        said
     }
 
     /// Patches the status. The answer is metadata only: of the object, that is all that is new.
@@ -113,6 +139,7 @@ impl Reconcile {
             }
         }
         self.publish_rollout(old, status).await;
+        self.publish_leases(old, status).await;
     }
 
     /// One event for each phase of a rollout, wave by wave.
@@ -167,10 +194,20 @@ impl Reconcile {
     }
 
     async fn say(&self, type_: EventType, action: &str, condition: &Condition) {
+        self.emit(type_, condition.reason.clone(), action, &condition.message)
+            .await;
+    }
+
+    /// An event that no condition stands for.
+    pub(super) async fn announce(&self, type_: EventType, reason: Reason, action: &str, note: String) {
+        self.emit(type_, reason.as_str().to_owned(), action, &note).await;
+    }
+
+    async fn emit(&self, type_: EventType, reason: String, action: &str, note: &str) {
         let event = Event {
             type_,
-            reason: condition.reason.clone(),
-            note: Some(condition.message.chars().take(1000).collect()),
+            reason,
+            note: Some(note.chars().take(1000).collect()),
             action: action.to_owned(),
             secondary: None,
         };

@@ -83,7 +83,7 @@ impl Reconcile {
                 .await;
         }
         let restarted = shared.workloads.restarted(namespace, &names);
-        let check = self.verify(&next, spec).await;
+        let check = Box::pin(self.verify(&next, spec)).await;
         let cx = Circumstances {
             spec,
             seen: &seen,

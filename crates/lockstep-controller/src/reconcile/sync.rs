@@ -13,9 +13,10 @@ use lockstep_api::{
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
-    collect::{self, Collected, Fetched},
+    collect::{self, Collected, Fetched, Generated},
     decide::Why,
     fingerprint::FingerprintKey,
+    lease,
     plan::{self, Input, Plan},
     remote::Requeue,
     rotation::{self, Change, Entry, versions},
@@ -32,6 +33,9 @@ use crate::{
 
 /// How long the sources of one SyncedSecret may take together.
 const FETCH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What stands in the place of the revision of a credential that waits to be made.
+const NEW_CREDENTIAL: &str = "new";
 
 /// How a sync went.
 pub(super) enum Synced {
@@ -54,6 +58,7 @@ struct Gathered {
     uid: String,
     object: Arc<SyncedSecret>,
     around: Surroundings,
+    generated: Option<Generated>,
 }
 
 impl Gathered {
@@ -100,6 +105,12 @@ impl Reading {
     fn revision(&self, key: &FingerprintKey) -> String {
         assemble::revision(&self.gathered.input(), &self.collected, key)
     }
+
+    /// Whether the fields of its credential are not at hand.
+    fn lacks_credential(&self) -> bool {
+        let leased = self.collected.leased.as_ref();
+        leased.is_some_and(|leased| leased.keys.is_none())
+    }
 }
 
 pub(super) struct ObjectStores<'a> {
@@ -130,7 +141,7 @@ impl Reconcile {
         why: Why,
     ) -> Result<Synced, Failure> {
         let shared = &self.shared;
-        let gathered = self.gather(self.object.clone());
+        let gathered = self.gather(self.object.clone(), self.generated(status));
         if gathered.around.terminating {
             let message = format!("namespace \"{}\" is being deleted", self.key.namespace);
             return Err(Failure::new(Reason::NamespaceTerminating, message));
@@ -149,6 +160,12 @@ impl Reconcile {
             }
             return Ok(Synced::Gone);
         };
+        let fresh_for = reading.collected.fresh_for;
+        self.remember(|tracked, _, _| tracked.fresh_for = fresh_for);
+        let generation = reading.plan.generation.clone();
+        let cause = generation
+            .as_ref()
+            .and_then(|generation| self.lease_cause(status, generation));
         let name = self.owner_of(known).target.to_owned();
         let waiting = status.and_then(|status| status.rotation.as_ref());
         let requested = self.observed(status).asks_to_rotate();
@@ -157,6 +174,7 @@ impl Reconcile {
             return self.stay_back(status, refused, why).await;
         }
         if let Some(known) = known
+            && cause.is_none()
             && self.holds(status, known, &reading.fingerprint, why)
         {
             return Ok(Synced::InSync {
@@ -188,6 +206,23 @@ impl Reconcile {
                 waiting, revision, waits_for, next, now,
             )))
         };
+        // a credential that cannot be read again is made anew, as soon as it may come in, or the one that there is would end
+        if let Some(generation) = generation
+            && (cause.is_some() || reading.lacks_credential())
+        {
+            let leases = status.and_then(|status| status.lease.as_ref());
+            if let Entry::Wait(waits_for, next) = enter(NEW_CREDENTIAL)
+                && !lease::cannot_wait(leases, shared.steady.now())
+            {
+                return waits(NEW_CREDENTIAL.to_owned(), waits_for, next);
+            }
+            tracing::debug!(?cause, "a credential has to be made");
+            let generated = Box::pin(self.mint(status, &generation)).await?;
+            self.accept(&mut reading, generated).await?;
+            self.decrypt(&mut reading).await?;
+            let revision = reading.revision(&shared.key);
+            return self.write_reading(reading, revision, status, false).await;
+        }
         // what was found to wait is not decrypted again for as long as it waits
         if back.is_none()
             && let Some(old) = waiting
@@ -209,7 +244,7 @@ impl Reconcile {
             self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
             return waits(revision, waits_for, next);
         }
-        self.write_reading(reading, revision, known, false).await
+        self.write_reading(reading, revision, status, false).await
     }
 
     /// Keeps the revision that was written in the place of one that failed, or writes it.
@@ -235,7 +270,8 @@ impl Reconcile {
                 back: true,
             });
         }
-        if let Some(target) = self.kept_version(status, &refused.pinned.revision).await? {
+        let kept = Box::pin(self.kept_version(status, &refused.pinned.revision)).await?;
+        if let Some(target) = kept {
             return Ok(Synced::InSync {
                 target,
                 sources: refused.pinned.sources.clone(),
@@ -251,7 +287,7 @@ impl Reconcile {
         };
         let mut object = (*self.object).clone();
         object.spec = rotation::pin(&object.spec, &refused.pinned.sources);
-        let gathered = self.gather(Arc::new(object));
+        let gathered = self.gather(Arc::new(object), None);
         let Some(mut reading) = self.read(gathered).await.map_err(unreadable)? else {
             let gone = Failure::new(Reason::SourceNotFound, "its remote values are gone");
             return Err(unreadable(gone.requeued(Requeue::RefreshInterval)));
@@ -267,7 +303,7 @@ impl Reconcile {
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
         let revision = reading.revision(&self.shared.key);
-        self.write_reading(reading, revision, known, true).await
+        self.write_reading(reading, revision, status, true).await
     }
 
     /// Whether the Secret can be taken to hold what was read.
@@ -278,18 +314,21 @@ impl Reconcile {
         fingerprint: &str,
         why: Why,
     ) -> bool {
+        let leases = status.and_then(|status| status.lease.as_ref());
         why != Why::Drift
+            && !lease::in_doubt(leases)
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
             && known.fingerprint == fingerprint
             && self.is_target(known)
     }
 
-    fn gather(&self, object: Arc<SyncedSecret>) -> Arc<Gathered> {
+    fn gather(&self, object: Arc<SyncedSecret>, generated: Option<Generated>) -> Arc<Gathered> {
         Arc::new(Gathered {
             around: self.shared.index().surroundings(&self.key, &object),
             key: self.key.clone(),
             uid: self.uid.clone(),
             object,
+            generated,
         })
     }
 
@@ -312,6 +351,7 @@ impl Reconcile {
     async fn read(&self, gathered: Arc<Gathered>) -> Result<Option<Reading>, Failure> {
         let plan = plan::plan(&gathered.input())?;
         let mut fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
+        fetched.generated.clone_from(&gathered.generated);
         self.confirm(&mut fetched).await;
         let (outcome, fetched) = gathered
             .work(move |input| (collect::collect(input, &fetched), fetched))
@@ -328,6 +368,23 @@ impl Reconcile {
             collected,
             fingerprint,
         }))
+    }
+
+    /// Takes a credential in among what was read.
+    async fn accept(&self, reading: &mut Reading, generated: Generated) -> Result<(), Failure> {
+        let mut fetched = std::mem::take(&mut reading.fetched);
+        fetched.generated = Some(generated);
+        let (outcome, fetched) = reading
+            .gathered
+            .work(move |input| (collect::collect(input, &fetched), fetched))
+            .await;
+        if let collect::Outcome::Complete(collected) = outcome? {
+            reading.collected = collected;
+        }
+        reading.fetched = fetched;
+        reading.fingerprint =
+            assemble::fingerprint(&reading.gathered.input(), &reading.collected, &self.shared.key);
+        Ok(())
     }
 
     /// Decrypts the ciphertexts among the sources.
@@ -353,9 +410,10 @@ impl Reconcile {
         &self,
         reading: Reading,
         revision: String,
-        known: Option<&TargetStatus>,
+        status: Option<&SyncedSecretStatus>,
         back: bool,
     ) -> Result<Synced, Failure> {
+        let known = status.and_then(|status| status.target.as_ref());
         let collected = reading.collected;
         let (mut secret, collected) = reading
             .gathered
@@ -365,7 +423,7 @@ impl Reconcile {
         if versioned {
             secret.name = versions::name(&secret.name, &revision);
             secret.immutable = true;
-            self.intend(&secret.name, &revision).await?;
+            Box::pin(self.intend(status, &secret.name, &revision)).await?;
         }
         let target = self.write(&secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go

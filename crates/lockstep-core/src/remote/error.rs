@@ -154,6 +154,14 @@ pub enum Operation {
     Encrypt,
     /// See whether the store works.
     Check,
+    /// Get the token that a credential is minted with.
+    Warrant,
+    /// Have a credential made.
+    Mint,
+    /// Renew the lease of a credential.
+    RenewLease,
+    /// Revoke a credential.
+    Revoke,
     /// Hear of changes.
     Listen,
 }
@@ -170,6 +178,10 @@ impl Operation {
             Self::Decrypt => "decrypt",
             Self::Encrypt => "encrypt",
             Self::Check => "check",
+            Self::Warrant => "warrant",
+            Self::Mint => "mint",
+            Self::RenewLease => "renew_lease",
+            Self::Revoke => "revoke",
             Self::Listen => "listen",
         }
     }

@@ -1,15 +1,17 @@
 //! What a provider is asked for and what it answers: the vocabulary between the pipeline and the providers.
 
 mod error;
+mod lease;
 mod value;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
 use crate::ciphertext::Binding;
 
 pub use error::{ErrorKind, Operation, ProviderError, RETRY_AFTER_MAX, Requeue};
+pub use lease::{LeaseHandle, LeaseRequest, Minted, Warrant};
 pub use value::SecretValue;
 
 /// One remote value to read. Properties are taken out of the value by the pipeline, so that a key is read once however
@@ -79,6 +81,9 @@ pub struct RemoteSecret {
     pub version: Option<String>,
     /// When this version was created, where the backend tells.
     pub created: Option<Timestamp>,
+    /// How long it stays what it is, where the backend changes it by itself and tells when (Vault's static roles): the next read comes
+    /// right after that, and no later.
+    pub fresh_for: Option<Duration>,
 }
 
 /// Which remote values to look for: all that is set must hold.

@@ -99,6 +99,10 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
             let place = plan::data_from_place(index, entry);
             return refuse(place, "is a search, which has no version");
         }
+        if entry.generate.is_some() {
+            let place = plan::data_from_place(index, entry);
+            return refuse(place, "makes a credential, which nothing can read again");
+        }
     }
     let fetches = |policy| policy == lockstep_api::MetadataPolicy::Fetch;
     let metadata = spec.data.iter().position(|entry| {

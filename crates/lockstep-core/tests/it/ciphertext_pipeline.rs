@@ -251,6 +251,7 @@ fn two_entries_that_write_one_key_are_an_error_also_when_one_is_a_ciphertext() {
         value: SecretValue::from("{\"password\":\"CANARY\"}"),
         version: None,
         created: None,
+        fresh_for: None,
     };
     let fetched = Fetched {
         reads: [(read, Ok(answer))].into(),

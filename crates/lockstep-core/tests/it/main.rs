@@ -13,6 +13,8 @@ mod decode;
 mod forecast;
 mod hints;
 mod history;
+mod lease;
+mod lease_world;
 mod property;
 mod rewrite;
 mod rollout;

@@ -11,6 +11,7 @@ mod events;
 mod faults;
 mod find;
 mod jwt;
+mod lease;
 mod login;
 mod outage;
 mod session;

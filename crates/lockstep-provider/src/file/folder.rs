@@ -78,6 +78,7 @@ fn read_one(folder: &Beneath, key: &str) -> Result<Option<(RemoteSecret, Facts)>
             value,
             version: Some(facts.version()),
             created: facts.modified(),
+            fresh_for: None,
         };
         (secret, facts)
     }))

@@ -78,6 +78,7 @@ impl Provider for FileProvider {
             binary: true,
             batch: BATCH,
             notifies: true,
+            leases: false,
         }
     }
 
@@ -199,6 +200,7 @@ fn field(fields: &Fields, facts: &Facts, key: &str) -> Result<RemoteSecret, Prov
             value: value.clone(),
             version: Some(facts.version()),
             created: facts.modified(),
+            fresh_for: None,
         }),
         Some(Field::Inexact) => {
             let message = format!(

@@ -21,8 +21,9 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
+    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
+    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    metrics::StoreMetrics,
 };
 
 /// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
@@ -319,6 +320,32 @@ impl Provider for Batch {
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         self.provider.decrypt(cx, ciphertext).await
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.provider.warrant(cx, request).await
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.provider.mint(cx, warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.provider.renew_lease(cx, lease, wanted).await
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.provider.revoke(cx, lease).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

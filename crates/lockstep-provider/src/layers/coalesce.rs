@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
+    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
+    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    metrics::StoreMetrics,
 };
 
 /// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
@@ -204,6 +205,32 @@ impl Provider for Coalesce {
             Some(answer) => Result::clone(&answer),
             None => Err(gave_up(Operation::Decrypt)),
         }
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.provider.warrant(cx, request).await
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.provider.mint(cx, warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.provider.renew_lease(cx, lease, wanted).await
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.provider.revoke(cx, lease).await
     }
 
     /// Not joined: a check asks for now.

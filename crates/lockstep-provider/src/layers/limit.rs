@@ -1,12 +1,12 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
 
 use super::{Budget, checked, for_each, requests};
 use crate::{
-    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice, Operation,
+    Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
 /// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
@@ -65,6 +65,36 @@ impl Provider for Limit {
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         let _admission = self.budget.admit(cx, Operation::Decrypt).await?;
         self.provider.decrypt(cx, ciphertext).await
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Warrant).await?;
+        self.provider.warrant(cx, request).await
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Mint).await?;
+        self.provider.mint(cx, warrant, request).await
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::RenewLease).await?;
+        self.provider.renew_lease(cx, lease, wanted).await
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let _admission = self.budget.admit(cx, Operation::Revoke).await?;
+        self.provider.revoke(cx, lease).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {

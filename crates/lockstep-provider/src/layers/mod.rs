@@ -21,6 +21,8 @@ mod batch;
 mod budget;
 mod coalesce;
 mod gate;
+#[cfg(test)]
+mod lease_tests;
 mod limit;
 mod observe;
 mod pace;

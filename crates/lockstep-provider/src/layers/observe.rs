@@ -1,11 +1,12 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::outcome;
 use crate::{
-    Capability, Ciphertext, Context, FindQuery, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, metrics::StoreMetrics,
+    Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice, Operation,
+    Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    metrics::StoreMetrics,
 };
 
 /// Counts and measures every request.
@@ -50,6 +51,44 @@ impl Provider for Observe {
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         let timer = self.metrics.begin(Operation::Decrypt);
         let result = self.provider.decrypt(cx, ciphertext).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        let timer = self.metrics.begin(Operation::Warrant);
+        let result = self.provider.warrant(cx, request).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        let timer = self.metrics.begin(Operation::Mint);
+        let result = self.provider.mint(cx, warrant, request).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        let timer = self.metrics.begin(Operation::RenewLease);
+        let result = self.provider.renew_lease(cx, lease, wanted).await;
+        timer.end(result.as_ref().err().map(|error| error.kind));
+        result
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let timer = self.metrics.begin(Operation::Revoke);
+        let result = self.provider.revoke(cx, lease).await;
         timer.end(result.as_ref().err().map(|error| error.kind));
         result
     }

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Budget, StackOptions};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
+    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
 /// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]), and at the store's pace what it said was too fast:
@@ -158,6 +158,54 @@ impl Provider for Retry {
         let mut attempts = self.attempts(cx, Operation::Decrypt);
         loop {
             let result = self.provider.decrypt(cx, ciphertext).await;
+            self.budget.record(result.as_ref().err());
+            match passing(&result).cloned() {
+                Some(error) if attempts.again(&error).await => {}
+                _ => return result,
+            }
+        }
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        // once: an answer that was lost leaves a token behind
+        let result = self.provider.warrant(cx, request).await;
+        self.budget.record(result.as_ref().err());
+        result
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        // once: nobody knows of a failed attempt whether it made one
+        let result = self.provider.mint(cx, warrant, request).await;
+        self.budget.record(result.as_ref().err());
+        result
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        let mut attempts = self.attempts(cx, Operation::RenewLease);
+        loop {
+            let result = self.provider.renew_lease(cx, lease, wanted).await;
+            self.budget.record(result.as_ref().err());
+            match passing(&result).cloned() {
+                Some(error) if attempts.again(&error).await => {}
+                _ => return result,
+            }
+        }
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let mut attempts = self.attempts(cx, Operation::Revoke);
+        loop {
+            let result = self.provider.revoke(cx, lease).await;
             self.budget.record(result.as_ref().err());
             match passing(&result).cloned() {
                 Some(error) if attempts.again(&error).await => {}

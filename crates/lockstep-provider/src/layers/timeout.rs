@@ -5,8 +5,8 @@ use tokio::time::timeout_at;
 
 use super::{checked, deadline, for_each};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, Notice, Operation, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
+    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
 /// Ends a request that takes longer than the store's time-out, or than its caller waits.
@@ -48,6 +48,10 @@ fn verb(operation: Operation) -> &'static str {
         Operation::Decrypt => "decrypting",
         Operation::Encrypt => "encrypting",
         Operation::Check => "checking the store",
+        Operation::Warrant => "getting the token to make a credential with",
+        Operation::Mint => "making a credential",
+        Operation::RenewLease => "renewing a lease",
+        Operation::Revoke => "revoking a credential",
         Operation::Listen => "listening for changes",
     }
 }
@@ -79,6 +83,40 @@ impl Provider for Timeout {
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         self.within(cx, Operation::Decrypt, self.provider.decrypt(cx, ciphertext))
+            .await?
+    }
+
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        self.within(cx, Operation::Warrant, self.provider.warrant(cx, request))
+            .await?
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        self.within(cx, Operation::Mint, self.provider.mint(cx, warrant, request))
+            .await?
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        self.within(
+            cx,
+            Operation::RenewLease,
+            self.provider.renew_lease(cx, lease, wanted),
+        )
+        .await?
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.within(cx, Operation::Revoke, self.provider.revoke(cx, lease))
             .await?
     }
 

@@ -27,6 +27,7 @@ impl Provider for MemoryProvider {
             binary: true,
             batch: self.batch,
             notifies: false,
+            leases: false,
         }
     }
 
@@ -102,6 +103,7 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
             value: SecretValue::from(text),
             version: None,
             created: None,
+            fresh_for: None,
         });
     }
     let number = match &reference.version {
@@ -123,5 +125,6 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
         value: version.value.clone(),
         version: Some(number.to_string()),
         created: Some(version.created),
+        fresh_for: None,
     })
 }

@@ -1,4 +1,4 @@
-//! Python packages: moto, and Google's clients, each with what it needs in a folder of its own.
+//! Python packages: moto, Google's clients, and PostgreSQL's programs, each with what it needs in a folder of its own.
 
 use std::{
     fs,
@@ -13,6 +13,8 @@ use super::run::run;
 use crate::progress::Step;
 
 pub(super) const MOTO_VERSION: &str = "5.2.5";
+/// What the package holds, whose own number is another one.
+pub(super) const POSTGRESQL_VERSION: &str = "16.2";
 pub(super) const SECRET_MANAGER_CLIENT_VERSION: &str = "2.32.0";
 /// The folder of the packages, beside the program.
 pub(super) const FOLDER: &str = "packages";
@@ -35,6 +37,12 @@ pub(super) const GOOGLE_CLIENTS: Packages = Packages {
     requirements: include_str!("../../tools/google/requirements.txt"),
     program: "#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/packages\" exec python3 \"$@\"\n",
     hint: "Python 3 with pip is needed to fetch Google's clients.",
+};
+
+pub(super) const POSTGRESQL: Packages = Packages {
+    requirements: include_str!("../../tools/postgresql/requirements.txt"),
+    program: include_str!("../../tools/postgresql/postgresql.sh"),
+    hint: "Python 3 with pip is needed to fetch PostgreSQL.",
 };
 
 impl Packages {

@@ -161,6 +161,8 @@ fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &imp
     for entry in &spec.data_from {
         let call = match &entry.extract {
             Some(extract) => reads(plan::extract_ref(extract).part),
+            // one is made when there is none, not at each refresh
+            None if entry.generate.is_some() => Calls::default(),
             None => Calls {
                 finds: 1,
                 ..Calls::default()

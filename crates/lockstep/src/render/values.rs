@@ -114,6 +114,7 @@ impl Folder {
             value: SecretValue::new(bytes),
             version: reference.version.clone(),
             created: None,
+            fresh_for: None,
         })
     }
 
@@ -149,6 +150,7 @@ impl Provider for Folder {
             binary: true,
             batch: 1,
             notifies: false,
+            leases: false,
         }
     }
 

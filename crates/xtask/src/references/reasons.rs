@@ -119,6 +119,14 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::RolledBack => {
             "Give the source a value that works: it is rolled out as soon as it is there. To try the same value again, give `lockstep.dev/rotate-now` a new value."
         }
+        Reason::LeaseIssued => "Nothing: it says that the Secret holds a credential of its own.",
+        Reason::LeaseEnds => {
+            "Nothing, if the message says that the maximum of the lease is near. If a renewal was refused, grant what the message names."
+        }
+        Reason::LeaseRevoked => "Nothing: the credential that it was of no longer works.",
+        Reason::LeaseLeft => {
+            "Revoke the lease yourself (`vault lease revoke`), or let it expire; grant what the message names, so that the next one can be revoked."
+        }
         Reason::SourceTooOld => {
             "Rotate the value at its source, or raise `rotation.maxAge`; lockstep reads and never rotates."
         }

@@ -1,0 +1,500 @@
+//! Credentials that a store makes for one SyncedSecret: making, renewing and revoking them, and the finalizer that holds the object
+//! until they are revoked. What is due, and what it means when it fails, says [`lockstep_core::lease`].
+
+use std::time::Duration;
+
+use http::{HeaderValue, header};
+use kube::{
+    Resource,
+    api::{Patch, PatchParams},
+    core::{PartialObjectMeta, request::Request},
+    runtime::events::EventType,
+};
+use lockstep_api::{
+    Lease, LeaseEnd, LeaseStatus, Reason, StoreRef, SyncedSecret, SyncedSecretStatus, annotation,
+};
+use lockstep_core::{
+    Failure,
+    collect::Generated,
+    lease::{self, Action},
+    plan::{self, Generation},
+    remote::Requeue,
+    report::{self, Outcome},
+};
+use lockstep_provider::{ErrorKind, LeaseHandle, Operation, ProviderError};
+use serde_json::json;
+
+use super::{
+    Reconcile,
+    report::{METADATA_ONLY, Said},
+};
+use crate::{index::store_key, secret::WRITE_TIMEOUT};
+
+/// The field manager of the finalizer.
+const MANAGER: &str = "lockstep-lease";
+
+/// A list of operations, of which the first can be a test.
+const JSON_PATCH: HeaderValue = HeaderValue::from_static("application/json-patch+json");
+
+fn leases(status: Option<&SyncedSecretStatus>) -> Option<&LeaseStatus> {
+    status?.lease.as_ref()
+}
+
+impl Reconcile {
+    /// The credential that the Secret has to hold, and its fields where this process still has them.
+    pub(super) fn generated(&self, status: Option<&SyncedSecretStatus>) -> Option<Generated> {
+        let lease = lease::in_use(leases(status))?;
+        Some(Generated {
+            lease: lease.id.clone(),
+            issued: lease.issued.parse().ok(),
+            value: self.remember(|tracked, _, _| tracked.credential_of(&lease.id)),
+        })
+    }
+
+    /// Why a credential has to be made before the Secret can be taken to be right.
+    pub(super) fn lease_cause(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        generation: &Generation,
+    ) -> Option<lease::Cause> {
+        let request = lease::request_name(generation, &self.shared.key);
+        let remembered = self.remember(|tracked, _, _| tracked.credential_id());
+        let now = self.shared.steady.now();
+        lease::cause(leases(status), &request, remembered.as_deref(), now)
+    }
+
+    /// Makes a credential. Its lease stands in the status when this returns, and its fields are remembered.
+    ///
+    /// # Errors
+    /// What the store says, or that the status could not be written: then nothing was made that is not found again.
+    pub(super) async fn mint(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        generation: &Generation,
+    ) -> Result<Generated, Failure> {
+        self.check_may_write()?;
+        let Generation {
+            entry,
+            store,
+            request,
+        } = generation;
+        let place = plan::data_from_place(*entry, &self.object.spec.data_from[*entry]);
+        let failed = |error: ProviderError| Failure::provider(&format!("{place}: {store}"), &error);
+        let provider = self.shared.provider(&store_key(&self.key.namespace, store)).await;
+        let provider = provider.map_err(failed)?;
+        if !provider.capability().leases {
+            let message = format!(
+                "a store of provider {} makes no credentials",
+                provider.capability().name
+            );
+            return Err(failed(ProviderError::new(
+                ErrorKind::Unsupported,
+                Operation::Mint,
+                message,
+            )));
+        }
+        self.guard().await?;
+        let context = self.context();
+        let warrant = provider.warrant(&context, request).await.map_err(|error| {
+            self.count("mint", Err(error.kind));
+            failed(error)
+        })?;
+        let now = self.shared.steady.now();
+        let intent = lease::intend(leases(status), generation, &warrant, now);
+        if let Err(failure) = self.note(status, Some(intent.clone())).await {
+            // nothing was made with it; where this fails, too, it ends by itself
+            let unused = LeaseHandle {
+                accessor: warrant.accessor.clone(),
+                id: None,
+            };
+            let _ = provider.revoke(&context, &unused).await;
+            return Err(failure);
+        }
+        let asked = self.shared.steady.now();
+        let minted = provider.mint(&context, &warrant, request).await;
+        self.count("mint", minted.as_ref().map(drop).map_err(|error| error.kind));
+        let minted = minted.map_err(failed)?;
+        let name = lease::request_name(generation, &self.shared.key);
+        let noted = lease::minted(&intent, name, &minted, asked);
+        self.note(status, Some(noted.clone())).await?;
+        let Some(lease) = &noted.minted else {
+            return Err(Failure::new(
+                Reason::Internal,
+                "the intent of a credential was lost",
+            ));
+        };
+        let value = minted.value;
+        self.remember(|tracked, _, _| tracked.note_credential(lease.id.clone(), value.clone()));
+        tracing::info!(path = %request.path, lease = %lease.id, "a credential was made");
+        Ok(Generated {
+            lease: lease.id.clone(),
+            // as it will be read from the status
+            issued: lease.issued.parse().ok(),
+            value: Some(value),
+        })
+    }
+
+    /// Writes the leases into the status, so that what comes next survives this process.
+    async fn note(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        leases: Option<LeaseStatus>,
+    ) -> Result<(), Failure> {
+        if self.report_durably(status, Outcome::Leased(leases)).await == Said::Durably {
+            return Ok(());
+        }
+        let message = "the lease could not be noted in the status, and no credential is made without";
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
+    }
+
+    /// Does what is due for a lease.
+    pub(super) async fn tend(&self, status: Option<&SyncedSecretStatus>, action: Action) -> &'static str {
+        let Some(leases) = leases(status) else {
+            return self.release(status).await;
+        };
+        match &action {
+            Action::Release => self.release(status).await,
+            Action::Forget(accessor) => {
+                self.report(status, Outcome::Leased(lease::revoked(leases, accessor)))
+                    .await;
+                "lease"
+            }
+            Action::Renew(accessor) => {
+                let next = self.renew(leases, accessor).await;
+                self.tended(status, &action, next).await
+            }
+            Action::Revoke(accessor) => {
+                let next = self.revoke(leases, accessor).await;
+                self.tended(status, &action, next).await
+            }
+        }
+    }
+
+    /// Says what came of it, or plans when it is tried again.
+    async fn tended(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        action: &Action,
+        next: Result<Option<LeaseStatus>, ErrorKind>,
+    ) -> &'static str {
+        match next {
+            Ok(next) => {
+                self.remember(|tracked, _, _| tracked.memory.lease_retries.done(action));
+                self.report(status, Outcome::Leased(next)).await;
+            }
+            Err(kind) => {
+                let gone = matches!(
+                    kind,
+                    ErrorKind::ConfigInvalid | ErrorKind::CredentialsUnavailable | ErrorKind::Unauthenticated
+                );
+                let now = self.shared.steady.now();
+                self.remember(|tracked, _, _| {
+                    tracked.memory.lease_retries.failed(action, gone, &self.uid, now);
+                });
+            }
+        }
+        "lease"
+    }
+
+    async fn renew(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
+        let Some(held) = lease::find(leases, accessor) else {
+            return Ok(Some(leases.clone()));
+        };
+        let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
+        let asked = self.shared.steady.now();
+        let given = match store_of(leases, accessor) {
+            Some(store) => match self
+                .shared
+                .provider(&store_key(&self.key.namespace, &store))
+                .await
+            {
+                Ok(provider) => provider.renew_lease(&self.context(), &handle(held), wanted).await,
+                Err(error) => Err(error),
+            },
+            None => Err(unknown_store(Operation::RenewLease)),
+        };
+        self.count("renew", given.as_ref().map(drop).map_err(|error| error.kind));
+        match given {
+            Ok(given) => Ok(Some(lease::renewed(leases, accessor, given, asked))),
+            Err(error) => {
+                tracing::warn!(lease = %held.id, kind = error.kind.label(), message = %error, "a lease was not renewed");
+                lease::renewal_failed(leases, accessor, error.kind, &report::bounded(error.to_string()))
+                    .map(Some)
+                    .ok_or(error.kind)
+            }
+        }
+    }
+
+    async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
+        let handle = lease::find(leases, accessor).map_or_else(
+            || LeaseHandle {
+                accessor: accessor.to_owned(),
+                id: None,
+            },
+            handle,
+        );
+        let done = match store_of(leases, accessor) {
+            Some(store) => match self
+                .shared
+                .provider(&store_key(&self.key.namespace, &store))
+                .await
+            {
+                Ok(provider) => provider.revoke(&self.context(), &handle).await,
+                Err(error) => Err(error),
+            },
+            None => Err(unknown_store(Operation::Revoke)),
+        };
+        self.count("revoke", done.as_ref().map(drop).map_err(|error| error.kind));
+        match done {
+            Ok(()) => Ok(lease::revoked(leases, accessor)),
+            Err(error) => {
+                tracing::warn!(accessor, kind = error.kind.label(), message = %error, "a lease was not revoked");
+                let now = self.shared.steady.now();
+                let message = report::bounded(error.to_string());
+                lease::revocation_failed(leases, accessor, error.kind, &message, now)
+                    .map(Some)
+                    .ok_or(error.kind)
+            }
+        }
+    }
+
+    fn count(&self, operation: &str, outcome: Result<(), ErrorKind>) {
+        let outcome = outcome.map_or_else(ErrorKind::label, |()| "ok");
+        self.shared
+            .metrics
+            .leases
+            .with_label_values(&[operation, outcome])
+            .inc();
+    }
+
+    /// Lets the object go: takes the finalizer off. What was not revoked by then is left to expire, and that is said.
+    async fn release(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
+        if let Some((paths, last)) = lease::left(leases(status)) {
+            let note = format!(
+                "the credentials of {} could not be revoked in time, and are left to expire: the last ends at {last}",
+                paths.join(", ")
+            );
+            tracing::warn!("{note}");
+            self.announce(EventType::Warning, Reason::LeaseLeft, "Revoke", note)
+                .await;
+        }
+        let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
+        let place = finalizers
+            .iter()
+            .position(|name| name == annotation::REVOKE_LEASE);
+        let Some(place) = place else { return "lease" };
+        // by its place, which is tested: whoever owns the entry, and whatever stands beside it
+        let path = format!("/metadata/finalizers/{place}");
+        let patch = json!([
+            { "op": "test", "path": path, "value": annotation::REVOKE_LEASE },
+            { "op": "remove", "path": path },
+        ]);
+        let done = self
+            .patch_object(&Patch::Merge(patch), &PatchParams::default(), Some(JSON_PATCH))
+            .await;
+        if done.is_err() {
+            tracing::debug!("the finalizer was not taken off");
+        }
+        let now = self.shared.steady.now();
+        self.remember(|tracked, _, _| {
+            let retries = &mut tracked.memory.lease_retries;
+            // the watch brings the object without it in a moment
+            retries.failed(&Action::Release, false, &self.uid, now);
+        });
+        "lease"
+    }
+
+    /// Puts the finalizer on, so that no credential outlives the object unseen.
+    async fn guard(&self) -> Result<(), Failure> {
+        let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
+        if finalizers.iter().any(|name| name == annotation::REVOKE_LEASE) {
+            return Ok(());
+        }
+        let body = json!({
+            "apiVersion": SyncedSecret::api_version(&()),
+            "kind": SyncedSecret::kind(&()),
+            "metadata": {
+                "name": &*self.key.name, "namespace": &*self.key.namespace, "uid": self.uid,
+                "finalizers": [annotation::REVOKE_LEASE],
+            },
+        });
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let Err(error) = self.patch_object(&Patch::Apply(body), &params, None).await else {
+            return Ok(());
+        };
+        let why = match error {
+            kube::Error::Api(error) => format!("status {}", error.code),
+            _ => "no answer".to_owned(),
+        };
+        let message = format!(
+            "the finalizer {} could not be put on ({why}), and no credential is made without",
+            annotation::REVOKE_LEASE
+        );
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
+    }
+
+    /// Patches the object itself. `kind` is the kind of patch that the client does not know.
+    async fn patch_object(
+        &self,
+        patch: &Patch<serde_json::Value>,
+        params: &PatchParams,
+        kind: Option<HeaderValue>,
+    ) -> kube::Result<PartialObjectMeta<SyncedSecret>> {
+        let objects = Request::new(SyncedSecret::url_path(&(), Some(&self.key.namespace)));
+        let mut request = objects
+            .patch(&self.key.name, params, patch)
+            .map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
+        if let Some(kind) = kind {
+            request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        match tokio::time::timeout(WRITE_TIMEOUT, self.shared.client.request(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(kube::Error::Service(
+                std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+            )),
+        }
+    }
+
+    /// One event for each change of the leases that somebody may want to know of.
+    pub(super) async fn publish_leases(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
+        for (type_, reason, note) in changes(leases(old), status.lease.as_ref()) {
+            self.announce(type_, reason, "Lease", note).await;
+        }
+    }
+}
+
+fn handle(lease: &Lease) -> LeaseHandle {
+    LeaseHandle {
+        accessor: lease.accessor.clone(),
+        // without a lease, the accessor stands for it
+        id: (lease.id != lease.accessor).then(|| lease.id.clone()),
+    }
+}
+
+fn store_of(leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
+    lease::store(lease::store_of(leases, accessor)?)
+}
+
+fn unknown_store(operation: Operation) -> ProviderError {
+    ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store")
+}
+
+fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
+    status
+        .into_iter()
+        .flat_map(|status| status.current.iter().chain(&status.minted).chain(&status.old))
+}
+
+/// What changed, as events say it.
+fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventType, Reason, String)> {
+    let mut events = Vec::new();
+    let current = |status: Option<&LeaseStatus>| status.and_then(|status| status.current.clone());
+    let before = |accessor: &str| all(old).find(|lease| lease.accessor == accessor);
+    if let Some(lease) = current(new)
+        && current(old).is_none_or(|old| old.accessor != lease.accessor)
+    {
+        let note = format!(
+            "the Secret holds a credential of \"{}\" in {}; its lease {} is given until {}",
+            lease.path, lease.store, lease.id, lease.expires
+        );
+        events.push((EventType::Normal, Reason::LeaseIssued, note));
+    }
+    for lease in all(new) {
+        let Some(earlier) = before(&lease.accessor) else {
+            continue;
+        };
+        if let (None, Some(end)) = (earlier.ends, lease.ends) {
+            let (type_, why) = match end {
+                LeaseEnd::MaximumReached => (EventType::Normal, "is near its maximum"),
+                LeaseEnd::RenewalRefused => (EventType::Warning, "was not renewed by the store"),
+                LeaseEnd::NotRenewable => (EventType::Normal, "cannot be renewed"),
+            };
+            let mut note = format!("the lease {} {why}, and ends at {}", lease.id, lease.expires);
+            if let Some(refusal) = &lease.refusal {
+                note.push_str(": ");
+                note.push_str(refusal);
+            }
+            events.push((type_, Reason::LeaseEnds, note));
+        }
+        if let (None, Some(why)) = (&earlier.left, &lease.left) {
+            let note = format!(
+                "the lease {} is no longer used and could not be revoked; it lives until {}: {why}",
+                lease.id, lease.expires
+            );
+            events.push((EventType::Warning, Reason::LeaseLeft, note));
+        }
+    }
+    let gone = |lease: &&Lease| all(new).all(|other| other.accessor != lease.accessor);
+    for lease in all(old).filter(gone).filter(|lease| lease.left.is_none()) {
+        let note = format!("the lease {} of \"{}\" was revoked", lease.id, lease.path);
+        events.push((EventType::Normal, Reason::LeaseRevoked, note));
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(accessor: &str) -> Lease {
+        Lease {
+            id: format!("database/creds/shop/{accessor}"),
+            accessor: accessor.to_owned(),
+            store: "SecretStore/vault".to_owned(),
+            path: "database/creds/shop".to_owned(),
+            expires: "2026-05-01T10:00:00Z".to_owned(),
+            ..Lease::default()
+        }
+    }
+
+    fn reasons(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<Reason> {
+        changes(old, new)
+            .into_iter()
+            .map(|(_, reason, _)| reason)
+            .collect()
+    }
+
+    #[test]
+    fn each_change_of_a_lease_is_told_once() {
+        let first = LeaseStatus {
+            current: Some(lease("a")),
+            ..LeaseStatus::default()
+        };
+        assert_eq!(reasons(None, Some(&first)), [Reason::LeaseIssued]);
+        assert_eq!(reasons(Some(&first), Some(&first)), []);
+        let mut renewed = first.clone();
+        renewed.current.as_mut().unwrap().expires = "2026-05-01T11:00:00Z".to_owned();
+        assert_eq!(reasons(Some(&first), Some(&renewed)), [], "a renewal is no news");
+        let mut ends = renewed.clone();
+        ends.current.as_mut().unwrap().ends = Some(LeaseEnd::MaximumReached);
+        assert_eq!(reasons(Some(&renewed), Some(&ends)), [Reason::LeaseEnds]);
+        let second = LeaseStatus {
+            current: Some(lease("b")),
+            old: vec![ends.current.clone().unwrap()],
+            ..LeaseStatus::default()
+        };
+        assert_eq!(reasons(Some(&ends), Some(&second)), [Reason::LeaseIssued]);
+        let mut left = second.clone();
+        left.old[0].left = Some("permission denied".to_owned());
+        assert_eq!(reasons(Some(&second), Some(&left)), [Reason::LeaseLeft]);
+        let done = LeaseStatus {
+            old: Vec::new(),
+            ..second.clone()
+        };
+        assert_eq!(reasons(Some(&second), Some(&done)), [Reason::LeaseRevoked]);
+        assert_eq!(reasons(Some(&left), Some(&done)), [], "it expired");
+    }
+
+    #[test]
+    fn a_credential_without_a_lease_is_revoked_by_its_accessor() {
+        let mut certificate = lease("a");
+        certificate.id.clone_from(&certificate.accessor);
+        assert_eq!(handle(&certificate).id, None);
+        assert_eq!(handle(&lease("a")).id.unwrap(), "database/creds/shop/a");
+    }
+}

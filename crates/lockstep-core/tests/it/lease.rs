@@ -1,0 +1,574 @@
+//! What is due for a lease, case by case.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use lockstep_api::{
+    GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreKind, StoreRef,
+    SyncedSecretSpec, SyncedSecretStatus,
+};
+use lockstep_core::{
+    decide::{Memory, Observed, Settings, Step, Why, decide},
+    fingerprint::FingerprintKey,
+    lease::{self, Action, Cause, Retries},
+    plan::Generation,
+    remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
+    report::{Outcome, Subject, report},
+    rotation,
+};
+use serde_json::json;
+
+const REVOKE_AFTER: Duration = Duration::from_secs(300);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A lease of 300 seconds that was given at the time 0.
+fn lease(accessor: &str) -> Lease {
+    Lease {
+        id: format!("database/creds/shop/{accessor}"),
+        accessor: accessor.to_owned(),
+        store: "SecretStore/vault".to_owned(),
+        path: "database/creds/shop".to_owned(),
+        request: "same".to_owned(),
+        issued: at(0).to_string(),
+        expires: at(300).to_string(),
+        seconds: 300,
+        renewable: true,
+        ..Lease::default()
+    }
+}
+
+fn holding(current: Lease) -> LeaseStatus {
+    LeaseStatus {
+        current: Some(current),
+        ..LeaseStatus::default()
+    }
+}
+
+fn status(lease: LeaseStatus) -> SyncedSecretStatus {
+    SyncedSecretStatus {
+        lease: Some(lease),
+        ..SyncedSecretStatus::default()
+    }
+}
+
+fn generation() -> Generation {
+    Generation {
+        entry: 0,
+        store: StoreRef {
+            name: "vault".to_owned(),
+            kind: StoreKind::SecretStore,
+        },
+        request: LeaseRequest {
+            path: "database/creds/shop".to_owned(),
+            method: GenerateMethod::Get,
+            parameters: BTreeMap::new(),
+        },
+    }
+}
+
+fn spec(extra: &serde_json::Value) -> SyncedSecretSpec {
+    let mut spec = json!({
+        "secretStoreRef": { "name": "vault" },
+        "dataFrom": [{ "generate": { "vault": { "path": "database/creds/shop" } } }],
+    });
+    spec.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
+    serde_json::from_value(spec).unwrap()
+}
+
+#[test]
+fn a_lease_is_renewed_in_its_last_third_each_at_a_time_of_its_own() {
+    let times: Vec<_> = (0..50)
+        .map(|number| {
+            let status = status(holding(lease(&format!("a{number}"))));
+            let (at, action) =
+                lease::next(&status, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO).unwrap();
+            assert_eq!(action, Action::Renew(format!("a{number}")));
+            at.as_second()
+        })
+        .collect();
+    assert!(times.iter().all(|time| (200..=234).contains(time)), "{times:?}");
+    assert!(
+        times.iter().max().unwrap() - times.iter().min().unwrap() > 20,
+        "{times:?}"
+    );
+}
+
+#[test]
+fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
+    let before = holding(lease("a"));
+    let after = lease::renewed(&before, "a", Duration::from_secs(300), at(210));
+    let current = after.current.as_ref().unwrap();
+    assert_eq!(
+        (current.expires.as_str(), current.ends),
+        ("1970-01-01T00:08:30Z", None)
+    );
+    assert_eq!(lease::mint_at(Some(&after), false), None);
+    let rounded = lease::renewed(&before, "a", Duration::from_secs(298), at(210));
+    assert_eq!(rounded.current.unwrap().ends, None, "seconds are rounded");
+    let short = lease::renewed(&before, "a", Duration::from_secs(120), at(210));
+    assert_eq!(
+        short.current.as_ref().unwrap().ends,
+        Some(LeaseEnd::MaximumReached)
+    );
+    let cause = Cause::Ends(LeaseEnd::MaximumReached);
+    assert_eq!(lease::mint_at(Some(&short), false), Some((Timestamp::MIN, cause)));
+    assert_eq!(
+        lease::next(
+            &status(short),
+            REVOKE_AFTER,
+            &Retries::default(),
+            SignedDuration::ZERO
+        ),
+        None
+    );
+}
+
+#[test]
+fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again() {
+    let before = holding(lease("a"));
+    for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
+        let after = lease::renewal_failed(&before, "a", kind, "no").unwrap();
+        assert_eq!(after.current.unwrap().ends, Some(LeaseEnd::RenewalRefused));
+    }
+    for kind in [
+        ErrorKind::Unavailable,
+        ErrorKind::Timeout,
+        ErrorKind::RateLimited,
+        ErrorKind::Unauthenticated,
+        ErrorKind::ConfigInvalid,
+        ErrorKind::CredentialsUnavailable,
+    ] {
+        assert_eq!(lease::renewal_failed(&before, "a", kind, "no"), None, "{kind:?}");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_renewed_is_replaced_in_its_last_third() {
+    let certificate = Lease {
+        ends: Some(LeaseEnd::NotRenewable),
+        ..lease("a")
+    };
+    let leases = holding(certificate);
+    let (time, _) = lease::mint_at(Some(&leases), false).unwrap();
+    assert!((200..=234).contains(&time.as_second()), "{time}");
+    assert_eq!(lease::cause(Some(&leases), "same", None, at(100)), None);
+    assert!(lease::cause(Some(&leases), "same", None, at(240)).is_some());
+}
+
+#[test]
+fn one_that_has_to_wait_waits_until_the_last_tenth_of_the_one_that_there_is() {
+    let leases = holding(Lease {
+        ends: Some(LeaseEnd::MaximumReached),
+        ..lease("a")
+    });
+    let (time, _) = lease::mint_at(Some(&leases), true).unwrap();
+    assert_eq!(time, at(270));
+    assert!(!lease::cannot_wait(Some(&leases), at(269)));
+    assert!(lease::cannot_wait(Some(&leases), at(270)));
+    assert!(
+        !lease::cannot_wait(Some(&holding(lease("a"))), at(299)),
+        "it is renewed"
+    );
+    assert_eq!(lease::mint_at(None, true), None);
+}
+
+#[test]
+fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
+    let intent = LeaseIntent {
+        accessor: "i".to_owned(),
+        ..LeaseIntent::default()
+    };
+    let found = status(LeaseStatus {
+        intent: Some(intent),
+        ..holding(lease("a"))
+    });
+    let due = lease::next(&found, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
+    assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i".to_owned()))));
+
+    let doubtful = LeaseStatus {
+        minted: Some(lease("m")),
+        ..holding(lease("a"))
+    };
+    assert!(lease::in_doubt(Some(&doubtful)));
+    assert_eq!(
+        lease::cause(Some(&doubtful), "same", None, at(10)),
+        Some(Cause::InDoubt)
+    );
+    let remembered = Some("database/creds/shop/m");
+    assert_eq!(lease::cause(Some(&doubtful), "same", remembered, at(10)), None);
+    let warrant = Warrant {
+        accessor: "n".to_owned(),
+        token: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(60),
+    };
+    let intended = lease::intend(Some(&doubtful), &generation(), &warrant, at(10));
+    assert!(!format!("{intended:?}").contains("CANARY"));
+    assert_eq!(intended.old, [lease("m")]);
+    assert!(lease::in_doubt(Some(&intended)), "until another is written");
+    let due = lease::next(
+        &status(intended),
+        REVOKE_AFTER,
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
+    assert_eq!(
+        due.unwrap().1,
+        Action::Revoke("n".to_owned()),
+        "the intent, and nothing else"
+    );
+}
+
+#[test]
+fn an_old_lease_is_revoked_after_a_while_where_there_are_no_targets() {
+    let old = Lease {
+        replaced: Some(at(50).to_string()),
+        expires: at(10_000).to_string(),
+        seconds: 9_000,
+        ..lease("o")
+    };
+    let current = Lease {
+        expires: at(10_000).to_string(),
+        seconds: 9_000,
+        ..lease("a")
+    };
+    let held = status(LeaseStatus {
+        old: vec![old],
+        ..holding(current)
+    });
+    let due = lease::next(&held, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
+    assert_eq!(due, Some((at(350), Action::Revoke("o".to_owned()))));
+    let due = lease::next(
+        &held,
+        Duration::from_secs(1),
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
+    assert_eq!(due, Some((at(51), Action::Revoke("o".to_owned()))));
+}
+
+#[test]
+fn a_failure_of_one_lease_does_not_hold_up_another() {
+    let old = Lease {
+        replaced: Some(at(0).to_string()),
+        ..lease("o")
+    };
+    let held = status(LeaseStatus {
+        old: vec![old],
+        ..holding(lease("a"))
+    });
+    let revoke = Action::Revoke("o".to_owned());
+    let mut retries = Retries::default();
+    for _ in 0..12 {
+        retries.failed(&revoke, false, "uid", at(240));
+    }
+    let (due, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
+    assert!(
+        matches!(action, Action::Renew(_)) && due <= at(240),
+        "{action:?} at {due}"
+    );
+    retries.done(&revoke);
+    let (_, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
+    assert_eq!(action, revoke);
+}
+
+#[test]
+fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
+    let old = Lease {
+        replaced: Some(at(0).to_string()),
+        ..lease("o")
+    };
+    let held = LeaseStatus {
+        old: vec![old],
+        ..holding(Lease {
+            expires: at(9_000).to_string(),
+            seconds: 9_000,
+            ..lease("a")
+        })
+    };
+    assert_eq!(
+        lease::revocation_failed(&held, "o", ErrorKind::Unavailable, "down", at(1)),
+        None
+    );
+    let left = lease::revocation_failed(
+        &held,
+        "o",
+        ErrorKind::PermissionDenied,
+        "the policy needs more",
+        at(1),
+    );
+    let left = left.unwrap();
+    let due = lease::next(
+        &status(left.clone()),
+        REVOKE_AFTER,
+        &Retries::default(),
+        SignedDuration::ZERO,
+    );
+    assert_eq!(due, Some((at(300), Action::Forget("o".to_owned()))));
+    let subject = Subject {
+        generation: 1,
+        refresh: None,
+        rotate_now: None,
+        rotation: None,
+        target_name: "database",
+        old: None,
+        drifted: false,
+    };
+    let said = report(&subject, Outcome::Leased(Some(left.clone())), at(1));
+    let condition = said
+        .condition(lockstep_api::ConditionType::LeaseUnrevoked)
+        .unwrap();
+    assert!(condition.has_reason(Reason::LeaseLeft));
+    assert!(
+        condition.message.ends_with("the policy needs more"),
+        "{}",
+        condition.message
+    );
+    let forgotten = lease::revoked(&left, "o");
+    let said = report(
+        &Subject {
+            old: Some(&said),
+            ..subject
+        },
+        Outcome::Leased(forgotten),
+        at(301),
+    );
+    assert_eq!(said.condition(lockstep_api::ConditionType::LeaseUnrevoked), None);
+}
+
+#[test]
+fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
+    let warrant = Warrant {
+        accessor: "a".to_owned(),
+        token: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(100),
+    };
+    let intent = lease::intend(None, &generation(), &warrant, at(0));
+    let minted = Minted {
+        id: None,
+        value: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(1000),
+        renewable: false,
+    };
+    let noted = lease::minted(&intent, "same".to_owned(), &minted, at(1));
+    let noted = noted.minted.unwrap();
+    assert_eq!(
+        (noted.seconds, noted.expires.as_str()),
+        (99, "1970-01-01T00:01:40Z")
+    );
+    assert_eq!(noted.id, "a", "the accessor stands for a lease that there is not");
+    assert_eq!(noted.ends, Some(LeaseEnd::NotRenewable));
+}
+
+#[test]
+fn another_path_method_parameter_or_store_is_another_request() {
+    let key = FingerprintKey::new([7; 32]).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    let mut all = vec![generation(); 5];
+    all[1].request.path.push('2');
+    all[2].request.method = GenerateMethod::Post;
+    all[3]
+        .request
+        .parameters
+        .insert("ttl".to_owned(), "1h".to_owned());
+    all[4].store.name = "other".to_owned();
+    for generation in &all {
+        names.insert(lease::request_name(generation, &key));
+    }
+    assert_eq!(names.len(), 5);
+    assert_eq!(
+        lease::store("ClusterSecretStore/x").unwrap().to_string(),
+        "ClusterSecretStore/x"
+    );
+    assert_eq!(lease::store("Nonsense/x"), None);
+}
+
+#[test]
+fn without_the_entry_the_leases_become_old() {
+    let sources = [SourceStatus::default()];
+    let next = lease::written(Some(&holding(lease("a"))), &sources, at(7)).unwrap();
+    assert_eq!(next.current, None);
+    assert_eq!(next.old[0].replaced.as_deref(), Some("1970-01-01T00:00:07Z"));
+}
+
+#[test]
+fn a_way_back_to_an_earlier_credential_is_refused_up_front() {
+    let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "shop" }], "onFailure": "Rollback" });
+    let failure = rotation::check(&spec(&json!({ "rotation": { "rollout": rollout } }))).unwrap_err();
+    assert_eq!(failure.reason, Reason::InvalidSpec);
+    assert!(
+        failure.message.contains("dataFrom[0].generate"),
+        "{}",
+        failure.message
+    );
+}
+
+const SETTINGS: Settings = Settings {
+    drift_probe_interval: Duration::ZERO,
+    process_seed: 1,
+};
+
+fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatus>) -> Observed<'a> {
+    Observed {
+        uid: "uid",
+        generation: 1,
+        deleting: false,
+        deleted_at: None,
+        guarded: true,
+        ahead: SignedDuration::ZERO,
+        refresh: None,
+        rotate_now: None,
+        spec,
+        status,
+    }
+}
+
+fn synced(lease: LeaseStatus) -> SyncedSecretStatus {
+    let subject = Subject {
+        generation: 1,
+        refresh: None,
+        rotate_now: None,
+        rotation: None,
+        target_name: "database",
+        old: Some(&status(lease)),
+        drifted: false,
+    };
+    let sources = vec![SourceStatus {
+        version: Some("database/creds/shop/a".to_owned()),
+        ..SourceStatus::default()
+    }];
+    let target = lockstep_api::TargetStatus {
+        name: "database".to_owned(),
+        ..lockstep_api::TargetStatus::default()
+    };
+    report(
+        &subject,
+        Outcome::Synced {
+            target,
+            sources,
+            back: false,
+        },
+        at(0),
+    )
+}
+
+#[test]
+fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
+    let suspended = spec(&json!({ "suspend": true }));
+    let held = synced(holding(lease("a")));
+    let mut memory = Memory::default();
+    let step = decide(&observed(&suspended, Some(&held)), &mut memory, SETTINGS, at(240));
+    assert_eq!(step, Step::Lease(Action::Renew("a".to_owned())));
+    let ends = synced(holding(Lease {
+        ends: Some(LeaseEnd::MaximumReached),
+        ..lease("a")
+    }));
+    let step = decide(&observed(&suspended, Some(&ends)), &mut memory, SETTINGS, at(240));
+    assert_eq!(step, Step::Acknowledge);
+    let active = spec(&json!({}));
+    let step = decide(&observed(&active, Some(&ends)), &mut memory, SETTINGS, at(240));
+    assert_eq!(step, Step::Fetch(Why::Lease));
+}
+
+#[test]
+fn a_lease_wakes_the_object_before_its_refresh() {
+    let spec = spec(&json!({ "refreshInterval": "24h" }));
+    let held = synced(holding(lease("a")));
+    let step = decide(
+        &observed(&spec, Some(&held)),
+        &mut Memory::default(),
+        SETTINGS,
+        at(10),
+    );
+    let Step::Idle(wait) = step else {
+        panic!("{step:?}")
+    };
+    assert!((190..=225).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_renewal() {
+    let spec = spec(&json!({}));
+    let held = synced(holding(lease("a")));
+    let set_back = Observed {
+        ahead: SignedDuration::from_hours(-1),
+        ..observed(&spec, Some(&held))
+    };
+    let step = decide(&set_back, &mut Memory::default(), SETTINGS, at(240 - 3600));
+    assert_eq!(step, Step::Lease(Action::Renew("a".to_owned())));
+    let step = decide(&set_back, &mut Memory::default(), SETTINGS, at(100 - 3600));
+    assert!(
+        matches!(step, Step::Idle(wait) if wait.as_secs() < 140),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn an_object_that_is_deleted_waits_for_its_leases_and_not_for_ever() {
+    let spec = spec(&json!({}));
+    let held = synced(holding(lease("a")));
+    let mut memory = Memory::default();
+    let deleted = |status| Observed {
+        deleting: true,
+        deleted_at: Some(at(100)),
+        ..observed(&spec, status)
+    };
+    let revoke = Action::Revoke("a".to_owned());
+    let step = decide(&deleted(Some(&held)), &mut memory, SETTINGS, at(100));
+    assert_eq!(step, Step::Lease(revoke.clone()));
+    memory.lease_retries.failed(&revoke, false, "uid", at(100));
+    let step = decide(&deleted(Some(&held)), &mut memory, SETTINGS, at(100));
+    assert!(matches!(step, Step::Idle(_)), "{step:?}");
+    let step = decide(&deleted(Some(&held)), &mut memory, SETTINGS, at(699));
+    assert_eq!(step, Step::Lease(revoke.clone()));
+    let step = decide(&deleted(Some(&held)), &mut memory, SETTINGS, at(700));
+    assert_eq!(step, Step::Lease(Action::Release), "ten minutes are enough");
+    // of a store that is gone nothing is to be expected
+    memory.lease_retries.failed(&revoke, true, "uid", at(101));
+    let step = decide(&deleted(Some(&held)), &mut memory, SETTINGS, at(160));
+    assert_eq!(step, Step::Lease(Action::Release));
+    // nothing is held
+    let step = decide(&deleted(None), &mut Memory::default(), SETTINGS, at(100));
+    assert_eq!(step, Step::Lease(Action::Release));
+    let free = Observed {
+        guarded: false,
+        ..deleted(Some(&held))
+    };
+    assert_eq!(decide(&free, &mut memory, SETTINGS, at(100)), Step::Await);
+}
+
+#[test]
+fn the_finalizer_goes_with_the_last_lease() {
+    let plain: SyncedSecretSpec = serde_json::from_value(json!({
+        "secretStoreRef": { "name": "vault" },
+        "data": [{ "secretKey": "a", "remoteRef": { "key": "k" } }],
+    }))
+    .unwrap();
+    let old = Lease {
+        replaced: Some(at(0).to_string()),
+        ..lease("o")
+    };
+    let held = status(LeaseStatus {
+        old: vec![old],
+        ..LeaseStatus::default()
+    });
+    let step = decide(
+        &observed(&plain, Some(&held)),
+        &mut Memory::default(),
+        SETTINGS,
+        at(400),
+    );
+    assert_eq!(step, Step::Lease(Action::Revoke("o".to_owned())));
+    let nothing = SyncedSecretStatus::default();
+    let step = decide(
+        &observed(&plain, Some(&nothing)),
+        &mut Memory::default(),
+        SETTINGS,
+        at(400),
+    );
+    assert_eq!(step, Step::Lease(Action::Release));
+}

@@ -1,0 +1,419 @@
+//! Credentials that an engine makes: database, aws, pki and every other that leases.
+//!
+//! A lease lives no longer than the token that it was made with. The operator's own token ends with each restart, so each credential
+//! is made with a token of its own: an orphan, which outlives the login. Its accessor is known before the credential is, and revoking
+//! by accessor revokes whatever was made with it; that is how a credential is found whose answer was lost. Nobody keeps the token.
+//!
+//! ```text
+//!   warrant: auth/token/create-orphan ─▶ accessor, token
+//!   mint:    <engine>/creds/<role> with that token ─▶ lease id, fields
+//!   renew:   auth/token/renew-accessor, then sys/leases/renew
+//!   revoke:  auth/token/revoke-accessor, or sys/leases/revoke where that is denied
+//! ```
+
+use std::{borrow::Cow, time::Duration};
+
+use jiff::Timestamp;
+use lockstep_api::GenerateMethod;
+use lockstep_provider::{
+    ErrorKind, LeaseHandle, LeaseRequest, Minted, Operation, ProviderError, SecretValue, Warrant,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    answer::Answer,
+    credential,
+    endpoint::{CreateOrphan, Generate, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    error::Purpose,
+    json, path,
+    provider::Vault,
+};
+
+/// How long the token of a credential lives unless the credential is renewed. It bounds what is left of a credential that nothing
+/// renews, and how long lockstep may be away before a credential ends whose own lease is longer.
+const TOKEN_LIVES: Duration = Duration::from_secs(24 * 3600);
+
+/// First segments of paths that are Vault's own.
+const RESERVED: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
+
+impl Vault {
+    pub(crate) async fn get_warrant(&self, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        check_path(&request.path)?;
+        let purpose = self.purpose(
+            Operation::Warrant,
+            format!("getting a token to make \"{}\" with", request.path),
+            ("auth/token/create-orphan", "update"),
+        );
+        let endpoint = CreateOrphan {
+            display_name: "lockstep".to_owned(),
+            ttl: seconds(TOKEN_LIVES),
+            renewable: true,
+        };
+        let answer = self.server.send(Operation::Warrant, &endpoint).await?;
+        if !answer.is_success() {
+            if answer.status == 400 && answer.envelope().is_some() {
+                let message = format!("the server gives no token {}", self.server.identity());
+                return Err(
+                    ProviderError::new(ErrorKind::ConfigInvalid, Operation::Warrant, message).with_hint(
+                        "The login must give tokens of type service: a batch token makes no others",
+                    ),
+                );
+            }
+            return Err(purpose.failed(&answer));
+        }
+        let auth = answer.envelope().and_then(|envelope| envelope.auth);
+        let Some((auth, accessor)) = auth.and_then(|auth| {
+            let accessor = auth.accessor.clone()?.into_owned();
+            (!auth.client_token.is_empty() && !accessor.is_empty()).then_some((auth, accessor))
+        }) else {
+            return Err(purpose.malformed(&answer, "holds no token and accessor"));
+        };
+        Ok(Warrant {
+            accessor,
+            token: SecretValue::new(auth.client_token.as_bytes()),
+            lives: lives(auth.lease_duration),
+        })
+    }
+
+    pub(crate) async fn make(
+        &self,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        let path = &request.path;
+        check_path(path)?;
+        let capability = match request.method {
+            GenerateMethod::Get => "read",
+            GenerateMethod::Post | GenerateMethod::Put => "update",
+        };
+        let purpose = Purpose {
+            missing: format!("there is no credential to make at \"{path}\""),
+            ..self.purpose(
+                Operation::Mint,
+                format!("making a credential at \"{path}\""),
+                (path, capability),
+            )
+        };
+        let token = credential::token_header(warrant.token.expose(), "the token of the credential")?;
+        let endpoint = Generate {
+            path: path.clone(),
+            method: request.method,
+            parameters: request.parameters.clone(),
+        };
+        let answer = self.server.send_with(Operation::Mint, &endpoint, &token).await?;
+        if !answer.is_success() {
+            return Err(refused(&purpose, &answer, path));
+        }
+        let Some(envelope) = answer.envelope() else {
+            return Err(purpose.malformed(&answer, "is not Vault's JSON"));
+        };
+        let text = envelope
+            .data()
+            .map(RawValue::get)
+            .filter(|text| text.starts_with('{'));
+        let Some(text) = text else {
+            return Err(purpose.malformed(&answer, "does not hold a JSON object"));
+        };
+        let value = json::compact(text)
+            .map(|mut bytes| SecretValue::new(std::mem::take(&mut *bytes)))
+            .ok_or_else(|| purpose.malformed(&answer, "does not hold a JSON object of Unicode text"))?;
+        let id = envelope.lease_id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        let lives = match (&id, envelope.lease_duration) {
+            (Some(_), seconds) => lives(seconds),
+            // a certificate says itself when it ends
+            (None, _) => self.ends_by_itself(text).ok_or_else(|| {
+                let message = format!("\"{path}\" answers with what has neither a lease nor an end");
+                ProviderError::new(ErrorKind::Unsupported, Operation::Mint, message)
+                    .with_hint("Read it with data or dataFrom.extract, from a store with the engine's path and version: v1")
+            })?,
+        };
+        Ok(Minted {
+            renewable: envelope.renewable && id.is_some(),
+            id,
+            value,
+            lives,
+        })
+    }
+
+    /// How long a credential without a lease lives, by its own field `expiration`.
+    fn ends_by_itself(&self, data: &str) -> Option<Duration> {
+        let Ends { expiration } = serde_json::from_str(data).ok()?;
+        let end = Timestamp::from_second(expiration).ok()?;
+        Duration::try_from(end.duration_since(self.clock.now())).ok()
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        let Some(id) = &lease.id else {
+            return Err(ended(
+                Operation::RenewLease,
+                "the credential has no lease that could be renewed",
+            ));
+        };
+        let purpose = self.purpose(
+            Operation::RenewLease,
+            "renewing the token of a credential".to_owned(),
+            ("auth/token/renew-accessor", "update"),
+        );
+        let endpoint = RenewAccessor {
+            accessor: lease.accessor.clone(),
+            increment: seconds(wanted.max(TOKEN_LIVES)),
+        };
+        let answer = self.server.send(Operation::RenewLease, &endpoint).await?;
+        if !answer.is_success() {
+            return Err(if is_gone(&answer) {
+                ended(
+                    Operation::RenewLease,
+                    "the token of the credential has ended, and the lease with it",
+                )
+            } else {
+                purpose.failed(&answer)
+            });
+        }
+        let Some(token) = answer.envelope().and_then(|envelope| envelope.auth) else {
+            return Err(purpose.malformed(&answer, "holds no token"));
+        };
+        let token = lives(token.lease_duration);
+        let purpose = self.purpose(
+            Operation::RenewLease,
+            "renewing a lease".to_owned(),
+            ("sys/leases/renew", "update"),
+        );
+        let endpoint = RenewLease {
+            lease_id: id.clone(),
+            increment: seconds(wanted),
+        };
+        let answer = self.server.send(Operation::RenewLease, &endpoint).await?;
+        if !answer.is_success() {
+            return Err(if answer.status == 400 && answer.envelope().is_some() {
+                ended(
+                    Operation::RenewLease,
+                    "the lease has ended, was revoked, or is not renewed by its engine",
+                )
+            } else {
+                purpose.failed(&answer)
+            });
+        }
+        match answer.envelope() {
+            Some(envelope) if envelope.lease_id.is_some() => Ok(lives(envelope.lease_duration).min(token)),
+            _ => Err(purpose.malformed(&answer, "holds no lease")),
+        }
+    }
+
+    pub(crate) async fn take_back(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let purpose = self.purpose(
+            Operation::Revoke,
+            "revoking the token of a credential".to_owned(),
+            ("auth/token/revoke-accessor", "update"),
+        );
+        let endpoint = RevokeAccessor {
+            accessor: lease.accessor.clone(),
+        };
+        let answer = self.server.send(Operation::Revoke, &endpoint).await?;
+        if answer.is_success() || is_gone(&answer) {
+            return Ok(());
+        }
+        let denied = purpose.failed(&answer);
+        let Some(id) = lease
+            .id
+            .clone()
+            .filter(|_| denied.kind == ErrorKind::PermissionDenied)
+        else {
+            return Err(denied);
+        };
+        let answer = self
+            .server
+            .send(Operation::Revoke, &RevokeLease { lease_id: id })
+            .await?;
+        if answer.is_success() { Ok(()) } else { Err(denied) }
+    }
+
+    fn purpose(&self, operation: Operation, doing: String, policy: (&str, &'static str)) -> Purpose {
+        Purpose {
+            operation,
+            doing,
+            identity: self.server.identity(),
+            missing: "the server has no such path".to_owned(),
+            mount: policy.0.split('/').next().unwrap_or_default().to_owned(),
+            policy: Some((policy.0.to_owned(), policy.1)),
+        }
+    }
+}
+
+/// What an engine says when it makes no credential.
+fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
+    // OpenBao and Vault answer 400 or 500 for a role that does not exist, by engine, and for a database that does not answer.
+    let unknown = [
+        "unknown role",
+        "role not found",
+        "not found",
+        "no handler for route",
+    ];
+    if matches!(answer.status, 400 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text)) {
+        return ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Mint,
+            format!("the server has no engine or no role at \"{path}\""),
+        )
+        .with_hint("Check generate.vault.path: it begins with the mount path of the engine, as in database/creds/<role>");
+    }
+    match answer.status {
+        400 | 405 if answer.envelope().is_some() => ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Mint,
+            format!(
+                "the engine does not make a credential at \"{path}\" (status {})",
+                answer.status
+            ),
+        )
+        .with_hint("Check generate.vault: path, method and parameters"),
+        500 if answer.envelope().is_some() => ProviderError::new(
+            ErrorKind::Unavailable,
+            Operation::Mint,
+            format!(
+                "the engine could not make a credential at \"{path}\" (status 500); the server's log says why"
+            ),
+        ),
+        _ => purpose.failed(answer),
+    }
+}
+
+/// Whether the server says that it does not know the accessor.
+fn is_gone(answer: &Answer) -> bool {
+    let unknown = [
+        "invalid accessor",
+        "bad token",
+        "token not found",
+        "no token found",
+    ];
+    matches!(answer.status, 400 | 403 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text))
+}
+
+fn ended(operation: Operation, message: &str) -> ProviderError {
+    ProviderError::new(ErrorKind::NotFound, operation, message)
+}
+
+/// Checks a path below an engine.
+fn check_path(text: &str) -> Result<(), ProviderError> {
+    let invalid = |what: String| {
+        let message = format!("path \"{}\" {what}", text.escape_debug());
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Mint, message)
+    };
+    path::check(text).map_err(|error| invalid(error.to_string()))?;
+    let first = text.split('/').next().unwrap_or_default();
+    if RESERVED.contains(&first) {
+        return Err(invalid(format!(
+            "is not below an engine that leases: {first} is the server's own"
+        )));
+    }
+    Ok(())
+}
+
+/// Zero is for ever, as far as Vault says so; a hundred years stand for it.
+fn lives(seconds: u64) -> Duration {
+    const EVER: u64 = 100 * 365 * 24 * 3600;
+    Duration::from_secs(if seconds == 0 { EVER } else { seconds.min(EVER) })
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs().max(1)
+}
+
+/// What a certificate tells of its end.
+#[derive(Deserialize)]
+struct Ends {
+    expiration: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer::new(status, None, Zeroizing::new(body.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_path_is_below_an_engine_that_leases() {
+        for good in [
+            "database/creds/shop",
+            "team/aws/sts/shop",
+            "system/creds/x",
+            "authority/issue/x",
+        ] {
+            assert!(check_path(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "sys",
+            "sys/raw/x",
+            "auth/token/create",
+            "identity/oidc/token/x",
+            "cubbyhole/x",
+            "/database/creds/x",
+            "database//creds",
+            "database/../sys/raw",
+            "a\nb",
+        ] {
+            let error = check_path(bad).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_engine_refuses_has_one_kind_and_the_body_is_never_shown() {
+        let purpose = Purpose {
+            operation: Operation::Mint,
+            doing: "making a credential at \"database/creds/shop\"".to_owned(),
+            identity: "as role \"shop\" (auth/kubernetes)".to_owned(),
+            missing: "there is no credential to make".to_owned(),
+            mount: "database".to_owned(),
+            policy: Some(("database/creds/shop".to_owned(), "read")),
+        };
+        let cases = [
+            (
+                400,
+                r#"{"errors":["unknown role: canary"]}"#,
+                ErrorKind::ConfigInvalid,
+            ),
+            (
+                404,
+                r#"{"errors":["no handler for route \"canary\""]}"#,
+                ErrorKind::ConfigInvalid,
+            ),
+            (400, r#"{"errors":["canary"]}"#, ErrorKind::ConfigInvalid),
+            (405, r#"{"errors":["canary"]}"#, ErrorKind::ConfigInvalid),
+            (403, r#"{"errors":["canary"]}"#, ErrorKind::PermissionDenied),
+            (500, r#"{"errors":["dial tcp canary"]}"#, ErrorKind::Unavailable),
+            (502, "<html>canary</html>", ErrorKind::Unavailable),
+            (200, "canary", ErrorKind::Malformed),
+            (429, "canary", ErrorKind::RateLimited),
+        ];
+        for (status, body, want) in cases {
+            let error = refused(&purpose, &answer(status, body), "database/creds/shop");
+            assert_eq!(error.kind, want, "{status} {body}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_accessor_that_the_server_does_not_know_is_gone_and_a_denial_is_not() {
+        assert!(is_gone(&answer(400, r#"{"errors":["invalid accessor"]}"#)));
+        assert!(!is_gone(&answer(403, r#"{"errors":["permission denied"]}"#)));
+        assert!(!is_gone(&answer(200, r#"{"errors":["invalid accessor"]}"#)));
+        assert!(!is_gone(&answer(502, "invalid accessor")));
+    }
+
+    #[test]
+    fn no_duration_is_for_ever_and_none_overflows() {
+        assert_eq!(lives(20), Duration::from_secs(20));
+        assert!(lives(0) > Duration::from_secs(1 << 31));
+        assert_eq!(lives(u64::MAX), lives(0));
+    }
+}

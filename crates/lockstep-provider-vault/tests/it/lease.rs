@@ -1,0 +1,383 @@
+//! Credentials of a real database engine over a real PostgreSQL, and of the pki engine.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use lockstep_api::GenerateMethod;
+use lockstep_provider::{
+    Context, ErrorKind, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, Warrant,
+};
+use lockstep_testkit::{
+    OpenBao, PostgreSql,
+    proxy::{Fate, Proxy},
+};
+use serde_json::{Value, json};
+use tokio::{sync::OnceCell, time::sleep};
+
+use crate::bench::{
+    Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, fields, spec, token_spec, unique,
+};
+
+static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
+
+async fn database() -> &'static PostgreSql {
+    DATABASE
+        .get_or_init(|| async { PostgreSql::start().await.unwrap() })
+        .await
+}
+
+/// What the documentation says that the policy needs.
+const TOKENS: [&str; 3] = [
+    "path \"auth/token/create-orphan\" { capabilities = [\"update\"] }",
+    "path \"auth/token/renew-accessor\" { capabilities = [\"update\"] }",
+    "path \"auth/token/revoke-accessor\" { capabilities = [\"update\"] }",
+];
+
+/// A database engine with a role `shop`, and a store that logs in as an AppRole through a proxy.
+struct Bench {
+    bao: &'static OpenBao,
+    database: &'static PostgreSql,
+    proxy: Proxy,
+    mount: String,
+    store: Store,
+}
+
+fn request(path: impl Into<String>) -> LeaseRequest {
+    LeaseRequest {
+        path: path.into(),
+        method: GenerateMethod::Get,
+        parameters: BTreeMap::new(),
+    }
+}
+
+impl Bench {
+    async fn new(ttl: &str, max_ttl: &str) -> Self {
+        Self::with(ttl, max_ttl, &TOKENS, json!({})).await
+    }
+
+    /// The rules are those of the policy, beside reading in the engine.
+    async fn with(ttl: &str, max_ttl: &str, rules: &[&str], mut settings: Value) -> Self {
+        let (bao, database) = (bao().await, database().await);
+        let mount = unique("database");
+        database.enable_engine(bao, &mount).await.unwrap();
+        database
+            .add_role(bao, &mount, "shop", ttl, max_ttl)
+            .await
+            .unwrap();
+        let policy = unique("leases");
+        let read = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n");
+        bao.put_policy(&policy, &(read + &rules.join("\n")))
+            .await
+            .unwrap();
+        settings["token_policies"] = json!([policy]);
+        let (method, role_id) = app_role(bao, "CANARY-id", settings).await;
+        let proxy = Proxy::start(bao.address()).await;
+        let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+        let spec = spec(proxy.address(), &mount, app_role_auth(&method, &role_id));
+        let store = Store::new(and(spec, "version", "v1"), &objects).await;
+        Self {
+            bao,
+            database,
+            proxy,
+            mount,
+            store,
+        }
+    }
+
+    fn request(&self) -> LeaseRequest {
+        request(format!("{}/creds/shop", self.mount))
+    }
+
+    async fn warrant(&self) -> Result<Warrant, ProviderError> {
+        let warrant = self.store.0.warrant(&Context::default(), &self.request()).await;
+        warrant.inspect_err(assert_clean)
+    }
+
+    async fn mint_at(&self, warrant: &Warrant, request: &LeaseRequest) -> Result<Minted, ProviderError> {
+        let minted = self.store.0.mint(&Context::default(), warrant, request).await;
+        minted.inspect_err(assert_clean)
+    }
+
+    async fn mint(&self) -> Credential {
+        let warrant = self.warrant().await.unwrap();
+        let minted = self.mint_at(&warrant, &self.request()).await.unwrap();
+        Credential::new(&warrant, minted)
+    }
+
+    async fn renew(&self, handle: &LeaseHandle, seconds: u64) -> Result<Duration, ProviderError> {
+        let wanted = Duration::from_secs(seconds);
+        let given = self
+            .store
+            .0
+            .renew_lease(&Context::default(), handle, wanted)
+            .await;
+        given.inspect_err(assert_clean)
+    }
+
+    async fn revoke(&self, handle: &LeaseHandle) -> Result<(), ProviderError> {
+        let done = self.store.0.revoke(&Context::default(), handle).await;
+        done.inspect_err(assert_clean)
+    }
+
+    async fn takes(&self, credential: &Credential) -> bool {
+        self.database.takes(&credential.user, &credential.password).await
+    }
+
+    /// The server revokes in the background.
+    async fn is_refused(&self, credential: &Credential) {
+        let mut looks = 0;
+        while self.takes(credential).await {
+            looks += 1;
+            assert!(looks < 100, "the credential still works");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+struct Credential {
+    handle: LeaseHandle,
+    minted: Minted,
+    user: String,
+    password: String,
+}
+
+impl Credential {
+    fn new(warrant: &Warrant, minted: Minted) -> Self {
+        let value: Value = serde_json::from_slice(minted.value.expose()).unwrap();
+        let text = |field: &str| value[field].as_str().unwrap().to_owned();
+        Self {
+            handle: LeaseHandle {
+                accessor: warrant.accessor.clone(),
+                id: minted.id.clone(),
+            },
+            user: text("username"),
+            password: text("password"),
+            minted,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_credential_is_made_renewed_and_revoked_with_the_least_policy() {
+    let quiet = Quiet::listen();
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    quiet.never(&credential.password);
+    assert!(!format!("{:?}", credential.minted).contains(&credential.password));
+    assert!(credential.minted.renewable);
+    assert_eq!(credential.minted.lives, Duration::from_secs(3600));
+    let id = credential.minted.id.as_deref().unwrap();
+    assert!(id.starts_with(&format!("{}/creds/shop/", bench.mount)), "{id}");
+    assert!(bench.takes(&credential).await);
+    let given = bench.renew(&credential.handle, 3600).await.unwrap();
+    assert!((3598..=3600).contains(&given.as_secs()), "{given:?}");
+    bench.revoke(&credential.handle).await.unwrap();
+    bench.is_refused(&credential).await;
+    bench.revoke(&credential.handle).await.unwrap();
+    let gone = bench.renew(&credential.handle, 3600).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
+}
+
+#[tokio::test]
+async fn two_credentials_of_one_store_have_nothing_to_do_with_each_other() {
+    let bench = Bench::new("1h", "24h").await;
+    let (one, two) = (bench.mint().await, bench.mint().await);
+    assert_ne!(one.user, two.user);
+    bench.revoke(&one.handle).await.unwrap();
+    bench.is_refused(&one).await;
+    assert!(bench.takes(&two).await);
+    bench.revoke(&two.handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_outlives_the_login_of_those_who_had_it_made() {
+    let settings = json!({ "token_ttl": "2s", "token_max_ttl": "2s" });
+    let bench = Bench::with("1h", "24h", &TOKENS, settings).await;
+    let credential = bench.mint().await;
+    sleep(Duration::from_secs(4)).await;
+    assert!(bench.takes(&credential).await, "the login has ended by now");
+    bench.renew(&credential.handle, 3600).await.unwrap();
+    assert_eq!(bench.proxy.count("/login"), 2);
+    bench.revoke(&credential.handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_whose_answer_was_lost_is_revoked_by_the_accessor_alone() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    let lost = LeaseHandle {
+        accessor: credential.handle.accessor.clone(),
+        id: None,
+    };
+    bench.revoke(&lost).await.unwrap();
+    bench.is_refused(&credential).await;
+}
+
+#[tokio::test]
+async fn a_renewal_beyond_the_maximum_is_shorter_than_asked() {
+    let bench = Bench::new("20s", "25s").await;
+    let credential = bench.mint().await;
+    sleep(Duration::from_secs(10)).await;
+    let given = bench.renew(&credential.handle, 20).await.unwrap();
+    assert!((10..=16).contains(&given.as_secs()), "{given:?}");
+    bench.revoke(&credential.handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_for_a_credential_is_sent_once_whatever_comes_back() {
+    let bench = Bench::new("1h", "24h").await;
+    for status in [403, 429, 500, 503] {
+        let warrant = bench.warrant().await.unwrap();
+        let before = bench.proxy.count("/creds/shop");
+        bench.proxy.rule(move |request| {
+            if request.target.contains("/creds/") {
+                Fate::answer(status, &[], r#"{"errors":["CANARY"]}"#)
+            } else {
+                Fate::Pass
+            }
+        });
+        bench.mint_at(&warrant, &bench.request()).await.unwrap_err();
+        assert_eq!(bench.proxy.count("/creds/shop"), before + 1, "{status}");
+        bench.proxy.all(Fate::Pass);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_with_the_line_that_the_policy_needs() {
+    let bench = Bench::with("1h", "24h", &[], json!({})).await;
+    let error = bench.warrant().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains(TOKENS[0]), "{error}");
+
+    let bench = Bench::with("1h", "24h", &TOKENS[..1], json!({})).await;
+    let credential = bench.mint().await;
+    let error = bench.renew(&credential.handle, 3600).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains(TOKENS[1]), "{error}");
+    let error = bench.revoke(&credential.handle).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains(TOKENS[2]), "{error}");
+
+    let lease = "path \"sys/leases/revoke\" { capabilities = [\"update\"] }";
+    let bench = Bench::with("1h", "24h", &[TOKENS[0], lease], json!({})).await;
+    let credential = bench.mint().await;
+    bench.revoke(&credential.handle).await.unwrap();
+    bench.is_refused(&credential).await;
+}
+
+#[tokio::test]
+async fn a_login_whose_tokens_make_no_others_is_told_so() {
+    let bench = Bench::with("1h", "24h", &TOKENS, json!({ "token_type": "batch" })).await;
+    let error = bench.warrant().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.to_string().contains("type service"), "{error}");
+}
+
+#[tokio::test]
+async fn what_makes_no_credential_is_refused_with_the_way_out() {
+    let bench = Bench::new("1h", "24h").await;
+    let refused = async |path: &str| {
+        let warrant = bench.warrant().await.unwrap();
+        bench.mint_at(&warrant, &request(path)).await.unwrap_err()
+    };
+    let error = refused(&format!("{}/creds/nobody", bench.mount)).await;
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.to_string().contains("no engine or no role"), "{error}");
+    let error = refused(&format!("{}/roles/shop", bench.mount)).await;
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    let error = refused("nowhere/creds/shop").await;
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert!(
+        error.to_string().contains("path \"nowhere/creds/shop\""),
+        "{error}"
+    );
+    for path in ["auth/token/create", "sys/leases", "database/../sys/seal"] {
+        let cx = Context::default();
+        let error = bench.store.0.warrant(&cx, &request(path)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_has_no_lease_and_says_itself_when_it_ends() {
+    let bao = bao().await;
+    let mount = unique("pki");
+    bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "pki" }))
+        .await
+        .unwrap();
+    let root = json!({ "common_name": "CA", "ttl": "24h" });
+    bao.post(&format!("{mount}/root/generate/internal"), root)
+        .await
+        .unwrap();
+    let role = json!({ "allowed_domains": "shop.example", "allow_bare_domains": true, "max_ttl": "1h" });
+    bao.post(&format!("{mount}/roles/shop"), role).await.unwrap();
+    let policy = unique("pki");
+    let rules = format!("path \"{mount}/issue/shop\" {{ capabilities = [\"update\"] }}\n") + TOKENS[0];
+    bao.put_policy(&policy, &rules).await.unwrap();
+    let token = bao.create_token(&[&policy, "default"]).await.unwrap();
+    let objects = Objects::default().with("vault", "token", token.as_str());
+    let store = Store::new(token_spec(bao.address(), "secret"), &objects).await;
+    let wanted = LeaseRequest {
+        path: format!("{mount}/issue/shop"),
+        method: GenerateMethod::Put,
+        parameters: BTreeMap::from([
+            ("common_name".to_owned(), "shop.example".to_owned()),
+            ("ttl".to_owned(), "10m".to_owned()),
+        ]),
+    };
+    let cx = Context::default();
+    let warrant = store.0.warrant(&cx, &wanted).await.unwrap();
+    let minted = store.0.mint(&cx, &warrant, &wanted).await.unwrap();
+    assert!(minted.id.is_none() && !minted.renewable);
+    assert!(
+        (570..=605).contains(&minted.lives.as_secs()),
+        "{:?}",
+        minted.lives
+    );
+    let value: Value = serde_json::from_slice(minted.value.expose()).unwrap();
+    assert!(value["private_key"].as_str().unwrap().contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn a_static_role_is_read_as_it_is_and_says_when_its_password_changes() {
+    let bench = Bench::new("1h", "24h").await;
+    let user = unique("static").replace('-', "_");
+    bench
+        .database
+        .administer(&format!("create role {user} login password 'first'"))
+        .await
+        .unwrap();
+    let role = json!({ "db_name": "postgresql", "username": user, "rotation_period": "1h" });
+    bench
+        .bao
+        .post(&format!("{}/static-roles/web", bench.mount), role)
+        .await
+        .unwrap();
+    let read = async || {
+        let secret = bench
+            .store
+            .fetch(RemoteRef::current("static-creds/web"))
+            .await
+            .unwrap();
+        (fields(&secret), secret)
+    };
+    let (value, secret) = read().await;
+    assert_eq!(value["username"], json!(user));
+    assert!(value.get("ttl").is_none());
+    let fresh_for = secret.fresh_for.unwrap().as_secs();
+    assert!((3590..=3602).contains(&fresh_for), "{fresh_for}");
+    #[expect(clippy::disallowed_methods, reason = "the server looks at the real time")]
+    let age = Timestamp::now().duration_since(secret.created.unwrap());
+    assert!(age.as_secs() < 60, "{age}");
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(read().await.0, value, "the countdown is no change");
+    bench
+        .bao
+        .post(&format!("{}/rotate-role/web", bench.mount), json!({}))
+        .await
+        .unwrap();
+    let (rotated, _) = read().await;
+    assert_ne!(rotated["password"], value["password"]);
+    let password = rotated["password"].as_str().unwrap();
+    assert!(bench.database.takes(&user, password).await);
+}

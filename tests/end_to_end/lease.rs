@@ -1,0 +1,651 @@
+//! Credentials that OpenBao's database engine makes, over a real PostgreSQL: whoever tries to log in tells whether they work.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use lockstep_api::{ConditionType, LeaseStatus, RolloutPhase, SecretStore, SyncedSecret};
+use lockstep_testkit::{OpenBao, PostgreSql, pods::Pods};
+use serde_json::{Value, json};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    api_proxy::{Asked, Fault, NAMESPACE, Scene},
+    stage::{Room, eventually, message, stage, text},
+};
+
+static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
+
+async fn database() -> &'static PostgreSql {
+    DATABASE
+        .get_or_init(|| async { PostgreSql::start().await.expect("PostgreSQL") })
+        .await
+}
+
+const FINALIZER: &str = "lockstep.dev/revoke-lease";
+
+/// What the documentation says that the policy needs, beside reading the credential.
+const TOKENS: &str = r#"
+path "auth/token/create-orphan" { capabilities = ["update"] }
+path "auth/token/renew-accessor" { capabilities = ["update"] }
+path "auth/token/revoke-accessor" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+"#;
+
+/// A user and its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Login {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    async fn works(&self) -> bool {
+        database().await.takes(&self.user, &self.password).await
+    }
+
+    /// Waits until nobody can log in with it any more.
+    async fn is_refused(&self) {
+        let refused = eventually("the credential is refused", || async {
+            ensure!(!self.works().await, "{} can log in", self.user);
+            Ok(())
+        });
+        refused.await.unwrap();
+    }
+}
+
+/// A room with a database engine of its own, and a store that may use it.
+struct Bench {
+    room: Room,
+    mount: String,
+}
+
+impl Bench {
+    async fn new(name: &str, ttl: &str, max_ttl: &str) -> Self {
+        Self::with_rights(name, ttl, max_ttl, TOKENS).await
+    }
+
+    async fn with_rights(name: &str, ttl: &str, max_ttl: &str, rights: &str) -> Self {
+        let room = stage().await.room(name).await;
+        let mount = format!("database-{}", room.namespace);
+        let bao = &room.stage.bao;
+        engine(bao, &mount, ttl, max_ttl).await;
+        let policy = format!("{}-dynamic", room.namespace);
+        let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{rights}");
+        bao.put_policy(&policy, &rules).await.unwrap();
+        let token = bao.create_token(&[&policy, "default"]).await.unwrap();
+        room.add_credential("dynamic-token", "token", &token)
+            .await
+            .unwrap();
+        let auth = json!({ "tokenSecretRef": { "name": "dynamic-token", "key": "token" } });
+        room.add_store("dynamic", &auth).await.unwrap();
+        Self { room, mount }
+    }
+
+    fn spec(&self, role: &str) -> Value {
+        json!({
+            "secretStoreRef": { "name": "dynamic" },
+            "dataFrom": [{ "generate": {
+                "vault": { "path": format!("{}/creds/{role}", self.mount) }, "revokeAfter": "3s",
+            } }],
+        })
+    }
+
+    async fn declare(&self, spec: Value) -> Login {
+        self.room.declare("database", spec).await;
+        self.room.wait_for_reason("database", "Synced").await;
+        self.login().await
+    }
+
+    /// What the Secret holds.
+    async fn login(&self) -> Login {
+        login(&self.room.secrets().get("database").await.unwrap())
+    }
+
+    /// Waits until the Secret holds another credential than that.
+    async fn another(&self, than: &Login) -> Login {
+        let secret = self
+            .room
+            .wait_for_secret("database", "another credential", |secret| login(secret) != *than)
+            .await;
+        login(&secret)
+    }
+
+    async fn patch(&self, patch: Value) {
+        self.room
+            .synced_secrets()
+            .patch("database", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    async fn wait(&self, what: &str, is_so: impl Fn(&LeaseStatus) -> bool) -> LeaseStatus {
+        let object = self
+            .room
+            .wait_for("database", what, |object| leases(object).is_some_and(&is_so))
+            .await;
+        leases(&object).unwrap().clone()
+    }
+
+    /// How often the store was asked for this.
+    async fn events(&self, reason: &str) -> usize {
+        let api: kube::Api<k8s_openapi::api::events::v1::Event> =
+            kube::Api::namespaced(self.room.client.clone(), &self.room.namespace);
+        let events = api.list(&kube::api::ListParams::default()).await.unwrap();
+        let of_reason =
+            |event: &&k8s_openapi::api::events::v1::Event| event.reason.as_deref() == Some(reason);
+        events.iter().filter(of_reason).count()
+    }
+
+    async fn is_gone_within(&self, limit: Duration) {
+        let began = Instant::now();
+        while self
+            .room
+            .synced_secrets()
+            .get_opt("database")
+            .await
+            .unwrap()
+            .is_some()
+        {
+            assert!(
+                began.elapsed() < limit,
+                "the SyncedSecret is held\n{}",
+                self.room.stage.operator.log()
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// A database engine at that mount path with the roles `shop` and `web`.
+async fn engine(bao: &OpenBao, mount: &str, ttl: &str, max_ttl: &str) {
+    let database = database().await;
+    database.enable_engine(bao, mount).await.unwrap();
+    for role in ["shop", "web"] {
+        database.add_role(bao, mount, role, ttl, max_ttl).await.unwrap();
+    }
+}
+
+fn login(secret: &Secret) -> Login {
+    Login {
+        user: text(secret, "username").unwrap_or_default(),
+        password: text(secret, "password").unwrap_or_default(),
+    }
+}
+
+fn leases(object: &SyncedSecret) -> Option<&LeaseStatus> {
+    object.status.as_ref()?.lease.as_ref()
+}
+
+fn finalizers(object: &SyncedSecret) -> &[String] {
+    object.metadata.finalizers.as_deref().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
+    let bench = Bench::new("lease", "9s", "20s").await;
+    let first = bench.declare(bench.spec("shop")).await;
+    assert!(first.works().await);
+    let object = bench.room.synced_secrets().get("database").await.unwrap();
+    assert_eq!(finalizers(&object), [FINALIZER]);
+    let status = object.status.as_ref().unwrap();
+    let lease = leases(&object).unwrap().current.as_ref().unwrap();
+    assert!(
+        lease.id.starts_with(&format!("{}/creds/shop/", bench.mount)),
+        "{lease:?}"
+    );
+    assert_eq!(status.sources[0].version.as_ref(), Some(&lease.id));
+    assert_eq!((lease.seconds, lease.renewable), (9, true));
+    let told = serde_json::to_string(&object).unwrap();
+    assert!(!told.contains(&first.password) && !bench.room.stage.operator.log().contains(&first.password));
+
+    bench
+        .wait("it is renewed", |leases| {
+            leases
+                .current
+                .as_ref()
+                .is_some_and(|lease| lease.renewed.is_some())
+        })
+        .await;
+    assert_eq!(bench.login().await, first, "a renewal writes nothing");
+    let second = bench.another(&first).await;
+    assert!(first.works().await, "nobody had time to notice");
+    assert!(second.works().await);
+    let held = bench.wait("the old one is revoked", |leases| {
+        leases.old.is_empty() && leases.current.is_some()
+    });
+    held.await;
+    first.is_refused().await;
+    let namespace = format!("namespace=\"{}\"", bench.room.namespace);
+    let operator = &bench.room.stage.operator;
+    let expiry = operator
+        .metric("lockstep_lease_expiry_timestamp_seconds", &[&namespace])
+        .await
+        .unwrap();
+    assert!(expiry > 1.7e9, "{expiry}");
+    for operation in ["mint", "renew", "revoke"] {
+        let label = format!("operation=\"{operation}\"");
+        let labels = [&*label, "outcome=\"ok\""];
+        let count = operator
+            .metric("lockstep_lease_operations_total", &labels)
+            .await
+            .unwrap();
+        assert!(count >= 1.0, "{operation}");
+    }
+    for reason in ["LeaseIssued", "LeaseEnds", "LeaseRevoked"] {
+        eventually(reason, || async {
+            ensure!(bench.events(reason).await > 0, "no event {reason}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    bench
+        .room
+        .synced_secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    bench.is_gone_within(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fails_after() {
+    let bench = Bench::new("lease-rollout", "1h", "24h").await;
+    let pods = Pods::play(bench.room.client.clone(), &bench.room.namespace);
+    bench
+        .room
+        .apply_raw(&json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": "lockstep-rollouts", "namespace": bench.room.namespace },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+        }))
+        .await
+        .unwrap();
+    for name in ["api", "worker"] {
+        bench
+            .room
+            .apply_raw(&json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": { "name": name, "namespace": bench.room.namespace },
+                "spec": {
+                    "selector": { "matchLabels": { "app": name } },
+                    "template": {
+                        "metadata": { "labels": { "app": name } },
+                        "spec": { "containers": [{ "name": "app", "image": "example.org/app" }], "terminationGracePeriodSeconds": 0 },
+                    },
+                },
+            }))
+            .await
+            .unwrap();
+    }
+    let targets =
+        json!([{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }]);
+    let mut spec = bench.spec("shop");
+    spec["rotation"] =
+        json!({ "rollout": { "targets": targets, "progressDeadline": "10m", "minimumInterval": "0s" } });
+    let first = bench.declare(spec).await;
+    pods.break_app("worker");
+    // another role is another credential
+    bench
+        .patch(json!({ "spec": { "dataFrom": bench.spec("web")["dataFrom"] } }))
+        .await;
+    let second = bench.another(&first).await;
+    bench
+        .room
+        .wait_for("database", "a rollout under way", |object| {
+            phase(object) == Some(RolloutPhase::Progressing)
+        })
+        .await;
+    // longer than revokeAfter, which is for Secrets without targets
+    sleep(Duration::from_secs(5)).await;
+    assert!(
+        first.works().await && second.works().await,
+        "a target still runs on the old one"
+    );
+    pods.mend_app("worker");
+    bench
+        .room
+        .wait_for("database", "the rollout is complete", |object| {
+            phase(object) == Some(RolloutPhase::Complete)
+        })
+        .await;
+    bench
+        .wait("the old one is revoked", |leases| leases.old.is_empty())
+        .await;
+    first.is_refused().await;
+    assert!(second.works().await);
+}
+
+fn phase(object: &SyncedSecret) -> Option<RolloutPhase> {
+    let rotation = object.status.as_ref()?.rotation.as_ref()?;
+    Some(rotation.rollout.as_ref()?.phase)
+}
+
+#[tokio::test]
+async fn deletion_revokes_and_an_entry_that_is_left_out_makes_its_lease_an_old_one() {
+    let bench = Bench::new("lease-deletion", "1h", "24h").await;
+    let first = bench.declare(bench.spec("shop")).await;
+    bench
+        .room
+        .synced_secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    bench.is_gone_within(Duration::from_secs(30)).await;
+    first.is_refused().await;
+
+    let second = bench.declare(bench.spec("shop")).await;
+    assert_ne!(first, second);
+    bench.room.put("plain", json!({ "x": "y" })).await;
+    let plain = json!([{ "secretKey": "x", "remoteRef": { "key": bench.room.key("plain"), "property": "x" }, "secretStoreRef": { "name": "vault" } }]);
+    bench
+        .patch(json!({ "spec": { "data": plain, "dataFrom": null } }))
+        .await;
+    second_is_released(&bench).await;
+    // five minutes are the default of what is no longer there
+    assert!(second.works().await);
+}
+
+async fn second_is_released(bench: &Bench) {
+    let held = bench
+        .wait("the lease is old", |leases| {
+            leases.current.is_none() && leases.old.len() == 1
+        })
+        .await;
+    assert!(held.old[0].replaced.is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
+    let bench = Bench::new("lease-gone", "1h", "24h").await;
+    bench.declare(bench.spec("shop")).await;
+    let stores: kube::Api<SecretStore> =
+        kube::Api::namespaced(bench.room.client.clone(), &bench.room.namespace);
+    stores.delete("dynamic", &DeleteParams::default()).await.unwrap();
+    bench
+        .room
+        .synced_secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert!(
+        bench
+            .room
+            .synced_secrets()
+            .get_opt("database")
+            .await
+            .unwrap()
+            .is_some(),
+        "the store may come back"
+    );
+    bench.is_gone_within(Duration::from_secs(90)).await;
+    assert!(
+        bench.events("LeaseLeft").await > 0,
+        "it is said what was left to expire"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_expire() {
+    let bench = Bench::with_rights("lease-rights", "1h", "24h", "").await;
+    bench.room.declare("database", bench.spec("shop")).await;
+    let object = bench.room.wait_for_reason("database", "PermissionDenied").await;
+    assert!(
+        message(&object).contains(r#"path "auth/token/create-orphan" { capabilities = ["update"] }"#),
+        "{}",
+        message(&object)
+    );
+    let policy = format!("{}-dynamic", bench.room.namespace);
+    let rules = format!(
+        "path \"{}/*\" {{ capabilities = [\"read\"] }}\npath \"auth/token/create-orphan\" {{ capabilities = [\"update\"] }}",
+        bench.mount
+    );
+    bench.room.stage.bao.put_policy(&policy, &rules).await.unwrap();
+    bench.room.refresh("database", "1").await;
+    bench.room.wait_for_reason("database", "Synced").await;
+    let first = bench.login().await;
+    bench
+        .patch(json!({ "spec": { "dataFrom": bench.spec("web")["dataFrom"] } }))
+        .await;
+    bench.another(&first).await;
+    let object = bench
+        .room
+        .wait_for("database", "a lease that is left", |object| {
+            let status = object.status.as_ref();
+            status.is_some_and(|status| status.condition(ConditionType::LeaseUnrevoked).is_some())
+        })
+        .await;
+    let status = object.status.as_ref().unwrap();
+    let said = &status.condition(ConditionType::LeaseUnrevoked).unwrap().message;
+    assert!(said.contains(r#"path "auth/token/revoke-accessor""#), "{said}");
+    assert!(first.works().await);
+    // nothing more can be done for it
+    bench
+        .room
+        .synced_secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    bench.is_gone_within(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn another_value_beside_the_credential_makes_no_new_one() {
+    let bench = Bench::new("lease-beside", "1h", "24h").await;
+    bench.room.put("host", json!({ "host": "one" })).await;
+    let mut spec = bench.spec("shop");
+    spec["refreshInterval"] = json!("1s");
+    spec["data"] = json!([{
+        "secretKey": "host", "secretStoreRef": { "name": "vault" },
+        "remoteRef": { "key": bench.room.key("host"), "property": "host" },
+    }]);
+    let first = bench.declare(spec).await;
+    bench.room.put("host", json!({ "host": "two" })).await;
+    bench
+        .room
+        .wait_for_secret("database", "the other value", |secret| {
+            text(secret, "host").as_deref() == Some("two")
+        })
+        .await;
+    assert_eq!(bench.login().await, first);
+    // what is deleted is written again, as long as this process has it
+    bench
+        .room
+        .secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    bench
+        .room
+        .wait_for_secret("database", "the Secret is back", |secret| login(secret) == first)
+        .await;
+    assert!(first.works().await);
+}
+
+#[tokio::test]
+async fn the_password_of_a_static_role_follows_its_rotation_and_not_the_refresh_interval() {
+    let bench = Bench::new("lease-static", "1h", "24h").await;
+    let user = bench.room.namespace.replace('-', "_");
+    let database = database().await;
+    database
+        .administer(&format!("create role {user} login password 'first'"))
+        .await
+        .unwrap();
+    let role = json!({ "db_name": "postgresql", "username": user, "rotation_period": "8s" });
+    let bao = &bench.room.stage.bao;
+    bao.post(&format!("{}/static-roles/app", bench.mount), role)
+        .await
+        .unwrap();
+    let store: SecretStore = serde_json::from_value(json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "static", "namespace": bench.room.namespace },
+        "spec": { "provider": { "vault": {
+            "server": bao.address(), "path": bench.mount, "version": "v1",
+            "auth": { "tokenSecretRef": { "name": "dynamic-token", "key": "token" } },
+        } } },
+    }))
+    .unwrap();
+    let stores: kube::Api<SecretStore> =
+        kube::Api::namespaced(bench.room.client.clone(), &bench.room.namespace);
+    stores
+        .create(&kube::api::PostParams::default(), &store)
+        .await
+        .unwrap();
+    let spec = json!({
+        "secretStoreRef": { "name": "static" }, "refreshInterval": "1h",
+        "dataFrom": [{ "extract": { "key": "static-creds/app" } }],
+    });
+    let first = bench.declare(spec).await;
+    assert_eq!(first.user, user);
+    let second = bench.another(&first).await;
+    assert!(second.works().await && !first.works().await);
+}
+
+/// An operator behind a proxy, with a credential of its own.
+struct Crashes {
+    scene: Scene,
+    bao: OpenBao,
+    mount: String,
+}
+
+impl Crashes {
+    async fn set(mount: &str) -> Self {
+        let scene = Scene::set(&[]).await.unwrap();
+        let bao = OpenBao::start().await.unwrap();
+        engine(&bao, mount, "1h", "24h").await;
+        let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{TOKENS}");
+        bao.put_policy("dynamic", &rules).await.unwrap();
+        let token = bao.create_token(&["dynamic", "default"]).await.unwrap();
+        let objects = json!([
+            {
+                "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "token", "namespace": NAMESPACE },
+                "stringData": { "token": token },
+            },
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+                "metadata": { "name": "token", "namespace": NAMESPACE },
+                "rules": [{ "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["token"], "verbs": ["get", "list", "watch"] }],
+            },
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": { "name": "token", "namespace": NAMESPACE },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "token" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+            },
+            {
+                "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+                "metadata": { "name": "dynamic", "namespace": NAMESPACE },
+                "spec": { "provider": { "vault": {
+                    "server": bao.address(), "auth": { "tokenSecretRef": { "name": "token", "key": "token" } },
+                } } },
+            },
+        ]);
+        for object in objects.as_array().unwrap() {
+            scene.apply(object).await.unwrap();
+        }
+        Self {
+            scene,
+            bao,
+            mount: mount.to_owned(),
+        }
+    }
+
+    async fn declare(&self, name: &str) {
+        self.scene
+            .apply(&json!({
+                "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+                "metadata": { "name": name, "namespace": NAMESPACE },
+                "spec": {
+                    "secretStoreRef": { "name": "dynamic" },
+                    "dataFrom": [{ "generate": {
+                        "vault": { "path": format!("{}/creds/shop", self.mount) }, "revokeAfter": "1s",
+                    } }],
+                },
+            }))
+            .await
+            .unwrap();
+    }
+
+    /// The leases that the server holds.
+    async fn held(&self) -> Result<Vec<String>> {
+        let path = format!("sys/leases/lookup/{}/creds/shop/?list=true", self.mount);
+        // there is no list where there is no lease
+        let Ok(answer) = self.bao.get(&path).await else {
+            return Ok(Vec::new());
+        };
+        let keys = answer["data"]["keys"].as_array().cloned().unwrap_or_default();
+        Ok(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    /// Waits until the Secret holds a credential that works and nothing else is left.
+    async fn settles(&self, name: &str, leases: usize) -> Value {
+        let settled = eventually(name, || async {
+            let object = self.scene.get("syncedsecret", name).await;
+            let lease = &object["status"]["lease"];
+            ensure!(
+                lease["current"].is_object()
+                    && lease["intent"].is_null()
+                    && lease["minted"].is_null()
+                    && lease["old"].is_null(),
+                "{lease}"
+            );
+            let held = self.held().await?;
+            ensure!(held.len() == leases, "{held:?}");
+            Ok(object)
+        });
+        match settled.await {
+            Ok(object) => object,
+            Err(error) => panic!("{error:#}\n{}", self.scene.operator.log()),
+        }
+    }
+
+    async fn works(&self, name: &str) -> bool {
+        use base64::Engine as _;
+        let secret = self.scene.get("secret", name).await;
+        let text = |key: &str| {
+            let bytes = base64::prelude::BASE64_STANDARD.decode(secret["data"][key].as_str().unwrap());
+            String::from_utf8(bytes.unwrap()).unwrap()
+        };
+        database().await.takes(&text("username"), &text("password")).await
+    }
+}
+
+#[tokio::test]
+async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
+    let mut crashes = Crashes::set("database-crash").await;
+    crashes.scene.operator.run().await.unwrap();
+    let mut leases = 0;
+    for fault in [Fault::Hangs, Fault::LosesAnswer] {
+        // the finalizer, the intent, the lease, the Secret, the status
+        for nth in 0..5 {
+            leases += 1;
+            let name = format!("{fault:?}-{nth}").to_lowercase();
+            crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            crashes.declare(&name).await;
+            crashes.scene.proxy.struck().await;
+            crashes.scene.operator.kill();
+            crashes.scene.proxy.heal();
+            crashes.scene.operator.run().await.unwrap();
+            crashes.settles(&name, leases).await;
+            assert!(crashes.works(&name).await, "{name}");
+        }
+    }
+    // and a restart makes nothing new
+    let before = crashes.held().await.unwrap();
+    crashes.scene.operator.kill();
+    crashes.scene.operator.run().await.unwrap();
+    crashes.declare("later").await;
+    crashes.settles("later", leases + 1).await;
+    let after = crashes.held().await.unwrap();
+    assert!(
+        before.iter().all(|lease| after.contains(lease)),
+        "{before:?} {after:?}"
+    );
+}
