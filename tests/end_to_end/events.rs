@@ -8,11 +8,15 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY};
+use lockstep_testkit::{
+    aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
+    operator,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    api_proxy::{Asked, Fault, NAMESPACE, Scene},
     bad_store::store_says,
     stage::{Room, eventually, stage, text},
 };
@@ -216,6 +220,67 @@ async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
     })
     .await;
     until_queue_is_empty(&aws).await;
+}
+
+#[tokio::test]
+async fn a_kill_between_the_message_and_its_write_loses_neither() {
+    let mut scene = Scene::set(&[]).await.unwrap();
+    let aws = Aws::start().await.unwrap();
+    aws.visibility(Duration::from_secs(1));
+    aws.put_secret("a", "0");
+    let key = |key: &str| json!({ "name": "aws", "key": key });
+    for object in [
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": operator::NAMESPACE },
+            "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
+        }),
+        json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "ClusterSecretStore", "metadata": { "name": "aws" },
+            "spec": {
+                "access": [{ "namespaces": { "names": [NAMESPACE] }, "keys": ["**"] }],
+                "provider": { "aws": {
+                    "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
+                    "auth": { "secretRef": {
+                        "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret"),
+                    } },
+                } },
+                "events": { "sqs": { "queueUrl": aws.queue_url() } },
+            },
+        }),
+        json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+            "metadata": { "name": "a", "namespace": NAMESPACE },
+            "spec": {
+                "secretStoreRef": { "name": "aws", "kind": "ClusterSecretStore" }, "refreshInterval": "24h",
+                "data": [{ "secretKey": "value", "remoteRef": { "key": "a" } }],
+            },
+        }),
+    ] {
+        scene.apply(&object).await.unwrap();
+    }
+    scene.operator.run().await.unwrap();
+    scene.synced("a", "0").await;
+    let mut round = 0;
+    for fault in [Fault::Hangs, Fault::LosesAnswer] {
+        // the write of the Secret, and that of the status
+        for nth in 0..2 {
+            round += 1;
+            scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            let version = aws.put_secret("a", &round.to_string());
+            aws.send(&Aws::label_updated("a", &version));
+            scene.proxy.struck().await;
+            scene.operator.kill();
+            assert_eq!(
+                aws.queued().len(),
+                1,
+                "{fault:?} at write {nth}: nothing says that it is done"
+            );
+            scene.proxy.heal();
+            scene.operator.run().await.unwrap();
+            scene.synced("a", &round.to_string()).await;
+            until_queue_is_empty(&aws).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -66,9 +66,9 @@ impl Events {
     }
 
     /// Every SyncedSecret of a namespace, or of all, is known.
-    pub fn listed(&self, scope: &Option<String>) {
+    pub fn listed(&self, scope: Option<&str>) {
         self.listed
-            .send_if_modified(|listed| listed.insert(scope.clone()));
+            .send_if_modified(|listed| listed.insert(scope.map(str::to_owned)));
     }
 
     /// Starts a task for each store that has events, ends those of stores that no longer have, and those that listen with
@@ -140,14 +140,14 @@ impl Events {
     }
 
     /// Notes why something does not work, or that it does; answers whether that is new.
-    fn set_trouble(&self, store: &StoreKey, doing: Doing, trouble: Option<String>) -> bool {
+    fn set_trouble(&self, store: &StoreKey, doing: Doing, trouble: Option<&str>) -> bool {
         let mut troubles = lock(&self.troubles);
         let key = (store.clone(), doing);
-        let before = match &trouble {
-            Some(trouble) => troubles.insert(key, trouble.clone()),
+        let before = match trouble {
+            Some(trouble) => troubles.insert(key, trouble.to_owned()),
             None => troubles.remove(&key),
         };
-        before != trouble
+        before.as_deref() != trouble
     }
 
     /// Forgets what does not work.

@@ -62,7 +62,7 @@ impl Client {
     /// `ConfigInvalid` when the certificates cannot be used.
     pub(crate) fn new(
         config: &Config,
-        tls: Tls,
+        tls: &Tls,
         clock: SharedClock,
         hears: bool,
     ) -> Result<Self, ProviderError> {

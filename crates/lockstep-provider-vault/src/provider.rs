@@ -111,7 +111,7 @@ async fn server(
     hears: bool,
 ) -> Result<Authenticated, ProviderError> {
     let tls = Tls::load(config, credentials.as_ref()).await?;
-    let client = Client::new(config, tls, clock, hears)?;
+    let client = Client::new(config, &tls, clock, hears)?;
     Ok(Authenticated::new(client, config.method.clone(), credentials))
 }
 

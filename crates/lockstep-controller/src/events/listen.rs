@@ -43,7 +43,7 @@ pub(super) async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify
         if shared.events.set_trouble(
             store,
             Doing::Hearing,
-            Some(format!(
+            Some(&format!(
                 "events are not heard, and changes are noticed at the refresh interval: {error}"
             )),
         ) {
@@ -102,13 +102,13 @@ async fn receive(
             sleep(BREATH).await;
         }
         for message in messages {
-            take_in(shared, store, &label, message);
+            take_in(shared, store, &label, &message);
         }
     }
 }
 
 /// Wakes who is concerned by a message, after it is noted that they are.
-fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: Message) {
+fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) {
     let objects = match &message.told {
         Told::Anything => shared.index().dependents(store),
         told => shared.index().readers(store, told.keys()),
@@ -127,7 +127,7 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: Message) {
     let concerned = !objects.is_empty();
     let woken = match &message.receipt {
         None => objects,
-        Some(receipt) => note(shared, store, &message, receipt, objects),
+        Some(receipt) => note(shared, store, message, receipt, objects),
     };
     let outcome = match &message.told {
         Told::Malformed => "malformed",
@@ -200,7 +200,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
                         let trouble = format!("events are heard, and come again and again: {error}");
                         if shared
                             .events
-                            .set_trouble(store, Doing::Acknowledging, Some(trouble))
+                            .set_trouble(store, Doing::Acknowledging, Some(&trouble))
                         {
                             shared.checks.wake([store.clone()]);
                         }

@@ -58,7 +58,7 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
                         forget(&taking_in, &gone);
                     }
                     readiness.there("synced secrets");
-                    taking_in.events.listed(&within);
+                    taking_in.events.listed(within.as_deref());
                 }
             }
         })

@@ -48,7 +48,7 @@ async fn listen(moto: &Moto, url: &str) -> Result<Arc<dyn EventSource>, Provider
     let aws = and(spec("SecretsManager", moto.address()), "prefix", "shop/");
     let events = json!({ "sqs": { "queueUrl": url } });
     let store = Store::build_hearing(aws, Some(events), &objects(), StoreKind::SecretStore).await?;
-    Ok(store.0.events().expect("it hears"))
+    Ok(store.0.events().unwrap())
 }
 
 fn updated(name: &str) -> Value {

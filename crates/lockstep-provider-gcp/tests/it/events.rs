@@ -13,7 +13,7 @@ async fn listen(gcp: &Gcp, subscription: &str) -> Result<Arc<dyn EventSource>, P
     let events = json!({ "pubsub": { "subscription": subscription, "endpoint": gcp.address() } });
     let spec = spec(&gcp.address());
     let store = Store::build_hearing(spec, Some(events), &objects(gcp), StoreKind::SecretStore).await?;
-    Ok(store.0.events().expect("it hears"))
+    Ok(store.0.events().unwrap())
 }
 
 #[tokio::test]

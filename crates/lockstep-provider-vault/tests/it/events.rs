@@ -88,7 +88,7 @@ async fn listen(address: &str) -> Arc<dyn EventSource> {
     let objects = Objects::default().with("token", "token", "s.CANARY-token");
     let events = json!({ "vault": {} });
     let store = Store::build_hearing(vault, Some(events), &objects).await.unwrap();
-    store.0.events().expect("it hears")
+    store.0.events().unwrap()
 }
 
 fn written(key: &str, version: u64) -> String {

@@ -99,6 +99,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     step.done();
 
     let seen = Seen::default();
+    #[expect(clippy::disallowed_methods, reason = "it ends before the measurement does")]
     let watching = tokio::spawn(watch(client.clone(), seen.clone()));
     // the watch lists first; what it lists is no change
     tokio::time::sleep(Duration::from_secs(2)).await;
