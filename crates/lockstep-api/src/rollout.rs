@@ -233,9 +233,10 @@ pub struct RolloutStatus {
     /// Whether it brings an earlier revision back, after a rollout that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
-    /// Whether it began before an earlier one had ended, so that its targets can run on more than two revisions.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub after_unfinished: bool,
+    /// The targets that rollouts before it may have restarted without coming to an end, as `Kind/name`: they can run on other
+    /// revisions than the one that `previous` names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<String>,
     /// The generation of the spec that the targets were looked up for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
@@ -282,6 +283,9 @@ pub struct RefusedRevision {
     pub revision: String,
     /// Keyed hash of everything that it was made from.
     pub fingerprint: String,
+    /// The remote values that it was made from, with the versions that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceStatus>,
     /// What is written in its place.
     pub pinned: PreviousRevision,
     /// When it was given up (RFC 3339).
@@ -325,12 +329,16 @@ pub enum TargetState {
     Updating,
     /// All of its pods run on the revision and are available.
     Ready,
+    /// Those of its pods that its own strategy replaces do; the others keep what they run on: a StatefulSet with `partition`.
+    Partial,
     /// It has the revision, and no pods.
     ScaledToZero,
     /// It does not exist.
     Missing,
     /// It is paused: it has the revision, and replaces no pod until it is resumed.
     Paused,
+    /// Its strategy is `OnDelete`: it has the revision, and replaces no pod until somebody deletes it.
+    OnDelete,
     /// It did not become ready in time.
     NotReady,
     /// It was not ready before its restart, and still is not.
@@ -347,13 +355,15 @@ pub enum TargetState {
 
 impl TargetState {
     /// Every state.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Waiting,
         Self::Updating,
         Self::Ready,
+        Self::Partial,
         Self::ScaledToZero,
         Self::Missing,
         Self::Paused,
+        Self::OnDelete,
         Self::NotReady,
         Self::Failing,
         Self::Overwritten,
@@ -368,9 +378,11 @@ impl TargetState {
             Self::Waiting => "Waiting",
             Self::Updating => "Updating",
             Self::Ready => "Ready",
+            Self::Partial => "Partial",
             Self::ScaledToZero => "ScaledToZero",
             Self::Missing => "Missing",
             Self::Paused => "Paused",
+            Self::OnDelete => "OnDelete",
             Self::NotReady => "NotReady",
             Self::Failing => "Failing",
             Self::Overwritten => "Overwritten",
@@ -382,7 +394,10 @@ impl TargetState {
 
     /// Whether nothing more is to be done for it.
     pub const fn is_done(self) -> bool {
-        matches!(self, Self::Ready | Self::ScaledToZero | Self::Missing)
+        matches!(
+            self,
+            Self::Ready | Self::Partial | Self::ScaledToZero | Self::Missing
+        )
     }
 
     /// Whether the rollout stops at it.
@@ -390,6 +405,7 @@ impl TargetState {
         matches!(
             self,
             Self::Paused
+                | Self::OnDelete
                 | Self::NotReady
                 | Self::Failing
                 | Self::Overwritten

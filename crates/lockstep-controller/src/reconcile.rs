@@ -341,12 +341,14 @@ impl Reconcile {
                 target,
                 sources,
                 back,
+                waits,
             }) => {
                 self.succeeded().await;
                 let outcome = Outcome::Synced {
                     target,
                     sources,
                     back,
+                    waits,
                 };
                 let said = self.report_durably(status, outcome).await;
                 self.heard();

@@ -7,7 +7,11 @@ use lockstep_api::{
     SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
-use crate::{Failure, history, lease, rotation, time::to_seconds};
+use crate::{
+    Failure, history, lease,
+    rotation::{self, Written},
+    time::to_seconds,
+};
 
 /// How many sources a status lists.
 pub const MAX_SOURCES: usize = 64;
@@ -25,6 +29,8 @@ pub enum Outcome<'a> {
         sources: Vec<SourceStatus>,
         /// Whether it holds what the sources held before, because what they hold now failed.
         back: bool,
+        /// What is newer than both, and may not come in yet.
+        waits: Option<Waiting>,
     },
     /// A value changed at its source, and waits for a window. The Secret is as it was.
     Waits(RotationStatus),
@@ -47,6 +53,17 @@ pub enum Outcome<'a> {
         /// Whether `suspend` is set.
         suspended: bool,
     },
+}
+
+/// A changed value that may not come in yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The revision that the Secret would have.
+    pub revision: String,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+    /// Until when, as far as that is known.
+    pub next: Option<Timestamp>,
 }
 
 /// What the status is about.
@@ -102,6 +119,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             mut target,
             mut sources,
             back,
+            waits,
         } => {
             let count = sources.len();
             let mut message = format!(
@@ -113,14 +131,20 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                     format!("{count} remote values say")
                 }
             );
-            let rotation = rotation::written(
-                subject.old,
-                &target,
+            let written = Written {
+                target: &target,
+                sources: &sources,
                 back,
-                subject.rotation,
-                subject.rotate_now,
-                now,
-            );
+            };
+            let mut rotation =
+                rotation::written(subject.old, &written, subject.rotation, subject.rotate_now, now);
+            if let (Some(said), Some(waits)) = (&mut rotation, waits) {
+                let before = old.rotation.as_ref();
+                said.pending_since = before.and_then(|before| before.pending_since.clone());
+                let pending =
+                    rotation::pending(Some(&*said), waits.revision, waits.waits_for, waits.next, now);
+                *said = pending;
+            }
             // without a cluster there is no key to make a revision with
             if !target.revision.is_empty() {
                 message.push_str(", at revision ");

@@ -48,7 +48,14 @@ impl Reconcile {
                 .find(&shared.client, namespace, &spec.targets)
                 .await
             {
-                Ok(found) => next = rollout::resolve(&next, &found, spec, generation, now),
+                Ok(found) => {
+                    next = rollout::resolve(&next, &found, spec, generation, now);
+                    if next.generation.is_none() {
+                        // they are too many: what it came to stays as it is
+                        let rotation = rotation::stepped(rotation, next.clone(), None, now);
+                        return self.looked(&next, status, rotation).await;
+                    }
+                }
                 // nothing can be looked up, so nothing that is named either
                 Err(Refusal::Forbidden) => {
                     let named = spec.targets.iter().map(|target| Target {
@@ -133,7 +140,8 @@ impl Reconcile {
             };
             shared.metrics.restarts.with_label_values(&[label]).inc();
         }
-        let rotation = rotation::stepped(rotation, next.clone(), Some(target), now);
+        let sources = status.map(|status| status.sources.as_slice()).unwrap_or_default();
+        let rotation = rotation::stepped(rotation, next.clone(), Some((target, sources)), now);
         self.looked(&next, status, rotation).await
     }
 

@@ -19,6 +19,7 @@ use lockstep_core::{
     lease,
     plan::{self, Input, Plan},
     remote::Requeue,
+    report::Waiting,
     rotation::{self, Change, Entry, versions},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
@@ -45,6 +46,8 @@ pub(super) enum Synced {
         sources: Vec<SourceStatus>,
         /// It is what the sources held before: what they hold now failed.
         back: bool,
+        /// What is newer than both, and may not come in yet.
+        waits: Option<Waiting>,
     },
     /// What changed waits for a window.
     Waits(Box<RotationStatus>),
@@ -148,6 +151,7 @@ impl Reconcile {
         }
         let known = status.and_then(|status| status.target.as_ref());
         let Some(mut reading) = self.read(gathered).await? else {
+            self.check_may_write()?;
             let owner = self.owner();
             if !self.object.spec.target.versioned {
                 self.remove().await?;
@@ -170,7 +174,9 @@ impl Reconcile {
         let waiting = status.and_then(|status| status.rotation.as_ref());
         let requested = self.observed(status).asks_to_rotate();
         let refused = rotation::refused(&self.object.spec, waiting).filter(|_| !requested);
-        if let Some(refused) = refused.filter(|refused| refused.fingerprint == reading.fingerprint) {
+        if let Some(refused) = refused
+            .filter(|refused| rotation::still_says(refused, &reading.fingerprint, &reading.collected.sources))
+        {
             return self.stay_back(status, refused, why).await;
         }
         if let Some(known) = known
@@ -181,6 +187,7 @@ impl Reconcile {
                 target: known.clone(),
                 sources: reading.collected.sources,
                 back: false,
+                waits: None,
             });
         }
         // a rollout failed, and something newer is there that may not come in yet: back first
@@ -238,7 +245,15 @@ impl Reconcile {
         }
         if let Entry::Wait(waits_for, next) = enter(&revision) {
             if let Some(refused) = back {
-                return self.stay_back(status, refused, why).await;
+                let mut synced = self.stay_back(status, refused, why).await?;
+                if let Synced::InSync { waits, .. } = &mut synced {
+                    *waits = Some(Waiting {
+                        revision,
+                        waits_for,
+                        next,
+                    });
+                }
+                return Ok(synced);
             }
             self.remember(|tracked, _, _| tracked.memory.waiting = Some(reading.fingerprint));
             return waits(revision, waits_for, next);
@@ -267,14 +282,21 @@ impl Reconcile {
                 target: known.clone(),
                 sources: refused.pinned.sources.clone(),
                 back: true,
+                waits: None,
             });
         }
-        let kept = Box::pin(self.kept_version(status, &refused.pinned.revision)).await?;
+        // under another spec the revision is another one
+        let kept = if self.object.spec.target.versioned && generation == self.object.metadata.generation {
+            Box::pin(self.kept_version(status, &refused.pinned.revision)).await?
+        } else {
+            None
+        };
         if let Some(target) = kept {
             return Ok(Synced::InSync {
                 target,
                 sources: refused.pinned.sources.clone(),
                 back: true,
+                waits: None,
             });
         }
         let unreadable = |mut failure: Failure| {
@@ -298,6 +320,7 @@ impl Reconcile {
                 target: known.clone(),
                 sources: reading.collected.sources,
                 back: true,
+                waits: None,
             });
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
@@ -433,6 +456,7 @@ impl Reconcile {
             target,
             sources: collected.sources,
             back,
+            waits: None,
         })
     }
 

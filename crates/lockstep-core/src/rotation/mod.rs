@@ -30,12 +30,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lockstep_api::{
-    PreviousRevision, Reason, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase, RotationStatus,
-    SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor,
+    PreviousRevision, Reason, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase,
+    RotationStatus, SourceStatus, SyncedSecretStatus, TargetState, TargetStatus, WaitsFor,
 };
 
 pub use self::{
-    rollback::{check, check_sources, pin, refused},
+    rollback::{check, check_sources, pin, refused, still_says},
     window::{Opening, Windows},
 };
 use crate::{Failure, decide::later, time::to_seconds};
@@ -151,12 +151,16 @@ pub fn complete(
 /// written in the place of a revision that failed, which the source still says.
 pub fn written(
     old: Option<&SyncedSecretStatus>,
-    target: &TargetStatus,
-    back: bool,
+    new: &Written<'_>,
     rotation: Option<&Rotation>,
     rotate_now: Option<&str>,
     now: Timestamp,
 ) -> Option<RotationStatus> {
+    let &Written {
+        target,
+        sources,
+        back,
+    } = new;
     let before = old.and_then(|old| old.rotation.as_ref());
     let last = before.and_then(|before| before.rollout.as_ref());
     let refused = before.and_then(|before| before.refused.as_ref());
@@ -172,13 +176,19 @@ pub fn written(
         && old
             .and_then(|old| old.target.as_ref())
             .is_none_or(|before| before.name != target.name);
-    let back = refused.filter(|refused| back && refused.pinned.revision == target.revision);
+    // it was gone with its sources, and comes back as another one
+    let returns = old
+        .filter(|old| old.target.is_none())
+        .and_then(|old| old.history.first())
+        .is_some_and(|last| last.revision != target.revision);
+    let mut back = refused.filter(|_| back && spec.is_some());
     let asked =
         rotate_now.is_some() && before.and_then(|before| before.handled_rotate_now.as_deref()) != rotate_now;
     let rollout = match (spec, replaced) {
         (None, _) => None,
         (Some(spec), None)
             if moves
+                || returns
                 || asked
                     && target.versioned
                     && last.is_some_and(|last| last.phase == RolloutPhase::Complete) =>
@@ -186,49 +196,82 @@ pub fn written(
             Some(rollout::begin(&target.revision, None, None, spec, now))
         }
         (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
+        // what the sources held before makes the same Secret
+        (Some(_), None) if back.is_some() && last.is_some_and(rollout::awaits_rollback) => {
+            back = None;
+            last.map(rollout::cannot_go_back)
+        }
         // the source itself says by now what was brought back
         (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
         (Some(_), None) => last.cloned(),
-        (Some(spec), Some((replaced, sources))) => Some(match (last, back) {
-            (Some(failed), Some(_)) if target.versioned || failed.after_unfinished => {
-                rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, now)
+        (Some(spec), Some((replaced, before))) => Some(match last.filter(|last| !last.phase.is_over()) {
+            Some(failed) if back.is_some() && target.versioned => {
+                rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, spec, now)
             }
-            (Some(failed), Some(_)) => rollout::begin_rollback(failed, &target.revision, now),
-            (last, _) => {
+            Some(failed) if back.is_some() => rollout::begin_rollback(failed, &target.revision, spec, now),
+            unfinished => {
                 let previous = PreviousRevision {
                     revision: replaced.revision.clone(),
-                    sources: sources.to_vec(),
+                    sources: before.to_vec(),
                 };
-                if target.versioned {
+                let good = unfinished.and_then(|last| last.previous.clone());
+                let good = good.unwrap_or(previous);
+                let mut begun = if target.versioned {
                     // a target that was not restarted may refer to no revision yet
-                    let unfinished = last.filter(|last| !last.phase.is_over());
-                    let good = unfinished.and_then(|last| last.previous.clone());
-                    let good = Some(good.unwrap_or(previous)).filter(|good| good.revision != target.revision);
-                    rollout::begin(&target.revision, good, None, spec, now)
+                    let touched = unfinished.map(rollout::reached).unwrap_or_default();
+                    let good = Some(good).filter(|good| good.revision != target.revision);
+                    RolloutStatus {
+                        touched,
+                        ..rollout::begin(&target.revision, good, None, spec, now)
+                    }
                 } else {
-                    rollout::begin(&target.revision, Some(previous), last, spec, now)
-                }
+                    rollout::begin(&target.revision, Some(good), unfinished, spec, now)
+                };
+                // what the spec alone changed, no version of a source brings back
+                begun.previous = begun
+                    .previous
+                    .filter(|good| back.is_none() && !rollback::are_same(&good.sources, sources));
+                begun
             }
         }),
     };
     let mut status = complete(rotation, rotate_now, rollout)?;
-    status.refused = back.filter(|_| spec.is_some()).cloned();
+    status.refused = back.cloned().map(|refused| RefusedRevision {
+        pinned: PreviousRevision {
+            revision: target.revision.clone(),
+            sources: sources.to_vec(),
+        },
+        ..refused
+    });
     Some(status)
 }
 
-/// The rotation after a step of its rollout. A rollout that failed, and is to be rolled back, gives its revision up.
+/// The Secret as it is, after a sync.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// The Secret.
+    pub target: &'a TargetStatus,
+    /// What it was made from.
+    pub sources: &'a [SourceStatus],
+    /// Whether it holds what the sources held before, because what they hold now failed.
+    pub back: bool,
+}
+
+/// The rotation after a step of its rollout. A rollout that failed, and is to be rolled back, gives up what the Secret `held` and
+/// the sources that it was made from.
 pub fn stepped(
     old: &RotationStatus,
     rollout: RolloutStatus,
-    target: Option<&TargetStatus>,
+    held: Option<(&TargetStatus, &[SourceStatus])>,
     now: Timestamp,
 ) -> RotationStatus {
     let mut next = old.clone();
     if rollout::awaits_rollback(&rollout)
-        && let (Some(target), Some(pinned)) = (target, rollout.previous.clone())
+        && let (Some((target, sources)), Some(pinned)) = (held, rollout.previous.clone())
     {
         let message = rollout.message.clone().unwrap_or_default();
-        next.refused = Some(rollback::refuse(target, pinned, message, to_seconds(now)));
+        let refused = rollback::refuse(target, sources, pinned, message, to_seconds(now));
+        next.refused = Some(refused);
     }
     next.phase = if rollout.phase.is_over() && next.pending_revision.is_some() {
         RotationPhase::Pending
@@ -266,15 +309,21 @@ pub fn due(status: Option<&RotationStatus>) -> Option<(WaitsFor, Timestamp)> {
 /// Whether the previous revision has to be written, because a rollout failed.
 pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
     status
+        .filter(|status| status.refused.is_some())
         .and_then(|status| status.rollout.as_ref())
         .is_some_and(rollout::awaits_rollback)
 }
 
-/// Whether every target runs on the revision that the Secret has; `None` where nothing was ever rolled out.
+/// Whether every pod of every target runs on the revision that the Secret has; `None` where nothing was ever rolled out.
 pub fn is_everywhere(status: &SyncedSecretStatus) -> Option<bool> {
     let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
     let target = status.target.as_ref()?;
-    Some(rollout.phase.is_over() && rollout.revision == target.revision)
+    let keeps_older = |target: &lockstep_api::TargetProgress| target.state == TargetState::Partial;
+    Some(
+        rollout.phase.is_over()
+            && rollout.revision == target.revision
+            && !rollout.targets.iter().any(keeps_older),
+    )
 }
 
 /// The oldest version among the sources, and when it is older than `maxAge`.

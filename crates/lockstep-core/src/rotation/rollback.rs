@@ -1,6 +1,6 @@
 //! The way back: the previous versions of the remote values, by their ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{
     OnFailure, PreviousRevision, Reason, RefusedRevision, RotationStatus, SourceStatus, StoreRef,
@@ -28,6 +28,7 @@ fn rolls_back(spec: &SyncedSecretSpec) -> bool {
 /// The revision that is given up, and what is written in its place.
 pub(super) fn refuse(
     target: &TargetStatus,
+    sources: &[SourceStatus],
     pinned: PreviousRevision,
     message: String,
     time: String,
@@ -35,23 +36,83 @@ pub(super) fn refuse(
     RefusedRevision {
         revision: target.revision.clone(),
         fingerprint: target.fingerprint.clone(),
+        sources: sources.to_vec(),
         pinned,
         time,
         message,
     }
 }
 
+/// A remote value at a version, whatever else is known of it.
+fn at(source: &SourceStatus) -> (&str, &str, Option<&str>) {
+    (&source.store, &source.key, source.version.as_deref())
+}
+
+/// Whether both are the same remote values at the same versions.
+pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
+    let all = |sources: &'_ [SourceStatus]| -> BTreeSet<(String, String, Option<String>)> {
+        let owned = |source: &SourceStatus| {
+            let (store, key, version) = at(source);
+            (store.to_owned(), key.to_owned(), version.map(str::to_owned))
+        };
+        sources.iter().map(owned).collect()
+    };
+    all(one) == all(other)
+}
+
+/// Whether the sources still say what was given up: every version that the failed revision had, and the one before it had not, is
+/// still there. What the spec makes of them does not matter.
+pub fn still_says(refused: &RefusedRevision, fingerprint: &str, sources: &[SourceStatus]) -> bool {
+    let good: BTreeSet<_> = refused.pinned.sources.iter().map(at).collect();
+    let mut bad = refused
+        .sources
+        .iter()
+        .map(at)
+        .filter(|source| !good.contains(source))
+        .peekable();
+    let now: BTreeSet<_> = sources.iter().map(at).collect();
+    refused.fingerprint == fingerprint || bad.peek().is_some() && bad.all(|source| now.contains(&source))
+}
+
 /// The spec that reads these versions in place of the current ones.
 pub fn pin(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> SyncedSecretSpec {
-    let versions: BTreeMap<(&str, &str), &String> = sources
-        .iter()
-        .filter_map(|source| {
+    // a version that the spec itself names was not the current one
+    let of_data = spec.data.iter().filter_map(|entry| {
+        let reference = entry.remote_ref.as_ref()?;
+        Some((
+            entry.secret_store_ref.as_ref(),
+            &reference.key,
+            reference.version.as_ref()?,
+        ))
+    });
+    let of_extracts = spec.data_from.iter().filter_map(|entry| {
+        let extract = entry.extract.as_ref()?;
+        Some((
+            entry.secret_store_ref.as_ref(),
+            &extract.key,
+            extract.version.as_ref()?,
+        ))
+    });
+    let named: BTreeSet<(String, &str, &str)> = of_data
+        .chain(of_extracts)
+        .filter_map(|(own, key, version)| {
             Some((
-                (source.store.as_str(), source.key.as_str()),
-                source.version.as_ref()?,
+                plan::store_ref(spec, own)?.to_string(),
+                key.as_str(),
+                version.as_str(),
             ))
         })
         .collect();
+    let mut versions: BTreeMap<(&str, &str), &String> = BTreeMap::new();
+    for source in sources {
+        let Some(version) = &source.version else { continue };
+        let place = (source.store.as_str(), source.key.as_str());
+        if named.contains(&(source.store.clone(), &source.key, version)) {
+            versions.entry(place).or_insert(version);
+        } else {
+            versions.insert(place, version);
+        }
+    }
     let version = |own: Option<&StoreRef>, key: &str| {
         let store = plan::store_ref(spec, own)?.to_string();
         versions

@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lockstep_api::{
     OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState,
+    WorkloadKind,
 };
 
 use super::{
@@ -93,7 +94,7 @@ pub fn begin(
         end_time: None,
         wave: 0,
         rollback: false,
-        after_unfinished: old.is_some_and(|old| !old.phase.is_over()),
+        touched: old.map(reached).unwrap_or_default(),
         soak_until: None,
         verification: None,
         message: None,
@@ -102,12 +103,12 @@ pub fn begin(
     };
     let unfinished = old.filter(|old| !old.phase.is_over());
     let good = unfinished.and_then(|old| old.previous.clone()).or(previous);
-    if let Some(old) = unfinished.filter(|old| !old.after_unfinished)
+    if let Some(old) = unfinished
         && good.as_ref().is_some_and(|good| good.revision == revision)
     {
-        // the source went back: those that were not restarted run on it already
+        // the source went back: those that were never restarted run on it already
         rollout.generation = old.generation;
-        rollout.targets = again(&old.targets, &sizes(spec));
+        rollout.targets = again(old, &rollout.touched, &sizes(spec));
         rollout.wave = 1;
         if rollout.targets.is_empty() {
             finish(&mut rollout, now);
@@ -119,8 +120,21 @@ pub fn begin(
     rollout
 }
 
-/// The way back of a rollout that failed, now that the previous revision is written.
-pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) -> RolloutStatus {
+/// The way back of a rollout that failed, now that the previous revision is written: to all targets that it, or one before it that
+/// did not end, may have restarted. Those that are not ready go first, and the others in waves, as forwards.
+pub fn begin_rollback(
+    failed: &RolloutStatus,
+    revision: &str,
+    spec: &Rollout,
+    now: Timestamp,
+) -> RolloutStatus {
+    let mut names = failed.touched.clone();
+    // a way back that is under way goes to where it was to go
+    let own = failed
+        .targets
+        .iter()
+        .filter(|target| failed.rollback || target.updated_time.is_some());
+    names.extend(own.map(ToString::to_string));
     let mut rollout = RolloutStatus {
         phase: RolloutPhase::RollingBack,
         revision: revision.to_owned(),
@@ -129,7 +143,8 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
         wave: 1,
         soak_until: None,
         verification: None,
-        targets: again(&failed.targets, &[MAX_TARGETS]),
+        targets: again(failed, &names, &sizes(spec)),
+        touched: Vec::new(),
         previous: None,
         ..failed.clone()
     };
@@ -139,8 +154,18 @@ pub fn begin_rollback(failed: &RolloutStatus, revision: &str, now: Timestamp) ->
     rollout
 }
 
-/// The same rollout, as if every target had been restarted: one that was not may run on a revision of an unfinished rollout before
-/// it, or refer to none yet where the Secret is versioned. One that has the revision already is not restarted again.
+/// A rollout that failed, when the versions that its Secret was made from before make the same Secret: what failed is the spec.
+pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
+    RolloutStatus {
+        phase: RolloutPhase::Held,
+        previous: None,
+        message: Some(super::words::nothing_earlier(failed)),
+        ..failed.clone()
+    }
+}
+
+/// The same rollout, as if every target had been restarted: of a versioned Secret, one that was not may refer to no revision yet. One
+/// that has the revision already is not restarted again.
 pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     let mut touched = rollout.clone();
     for target in &mut touched.targets {
@@ -151,11 +176,39 @@ pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     touched
 }
 
-/// The targets that were restarted, as those of another rollout.
-fn again(targets: &[TargetProgress], sizes: &[usize]) -> Vec<TargetProgress> {
-    let touched = targets.iter().filter(|target| target.updated_time.is_some());
-    let names: Vec<Target> = touched.map(Target::from).collect();
-    in_waves(&names, sizes, 0)
+/// The targets that a rollout which did not end, or one before it, may have restarted, as `Kind/name`. The operator can have ended
+/// between a restart and its note, so all of the waves that it came to are among them.
+pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
+    if rollout.phase.is_over() {
+        return Vec::new();
+    }
+    let own = rollout
+        .targets
+        .iter()
+        .filter(|target| rollout.rollback || target.wave <= rollout.wave);
+    let mut all = rollout.touched.clone();
+    for name in own.map(ToString::to_string) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// Those targets of a rollout that are among these, as the targets of another: first those that are not ready, all together, then
+/// the others in waves.
+fn again(rollout: &RolloutStatus, names: &[String], sizes: &[usize]) -> Vec<TargetProgress> {
+    let touched = rollout
+        .targets
+        .iter()
+        .filter(|target| names.contains(&target.to_string()));
+    let (ready, broken): (Vec<&TargetProgress>, Vec<&TargetProgress>) =
+        touched.partition(|target| target.state.is_done());
+    let targets = |of: Vec<&TargetProgress>| of.into_iter().map(Target::from).collect::<Vec<_>>();
+    let mut dealt = in_waves(&targets(broken), &[MAX_TARGETS], 0);
+    let before = dealt.last().map_or(0, |target| target.wave);
+    dealt.extend(in_waves(&targets(ready), sizes, before));
+    dealt
 }
 
 fn sizes(spec: &Rollout) -> Vec<usize> {
@@ -192,7 +245,10 @@ fn in_waves(targets: &[Target], sizes: &[usize], before: i64) -> Vec<TargetProgr
 
 /// Whether the targets have to be looked up: at the beginning, and when the spec changed since.
 pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
-    !rollout.rollback && !rollout.phase.is_over() && rollout.generation != Some(generation)
+    !rollout.rollback
+        && !rollout.phase.is_over()
+        && !awaits_rollback(rollout)
+        && rollout.generation != Some(generation)
 }
 
 /// Takes in the targets that the spec means. Those that were restarted already stay where they are; those that the spec no
@@ -326,7 +382,22 @@ fn judge(
     if target.updated_time.is_none() {
         target.state = TargetState::Waiting;
         if !carries {
-            target.was_failing = matches!(workload.readiness, Readiness::Failed | Readiness::Progressing);
+            let failing = match workload.readiness {
+                Readiness::Failed | Readiness::Unavailable => true,
+                // these two never say that they gave up
+                Readiness::Progressing => {
+                    matches!(target.kind, WorkloadKind::StatefulSet | WorkloadKind::DaemonSet)
+                }
+                _ => false,
+            };
+            // what an earlier value broke was not failing before
+            let failing = failing && !rollout.touched.contains(&target.to_string());
+            let noted = target.was_failing;
+            target.was_failing = failing;
+            if failing && !noted {
+                // it stands in the status before the restart, so that a crash in between blames nobody wrongly
+                return Verdict::Leave;
+            }
             let soonest = cx
                 .restarted
                 .get(&Target::from(&*target))
@@ -345,7 +416,12 @@ fn judge(
         target.state = TargetState::Overwritten;
         return Verdict::Leave;
     }
-    if target.state == TargetState::Paused && workload.readiness != Readiness::Paused {
+    let stood = match target.state {
+        TargetState::Paused => workload.readiness != Readiness::Paused,
+        TargetState::OnDelete => workload.readiness != Readiness::OnDelete,
+        _ => false,
+    };
+    if stood {
         // its time begins when it is resumed
         target.updated_time = Some(to_seconds(cx.now));
         target.state = TargetState::Updating;
@@ -357,12 +433,14 @@ fn judge(
         .is_some_and(|updated| cx.now >= later(updated, cx.spec.progress_deadline()));
     target.state = match workload.readiness {
         Readiness::Ready => TargetState::Ready,
+        Readiness::Partial => TargetState::Partial,
         Readiness::ScaledToZero => TargetState::ScaledToZero,
         Readiness::Paused => TargetState::Paused,
-        Readiness::Progressing | Readiness::Failed if late && target.was_failing => TargetState::Failing,
-        Readiness::Progressing | Readiness::Failed if late => TargetState::NotReady,
+        Readiness::OnDelete => TargetState::OnDelete,
+        _ if late && target.was_failing => TargetState::Failing,
+        _ if late => TargetState::NotReady,
         Readiness::Failed if !target.was_failing => TargetState::NotReady,
-        Readiness::Progressing | Readiness::Failed => TargetState::Updating,
+        Readiness::Progressing | Readiness::Unavailable | Readiness::Failed => TargetState::Updating,
     };
     Verdict::Leave
 }

@@ -1,7 +1,7 @@
 //! What is said of a rollout.
 
 use lockstep_api::{
-    Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
 };
 
 use super::{
@@ -22,6 +22,7 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
         (TargetState::Failing, Reason::TargetFailing),
         (TargetState::Overwritten, Reason::TargetOverwritten),
         (TargetState::Paused, Reason::TargetPaused),
+        (TargetState::OnDelete, Reason::TargetPaused),
     ];
     order
         .into_iter()
@@ -75,6 +76,11 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
         TargetState::NotReady if back => {
             format!("{who}: not ready within progressDeadline {deadline} of the restart")
         }
+        TargetState::NotReady
+            if spec.on_failure == OnFailure::Rollback && !rollout.rollback && rollout.previous.is_none() =>
+        {
+            format!("{who}: not ready within progressDeadline {deadline} of the restart. {NOTHING_EARLIER}")
+        }
         TargetState::NotReady => format!(
             "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
         ),
@@ -82,7 +88,14 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
             "{who}: was not ready before the restart, and still is not. Look at its pods; the rollout goes on when it is ready"
         ),
         TargetState::Paused => {
-            format!("{who}: paused. The rollout goes on when it is resumed (kubectl rollout resume)")
+            format!(
+                "{who}: paused. The rollout goes on when it is resumed (kubectl rollout resume; of Argo Rollouts: kubectl argo rollouts promote)"
+            )
+        }
+        TargetState::OnDelete => {
+            format!(
+                "{who}: its update strategy is OnDelete. The rollout goes on when its pods have been deleted"
+            )
         }
         TargetState::Overwritten => format!(
             "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
@@ -97,6 +110,15 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
             "{who}: lockstep may not restart it. Whoever administrates the cluster grants it with: {grant}"
         ),
     }
+}
+
+/// Why there is no way back.
+const NOTHING_EARLIER: &str = "No remote value has an earlier version to go back to: it is the spec that changed. Change it back, or look at the pods; the rollout goes on when they are ready, and with the next value of the source";
+
+/// Why a rollout that failed is not rolled back, although the spec says so.
+pub(super) fn nothing_earlier(failed: &RolloutStatus) -> String {
+    let why = failed.message.as_deref().unwrap_or_default();
+    format!("{why}. {NOTHING_EARLIER}")
 }
 
 /// Why a rollout with too many targets does not begin.
@@ -119,15 +141,21 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
     match rollout.phase {
         RolloutPhase::Complete => {
             let missing = names(rollout, |target| target.state == TargetState::Missing);
+            let partial = names(rollout, |target| target.state == TargetState::Partial);
+            let kept = if partial.is_empty() {
+                String::new()
+            } else {
+                format!("; pods that partition keeps back run on what they have: {partial}")
+            };
             if missing.is_empty() {
                 (
                     Reason::RolledOut,
-                    format!("revision {revision} runs on {targets}"),
+                    format!("revision {revision} runs on {targets}{kept}"),
                 )
             } else {
                 (
                     Reason::TargetMissing,
-                    format!("revision {revision} is rolled out; missing: {missing}"),
+                    format!("revision {revision} is rolled out; missing: {missing}{kept}"),
                 )
             }
         }

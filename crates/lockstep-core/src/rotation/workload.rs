@@ -67,12 +67,18 @@ pub struct Workload {
 pub enum Readiness {
     /// Every pod is, and is available. No older one is left.
     Ready,
+    /// Every pod that its own strategy replaces is, and all are available; older ones are to stay.
+    Partial,
     /// There are to be none.
     ScaledToZero,
     /// Not all are yet.
     Progressing,
+    /// Not all are yet, and its own controller says that too few are available: it is in trouble, or replaces all at once.
+    Unavailable,
     /// It is paused, and replaces none.
     Paused,
+    /// It replaces none by itself.
+    OnDelete,
     /// Its own controller gave up.
     Failed,
 }
@@ -197,11 +203,27 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
         WorkloadKind::Rollout if phase == Some("Degraded") => Readiness::Failed,
         // it is complete when its own strategy says so: a canary of all pods can still be waiting for its analysis
         WorkloadKind::Rollout if complete && phase.is_none_or(|phase| phase == "Healthy") => Readiness::Ready,
-        WorkloadKind::Rollout if holds("/spec/paused") => Readiness::Paused,
+        // a canary can wait for somebody, or for hours: that is its own way, and no failure
+        WorkloadKind::Rollout if holds("/spec/paused") || phase == Some("Paused") => Readiness::Paused,
         WorkloadKind::Rollout => Readiness::Progressing,
+        WorkloadKind::StatefulSet
+            if complete && count("/status/updatedReplicas") < pods.wanted && !is_of_one_revision(object) =>
+        {
+            Readiness::Partial
+        }
         _ if complete => Readiness::Ready,
         WorkloadKind::Deployment if holds("/spec/paused") => Readiness::Paused,
         WorkloadKind::Deployment if gave_up(object) => Readiness::Failed,
+        WorkloadKind::Deployment if says(object, "Available", "False", None) => Readiness::Unavailable,
+        WorkloadKind::StatefulSet | WorkloadKind::DaemonSet
+            if object
+                .pointer("/spec/updateStrategy/type")
+                .and_then(Value::as_str)
+                == Some("OnDelete")
+                && pods.updated < pods.wanted =>
+        {
+            Readiness::OnDelete
+        }
         _ => Readiness::Progressing,
     }
 }
@@ -219,10 +241,21 @@ fn is_observed(object: &Value) -> bool {
 }
 
 fn gave_up(object: &Value) -> bool {
+    says(object, "Progressing", "False", Some("ProgressDeadlineExceeded"))
+}
+
+fn says(object: &Value, kind: &str, holds: &str, reason: Option<&str>) -> bool {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Progressing"
-            && condition["status"] == "False"
-            && condition["reason"] == "ProgressDeadlineExceeded"
+        condition["type"] == *kind
+            && condition["status"] == *holds
+            && reason.is_none_or(|reason| condition["reason"] == *reason)
     })
+}
+
+/// Whether a StatefulSet's pods are all of the same template: then `partition` keeps none back.
+fn is_of_one_revision(object: &Value) -> bool {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let (current, updated) = (text("/status/currentRevision"), text("/status/updateRevision"));
+    current.is_some() && current == updated
 }

@@ -79,6 +79,7 @@ impl Life {
             target,
             sources: vec![source(version)],
             back: false,
+            waits: None,
         };
         self.say(outcome, now)
     }
@@ -206,6 +207,7 @@ fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
         target,
         sources: vec![source(2)],
         back: true,
+        waits: None,
     };
     assert_eq!(life.say(outcome, 3101), []);
     let [newest, failed, ..] = life.records() else {

@@ -173,6 +173,7 @@ impl World {
             target,
             sources: vec![source],
             back,
+            waits: None,
         });
     }
 
