@@ -368,6 +368,8 @@ async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
     let stores: kube::Api<SecretStore> =
         kube::Api::namespaced(bench.room.client.clone(), &bench.room.namespace);
     stores.delete("dynamic", &DeleteParams::default()).await.unwrap();
+    // from here on lockstep knows
+    bench.room.wait_for_reason("database", "StoreNotFound").await;
     bench
         .room
         .synced_secrets()
