@@ -479,6 +479,7 @@ mod tests {
             target: target(revision),
             sources: vec![SourceStatus::default()],
             back: false,
+            waits: None,
         }
     }
 
@@ -561,6 +562,7 @@ mod tests {
             target: target("a"),
             sources: vec![SourceStatus::default(); 1000],
             back: false,
+            waits: None,
         };
         let status = report(&subject(None), many, at(0));
         assert_eq!(

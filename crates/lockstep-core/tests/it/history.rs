@@ -93,7 +93,13 @@ impl Life {
         let old = status.rotation.unwrap();
         let mut next = old.rollout.clone().unwrap();
         change(&mut next);
-        let stepped = rotation::stepped(&old, next, status.target.as_ref(), at(now));
+        let stepped = {
+            let held = status
+                .target
+                .as_ref()
+                .map(|target| (target, status.sources.as_slice()));
+            rotation::stepped(&old, next, held, at(now))
+        };
         self.say(Outcome::Stepped(stepped), now)
     }
 
@@ -195,6 +201,7 @@ fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
             .as_ref()
             .unwrap(),
         "r2",
+        life.rotation.rollout.as_ref().unwrap(),
         at(3101),
     );
     assert!(back.rollback);

@@ -451,6 +451,7 @@ fn synced(lease: LeaseStatus) -> SyncedSecretStatus {
             target,
             sources,
             back: false,
+            waits: None,
         },
         at(0),
     )

@@ -249,6 +249,7 @@ impl World {
             target,
             sources,
             back: false,
+            waits: None,
         })
     }
 

@@ -17,6 +17,7 @@ mod lease;
 mod lease_world;
 mod property;
 mod rewrite;
+mod rollback;
 mod rollout;
 mod rollout_world;
 mod rotation;

@@ -200,10 +200,20 @@ fn only_a_target_that_was_ready_before_is_reason_to_roll_back() {
             Readiness::Ready,
             (RolloutPhase::RollingBack, TargetState::NotReady),
         ),
+        // it was just scaled, or restarted for another Secret
+        (
+            Readiness::Progressing,
+            (RolloutPhase::RollingBack, TargetState::NotReady),
+        ),
         (Readiness::Failed, (RolloutPhase::Held, TargetState::Failing)),
-        (Readiness::Progressing, (RolloutPhase::Held, TargetState::Failing)),
+        (Readiness::Unavailable, (RolloutPhase::Held, TargetState::Failing)),
     ] {
-        let (restarted, count) = look(&begun(&spec, &["a"]), &spec, &[("a", there("old", before))], 0);
+        let (mut restarted, mut count) =
+            look(&begun(&spec, &["a"]), &spec, &[("a", there("old", before))], 0);
+        if expected.1 == TargetState::Failing {
+            assert_eq!(count, 0, "that it was failing is noted before the restart");
+            (restarted, count) = look(&restarted, &spec, &[("a", there("old", before))], 0);
+        }
         assert_eq!(count, 1, "the new value may be the cure");
         let (late, _) = look(
             &restarted,
@@ -250,18 +260,21 @@ fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further()
         60,
     );
     assert!(rollout::awaits_rollback(&failed) && rollout::looks(&failed).is_empty());
-    let back = rollout::begin_rollback(&failed, "old", at(61));
+    let back = rollout::begin_rollback(&failed, "old", &spec, at(61));
     let names: Vec<&str> = back.targets.iter().map(|target| target.name.as_str()).collect();
     assert_eq!(
         (names.as_slice(), back.phase),
-        (["a", "b"].as_slice(), RolloutPhase::RollingBack)
+        (["b", "a"].as_slice(), RolloutPhase::RollingBack),
+        "who is not ready first, the others in waves"
     );
     let both = |sight: &Sight| [("a", sight.clone()), ("b", sight.clone())];
     let (back, count) = look(&back, &spec, &both(&there("new", Readiness::Progressing)), 62);
-    assert_eq!(count, 2);
+    assert_eq!(count, 1);
     let (stuck, _) = look(&back, &spec, &both(&there("old", Readiness::Progressing)), 200);
     assert_eq!(stuck.phase, RolloutPhase::Held, "there is nothing to go back to");
-    let (done, _) = look(&stuck, &spec, &both(&there("old", Readiness::Ready)), 201);
+    let (on, _) = look(&stuck, &spec, &both(&there("old", Readiness::Ready)), 201);
+    assert_eq!((on.phase, on.wave), (RolloutPhase::RollingBack, 2));
+    let (done, _) = look(&on, &spec, &both(&there("old", Readiness::Ready)), 202);
     assert_eq!(done.phase, RolloutPhase::RolledBack);
 }
 
@@ -522,7 +535,7 @@ fn a_check_that_fails_or_is_late_stops_the_rollout_until_another_is_asked_for() 
         let (gone, _) = look_and_check(&verifying(&back), &back, &new, &found, now);
         assert!(rollout::awaits_rollback(&gone), "{:?}", gone.phase);
         assert!(!gone.message.as_ref().unwrap().contains("rotate-now"));
-        let returned = rollout::begin_rollback(&gone, "old", at(700));
+        let returned = rollout::begin_rollback(&gone, "old", &back, at(700));
         assert_eq!(returned.verification, None);
         let old = [("a", there("old", Readiness::Ready))];
         let (returned, _) = look(&returned, &back, &old, 701);
@@ -599,27 +612,46 @@ fn previous(revision: &str) -> Option<PreviousRevision> {
 #[test]
 fn a_way_back_over_two_rollouts_that_did_not_end_takes_every_target_with_it() {
     let spec = Rollout { soak: None, ..spec() };
-    let names = [target("a"), target("b")];
-    // "b" got "second", and "third" only reached "a"
+    let names = [target("a"), target("b"), target("c")];
+    // "a" got "second" and "third", "b" got "second" alone, "c" neither
+    let old = || there("old", Readiness::Ready);
+    let two = Rollout {
+        max_concurrent: Some(2),
+        ..spec.clone()
+    };
     let (mut second, _) = look(
-        &begun(&spec, &["a", "b"]),
-        &spec,
-        &[("a", there("old", Readiness::Ready))],
+        &begun(&two, &["a", "b", "c"]),
+        &two,
+        &[("a", old()), ("b", old())],
         0,
     );
     second.phase = RolloutPhase::Held;
     let third = rollout::begin("third", previous("new"), Some(&second), &spec, at(10));
-    assert!(third.after_unfinished && third.previous == previous("old"));
-    let mut third = rollout::resolve(&third, &names, &spec, 1, at(10));
+    assert_eq!(third.touched, ["Deployment/a", "Deployment/b"]);
+    assert_eq!(third.previous, previous("old"));
+    let third = rollout::resolve(&third, &names, &spec, 1, at(10));
+    let (mut third, _) = look(&third, &spec, &[("a", there("new", Readiness::Progressing))], 10);
+    assert!(
+        !third.targets[0].was_failing,
+        "what the value before it broke was not failing before"
+    );
     third.phase = RolloutPhase::Held;
+    let both = |rollout: &RolloutStatus| {
+        let targets = rollout.targets.iter().map(|target| target.name.clone());
+        targets.collect::<Vec<_>>()
+    };
     let back = rollout::begin("old", previous("third"), Some(&third), &spec, at(20));
-    assert!(rollout::wants_targets(&back, 1), "all of them are looked at");
-    assert_eq!(back.previous, None);
+    assert_eq!(
+        (both(&back), back.previous.clone()),
+        (vec!["a".to_owned(), "b".to_owned()], None)
+    );
+    let back = rollout::begin_rollback(&third, "old", &spec, at(20));
+    assert_eq!(both(&back), ["a", "b"]);
     // over one, those that were not restarted never left it
     let back = rollout::begin("old", previous("new"), Some(&second), &spec, at(20));
-    assert_eq!((back.targets.len(), back.targets[0].name.as_str()), (1, "a"));
-    let all = rollout::begin_rollback(&rollout::touch_all(&third), "old", at(20));
-    assert_eq!(all.targets.len(), 2);
+    assert_eq!(both(&back), ["a", "b"]);
+    let all = rollout::begin_rollback(&rollout::touch_all(&third), "old", &spec, at(20));
+    assert_eq!(all.targets.len(), 3);
 }
 
 #[test]

@@ -369,7 +369,11 @@ impl World {
             rollout::restarted(&mut next, &target, self.steady);
         }
         if !crash {
-            let stepped = rotation::stepped(rotation, next, status.target.as_ref(), self.steady);
+            let held = status
+                .target
+                .as_ref()
+                .map(|target| (target, status.sources.as_slice()));
+            let stepped = rotation::stepped(rotation, next, held, self.steady);
             self.report(Outcome::Stepped(stepped));
         }
     }

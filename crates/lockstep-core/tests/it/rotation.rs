@@ -294,6 +294,7 @@ fn synced(revision: &str, created: &str) -> Outcome<'static> {
         target: written(revision),
         sources: vec![source(created)],
         back: false,
+        waits: None,
     }
 }
 

@@ -16,7 +16,7 @@ fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
 
 #[test]
 fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
-    use Readiness::{Failed, Paused, Progressing, Ready, ScaledToZero};
+    use Readiness::{Failed, OnDelete, Partial, Unavailable, Paused, Progressing, Ready, ScaledToZero};
     use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
     let three = json!({ "replicas": 3 });
     let paused = json!({ "replicas": 3, "paused": true });
@@ -109,7 +109,7 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
             StatefulSet,
             json!({ "replicas": 3, "updateStrategy": { "rollingUpdate": { "partition": 2 } } }),
             json!({ "observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3 }),
-            Ready,
+            Partial,
         ),
         (
             StatefulSet,
@@ -135,6 +135,31 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
             json!({ "observedGeneration": 3 }),
             ScaledToZero,
         ),
+        // its pods are of one template: partition keeps none back
+        (
+            StatefulSet,
+            json!({ "replicas": 3, "updateStrategy": { "rollingUpdate": { "partition": 2 } } }),
+            json!({ "observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3, "currentRevision": "a", "updateRevision": "a" }),
+            Ready,
+        ),
+        (
+            DaemonSet,
+            json!({ "updateStrategy": { "type": "OnDelete" } }),
+            json!({ "observedGeneration": 3, "desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberAvailable": 2 }),
+            OnDelete,
+        ),
+        (
+            StatefulSet,
+            json!({ "replicas": 3, "updateStrategy": { "type": "OnDelete" } }),
+            json!({ "observedGeneration": 3, "replicas": 3, "availableReplicas": 3 }),
+            OnDelete,
+        ),
+        (
+            Deployment,
+            three.clone(),
+            json!({ "observedGeneration": 3, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 1, "conditions": [{ "type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable" }] }),
+            Unavailable,
+        ),
         // Argo Rollouts writes the generation as text
         (
             Rollout,
@@ -146,7 +171,7 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
             Rollout,
             three.clone(),
             json!({ "observedGeneration": "3", "phase": "Paused", "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
-            Progressing,
+            Paused,
         ),
         (
             Rollout,
