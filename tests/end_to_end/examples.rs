@@ -77,7 +77,11 @@ struct Ground {
 
 impl Ground {
     async fn raise() -> Result<Self> {
-        let plane = ControlPlane::builder().with_controller_manager().start().await?;
+        let plane = ControlPlane::builder()
+            .with_controller_manager()
+            .controller("job-controller")
+            .start()
+            .await?;
         plane.install_crds().await?;
         operator::install(&plane.kubeconfig()).await?;
         let (plain, tls) = tokio::try_join!(OpenBao::start(), OpenBao::builder().tls().start())?;

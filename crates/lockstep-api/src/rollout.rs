@@ -233,8 +233,8 @@ pub struct RolloutStatus {
     /// Whether it brings an earlier revision back, after a rollout that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
-    /// The targets that rollouts before it may have restarted without coming to an end, as `Kind/name`: they can run on other
-    /// revisions than the one that `previous` names.
+    /// The targets that rollouts before it may have restarted without coming to an end, as `Kind/name`, or `*` where
+    /// they were not looked up yet: they can run on other revisions than the one that `previous` names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<String>,
     /// The generation of the spec that the targets were looked up for.

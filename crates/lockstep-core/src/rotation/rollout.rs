@@ -49,6 +49,8 @@ use crate::{decide::later, time::to_seconds};
 const SLOW_LOOK: std::time::Duration = std::time::Duration::from_secs(15);
 /// How often they are looked at right after their restart. A tenth of the time that has passed since is added.
 const QUICK_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+/// In place of names: any target, because the status does not say yet which there are.
+const ANY: &str = "*";
 /// The most targets of one rollout.
 pub const MAX_TARGETS: usize = 256;
 
@@ -103,7 +105,7 @@ pub fn begin(
     };
     let unfinished = old.filter(|old| !old.phase.is_over());
     let good = unfinished.and_then(|old| old.previous.clone()).or(previous);
-    if let Some(old) = unfinished
+    if let Some(old) = unfinished.filter(|_| !is_any(&rollout.touched))
         && good.as_ref().is_some_and(|good| good.revision == revision)
     {
         // the source went back: those that were never restarted run on it already
@@ -176,6 +178,10 @@ pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     touched
 }
 
+fn is_any(touched: &[String]) -> bool {
+    touched.iter().any(|name| name == ANY)
+}
+
 /// The targets that a rollout which did not end, or one before it, may have restarted, as `Kind/name`. The operator can have ended
 /// between a restart and its note, so all of the waves that it came to are among them.
 pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
@@ -186,6 +192,9 @@ pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
         .targets
         .iter()
         .filter(|target| rollout.rollback || target.wave <= rollout.wave);
+    if rollout.targets.is_empty() {
+        return vec![ANY.to_owned()];
+    }
     let mut all = rollout.touched.clone();
     for name in own.map(ToString::to_string) {
         if !all.contains(&name) {
@@ -201,7 +210,7 @@ fn again(rollout: &RolloutStatus, names: &[String], sizes: &[usize]) -> Vec<Targ
     let touched = rollout
         .targets
         .iter()
-        .filter(|target| names.contains(&target.to_string()));
+        .filter(|target| is_any(names) || names.contains(&target.to_string()));
     let (ready, broken): (Vec<&TargetProgress>, Vec<&TargetProgress>) =
         touched.partition(|target| target.state.is_done());
     let targets = |of: Vec<&TargetProgress>| of.into_iter().map(Target::from).collect::<Vec<_>>();
@@ -391,7 +400,8 @@ fn judge(
                 _ => false,
             };
             // what an earlier value broke was not failing before
-            let failing = failing && !rollout.touched.contains(&target.to_string());
+            let touched = is_any(&rollout.touched) || rollout.touched.contains(&target.to_string());
+            let failing = failing && !touched;
             let noted = target.was_failing;
             target.was_failing = failing;
             if failing && !noted {

@@ -16,7 +16,7 @@ fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
 
 #[test]
 fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
-    use Readiness::{Failed, OnDelete, Partial, Unavailable, Paused, Progressing, Ready, ScaledToZero};
+    use Readiness::{Failed, OnDelete, Partial, Paused, Progressing, Ready, ScaledToZero, Unavailable};
     use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
     let three = json!({ "replicas": 3 });
     let paused = json!({ "replicas": 3, "paused": true });
