@@ -2,6 +2,11 @@
 //! reaches the API server, or freezes and is replaced. Each workload is restarted once all the same, and the end is the same.
 
 use axum::http::Method;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use lockstep_api::RolloutPhase;
 use lockstep_testkit::operator::{self, Operator};
 use rustix::process::Signal;
@@ -10,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     api_proxy::{ApiProxy, Asked, Fault},
     rollout::Fleet,
-    stage::Stage,
+    stage::{Stage, eventually},
 };
 
 const ANNOTATION: &str = "lockstep.dev/revision.database";
@@ -232,6 +237,21 @@ async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
     let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();
     let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];
     operator::kubectl(&kubeconfig, &policy, None).await.unwrap();
+    // the API server takes a moment to see that it is gone
+    let plane = &trial.fleet.room.stage.plane;
+    let client = plane
+        .client_for_service_account("lockstep-system", "lockstep")
+        .await
+        .unwrap();
+    let workloads: Api<Deployment> = Api::namespaced(client, &trial.fleet.room.namespace);
+    let foreign = Patch::Merge(json!({ "metadata": { "labels": { "x": "y" } } }));
+    eventually("a change that nothing refuses", || async {
+        let dry = PatchParams::default().dry_run();
+        workloads.patch("api", &dry, &foreign).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
     let before = trial.generations().await;
     let value = trial.rotate().await;
     let held = trial.fleet.phase(RolloutPhase::Held).await;
