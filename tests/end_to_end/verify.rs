@@ -294,9 +294,9 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         .await
         .unwrap();
     scene.synced("database", "one").await;
-    // first it redirects, then it refuses, then it fails, then it is well: tests may only talk on loopback, and the API server's own
+    // first it redirects, then it refuses twice, then it fails, then it is well: tests may only talk on loopback, and the API server's own
     // proxy never does
-    for code in [307, 403, 500, 200] {
+    for code in [307, 401, 403, 500, 200] {
         scene
             .proxy
             .strike(Fault::Status(code), 0, 1, |asked| is_proxied(&asked.path));
@@ -319,7 +319,7 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         .into_iter()
         .filter(|asked| is_proxied(&asked.path))
         .collect();
-    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert_eq!(asked.len(), 5, "{asked:?}");
     for asked in asked {
         assert_eq!(
             (asked.path.as_str(), asked.query.as_str()),

@@ -309,8 +309,8 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
     };
     match status.as_u16() {
         200..300 => Check::Passed,
-        401 => Check::Unknown,
-        403 => {
+        // of the API server, or of the Service, which may have been given a wrong password
+        code @ (401 | 403) => {
             let proxy = ResourceAttributes {
                 resource: Some("services".to_owned()),
                 subresource: Some("proxy".to_owned()),
@@ -319,7 +319,7 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
                 ..ResourceAttributes::default()
             };
             match place.may(proxy).await {
-                Some(true) => Check::NotYet(format!("{service} answered with status 403")),
+                Some(true) => Check::NotYet(format!("{service} answered with status {code}")),
                 Some(false) => place.forbidden("ask Services through the API server", SERVICES_ROLE),
                 None => Check::Unknown,
             }

@@ -125,9 +125,12 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
     let Some(check) = &mut rollout.verification else {
         return Judgement::Waits;
     };
+    let nothing_learnt = unknown(verify);
     let (state, message) = match cx.check {
-        Check::Unknown if check.state == VerificationState::Running => return Judgement::Waits,
-        Check::Unknown => return Judgement::Stops,
+        Check::Unknown if check.state != VerificationState::Running => return Judgement::Stops,
+        Check::Unknown if !is_late(check, verify, cx) => return Judgement::Waits,
+        // nobody's value is to blame. It goes on when something can be learnt
+        Check::Unknown => (VerificationState::Blocked, &nothing_learnt),
         Check::Passed => {
             check.state = VerificationState::Passed;
             check.message = None;
@@ -144,10 +147,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
     }
     check.state = state;
     check.message = Some(message.clone());
-    let began = check.start_time.parse().ok();
-    if state == VerificationState::Running
-        && began.is_none_or(|began| cx.now < later(began, verify.timeout()))
-    {
+    if state == VerificationState::Running && !is_late(check, verify, cx) {
         return Judgement::Waits;
     }
     if state == VerificationState::Running {
@@ -156,6 +156,19 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
         check.message = Some(format!("not passed within timeout {timeout}: {message}"));
     }
     Judgement::Stops
+}
+
+/// Whether the check has had its time.
+fn is_late(check: &VerificationStatus, verify: &Verify, cx: &Circumstances<'_>) -> bool {
+    let began = check.start_time.parse().ok();
+    began.is_some_and(|began| cx.now >= later(began, verify.timeout()))
+}
+
+fn unknown(verify: &Verify) -> String {
+    let timeout = lockstep_api::Duration::from(verify.timeout());
+    format!(
+        "nothing could be learnt within timeout {timeout}: the API server does not answer lockstep's requests. The rollout goes on when it does"
+    )
 }
 
 /// The path of the request that an `httpGet` is, at the API server.

@@ -448,7 +448,7 @@ fn a_wave_is_verified_before_the_next_and_the_last_before_the_end() {
     let (waits, count) = look_and_check(&first, &spec, &new("a"), &not_yet(), 39);
     assert_eq!((waits.phase, waits.wave, count), (RolloutPhase::Verifying, 1, 0));
     assert_eq!(
-        look_and_check(&waits, &spec, &new("a"), &Check::Unknown, 1000).0,
+        look_and_check(&waits, &spec, &new("a"), &Check::Unknown, 39).0,
         waits,
         "what is not seen proves nothing"
     );
@@ -564,6 +564,37 @@ fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_whe
         let (late, _) = look_and_check(&on, &spec, &new, &not_yet(), 5030);
         assert!(rollout::awaits_rollback(&late));
     }
+}
+
+#[test]
+fn a_check_of_which_nothing_can_be_learnt_in_time_is_held_and_goes_on_when_something_can() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..verified()
+    };
+    let new = [("a", there("new", Readiness::Ready))];
+    let (waits, _) = look_and_check(&verifying(&spec), &spec, &new, &Check::Unknown, 39);
+    assert_eq!(waits.phase, RolloutPhase::Verifying);
+    let (held, _) = look_and_check(&waits, &spec, &new, &Check::Unknown, 40);
+    assert_eq!(
+        (held.phase, check(&held).2),
+        (RolloutPhase::Held, VerificationState::Blocked),
+        "nobody's value is to blame"
+    );
+    let message = held.message.as_ref().unwrap();
+    assert!(
+        message.starts_with("verify: nothing could be learnt within timeout 30s"),
+        "{message}"
+    );
+    assert_eq!(
+        look_and_check(&held, &spec, &new, &Check::Unknown, 5000).0,
+        held,
+        "nothing new is nothing to write"
+    );
+    let (on, _) = look_and_check(&held, &spec, &new, &not_yet(), 5000);
+    assert_eq!((on.phase, &on.message), (RolloutPhase::Verifying, &None));
+    let (passed, _) = look_and_check(&held, &spec, &new, &Check::Passed, 5000);
+    assert_eq!((passed.phase, passed.wave), (RolloutPhase::Progressing, 2));
 }
 
 #[test]
