@@ -181,6 +181,7 @@ impl Verifier {
         let name = verify::job_name(attempt);
         match place.get("Job", &name).await {
             Ok(found) => return verify::read_job(attempt, &found),
+            Err(Refused::Missing) if attempt.verification.made => return verify::cleared(attempt),
             Err(Refused::Missing) => {}
             Err(Refused::Forbidden) => return place.forbidden("look at Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
@@ -210,8 +211,11 @@ impl Verifier {
                 tracing::info!(job = %name, cron_job = %job.cron_job, "the wave is verified");
                 Check::NotYet(format!("Job/{name} has not finished"))
             }
-            // an earlier request made it, and its answer was lost: the next look reads it
-            Err(Refused::Exists) => Check::NotYet(format!("Job/{name} has not finished")),
+            // an earlier request made it, and its answer was lost
+            Err(Refused::Exists) => match place.get("Job", &name).await {
+                Ok(found) => verify::read_job(attempt, &found),
+                Err(_) => Check::Unknown,
+            },
             Err(Refused::Missing) => Check::Blocked(format!(
                 "the namespace takes no Job of {from}. The rollout goes on when it does"
             )),
