@@ -71,6 +71,7 @@ struct Rule {
 #[derive(Default)]
 struct Inner {
     asked: Vec<Asked>,
+    answered: Vec<(Asked, u16)>,
     rules: Vec<Rule>,
 }
 
@@ -140,6 +141,11 @@ impl ApiProxy {
         self.lock().asked.clone()
     }
 
+    /// How the API server answered every request that came to it, in the order of its answers.
+    pub(crate) fn answered(&self) -> Vec<(Asked, u16)> {
+        self.lock().answered.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,12 +184,13 @@ async fn forward(State(proxy): State<ApiProxy>, request: Request) -> Response {
     };
     // from here on no healing is missed
     let healed = proxy.healed.notified();
-    let fault = proxy.note(Asked {
+    let asked = Asked {
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         accept: text(header::ACCEPT).to_owned(),
-    });
+    };
+    let fault = proxy.note(asked.clone());
     match fault {
         Some(Fault::Hangs) => {
             proxy.struck.notify_one();
@@ -217,6 +224,7 @@ async fn forward(State(proxy): State<ApiProxy>, request: Request) -> Response {
     let Ok(answer) = answer else {
         return failure(502);
     };
+    proxy.lock().answered.push((asked, answer.status().as_u16()));
     if fault == Some(Fault::LosesAnswer) {
         proxy.struck.notify_one();
         return pending().await;

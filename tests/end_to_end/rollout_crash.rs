@@ -231,6 +231,73 @@ async fn an_operator_that_freezes_in_mid_wave_and_wakes_beside_its_successor_doe
     drop(successor);
 }
 
+fn is_status(asked: &Asked) -> bool {
+    asked.method == Method::PATCH && asked.path.ends_with("/syncedsecrets/database/status")
+}
+
+/// The answers to writes of the status, without those of the first `before`.
+fn answers(proxy: &ApiProxy, before: usize) -> Vec<u16> {
+    let all = proxy.answered();
+    let of_status = all.iter().skip(before).filter(|(asked, _)| is_status(asked));
+    of_status.map(|(_, code)| *code).collect()
+}
+
+#[tokio::test]
+async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written() {
+    let mut trial = Trial::set("fenced", rollout(&json!({}))).await;
+    let before = trial.generations().await;
+
+    // somebody edits the object between the look and the write: that is no other status
+    trial.proxy.strike(Fault::Waits, 0, 1, is_status);
+    let asked = trial.proxy.answered().len();
+    let value = trial.rotate().await;
+    trial.proxy.struck().await;
+    let edit = json!({ "metadata": { "annotations": { "example.org/edited": "yes" } } });
+    trial
+        .fleet
+        .room
+        .synced_secrets()
+        .patch("database", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
+    trial.proxy.heal();
+    trial.everywhere(&value).await;
+    let codes = answers(&trial.proxy, asked);
+    assert_eq!(codes[..2], [409, 200], "{codes:?}");
+    let failed = ["outcome=\"error\""];
+    let failed = trial
+        .operator
+        .metric("lockstep_status_writes_total", &failed)
+        .await;
+    assert!(failed.unwrap().abs() < f64::EPSILON, "it counts as no failure");
+
+    trial.proxy.strike(Fault::Waits, 0, 1, is_status);
+    let asked = trial.proxy.answered().len();
+    let value = trial.rotate().await;
+    trial.proxy.struck().await;
+    trial.operator.process().unwrap().signal(Signal::STOP).unwrap();
+    let successor = Operator::start(&trial.fleet.room.stage.plane, &[]).await.unwrap();
+    trial.everywhere(&value).await;
+    let value = trial.rotate().await;
+    let revision = trial.everywhere(&value).await;
+    // what was on its way arrives
+    trial.proxy.heal();
+    eventually("the answer to the write", || async {
+        anyhow::ensure!(!answers(&trial.proxy, asked).is_empty(), "no answer yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(answers(&trial.proxy, asked), [409]);
+    trial.operator.process().unwrap().signal(Signal::CONT).unwrap();
+    assert_eq!(trial.everywhere(&value).await, revision);
+    let value = trial.rotate().await;
+    trial.everywhere(&value).await;
+    let once_each: Vec<i64> = before.iter().map(|generation| generation + 4).collect();
+    assert_eq!(trial.generations().await, once_each);
+    drop(successor);
+}
+
 #[tokio::test]
 async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
     let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;

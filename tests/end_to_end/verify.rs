@@ -41,11 +41,11 @@ async fn smoke(room: &Room) -> CronJob {
         "metadata": { "name": "smoke", "namespace": room.namespace },
         "spec": {
             "schedule": "0 0 1 1 *", "suspend": true,
-            // the CronJob's own controller would clear its Jobs away at once
+            // the CronJob's own controller would clear its Jobs away at once, and so would that of Jobs
             "successfulJobsHistoryLimit": 0,
             "jobTemplate": {
                 "metadata": { "labels": { "team": "shop" } },
-                "spec": { "backoffLimit": 0, "template": {
+                "spec": { "backoffLimit": 0, "ttlSecondsAfterFinished": 0, "template": {
                     "metadata": { "labels": { "app": "smoke" } },
                     "spec": {
                         "containers": [{
@@ -162,6 +162,61 @@ async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
     assert_eq!(waves, ["1 attempt 1", "1 attempt 2", "2 attempt 1"]);
     let log = fleet.room.stage.operator.log();
     assert!(!log.contains(CANARY), "what a Job's pods are given is not logged");
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
+    let fleet = Fleet::new("verify-deleted").await;
+    smoke(&fleet.room).await;
+    let cron_jobs: Api<CronJob> = Api::namespaced(fleet.room.client.clone(), &fleet.room.namespace);
+    let suspend = async |suspended: bool| {
+        let change = json!({ "spec": { "jobTemplate": { "spec": { "suspend": suspended } } } });
+        cron_jobs
+            .patch("smoke", &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .unwrap();
+    };
+    // its Job starts no pod, and does not end
+    suspend(true).await;
+    bind(&fleet.room, "lockstep-verify-jobs").await;
+    let targets = two_waves(&fleet).await;
+    fleet
+        .declare(json!({
+            "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
+            "verify": { "job": { "cronJob": "smoke" }, "timeout": "90s" },
+        }))
+        .await;
+    fleet.put("two").await;
+    fleet
+        .room
+        .wait_for("database", "the Job", |object| {
+            let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
+            let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
+            let check = rollout.and_then(|rollout| rollout.verification.as_ref());
+            check.is_some_and(|check| check.made)
+        })
+        .await;
+    let made = all_jobs(&fleet.room).await;
+    let name = made[0].name_any();
+    let delete = DeleteParams::background();
+    jobs(&fleet.room).delete(&name, &delete).await.unwrap();
+    let said = format!("Job/{name} was made, and was deleted before its end was seen");
+    fleet.says("VerificationBlocked", &said).await;
+    let left = all_jobs(&fleet.room).await;
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+
+    suspend(false).await;
+    let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
+    fleet
+        .room
+        .synced_secrets()
+        .patch("database", &PatchParams::default(), &Patch::Merge(ask))
+        .await
+        .unwrap();
+    fleet.phase(RolloutPhase::Complete).await;
+    let again = all_jobs(&fleet.room).await;
+    assert!(again.iter().all(|job| job.name_any() != name), "{again:?}");
 }
 
 #[tokio::test]
@@ -294,9 +349,9 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         .await
         .unwrap();
     scene.synced("database", "one").await;
-    // first it redirects, then it refuses, then it fails, then it is well: tests may only talk on loopback, and the API server's own
+    // first it redirects, then it refuses twice, then it fails, then it is well: tests may only talk on loopback, and the API server's own
     // proxy never does
-    for code in [307, 403, 500, 200] {
+    for code in [307, 401, 403, 500, 200] {
         scene
             .proxy
             .strike(Fault::Status(code), 0, 1, |asked| is_proxied(&asked.path));
@@ -319,7 +374,7 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         .into_iter()
         .filter(|asked| is_proxied(&asked.path))
         .collect();
-    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert_eq!(asked.len(), 5, "{asked:?}");
     for asked in asked {
         assert_eq!(
             (asked.path.as_str(), asked.query.as_str()),

@@ -62,11 +62,28 @@ fn referred(object: &Value) -> Vec<String> {
     names
 }
 
+/// A workload that lets lockstep move its references.
 async fn workload(fleet: &Fleet, name: &str) {
+    closed_workload(fleet, name).await;
+    open(fleet, name, json!("cache, database")).await;
+}
+
+/// One that does not.
+async fn closed_workload(fleet: &Fleet, name: &str) {
     let template = template(name, "database");
     fleet
         .workload("Deployment", name, json!({ "replicas": 1, "template": template }))
         .await;
+}
+
+/// Says on a workload which references may be moved.
+async fn open(fleet: &Fleet, name: &str, secrets: Value) {
+    let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": secrets } } });
+    fleet
+        .api("Deployment")
+        .patch(name, &PatchParams::default(), &Patch::Merge(own))
+        .await
+        .unwrap();
 }
 
 async fn declare(fleet: &Fleet, target: Value, rollout: Value) -> String {
@@ -285,7 +302,7 @@ async fn a_rollback_moves_the_references_back_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_target_that_refers_to_no_version_is_told_so() {
+async fn a_target_that_refers_to_no_version_or_does_not_let_references_move_is_told_so() {
     let fleet = Fleet::new("versioned-none").await;
     fleet
         .workload("Deployment", "api", json!({ "replicas": 1 }))
@@ -302,7 +319,36 @@ async fn a_target_that_refers_to_no_version_is_told_so() {
     fleet
         .says("InvalidSpec", "its pod template refers to no Secret of it")
         .await;
-    workload(&fleet, "api").await;
+    closed_workload(&fleet, "api").await;
+    let before = fleet.get("Deployment", "api").await["metadata"]["generation"].clone();
+    let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "look" } } });
+    fleet
+        .room
+        .synced_secrets()
+        .patch("database", &PatchParams::default(), &Patch::Merge(ask))
+        .await
+        .unwrap();
+    fleet
+        .room
+        .wait_for("database", "another look", |object| {
+            let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
+            rotation.is_some_and(|rotation| {
+                let rollout = rotation.rollout.as_ref();
+                rotation.handled_rotate_now.as_deref() == Some("look")
+                    && rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Held)
+            })
+        })
+        .await;
+    fleet
+        .says(
+            "InvalidSpec",
+            "kubectl annotate deployment/api lockstep.dev/versioned=<Secret>",
+        )
+        .await;
+    let object = fleet.get("Deployment", "api").await;
+    assert_eq!(object["metadata"]["generation"], before);
+    assert_eq!(referred(&object), ["database"]);
+    open(&fleet, "api", json!("database")).await;
     phase(&fleet, &first, RolloutPhase::Complete).await;
 }
 
@@ -364,6 +410,45 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
     for place in places {
         put(&[(place, json!(new))], "0000000f").await.unwrap();
     }
+    // what the account can write itself opens nothing
+    let closed = async || {
+        for place in places {
+            match put(&[(place, json!(new))], "0000000f").await {
+                Err(kube::Error::Api(status)) => {
+                    assert!(
+                        status.message.contains("lockstep-workloads"),
+                        "{}",
+                        status.message
+                    );
+                }
+                other => panic!("{place}: {other:?}"),
+            }
+        }
+    };
+    for own in [
+        Value::Null,
+        json!(""),
+        json!("cache"),
+        json!("database-0000000f,databases"),
+    ] {
+        open(&fleet, "api", own).await;
+        closed().await;
+    }
+    let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": "database" } } });
+    match api
+        .patch("api", &PatchParams::default(), &Patch::Merge(own))
+        .await
+    {
+        Err(kube::Error::Api(status)) => {
+            assert!(
+                status.message.contains("lockstep-workloads"),
+                "{}",
+                status.message
+            );
+        }
+        other => panic!("the account opened a workload by itself: {other:?}"),
+    }
+    open(&fleet, "api", json!("database")).await;
     let refused = async |changes: &[(&str, Value)], annotation: &str| match put(changes, annotation).await {
         Err(kube::Error::Api(status)) => assert!(
             status.message.contains("lockstep-workloads"),

@@ -10,6 +10,9 @@ pub const REFRESH: &str = "lockstep.dev/refresh";
 pub const ROTATE_NOW: &str = "lockstep.dev/rotate-now";
 /// On a pod template, followed by the name of the Secret: the revision of the Secret that its pods run on.
 pub const REVISION: &str = "lockstep.dev/revision.";
+/// On a workload itself, and not on its pod template: the versioned Secrets whose references lockstep may move there, with commas
+/// between them. The admission policy lets no other reference move, and lets lockstep not write it.
+pub const VERSIONED: &str = "lockstep.dev/versioned";
 /// On a Job: which wave of which rollout it checks.
 pub const VERIFIES: &str = "lockstep.dev/verifies";
 /// Finalizer on a SyncedSecret that holds a lease: it is revoked before the object goes.

@@ -349,7 +349,8 @@ pub enum TargetState {
     Forbidden,
     /// It has no pod template of its own, as an Argo Rollout with `workloadRef`: the workload that has it is to be named.
     NoTemplate,
-    /// Its pod template refers to no Secret of the versioned target.
+    /// Its pod template refers to no Secret of the versioned target, or its annotation `lockstep.dev/versioned` does not name the
+    /// target, so that no reference may be moved.
     NoReference,
 }
 

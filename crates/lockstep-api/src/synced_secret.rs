@@ -454,7 +454,8 @@ pub struct Target {
     pub immutable: bool,
     /// Write an immutable Secret for each revision, named `<name>-<revision>`, and have `rotation.rollout` move the references of
     /// its targets from one to the next, wave by wave: a pod of a later wave that restarts in the middle keeps the old value. The
-    /// targets refer to `<name>` at first. Default: `false`.
+    /// targets refer to `<name>` at first, and name it in an annotation of their own, `lockstep.dev/versioned`: without it no
+    /// reference is moved. Default: `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub versioned: bool,
     /// How many earlier Secrets of a versioned target are kept once no target needs them, so that `kubectl rollout undo` finds them.

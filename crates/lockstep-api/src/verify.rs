@@ -109,6 +109,9 @@ pub struct VerificationStatus {
     pub start_time: String,
     /// Where it stands.
     pub state: VerificationState,
+    /// Whether its Job was made. It is made once: one that is deleted before its end was seen is not made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
     /// What was found last, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

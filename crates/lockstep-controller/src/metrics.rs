@@ -32,7 +32,7 @@ const STATUS: MetricInfo = MetricInfo {
     name: "lockstep_status_writes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Writes of the status of SyncedSecrets and stores: ok or error.",
+    help: "Writes of the status of SyncedSecrets and stores: ok, error, or superseded: another process wrote a newer one meanwhile.",
 };
 const PROBES: MetricInfo = MetricInfo {
     name: "lockstep_drift_probes_total",

@@ -179,6 +179,14 @@ impl Tracked {
         }
     }
 
+    /// The version of the object that [`Self::status`] is of.
+    pub fn version(&self, object: &SyncedSecret) -> Option<String> {
+        match &self.written {
+            Some((version, _)) => Some(version.to_string()),
+            None => object.metadata.resource_version.clone(),
+        }
+    }
+
     /// Whether the watch has brought a newer version of the object. Its status is then not the last one, and what was
     /// written may be forgotten: nothing can be said about it.
     pub fn is_stale(&self, object: &SyncedSecret) -> bool {
@@ -304,6 +312,7 @@ mod tests {
         objects.with(&key, "uid", |tracked| {
             tracked.note_written(Some("10"), status(Some(2)));
             assert_eq!(tracked.status(&before), Some(status(Some(2))));
+            assert_eq!(tracked.version(&before).as_deref(), Some("10"));
             assert!(!tracked.is_stale(&before));
         });
         objects.seen(&key, &after);
@@ -311,6 +320,7 @@ mod tests {
             assert!(tracked.is_stale(&before), "its status is not the last one");
             assert!(!tracked.is_stale(&after));
             assert_eq!(tracked.status(&after), Some(status(Some(2))));
+            assert_eq!(tracked.version(&after).as_deref(), Some("10"));
         });
     }
 

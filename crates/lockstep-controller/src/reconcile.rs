@@ -10,7 +10,7 @@ mod sync;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -102,6 +102,8 @@ struct Reconcile {
     backlog: Backlog,
     /// The status that this reconcile wrote last: it writes more than one where a credential is made.
     committed: Mutex<Option<SyncedSecretStatus>>,
+    /// The version of the object that the last known status is of: a write of the status is for no later one.
+    version: Mutex<Option<String>>,
 }
 
 impl Reconcile {
@@ -116,6 +118,7 @@ impl Reconcile {
             asks_stores: true,
             backlog: Backlog::default(),
             committed: Mutex::default(),
+            version: Mutex::default(),
         }
     }
 
@@ -185,6 +188,7 @@ impl Reconcile {
                 return (Step::Idle(STALE_PAUSE), None);
             }
             let status = tracked.status(&self.object);
+            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = tracked.version(&self.object);
             if let Some(status) = &status {
                 tracked.note_status(status);
             }

@@ -181,6 +181,7 @@ impl Verifier {
         let name = verify::job_name(attempt);
         match place.get("Job", &name).await {
             Ok(found) => return verify::read_job(attempt, &found),
+            Err(Refused::Missing) if attempt.verification.made => return verify::cleared(attempt),
             Err(Refused::Missing) => {}
             Err(Refused::Forbidden) => return place.forbidden("look at Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
@@ -210,8 +211,11 @@ impl Verifier {
                 tracing::info!(job = %name, cron_job = %job.cron_job, "the wave is verified");
                 Check::NotYet(format!("Job/{name} has not finished"))
             }
-            // an earlier request made it, and its answer was lost: the next look reads it
-            Err(Refused::Exists) => Check::NotYet(format!("Job/{name} has not finished")),
+            // an earlier request made it, and its answer was lost
+            Err(Refused::Exists) => match place.get("Job", &name).await {
+                Ok(found) => verify::read_job(attempt, &found),
+                Err(_) => Check::Unknown,
+            },
             Err(Refused::Missing) => Check::Blocked(format!(
                 "the namespace takes no Job of {from}. The rollout goes on when it does"
             )),
@@ -309,8 +313,8 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
     };
     match status.as_u16() {
         200..300 => Check::Passed,
-        401 => Check::Unknown,
-        403 => {
+        // of the API server, or of the Service, which may have been given a wrong password
+        code @ (401 | 403) => {
             let proxy = ResourceAttributes {
                 resource: Some("services".to_owned()),
                 subresource: Some("proxy".to_owned()),
@@ -319,7 +323,7 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
                 ..ResourceAttributes::default()
             };
             match place.may(proxy).await {
-                Some(true) => Check::NotYet(format!("{service} answered with status 403")),
+                Some(true) => Check::NotYet(format!("{service} answered with status {code}")),
                 Some(false) => place.forbidden("ask Services through the API server", SERVICES_ROLE),
                 None => Check::Unknown,
             }

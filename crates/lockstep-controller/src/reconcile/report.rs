@@ -4,7 +4,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use http::{HeaderValue, header};
 use kube::{
-    Resource,
+    Api, Resource,
     api::{Patch, PatchParams},
     core::{PartialObjectMeta, request::Request},
     runtime::events::{Event, EventType},
@@ -15,7 +15,7 @@ use lockstep_api::{
 };
 use lockstep_core::{
     Failure,
-    decide::Belief,
+    decide::{self, Belief},
     history,
     remote::Requeue,
     report::{self, Outcome, Subject},
@@ -34,9 +34,26 @@ pub(super) const METADATA_ONLY: HeaderValue =
 pub(super) enum Said {
     /// It stands in the API server.
     Durably,
-    /// It could not be written, or the object is gone.
+    /// It could not be written, or the object is gone, or somebody else wrote another meanwhile.
     ToNobody,
 }
+
+/// What a write of a status came to.
+enum Write {
+    /// It stands there; the object's version since.
+    Done(Option<String>),
+    /// The object is gone.
+    Gone,
+    /// Another status stands there than the one that this one follows: another process went on.
+    Superseded,
+    /// Anything else.
+    Failed,
+}
+
+/// How often a status is written again because something else of the object changed at the same time.
+const WRITES_AT_MOST: usize = 5;
+/// How soon an object is looked at again of which another process wrote the status.
+const SUPERSEDED_PAUSE: Duration = Duration::from_secs(1);
 
 impl Reconcile {
     /// Writes the status, when it changed, and an event, when somebody should know.
@@ -73,14 +90,17 @@ impl Reconcile {
         }
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
-            tokio::time::timeout(WRITE_TIMEOUT, self.patch_status(&replaced(old, &status))).await
+            tokio::time::timeout(WRITE_TIMEOUT, self.write_status(old, &status))
+                .await
+                .unwrap_or(Write::Failed)
         };
         let (outcome, said) = match written {
-            Ok(Ok(meta)) => {
+            Write::Done(version) => {
+                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version.clone();
                 *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
                 self.remember(|tracked, _, _| {
                     tracked.note_status(&status);
-                    tracked.note_written(meta.metadata.resource_version.as_deref(), status.clone());
+                    tracked.note_written(version.as_deref(), status.clone());
                 });
                 for (stage, took) in history::reached(old, &status, now) {
                     let propagation = &self.shared.metrics.propagation;
@@ -92,8 +112,17 @@ impl Reconcile {
                 ("ok", Said::Durably)
             }
             // the object is gone: nobody is left to be told
-            Ok(Err(kube::Error::Api(error))) if error.code == 404 => ("ok", Said::ToNobody),
-            _ => {
+            Write::Gone => ("ok", Said::ToNobody),
+            Write::Superseded => {
+                tracing::info!("another process wrote the status meanwhile: what this one found is dropped");
+                let soon = decide::later(self.shared.clock.now(), SUPERSEDED_PAUSE);
+                self.remember(|tracked, _, _| {
+                    let memory = &mut tracked.memory;
+                    memory.retry_at = Some(memory.retry_at.map_or(soon, |at| at.min(soon)));
+                });
+                ("superseded", Said::ToNobody)
+            }
+            Write::Failed => {
                 tracing::warn!("the status could not be written");
                 let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
                 let now = self.shared.clock.now();
@@ -109,16 +138,54 @@ impl Reconcile {
         said
     }
 
-    /// Patches the status. The answer is metadata only: of the object, that is all that is new.
+    /// Writes the status in the place of the one that it follows, and of no other: a process that slept while another went on must
+    /// not bring back what it knew. A change of anything else of the object, such as an edit of the spec, is no obstacle.
+    async fn write_status(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) -> Write {
+        let patch = replaced(old, status);
+        let mut version = {
+            let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+            version.clone()
+        };
+        for _ in 0..WRITES_AT_MOST {
+            match self.patch_status(version.as_deref(), &patch).await {
+                Ok(meta) => return Write::Done(meta.metadata.resource_version),
+                Err(kube::Error::Api(error)) if error.code == 404 => return Write::Gone,
+                Err(kube::Error::Api(error)) if error.code == 409 => {}
+                Err(_) => return Write::Failed,
+            }
+            let api: Api<SyncedSecret> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
+            let found = match api.get_opt(&self.key.name).await {
+                Ok(Some(found)) if found.metadata.uid.as_deref() == Some(&self.uid) => found,
+                Ok(_) => return Write::Gone,
+                Err(_) => return Write::Failed,
+            };
+            version = found.metadata.resource_version;
+            if found.status.as_ref() == Some(status) {
+                // an earlier request wrote it, and its answer was lost
+                return Write::Done(version);
+            }
+            if found.status.as_ref() != old {
+                return Write::Superseded;
+            }
+        }
+        Write::Failed
+    }
+
+    /// Patches the status of that version of the object. The answer is metadata only: of the object, that is all that is new.
     async fn patch_status(
         &self,
+        version: Option<&str>,
         status: &serde_json::Value,
     ) -> kube::Result<PartialObjectMeta<SyncedSecret>> {
         let params = PatchParams {
             field_manager: Some(annotation::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let patch = Patch::Merge(json!({ "status": status }));
+        let mut body = json!({ "status": status });
+        if let Some(version) = version {
+            body["metadata"] = json!({ "resourceVersion": version });
+        }
+        let patch = Patch::Merge(body);
         let objects = Request::new(SyncedSecret::url_path(&(), Some(&self.key.namespace)));
         let mut request = objects
             .patch_subresource("status", &self.key.name, &params, &patch)

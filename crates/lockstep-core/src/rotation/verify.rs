@@ -17,7 +17,8 @@
 //! ```
 //!
 //! An attempt stands in the status before anything is done for it, and the name of its Job follows from that alone. So an operator
-//! that ends between any two steps makes no second Job, and finds the first one.
+//! that ends between any two steps makes no second Job, and finds the first one. That the Job was made stands in the status too: one
+//! that somebody deleted is not made again.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use crate::{decide::later, schedule, time::to_seconds};
 pub const JOB_PREFIX: &str = "lockstep-verify-";
 /// How much of the name of a SyncedSecret the name of a Job holds: such a name has 63 characters at most.
 const NAME_PART: usize = 30;
-/// How long a Job that has finished stays, where its template does not say.
+/// How long a Job that has finished stays at least: somebody has to look at it before it goes.
 const JOB_STAYS: Duration = Duration::from_secs(3600);
 
 /// What a look at a check found.
@@ -105,6 +106,7 @@ pub(super) fn begin(rollout: &mut RolloutStatus, now: Timestamp) {
         attempt,
         start_time: to_seconds(now),
         state: VerificationState::Running,
+        made: false,
         message: None,
     });
 }
@@ -125,10 +127,14 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
     let Some(check) = &mut rollout.verification else {
         return Judgement::Waits;
     };
+    let nothing_learnt = unknown(verify);
     let (state, message) = match cx.check {
-        Check::Unknown if check.state == VerificationState::Running => return Judgement::Waits,
-        Check::Unknown => return Judgement::Stops,
+        Check::Unknown if check.state != VerificationState::Running => return Judgement::Stops,
+        Check::Unknown if !is_late(check, verify, cx) => return Judgement::Waits,
+        // nobody's value is to blame. It goes on when something can be learnt
+        Check::Unknown => (VerificationState::Blocked, &nothing_learnt),
         Check::Passed => {
+            check.made = verify.job.is_some();
             check.state = VerificationState::Passed;
             check.message = None;
             return Judgement::Passed;
@@ -144,10 +150,10 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
     }
     check.state = state;
     check.message = Some(message.clone());
-    let began = check.start_time.parse().ok();
-    if state == VerificationState::Running
-        && began.is_none_or(|began| cx.now < later(began, verify.timeout()))
-    {
+    // only a Job that is there has an outcome, or none yet
+    let has_answered = matches!(state, VerificationState::Running | VerificationState::Failed);
+    check.made |= has_answered && verify.job.is_some();
+    if state == VerificationState::Running && !is_late(check, verify, cx) {
         return Judgement::Waits;
     }
     if state == VerificationState::Running {
@@ -156,6 +162,28 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
         check.message = Some(format!("not passed within timeout {timeout}: {message}"));
     }
     Judgement::Stops
+}
+
+/// Whether the check has had its time.
+fn is_late(check: &VerificationStatus, verify: &Verify, cx: &Circumstances<'_>) -> bool {
+    let began = check.start_time.parse().ok();
+    began.is_some_and(|began| cx.now >= later(began, verify.timeout()))
+}
+
+fn unknown(verify: &Verify) -> String {
+    let timeout = lockstep_api::Duration::from(verify.timeout());
+    format!(
+        "nothing could be learnt within timeout {timeout}: the API server does not answer lockstep's requests. The rollout goes on when it does"
+    )
+}
+
+/// What is said of an attempt whose Job was made, and is no longer there: it is not made again, since nobody knows what it did.
+pub fn cleared(attempt: &Attempt<'_>) -> Check {
+    Check::Blocked(format!(
+        "Job/{} was made, and was deleted before its end was seen. The rollout goes on when {} asks for another try, or with the next value of the source",
+        job_name(attempt),
+        annotation::ROTATE_NOW
+    ))
 }
 
 /// The path of the request that an `httpGet` is, at the API server.
@@ -245,8 +273,11 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
         "activeDeadlineSeconds".to_owned(),
         json!(deadline.map_or(timeout, |deadline| deadline.min(timeout))),
     );
-    spec.entry("ttlSecondsAfterFinished")
-        .or_insert_with(|| json!(JOB_STAYS.as_secs()));
+    let stays = spec.get("ttlSecondsAfterFinished").and_then(Value::as_u64);
+    spec.insert(
+        "ttlSecondsAfterFinished".to_owned(),
+        json!(stays.unwrap_or_default().max(JOB_STAYS.as_secs())),
+    );
     let copied = |field: &str| -> Map<String, Value> {
         let fields = template.and_then(|template| template.get("metadata")?.get(field)?.as_object());
         fields.cloned().unwrap_or_default()

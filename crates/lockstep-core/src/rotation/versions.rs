@@ -1,5 +1,8 @@
 //! Versioned targets: a Secret for each revision, and the references to it in pod templates.
 //!
+//! A workload lets its references be moved by naming the Secret in `lockstep.dev/versioned`, an annotation that the operator's account
+//! cannot write: who can make Secrets and move references could otherwise choose what any workload reads.
+//!
 //! Each revision is a Secret of its own, `<name>-<revision>`, which never changes. A rollout moves the references of its targets
 //! from one to the next, wave by wave. So what a pod sees depends on its template alone, and not on when it starts.
 //!
@@ -8,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_api::{Reason, SyncedSecretStatus, Target as SecretTarget, TargetStatus};
+use lockstep_api::{Reason, SyncedSecretStatus, Target as SecretTarget, TargetStatus, annotation};
 use serde_json::{Value, json};
 
 use super::workload::{Readiness, Sight, Target, Workload, revision_annotation};
@@ -205,9 +208,25 @@ pub fn are_all_on(seen: &BTreeMap<Target, Sight>, revision: &str) -> bool {
     })
 }
 
-/// What a workload's template says of a versioned target, and the revision that all of it agrees on.
+/// Whether a workload lets lockstep move its references to the Secrets of a versioned target. It says so in an annotation of its own,
+/// which the operator's account cannot write.
+pub fn is_let(object: &Value, base: &str) -> bool {
+    let annotations = object.pointer("/metadata/annotations");
+    let named = annotations
+        .and_then(|annotations| annotations.get(annotation::VERSIONED))
+        .and_then(Value::as_str);
+    let mut names = named.unwrap_or_default().split(',');
+    names.any(|name| name.trim() == base)
+}
+
+/// What a workload's template says of a versioned target, and the revision that all of it agrees on. One that does not let lockstep
+/// move its references has none.
 pub(super) fn read(object: &Value, base: &str, carried: Option<&str>) -> (References, Option<String>) {
-    let all = references(object, base);
+    let all = if is_let(object, base) {
+        references(object, base)
+    } else {
+        Vec::new()
+    };
     let agrees = |revision: &&str| {
         let wanted = name(base, revision);
         all.iter().all(|reference| reference.name == wanted)

@@ -1,7 +1,7 @@
 //! What is said of a rollout.
 
 use lockstep_api::{
-    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState, annotation,
 };
 
 use super::{
@@ -101,7 +101,9 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
             "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
         ),
         TargetState::NoReference => format!(
-            "{who}: target.versioned, and its pod template refers to no Secret of it. Let it refer to the Secret by its name without a revision, or take it out of rotation.rollout.targets"
+            "{who}: target.versioned, and its pod template refers to no Secret of it, or it does not let lockstep move the references. Let it refer to the Secret by its name without a revision, and name that in its annotation: kubectl annotate {} {versioned}=<Secret> (with commas between several); or take it out of rotation.rollout.targets",
+            who.split([',', ' ']).next().unwrap_or_default().to_lowercase(),
+            versioned = annotation::VERSIONED,
         ),
         TargetState::NoTemplate => {
             format!("{who}: it has no pod template (workloadRef). Name the workload that has it")

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lockstep_api::{
     OnFailure, PreviousRevision, Rollout, RolloutPhase, RolloutStatus, TargetState, VerificationState,
-    Verify, VerifyJob, WorkloadKind,
+    Verify, VerifyHttpGet, VerifyJob, WorkloadKind,
 };
 use lockstep_core::rotation::{
     rollout::{self, Circumstances, MAX_TARGETS, Step},
-    verify::{self, Check},
+    verify::{self, Attempt, Check},
     workload::{Readiness, Sight, Target, Workload},
 };
+use serde_json::json;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -461,7 +462,7 @@ fn a_wave_is_verified_before_the_next_and_the_last_before_the_end() {
     let (waits, count) = look_and_check(&first, &spec, &new("a"), &not_yet(), 39);
     assert_eq!((waits.phase, waits.wave, count), (RolloutPhase::Verifying, 1, 0));
     assert_eq!(
-        look_and_check(&waits, &spec, &new("a"), &Check::Unknown, 1000).0,
+        look_and_check(&waits, &spec, &new("a"), &Check::Unknown, 39).0,
         waits,
         "what is not seen proves nothing"
     );
@@ -576,6 +577,111 @@ fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_whe
         );
         let (late, _) = look_and_check(&on, &spec, &new, &not_yet(), 5030);
         assert!(rollout::awaits_rollback(&late));
+    }
+}
+
+#[test]
+fn a_check_of_which_nothing_can_be_learnt_in_time_is_held_and_goes_on_when_something_can() {
+    let spec = Rollout {
+        on_failure: OnFailure::Rollback,
+        ..verified()
+    };
+    let new = [("a", there("new", Readiness::Ready))];
+    let (waits, _) = look_and_check(&verifying(&spec), &spec, &new, &Check::Unknown, 39);
+    assert_eq!(waits.phase, RolloutPhase::Verifying);
+    let (held, _) = look_and_check(&waits, &spec, &new, &Check::Unknown, 40);
+    assert_eq!(
+        (held.phase, check(&held).2),
+        (RolloutPhase::Held, VerificationState::Blocked),
+        "nobody's value is to blame"
+    );
+    let message = held.message.as_ref().unwrap();
+    assert!(
+        message.starts_with("verify: nothing could be learnt within timeout 30s"),
+        "{message}"
+    );
+    assert_eq!(
+        look_and_check(&held, &spec, &new, &Check::Unknown, 5000).0,
+        held,
+        "nothing new is nothing to write"
+    );
+    let (on, _) = look_and_check(&held, &spec, &new, &not_yet(), 5000);
+    assert_eq!((on.phase, &on.message), (RolloutPhase::Verifying, &None));
+    let (passed, _) = look_and_check(&held, &spec, &new, &Check::Passed, 5000);
+    assert_eq!((passed.phase, passed.wave), (RolloutPhase::Progressing, 2));
+}
+
+#[test]
+fn that_the_job_of_a_check_was_made_stands_in_the_status_until_another_is_asked_for() {
+    let new = [("a", there("new", Readiness::Ready))];
+    let by_job = verified();
+    let mut by_request = verified();
+    by_request.verify = Some(Verify {
+        job: None,
+        http_get: Some(VerifyHttpGet::default()),
+        ..by_request.verify.unwrap()
+    });
+    let made = |spec: &Rollout, found: &Check| {
+        let (next, _) = look_and_check(&verifying(spec), spec, &new, found, 11);
+        next.verification.unwrap().made
+    };
+    for found in [not_yet(), Check::Passed, Check::Failed("x".to_owned())] {
+        assert!(made(&by_job, &found), "{found:?}");
+        assert!(!made(&by_request, &found), "a request makes no Job: {found:?}");
+    }
+    for found in [
+        Check::Unknown,
+        Check::Blocked("x".to_owned()),
+        Check::Forbidden("x".to_owned()),
+    ] {
+        assert!(!made(&by_job, &found), "{found:?}");
+    }
+
+    let (running, _) = look_and_check(&verifying(&by_job), &by_job, &new, &not_yet(), 11);
+    let attempt = Attempt {
+        synced_secret: "database",
+        uid: "uid",
+        rollout: &running,
+        verification: running.verification.as_ref().unwrap(),
+    };
+    let cleared = verify::cleared(&attempt);
+    let (held, _) = look_and_check(&running, &by_job, &new, &cleared, 12);
+    let message = held.message.as_ref().unwrap();
+    assert!(
+        held.phase == RolloutPhase::Held && message.contains("rotate-now"),
+        "{message}"
+    );
+    assert!(held.verification.as_ref().unwrap().made);
+    let (again, _) = look(&rollout::retry(&held, at(20)), &by_job, &new, 20);
+    assert_eq!(check(&again), (1, 2, VerificationState::Running));
+    assert!(
+        !again.verification.unwrap().made,
+        "another attempt has a Job of its own"
+    );
+}
+
+#[test]
+fn the_job_of_a_check_stays_an_hour_after_its_end_or_longer() {
+    let spec = verified();
+    let rollout = verifying(&spec);
+    let attempt = Attempt {
+        synced_secret: "database",
+        uid: "uid",
+        rollout: &rollout,
+        verification: rollout.verification.as_ref().unwrap(),
+    };
+    for (said, stays) in [
+        (None, 3600),
+        (Some(0), 3600),
+        (Some(60), 3600),
+        (Some(86_400), 86_400),
+    ] {
+        let cron_job = json!({
+            "metadata": { "name": "smoke", "uid": "u" },
+            "spec": { "jobTemplate": { "spec": { "ttlSecondsAfterFinished": said, "template": {} } } },
+        });
+        let job = verify::job(&attempt, spec.verify.as_ref().unwrap(), &cron_job).unwrap();
+        assert_eq!(job["spec"]["ttlSecondsAfterFinished"], stays, "{said:?}");
     }
 }
 

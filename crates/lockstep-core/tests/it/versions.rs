@@ -29,7 +29,7 @@ fn deployment(name: &str, annotations: &Value) -> Value {
         })
     };
     json!({
-        "metadata": { "uid": "uid", "generation": 1 },
+        "metadata": { "uid": "uid", "generation": 1, "annotations": { "lockstep.dev/versioned": "cache, database" } },
         "spec": { "replicas": 0, "template": {
             "metadata": { "labels": { "app": "api" }, "annotations": annotations },
             "spec": {
@@ -125,6 +125,31 @@ fn a_template_carries_a_revision_when_all_of_it_agrees() {
         workload::read(WorkloadKind::Deployment, &other, "database", true),
         Sight::NoReference
     );
+}
+
+#[test]
+fn only_a_workload_that_names_the_secret_in_an_annotation_of_its_own_lets_references_move() {
+    let read = |own: Value, template: Value| {
+        let mut object = deployment("database", &template);
+        object["metadata"]["annotations"] = own;
+        workload::read(WorkloadKind::Deployment, &object, "database", true)
+    };
+    let names = |names: &str| json!({ "lockstep.dev/versioned": names });
+    for lets in ["database", "cache,database", " database , cache"] {
+        assert!(matches!(read(names(lets), json!({})), Sight::There(_)), "{lets}");
+    }
+    for own in [
+        Value::Null,
+        json!({}),
+        names(""),
+        names("true"),
+        names("databases,data"),
+        names("database-00000001"),
+        json!({ "lockstep.dev/versioned": true }),
+    ] {
+        // what the operator itself can write says nothing
+        assert_eq!(read(own.clone(), names("database")), Sight::NoReference, "{own}");
+    }
 }
 
 #[test]

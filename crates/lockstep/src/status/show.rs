@@ -353,7 +353,7 @@ const fn words(state: TargetState) -> &'static str {
         TargetState::Overwritten => "somebody removed the revision from its pod template",
         TargetState::Forbidden => "may not be restarted by lockstep",
         TargetState::NoTemplate => "has no pod template of its own",
-        TargetState::NoReference => "refers to no Secret of the target",
+        TargetState::NoReference => "refers to no Secret of the target, or does not let lockstep move it",
     }
 }
 
