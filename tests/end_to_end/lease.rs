@@ -542,6 +542,12 @@ impl Crashes {
                 "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
             },
             {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": { "name": "lockstep-rollouts", "namespace": NAMESPACE },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+            },
+            {
                 "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
                 "metadata": { "name": "dynamic", "namespace": NAMESPACE },
                 "spec": { "provider": { "vault": {
@@ -559,20 +565,45 @@ impl Crashes {
         }
     }
 
+    fn object(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "secretStoreRef": { "name": "dynamic" },
+                "dataFrom": [{ "generate": {
+                    "vault": { "path": format!("{}/creds/shop", self.mount) }, "revokeAfter": "1s",
+                } }],
+            },
+        })
+    }
+
     async fn declare(&self, name: &str) {
+        self.scene.apply(&self.object(name)).await.unwrap();
+    }
+
+    /// The same with a Deployment of that name as its target. It has no pods: to have its turn is all that it needs.
+    async fn declare_with_target(&self, name: &str) {
+        let labels = json!({ "app": name });
         self.scene
             .apply(&json!({
-                "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+                "apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": { "name": name, "namespace": NAMESPACE },
                 "spec": {
-                    "secretStoreRef": { "name": "dynamic" },
-                    "dataFrom": [{ "generate": {
-                        "vault": { "path": format!("{}/creds/shop", self.mount) }, "revokeAfter": "1s",
-                    } }],
+                    "replicas": 0,
+                    "selector": { "matchLabels": labels },
+                    "template": {
+                        "metadata": { "labels": labels },
+                        "spec": { "containers": [{ "name": "app", "image": "example.org/app" }] },
+                    },
                 },
             }))
             .await
             .unwrap();
+        let mut object = self.object(name);
+        object["spec"]["rotation"] =
+            json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
+        self.scene.apply(&object).await.unwrap();
     }
 
     /// The leases that the server holds.
@@ -630,7 +661,7 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
             leases += 1;
             let name = format!("{fault:?}-{nth}").to_lowercase();
             crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
-            crashes.declare(&name).await;
+            crashes.declare_with_target(&name).await;
             crashes.scene.proxy.struck().await;
             crashes.scene.operator.kill();
             crashes.scene.proxy.heal();

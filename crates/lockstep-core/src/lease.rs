@@ -36,7 +36,8 @@ use crate::{
     fingerprint::FingerprintKey,
     plan::Generation,
     remote::{ErrorKind, Minted, Requeue, Warrant},
-    rotation, schedule,
+    rotation::{self, Reach},
+    schedule,
     time::to_seconds,
 };
 
@@ -60,6 +61,42 @@ pub enum Action {
     Forget(String),
     /// Nothing is left to revoke: the finalizer goes.
     Release,
+}
+
+/// When a credential that was replaced is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long it is kept where nothing proves that nobody uses it any more.
+    pub revoke_after: Duration,
+    /// Whether the spec has targets: then no time alone tells that it is no longer used, a rollout does.
+    pub has_targets: bool,
+}
+
+impl Retention {
+    /// What a spec says.
+    pub fn of(spec: &SyncedSecretSpec) -> Self {
+        let revoke_after = wanted(spec).map_or_else(
+            || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
+            Generate::revoke_after,
+        );
+        let rollout = spec.rotation.as_ref().and_then(|rotation| rotation.rollout.as_ref());
+        Self {
+            revoke_after,
+            has_targets: rollout.is_some(),
+        }
+    }
+
+    /// Since when nobody uses a lease any more, as far as it is known.
+    fn unused_at(self, old: &Lease, reach: Option<Reach>) -> Option<Timestamp> {
+        let replaced = time(old.replaced.as_deref()?);
+        match reach {
+            Some(Reach::Everywhere) => Some(Timestamp::MIN),
+            Some(Reach::Underway) => None,
+            Some(Reach::Ended(at)) => Some(later(at.max(replaced), self.revoke_after)),
+            None if self.has_targets => None,
+            None => Some(later(replaced, self.revoke_after)),
+        }
+    }
 }
 
 /// What makes a new credential due.
@@ -167,7 +204,7 @@ pub fn is_empty(status: Option<&LeaseStatus>) -> bool {
 /// ahead of the steady one. A new credential is not among it: that is part of a sync, see [`mint_at`].
 pub fn next(
     status: &SyncedSecretStatus,
-    revoke_after: Duration,
+    retention: Retention,
     retries: &Retries,
     ahead: SignedDuration,
 ) -> Option<(Timestamp, Action)> {
@@ -176,18 +213,19 @@ pub fn next(
         .intent
         .iter()
         .map(|intent| (Timestamp::MIN, Action::Revoke(intent.accessor.clone())));
-    let everywhere = rotation::is_everywhere(status);
+    let reach = rotation::reach(status);
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.left.is_some() {
             return Some((on_the_wall(time(&old.expires), ahead), Action::Forget(accessor)));
         }
-        let at = unused_at(old, everywhere, revoke_after)?;
+        let at = retention.unused_at(old, reach)?;
         Some((at, Action::Revoke(accessor)))
     });
     // what is revoked before it ends needs no renewal
     let revoked_in_time = |lease: &Lease| {
-        unused_at(lease, everywhere, revoke_after)
+        retention
+            .unused_at(lease, reach)
             .is_some_and(|at| at <= on_the_wall(time(&lease.expires), ahead))
     };
     let renewals = held(lease)
@@ -204,21 +242,15 @@ pub fn next(
         .min_by_key(|(at, _)| *at)
 }
 
-/// Since when nobody uses a lease any more, as far as it is known.
-fn unused_at(old: &Lease, everywhere: Option<bool>, revoke_after: Duration) -> Option<Timestamp> {
-    let replaced = time(old.replaced.as_deref()?);
-    match everywhere {
-        Some(true) => Some(Timestamp::MIN),
-        Some(false) => None,
-        None => Some(later(replaced, revoke_after)),
-    }
-}
-
 /// Whether an earlier process made a credential of which nobody knows whether the Secret holds it. Then the Secret is not taken to be
 /// as the status says, and another one is made.
 pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
-    status
-        .is_some_and(|status| status.minted.is_some() || status.old.iter().any(|old| old.replaced.is_none()))
+    status.is_some_and(|status| status.minted.is_some()) || may_have_written(status)
+}
+
+/// Whether an earlier process may have written a credential, in whose place another one is made.
+pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
+    status.is_some_and(|status| status.old.iter().any(|old| old.replaced.is_none()))
 }
 
 /// When a new credential is due, and why; `None` while the one that there is goes on. `waits` says that it was found to have to wait
