@@ -27,11 +27,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
-    Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, SourceStatus, StoreRef, SyncedSecretSpec,
+    Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreRef, SyncedSecretSpec,
     SyncedSecretStatus,
 };
 
 use crate::{
+    Failure,
     decide::later,
     fingerprint::FingerprintKey,
     plan::Generation,
@@ -49,6 +50,10 @@ pub const RELEASE_PATIENCE_GONE: Duration = Duration::from_secs(60);
 const ROUNDING: i64 = 2;
 /// The part of its life, from its end, in which a credential that ends is replaced whatever else has to wait: a tenth.
 const LAST_CALL: i64 = 10;
+/// How many credentials may be left to expire before no other is made.
+const MAX_LEFT: usize = 8;
+/// How many may wait to be revoked, whatever for, before no other is made: with what else a sync adds, the status holds 32.
+const MAX_OLD: usize = 24;
 
 /// What is due for a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +93,9 @@ impl Retention {
 
     /// Since when nobody uses a lease any more, as far as it is known.
     fn unused_at(self, old: &Lease, reach: Option<Reach>) -> Option<Timestamp> {
+        if old.unwritten {
+            return Some(Timestamp::MIN);
+        }
         let replaced = time(old.replaced.as_deref()?);
         match reach {
             Some(Reach::Everywhere) => Some(Timestamp::MIN),
@@ -250,7 +258,8 @@ pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
 
 /// Whether an earlier process may have written a credential, in whose place another one is made.
 pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
-    status.is_some_and(|status| status.old.iter().any(|old| old.replaced.is_none()))
+    let written = |old: &Lease| old.replaced.is_none() && !old.unwritten;
+    status.is_some_and(|status| status.old.iter().any(written))
 }
 
 /// When a new credential is due, and why; `None` while the one that there is goes on. `waits` says that it was found to have to wait
@@ -281,7 +290,10 @@ pub fn cause(
 ) -> Option<Cause> {
     let minted = status.and_then(|status| status.minted.as_ref());
     if let Some(minted) = minted.filter(|minted| remembered == Some(&*minted.id)) {
-        return (minted.request != request).then_some(Cause::Requested);
+        if minted.request != request {
+            return Some(Cause::Requested);
+        }
+        return ending(minted, now);
     }
     if in_doubt(status) {
         return Some(Cause::InDoubt);
@@ -294,6 +306,17 @@ pub fn cause(
     }
     let (at, cause) = mint_at(status, false)?;
     (now >= at).then_some(cause)
+}
+
+/// Why one that is about to be written is not worth it any more.
+fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
+    let expires = time(&minted.expires);
+    let (at, end) = match minted.ends {
+        Some(LeaseEnd::NotRenewable) => (renew_at(minted).min(expires), LeaseEnd::NotRenewable),
+        Some(end) => (Timestamp::MIN, end),
+        None => (expires, LeaseEnd::RenewalRefused),
+    };
+    (now >= at).then_some(Cause::Ends(end))
 }
 
 /// The lease whose credential the Secret has to hold, while no new one is due.
@@ -314,6 +337,43 @@ pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     current.is_some_and(|current| current.ends.is_some() && now >= last_call(current))
 }
 
+/// Checks that what was not revoked leaves room for another one.
+///
+/// # Errors
+/// When there is too much of it: nothing bounds then what lives in the store.
+pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
+    let old = status.map_or(&[][..], |status| &status.old);
+    let left = old.iter().filter(|lease| lease.left.is_some());
+    let message = if left.clone().count() >= MAX_LEFT {
+        let first = left.map(|lease| &*lease.expires).min().unwrap_or_default();
+        format!(
+            "{MAX_LEFT} credentials that nobody uses could not be revoked, and no other is made beside them before the first ends at {first}. Give the store's login the right to auth/token/revoke-accessor; the condition LeaseUnrevoked says why one was not revoked"
+        )
+    } else if old.len() >= MAX_OLD {
+        format!(
+            "{MAX_OLD} credentials wait to be revoked, and no other is made beside them. Check that the store answers, and that the rollout is not held"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Reason::LeaseLeft, message).requeued(Requeue::LongBackoff))
+}
+
+/// An intent, as one of the leases that are to be revoked.
+fn lost(intent: LeaseIntent) -> Lease {
+    Lease {
+        id: intent.accessor.clone(),
+        accessor: intent.accessor,
+        store: intent.store,
+        path: intent.path,
+        issued: intent.since,
+        expires: intent.expires,
+        ends: Some(LeaseEnd::NotRenewable),
+        unwritten: true,
+        ..Lease::default()
+    }
+}
+
 /// The status before a credential is made.
 pub fn intend(
     status: Option<&LeaseStatus>,
@@ -324,18 +384,7 @@ pub fn intend(
     let mut next = status.cloned().unwrap_or_default();
     // what an earlier process may have written is in use until another is
     next.old.extend(next.minted.take());
-    if let Some(lost) = next.intent.take() {
-        next.old.push(Lease {
-            id: lost.accessor.clone(),
-            accessor: lost.accessor,
-            store: lost.store,
-            path: lost.path,
-            issued: lost.since,
-            expires: lost.expires,
-            ends: Some(LeaseEnd::NotRenewable),
-            ..Lease::default()
-        });
-    }
+    next.old.extend(next.intent.take().map(lost));
     next.intent = Some(LeaseIntent {
         store: generation.store.to_string(),
         path: generation.request.path.clone(),
@@ -472,20 +521,11 @@ pub fn revocation_failed(
         return None;
     }
     let mut next = status.clone();
-    let lost = next.intent.take_if(|intent| intent.accessor == accessor);
-    if let Some(lost) = lost {
-        next.old.push(Lease {
-            id: lost.accessor.clone(),
-            accessor: lost.accessor,
-            store: lost.store,
-            path: lost.path,
-            issued: lost.since,
-            expires: lost.expires,
-            ends: Some(LeaseEnd::NotRenewable),
-            replaced: Some(to_seconds(now)),
-            ..Lease::default()
-        });
-    }
+    let found = next.intent.take_if(|intent| intent.accessor == accessor);
+    next.old.extend(found.map(|intent| Lease {
+        replaced: Some(to_seconds(now)),
+        ..lost(intent)
+    }));
     Some(change(&next, accessor, |lease| {
         lease.left = Some(message.to_owned());
     }))

@@ -73,6 +73,7 @@ impl Reconcile {
         generation: &Generation,
     ) -> Result<Generated, Failure> {
         self.check_may_write()?;
+        lease::check_room(leases(status))?;
         let Generation {
             entry,
             store,

@@ -333,6 +333,43 @@ fn where_there_are_targets_and_nothing_was_rolled_out_no_time_has_the_old_one_re
 }
 
 #[test]
+fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
+    let rotation = spec(&json!({ "rotation": { "rollout": { "targets": [{ "kind": "Deployment", "name": "shop" }] } } }));
+    let began = |leases: LeaseStatus| {
+        let old = status(leases);
+        let subject = Subject {
+            generation: 1,
+            refresh: None,
+            rotate_now: None,
+            rotation: rotation.rotation.as_ref(),
+            target_name: "database",
+            old: Some(&old),
+            drifted: false,
+        };
+        let outcome = Outcome::Synced {
+            target: lockstep_api::TargetStatus::default(),
+            sources: vec![SourceStatus {
+                version: Some("database/creds/shop/b".to_owned()),
+                ..SourceStatus::default()
+            }],
+            back: false,
+            waits: None,
+        };
+        report(&subject, outcome, at(1)).rotation.unwrap().rollout.is_some()
+    };
+    let first = LeaseStatus {
+        minted: Some(lease("b")),
+        ..LeaseStatus::default()
+    };
+    assert!(!began(first.clone()), "pods find it when they start");
+    let after_a_restart = LeaseStatus {
+        old: vec![lease("a")],
+        ..first
+    };
+    assert!(began(after_a_restart), "a pod may have started on the one before");
+}
+
+#[test]
 fn a_failure_of_one_lease_does_not_hold_up_another() {
     let old = Lease {
         replaced: Some(at(0).to_string()),
@@ -470,6 +507,85 @@ fn another_path_method_parameter_or_store_is_another_request() {
         "ClusterSecretStore/x"
     );
     assert_eq!(lease::store("Nonsense/x"), None);
+}
+
+#[test]
+fn what_is_remembered_is_not_written_once_it_ends_or_something_else_is_asked_for() {
+    let remembered = Some("database/creds/shop/m");
+    let cause = |minted: Lease, request: &str, now: i64| {
+        let status = LeaseStatus {
+            minted: Some(minted),
+            ..LeaseStatus::default()
+        };
+        lease::cause(Some(&status), request, remembered, at(now))
+    };
+    assert_eq!(cause(lease("m"), "same", 299), None);
+    assert_eq!(cause(lease("m"), "other", 10), Some(Cause::Requested));
+    assert!(cause(lease("m"), "same", 300).is_some(), "it has expired");
+    for ends in [LeaseEnd::RenewalRefused, LeaseEnd::MaximumReached] {
+        let ends_soon = Lease {
+            ends: Some(ends),
+            ..lease("m")
+        };
+        assert_eq!(cause(ends_soon, "same", 10), Some(Cause::Ends(ends)));
+    }
+    let certificate = Lease {
+        ends: Some(LeaseEnd::NotRenewable),
+        ..lease("m")
+    };
+    assert_eq!(cause(certificate.clone(), "same", 199), None);
+    assert!(cause(certificate, "same", 240).is_some());
+}
+
+#[test]
+fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside_too_many() {
+    let intent = |number: usize| LeaseIntent {
+        accessor: format!("i{number}"),
+        expires: at(9_000).to_string(),
+        ..LeaseIntent::default()
+    };
+    let warrant = Warrant {
+        accessor: "n".to_owned(),
+        token: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(60),
+    };
+    let lost = LeaseStatus {
+        intent: Some(intent(0)),
+        ..LeaseStatus::default()
+    };
+    let next = lease::intend(Some(&lost), &generation(), &warrant, at(10));
+    assert!(next.old[0].unwritten && !lease::in_doubt(Some(&next)));
+    let retention = Retention {
+        has_targets: true,
+        ..RETENTION
+    };
+    let freed = status(LeaseStatus {
+        intent: None,
+        ..next
+    });
+    let due = lease::next(&freed, retention, &Retries::default(), SignedDuration::ZERO);
+    assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i0".to_owned()))));
+
+    let mut left = LeaseStatus::default();
+    for number in 0..8 {
+        assert_eq!(lease::check_room(Some(&left)), Ok(()), "{number}");
+        left.intent = Some(intent(number));
+        let accessor = format!("i{number}");
+        left = lease::revocation_failed(&left, &accessor, ErrorKind::PermissionDenied, "no", at(1)).unwrap();
+        assert!(!lease::in_doubt(Some(&left)));
+    }
+    let full = lease::check_room(Some(&left)).unwrap_err();
+    assert!(
+        full.message.contains("revoke-accessor") && full.message.contains(&at(9_000).to_string()),
+        "{}",
+        full.message
+    );
+    // the store does not answer: they pile up all the same
+    let waiting = LeaseStatus {
+        old: vec![lease("o"); 24],
+        ..LeaseStatus::default()
+    };
+    assert!(lease::check_room(Some(&waiting)).is_err());
 }
 
 #[test]
