@@ -518,10 +518,10 @@ struct Crashes {
 }
 
 impl Crashes {
-    async fn set(mount: &str) -> Self {
+    async fn set(mount: &str, ttl: &str) -> Self {
         let scene = Scene::set(&[]).await.unwrap();
         let bao = OpenBao::start().await.unwrap();
-        engine(&bao, mount, "1h", "24h").await;
+        engine(&bao, mount, ttl, "24h").await;
         let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{TOKENS}");
         bao.put_policy("dynamic", &rules).await.unwrap();
         let token = bao.create_token(&["dynamic", "default"]).await.unwrap();
@@ -652,7 +652,7 @@ impl Crashes {
 
 #[tokio::test]
 async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
-    let mut crashes = Crashes::set("database-crash").await;
+    let mut crashes = Crashes::set("database-crash", "1h").await;
     crashes.scene.operator.run().await.unwrap();
     let mut leases = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
@@ -681,4 +681,45 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
         before.iter().all(|lease| after.contains(lease)),
         "{before:?} {after:?}"
     );
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
+    let mut crashes = Crashes::set("database-storm", "6s").await;
+    crashes.scene.operator.run().await.unwrap();
+    crashes.declare("storm").await;
+    crashes.settles("storm", 1).await;
+    crashes.scene.proxy.strike(Fault::Status(500), 0, usize::MAX, |asked| {
+        asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
+    });
+    let renewals = || async {
+        let labels = ["operation=\"renew\"", "outcome=\"ok\""];
+        let count = crashes
+            .scene
+            .operator
+            .metric("lockstep_lease_operations_total", &labels)
+            .await;
+        count.unwrap_or_default()
+    };
+    let before = renewals().await;
+    eventually("a renewal", || async {
+        ensure!(renewals().await > before, "none yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    sleep(Duration::from_secs(3)).await;
+    let made = renewals().await - before;
+    assert!(made < 8.0, "{made} in three seconds");
+    crashes.scene.proxy.heal();
+    // it lives, and is noted in the end
+    eventually("it is noted", || async {
+        let object = crashes.scene.get("syncedsecret", "storm").await;
+        let current = &object["status"]["lease"]["current"];
+        ensure!(current["renewed"].is_string(), "{current}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(crashes.works("storm").await);
 }
