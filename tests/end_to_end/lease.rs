@@ -518,10 +518,10 @@ struct Crashes {
 }
 
 impl Crashes {
-    async fn set(mount: &str) -> Self {
+    async fn set(mount: &str, ttl: &str) -> Self {
         let scene = Scene::set(&[]).await.unwrap();
         let bao = OpenBao::start().await.unwrap();
-        engine(&bao, mount, "1h", "24h").await;
+        engine(&bao, mount, ttl, "24h").await;
         let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{TOKENS}");
         bao.put_policy("dynamic", &rules).await.unwrap();
         let token = bao.create_token(&["dynamic", "default"]).await.unwrap();
@@ -542,6 +542,12 @@ impl Crashes {
                 "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
             },
             {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": { "name": "lockstep-rollouts", "namespace": NAMESPACE },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
+            },
+            {
                 "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
                 "metadata": { "name": "dynamic", "namespace": NAMESPACE },
                 "spec": { "provider": { "vault": {
@@ -559,20 +565,45 @@ impl Crashes {
         }
     }
 
+    fn object(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "secretStoreRef": { "name": "dynamic" },
+                "dataFrom": [{ "generate": {
+                    "vault": { "path": format!("{}/creds/shop", self.mount) }, "revokeAfter": "1s",
+                } }],
+            },
+        })
+    }
+
     async fn declare(&self, name: &str) {
+        self.scene.apply(&self.object(name)).await.unwrap();
+    }
+
+    /// The same with a Deployment of that name as its target. It has no pods: to have its turn is all that it needs.
+    async fn declare_with_target(&self, name: &str) {
+        let labels = json!({ "app": name });
         self.scene
             .apply(&json!({
-                "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+                "apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": { "name": name, "namespace": NAMESPACE },
                 "spec": {
-                    "secretStoreRef": { "name": "dynamic" },
-                    "dataFrom": [{ "generate": {
-                        "vault": { "path": format!("{}/creds/shop", self.mount) }, "revokeAfter": "1s",
-                    } }],
+                    "replicas": 0,
+                    "selector": { "matchLabels": labels },
+                    "template": {
+                        "metadata": { "labels": labels },
+                        "spec": { "containers": [{ "name": "app", "image": "example.org/app" }] },
+                    },
                 },
             }))
             .await
             .unwrap();
+        let mut object = self.object(name);
+        object["spec"]["rotation"] =
+            json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
+        self.scene.apply(&object).await.unwrap();
     }
 
     /// The leases that the server holds.
@@ -621,7 +652,7 @@ impl Crashes {
 
 #[tokio::test]
 async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
-    let mut crashes = Crashes::set("database-crash").await;
+    let mut crashes = Crashes::set("database-crash", "1h").await;
     crashes.scene.operator.run().await.unwrap();
     let mut leases = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
@@ -630,7 +661,7 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
             leases += 1;
             let name = format!("{fault:?}-{nth}").to_lowercase();
             crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
-            crashes.declare(&name).await;
+            crashes.declare_with_target(&name).await;
             crashes.scene.proxy.struck().await;
             crashes.scene.operator.kill();
             crashes.scene.proxy.heal();
@@ -650,4 +681,45 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
         before.iter().all(|lease| after.contains(lease)),
         "{before:?} {after:?}"
     );
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
+    let mut crashes = Crashes::set("database-storm", "6s").await;
+    crashes.scene.operator.run().await.unwrap();
+    crashes.declare("storm").await;
+    crashes.settles("storm", 1).await;
+    crashes.scene.proxy.strike(Fault::Status(500), 0, usize::MAX, |asked| {
+        asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
+    });
+    let renewals = || async {
+        let labels = ["operation=\"renew\"", "outcome=\"ok\""];
+        let count = crashes
+            .scene
+            .operator
+            .metric("lockstep_lease_operations_total", &labels)
+            .await;
+        count.unwrap_or_default()
+    };
+    let before = renewals().await;
+    eventually("a renewal", || async {
+        ensure!(renewals().await > before, "none yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    sleep(Duration::from_secs(3)).await;
+    let made = renewals().await - before;
+    assert!(made < 8.0, "{made} in three seconds");
+    crashes.scene.proxy.heal();
+    // it lives, and is noted in the end
+    eventually("it is noted", || async {
+        let object = crashes.scene.get("syncedsecret", "storm").await;
+        let current = &object["status"]["lease"]["current"];
+        ensure!(current["renewed"].is_string(), "{current}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(crashes.works("storm").await);
 }

@@ -97,6 +97,7 @@ pub struct LeaseStatus {
     pub minted: Option<Lease>,
     /// Leases of credentials that the Secret no longer holds. They are kept alive, and revoked when nobody uses them any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub old: Vec<Lease>,
 }
 
@@ -151,6 +152,9 @@ pub struct Lease {
     /// Since when the Secret holds another credential (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,
+    /// Whether its credential was never written: nobody uses it, and it is revoked at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwritten: bool,
     /// Why the store did not revoke it, so that it is left to expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,

@@ -258,11 +258,8 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         let at = memory.lease_retries.not_before(&Action::Release);
         return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
     }
-    let revoke_after = wanted.map_or_else(
-        || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
-        lockstep_api::Generate::revoke_after,
-    );
-    lease::next(status?, revoke_after, &memory.lease_retries, observed.ahead)
+    let retention = lease::Retention::of(observed.spec);
+    lease::next(status?, retention, &memory.lease_retries, observed.ahead)
 }
 
 /// When a new credential is due.

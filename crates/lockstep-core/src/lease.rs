@@ -27,16 +27,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
-    Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, SourceStatus, StoreRef, SyncedSecretSpec,
+    Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreRef, SyncedSecretSpec,
     SyncedSecretStatus,
 };
 
 use crate::{
+    Failure,
     decide::later,
     fingerprint::FingerprintKey,
     plan::Generation,
     remote::{ErrorKind, Minted, Requeue, Warrant},
-    rotation, schedule,
+    rotation::{self, Reach},
+    schedule,
     time::to_seconds,
 };
 
@@ -48,6 +50,10 @@ pub const RELEASE_PATIENCE_GONE: Duration = Duration::from_secs(60);
 const ROUNDING: i64 = 2;
 /// The part of its life, from its end, in which a credential that ends is replaced whatever else has to wait: a tenth.
 const LAST_CALL: i64 = 10;
+/// How many credentials may be left to expire before no other is made.
+const MAX_LEFT: usize = 8;
+/// How many may wait to be revoked, whatever for, before no other is made: with what else a sync adds, the status holds 32.
+const MAX_OLD: usize = 24;
 
 /// What is due for a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +66,45 @@ pub enum Action {
     Forget(String),
     /// Nothing is left to revoke: the finalizer goes.
     Release,
+}
+
+/// When a credential that was replaced is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long it is kept where nothing proves that nobody uses it any more.
+    pub revoke_after: Duration,
+    /// Whether the spec has targets: then no time alone tells that it is no longer used, a rollout does.
+    pub has_targets: bool,
+}
+
+impl Retention {
+    /// What a spec says.
+    pub fn of(spec: &SyncedSecretSpec) -> Self {
+        let revoke_after = wanted(spec).map_or_else(
+            || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
+            Generate::revoke_after,
+        );
+        let rollout = spec.rotation.as_ref().and_then(|rotation| rotation.rollout.as_ref());
+        Self {
+            revoke_after,
+            has_targets: rollout.is_some(),
+        }
+    }
+
+    /// Since when nobody uses a lease any more, as far as it is known.
+    fn unused_at(self, old: &Lease, reach: Option<Reach>) -> Option<Timestamp> {
+        if old.unwritten {
+            return Some(Timestamp::MIN);
+        }
+        let replaced = time(old.replaced.as_deref()?);
+        match reach {
+            Some(Reach::Everywhere) => Some(Timestamp::MIN),
+            Some(Reach::Underway) => None,
+            Some(Reach::Ended(at)) => Some(later(at.max(replaced), self.revoke_after)),
+            None if self.has_targets => None,
+            None => Some(later(replaced, self.revoke_after)),
+        }
+    }
 }
 
 /// What makes a new credential due.
@@ -167,7 +212,7 @@ pub fn is_empty(status: Option<&LeaseStatus>) -> bool {
 /// ahead of the steady one. A new credential is not among it: that is part of a sync, see [`mint_at`].
 pub fn next(
     status: &SyncedSecretStatus,
-    revoke_after: Duration,
+    retention: Retention,
     retries: &Retries,
     ahead: SignedDuration,
 ) -> Option<(Timestamp, Action)> {
@@ -176,18 +221,19 @@ pub fn next(
         .intent
         .iter()
         .map(|intent| (Timestamp::MIN, Action::Revoke(intent.accessor.clone())));
-    let everywhere = rotation::is_everywhere(status);
+    let reach = rotation::reach(status);
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.left.is_some() {
             return Some((on_the_wall(time(&old.expires), ahead), Action::Forget(accessor)));
         }
-        let at = unused_at(old, everywhere, revoke_after)?;
+        let at = retention.unused_at(old, reach)?;
         Some((at, Action::Revoke(accessor)))
     });
     // what is revoked before it ends needs no renewal
     let revoked_in_time = |lease: &Lease| {
-        unused_at(lease, everywhere, revoke_after)
+        retention
+            .unused_at(lease, reach)
             .is_some_and(|at| at <= on_the_wall(time(&lease.expires), ahead))
     };
     let renewals = held(lease)
@@ -204,21 +250,16 @@ pub fn next(
         .min_by_key(|(at, _)| *at)
 }
 
-/// Since when nobody uses a lease any more, as far as it is known.
-fn unused_at(old: &Lease, everywhere: Option<bool>, revoke_after: Duration) -> Option<Timestamp> {
-    let replaced = time(old.replaced.as_deref()?);
-    match everywhere {
-        Some(true) => Some(Timestamp::MIN),
-        Some(false) => None,
-        None => Some(later(replaced, revoke_after)),
-    }
-}
-
 /// Whether an earlier process made a credential of which nobody knows whether the Secret holds it. Then the Secret is not taken to be
 /// as the status says, and another one is made.
 pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
-    status
-        .is_some_and(|status| status.minted.is_some() || status.old.iter().any(|old| old.replaced.is_none()))
+    status.is_some_and(|status| status.minted.is_some()) || may_have_written(status)
+}
+
+/// Whether an earlier process may have written a credential, in whose place another one is made.
+pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
+    let written = |old: &Lease| old.replaced.is_none() && !old.unwritten;
+    status.is_some_and(|status| status.old.iter().any(written))
 }
 
 /// When a new credential is due, and why; `None` while the one that there is goes on. `waits` says that it was found to have to wait
@@ -249,7 +290,10 @@ pub fn cause(
 ) -> Option<Cause> {
     let minted = status.and_then(|status| status.minted.as_ref());
     if let Some(minted) = minted.filter(|minted| remembered == Some(&*minted.id)) {
-        return (minted.request != request).then_some(Cause::Requested);
+        if minted.request != request {
+            return Some(Cause::Requested);
+        }
+        return ending(minted, now);
     }
     if in_doubt(status) {
         return Some(Cause::InDoubt);
@@ -262,6 +306,17 @@ pub fn cause(
     }
     let (at, cause) = mint_at(status, false)?;
     (now >= at).then_some(cause)
+}
+
+/// Why one that is about to be written is not worth it any more.
+fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
+    let expires = time(&minted.expires);
+    let (at, end) = match minted.ends {
+        Some(LeaseEnd::NotRenewable) => (renew_at(minted).min(expires), LeaseEnd::NotRenewable),
+        Some(end) => (Timestamp::MIN, end),
+        None => (expires, LeaseEnd::RenewalRefused),
+    };
+    (now >= at).then_some(Cause::Ends(end))
 }
 
 /// The lease whose credential the Secret has to hold, while no new one is due.
@@ -282,6 +337,43 @@ pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     current.is_some_and(|current| current.ends.is_some() && now >= last_call(current))
 }
 
+/// Checks that what was not revoked leaves room for another one.
+///
+/// # Errors
+/// When there is too much of it: nothing bounds then what lives in the store.
+pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
+    let old = status.map_or(&[][..], |status| &status.old);
+    let left = old.iter().filter(|lease| lease.left.is_some());
+    let message = if left.clone().count() >= MAX_LEFT {
+        let first = left.map(|lease| &*lease.expires).min().unwrap_or_default();
+        format!(
+            "{MAX_LEFT} credentials that nobody uses could not be revoked, and no other is made beside them before the first ends at {first}. Give the store's login the right to auth/token/revoke-accessor; the condition LeaseUnrevoked says why one was not revoked"
+        )
+    } else if old.len() >= MAX_OLD {
+        format!(
+            "{MAX_OLD} credentials wait to be revoked, and no other is made beside them. Check that the store answers, and that the rollout is not held"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Reason::LeaseLeft, message).requeued(Requeue::LongBackoff))
+}
+
+/// An intent, as one of the leases that are to be revoked.
+fn lost(intent: LeaseIntent) -> Lease {
+    Lease {
+        id: intent.accessor.clone(),
+        accessor: intent.accessor,
+        store: intent.store,
+        path: intent.path,
+        issued: intent.since,
+        expires: intent.expires,
+        ends: Some(LeaseEnd::NotRenewable),
+        unwritten: true,
+        ..Lease::default()
+    }
+}
+
 /// The status before a credential is made.
 pub fn intend(
     status: Option<&LeaseStatus>,
@@ -292,18 +384,7 @@ pub fn intend(
     let mut next = status.cloned().unwrap_or_default();
     // what an earlier process may have written is in use until another is
     next.old.extend(next.minted.take());
-    if let Some(lost) = next.intent.take() {
-        next.old.push(Lease {
-            id: lost.accessor.clone(),
-            accessor: lost.accessor,
-            store: lost.store,
-            path: lost.path,
-            issued: lost.since,
-            expires: lost.expires,
-            ends: Some(LeaseEnd::NotRenewable),
-            ..Lease::default()
-        });
-    }
+    next.old.extend(next.intent.take().map(lost));
     next.intent = Some(LeaseIntent {
         store: generation.store.to_string(),
         path: generation.request.path.clone(),
@@ -440,20 +521,11 @@ pub fn revocation_failed(
         return None;
     }
     let mut next = status.clone();
-    let lost = next.intent.take_if(|intent| intent.accessor == accessor);
-    if let Some(lost) = lost {
-        next.old.push(Lease {
-            id: lost.accessor.clone(),
-            accessor: lost.accessor,
-            store: lost.store,
-            path: lost.path,
-            issued: lost.since,
-            expires: lost.expires,
-            ends: Some(LeaseEnd::NotRenewable),
-            replaced: Some(to_seconds(now)),
-            ..Lease::default()
-        });
-    }
+    let found = next.intent.take_if(|intent| intent.accessor == accessor);
+    next.old.extend(found.map(|intent| Lease {
+        replaced: Some(to_seconds(now)),
+        ..lost(intent)
+    }));
     Some(change(&next, accessor, |lease| {
         lease.left = Some(message.to_owned());
     }))

@@ -199,7 +199,7 @@ impl Vault {
             });
         }
         match answer.envelope() {
-            Some(envelope) if envelope.lease_id.is_some() => Ok(lives(envelope.lease_duration).min(token)),
+            Some(envelope) if envelope.lease_id.is_some() => Ok(given(envelope.lease_duration)?.min(token)),
             _ => Err(purpose.malformed(&answer, "holds no lease")),
         }
     }
@@ -313,7 +313,18 @@ fn check_path(text: &str) -> Result<(), ProviderError> {
     Ok(())
 }
 
-/// Zero is for ever, as far as Vault says so; a hundred years stand for it.
+/// For how long a lease was renewed. Unlike a token, none lives for ever: with no time it ends.
+fn given(seconds: u64) -> Result<Duration, ProviderError> {
+    if seconds == 0 {
+        return Err(ended(
+            Operation::RenewLease,
+            "the store renewed the lease for no time: it is at its end",
+        ));
+    }
+    Ok(lives(seconds))
+}
+
+/// Zero is for ever, as far as Vault says so of a token; a hundred years stand for it. What is made with a token lives no longer.
 fn lives(seconds: u64) -> Duration {
     const EVER: u64 = 100 * 365 * 24 * 3600;
     Duration::from_secs(if seconds == 0 { EVER } else { seconds.min(EVER) })
@@ -408,6 +419,13 @@ mod tests {
         assert!(!is_gone(&answer(403, r#"{"errors":["permission denied"]}"#)));
         assert!(!is_gone(&answer(200, r#"{"errors":["invalid accessor"]}"#)));
         assert!(!is_gone(&answer(502, "invalid accessor")));
+    }
+
+    #[test]
+    fn a_renewal_for_no_time_is_the_end_of_a_lease() {
+        assert_eq!(given(20).unwrap(), Duration::from_secs(20));
+        let error = given(0).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "it is replaced");
     }
 
     #[test]

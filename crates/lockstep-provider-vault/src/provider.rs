@@ -313,7 +313,7 @@ impl Vault {
         }
         let data = answer.envelope().and_then(|envelope| envelope.data());
         let role = data.and_then(|data| StaticRole::of(data.get()));
-        if let Some(secret) = role.and_then(|role| role.secret()) {
+        if let Some(secret) = role.and_then(|role| role.secret(self.clock.now())) {
             return Ok(secret);
         }
         Ok(RemoteSecret {

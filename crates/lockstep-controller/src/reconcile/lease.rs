@@ -73,6 +73,7 @@ impl Reconcile {
         generation: &Generation,
     ) -> Result<Generated, Failure> {
         self.check_may_write()?;
+        lease::check_room(leases(status))?;
         let Generation {
             entry,
             store,
@@ -155,9 +156,8 @@ impl Reconcile {
         match &action {
             Action::Release => self.release(status).await,
             Action::Forget(accessor) => {
-                self.report(status, Outcome::Leased(lease::revoked(leases, accessor)))
-                    .await;
-                "lease"
+                let next = Ok(lease::revoked(leases, accessor));
+                self.tended(status, &action, next).await
             }
             Action::Renew(accessor) => {
                 let next = self.renew(leases, accessor).await;
@@ -177,22 +177,24 @@ impl Reconcile {
         action: &Action,
         next: Result<Option<LeaseStatus>, ErrorKind>,
     ) -> &'static str {
-        match next {
+        let gone = match next {
             Ok(next) => {
-                self.remember(|tracked, _, _| tracked.memory.lease_retries.done(action));
-                self.report(status, Outcome::Leased(next)).await;
+                if self.report_durably(status, Outcome::Leased(next)).await == Said::Durably {
+                    self.remember(|tracked, _, _| tracked.memory.lease_retries.done(action));
+                    return "lease";
+                }
+                // what was done is not known after this, and is done again: not at once
+                false
             }
-            Err(kind) => {
-                let gone = matches!(
-                    kind,
-                    ErrorKind::ConfigInvalid | ErrorKind::CredentialsUnavailable | ErrorKind::Unauthenticated
-                );
-                let now = self.shared.steady.now();
-                self.remember(|tracked, _, _| {
-                    tracked.memory.lease_retries.failed(action, gone, &self.uid, now);
-                });
-            }
-        }
+            Err(kind) => matches!(
+                kind,
+                ErrorKind::ConfigInvalid | ErrorKind::CredentialsUnavailable | ErrorKind::Unauthenticated
+            ),
+        };
+        let now = self.shared.steady.now();
+        self.remember(|tracked, _, _| {
+            tracked.memory.lease_retries.failed(action, gone, &self.uid, now);
+        });
         "lease"
     }
 

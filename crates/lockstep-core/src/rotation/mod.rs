@@ -38,7 +38,7 @@ pub use self::{
     rollback::{check, check_sources, pin, refused, still_says},
     window::{Opening, Windows},
 };
-use crate::{Failure, decide::later, time::to_seconds};
+use crate::{Failure, decide::later, lease, time::to_seconds};
 
 /// A change that could be written.
 #[derive(Debug, Clone, Copy)]
@@ -181,6 +181,8 @@ pub fn written(
         .filter(|old| old.target.is_none())
         .and_then(|old| old.history.first())
         .is_some_and(|last| last.revision != target.revision);
+    // an earlier process may have written a credential, on which pods may have begun
+    let unsure = old.is_some_and(|old| old.target.is_none() && lease::may_have_written(old.lease.as_ref()));
     let mut back = refused.filter(|_| back && spec.is_some());
     let asked =
         rotate_now.is_some() && before.and_then(|before| before.handled_rotate_now.as_deref()) != rotate_now;
@@ -189,6 +191,7 @@ pub fn written(
         (Some(spec), None)
             if moves
                 || returns
+                || unsure
                 || asked
                     && target.versioned
                     && last.is_some_and(|last| last.phase == RolloutPhase::Complete) =>
@@ -314,16 +317,31 @@ pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
         .is_some_and(rollout::awaits_rollback)
 }
 
-/// Whether every pod of every target runs on the revision that the Secret has; `None` where nothing was ever rolled out.
-pub fn is_everywhere(status: &SyncedSecretStatus) -> Option<bool> {
+/// How far the revision that the Secret has is known to have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Its rollout goes on or is held, or a target keeps pods on an earlier one.
+    Underway,
+    /// Its rollout ended then, and does not prove that no pod runs on an earlier one: a target does not exist, or there is none.
+    Ended(Timestamp),
+    /// Every pod of every target runs on it.
+    Everywhere,
+}
+
+/// How far the revision that the Secret has is known to have come; `None` where nothing was ever rolled out.
+pub fn reach(status: &SyncedSecretStatus) -> Option<Reach> {
     let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
     let target = status.target.as_ref()?;
-    let keeps_older = |target: &lockstep_api::TargetProgress| target.state == TargetState::Partial;
-    Some(
-        rollout.phase.is_over()
-            && rollout.revision == target.revision
-            && !rollout.targets.iter().any(keeps_older),
-    )
+    let any = |state: TargetState| rollout.targets.iter().any(|target| target.state == state);
+    if !rollout.phase.is_over() || rollout.revision != target.revision || any(TargetState::Partial) {
+        return Some(Reach::Underway);
+    }
+    let proves = |state| matches!(state, TargetState::Ready | TargetState::ScaledToZero);
+    if !rollout.targets.is_empty() && rollout.targets.iter().all(|target| proves(target.state)) {
+        return Some(Reach::Everywhere);
+    }
+    let end = rollout.end_time.as_deref().unwrap_or(&rollout.start_time);
+    Some(end.parse().map_or(Reach::Underway, Reach::Ended))
 }
 
 /// The oldest version among the sources, and when it is older than `maxAge`.

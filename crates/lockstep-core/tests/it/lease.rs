@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
     GenerateMethod, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreKind, StoreRef,
-    SyncedSecretSpec, SyncedSecretStatus,
+    SyncedSecretSpec, SyncedSecretStatus, TargetState,
 };
 use lockstep_core::{
     decide::{Memory, Observed, Settings, Step, Why, decide},
     fingerprint::FingerprintKey,
-    lease::{self, Action, Cause, Retries},
+    lease::{self, Action, Cause, Retention, Retries},
     plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
@@ -18,7 +18,10 @@ use lockstep_core::{
 };
 use serde_json::json;
 
-const REVOKE_AFTER: Duration = Duration::from_secs(300);
+const RETENTION: Retention = Retention {
+    revoke_after: Duration::from_secs(300),
+    has_targets: false,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -86,7 +89,7 @@ fn a_lease_is_renewed_in_its_last_third_each_at_a_time_of_its_own() {
         .map(|number| {
             let status = status(holding(lease(&format!("a{number}"))));
             let (at, action) =
-                lease::next(&status, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO).unwrap();
+                lease::next(&status, RETENTION, &Retries::default(), SignedDuration::ZERO).unwrap();
             assert_eq!(action, Action::Renew(format!("a{number}")));
             at.as_second()
         })
@@ -120,7 +123,7 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
     assert_eq!(
         lease::next(
             &status(short),
-            REVOKE_AFTER,
+            RETENTION,
             &Retries::default(),
             SignedDuration::ZERO
         ),
@@ -187,7 +190,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
         intent: Some(intent),
         ..holding(lease("a"))
     });
-    let due = lease::next(&found, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
+    let due = lease::next(&found, RETENTION, &Retries::default(), SignedDuration::ZERO);
     assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i".to_owned()))));
 
     let doubtful = LeaseStatus {
@@ -212,7 +215,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
     assert!(lease::in_doubt(Some(&intended)), "until another is written");
     let due = lease::next(
         &status(intended),
-        REVOKE_AFTER,
+        RETENTION,
         &Retries::default(),
         SignedDuration::ZERO,
     );
@@ -240,15 +243,130 @@ fn an_old_lease_is_revoked_after_a_while_where_there_are_no_targets() {
         old: vec![old],
         ..holding(current)
     });
-    let due = lease::next(&held, REVOKE_AFTER, &Retries::default(), SignedDuration::ZERO);
+    let due = lease::next(&held, RETENTION, &Retries::default(), SignedDuration::ZERO);
     assert_eq!(due, Some((at(350), Action::Revoke("o".to_owned()))));
     let due = lease::next(
         &held,
-        Duration::from_secs(1),
+        Retention {
+            revoke_after: Duration::from_secs(1),
+            ..RETENTION
+        },
         &Retries::default(),
         SignedDuration::ZERO,
     );
     assert_eq!(due, Some((at(51), Action::Revoke("o".to_owned()))));
+}
+
+/// A Secret at revision `b`, whose rollout came to its end at 100 with targets in these states.
+fn rolled_out(old: Lease, states: &[TargetState]) -> SyncedSecretStatus {
+    let targets = states.iter().map(|state| {
+        json!({ "kind": "Deployment", "name": "shop", "wave": 1, "state": state.as_str() })
+    });
+    let rotation = json!({
+        "phase": "Complete",
+        "rollout": {
+            "phase": "Complete", "revision": "b", "wave": 1, "startTime": at(60).to_string(),
+            "endTime": at(100).to_string(), "targets": targets.collect::<Vec<_>>(),
+        },
+    });
+    SyncedSecretStatus {
+        target: Some(lockstep_api::TargetStatus {
+            revision: "b".to_owned(),
+            ..lockstep_api::TargetStatus::default()
+        }),
+        rotation: Some(serde_json::from_value(rotation).unwrap()),
+        ..status(LeaseStatus {
+            old: vec![old],
+            ..LeaseStatus::default()
+        })
+    }
+}
+
+#[test]
+fn only_targets_that_run_on_the_new_credential_have_the_old_one_revoked_at_once() {
+    let old = Lease {
+        replaced: Some(at(50).to_string()),
+        ends: Some(LeaseEnd::NotRenewable),
+        expires: at(10_000).to_string(),
+        ..lease("o")
+    };
+    let retention = Retention {
+        has_targets: true,
+        ..RETENTION
+    };
+    let due = |states: &[TargetState]| {
+        let found = rolled_out(old.clone(), states);
+        let due = lease::next(&found, retention, &Retries::default(), SignedDuration::ZERO);
+        due.map(|(at, _)| at)
+    };
+    let at_once = Some(Timestamp::MIN);
+    assert_eq!(due(&[TargetState::Ready, TargetState::ScaledToZero]), at_once);
+    // one that is misspelt proves nothing, and neither does a selector that finds none
+    assert_eq!(due(&[TargetState::Missing]), Some(at(400)));
+    assert_eq!(due(&[TargetState::Ready, TargetState::Missing]), Some(at(400)));
+    assert_eq!(due(&[]), Some(at(400)));
+    assert_eq!(due(&[TargetState::Ready, TargetState::Partial]), None);
+}
+
+#[test]
+fn where_there_are_targets_and_nothing_was_rolled_out_no_time_has_the_old_one_revoked() {
+    let old = Lease {
+        replaced: Some(at(0).to_string()),
+        ends: Some(LeaseEnd::NotRenewable),
+        ..lease("o")
+    };
+    let found = status(LeaseStatus {
+        old: vec![old],
+        ..LeaseStatus::default()
+    });
+    let retention = Retention {
+        has_targets: true,
+        ..RETENTION
+    };
+    assert_eq!(
+        lease::next(&found, retention, &Retries::default(), SignedDuration::ZERO),
+        None
+    );
+    let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "shop" }] });
+    assert!(Retention::of(&spec(&json!({ "rotation": { "rollout": rollout } }))).has_targets);
+    assert!(!Retention::of(&spec(&json!({}))).has_targets);
+}
+
+#[test]
+fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
+    let rotation = spec(&json!({ "rotation": { "rollout": { "targets": [{ "kind": "Deployment", "name": "shop" }] } } }));
+    let began = |leases: LeaseStatus| {
+        let old = status(leases);
+        let subject = Subject {
+            generation: 1,
+            refresh: None,
+            rotate_now: None,
+            rotation: rotation.rotation.as_ref(),
+            target_name: "database",
+            old: Some(&old),
+            drifted: false,
+        };
+        let outcome = Outcome::Synced {
+            target: lockstep_api::TargetStatus::default(),
+            sources: vec![SourceStatus {
+                version: Some("database/creds/shop/b".to_owned()),
+                ..SourceStatus::default()
+            }],
+            back: false,
+            waits: None,
+        };
+        report(&subject, outcome, at(1)).rotation.unwrap().rollout.is_some()
+    };
+    let first = LeaseStatus {
+        minted: Some(lease("b")),
+        ..LeaseStatus::default()
+    };
+    assert!(!began(first.clone()), "pods find it when they start");
+    let after_a_restart = LeaseStatus {
+        old: vec![lease("a")],
+        ..first
+    };
+    assert!(began(after_a_restart), "a pod may have started on the one before");
 }
 
 #[test]
@@ -263,16 +381,20 @@ fn a_failure_of_one_lease_does_not_hold_up_another() {
     });
     let revoke = Action::Revoke("o".to_owned());
     let mut retries = Retries::default();
+    let at_once = Retention {
+        revoke_after: Duration::ZERO,
+        ..RETENTION
+    };
     for _ in 0..12 {
         retries.failed(&revoke, false, "uid", at(240));
     }
-    let (due, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
+    let (due, action) = lease::next(&held, at_once, &retries, SignedDuration::ZERO).unwrap();
     assert!(
         matches!(action, Action::Renew(_)) && due <= at(240),
         "{action:?} at {due}"
     );
     retries.done(&revoke);
-    let (_, action) = lease::next(&held, Duration::ZERO, &retries, SignedDuration::ZERO).unwrap();
+    let (_, action) = lease::next(&held, at_once, &retries, SignedDuration::ZERO).unwrap();
     assert_eq!(action, revoke);
 }
 
@@ -304,7 +426,7 @@ fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
     let left = left.unwrap();
     let due = lease::next(
         &status(left.clone()),
-        REVOKE_AFTER,
+        RETENTION,
         &Retries::default(),
         SignedDuration::ZERO,
     );
@@ -385,6 +507,85 @@ fn another_path_method_parameter_or_store_is_another_request() {
         "ClusterSecretStore/x"
     );
     assert_eq!(lease::store("Nonsense/x"), None);
+}
+
+#[test]
+fn what_is_remembered_is_not_written_once_it_ends_or_something_else_is_asked_for() {
+    let remembered = Some("database/creds/shop/m");
+    let cause = |minted: Lease, request: &str, now: i64| {
+        let status = LeaseStatus {
+            minted: Some(minted),
+            ..LeaseStatus::default()
+        };
+        lease::cause(Some(&status), request, remembered, at(now))
+    };
+    assert_eq!(cause(lease("m"), "same", 299), None);
+    assert_eq!(cause(lease("m"), "other", 10), Some(Cause::Requested));
+    assert!(cause(lease("m"), "same", 300).is_some(), "it has expired");
+    for ends in [LeaseEnd::RenewalRefused, LeaseEnd::MaximumReached] {
+        let ends_soon = Lease {
+            ends: Some(ends),
+            ..lease("m")
+        };
+        assert_eq!(cause(ends_soon, "same", 10), Some(Cause::Ends(ends)));
+    }
+    let certificate = Lease {
+        ends: Some(LeaseEnd::NotRenewable),
+        ..lease("m")
+    };
+    assert_eq!(cause(certificate.clone(), "same", 199), None);
+    assert!(cause(certificate, "same", 240).is_some());
+}
+
+#[test]
+fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside_too_many() {
+    let intent = |number: usize| LeaseIntent {
+        accessor: format!("i{number}"),
+        expires: at(9_000).to_string(),
+        ..LeaseIntent::default()
+    };
+    let warrant = Warrant {
+        accessor: "n".to_owned(),
+        token: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(60),
+    };
+    let lost = LeaseStatus {
+        intent: Some(intent(0)),
+        ..LeaseStatus::default()
+    };
+    let next = lease::intend(Some(&lost), &generation(), &warrant, at(10));
+    assert!(next.old[0].unwritten && !lease::in_doubt(Some(&next)));
+    let retention = Retention {
+        has_targets: true,
+        ..RETENTION
+    };
+    let freed = status(LeaseStatus {
+        intent: None,
+        ..next
+    });
+    let due = lease::next(&freed, retention, &Retries::default(), SignedDuration::ZERO);
+    assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i0".to_owned()))));
+
+    let mut left = LeaseStatus::default();
+    for number in 0..8 {
+        assert_eq!(lease::check_room(Some(&left)), Ok(()), "{number}");
+        left.intent = Some(intent(number));
+        let accessor = format!("i{number}");
+        left = lease::revocation_failed(&left, &accessor, ErrorKind::PermissionDenied, "no", at(1)).unwrap();
+        assert!(!lease::in_doubt(Some(&left)));
+    }
+    let full = lease::check_room(Some(&left)).unwrap_err();
+    assert!(
+        full.message.contains("revoke-accessor") && full.message.contains(&at(9_000).to_string()),
+        "{}",
+        full.message
+    );
+    // the store does not answer: they pile up all the same
+    let waiting = LeaseStatus {
+        old: vec![lease("o"); 24],
+        ..LeaseStatus::default()
+    };
+    assert!(lease::check_room(Some(&waiting)).is_err());
 }
 
 #[test]

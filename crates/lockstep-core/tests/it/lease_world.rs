@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
     GenerateMethod, Rollout, RolloutPhase, Rotation, SourceStatus, StoreKind, StoreRef, SyncedSecretStatus,
-    TargetStatus,
+    TargetProgress, TargetState, TargetStatus, WorkloadKind,
 };
 use lockstep_core::{
     fingerprint::FingerprintKey,
-    lease::{self, Action, Retries},
+    lease::{self, Action, Retention, Retries},
     plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
@@ -126,6 +126,13 @@ impl World {
     fn restart(&mut self) {
         self.process = Process::default();
         self.now = self.steady;
+    }
+
+    fn retention(&self) -> Retention {
+        Retention {
+            revoke_after: REVOKE_AFTER,
+            has_targets: self.rotation.rollout.is_some(),
+        }
     }
 
     fn ahead(&self) -> SignedDuration {
@@ -319,7 +326,7 @@ impl World {
             let due = self
                 .status
                 .as_ref()
-                .and_then(|status| lease::next(status, REVOKE_AFTER, &self.process.retries, self.ahead()))
+                .and_then(|status| lease::next(status, self.retention(), &self.process.retries, self.ahead()))
                 .filter(|(at, _)| *at <= self.now);
             let mint = lease::mint_at(self.leases(), false).is_some_and(|(at, _)| at <= self.steady);
             let changed = self
@@ -356,6 +363,14 @@ impl World {
         // it is over only where it is the one of what the Secret holds
         if self.secret.as_ref().map(|secret| format!("r-{secret}")) == Some(rollout.revision.clone()) {
             rollout.phase = RolloutPhase::Complete;
+            rollout.targets = vec![TargetProgress {
+                kind: WorkloadKind::Deployment,
+                name: "shop".to_owned(),
+                wave: 1,
+                state: TargetState::Ready,
+                updated_time: None,
+                was_failing: false,
+            }];
             self.pods.clone_from(&self.secret);
             let _ = self.say(Outcome::Stepped(rotation));
         }
@@ -431,9 +446,11 @@ proptest! {
     #[test]
     fn nothing_in_use_is_revoked_and_nothing_is_lost(
         targets in any::<bool>(),
+        crash_in in proptest::option::of(0_usize..12),
         events in proptest::collection::vec(event(), 0..40),
     ) {
         let mut world = World::new(targets);
+        world.crash_in = crash_in;
         world.run();
         for event in events {
             match event {
