@@ -6,6 +6,7 @@ mod listen;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use lockstep_core::hints::{Hints, Most, Pin};
@@ -163,6 +164,16 @@ impl Events {
     /// Whether a message concerns the object.
     pub fn concern(&self, object: &ObjectKey) -> bool {
         lock(&self.hints).concerns(object)
+    }
+
+    /// These objects are woken.
+    fn wake(&self, objects: &BTreeSet<ObjectKey>) {
+        lock(&self.hints).wake(objects, Instant::now());
+    }
+
+    /// When the object was woken the last time, until it has settled since.
+    pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
+        lock(&self.hints).woken_at(object)
     }
 
     /// A sync of the object begins.

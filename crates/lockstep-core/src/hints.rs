@@ -21,7 +21,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -168,10 +168,21 @@ pub struct Hints<S, K> {
     by_id: HashMap<(S, String), u64>,
     by_object: HashMap<K, BTreeSet<u64>>,
     by_store: HashMap<S, Held>,
+    /// Who was woken and has not settled since.
+    woken: HashMap<K, Woken>,
     /// Receipts of what is dealt with.
     done: HashMap<S, VecDeque<String>>,
     next: u64,
     most: Most,
+}
+
+/// An object that was woken.
+#[derive(Debug)]
+struct Woken {
+    /// When, the last time.
+    at: Instant,
+    /// Whether a sync that began after it is under way.
+    begun: bool,
 }
 
 /// What is remembered of a store.
@@ -210,6 +221,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
             by_id: HashMap::new(),
             by_object: HashMap::new(),
             by_store: HashMap::new(),
+            woken: HashMap::new(),
             done: HashMap::new(),
             next: 0,
             most,
@@ -281,8 +293,28 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         }
     }
 
+    /// These objects are woken now: what is read for them may have changed until then.
+    pub fn wake(&mut self, objects: &BTreeSet<K>, now: Instant) {
+        for object in objects {
+            let woken = Woken {
+                at: now,
+                begun: false,
+            };
+            self.woken.insert(object.clone(), woken);
+        }
+    }
+
+    /// When the object was woken the last time, until it has settled since: an answer to what was asked before may be older
+    /// than what woke it.
+    pub fn woken_at(&self, object: &K) -> Option<Instant> {
+        self.woken.get(object).map(|woken| woken.at)
+    }
+
     /// A sync of the object begins: it deals with every message that was taken in before.
     pub fn begin(&mut self, object: &K) {
+        if let Some(woken) = self.woken.get_mut(object) {
+            woken.begun = true;
+        }
         for number in self.by_object.get(object).into_iter().flatten() {
             let message = self.messages.get_mut(number);
             if let Some(begun) = message.and_then(|message| message.waits_for.get_mut(object)) {
@@ -308,6 +340,9 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
     /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
     /// waits in the status; else it is tried again, and the messages wait for that.
     pub fn end(&mut self, object: &K, settled: bool) {
+        if settled && self.woken.get(object).is_some_and(|woken| woken.begun) {
+            self.woken.remove(object);
+        }
         let numbers = self.by_object.get(object).cloned().unwrap_or_default();
         for number in numbers {
             let Some(message) = self.messages.get_mut(&number) else {
@@ -328,6 +363,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
 
     /// The object has nothing to do with any message so far: it is gone, or takes no hints.
     pub fn settle(&mut self, object: &K) {
+        self.woken.remove(object);
         for number in self.by_object.get(object).cloned().unwrap_or_default() {
             self.settle_one(number, object);
         }
@@ -724,6 +760,30 @@ mod tests {
                 prop_assert_eq!(linked, waiting);
             }
         }
+    }
+
+    #[test]
+    fn when_an_object_was_woken_is_known_until_a_sync_that_began_after_it_has_settled() {
+        let mut hints = hints();
+        let first = Instant::now();
+        let second = first + Duration::from_secs(1);
+        assert_eq!(hints.woken_at(&"a"), None);
+        hints.begin(&"a");
+        hints.wake(&set(["a", "b"]), first);
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), Some(first), "that sync began before");
+        hints.begin(&"a");
+        hints.end(&"a", false);
+        assert_eq!(hints.woken_at(&"a"), Some(first), "it is tried again");
+        hints.begin(&"a");
+        hints.wake(&set(["a"]), second);
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), Some(second), "it was woken meanwhile");
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), None);
+        hints.settle(&"b");
+        assert!(hints.woken.is_empty());
     }
 
     #[test]

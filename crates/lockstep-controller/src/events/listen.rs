@@ -161,7 +161,10 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) ->
     }
     let concerned = !objects.is_empty();
     let woken = match &message.receipt {
-        None => objects,
+        None => {
+            shared.events.wake(&objects);
+            objects
+        }
         Some(receipt) => note(shared, store, message, receipt, objects),
     };
     let outcome = match &message.told {
@@ -195,6 +198,8 @@ fn note(
     let (woken, stores) = {
         let mut hints = lock(&shared.events.hints);
         let woken = hints.take_in(store, &message.id, receipt, pin, objects);
+        // at once: a sync that begins after it deals with the message, and must not read what was asked before
+        hints.wake(&woken, Instant::now().into_std());
         shared
             .metrics
             .events_waiting
