@@ -6,18 +6,22 @@ mod listen;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use lockstep_core::hints::{Hints, Pin};
+use lockstep_core::hints::{Hints, Most, Pin};
 use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Shared, index::ObjectKey, metrics::Metrics, tasks::Tasks};
 
-/// The most messages that wait to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few hundred bytes
-/// here.
-const MOST_WAITING: usize = 20_000;
+/// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
+/// hundred bytes here, and what is forgotten is given out again.
+const MOST: Most = Most {
+    messages: 10_000,
+    bytes: 16 << 20,
+};
 
 /// What stores tell of changes.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Events {
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
-            hints: Mutex::new(Hints::new(MOST_WAITING)),
+            hints: Mutex::new(Hints::new(MOST)),
             running: Mutex::default(),
             troubles: Mutex::default(),
             listed: watch::Sender::default(),
@@ -160,6 +164,16 @@ impl Events {
     /// Whether a message concerns the object.
     pub fn concern(&self, object: &ObjectKey) -> bool {
         lock(&self.hints).concerns(object)
+    }
+
+    /// These objects are woken.
+    fn wake(&self, objects: &BTreeSet<ObjectKey>) {
+        lock(&self.hints).wake(objects, Instant::now());
+    }
+
+    /// When the object was woken the last time, until it has settled since.
+    pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
+        lock(&self.hints).woken_at(object)
     }
 
     /// A sync of the object begins.

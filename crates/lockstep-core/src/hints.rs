@@ -19,9 +19,9 @@
 //! before is still at it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -94,6 +94,12 @@ pub struct Pin {
 }
 
 impl Pin {
+    /// What it takes to remember it, in bytes, about.
+    fn size(&self) -> usize {
+        let keys: usize = self.keys.iter().map(String::len).sum();
+        keys + self.version.len() + self.told.len()
+    }
+
     /// Whether what was read as the current value may be older than what the message tells of: a source may answer with
     /// what it held a moment ago.
     pub fn doubts(&self, answer: &Result<RemoteSecret, ProviderError>) -> bool {
@@ -143,16 +149,49 @@ pub fn settles(failure: &Failure) -> bool {
     !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
 }
 
+/// How much of each store is remembered: whoever fills the queue of one store takes nothing from the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Messages.
+    pub messages: usize,
+    /// What they take, in bytes, about: their texts, and [`PER_OBJECT`] for each object that one waits for.
+    pub bytes: usize,
+}
+
+/// What it takes to remember that a message waits for an object, in bytes, about.
+pub const PER_OBJECT: usize = 128;
+
 /// Messages that were taken in and not yet acknowledged. `S` names a store, `K` an object.
 #[derive(Debug)]
 pub struct Hints<S, K> {
     messages: BTreeMap<u64, Message<S, K>>,
     by_id: HashMap<(S, String), u64>,
     by_object: HashMap<K, BTreeSet<u64>>,
+    by_store: HashMap<S, Held>,
+    /// Who was woken and has not settled since.
+    woken: HashMap<K, Woken>,
     /// Receipts of what is dealt with.
-    done: HashMap<S, Vec<String>>,
+    done: HashMap<S, VecDeque<String>>,
     next: u64,
-    most: usize,
+    most: Most,
+}
+
+/// An object that was woken.
+#[derive(Debug)]
+struct Woken {
+    /// When, the last time.
+    at: Instant,
+    /// Whether a sync that began after it is under way.
+    begun: bool,
+}
+
+/// What is remembered of a store.
+#[derive(Debug, Default)]
+struct Held {
+    /// Its messages, the oldest first.
+    numbers: BTreeSet<u64>,
+    /// What they take.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -163,19 +202,29 @@ struct Message<S, K> {
     pin: Option<Pin>,
     /// Who has not dealt with it yet, and whether a sync that began after it is under way.
     waits_for: BTreeMap<K, bool>,
+    /// What it took when it was taken in, without the receipt, which may be replaced.
+    bytes: usize,
+}
+
+impl<S, K> Message<S, K> {
+    fn size(&self) -> usize {
+        self.bytes + self.receipt.len()
+    }
 }
 
 impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
-    /// No hints; at most so many messages are remembered. The oldest one is forgotten for one more: its queue gives it out
-    /// again.
-    pub fn new(most: usize) -> Self {
+    /// No hints; of each store at most so much is remembered, and always its newest message. For more, the oldest of the same
+    /// store are forgotten: their queue gives them out again.
+    pub fn new(most: Most) -> Self {
         Self {
             messages: BTreeMap::new(),
             by_id: HashMap::new(),
             by_object: HashMap::new(),
+            by_store: HashMap::new(),
+            woken: HashMap::new(),
             done: HashMap::new(),
             next: 0,
-            most: most.max(1),
+            most,
         }
     }
 
@@ -194,14 +243,18 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
             .and_then(|number| self.messages.get_mut(number))
         {
             // the newest receipt is the one that counts
+            if let Some(held) = self.by_store.get_mut(store) {
+                held.bytes = held.bytes.saturating_sub(message.receipt.len()) + receipt.len();
+            }
             receipt.clone_into(&mut message.receipt);
+            self.make_room(store);
             return BTreeSet::new();
         }
         if objects.is_empty() {
             self.done
                 .entry(store.clone())
                 .or_default()
-                .push(receipt.to_owned());
+                .push_back(receipt.to_owned());
             return objects;
         }
         let number = self.next;
@@ -210,25 +263,58 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
             self.by_object.entry(object.clone()).or_default().insert(number);
         }
         self.by_id.insert((store.clone(), id.to_owned()), number);
-        self.messages.insert(
-            number,
-            Message {
-                store: store.clone(),
-                id: id.to_owned(),
-                receipt: receipt.to_owned(),
-                pin,
-                waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
-            },
-        );
-        while self.messages.len() > self.most {
-            let oldest = self.messages.first_key_value().map(|(number, _)| *number);
-            oldest.and_then(|number| self.remove(number));
-        }
+        let message = Message {
+            store: store.clone(),
+            id: id.to_owned(),
+            receipt: receipt.to_owned(),
+            bytes: id.len() + pin.as_ref().map_or(0, Pin::size) + objects.len() * PER_OBJECT,
+            pin,
+            waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
+        };
+        let held = self.by_store.entry(store.clone()).or_default();
+        held.numbers.insert(number);
+        held.bytes += message.size();
+        self.messages.insert(number, message);
+        self.make_room(store);
         objects
+    }
+
+    /// Forgets the oldest messages of a store that has too many, all but the newest.
+    fn make_room(&mut self, store: &S) {
+        while let Some(held) = self.by_store.get(store) {
+            let count = held.numbers.len();
+            if count <= 1 || (count <= self.most.messages && held.bytes <= self.most.bytes) {
+                return;
+            }
+            let Some(oldest) = held.numbers.first().copied() else {
+                return;
+            };
+            self.remove(oldest);
+        }
+    }
+
+    /// These objects are woken now: what is read for them may have changed until then.
+    pub fn wake(&mut self, objects: &BTreeSet<K>, now: Instant) {
+        for object in objects {
+            let woken = Woken {
+                at: now,
+                begun: false,
+            };
+            self.woken.insert(object.clone(), woken);
+        }
+    }
+
+    /// When the object was woken the last time, until it has settled since: an answer to what was asked before may be older
+    /// than what woke it.
+    pub fn woken_at(&self, object: &K) -> Option<Instant> {
+        self.woken.get(object).map(|woken| woken.at)
     }
 
     /// A sync of the object begins: it deals with every message that was taken in before.
     pub fn begin(&mut self, object: &K) {
+        if let Some(woken) = self.woken.get_mut(object) {
+            woken.begun = true;
+        }
         for number in self.by_object.get(object).into_iter().flatten() {
             let message = self.messages.get_mut(number);
             if let Some(begun) = message.and_then(|message| message.waits_for.get_mut(object)) {
@@ -254,6 +340,9 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
     /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
     /// waits in the status; else it is tried again, and the messages wait for that.
     pub fn end(&mut self, object: &K, settled: bool) {
+        if settled && self.woken.get(object).is_some_and(|woken| woken.begun) {
+            self.woken.remove(object);
+        }
         let numbers = self.by_object.get(object).cloned().unwrap_or_default();
         for number in numbers {
             let Some(message) = self.messages.get_mut(&number) else {
@@ -274,6 +363,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
 
     /// The object has nothing to do with any message so far: it is gone, or takes no hints.
     pub fn settle(&mut self, object: &K) {
+        self.woken.remove(object);
         for number in self.by_object.get(object).cloned().unwrap_or_default() {
             self.settle_one(number, object);
         }
@@ -282,20 +372,27 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
     /// Forgets the messages of a store, whose receipts are of no use any more: another queue, another identity, or none.
     pub fn forget(&mut self, store: &S) {
         self.done.remove(store);
-        let numbers: Vec<u64> = self
-            .messages
-            .iter()
-            .filter(|(_, message)| message.store == *store)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
+        let numbers = self.by_store.get(store).map(|held| held.numbers.clone());
+        for number in numbers.unwrap_or_default() {
             self.remove(number);
         }
     }
 
-    /// The receipts of a store's messages that are dealt with, to be acknowledged now.
-    pub fn take_done(&mut self, store: &S) -> Vec<String> {
-        self.done.remove(store).unwrap_or_default()
+    /// At most so many receipts of a store's messages that are dealt with, to be acknowledged now, the oldest first.
+    pub fn take_done(&mut self, store: &S, most: usize) -> Vec<String> {
+        let Some(done) = self.done.get_mut(store) else {
+            return Vec::new();
+        };
+        let taken = done.drain(..most.min(done.len())).collect();
+        if done.is_empty() {
+            self.done.remove(store);
+        }
+        taken
+    }
+
+    /// How many receipts of a store's messages wait to be acknowledged.
+    pub fn count_done(&self, store: &S) -> usize {
+        self.done.get(store).map_or(0, VecDeque::len)
     }
 
     /// The stores that have something to acknowledge.
@@ -322,7 +419,10 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         if message.waits_for.is_empty()
             && let Some(message) = self.remove(number)
         {
-            self.done.entry(message.store).or_default().push(message.receipt);
+            self.done
+                .entry(message.store)
+                .or_default()
+                .push_back(message.receipt);
         }
     }
 
@@ -341,12 +441,20 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         for object in message.waits_for.keys() {
             self.unlink(number, object);
         }
+        if let Some(held) = self.by_store.get_mut(&message.store) {
+            held.numbers.remove(&number);
+            held.bytes = held.bytes.saturating_sub(message.size());
+            if held.numbers.is_empty() {
+                self.by_store.remove(&message.store);
+            }
+        }
         Some(message)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -447,10 +555,15 @@ mod tests {
         assert!(Wanted::Found(None).is_concerned(&names("x")) && !Wanted::Found(None).is_concerned(&[]));
     }
 
+    const MOST: Most = Most {
+        messages: 10,
+        bytes: 100_000,
+    };
+
     type Plain = Hints<&'static str, &'static str>;
 
     fn hints() -> Plain {
-        Hints::new(10)
+        Hints::new(MOST)
     }
 
     fn set<const N: usize>(objects: [&'static str; N]) -> BTreeSet<&'static str> {
@@ -466,8 +579,8 @@ mod tests {
     fn a_message_that_concerns_nobody_is_acknowledged_at_once() {
         let mut hints = hints();
         take_in(&mut hints, "1", []);
-        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
-        assert!(hints.take_done(&"aws").is_empty() && hints.is_empty());
+        assert_eq!(hints.take_done(&"aws", 10), ["receipt of 1"]);
+        assert!(hints.take_done(&"aws", 10).is_empty() && hints.is_empty());
     }
 
     #[test]
@@ -476,13 +589,13 @@ mod tests {
         take_in(&mut hints, "1", ["a", "b"]);
         hints.begin(&"a");
         hints.end(&"a", true);
-        assert!(hints.take_done(&"aws").is_empty());
+        assert!(hints.take_done(&"aws", 10).is_empty());
         hints.begin(&"b");
         hints.end(&"b", false);
-        assert!(hints.take_done(&"aws").is_empty(), "the write failed");
+        assert!(hints.take_done(&"aws", 10).is_empty(), "the write failed");
         hints.begin(&"b");
         hints.end(&"b", true);
-        assert_eq!(hints.take_done(&"aws"), ["receipt of 1"]);
+        assert_eq!(hints.take_done(&"aws", 10), ["receipt of 1"]);
     }
 
     #[test]
@@ -491,7 +604,7 @@ mod tests {
         hints.begin(&"a");
         take_in(&mut hints, "1", ["a"]);
         hints.end(&"a", true);
-        assert!(hints.take_done(&"aws").is_empty());
+        assert!(hints.take_done(&"aws", 10).is_empty());
     }
 
     #[test]
@@ -508,20 +621,169 @@ mod tests {
         );
         hints.begin(&"a");
         hints.end(&"a", true);
-        assert_eq!(hints.take_done(&"aws"), ["another"]);
-        assert_eq!(hints.take_done(&"gcp"), ["of another store"]);
+        assert_eq!(hints.take_done(&"aws", 10), ["another"]);
+        assert_eq!(hints.take_done(&"gcp", 10), ["of another store"]);
     }
 
     #[test]
-    fn the_oldest_message_is_forgotten_unacknowledged_for_one_too_many() {
-        let mut hints = Plain::new(2);
+    fn the_oldest_message_of_the_same_store_is_forgotten_unacknowledged_for_one_too_many() {
+        let mut hints = Plain::new(Most { messages: 2, ..MOST });
+        hints.take_in(&"gcp", "0", "of another store", None, set(["a"]));
         for id in ["1", "2", "3"] {
             take_in(&mut hints, id, ["a"]);
         }
-        assert_eq!(hints.len(), 2);
+        assert_eq!(hints.len(), 3);
         hints.begin(&"a");
         hints.end(&"a", true);
-        assert_eq!(hints.take_done(&"aws"), ["receipt of 2", "receipt of 3"]);
+        assert_eq!(hints.take_done(&"aws", 10), ["receipt of 2", "receipt of 3"]);
+        assert_eq!(hints.take_done(&"gcp", 10), ["of another store"]);
+    }
+
+    #[test]
+    fn what_messages_take_is_bounded_too_and_the_newest_is_always_kept() {
+        let mut hints = Plain::new(Most {
+            bytes: 4 * PER_OBJECT,
+            ..MOST
+        });
+        take_in(&mut hints, "1", ["a"]);
+        take_in(&mut hints, "2", ["a", "b"]);
+        assert_eq!(hints.len(), 2);
+        take_in(&mut hints, "3", ["a", "b"]);
+        assert_eq!(hints.len(), 1, "both of the older ones went");
+        take_in(&mut hints, "4", ["a", "b", "c", "d", "e"]);
+        assert_eq!(hints.len(), 1, "larger than everything, and the only one");
+        hints.take_in(&"aws", "4", &"x".repeat(10 * PER_OBJECT), None, set(["a"]));
+        take_in(&mut hints, "5", ["a"]);
+        assert_eq!(hints.len(), 1, "a receipt that was replaced counts as it is now");
+        assert!(hints.by_id.contains_key(&("aws", "5".to_owned())));
+    }
+
+    #[test]
+    fn so_many_receipts_as_are_wanted_are_taken_the_oldest_first() {
+        let mut hints = hints();
+        for id in ["1", "2", "3"] {
+            take_in(&mut hints, id, []);
+        }
+        assert_eq!(hints.count_done(&"aws"), 3);
+        assert_eq!(hints.take_done(&"aws", 2), ["receipt of 1", "receipt of 2"]);
+        assert_eq!(hints.stores_done(), ["aws"], "there is more");
+        assert_eq!(hints.take_done(&"aws", 2), ["receipt of 3"]);
+        assert!(hints.stores_done().is_empty() && hints.count_done(&"aws") == 0);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        TakeIn {
+            store: usize,
+            id: u8,
+            objects: BTreeSet<&'static str>,
+            receipt: usize,
+        },
+        Begin(usize),
+        End(usize, bool),
+        Settle(usize),
+        Acknowledge(usize),
+        Forget(usize),
+    }
+
+    const OBJECTS: [&str; 3] = ["a", "b", "c"];
+    const STORES: [&str; 2] = ["aws", "gcp"];
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let object = 0..OBJECTS.len();
+        let take_in = (
+            0..STORES.len(),
+            0..30_u8,
+            prop::collection::btree_set(prop::sample::select(&OBJECTS[..]), 0..=3),
+            0..400_usize,
+        );
+        let take_in = take_in.prop_map(|(store, id, objects, receipt)| Step::TakeIn {
+            store,
+            id,
+            objects,
+            receipt,
+        });
+        let step = prop_oneof![
+            8 => take_in,
+            2 => object.clone().prop_map(Step::Begin),
+            2 => (object.clone(), any::<bool>()).prop_map(|(object, settled)| Step::End(object, settled)),
+            1 => object.prop_map(Step::Settle),
+            1 => (0..STORES.len()).prop_map(Step::Acknowledge),
+            1 => (0..STORES.len()).prop_map(Step::Forget),
+        ];
+        prop::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_each_store_stays_within_its_bounds_and_takes_nothing_from_another(steps in steps()) {
+            let most = Most { messages: 5, bytes: 2_000 };
+            let mut hints = Plain::new(most);
+            for step in steps {
+                let before = hints.messages.values().map(|message| message.store).fold(
+                    HashMap::new(),
+                    |mut counts: HashMap<&str, usize>, store| {
+                        *counts.entry(store).or_default() += 1;
+                        counts
+                    },
+                );
+                let taken_in = match &step {
+                    Step::TakeIn { store, .. } => Some(STORES[*store]),
+                    _ => None,
+                };
+                match step {
+                    Step::TakeIn { store, id, objects, receipt } => {
+                        hints.take_in(&STORES[store], &id.to_string(), &"r".repeat(receipt), None, objects);
+                    }
+                    Step::Begin(object) => hints.begin(&OBJECTS[object]),
+                    Step::End(object, settled) => hints.end(&OBJECTS[object], settled),
+                    Step::Settle(object) => hints.settle(&OBJECTS[object]),
+                    Step::Acknowledge(store) => drop(hints.take_done(&STORES[store], 3)),
+                    Step::Forget(store) => hints.forget(&STORES[store]),
+                }
+                for store in STORES {
+                    let of_store = || hints.messages.values().filter(|message| message.store == store);
+                    let (count, bytes) = (of_store().count(), of_store().map(Message::size).sum::<usize>());
+                    prop_assert!(count <= most.messages);
+                    if let Some(held) = hints.by_store.get(store) {
+                        prop_assert_eq!((held.numbers.len(), held.bytes), (count, bytes));
+                    } else {
+                        prop_assert_eq!(count, 0);
+                    }
+                    if taken_in.is_some_and(|taken_in| taken_in != store) {
+                        prop_assert_eq!(count, before.get(store).copied().unwrap_or_default());
+                    }
+                }
+                prop_assert_eq!(hints.by_id.len(), hints.messages.len());
+                let linked: usize = hints.by_object.values().map(BTreeSet::len).sum();
+                let waiting: usize = hints.messages.values().map(|message| message.waits_for.len()).sum();
+                prop_assert_eq!(linked, waiting);
+            }
+        }
+    }
+
+    #[test]
+    fn when_an_object_was_woken_is_known_until_a_sync_that_began_after_it_has_settled() {
+        let mut hints = hints();
+        let first = Instant::now();
+        let second = first + Duration::from_secs(1);
+        assert_eq!(hints.woken_at(&"a"), None);
+        hints.begin(&"a");
+        hints.wake(&set(["a", "b"]), first);
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), Some(first), "that sync began before");
+        hints.begin(&"a");
+        hints.end(&"a", false);
+        assert_eq!(hints.woken_at(&"a"), Some(first), "it is tried again");
+        hints.begin(&"a");
+        hints.wake(&set(["a"]), second);
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), Some(second), "it was woken meanwhile");
+        hints.begin(&"a");
+        hints.end(&"a", true);
+        assert_eq!(hints.woken_at(&"a"), None);
+        hints.settle(&"b");
+        assert!(hints.woken.is_empty());
     }
 
     #[test]
@@ -532,7 +794,7 @@ mod tests {
         assert_eq!(hints.stores_done(), ["aws"]);
         take_in(&mut hints, "2", ["a"]);
         hints.forget(&"aws");
-        assert!(hints.is_empty() && hints.take_done(&"aws").is_empty());
+        assert!(hints.is_empty() && hints.take_done(&"aws", 10).is_empty());
         assert!(hints.by_object.is_empty() && hints.by_id.is_empty());
     }
 }

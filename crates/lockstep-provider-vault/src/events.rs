@@ -11,7 +11,11 @@ use lockstep_api::vault::KvVersion;
 use lockstep_core::hints::Pin;
 use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderError, Told};
 use serde_json::Value;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Mutex,
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -30,11 +34,67 @@ const LONGEST: usize = 256 << 10;
 const QUIET: Duration = Duration::from_secs(30);
 /// Who has not answered so often is not.
 const UNANSWERED: u8 = 2;
+/// How long the question may take to be sent. The buffers of who is gone fill up.
+const ASK: Duration = Duration::from_secs(10);
 /// How many events are taken together.
 const MOST: usize = 100;
 
 /// A connection that events come over.
-type Socket = WebSocketStream<reqwest::Upgraded>;
+struct Socket<C> {
+    frames: WebSocketStream<C>,
+    /// How often the server was asked whether it is there, since it last said anything. It is kept from call to call, because
+    /// a call ends after one quiet while.
+    unanswered: u8,
+}
+
+/// What came over a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// An event.
+    Text(String),
+    /// What is no event.
+    Garbage,
+    /// The server is there.
+    Alive,
+    /// Nothing for a while, and the server was asked whether it is there.
+    Quiet,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
+    fn new(frames: WebSocketStream<C>) -> Self {
+        Self {
+            frames,
+            unanswered: 0,
+        }
+    }
+
+    /// What comes next, or that nothing came for a while. It may be dropped at any time.
+    async fn next(&mut self) -> Result<Heard, ProviderError> {
+        let broke = || {
+            let message = "the connection that events come over ended";
+            ProviderError::new(ErrorKind::Unavailable, Operation::Listen, message)
+        };
+        let Ok(frame) = timeout(QUIET, self.frames.next()).await else {
+            if self.unanswered >= UNANSWERED {
+                return Err(broke());
+            }
+            self.unanswered += 1;
+            let ping = tungstenite::Message::Ping(Vec::new().into());
+            return match timeout(ASK, self.frames.send(ping)).await {
+                Ok(Err(_)) => Err(broke()),
+                Ok(Ok(())) | Err(_) => Ok(Heard::Quiet),
+            };
+        };
+        self.unanswered = 0;
+        match frame {
+            Some(Ok(tungstenite::Message::Text(text))) => Ok(Heard::Text(text.as_str().to_owned())),
+            Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => Ok(Heard::Alive),
+            Some(Ok(tungstenite::Message::Binary(_) | tungstenite::Message::Frame(_))) => Ok(Heard::Garbage),
+            // the library's own error may hold what it read
+            Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => Err(broke()),
+        }
+    }
+}
 
 /// Subscribes, and listens.
 pub(crate) struct Subscription {
@@ -51,7 +111,7 @@ enum State {
     #[default]
     Unconnected,
     /// It is there.
-    Open(Box<Socket>),
+    Open(Box<Socket<reqwest::Upgraded>>),
     /// It ended, which is still to be told.
     Ended(ProviderError),
 }
@@ -72,7 +132,7 @@ impl Subscription {
         }
     }
 
-    async fn connect(&self) -> Result<Socket, ProviderError> {
+    async fn connect(&self) -> Result<Socket<reqwest::Upgraded>, ProviderError> {
         let subscribe = Subscribe {
             types: TYPES,
             json: true,
@@ -82,7 +142,8 @@ impl Subscription {
                 let config = WebSocketConfig::default()
                     .max_message_size(Some(LONGEST))
                     .max_frame_size(Some(LONGEST));
-                Ok(WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await)
+                let frames = WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await;
+                Ok(Socket::new(frames))
             }
             Connection::Refused(answer) => {
                 let path = format!("sys/events/subscribe/{TYPES}");
@@ -112,38 +173,16 @@ impl Subscription {
     }
 
     /// The next event: none after a while without.
-    async fn next(&self, socket: &mut Socket) -> Result<Option<Message>, ProviderError> {
-        let broke = || {
-            let message = "the connection that events come over ended";
-            ProviderError::new(ErrorKind::Unavailable, Operation::Listen, message)
-        };
-        let mut unanswered = 0;
-        loop {
-            let Ok(frame) = timeout(QUIET, socket.next()).await else {
+    async fn next(&self, socket: &mut Socket<reqwest::Upgraded>) -> Result<Option<Message>, ProviderError> {
+        Ok(match socket.next().await? {
+            Heard::Text(text) => Some(message(&text, self.mount.as_deref(), self.version)),
+            Heard::Garbage => Some(told(Told::Malformed, None)),
+            Heard::Alive => None,
+            Heard::Quiet => {
                 self.server.keep_alive().await;
-                if unanswered == UNANSWERED {
-                    return Err(broke());
-                }
-                unanswered += 1;
-                let ping = tungstenite::Message::Ping(Vec::new().into());
-                socket.send(ping).await.map_err(|_| broke())?;
-                continue;
-            };
-            match frame {
-                Some(Ok(tungstenite::Message::Text(text))) => {
-                    return Ok(Some(message(text.as_str(), self.mount.as_deref(), self.version)));
-                }
-                // it is alive
-                Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => {
-                    return Ok(None);
-                }
-                Some(Ok(tungstenite::Message::Binary(_) | tungstenite::Message::Frame(_))) => {
-                    return Ok(Some(told(Told::Malformed, None)));
-                }
-                // the library's own error may hold what it read
-                Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return Err(broke()),
+                None
             }
-        }
+        })
     }
 }
 
@@ -276,6 +315,7 @@ fn below<'a>(path: &'a str, engine: Option<&'a str>) -> Option<(&'a str, &'a str
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::{io::DuplexStream, time::Instant};
 
     use super::*;
 
@@ -290,6 +330,63 @@ mod tests {
             },
         })
         .to_string()
+    }
+
+    /// Both ends of a connection, without a handshake.
+    async fn connection() -> (Socket<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let here = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
+        let there = WebSocketStream::from_raw_socket(there, Role::Server, None).await;
+        (Socket::new(here), there)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_silent_is_given_up_though_each_call_ends_after_one_quiet_while() {
+        let (mut socket, _there) = connection().await;
+        let began = Instant::now();
+        for asked in 1..=UNANSWERED {
+            // whoever listens lets no call take longer than this
+            let heard = timeout(Duration::from_secs(60), socket.next()).await;
+            assert_eq!(heard.unwrap().unwrap(), Heard::Quiet);
+            assert_eq!(socket.unanswered, asked);
+        }
+        let error = timeout(Duration::from_secs(60), socket.next()).await;
+        assert_eq!(error.unwrap().unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(began.elapsed(), QUIET * 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_nothing_in_any_more_is_given_up_too() {
+        let (here, _there) = tokio::io::duplex(1);
+        let frames = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
+        let mut socket = Socket::new(frames);
+        let given_up = async {
+            loop {
+                if let Err(error) = timeout(Duration::from_secs(60), socket.next()).await.unwrap() {
+                    return error;
+                }
+            }
+        };
+        let error = timeout(Duration::from_secs(300), given_up).await.unwrap();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_has_nothing_to_tell_and_answers_is_kept() {
+        let (mut socket, mut there) = connection().await;
+        // reading answers what the other end asks
+        let answering = async { while let Some(Ok(_)) = there.next().await {} };
+        let listening = async {
+            for _ in 0..20 {
+                assert_eq!(socket.next().await.unwrap(), Heard::Quiet);
+                assert_eq!(socket.next().await.unwrap(), Heard::Alive);
+                assert_eq!(socket.unanswered, 0);
+            }
+        };
+        tokio::select! {
+            () = answering => panic!("the connection ended"),
+            () = listening => {}
+        }
     }
 
     fn keys(message: &Message) -> Vec<&str> {

@@ -26,6 +26,13 @@ pub trait EventSource: Send + Sync + fmt::Debug {
     }
 }
 
+/// The longest key and version of a message, in bytes: the names of every service are shorter, an ARN has at most 2,048.
+pub const LONGEST_NAME: usize = 2 << 10;
+/// The longest id and receipt of a message, in bytes. Those of the services have some hundred.
+pub const LONGEST_RECEIPT: usize = 4 << 10;
+/// The most keys of one message. `DeleteParameters` takes ten parameters, which have up to three forms each.
+pub const MOST_KEYS: usize = 32;
+
 /// One message.
 #[derive(Clone)]
 pub struct Message {
@@ -37,6 +44,37 @@ pub struct Message {
     pub told: Told,
     /// When that happened at the source, where it says so.
     pub at: Option<Timestamp>,
+}
+
+impl Message {
+    /// The same, or, where something in it is larger than anything that a service makes, a malformed one: what a message
+    /// says is anybody's who can write to its queue, and is remembered until it is dealt with.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let names = self.told.keys().len() <= MOST_KEYS
+            && self.told.keys().iter().all(|key| key.len() <= LONGEST_NAME)
+            && match &self.told {
+                Told::Became(pin) => pin.version.len() <= LONGEST_NAME && pin.told.len() <= LONGEST_NAME,
+                _ => true,
+            };
+        if self.id.len() > LONGEST_RECEIPT {
+            self.id.clear();
+            self.told = Told::Malformed;
+        }
+        if self
+            .receipt
+            .as_ref()
+            .is_some_and(|receipt| receipt.len() > LONGEST_RECEIPT)
+        {
+            // it is not acknowledged, and its queue drops it in its own time
+            self.receipt = None;
+            self.told = Told::Malformed;
+        }
+        if !names {
+            self.told = Told::Malformed;
+        }
+        self
+    }
 }
 
 /// A receipt lets who has it delete the message.
@@ -73,5 +111,79 @@ impl Told {
             Self::Became(pin) => &pin.keys,
             Self::Anything | Self::Nothing | Self::Malformed => &[],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(told: Told) -> Message {
+        Message {
+            id: "1".to_owned(),
+            receipt: Some("receipt".to_owned()),
+            told,
+            at: None,
+        }
+    }
+
+    fn keys(count: usize, length: usize) -> Told {
+        Told::Changed(vec!["k".repeat(length); count])
+    }
+
+    fn pin(version: usize, told: usize) -> Told {
+        Told::Became(Pin {
+            keys: vec!["key".to_owned()],
+            version: "v".repeat(version),
+            told: "t".repeat(told),
+            at: None,
+        })
+    }
+
+    #[test]
+    fn a_message_with_more_or_longer_names_than_any_service_has_is_malformed() {
+        for within in [
+            keys(MOST_KEYS, 1),
+            keys(1, LONGEST_NAME),
+            pin(LONGEST_NAME, LONGEST_NAME),
+            Told::Anything,
+        ] {
+            assert_eq!(message(within.clone()).bounded().told, within);
+        }
+        for beyond in [
+            keys(MOST_KEYS + 1, 1),
+            keys(1, LONGEST_NAME + 1),
+            pin(LONGEST_NAME + 1, 1),
+            pin(1, LONGEST_NAME + 1),
+        ] {
+            let bounded = message(beyond).bounded();
+            assert_eq!(bounded.told, Told::Malformed);
+            assert_eq!(bounded.receipt.as_deref(), Some("receipt"), "it is acknowledged");
+        }
+    }
+
+    #[test]
+    fn an_id_or_a_receipt_that_no_service_makes_is_not_kept() {
+        let long = "x".repeat(LONGEST_RECEIPT + 1);
+        let id = Message {
+            id: long.clone(),
+            ..message(Told::Nothing)
+        };
+        let id = id.bounded();
+        assert_eq!((id.told, id.id.as_str()), (Told::Malformed, ""));
+        assert!(id.receipt.is_some());
+        let receipt = Message {
+            receipt: Some(long),
+            ..message(keys(1, 1))
+        };
+        let receipt = receipt.bounded();
+        assert_eq!((receipt.told, receipt.receipt), (Told::Malformed, None));
+        let within = Message {
+            id: "x".repeat(LONGEST_RECEIPT),
+            receipt: Some("x".repeat(LONGEST_RECEIPT)),
+            ..message(keys(1, 1))
+        };
+        let within = within.bounded();
+        assert_eq!((within.id.len(), within.told), (LONGEST_RECEIPT, keys(1, 1)));
     }
 }

@@ -16,7 +16,7 @@ mod provider;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
-pub use events::{EventSource, Message, Told};
+pub use events::{EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message, Told};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::KeyFilter;

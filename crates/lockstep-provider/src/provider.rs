@@ -198,6 +198,9 @@ pub struct Context {
     pub queued_since: Option<Instant>,
     /// Whether others stand in a queue to ask the same store as soon as they may, so that it is worth waiting for a full batch.
     pub backlog: Backlog,
+    /// Since when something is known to have changed, where that is why the request is made: an answer to a request of
+    /// somebody else's that began earlier is no answer to it. `None`: any will do.
+    pub not_before: Option<Instant>,
 }
 
 /// Tells at any moment whether others stand in a queue; by default, nobody does.

@@ -2,7 +2,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lockstep_core::schedule;
 use lockstep_provider::{EventSource, Message, ProviderError, StoreKey, Told};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use super::{Doing, lock};
 use crate::context::Shared;
@@ -20,8 +23,12 @@ const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(30);
 const COLLECT: Duration = Duration::from_millis(50);
 /// The pause before a client is asked again that has no events.
 const PAUSE_WITHOUT: Duration = Duration::from_secs(5);
-/// The pause before a source is asked again that answered at once with nothing to tell.
-const BREATH: Duration = Duration::from_millis(10);
+/// A source that tells nothing that concerns anybody is asked no more often than this. With the most messages that a call
+/// takes, that is some two hundred a second of SQS, and two thousand of Pub/Sub.
+const PACE: Duration = Duration::from_millis(50);
+/// A source is not asked for more while so many of its messages wait to be acknowledged. It is also how many are
+/// acknowledged together.
+const MOST_DONE: usize = 1_000;
 
 /// Listens to a store until dropped.
 pub(super) async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
@@ -83,12 +90,10 @@ async fn receive(
         .metrics
         .events_listening
         .with_label_values(&[label.as_str()]);
+    let mut pace = Pace::default();
     loop {
-        let messages = match tokio::time::timeout(RECEIVE_DEADLINE, source.receive()).await {
-            Ok(messages) => messages?,
-            // the connection may be dead; a new call makes a new one
-            Err(_) => Vec::new(),
-        };
+        let done = || lock(&shared.events.hints).count_done(store);
+        let messages = pace.receive(source, done).await?;
         // a connection that was made says nothing yet: one that ends at once is made ever more seldom
         if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
             *attempt = 0;
@@ -98,17 +103,47 @@ async fn receive(
             tracing::info!(store = %store, "events are heard again");
             shared.checks.wake([store.clone()]);
         }
-        if messages.is_empty() {
-            sleep(BREATH).await;
-        }
         for message in messages {
-            take_in(shared, store, &label, &message);
+            pace.concerned |= take_in(shared, store, &label, &message);
         }
     }
 }
 
-/// Wakes who is concerned by a message, after it is noted that they are.
-fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) {
+/// How a source is asked: not for more than is dealt with, and not as fast as it can say nothing of interest.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When it was asked last.
+    asked: Option<Instant>,
+    /// Whether what it told then concerns somebody.
+    concerned: bool,
+}
+
+impl Pace {
+    /// Waits until it is time, and receives. `done`: how many messages wait to be acknowledged.
+    async fn receive(
+        &mut self,
+        source: &dyn EventSource,
+        done: impl Fn() -> usize,
+    ) -> Result<Vec<Message>, ProviderError> {
+        while done() >= MOST_DONE {
+            sleep(COLLECT).await;
+        }
+        if let Some(asked) = self.asked.filter(|_| !self.concerned) {
+            sleep_until(asked + PACE).await;
+        }
+        self.asked = Some(Instant::now());
+        self.concerned = false;
+        let messages = match timeout(RECEIVE_DEADLINE, source.receive()).await {
+            Ok(messages) => messages?,
+            // the connection may be dead; a new call makes a new one
+            Err(_) => Vec::new(),
+        };
+        Ok(messages.into_iter().map(Message::bounded).collect())
+    }
+}
+
+/// Wakes who is concerned by a message, after it is noted that they are; answers whether anybody was woken.
+fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) -> bool {
     let objects = match &message.told {
         Told::Anything => shared.index().dependents(store),
         told => shared.index().readers(store, told.keys()),
@@ -126,7 +161,10 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) {
     }
     let concerned = !objects.is_empty();
     let woken = match &message.receipt {
-        None => objects,
+        None => {
+            shared.events.wake(&objects);
+            objects
+        }
         Some(receipt) => note(shared, store, message, receipt, objects),
     };
     let outcome = match &message.told {
@@ -139,9 +177,11 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) {
     };
     shared.metrics.events.with_label_values(&[label, outcome]).inc();
     tracing::debug!(store = %store, outcome, woken = woken.len(), "an event");
-    if !woken.is_empty() {
+    let wakes = !woken.is_empty();
+    if wakes {
         shared.hint(woken, message.told == Told::Anything);
     }
+    wakes
 }
 
 fn note(
@@ -158,6 +198,8 @@ fn note(
     let (woken, stores) = {
         let mut hints = lock(&shared.events.hints);
         let woken = hints.take_in(store, &message.id, receipt, pin, objects);
+        // at once: a sync that begins after it deals with the message, and must not read what was asked before
+        hints.wake(&woken, Instant::now().into_std());
         shared
             .metrics
             .events_waiting
@@ -173,20 +215,23 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
     loop {
         done.notified().await;
         sleep(COLLECT).await;
-        let receipts = {
+        let (receipts, left) = {
             let mut hints = lock(&shared.events.hints);
-            let receipts = hints.take_done(store);
+            let receipts = hints.take_done(store, MOST_DONE);
             shared
                 .metrics
                 .events_waiting
                 .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
-            receipts
+            (receipts, hints.count_done(store))
         };
+        if left > 0 {
+            done.notify_one();
+        }
         if receipts.is_empty() {
             continue;
         }
         for attempt in 0..3_u32 {
-            match tokio::time::timeout(ACKNOWLEDGE_DEADLINE, source.acknowledge(&receipts)).await {
+            match timeout(ACKNOWLEDGE_DEADLINE, source.acknowledge(&receipts)).await {
                 Ok(Ok(())) => {
                     if shared.events.set_trouble(store, Doing::Acknowledging, None) {
                         shared.checks.wake([store.clone()]);
@@ -211,5 +256,85 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
             }
             sleep(Duration::from_secs(1 << attempt)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use lockstep_provider::LONGEST_NAME;
+
+    use super::*;
+
+    /// A source that always has the same message, and tells it at once.
+    #[derive(Debug)]
+    struct Flood {
+        told: Told,
+        asked: AtomicUsize,
+    }
+
+    impl Flood {
+        fn of(told: Told) -> Self {
+            Self {
+                told,
+                asked: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl EventSource for Flood {
+        async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            // every call of a service takes a moment
+            sleep(Duration::from_millis(1)).await;
+            Ok(vec![Message {
+                id: "1".to_owned(),
+                receipt: Some("receipt".to_owned()),
+                told: self.told.clone(),
+                at: None,
+            }])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_tells_nothing_of_interest_is_asked_at_a_pace_and_another_as_fast_as_it_tells() {
+        for (concerned, at_least, at_most) in [(false, 20, 21), (true, 900, 1_001)] {
+            let (source, mut pace) = (Flood::of(Told::Nothing), Pace::default());
+            let asking = async {
+                loop {
+                    pace.receive(&source, || 0).await.unwrap();
+                    pace.concerned = concerned;
+                }
+            };
+            let ended: Result<(), _> = timeout(Duration::from_secs(1), asking).await;
+            assert!(ended.is_err());
+            let asked = source.asked.load(Ordering::Relaxed);
+            assert!(
+                (at_least..=at_most).contains(&asked),
+                "{asked} times a second, where that concerns somebody: {concerned}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_is_not_asked_for_more_while_too_much_waits_to_be_acknowledged() {
+        let (source, mut pace) = (Flood::of(Told::Nothing), Pace::default());
+        let waiting = AtomicUsize::new(MOST_DONE);
+        let done = || waiting.load(Ordering::Relaxed);
+        let an_hour = Duration::from_secs(3600);
+        assert!(timeout(an_hour, pace.receive(&source, done)).await.is_err());
+        assert_eq!(source.asked.load(Ordering::Relaxed), 0);
+        waiting.store(MOST_DONE - 1, Ordering::Relaxed);
+        assert_eq!(pace.receive(&source, done).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_service_would_tell_comes_in_as_malformed() {
+        let source = Flood::of(Told::Changed(vec!["k".repeat(LONGEST_NAME + 1)]));
+        let messages = Pace::default().receive(&source, || 0).await.unwrap();
+        assert_eq!(messages[0].told, Told::Malformed);
     }
 }

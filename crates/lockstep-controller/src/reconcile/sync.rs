@@ -358,6 +358,7 @@ impl Reconcile {
         Context {
             deadline: Some(Instant::now() + FETCH_DEADLINE),
             backlog: self.backlog.clone(),
+            not_before: self.shared.events.woken_at(&self.key),
             ..Context::default()
         }
     }

@@ -25,7 +25,8 @@ use crate::{
 ///
 /// Nothing is kept: a request leaves the table when it is answered, and its answer lives as long as those who waited
 /// for it. A request ends early when the last of them goes away; while one is left, it is carried on, by whoever that
-/// is. Each waits no longer than its own deadline.
+/// is. Each waits no longer than its own deadline. Who knows of a change ([`Context::not_before`]) joins no request that may
+/// have been answered before it: a new one is made, which later ones join.
 #[derive(Debug)]
 pub struct Coalesce {
     provider: Arc<dyn Provider>,
@@ -106,7 +107,7 @@ impl Coalesce {
         let mut table = self.reads.lock();
         for reference in refs {
             known.entry(reference).or_insert_with(|| {
-                if let Some((flight, place)) = table.join(reference) {
+                if let Some((flight, place)) = table.join(reference, cx.not_before) {
                     joined.push(flight);
                     Place::Joined(joined.len() - 1, place)
                 } else {
@@ -177,7 +178,7 @@ impl Provider for Coalesce {
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let flight = {
             let mut table = self.searches.lock();
-            if let Some((flight, _)) = table.join(query) {
+            if let Some((flight, _)) = table.join(query, cx.not_before) {
                 self.metrics.saved(1);
                 flight
             } else {
@@ -193,7 +194,7 @@ impl Provider for Coalesce {
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         let flight = {
             let mut table = self.decryptions.lock();
-            if let Some((flight, _)) = table.join(ciphertext) {
+            if let Some((flight, _)) = table.join(ciphertext, None) {
                 self.metrics.saved(1);
                 flight
             } else {
@@ -275,14 +276,18 @@ struct Flights<K, A> {
 /// A weak handle, so that the table keeps neither a request nor an answer alive.
 struct Entry<A> {
     id: u64,
+    began: Instant,
     flight: WeakShared<BoxFuture<'static, Arc<A>>>,
     place: usize,
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K, A> {
-    /// The request in flight that asks for `key`, and the place of its answer.
-    fn join(&self, key: &K) -> Option<(Flight<A>, usize)> {
+    /// The request in flight that asks for `key` and began no earlier than that, and the place of its answer.
+    fn join(&self, key: &K, not_before: Option<std::time::Instant>) -> Option<(Flight<A>, usize)> {
         let entry = self.flights.get(key)?;
+        if not_before.is_some_and(|not_before| entry.began < Instant::from_std(not_before)) {
+            return None;
+        }
         Some((entry.flight.upgrade()?, entry.place))
     }
 
@@ -304,11 +309,13 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
         .boxed()
         .shared();
         if let Some(weak) = flight.downgrade() {
+            let began = Instant::now();
             for (place, key) in keys.into_iter().enumerate() {
                 self.flights.insert(
                     key,
                     Entry {
                         id,
+                        began,
                         flight: weak.clone(),
                         place,
                     },

@@ -1,6 +1,8 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::{future::join, join};
 use proptest::prelude::*;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use super::*;
 use crate::{Binding, ErrorKind, MemoryBackend, layers::testing::measured};
@@ -321,6 +323,90 @@ async fn two_stores_share_neither_a_request_nor_an_answer() {
         ("value of a".into(), "of the other".into())
     );
     assert_eq!((one.reads("a"), other.reads("a")), (1, 1));
+}
+
+/// A source whose first answer was made before a change, and is held back.
+#[derive(Debug)]
+struct Held {
+    value: Mutex<&'static str>,
+    calls: AtomicUsize,
+    release: Notify,
+}
+
+impl Held {
+    async fn answer(&self) -> &'static str {
+        let value = *self.value.lock().unwrap();
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.release.notified().await;
+        } else {
+            sleep(LATENCY).await;
+        }
+        value
+    }
+}
+
+#[async_trait]
+impl Provider for Held {
+    fn capability(&self) -> Capability {
+        MemoryBackend::new().provider().capability()
+    }
+
+    async fn fetch(&self, _: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let secret = RemoteSecret {
+            value: SecretValue::from(self.answer().await),
+            version: None,
+            created: None,
+            fresh_for: None,
+        };
+        vec![Ok(secret); refs.len()]
+    }
+
+    async fn find(&self, _: &Context, _: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let key = self.answer().await;
+        Ok(vec![RemoteMeta { key: key.to_owned() }])
+    }
+
+    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_one_that_began_after() {
+    for search in [false, true] {
+        let held = Arc::new(Held {
+            value: Mutex::new("old"),
+            calls: AtomicUsize::new(0),
+            release: Notify::new(),
+        });
+        let coalesce = Coalesce::new(held.clone(), measured().store, Duration::from_secs(30));
+        let ask = async |not_before: Option<Instant>| {
+            let cx = Context {
+                not_before: not_before.map(Instant::into_std),
+                ..Context::default()
+            };
+            if search {
+                let found = coalesce.find(&cx, &FindQuery::default()).await;
+                found.unwrap()[0].key.clone()
+            } else {
+                text(&coalesce.fetch(&cx, &refs(&["a"])).await[0])
+            }
+        };
+        let mut early = Box::pin(ask(None));
+        assert!(futures::poll!(&mut early).is_pending());
+        sleep(Duration::from_millis(1)).await;
+        *held.value.lock().unwrap() = "new";
+        let changed = Instant::now();
+        let told = tokio::time::timeout(Duration::from_secs(1), async {
+            join!(ask(Some(changed)), ask(Some(changed)))
+        });
+        let told = told.await.expect("the answer that is held back is waited for");
+        assert_eq!(told, ("new".to_owned(), "new".to_owned()), "searched: {search}");
+        assert_eq!(held.calls.load(Ordering::Relaxed), 2, "those who know share one");
+        held.release.notify_one();
+        assert_eq!(early.await, "old");
+        assert!(coalesce.reads.lock().flights.is_empty() && coalesce.searches.lock().flights.is_empty());
+    }
 }
 
 /// A provider that does what it must not.
