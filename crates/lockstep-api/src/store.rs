@@ -212,6 +212,11 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub keys: Vec<String>,
+    /// The paths at which credentials are made for them (`dataFrom[].generate`), as globs, with the mount path of the engine:
+    /// `database/creds/shop-*`. `keys` grant none of it. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub generate: Vec<String>,
     /// The scopes of ciphertexts that are decrypted for them. `Strict` alone keeps a ciphertext to the one key that it was
     /// sealed for. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

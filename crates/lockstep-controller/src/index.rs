@@ -383,10 +383,10 @@ impl Index {
         self.stores.keys().filter(wanted).cloned().collect()
     }
 
-    /// The first glob of a store that is malformed.
-    pub fn malformed_glob(&self, key: &StoreKey) -> Option<(usize, String)> {
+    /// The first glob of a store that is malformed, and where it stands.
+    pub fn malformed_glob(&self, key: &StoreKey) -> Option<(String, String)> {
         let access = self.stores.get(key)?.entry.access.as_ref()?;
-        access::malformed_glob(access).map(|(index, glob)| (index, glob.to_owned()))
+        access::malformed_glob(access).map(|(place, glob)| (place, glob.to_owned()))
     }
 
     fn unlink_credentials(&mut self, key: &StoreKey) {

@@ -189,6 +189,7 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
             selector: Some(selector),
         },
         keys: vec!["shop/*".into()],
+        generate: Vec::new(),
         ciphertext_scopes: Vec::new(),
     };
     index.apply_store(&cluster_store(), entry(1, Some(vec![access])));

@@ -139,10 +139,10 @@ type Verdict = Result<Option<Notice>, Failure>;
 
 async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
     let malformed = shared.index().malformed_glob(key);
-    if let Some((index, glob)) = malformed {
+    if let Some((place, glob)) = malformed {
         return Err(Failure::new(
             Reason::ConfigInvalid,
-            format!("access[{index}].keys: \"{glob}\" is not a glob, and grants nothing"),
+            format!("{place}: \"{glob}\" is not a glob, and grants nothing"),
         ));
     }
     let context = key.to_string();

@@ -17,6 +17,9 @@ pub struct Namespace<'a> {
     pub labels: &'a BTreeMap<String, String>,
 }
 
+/// Globs, each with the number of its entry and as it is written.
+type Globs = Vec<(usize, GlobMatcher, String)>;
+
 /// What of one store one namespace is granted.
 #[derive(Debug, Clone)]
 pub enum Grant {
@@ -25,7 +28,9 @@ pub enum Grant {
     /// What these entries of `access` list; the number is that of the entry.
     Listed {
         /// The keys that one of these globs matches.
-        keys: Vec<(usize, GlobMatcher, String)>,
+        keys: Globs,
+        /// The paths at which credentials are made that one of these globs matches.
+        generate: Globs,
         /// The scopes of ciphertexts that are decrypted.
         scopes: Vec<(usize, CiphertextScope)>,
     },
@@ -38,25 +43,48 @@ impl Grant {
             let all = access.iter().enumerate();
             all.filter(|(_, entry)| names_namespace(entry, namespace))
         };
-        let keys = entries()
-            .flat_map(|(index, entry)| entry.keys.iter().map(move |glob| (index, glob)))
-            .filter_map(|(index, glob)| Some((index, compile(glob)?, glob.clone())))
-            .collect();
+        let globs = |of: fn(&Access) -> &[String]| -> Globs {
+            entries()
+                .flat_map(|(index, entry)| of(entry).iter().map(move |glob| (index, glob)))
+                .filter_map(|(index, glob)| Some((index, compile(glob)?, glob.clone())))
+                .collect()
+        };
+        let keys = globs(|entry| &entry.keys);
+        let generate = globs(|entry| &entry.generate);
         let scopes = entries()
             .flat_map(|(index, entry)| entry.ciphertext_scopes.iter().map(move |scope| (index, *scope)))
             .collect();
-        Self::Listed { keys, scopes }
+        Self::Listed {
+            keys,
+            generate,
+            scopes,
+        }
     }
 
     /// Whether the key may be read.
     pub fn allows(&self, key: &str) -> bool {
         match self {
             Self::Everything => true,
-            // a key with a dot segment could mean another one to the backend than to the glob
-            Self::Listed { keys, .. } => {
-                !key.split('/').any(|segment| matches!(segment, "." | ".."))
-                    && keys.iter().any(|(_, glob, _)| glob.is_match(key))
+            Self::Listed { keys, .. } => is_listed(keys, key),
+        }
+    }
+
+    /// Whether credentials may be made at that path.
+    pub fn generates(&self, path: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Listed { generate, .. } => is_listed(generate, path),
+        }
+    }
+
+    /// At which paths credentials may be made, for a message: `access[0] grants "database/creds/*"`.
+    pub fn describe_generation(&self) -> String {
+        match self {
+            Self::Everything => "everything is granted".to_owned(),
+            Self::Listed { generate, .. } if generate.is_empty() => {
+                "no entry of access lists generate for this namespace".to_owned()
             }
+            Self::Listed { generate, .. } => describe(generate),
         }
     }
 
@@ -98,22 +126,30 @@ impl Grant {
             Self::Listed { keys, .. } if keys.is_empty() => {
                 "no entry of access grants this namespace anything".to_owned()
             }
-            Self::Listed { keys, .. } => {
-                let shown: Vec<_> = keys
-                    .iter()
-                    .take(4)
-                    .map(|(index, _, glob)| format!("access[{index}] grants \"{glob}\""))
-                    .collect();
-                let more = keys.len().saturating_sub(shown.len());
-                let more = if more == 0 {
-                    String::new()
-                } else {
-                    format!(" and {more} more")
-                };
-                format!("{}{more}", shown.join(", "))
-            }
+            Self::Listed { keys, .. } => describe(keys),
         }
     }
+}
+
+/// Whether one of the globs matches a key. One with a dot segment could mean another one to the backend than to the glob.
+fn is_listed(globs: &[(usize, GlobMatcher, String)], key: &str) -> bool {
+    !key.split('/').any(|segment| matches!(segment, "." | ".."))
+        && globs.iter().any(|(_, glob, _)| glob.is_match(key))
+}
+
+fn describe(globs: &[(usize, GlobMatcher, String)]) -> String {
+    let shown: Vec<_> = globs
+        .iter()
+        .take(4)
+        .map(|(index, _, glob)| format!("access[{index}] grants \"{glob}\""))
+        .collect();
+    let more = globs.len().saturating_sub(shown.len());
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn compile(glob: &str) -> Option<GlobMatcher> {
@@ -126,13 +162,15 @@ fn compile(glob: &str) -> Option<GlobMatcher> {
         .map(Glob::compile_matcher)
 }
 
-/// The first glob of a store that is malformed, for the store's own status.
-pub fn malformed_glob(access: &[Access]) -> Option<(usize, &str)> {
-    access
-        .iter()
-        .enumerate()
-        .flat_map(|(index, entry)| entry.keys.iter().map(move |glob| (index, glob.as_str())))
-        .find(|(_, glob)| compile(glob).is_none())
+/// The first glob of a store that is malformed, and where it stands, for the store's own status.
+pub fn malformed_glob(access: &[Access]) -> Option<(String, &str)> {
+    access.iter().enumerate().find_map(|(index, entry)| {
+        let fields = [("keys", &entry.keys), ("generate", &entry.generate)];
+        fields.into_iter().find_map(|(field, globs)| {
+            let glob = globs.iter().find(|glob| compile(glob).is_none())?;
+            Some((format!("access[{index}].{field}"), glob.as_str()))
+        })
+    })
 }
 
 fn names_namespace(entry: &Access, namespace: Namespace<'_>) -> bool {
@@ -184,6 +222,7 @@ mod tests {
                 }),
             },
             keys: keys.iter().map(ToString::to_string).collect(),
+            generate: Vec::new(),
             ciphertext_scopes: Vec::new(),
         }
     }
@@ -268,6 +307,36 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_read_is_not_what_may_be_made() {
+        let none = labels(&[]);
+        let mut entry = access(&["shop"], None, &["**"]);
+        let grant = |entry: &Access, name| {
+            let namespace = Namespace { name, labels: &none };
+            Grant::new(std::slice::from_ref(entry), namespace)
+        };
+        assert!(
+            !grant(&entry, "shop").generates("database/creds/shop"),
+            "keys that were written for values grant no credential"
+        );
+        entry.keys = Vec::new();
+        entry.generate = vec!["database/creds/shop-*".to_owned()];
+        let granted = grant(&entry, "shop");
+        assert!(granted.generates("database/creds/shop-web") && !granted.allows("database/creds/shop-web"));
+        for path in [
+            "database/creds/shop",
+            "database/creds/shop-a/b",
+            "database/creds/../creds/shop-a",
+        ] {
+            assert!(!granted.generates(path), "{path}");
+        }
+        assert!(!grant(&entry, "blog").generates("database/creds/shop-web"));
+        assert_eq!(
+            granted.describe_generation(),
+            r#"access[0] grants "database/creds/shop-*""#
+        );
+    }
+
+    #[test]
     fn labels_grant_and_their_loss_takes_away() {
         let entry = [access(&[], Some(&[("team", "shop")]), &["**"])];
         let has = labels(&[("team", "shop")]);
@@ -306,7 +375,13 @@ mod tests {
             },
         );
         assert!(grant.allows("ok") && !grant.allows("a["));
-        assert_eq!(malformed_glob(&entry), Some((0, "a[")));
+        assert_eq!(malformed_glob(&entry), Some(("access[0].keys".to_owned(), "a[")));
+        let mut entry = access(&["shop"], None, &["ok"]);
+        entry.generate = vec!["b[".to_owned()];
+        assert_eq!(
+            malformed_glob(&[entry]),
+            Some(("access[0].generate".to_owned(), "b["))
+        );
     }
 
     #[test]

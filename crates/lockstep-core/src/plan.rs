@@ -215,7 +215,8 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
                 method: generate.vault.method(),
                 parameters: generate.vault.parameters.clone(),
             };
-            authorise(input, store, &request.path, &place)?;
+            let grant = &view(input, store, &place)?.grant;
+            check_generation(grant, store, &request.path, input.namespace)?;
             let generation = Generation {
                 entry: index,
                 store: store.clone(),
@@ -382,6 +383,28 @@ fn authorise(input: &Input<'_>, store: &StoreRef, key: &str, place: &str) -> Res
     } else {
         Err(denied(input, store, grant, Some(key)))
     }
+}
+
+/// Checks that a namespace may have credentials made at a path of a store.
+///
+/// # Errors
+/// When the store does not grant it.
+pub fn check_generation(
+    grant: &Grant,
+    store: &StoreRef,
+    path: &str,
+    namespace: &str,
+) -> Result<(), Failure> {
+    if grant.generates(path) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::AccessDenied,
+        format!(
+            "{store} makes no credential at \"{path}\" for namespace \"{namespace}\" ({}). Ask its owner for an entry of access with generate, or use another store",
+            grant.describe_generation()
+        ),
+    ))
 }
 
 fn denied(input: &Input<'_>, store: &StoreRef, grant: &Grant, key: Option<&str>) -> Failure {

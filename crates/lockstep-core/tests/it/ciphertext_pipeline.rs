@@ -58,6 +58,7 @@ fn granted(scopes: &[CiphertextScope]) -> Grant {
             selector: None,
         },
         keys: vec!["**".into()],
+        generate: Vec::new(),
         ciphertext_scopes: scopes.to_vec(),
     };
     let namespace = Namespace {

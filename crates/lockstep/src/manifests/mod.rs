@@ -26,7 +26,7 @@ pub(crate) fn index(objects: &mut Objects) -> Index {
             objects.problems.push(Problem {
                 place: Place::clone(place),
                 object: Some(key.to_string()),
-                message: format!("spec.access[{at}]: \"{glob}\" is not a glob that can be used"),
+                message: format!("spec.{at}: \"{glob}\" is not a glob that can be used"),
             });
         }
     }
