@@ -181,9 +181,14 @@ impl Events {
         lock(&self.hints).begin(object);
     }
 
-    /// What the messages that concern the object say of versions.
-    pub fn pins(&self, object: &ObjectKey) -> Vec<(StoreKey, Pin)> {
+    /// What the messages that concern the object say of versions, with the number of the message.
+    pub fn pins(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, Pin)> {
         lock(&self.hints).pins(object)
+    }
+
+    /// What a message says of a version did not hold.
+    pub fn refute(&self, message: u64) {
+        lock(&self.hints).refute(message);
     }
 
     /// A sync of the object ended, and what it found is durable or not.
