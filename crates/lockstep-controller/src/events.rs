@@ -78,8 +78,26 @@ impl Events {
     /// Starts a task for each store that has events, ends those of stores that no longer have, and those that listen with
     /// what the store was before.
     pub fn follow(&self, shared: &Arc<Shared>) {
-        let wanted = shared.index().listening();
+        let wanted = || shared.index().listening();
+        self.follow_wanted(wanted, |store, token, done| {
+            let (shared, mut listed, scopes) = (shared.clone(), self.listed.subscribe(), self.scopes);
+            self.tasks.spawn("store events", token, async move {
+                if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
+                    listen::listen(&shared, &store, &done).await;
+                }
+            });
+        });
+    }
+
+    /// Ends the listeners that are not wanted, and begins those that are missing. What is wanted is asked for under the lock:
+    /// whoever asked before a store was deleted and came to it after would begin anew what was ended.
+    fn follow_wanted(
+        &self,
+        wanted: impl FnOnce() -> BTreeMap<StoreKey, String>,
+        begin: impl Fn(StoreKey, CancellationToken, Arc<Notify>),
+    ) {
         let mut running = lock(&self.running);
+        let wanted = wanted();
         let mut ended = Vec::new();
         running.retain(|store, listener| {
             let keep = wanted.get(store) == Some(&listener.revision);
@@ -107,12 +125,7 @@ impl Events {
                     done: done.clone(),
                 },
             );
-            let (shared, mut listed, scopes) = (shared.clone(), self.listed.subscribe(), self.scopes);
-            self.tasks.spawn("store events", token, async move {
-                if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
-                    listen::listen(&shared, &store, &done).await;
-                }
-            });
+            begin(store, token, done);
         }
     }
 
@@ -181,9 +194,14 @@ impl Events {
         lock(&self.hints).begin(object);
     }
 
-    /// What the messages that concern the object say of versions.
-    pub fn pins(&self, object: &ObjectKey) -> Vec<(StoreKey, Pin)> {
+    /// What the messages that concern the object say of versions, with the number of the message.
+    pub fn pins(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, Pin)> {
         lock(&self.hints).pins(object)
+    }
+
+    /// What a message says of a version did not hold.
+    pub fn refute(&self, message: u64) {
+        lock(&self.hints).refute(message);
     }
 
     /// A sync of the object ended, and what it found is durable or not.
@@ -214,5 +232,52 @@ impl Events {
         for listener in stores.iter().filter_map(|store| running.get(store)) {
             listener.done.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::StoreKind;
+
+    use super::*;
+
+    fn store(name: &str) -> StoreKey {
+        StoreKey {
+            kind: StoreKind::SecretStore,
+            namespace: Some("shop".into()),
+            name: name.into(),
+        }
+    }
+
+    /// What was begun for these stores, each of that revision; what is wanted is asked for while nobody else can begin or end
+    /// anything.
+    fn follow(events: &Events, wanted: &[(&str, &str)]) -> Vec<(StoreKey, CancellationToken)> {
+        let begun = Mutex::new(Vec::new());
+        events.follow_wanted(
+            || {
+                assert!(events.running.try_lock().is_err(), "asked for without the lock");
+                let wanted = wanted.iter();
+                wanted
+                    .map(|(name, revision)| (store(name), (*revision).to_owned()))
+                    .collect()
+            },
+            |store, token, _| lock(&begun).push((store, token)),
+        );
+        begun.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_is_asked_for_under_the_lock_and_only_what_changed_begins_or_ends() {
+        let events = Events::new(Tasks::new(CancellationToken::new()), 1);
+        let first = follow(&events, &[("a", "1"), ("b", "1")]);
+        assert_eq!(first.len(), 2);
+        assert!(follow(&events, &[("a", "1"), ("b", "1")]).is_empty());
+        let second = follow(&events, &[("a", "2"), ("b", "1")]);
+        assert_eq!(second.len(), 1);
+        assert_eq!(second[0].0, store("a"));
+        assert!(first[0].1.is_cancelled() && !first[1].1.is_cancelled() && !second[0].1.is_cancelled());
+        assert!(follow(&events, &[]).is_empty());
+        assert!(first[1].1.is_cancelled() && second[0].1.is_cancelled());
+        assert!(lock(&events.running).is_empty());
     }
 }

@@ -255,11 +255,12 @@ impl CredentialWatches {
     /// Starts the watches that the index asks for, and ends the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
         shared.events.follow(shared);
-        let wanted = shared.index().credential_keys();
         let mut running = self
             .running
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // under the lock: who asked before another and came to it after would begin anew what the other ended
+        let wanted = shared.index().credential_keys();
         running.retain(|key, token| {
             let keep = wanted.contains(key);
             if !keep {

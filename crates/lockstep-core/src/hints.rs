@@ -35,6 +35,10 @@ use crate::{
 /// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
 const CLOCKS: Duration = Duration::from_secs(2);
 
+/// How long after a change a source may still answer with what was before it, with much to spare: all are at one within
+/// seconds.
+const LAGGING: Duration = Duration::from_mins(10);
+
 /// What a SyncedSecret reads from a store, as far as a hint can name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wanted {
@@ -98,6 +102,13 @@ impl Pin {
     fn size(&self) -> usize {
         let keys: usize = self.keys.iter().map(String::len).sum();
         keys + self.version.len() + self.told.len()
+    }
+
+    /// Whether it tells of something that happened a moment ago. A source answers with what it held before for seconds, not
+    /// for hours; and a message without a time, or with one of another day, is none of a service's.
+    pub fn is_recent(&self, now: Timestamp) -> bool {
+        self.at
+            .is_some_and(|at| now.duration_since(at).unsigned_abs() <= LAGGING)
     }
 
     /// Whether what was read as the current value may be older than what the message tells of: a source may answer with
@@ -328,13 +339,20 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         self.by_object.contains_key(object)
     }
 
-    /// What the messages that concern the object say of versions, the oldest first.
-    pub fn pins(&self, object: &K) -> Vec<(S, Pin)> {
+    /// What the messages that concern the object say of versions, the oldest first, with the number of the message.
+    pub fn pins(&self, object: &K) -> Vec<(u64, S, Pin)> {
         let numbers = self.by_object.get(object).into_iter().flatten();
         numbers
-            .filter_map(|number| self.messages.get(number))
-            .filter_map(|message| Some((message.store.clone(), message.pin.clone()?)))
+            .filter_map(|number| Some((*number, self.messages.get(number)?)))
+            .filter_map(|(number, message)| Some((number, message.store.clone(), message.pin.clone()?)))
             .collect()
+    }
+
+    /// What a message says of a version did not hold: nobody looks for that version again.
+    pub fn refute(&mut self, number: u64) {
+        if let Some(message) = self.messages.get_mut(&number) {
+            message.pin = None;
+        }
     }
 
     /// A sync of the object ended. It is settled when what it read is written, or nothing new was there, or what was there
@@ -497,6 +515,28 @@ mod tests {
         assert!(!newer(read("uuid/a", before), read("uuid/b", after)));
         assert!(newer(read("10", before), read("9", after)));
         assert!(newer(read("1", before), failed(ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn a_version_is_looked_for_only_within_minutes_of_when_it_became_the_current_one() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (at, wanted) in [
+            (Some("2026-01-01T12:00:00Z"), true),
+            (Some("2026-01-01T11:50:00Z"), true),
+            (Some("2026-01-01T11:49:59Z"), false),
+            (Some("2026-01-01T12:10:00Z"), true),
+            (Some("2026-01-01T12:10:01Z"), false),
+            (Some("9999-01-01T00:00:00Z"), false),
+            (None, false),
+        ] {
+            let pin = Pin {
+                keys: vec!["a".to_owned()],
+                version: "1".to_owned(),
+                told: "1".to_owned(),
+                at: at.map(|at| at.parse().unwrap()),
+            };
+            assert_eq!(pin.is_recent(now), wanted, "{at:?}");
+        }
     }
 
     #[test]
@@ -760,6 +800,33 @@ mod tests {
                 prop_assert_eq!(linked, waiting);
             }
         }
+    }
+
+    #[test]
+    fn a_version_that_there_is_not_is_looked_for_once_and_its_message_waits_like_another() {
+        let mut hints = hints();
+        let pin = |version: &str| Pin {
+            keys: vec!["key".to_owned()],
+            version: version.to_owned(),
+            told: version.to_owned(),
+            at: None,
+        };
+        for id in ["1", "2"] {
+            hints.take_in(&"aws", id, id, Some(pin(id)), set(["a", "b"]));
+        }
+        let pins = hints.pins(&"a");
+        let versions: Vec<&str> = pins.iter().map(|(_, _, pin)| pin.version.as_str()).collect();
+        assert_eq!(versions, ["1", "2"]);
+        hints.refute(pins[0].0);
+        for object in ["a", "b"] {
+            assert_eq!(hints.pins(&object), [pins[1].clone()], "for nobody");
+        }
+        assert_eq!(hints.len(), 2);
+        for object in ["a", "b"] {
+            hints.begin(&object);
+            hints.end(&object, true);
+        }
+        assert_eq!(hints.take_done(&"aws", 10), ["1", "2"]);
     }
 
     #[test]

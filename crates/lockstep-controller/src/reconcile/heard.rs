@@ -6,9 +6,9 @@ use lockstep_core::{
     decide,
     hints::{self, Pin},
     plan::Read,
-    remote::{Part, RemoteRef},
+    remote::{Part, RemoteRef, RemoteSecret},
 };
-use lockstep_provider::StoreKey;
+use lockstep_provider::{ErrorKind, ProviderError, StoreKey};
 
 use super::Reconcile;
 use crate::{fetch::Stores as _, index::store_key};
@@ -43,33 +43,60 @@ impl Reconcile {
         self.shared.events.end(&self.key, hints::settles(failure));
     }
 
-    /// Reads anew what may be older than a message says: by the version that it names.
+    /// Reads anew what may be older than a message says: by the version that it names. What a message says and does not hold
+    /// costs one read, not one for each object and attempt: anybody who can write to the queue may have sent it.
     pub(super) async fn confirm(&self, fetched: &mut Fetched) {
-        let pins = self.shared.events.pins(&self.key);
-        for (read, pin) in doubtful(fetched, &pins, &self.key.namespace) {
+        let mut pins = self.shared.events.pins(&self.key);
+        let now = self.shared.clock.now();
+        pins.retain(|(_, _, pin)| pin.is_recent(now));
+        for (read, message, pin) in doubtful(fetched, &pins, &self.key.namespace) {
             let Ok(provider) = self.stores().provider(&read.store).await else {
                 continue;
             };
             let named = RemoteRef::version(&read.reference.key, &pin.version);
             let mut answers = provider.fetch(&self.context(), &[named]).await;
-            let (Some(answer), Some(Ok(named))) = (fetched.reads.get_mut(&read), answers.pop()) else {
+            let (Some(answer), Some(named)) = (fetched.reads.get_mut(&read), answers.pop()) else {
                 continue;
             };
-            if Pin::prefers(answer, &named) {
-                *answer = Ok(named);
+            match outcome(answer, named) {
+                Confirmed::Newer(named) => *answer = Ok(named),
+                Confirmed::Refuted => self.shared.events.refute(message),
+                Confirmed::Unknown => {}
             }
         }
     }
 }
 
+/// What the version that a message names came to.
+#[derive(Debug)]
+enum Confirmed {
+    /// It is newer than what was read as the current one.
+    Newer(RemoteSecret),
+    /// It is not there, or not newer.
+    Refuted,
+    /// It could not be read for now.
+    Unknown,
+}
+
+fn outcome(
+    read: &Result<RemoteSecret, ProviderError>,
+    named: Result<RemoteSecret, ProviderError>,
+) -> Confirmed {
+    match named {
+        Ok(named) if Pin::prefers(read, &named) => Confirmed::Newer(named),
+        Err(error) if error.kind.is_transient() || error.kind == ErrorKind::RateLimited => Confirmed::Unknown,
+        Ok(_) | Err(_) => Confirmed::Refuted,
+    }
+}
+
 /// What was read as the current value and may be older than what the newest message about it tells.
-fn doubtful(fetched: &Fetched, pins: &[(StoreKey, Pin)], namespace: &str) -> Vec<(Read, Pin)> {
+fn doubtful(fetched: &Fetched, pins: &[(u64, StoreKey, Pin)], namespace: &str) -> Vec<(Read, u64, Pin)> {
     let newest = |read: &Read| {
-        let concern = |(store, pin): &&(StoreKey, Pin)| {
+        let concern = |(_, store, pin): &&(u64, StoreKey, Pin)| {
             *store == store_key(namespace, &read.store) && pin.keys.contains(&read.reference.key)
         };
-        let pins = pins.iter().filter(concern).map(|(_, pin)| pin);
-        pins.max_by_key(|pin| pin.at).cloned()
+        let pins = pins.iter().filter(concern);
+        pins.max_by_key(|(_, _, pin)| pin.at)
     };
     if pins.is_empty() {
         return Vec::new();
@@ -79,8 +106,54 @@ fn doubtful(fetched: &Fetched, pins: &[(StoreKey, Pin)], namespace: &str) -> Vec
         .iter()
         .filter(|(read, _)| read.reference.version.is_none() && read.reference.part == Part::Value)
         .filter_map(|(read, answer)| {
-            let pin = newest(read)?;
-            pin.doubts(answer).then(|| (read.clone(), pin))
+            let (message, _, pin) = newest(read)?;
+            pin.doubts(answer).then(|| (read.clone(), *message, pin.clone()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::remote::SecretValue;
+    use lockstep_provider::Operation;
+
+    use super::*;
+
+    fn version(number: &str) -> RemoteSecret {
+        RemoteSecret {
+            value: SecretValue::from("value"),
+            version: Some(number.to_owned()),
+            created: None,
+            fresh_for: None,
+        }
+    }
+
+    fn failed(kind: ErrorKind) -> ProviderError {
+        ProviderError::new(kind, Operation::Read, "no")
+    }
+
+    #[test]
+    fn a_version_is_taken_refuted_or_looked_for_again_by_what_the_source_says_of_it() {
+        let read = Ok(version("7"));
+        assert!(matches!(outcome(&read, Ok(version("8"))), Confirmed::Newer(_)));
+        for older in ["6", "7"] {
+            assert!(matches!(outcome(&read, Ok(version(older))), Confirmed::Refuted));
+        }
+        for kind in [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::Malformed,
+        ] {
+            assert!(
+                matches!(outcome(&read, Err(failed(kind))), Confirmed::Refuted),
+                "{kind:?}"
+            );
+        }
+        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::RateLimited] {
+            assert!(
+                matches!(outcome(&read, Err(failed(kind))), Confirmed::Unknown),
+                "{kind:?}"
+            );
+        }
+    }
 }
