@@ -601,8 +601,7 @@ impl Crashes {
             .await
             .unwrap();
         let mut object = self.object(name);
-        object["spec"]["rotation"] =
-            json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
+        object["spec"]["rotation"] = json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
         self.scene.apply(&object).await.unwrap();
     }
 
@@ -689,9 +688,12 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     crashes.scene.operator.run().await.unwrap();
     crashes.declare("storm").await;
     crashes.settles("storm", 1).await;
-    crashes.scene.proxy.strike(Fault::Status(500), 0, usize::MAX, |asked| {
-        asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
-    });
+    crashes
+        .scene
+        .proxy
+        .strike(Fault::Status(500), 0, usize::MAX, |asked| {
+            asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
+        });
     let renewals = || async {
         let labels = ["operation=\"renew\"", "outcome=\"ok\""];
         let count = crashes

@@ -1,7 +1,8 @@
 //! What is said of a rollout.
 
 use lockstep_api::{
-    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState, annotation,
+    OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
+    annotation,
 };
 
 use super::{

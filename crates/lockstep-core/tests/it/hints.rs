@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::hints::Hints;
+use lockstep_core::hints::{Hints, Most};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -52,10 +52,17 @@ struct World {
     delivered: usize,
 }
 
+fn at_most(messages: usize) -> Most {
+    Most {
+        messages,
+        bytes: usize::MAX,
+    }
+}
+
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            hints: Hints::new(most),
+            hints: Hints::new(at_most(most)),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -97,7 +104,7 @@ impl World {
     }
 
     fn acknowledge(&mut self, arrives: bool) {
-        for receipt in self.hints.take_done(&()) {
+        for receipt in self.hints.take_done(&(), usize::MAX) {
             if arrives {
                 let number = receipt.split(' ').next().unwrap().parse().unwrap();
                 self.queue.remove(&number);
@@ -106,7 +113,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.hints = Hints::new(most);
+        self.hints = Hints::new(at_most(most));
         self.woken.clear();
         self.running.clear();
     }
