@@ -299,6 +299,30 @@ async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written()
 }
 
 #[tokio::test]
+async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there() {
+    let mut trial = Trial::set("refused", rollout(&json!({}))).await;
+    let before = trial.generations().await;
+    trial.proxy.strike(Fault::Status(403), 0, usize::MAX, |asked| {
+        let is_restart = asked.method == Method::PATCH && asked.path.ends_with("/deployments/api");
+        is_restart && !asked.query.contains("dryRun")
+    });
+    let value = trial.rotate().await;
+    let said = "Deployment/api: RBAC lets lockstep restart it, and the API server refuses it all the same";
+    let object = trial.fleet.says("RolloutForbidden", said).await;
+    let told = serde_json::to_string(&object.status).unwrap();
+    assert!(!told.contains("rolebinding"), "{told}");
+    let refused = ["outcome=\"refused\""];
+    let refused = trial
+        .operator
+        .metric("lockstep_workload_restarts_total", &refused)
+        .await;
+    assert!(refused.unwrap() >= 1.0);
+    assert_eq!(trial.generations().await, before);
+    trial.proxy.heal();
+    trial.everywhere(&value).await;
+}
+
+#[tokio::test]
 async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
     let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
     let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();

@@ -84,7 +84,7 @@ reasons! {
     TargetFailing,
     /// Somebody removed the revision from the pod template of a target.
     TargetOverwritten,
-    /// The installation does not grant lockstep the right to restart workloads of this namespace.
+    /// The installation does not grant lockstep the right to restart workloads of this namespace, or the API server refuses it.
     RolloutForbidden,
     /// The check of a wave failed, or did not pass within `rotation.rollout.verify.timeout`.
     VerificationFailed,

@@ -5,6 +5,7 @@
 //! [`admin`] shows how all of it goes. [`admission`] proves at the start that the cluster holds the operator to its
 //! limits.
 
+mod access;
 pub mod admin;
 pub mod admission;
 pub mod context;

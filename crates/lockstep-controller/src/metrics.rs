@@ -44,7 +44,7 @@ const RESTARTS: MetricInfo = MetricInfo {
     name: "lockstep_workload_restarts_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Workloads that a rollout restarted, or tried to: restarted, forbidden, unguarded, missing or error.",
+    help: "Workloads that a rollout restarted, or tried to: restarted, forbidden (no right), refused (by an admission webhook, a policy or a quota), unguarded, missing or error.",
 };
 const PANICS: MetricInfo = MetricInfo {
     name: "lockstep_reconcile_panics_total",

@@ -8,9 +8,7 @@ use std::{
 
 use http::header;
 use jiff::Timestamp;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::{
     Api, Client,
     api::PostParams,
@@ -21,7 +19,7 @@ use lockstep_api::{Verify, VerifyHttpGet, VerifyJob};
 use lockstep_core::rotation::verify::{self, Attempt, Check};
 use serde_json::{Value, json};
 
-use crate::identity::Account;
+use crate::{access, identity::Account};
 
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -111,22 +109,8 @@ impl Place<'_> {
         self.batch("Job").create(&parameters, &object).await.map(drop)
     }
 
-    /// Whether RBAC lets this process do that. The API server refuses with the same status what RBAC, an admission policy or a
-    /// quota does not let pass, and what a pod behind its proxy refuses. `None` where it does not say.
     async fn may(&self, attributes: ResourceAttributes) -> Option<bool> {
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    namespace: Some(self.namespace.to_owned()),
-                    ..attributes
-                }),
-                non_resource_attributes: None,
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = bounded(api.create(&PostParams::default(), &review)).await.ok()?;
-        Some(answer.status?.allowed)
+        access::may(self.client, self.namespace, attributes).await
     }
 
     fn grant(&self, role: &str) -> String {

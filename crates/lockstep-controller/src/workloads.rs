@@ -9,6 +9,7 @@ use std::{
 use futures::{StreamExt, stream};
 use http::header;
 use jiff::Timestamp;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     Api, Client, Resource,
@@ -23,6 +24,8 @@ use lockstep_core::rotation::{
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
+use crate::access;
+
 /// The metadata that the API server answers with.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// How long one request may take.
@@ -31,6 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const LOOKS_AT_ONCE: usize = 8;
 /// How many restarts are remembered. Beyond it the oldest are forgotten.
 const MAX_RESTARTS: usize = 10_000;
+/// The longest pause between restarts that fail as nothing should.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long the proof holds that the admission policy for workloads does its work in a namespace.
 const PROOF_LASTS: Duration = Duration::from_secs(600);
 /// What only the proof writes, and the policy must refuse.
@@ -43,6 +48,8 @@ const POLICY: &str = "lockstep-workloads";
 pub enum Refusal {
     /// The right is missing.
     Forbidden,
+    /// The right is there, and the API server refuses it all the same: an admission webhook or policy, or a quota.
+    Refused,
     /// It does not exist, nor perhaps its kind.
     Missing,
     /// The admission policy that must guard workloads does not.
@@ -64,6 +71,8 @@ pub struct Carried<'a> {
 #[derive(Debug, Default)]
 pub struct Workloads {
     restarts: Mutex<BTreeMap<(String, Target), Timestamp>>,
+    /// How many restarts in a row failed as nothing should.
+    failures: Mutex<BTreeMap<(String, Target), u32>>,
     proven: Mutex<BTreeMap<(String, WorkloadKind), Timestamp>>,
     unguarded: bool,
 }
@@ -107,10 +116,34 @@ fn refusal(error: &kube::Error) -> Refusal {
     match error {
         kube::Error::Api(status) if status.code == 404 => Refusal::Missing,
         kube::Error::Api(status) if matches!(status.code, 401 | 408 | 409 | 429) => Refusal::Unknown,
-        // a right that is missing, or a policy, a quota or a webhook that refuses: trying again at once does not help
-        kube::Error::Api(status) if (400..500).contains(&status.code) => Refusal::Forbidden,
+        // a right that is missing, or a policy, a quota or a webhook that refuses: see `blame`
+        kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
+        // trying again at once does not help
+        kube::Error::Api(status) if (400..500).contains(&status.code) => Refusal::Refused,
         _ => Refusal::Unknown,
     }
+}
+
+/// Who refused a change of a workload with status 403: RBAC, or what comes after it.
+async fn blame(client: &Client, namespace: &str, target: &Target) -> Refusal {
+    let attributes = ResourceAttributes {
+        group: Some(target.kind.group().to_owned()),
+        resource: Some(resource(target.kind).plural),
+        verb: Some("patch".to_owned()),
+        name: Some(target.name.clone()),
+        ..ResourceAttributes::default()
+    };
+    match access::may(client, namespace, attributes).await {
+        Some(true) => Refusal::Refused,
+        Some(false) => Refusal::Forbidden,
+        None => Refusal::Unknown,
+    }
+}
+
+/// How long to wait after so many restarts of a workload in a row that failed as nothing should.
+fn pause(failures: u32) -> Duration {
+    let doubled = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_secs(if failures == 0 { 0 } else { doubled }).min(LONGEST_PAUSE)
 }
 
 impl Workloads {
@@ -178,7 +211,7 @@ impl Workloads {
                         workload::read(target.kind, &object, secret.name, secret.versioned)
                     }),
                     Err(error) => match refusal(&error) {
-                        Refusal::Forbidden | Refusal::Unguarded => Sight::Forbidden,
+                        Refusal::Forbidden | Refusal::Refused | Refusal::Unguarded => Sight::Forbidden,
                         Refusal::Missing => Sight::Missing,
                         Refusal::Unknown => Sight::Unknown,
                     },
@@ -195,6 +228,62 @@ impl Workloads {
     /// # Errors
     /// Why it does not.
     pub async fn restart(
+        &self,
+        client: &Client,
+        namespace: &str,
+        (target, seen): (&Target, &Workload),
+        secret: Carried<'_>,
+        revision: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let restarted = self.try_to_restart(client, namespace, (target, seen), secret, revision, now);
+        let outcome = match restarted.await {
+            Err(Refusal::Forbidden) => Err(blame(client, namespace, target).await),
+            outcome => outcome,
+        };
+        self.note(namespace, target, outcome, now);
+        outcome
+    }
+
+    /// Remembers what became of a restart.
+    fn note(&self, namespace: &str, target: &Target, outcome: Result<(), Refusal>, now: Timestamp) {
+        let key = (namespace.to_owned(), target.clone());
+        {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            if outcome == Err(Refusal::Unknown) {
+                if failures.len() >= MAX_RESTARTS {
+                    failures.clear();
+                }
+                let count = failures.entry(key.clone()).or_default();
+                *count = count.saturating_add(1);
+            } else {
+                failures.remove(&key);
+            }
+        }
+        if outcome.is_err() {
+            return;
+        }
+        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        restarts.insert(key, now);
+        if restarts.len() > MAX_RESTARTS {
+            let oldest = restarts.iter().min_by_key(|(_, at)| **at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                restarts.remove(&oldest);
+            }
+        }
+    }
+
+    /// How long to wait before the next restart of these workloads, after those that failed as nothing should: a second at first,
+    /// and at most 15.
+    pub fn pause(&self, namespace: &str, targets: &[Target]) -> Duration {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = targets
+            .iter()
+            .filter_map(|target| failures.get(&(namespace.to_owned(), target.clone())));
+        pause(counts.copied().max().unwrap_or_default())
+    }
+
+    async fn try_to_restart(
         &self,
         client: &Client,
         namespace: &str,
@@ -222,14 +311,6 @@ impl Workloads {
             bounded(api.patch_metadata(&target.name, &parameters, &patch))
                 .await
                 .map_err(|error| refusal(&error))?;
-        }
-        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
-        restarts.insert((namespace.to_owned(), target.clone()), now);
-        if restarts.len() > MAX_RESTARTS {
-            let oldest = restarts.iter().min_by_key(|(_, at)| **at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                restarts.remove(&oldest);
-            }
         }
         Ok(())
     }
@@ -286,6 +367,64 @@ impl Workloads {
             }
             Ok(Err(error)) => Err(refusal(&error)),
             Err(_) => Err(Refusal::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        Target {
+            kind: WorkloadKind::Deployment,
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn restarts_that_keep_failing_are_tried_less_often_until_one_is_answered() {
+        let workloads = Workloads::new(false);
+        let both = [target("api"), target("worker")];
+        let now = Timestamp::from_second(0).unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            pauses.push(workloads.pause("shop", &both).as_secs());
+            workloads.note("shop", &both[1], Err(Refusal::Unknown), now);
+        }
+        assert_eq!(pauses[..7], [0, 1, 2, 4, 8, 15, 15]);
+        assert_eq!(pauses[39], 15);
+        assert_eq!(workloads.pause("other", &both), Duration::ZERO);
+        assert_eq!(workloads.pause("shop", &both[..1]), Duration::ZERO);
+        for answer in [Ok(()), Err(Refusal::Refused), Err(Refusal::Missing)] {
+            workloads.note("shop", &both[1], Err(Refusal::Unknown), now);
+            workloads.note("shop", &both[1], answer, now);
+            assert_eq!(workloads.pause("shop", &both), Duration::ZERO, "{answer:?}");
+        }
+        assert_eq!(
+            workloads.restarted("shop", &both).len(),
+            1,
+            "only one was restarted"
+        );
+    }
+
+    #[test]
+    fn only_a_missing_right_is_taken_for_one() {
+        let error = |code: u16| {
+            let status = kube::core::Status::failure("x", "X").with_code(code);
+            kube::Error::Api(Box::new(status))
+        };
+        for (code, expected) in [
+            (400, Refusal::Refused),
+            (401, Refusal::Unknown),
+            (403, Refusal::Forbidden),
+            (404, Refusal::Missing),
+            (409, Refusal::Unknown),
+            (422, Refusal::Refused),
+            (429, Refusal::Unknown),
+            (500, Refusal::Unknown),
+        ] {
+            assert_eq!(refusal(&error(code)), expected, "{code}");
         }
     }
 }

@@ -96,7 +96,10 @@ impl Reconcile {
         };
         let (outcome, said) = match written {
             Write::Done(version) => {
-                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version.clone();
+                self.version
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone_from(&version);
                 *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
                 self.remember(|tracked, _, _| {
                     tracked.note_status(&status);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus};
+use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus, TargetState};
 use lockstep_core::{
     decide,
     report::Outcome,
@@ -23,6 +23,8 @@ use crate::{
 
 /// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
 const ROLE: &str = "lockstep-rollouts";
+/// How many targets a message names.
+const NAMED: usize = 5;
 
 impl Reconcile {
     pub(super) async fn roll_out(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
@@ -57,7 +59,7 @@ impl Reconcile {
                     }
                 }
                 // nothing can be looked up, so nothing that is named either
-                Err(Refusal::Forbidden) => {
+                Err(Refusal::Forbidden | Refusal::Refused) => {
                     let named = spec.targets.iter().map(|target| Target {
                         kind: target.kind,
                         name: target.name.clone().unwrap_or_else(|| "*".to_owned()),
@@ -101,6 +103,7 @@ impl Reconcile {
         };
         let step = rollout::step(&next, &cx);
         next = step.rollout;
+        let mut refused: Vec<String> = Vec::new();
         for (workload, _) in step.restart {
             let revision = next.revision.clone();
             let Some(Sight::There(there)) = seen.get(&workload) else {
@@ -125,6 +128,11 @@ impl Reconcile {
                     rollout::refused(&mut next, &workload, &cx);
                     "forbidden"
                 }
+                Err(Refusal::Refused) => {
+                    rollout::refused(&mut next, &workload, &cx);
+                    refused.push(workload.to_string());
+                    "refused"
+                }
                 Err(Refusal::Unguarded) => {
                     tracing::error!(
                         namespace,
@@ -139,6 +147,14 @@ impl Reconcile {
                 Err(Refusal::Unknown) => "error",
             };
             shared.metrics.restarts.with_label_values(&[label]).inc();
+        }
+        let forbidden = next
+            .targets
+            .iter()
+            .filter(|target| target.state == TargetState::Forbidden);
+        // a right that is missing comes first
+        if !refused.is_empty() && forbidden.count() == refused.len() {
+            next.message = Some(refuses(&refused));
         }
         let sources = status.map(|status| status.sources.as_slice()).unwrap_or_default();
         let rotation = rotation::stepped(rotation, next.clone(), Some((target, sources)), now);
@@ -178,13 +194,27 @@ impl Reconcile {
         let spec = self.object.spec.rotation.as_ref();
         if let Some(spec) = spec.and_then(|rotation| rotation.rollout.as_ref()) {
             let next = rollout::next_look(rollout, spec, &restarts, steady);
+            let pause = self.shared.workloads.pause(&self.key.namespace, &names);
             let wait = next.map(|next| Duration::try_from(next.duration_since(steady)).unwrap_or_default());
+            let wait = wait.map(|wait| wait.max(pause));
             let next = wait.map(|wait| decide::later(now, wait));
             self.remember(|tracked, _, _| tracked.memory.next_look = next);
         }
         self.report(status, Outcome::Stepped(rotation)).await;
         "rollout"
     }
+}
+
+/// What is said of restarts that RBAC lets pass and the API server refuses.
+fn refuses(targets: &[String]) -> String {
+    let named = targets.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = match targets.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{named}{more}: RBAC lets lockstep restart it, and the API server refuses it all the same: an admission webhook, an admission policy or a quota. The rollout goes on when it does not"
+    )
 }
 
 /// The command that grants the right to restart the workloads of a namespace.

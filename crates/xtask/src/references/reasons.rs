@@ -102,7 +102,7 @@ const fn remedy(reason: Reason) -> &'static str {
             "Whatever writes the pod template has to leave the annotation `lockstep.dev/revision.<secret>` alone. Then give `lockstep.dev/rotate-now` a new value."
         }
         Reason::RolloutForbidden => {
-            "Bind the ClusterRole `lockstep-rollouts` in the namespace, as the message says, or leave `rotation.rollout` out."
+            "Bind the ClusterRole `lockstep-rollouts` in the namespace, as the message says, or leave `rotation.rollout` out. If the message says that RBAC lets it pass: have the admission webhook, the policy or the quota let it pass too."
         }
         Reason::VerificationFailed => {
             "Look at what the message names: `kubectl logs job/NAME` for a Job, the pods of the Service for a request. Then give `lockstep.dev/rotate-now` a new value, which has the wave verified again, or give the source a value that works."
