@@ -204,8 +204,11 @@ impl Reconcile {
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
-        let given = match store_of(leases, accessor) {
-            Some(store) => match self
+        let granted = store_of(leases, accessor)
+            .ok_or_else(|| unknown_store(Operation::RenewLease))
+            .and_then(|store| self.check_granted(&store, &held.path).map(|()| store));
+        let given = match granted {
+            Ok(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
                 .await
@@ -213,7 +216,7 @@ impl Reconcile {
                 Ok(provider) => provider.renew_lease(&self.context(), &handle(held), wanted).await,
                 Err(error) => Err(error),
             },
-            None => Err(unknown_store(Operation::RenewLease)),
+            Err(error) => Err(error),
         };
         self.count("renew", given.as_ref().map(drop).map_err(|error| error.kind));
         match given {
@@ -225,6 +228,20 @@ impl Reconcile {
                     .ok_or(error.kind)
             }
         }
+    }
+
+    /// Whether the namespace may still have what it was given: who loses the grant loses the credential when its lease ends. A
+    /// store that is gone says so itself.
+    fn check_granted(&self, store: &StoreRef, path: &str) -> Result<(), ProviderError> {
+        let grant = self.shared.index().grant(&self.key.namespace, store);
+        let Some(grant) = grant else { return Ok(()) };
+        plan::check_generation(&grant, store, path, &self.key.namespace).map_err(|failure| {
+            ProviderError::new(
+                ErrorKind::PermissionDenied,
+                Operation::RenewLease,
+                failure.message,
+            )
+        })
     }
 
     async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
