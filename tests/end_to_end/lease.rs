@@ -601,8 +601,7 @@ impl Crashes {
             .await
             .unwrap();
         let mut object = self.object(name);
-        object["spec"]["rotation"] =
-            json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
+        object["spec"]["rotation"] = json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
         self.scene.apply(&object).await.unwrap();
     }
 
@@ -656,8 +655,8 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
     crashes.scene.operator.run().await.unwrap();
     let mut leases = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
-        // the finalizer, the intent, the lease, the Secret, the status
-        for nth in 0..5 {
+        // the proof, the finalizer, the intent, the lease, the Secret, the status
+        for nth in 0..6 {
             leases += 1;
             let name = format!("{fault:?}-{nth}").to_lowercase();
             crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
@@ -689,9 +688,12 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     crashes.scene.operator.run().await.unwrap();
     crashes.declare("storm").await;
     crashes.settles("storm", 1).await;
-    crashes.scene.proxy.strike(Fault::Status(500), 0, usize::MAX, |asked| {
-        asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
-    });
+    crashes
+        .scene
+        .proxy
+        .strike(Fault::Status(500), 0, usize::MAX, |asked| {
+            asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
+        });
     let renewals = || async {
         let labels = ["operation=\"renew\"", "outcome=\"ok\""];
         let count = crashes

@@ -28,7 +28,7 @@ use super::{
     Reconcile,
     report::{METADATA_ONLY, Said},
 };
-use crate::{index::store_key, secret::WRITE_TIMEOUT};
+use crate::{admission::Verdict, index::store_key, secret::WRITE_TIMEOUT};
 
 /// The field manager of the finalizer.
 const MANAGER: &str = "lockstep-lease";
@@ -94,6 +94,7 @@ impl Reconcile {
                 message,
             )));
         }
+        self.prove().await?;
         self.guard().await?;
         let context = self.context();
         let warrant = provider.warrant(&context, request).await.map_err(|error| {
@@ -321,6 +322,24 @@ impl Reconcile {
             retries.failed(&Action::Release, false, &self.uid, now);
         });
         "lease"
+    }
+
+    /// Makes sure that the admission policy holds what the right to put a finalizer on would allow beside it.
+    async fn prove(&self) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let object = (&*self.key.namespace, &*self.key.name, &*self.uid);
+        let now = shared.steady.now();
+        let _slot = shared.writes.acquire(self.priority).await;
+        let Err(verdict) = shared.lease_proof.prove(&shared.client, object, now).await else {
+            return Ok(());
+        };
+        let message = match verdict {
+            Verdict::Unknown(why) => format!(
+                "the admission policy lockstep-leases could not be proven ({why}), and no credential is made without"
+            ),
+            Verdict::Open | Verdict::Enforced => "the admission policy lockstep-leases does not hold: a label of this SyncedSecret could have been changed, and no credential is made without. Apply deploy/kustomize/base/admission-leases.yaml with the account that lockstep runs as".to_owned(),
+        };
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
     /// Puts the finalizer on, so that no credential outlives the object unseen.
