@@ -1,7 +1,11 @@
 //! The proof that the admission policies work: what they must refuse is tried, as a dry run, and must be refused.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{Secret, ServiceAccount},
@@ -10,6 +14,8 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use lockstep_api::SyncedSecret;
+use lockstep_core::decide::later;
 use serde_json::json;
 
 /// The name that is tried; it never comes to exist.
@@ -44,6 +50,58 @@ fn verdict(result: Result<kube::Result<()>, tokio::time::error::Elapsed>, policy
         }
         Ok(Err(_)) => Verdict::Unknown("the API server could not be asked"),
         Err(_) => Verdict::Unknown("the API server did not answer in time"),
+    }
+}
+
+/// How long the proof of the policy for leases holds.
+const PROOF_LASTS: Duration = Duration::from_secs(600);
+
+/// The proof that the operator changes nothing of a SyncedSecret but its finalizer. It is tried on a SyncedSecret that is there, and
+/// before a credential is made: nothing else needs the right.
+#[derive(Debug, Default)]
+pub struct LeaseProof {
+    unguarded: bool,
+    proven: Mutex<Option<Timestamp>>,
+}
+
+impl LeaseProof {
+    /// `unguarded`: make credentials also where no policy holds the operator.
+    pub fn new(unguarded: bool) -> Self {
+        Self {
+            unguarded,
+            ..Self::default()
+        }
+    }
+
+    /// Tries, as a dry run, to give a SyncedSecret a label.
+    ///
+    /// # Errors
+    /// Why nothing is proven.
+    pub async fn prove(
+        &self,
+        client: &Client,
+        (namespace, name, uid): (&str, &str, &str),
+        now: Timestamp,
+    ) -> Result<(), Verdict> {
+        let known = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.unguarded || known.is_some_and(|at| now < later(at, PROOF_LASTS)) {
+            return Ok(());
+        }
+        let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
+        let params = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let label = json!({ "lockstep.dev/self-test": "refuse-this" });
+        let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "labels": label } }));
+        let attempt = async { api.patch_metadata(name, &params, &patch).await.map(drop) };
+        match verdict(tokio::time::timeout(TIMEOUT, attempt).await, "lockstep-leases") {
+            Verdict::Enforced => {
+                *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+                Ok(())
+            }
+            other => Err(other),
+        }
     }
 }
 

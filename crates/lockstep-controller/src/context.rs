@@ -10,6 +10,7 @@ use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, time::SharedC
 use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, ProviderError, StoreKey};
 
 use crate::{
+    admission::LeaseProof,
     credentials::NamespaceCredentials,
     events::Events,
     identity::Account,
@@ -33,6 +34,8 @@ pub struct Shared {
     pub writer: SecretWriter,
     /// Restarts workloads.
     pub workloads: Workloads,
+    /// The proof that the policy for leases holds.
+    pub lease_proof: LeaseProof,
     /// Makes the checks between the waves of rollouts.
     pub verifier: Verifier,
     /// Publishes events.

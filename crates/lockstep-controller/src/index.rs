@@ -517,17 +517,7 @@ impl Index {
         let views = plan::store_refs(&object.spec)
             .into_iter()
             .filter_map(|reference| {
-                let entry = &self.stores.get(&store_key(&key.namespace, &reference))?.entry;
-                let grant = match &entry.access {
-                    None => Grant::Everything,
-                    Some(access) => Grant::new(
-                        access,
-                        Namespace {
-                            name: &key.namespace,
-                            labels: &namespace.labels,
-                        },
-                    ),
-                };
+                let grant = self.grant(&key.namespace, &reference)?;
                 Some((reference, StoreView { grant }))
             })
             .collect();
@@ -536,6 +526,21 @@ impl Index {
             rival: self.rival(key),
             terminating: namespace.terminating,
         }
+    }
+
+    /// What of a store a namespace is granted; `None` where there is no such store.
+    pub fn grant(&self, namespace: &str, reference: &StoreRef) -> Option<Grant> {
+        let entry = &self.stores.get(&store_key(namespace, reference))?.entry;
+        let Some(access) = &entry.access else {
+            return Some(Grant::Everything);
+        };
+        let default = NamespaceState::default();
+        let labels = &self.namespaces.get(namespace).unwrap_or(&default).labels;
+        let namespace = Namespace {
+            name: namespace,
+            labels,
+        };
+        Some(Grant::new(access, namespace))
     }
 
     fn rival(&self, key: &ObjectKey) -> Option<Rival> {

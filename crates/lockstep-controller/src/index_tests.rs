@@ -189,13 +189,18 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
             selector: Some(selector),
         },
         keys: vec!["shop/*".into()],
-        generate: Vec::new(),
+        generate: vec!["database/creds/*".into()],
         ciphertext_scopes: Vec::new(),
     };
     index.apply_store(&cluster_store(), entry(1, Some(vec![access])));
     let may = |index: &Index| {
         let around = index.surroundings(&ObjectKey::of(&object_a), &object_a);
-        around.views.values().next().unwrap().grant.allows("shop/a")
+        let reads = around.views.values().next().unwrap().grant.allows("shop/a");
+        // what was made before is renewed by this, whatever the spec says by now
+        let store = object_a.spec.secret_store_ref.as_ref().unwrap();
+        let renews = index.grant("shop", store).unwrap().generates("database/creds/a");
+        assert_eq!(reads, renews);
+        reads
     };
     assert!(!may(&index));
     let labels: BTreeMap<_, _> = [("team".to_owned(), "shop".to_owned())].into();

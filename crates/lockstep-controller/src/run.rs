@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{
     admin::{self, Admin, Readiness},
+    admission::LeaseProof,
     context::Shared,
     events::Events,
     identity::Account,
@@ -144,6 +145,7 @@ pub async fn run(
         account: Arc::new(account),
         writer: SecretWriter::new(client.clone()),
         workloads: Workloads::new(options.unsafe_without_admission_policy),
+        lease_proof: LeaseProof::new(options.unsafe_without_admission_policy),
         verifier: Verifier::new(options.unsafe_without_admission_policy),
         recorder: Recorder::new(client.clone(), reporter),
         clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),

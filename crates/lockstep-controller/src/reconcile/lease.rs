@@ -28,7 +28,7 @@ use super::{
     Reconcile,
     report::{METADATA_ONLY, Said},
 };
-use crate::{index::store_key, secret::WRITE_TIMEOUT};
+use crate::{admission::Verdict, index::store_key, secret::WRITE_TIMEOUT};
 
 /// The field manager of the finalizer.
 const MANAGER: &str = "lockstep-lease";
@@ -94,6 +94,7 @@ impl Reconcile {
                 message,
             )));
         }
+        self.prove().await?;
         self.guard().await?;
         let context = self.context();
         let warrant = provider.warrant(&context, request).await.map_err(|error| {
@@ -204,8 +205,11 @@ impl Reconcile {
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
-        let given = match store_of(leases, accessor) {
-            Some(store) => match self
+        let granted = store_of(leases, accessor)
+            .ok_or_else(|| unknown_store(Operation::RenewLease))
+            .and_then(|store| self.check_granted(&store, &held.path).map(|()| store));
+        let given = match granted {
+            Ok(store) => match self
                 .shared
                 .provider(&store_key(&self.key.namespace, &store))
                 .await
@@ -213,7 +217,7 @@ impl Reconcile {
                 Ok(provider) => provider.renew_lease(&self.context(), &handle(held), wanted).await,
                 Err(error) => Err(error),
             },
-            None => Err(unknown_store(Operation::RenewLease)),
+            Err(error) => Err(error),
         };
         self.count("renew", given.as_ref().map(drop).map_err(|error| error.kind));
         match given {
@@ -225,6 +229,20 @@ impl Reconcile {
                     .ok_or(error.kind)
             }
         }
+    }
+
+    /// Whether the namespace may still have what it was given: who loses the grant loses the credential when its lease ends. A
+    /// store that is gone says so itself.
+    fn check_granted(&self, store: &StoreRef, path: &str) -> Result<(), ProviderError> {
+        let grant = self.shared.index().grant(&self.key.namespace, store);
+        let Some(grant) = grant else { return Ok(()) };
+        plan::check_generation(&grant, store, path, &self.key.namespace).map_err(|failure| {
+            ProviderError::new(
+                ErrorKind::PermissionDenied,
+                Operation::RenewLease,
+                failure.message,
+            )
+        })
     }
 
     async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
@@ -304,6 +322,24 @@ impl Reconcile {
             retries.failed(&Action::Release, false, &self.uid, now);
         });
         "lease"
+    }
+
+    /// Makes sure that the admission policy holds what the right to put a finalizer on would allow beside it.
+    async fn prove(&self) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let object = (&*self.key.namespace, &*self.key.name, &*self.uid);
+        let now = shared.steady.now();
+        let _slot = shared.writes.acquire(self.priority).await;
+        let Err(verdict) = shared.lease_proof.prove(&shared.client, object, now).await else {
+            return Ok(());
+        };
+        let message = match verdict {
+            Verdict::Unknown(why) => format!(
+                "the admission policy lockstep-leases could not be proven ({why}), and no credential is made without"
+            ),
+            Verdict::Open | Verdict::Enforced => "the admission policy lockstep-leases does not hold: a label of this SyncedSecret could have been changed, and no credential is made without. Apply deploy/kustomize/base/admission-leases.yaml with the account that lockstep runs as".to_owned(),
+        };
+        Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
     /// Puts the finalizer on, so that no credential outlives the object unseen.
