@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::hints::Hints;
+use lockstep_core::hints::{Hints, Most, PER_OBJECT};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -52,10 +52,18 @@ struct World {
     delivered: usize,
 }
 
+/// So many messages, or what they take where each is for one object.
+fn bounds(most: usize) -> Most {
+    Most {
+        messages: most,
+        bytes: most * (PER_OBJECT + 8),
+    }
+}
+
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            hints: Hints::new(most),
+            hints: Hints::new(bounds(most)),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -97,7 +105,7 @@ impl World {
     }
 
     fn acknowledge(&mut self, arrives: bool) {
-        for receipt in self.hints.take_done(&()) {
+        for receipt in self.hints.take_done(&(), usize::MAX) {
             if arrives {
                 let number = receipt.split(' ').next().unwrap().parse().unwrap();
                 self.queue.remove(&number);
@@ -106,7 +114,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.hints = Hints::new(most);
+        self.hints = Hints::new(bounds(most));
         self.woken.clear();
         self.running.clear();
     }
