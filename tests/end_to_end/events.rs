@@ -9,7 +9,9 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use lockstep_testkit::{
+    Moto,
     aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
+    gcp::{Gcp, PROJECT, SUBSCRIPTION},
     operator,
 };
 use serde_json::{Value, json};
@@ -21,7 +23,8 @@ use crate::{
     stage::{Room, eventually, stage, text},
 };
 
-async fn add_store(room: &Room, aws: &Aws, queue: &str) {
+/// A store that reads from AWS, or from what stands for it, at that address.
+async fn add_store(room: &Room, address: &str, queue: &str) {
     let secret = |key: &str| json!({ "name": "aws", "key": key });
     room.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
     room.apply_raw(&json!({
@@ -35,7 +38,7 @@ async fn add_store(room: &Room, aws: &Aws, queue: &str) {
         "metadata": { "name": "aws", "namespace": room.namespace },
         "spec": {
             "provider": { "aws": {
-                "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
+                "service": "SecretsManager", "region": REGION, "endpoint": address,
                 "auth": { "secretRef": {
                     "accessKeyIDSecretRef": secret("id"), "secretAccessKeySecretRef": secret("secret"),
                 } },
@@ -47,9 +50,32 @@ async fn add_store(room: &Room, aws: &Aws, queue: &str) {
     .unwrap();
 }
 
+/// A store that reads from the stand-in of Google's services.
+async fn add_gcp_store(room: &Room, gcp: &Gcp) {
+    let key = gcp.service_account_key().unwrap();
+    room.add_credential("gcp", "key.json", &key).await.unwrap();
+    room.apply_raw(&json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
+        "metadata": { "name": "gcp", "namespace": room.namespace },
+        "spec": {
+            "provider": { "gcp": {
+                "projectID": PROJECT, "endpoint": gcp.address(),
+                "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
+            } },
+            "events": { "pubsub": { "subscription": SUBSCRIPTION, "endpoint": gcp.address() } },
+        },
+    }))
+    .await
+    .unwrap();
+}
+
 fn spec(key: &str) -> Value {
+    spec_of("aws", key)
+}
+
+fn spec_of(store: &str, key: &str) -> Value {
     json!({
-        "secretStoreRef": { "name": "aws" }, "refreshInterval": "1h",
+        "secretStoreRef": { "name": store }, "refreshInterval": "1h",
         "data": [{ "secretKey": "value", "remoteRef": { "key": key } }],
     })
 }
@@ -66,7 +92,11 @@ async fn until_queue_is_empty(aws: &Aws) {
 
 /// Messages of that outcome.
 async fn received(room: &Room, outcome: &str) -> f64 {
-    let store = format!("store=\"{}/aws\"", room.namespace);
+    received_by(room, "aws", outcome).await
+}
+
+async fn received_by(room: &Room, store: &str, outcome: &str) -> f64 {
+    let store = format!("store=\"{}/{store}\"", room.namespace);
     let outcome = format!("outcome=\"{outcome}\"");
     let name = "lockstep_events_received_total";
     room.stage
@@ -81,7 +111,7 @@ async fn room_with(prefix: &str) -> (Room, Aws) {
     let aws = Aws::start().await.unwrap();
     aws.visibility(Duration::from_secs(1));
     aws.put_secret("shop/a", "first");
-    add_store(&room, &aws, &aws.queue_url()).await;
+    add_store(&room, &aws.address(), &aws.queue_url()).await;
     room.declare("a", spec("shop/a")).await;
     room.wait_for_reason("a", "Synced").await;
     (room, aws)
@@ -142,6 +172,12 @@ async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_
     assert_eq!(aws.reads().0 - before, 3, "the current one, and that one");
     sleep(Duration::from_secs(3)).await;
     assert_eq!(aws.reads().0 - before, 3, "and that was all");
+    // one that claims to be of another day: not looked for at all
+    let mut old = Aws::label_updated("shop/a", "CANARY-in-event");
+    old["time"] = "2026-01-01T00:00:00Z".into();
+    aws.send(&old);
+    until_queue_is_empty(&aws).await;
+    assert_eq!(aws.reads().0 - before, 4, "only the current one");
     let secret = room.secrets().get("a").await.unwrap();
     assert_eq!(text(&secret, "value").as_deref(), Some("first"));
     let log = room.stage.operator.log();
@@ -315,7 +351,7 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/a", "first");
     aws.deny_action("ReceiveMessage");
-    add_store(&room, &aws, &aws.queue_url()).await;
+    add_store(&room, &aws.address(), &aws.queue_url()).await;
     room.declare("a", spec("shop/a")).await;
     room.wait_for_reason("a", "Synced").await;
     let said = eventually("the store says so", || async {
@@ -331,4 +367,97 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
     let name = "lockstep_events_listening";
     let listening = room.stage.operator.metric(name, &[&store]).await.unwrap();
     assert!(listening.abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_its_notification_goes() {
+    let room = stage().await.room("events-pubsub").await;
+    let gcp = Gcp::start().await.unwrap();
+    gcp.ack_deadline(Duration::from_secs(1));
+    gcp.put_secret("database", "first");
+    add_gcp_store(&room, &gcp).await;
+    room.declare("a", spec_of("gcp", "database")).await;
+    room.wait_for_reason("a", "Synced").await;
+    let acknowledged = async || {
+        eventually("every notification is acknowledged", || async {
+            let left = gcp.unacknowledged();
+            ensure!(left.is_empty(), "given out so often: {left:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+
+    for round in 0..3 {
+        let value = format!("value {round}");
+        let before = gcp.reads().0;
+        let version = gcp.put_secret("database", &value);
+        let began = Instant::now();
+        gcp.tell("SECRET_VERSION_ADD", "database", Some(version));
+        room.wait_for_secret("a", "changed", |secret| {
+            text(secret, "value").as_deref() == Some(&value)
+        })
+        .await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}: that is no event");
+        acknowledged().await;
+        assert_eq!(gcp.reads().0 - before, 1, "one notification, one read");
+    }
+    assert!((received_by(&room, "gcp", "woken").await - 3.0).abs() < f64::EPSILON);
+
+    // what concerns nobody, or is none, goes without a read
+    let before = gcp.reads().0;
+    gcp.tell("SECRET_UPDATE", "other", None);
+    gcp.publish(&json!({ "eventType": "SECRET_UPDATE" }), "CANARY-in-notification");
+    acknowledged().await;
+    assert_eq!(gcp.reads().0, before);
+    assert!((received_by(&room, "gcp", "unknown").await - 1.0).abs() < f64::EPSILON);
+    assert!((received_by(&room, "gcp", "malformed").await - 1.0).abs() < f64::EPSILON);
+    let log = room.stage.operator.log();
+    assert!(!log.contains("CANARY-in-notification"), "it is never shown");
+}
+
+#[tokio::test]
+async fn a_queue_of_another_implementation_tells_as_well() {
+    let room = stage().await.room("events-moto").await;
+    let moto = Moto::start().await.unwrap();
+    let call = async |target: &str, request: Value| moto.call(REGION, target, &request).await.unwrap();
+    let request = json!({ "QueueName": "changes", "Attributes": { "VisibilityTimeout": "1" } });
+    let made = call("AmazonSQS.CreateQueue", request).await;
+    // moto names itself by another name than the one it was called by
+    let path = made["QueueUrl"].as_str().unwrap().splitn(4, '/').nth(3).unwrap();
+    let queue = format!("{}/{path}", moto.address());
+    let request = json!({ "Name": "shop/a", "SecretString": "first", "ClientRequestToken": "0".repeat(36) });
+    call("secretsmanager.CreateSecret", request).await;
+    add_store(&room, moto.address(), &queue).await;
+    room.declare("a", spec("shop/a")).await;
+    room.wait_for_reason("a", "Synced").await;
+
+    let request = json!({
+        "SecretId": "shop/a", "SecretString": "second", "ClientRequestToken": "1".repeat(36),
+    });
+    let put = call("secretsmanager.PutSecretValue", request).await;
+    let told = Aws::label_updated("shop/a", put["VersionId"].as_str().unwrap());
+    let request = json!({ "QueueUrl": queue, "MessageBody": told.to_string() });
+    call("AmazonSQS.SendMessage", request).await;
+    room.wait_for_secret("a", "changed", |secret| {
+        text(secret, "value").as_deref() == Some("second")
+    })
+    .await;
+    eventually("the message is deleted", || async {
+        let names = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+        ];
+        let request = json!({ "QueueUrl": queue, "AttributeNames": names });
+        let left = moto
+            .call(REGION, "AmazonSQS.GetQueueAttributes", &request)
+            .await?;
+        let left = &left["Attributes"];
+        ensure!(names.iter().all(|name| left[*name] == "0"), "{left}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(received(&room, "woken").await >= 1.0);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::hints::{Hints, Most};
+use lockstep_core::hints::{Hints, Most, PER_OBJECT};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -52,17 +52,18 @@ struct World {
     delivered: usize,
 }
 
-fn at_most(messages: usize) -> Most {
+/// So many messages, or what they take where each is for one object.
+fn bounds(most: usize) -> Most {
     Most {
-        messages,
-        bytes: usize::MAX,
+        messages: most,
+        bytes: most * (PER_OBJECT + 8),
     }
 }
 
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            hints: Hints::new(at_most(most)),
+            hints: Hints::new(bounds(most)),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -113,7 +114,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.hints = Hints::new(at_most(most));
+        self.hints = Hints::new(bounds(most));
         self.woken.clear();
         self.running.clear();
     }
