@@ -13,7 +13,7 @@ use prometheus::{
 
 use crate::{
     index::ObjectKey,
-    objects::{Objects, Sample},
+    objects::{Objects, RolloutSample, Sample},
 };
 
 const RECONCILE: MetricInfo = MetricInfo {
@@ -166,7 +166,7 @@ const TARGETS: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_targets",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "state"],
-    help: "The targets of the rollout by state: Waiting, Updating, Ready, ScaledToZero, Missing, Paused, NotReady, Failing, Overwritten, Forbidden, NoTemplate or NoReference; absent where none is in that state.",
+    help: "The targets of the rollout by state: Waiting, Updating, Ready, Partial, ScaledToZero, Missing, Paused, OnDelete, NotReady, Failing, Overwritten, Forbidden, NoTemplate or NoReference; absent where none is in that state.",
 };
 const PROPAGATION: MetricInfo = MetricInfo {
     name: "lockstep_propagation_seconds",
@@ -382,7 +382,7 @@ impl Metrics {
                     .collect()
             }),
             (&TARGETS, |sample| {
-                let states = sample.rollout.into_iter().flat_map(|rollout| rollout.states());
+                let states = sample.rollout.into_iter().flat_map(RolloutSample::states);
                 states.map(|(state, count)| (state.as_str(), count)).collect()
             }),
         ];

@@ -352,7 +352,7 @@ impl Reconcile {
                     target,
                     sources,
                     back,
-                    waits,
+                    waits: waits.map(|waits| *waits),
                 };
                 let said = self.report_durably(status, outcome).await;
                 self.heard();

@@ -108,7 +108,8 @@ fn why(record: &RevisionRecord, oldest: bool) -> String {
     };
     let noticed = record.noticed_time.as_deref().and_then(time);
     if let (Some(noticed), Some(written)) = (noticed, time(&record.written_time)) {
-        text.push_str(&format!(", waited {}", between(noticed, written)));
+        text.push_str(", waited ");
+        text.push_str(&between(noticed, written));
     }
     text
 }

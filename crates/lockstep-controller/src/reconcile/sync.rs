@@ -47,7 +47,7 @@ pub(super) enum Synced {
         /// It is what the sources held before: what they hold now failed.
         back: bool,
         /// What is newer than both, and may not come in yet.
-        waits: Option<Waiting>,
+        waits: Option<Box<Waiting>>,
     },
     /// What changed waits for a window.
     Waits(Box<RotationStatus>),
@@ -247,11 +247,11 @@ impl Reconcile {
             if let Some(refused) = back {
                 let mut synced = self.stay_back(status, refused, why).await?;
                 if let Synced::InSync { waits, .. } = &mut synced {
-                    *waits = Some(Waiting {
+                    *waits = Some(Box::new(Waiting {
                         revision,
                         waits_for,
                         next,
-                    });
+                    }));
                 }
                 return Ok(synced);
             }
