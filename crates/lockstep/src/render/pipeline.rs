@@ -26,7 +26,7 @@ pub(super) enum Rendered {
     Secret(DesiredSecret, BTreeSet<String>),
     /// Nobody can say it without the values of these keys, which are sealed.
     Sealed(BTreeSet<String>),
-    /// Without values, nobody can say more than what is read.
+    /// Without values, or where a store makes them, nobody can say more than what is read.
     Reads(Plan),
     /// Every source is gone, and so is the Secret.
     Gone,
@@ -75,7 +75,8 @@ async fn one(
     {
         check_owner(placed, target, annotations)?;
     }
-    let Some(values) = values else {
+    // a credential is made at each sync, and there is none to read
+    let Some(values) = values.filter(|_| plan.generation.is_none()) else {
         return Ok(Rendered::Reads(plan));
     };
     let (decrypted, unknown) = decrypt(placed, &plan, sealed);

@@ -136,7 +136,13 @@ fn reads(plan: &Plan) -> Vec<String> {
             decryption.store, decryption.entry
         )
     });
-    read.chain(find).chain(decrypt).collect()
+    let generate = plan.generation.as_ref().map(|generation| {
+        format!(
+            "{}: a credential that the store makes at {:?} when the operator syncs, so that nothing can be rendered before",
+            generation.store, generation.request.path
+        )
+    });
+    read.chain(find).chain(decrypt).chain(generate).collect()
 }
 
 /// One document for machines.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::{Timestamp, Zoned};
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, RotationPhase, RotationStatus,
-    SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
+    Condition, ConditionStatus, ConditionType, LeaseEnd, LeaseStatus, RolloutPhase, RolloutStatus,
+    RotationPhase, RotationStatus, SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
 use lockstep_core::rotation::{self, Opening, rollout};
 use serde_json::{Value, json};
@@ -203,6 +203,9 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     {
         say("source", format!("and {more} more"));
     }
+    for (what, words) in status.lease.iter().flat_map(|leases| lease_lines(leases, now)) {
+        say(what, words);
+    }
     if let Some(condition) = status.condition(ConditionType::RotationOverdue) {
         say("overdue", condition.message.clone());
     }
@@ -215,6 +218,75 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
         }
     }
     text
+}
+
+/// The leases: of the credential that the Secret holds, and of those that wait to be revoked.
+fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for lease in leases.current.iter().chain(&leases.minted) {
+        let issued = age(Some(&lease.issued), now).unwrap_or_default();
+        let goes_on = match lease.ends {
+            None => "is renewed before".to_owned(),
+            Some(end) => {
+                let why = match end {
+                    LeaseEnd::NotRenewable => "cannot be renewed",
+                    LeaseEnd::RenewalRefused => "was not renewed by the store",
+                    LeaseEnd::MaximumReached => "is near its maximum",
+                };
+                let refusal = lease.refusal.as_ref();
+                let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
+                format!("{why}{refusal}, and is replaced before")
+            }
+        };
+        let written = if leases.minted.as_ref() == Some(lease) {
+            ", not known to be written yet"
+        } else {
+            ""
+        };
+        lines.push((
+            "lease",
+            format!(
+                "{} {}, issued {issued} ago, {}; {goes_on}{written}",
+                lease.store,
+                lease.path,
+                left(&lease.expires, now)
+            ),
+        ));
+    }
+    if let Some(intent) = &leases.intent {
+        let path = &intent.path;
+        lines.push(("", format!("another one of {path} is being made")));
+    }
+    for lease in &leases.old {
+        let fate = match (&lease.left, &lease.replaced) {
+            (Some(why), _) => format!("could not be revoked, and is left to expire: {why}"),
+            (None, _) if lease.unwritten => "was never written, and is revoked next".to_owned(),
+            (None, Some(replaced)) => {
+                let since = age(Some(replaced), now).unwrap_or_default();
+                format!("replaced {since} ago, waits to be revoked")
+            }
+            (None, None) => "waits for another one to be written".to_owned(),
+        };
+        lines.push((
+            "old lease",
+            format!(
+                "{} {}, {}; {fate}",
+                lease.store,
+                lease.path,
+                left(&lease.expires, now)
+            ),
+        ));
+    }
+    lines
+}
+
+/// When a lease ends.
+fn left(expires: &str, now: Timestamp) -> String {
+    match time(expires).map(|at| at.duration_since(now).as_secs()) {
+        Some(seconds) if seconds > 0 => format!("expires in {} ({expires})", human(seconds)),
+        Some(_) => format!("expired ({expires})"),
+        None => format!("expires {expires}"),
+    }
 }
 
 /// Whether a window of the spec is open; `None` where it has none, or none that can be used, as `ready` says then.
@@ -378,6 +450,7 @@ pub(super) fn json(objects: &[&SyncedSecret]) -> serde_json::Result<String> {
                 "sources": status.map(|status| &status.sources),
                 "sourceCount": status.and_then(|status| status.source_count),
                 "rotation": status.and_then(|status| status.rotation.as_ref()),
+                "lease": status.and_then(|status| status.lease.as_ref()),
             })
         })
         .collect();
@@ -561,6 +634,46 @@ mod tests {
           wave 1    Deployment/api  ready, restarted 10m ago
           refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. It comes in again with a new value at the source, or with lockstep.dev/rotate-now
         "#);
+    }
+
+    #[test]
+    fn a_lease_says_when_it_ends_and_what_waits_to_be_revoked() {
+        let lease = |accessor: &str, expires: &str| {
+            json!({
+                "id": format!("database/creds/shop/{accessor}"), "accessor": accessor, "store": "SecretStore/vault",
+                "path": "database/creds/shop", "request": "r", "issued": "2026-03-10T11:00:00Z", "expires": expires,
+                "seconds": 7200, "renewable": true,
+            })
+        };
+        let mut status = synced();
+        let mut replaced = lease("b", "2026-03-10T12:30:00Z");
+        replaced["replaced"] = json!("2026-03-10T11:58:00Z");
+        let mut kept = lease("c", "2026-03-10T11:59:00Z");
+        kept["left"] = json!("the policy needs more");
+        let mut unwritten = lease("d", "2026-03-11T12:00:00Z");
+        unwritten["unwritten"] = json!(true);
+        status["lease"] = json!({
+            "current": lease("a", "2026-03-10T13:00:00Z"), "old": [replaced, kept, unwritten],
+        });
+        insta::assert_snapshot!(one(&object(&status), now()), @r#"
+        SyncedSecret shop/database
+          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          secret    database at revision 7f3a, changed 3d ago
+          source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
+          lease     SecretStore/vault database/creds/shop, issued 60m ago, expires in 60m (2026-03-10T13:00:00Z); is renewed before
+          old lease SecretStore/vault database/creds/shop, expires in 30m (2026-03-10T12:30:00Z); replaced 2m ago, waits to be revoked
+          old lease SecretStore/vault database/creds/shop, expired (2026-03-10T11:59:00Z); could not be revoked, and is left to expire: the policy needs more
+          old lease SecretStore/vault database/creds/shop, expires in 24h (2026-03-11T12:00:00Z); was never written, and is revoked next
+          windows   closed; the next opens in 14h
+          rotation  complete: nothing waits
+        "#);
+        status["lease"]["current"]["ends"] = json!("RenewalRefused");
+        status["lease"]["current"]["refusal"] = json!("the lease has ended");
+        let text = one(&object(&status), now());
+        assert!(
+            text.contains("was not renewed by the store (the lease has ended), and is replaced before"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -191,3 +191,17 @@ fn yaml_that_is_none_is_told_with_its_line_and_the_rest_is_still_checked() {
     assert!(stderr.contains("manifest.yaml:1: line "), "{stderr}");
     assert!(stdout.contains("kind: Secret"), "{stdout}");
 }
+
+#[test]
+fn a_credential_that_the_store_makes_is_told_in_a_sentence() {
+    let manifest = synced("  dataFrom: [{ generate: { vault: { path: database/creds/shop } } }]");
+    let (code, stdout, stderr) = render(&manifest, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stdout.contains(
+            r#"SecretStore/vault: a credential that the store makes at "database/creds/shop" when the operator syncs"#
+        ),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("kind: Secret\n"), "{stdout}");
+}
