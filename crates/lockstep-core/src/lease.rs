@@ -84,7 +84,10 @@ impl Retention {
             || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
             Generate::revoke_after,
         );
-        let rollout = spec.rotation.as_ref().and_then(|rotation| rotation.rollout.as_ref());
+        let rollout = spec
+            .rotation
+            .as_ref()
+            .and_then(|rotation| rotation.rollout.as_ref());
         Self {
             revoke_after,
             has_targets: rollout.is_some(),

@@ -389,12 +389,7 @@ fn authorise(input: &Input<'_>, store: &StoreRef, key: &str, place: &str) -> Res
 ///
 /// # Errors
 /// When the store does not grant it.
-pub fn check_generation(
-    grant: &Grant,
-    store: &StoreRef,
-    path: &str,
-    namespace: &str,
-) -> Result<(), Failure> {
+pub fn check_generation(grant: &Grant, store: &StoreRef, path: &str, namespace: &str) -> Result<(), Failure> {
     if grant.generates(path) {
         return Ok(());
     }

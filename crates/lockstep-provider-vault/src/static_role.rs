@@ -110,13 +110,21 @@ mod tests {
     fn one_that_is_overdue_is_read_ever_more_seldom_and_never_at_once() {
         let after = |text: &str, now: &str| {
             let role = StaticRole::of(text).unwrap();
-            role.secret(now.parse().unwrap()).unwrap().fresh_for.unwrap().as_secs()
+            role.secret(now.parse().unwrap())
+                .unwrap()
+                .fresh_for
+                .unwrap()
+                .as_secs()
         };
         // due at 11:00:00.25
         assert_eq!(after(&answer("0"), "2026-05-01T11:00:01Z"), 30);
         assert_eq!(after(&answer("-3"), "2026-05-01T11:00:03Z"), 30);
         assert_eq!(after(&answer("0"), "2026-05-01T11:10:01Z"), 600);
-        assert_eq!(after(&answer("-600"), "2026-05-01T10:00:00Z"), 600, "a clock that is behind");
+        assert_eq!(
+            after(&answer("-600"), "2026-05-01T10:00:00Z"),
+            600,
+            "a clock that is behind"
+        );
         let scheduled = answer("0").replace("rotation_period", "rotation_window");
         assert_eq!(after(&scheduled, "2026-05-01T11:10:01Z"), 30);
         assert_eq!(after(&answer("1"), "2026-05-01T11:10:01Z"), 3);

@@ -259,9 +259,9 @@ fn an_old_lease_is_revoked_after_a_while_where_there_are_no_targets() {
 
 /// A Secret at revision `b`, whose rollout came to its end at 100 with targets in these states.
 fn rolled_out(old: Lease, states: &[TargetState]) -> SyncedSecretStatus {
-    let targets = states.iter().map(|state| {
-        json!({ "kind": "Deployment", "name": "shop", "wave": 1, "state": state.as_str() })
-    });
+    let targets = states
+        .iter()
+        .map(|state| json!({ "kind": "Deployment", "name": "shop", "wave": 1, "state": state.as_str() }));
     let rotation = json!({
         "phase": "Complete",
         "rollout": {
@@ -334,7 +334,9 @@ fn where_there_are_targets_and_nothing_was_rolled_out_no_time_has_the_old_one_re
 
 #[test]
 fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
-    let rotation = spec(&json!({ "rotation": { "rollout": { "targets": [{ "kind": "Deployment", "name": "shop" }] } } }));
+    let rotation = spec(
+        &json!({ "rotation": { "rollout": { "targets": [{ "kind": "Deployment", "name": "shop" }] } } }),
+    );
     let began = |leases: LeaseStatus| {
         let old = status(leases);
         let subject = Subject {
@@ -355,7 +357,11 @@ fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
             back: false,
             waits: None,
         };
-        report(&subject, outcome, at(1)).rotation.unwrap().rollout.is_some()
+        report(&subject, outcome, at(1))
+            .rotation
+            .unwrap()
+            .rollout
+            .is_some()
     };
     let first = LeaseStatus {
         minted: Some(lease("b")),
@@ -559,10 +565,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
         has_targets: true,
         ..RETENTION
     };
-    let freed = status(LeaseStatus {
-        intent: None,
-        ..next
-    });
+    let freed = status(LeaseStatus { intent: None, ..next });
     let due = lease::next(&freed, retention, &Retries::default(), SignedDuration::ZERO);
     assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i0".to_owned()))));
 
