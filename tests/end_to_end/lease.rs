@@ -725,3 +725,31 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     .unwrap();
     assert!(crashes.works("storm").await);
 }
+
+#[tokio::test]
+async fn nothing_is_made_where_no_policy_holds_the_operator_to_its_finalizer() {
+    let mut crashes = Crashes::set("database-policy", "1h").await;
+    let gone = [
+        "delete",
+        "validatingadmissionpolicybinding",
+        "lockstep-leases",
+        "--wait=true",
+    ];
+    lockstep_testkit::operator::kubectl(&crashes.scene.plane.kubeconfig(), &gone, None)
+        .await
+        .unwrap();
+    // the API server takes a moment to know
+    sleep(Duration::from_secs(3)).await;
+    crashes.scene.operator.run().await.unwrap();
+    crashes.declare("unguarded").await;
+    let ready = crashes.scene.wait_for_reason("unguarded", "WriteFailed").await;
+    let said = ready["message"].as_str().unwrap();
+    assert!(said.contains("lockstep-leases does not hold"), "{said}");
+    assert_eq!(crashes.held().await.unwrap(), Vec::<String>::new());
+    let object = crashes.scene.get("syncedsecret", "unguarded").await;
+    assert!(object["metadata"]["finalizers"].is_null(), "{object}");
+    assert!(
+        object["metadata"]["labels"].is_null(),
+        "it was a dry run: {object}"
+    );
+}
