@@ -655,8 +655,9 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
     crashes.scene.operator.run().await.unwrap();
     let mut leases = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
-        // the proof, the finalizer, the intent, the lease, the Secret, the status
-        for nth in 0..6 {
+        // the finalizer (the first time the proof before it, which then holds for a while), the intent, the lease, the Secret, the
+        // status
+        for nth in 0..5 {
             leases += 1;
             let name = format!("{fault:?}-{nth}").to_lowercase();
             crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
@@ -724,4 +725,32 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     .await
     .unwrap();
     assert!(crashes.works("storm").await);
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_no_policy_holds_the_operator_to_its_finalizer() {
+    let mut crashes = Crashes::set("database-policy", "1h").await;
+    let gone = [
+        "delete",
+        "validatingadmissionpolicybinding",
+        "lockstep-leases",
+        "--wait=true",
+    ];
+    lockstep_testkit::operator::kubectl(&crashes.scene.plane.kubeconfig(), &gone, None)
+        .await
+        .unwrap();
+    // the API server takes a moment to know
+    sleep(Duration::from_secs(3)).await;
+    crashes.scene.operator.run().await.unwrap();
+    crashes.declare("unguarded").await;
+    let ready = crashes.scene.wait_for_reason("unguarded", "WriteFailed").await;
+    let said = ready["message"].as_str().unwrap();
+    assert!(said.contains("lockstep-leases does not hold"), "{said}");
+    assert_eq!(crashes.held().await.unwrap(), Vec::<String>::new());
+    let object = crashes.scene.get("syncedsecret", "unguarded").await;
+    assert!(object["metadata"]["finalizers"].is_null(), "{object}");
+    assert!(
+        object["metadata"]["labels"].is_null(),
+        "it was a dry run: {object}"
+    );
 }
