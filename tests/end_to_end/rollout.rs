@@ -468,6 +468,73 @@ async fn odd_targets_are_told_apart() {
         .await;
 }
 
+/// The definition of Argo Rollouts' kind, as far as a rollout meets it.
+fn argo() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "rollouts.argoproj.io" },
+        "spec": {
+            "group": "argoproj.io", "scope": "Namespaced",
+            "names": { "kind": "Rollout", "plural": "rollouts", "singular": "rollout", "listKind": "RolloutList" },
+            "versions": [{
+                "name": "v1alpha1", "served": true, "storage": true, "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn an_argo_rollout_is_a_target_where_its_kind_is_installed() {
+    let fleet = Fleet::new("argo").await;
+    fleet.room.apply_raw(&argo()).await.unwrap();
+    let namespace = &fleet.room.namespace;
+    let canary = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+        "metadata": { "name": "canary", "namespace": namespace },
+        "spec": {
+            "replicas": 2, "selector": { "matchLabels": { "app": "canary" } }, "strategy": { "canary": {} },
+            "template": {
+                "metadata": { "labels": { "app": "canary" } },
+                "spec": { "containers": [{ "name": "app", "image": "example.org/app" }] },
+            },
+        },
+    });
+    eventually("the kind is served", || fleet.room.apply_raw(&canary))
+        .await
+        .unwrap();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
+    let api: Api<DynamicObject> = Api::namespaced_with(fleet.room.client.clone(), namespace, &resource);
+    // its controller is played: it writes the generation as text
+    let play = async |phase: &str| {
+        let object = api.get("canary").await.unwrap();
+        let status = json!({ "status": {
+            "observedGeneration": object.metadata.generation.unwrap().to_string(), "phase": phase,
+            "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
+        } });
+        api.patch_status("canary", &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap();
+    };
+    play("Healthy").await;
+    fleet
+        .declare(json!({ "targets": [{ "kind": "Rollout", "name": "canary" }], "minimumInterval": "0s" }))
+        .await;
+    fleet.put("two").await;
+    let second = fleet.holds("two").await;
+    eventually("the revision in its template", || async {
+        let object = serde_json::to_value(api.get("canary").await?)?;
+        anyhow::ensure!(object.pointer(REVISION) == Some(&json!(second)), "{object}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    play("Paused").await;
+    fleet.says("TargetPaused", "kubectl argo rollouts promote").await;
+    play("Healthy").await;
+    fleet.phase(RolloutPhase::Complete).await;
+}
+
 #[tokio::test]
 async fn what_changes_during_a_rollout_is_one_next_rollout_to_the_newest() {
     let fleet = Fleet::new("queue").await;

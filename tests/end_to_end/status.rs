@@ -12,9 +12,13 @@ use tokio::{
 use crate::stage::{Room, stage};
 
 fn command(room: &Room, arguments: &[&str]) -> Command {
+    command_of("status", room, arguments)
+}
+
+fn command_of(name: &str, room: &Room, arguments: &[&str]) -> Command {
     let mut command = Command::new(binaries::lockstep().unwrap());
     command
-        .arg("status")
+        .arg(name)
         .args(arguments)
         .args(["--namespace", &room.namespace, "--kubeconfig"])
         .arg(room.stage.plane.kubeconfig())
@@ -54,6 +58,13 @@ async fn a_cluster_is_asked_where_its_secrets_stand() {
     assert!(
         line.contains("fine") && line.contains("Synced") && line.contains(&revision),
         "{out}"
+    );
+
+    let history = command_of("history", &room, &["fine"]).output().await.unwrap();
+    let history = String::from_utf8(history.stdout).unwrap();
+    assert!(
+        history.contains(&revision) && history.contains("first sync"),
+        "{history}"
     );
 
     room.declare("broken", spec(&room, "nothing")).await;
