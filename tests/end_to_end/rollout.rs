@@ -484,9 +484,9 @@ fn argo() -> Value {
     })
 }
 
-#[tokio::test]
-async fn an_argo_rollout_is_a_target_where_its_kind_is_installed() {
-    let fleet = Fleet::new("argo").await;
+/// An Argo Rollout is a target where its kind is installed: on a cluster that no other test uses meanwhile.
+pub(crate) async fn argo_rollout_is_a_target(stage: &'static Stage) {
+    let fleet = Fleet::on(stage, "argo").await;
     fleet.room.apply_raw(&argo()).await.unwrap();
     let namespace = &fleet.room.namespace;
     let canary = json!({

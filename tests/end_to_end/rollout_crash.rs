@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_proxy::{ApiProxy, Asked, Fault},
-    rollout::Fleet,
+    rollout::{Fleet, argo_rollout_is_a_target},
     stage::{Stage, eventually},
 };
 
@@ -323,7 +323,7 @@ async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there
 }
 
 #[tokio::test]
-async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
+async fn without_the_policy_that_guards_workloads_nothing_is_restarted_and_with_it_argo_rollouts_are_too() {
     let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
     let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();
     let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];
@@ -361,4 +361,5 @@ async fn without_the_policy_that_guards_workloads_nothing_is_restarted() {
 
     operator::install(&kubeconfig).await.unwrap();
     trial.everywhere(&value).await;
+    argo_rollout_is_a_target(trial.fleet.room.stage).await;
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Stage {
     pub(crate) plane: ControlPlane,
