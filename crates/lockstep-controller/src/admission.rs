@@ -1,6 +1,7 @@
 //! The proof that the admission policies work: what they must refuse is tried, as a dry run, and must be refused.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -34,43 +35,106 @@ pub enum Verdict {
     Unknown(&'static str),
 }
 
-fn verdict(result: Result<kube::Result<()>, tokio::time::error::Elapsed>, policy: &str) -> Verdict {
-    match result {
-        Ok(Ok(())) => Verdict::Open,
+/// Why nothing is proven of a policy.
+#[derive(Debug)]
+pub(crate) enum Unproven {
+    /// The API server would have let it through.
+    Open,
+    /// It answered something else.
+    Failed(kube::Error),
+    /// It did not answer in time.
+    TimedOut,
+}
+
+/// Tries, as a dry run, what a policy must refuse.
+async fn attempted(policy: &str, attempt: impl Future<Output = kube::Result<()>>) -> Result<(), Unproven> {
+    match tokio::time::timeout(TIMEOUT, attempt).await {
+        Ok(Ok(())) => Err(Unproven::Open),
         Ok(Err(kube::Error::Api(status)))
             if status.message.contains("ValidatingAdmissionPolicy") && status.message.contains(policy) =>
         {
-            Verdict::Enforced
+            Ok(())
         }
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Verdict::Unknown(
-            "the API server forbids the attempt itself: lockstep's role lacks a right that it needs",
-        ),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-            Verdict::Unknown("the operator's namespace or ServiceAccount does not exist")
-        }
-        Ok(Err(_)) => Verdict::Unknown("the API server could not be asked"),
-        Err(_) => Verdict::Unknown("the API server did not answer in time"),
+        Ok(Err(error)) => Err(Unproven::Failed(error)),
+        Err(_) => Err(Unproven::TimedOut),
     }
 }
 
-/// How long the proof of the policy for leases holds.
+impl From<Result<(), Unproven>> for Verdict {
+    fn from(result: Result<(), Unproven>) -> Self {
+        match result {
+            Ok(()) => Self::Enforced,
+            Err(Unproven::Open) => Self::Open,
+            Err(Unproven::Failed(kube::Error::Api(status))) if status.code == 403 => Self::Unknown(
+                "the API server forbids the attempt itself: lockstep's role lacks a right that it needs",
+            ),
+            Err(Unproven::Failed(kube::Error::Api(status))) if status.code == 404 => {
+                Self::Unknown("the operator's namespace or ServiceAccount does not exist")
+            }
+            Err(Unproven::Failed(_)) => Self::Unknown("the API server could not be asked"),
+            Err(Unproven::TimedOut) => Self::Unknown("the API server did not answer in time"),
+        }
+    }
+}
+
+/// How long a proof of a policy holds.
 const PROOF_LASTS: Duration = Duration::from_secs(600);
+
+/// The proofs of a policy that is tried before what it guards is used, place by place.
+#[derive(Debug)]
+pub(crate) struct Proofs<K> {
+    policy: &'static str,
+    unguarded: bool,
+    proven: Mutex<BTreeMap<K, Timestamp>>,
+}
+
+impl<K: Ord> Proofs<K> {
+    /// `unguarded`: nothing has to be proven.
+    pub(crate) const fn new(policy: &'static str, unguarded: bool) -> Self {
+        Self {
+            policy,
+            unguarded,
+            proven: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Makes the attempt, a dry run of what the policy must refuse, where the last proof for that place is too old.
+    ///
+    /// # Errors
+    /// Why nothing is proven.
+    pub(crate) async fn prove(
+        &self,
+        place: K,
+        now: Timestamp,
+        attempt: impl Future<Output = kube::Result<()>>,
+    ) -> Result<(), Unproven> {
+        if self.unguarded {
+            return Ok(());
+        }
+        let holds = |at: Timestamp| now < later(at, PROOF_LASTS);
+        let lock = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&place).copied();
+        if known.is_some_and(holds) {
+            return Ok(());
+        }
+        attempted(self.policy, attempt).await?;
+        let mut proven = lock();
+        // those of places that are gone
+        proven.retain(|_, at| holds(*at));
+        proven.insert(place, now);
+        Ok(())
+    }
+}
 
 /// The proof that the operator changes nothing of a SyncedSecret but its finalizer. It is tried on a SyncedSecret that is there, and
 /// before a credential is made: nothing else needs the right.
-#[derive(Debug, Default)]
-pub struct LeaseProof {
-    unguarded: bool,
-    proven: Mutex<Option<Timestamp>>,
-}
+#[derive(Debug)]
+pub struct LeaseProof(Proofs<()>);
 
 impl LeaseProof {
     /// `unguarded`: make credentials also where no policy holds the operator.
-    pub fn new(unguarded: bool) -> Self {
-        Self {
-            unguarded,
-            ..Self::default()
-        }
+    pub const fn new(unguarded: bool) -> Self {
+        Self(Proofs::new("lockstep-leases", unguarded))
     }
 
     /// Tries, as a dry run, to give a SyncedSecret a label.
@@ -83,10 +147,6 @@ impl LeaseProof {
         (namespace, name, uid): (&str, &str, &str),
         now: Timestamp,
     ) -> Result<(), Verdict> {
-        let known = *self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.unguarded || known.is_some_and(|at| now < later(at, PROOF_LASTS)) {
-            return Ok(());
-        }
         let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
         let params = PatchParams {
             dry_run: true,
@@ -95,13 +155,8 @@ impl LeaseProof {
         let label = json!({ "lockstep.dev/self-test": "refuse-this" });
         let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "labels": label } }));
         let attempt = async { api.patch_metadata(name, &params, &patch).await.map(drop) };
-        match verdict(tokio::time::timeout(TIMEOUT, attempt).await, "lockstep-leases") {
-            Verdict::Enforced => {
-                *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-                Ok(())
-            }
-            other => Err(other),
-        }
+        let proven = self.0.prove((), now, attempt).await;
+        proven.map_err(|unproven| Verdict::from(Err(unproven)))
     }
 }
 
@@ -115,7 +170,7 @@ pub async fn secrets(client: &Client, namespace: &str) -> Verdict {
             .await
             .map(drop)
     };
-    verdict(tokio::time::timeout(TIMEOUT, attempt).await, "lockstep-secrets")
+    attempted("lockstep-secrets", attempt).await.into()
 }
 
 /// Asks for a token of the operator's own account, for an audience that is on no list, as a dry run.
@@ -138,8 +193,5 @@ pub async fn token_requests(client: &Client, namespace: &str, service_account: &
             .await
             .map(drop)
     };
-    verdict(
-        tokio::time::timeout(TIMEOUT, attempt).await,
-        "lockstep-token-requests",
-    )
+    attempted("lockstep-token-requests", attempt).await.into()
 }

@@ -19,7 +19,7 @@ use crate::manifest::{Base64Data, Manifest};
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The metadata that the API server answers with.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// What identifies a Secret as it stands in the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,6 @@
 //! Makes the checks of rollouts: a Job from a CronJob, or a request through the API server's proxy of a Service.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::header;
 use jiff::Timestamp;
@@ -19,26 +15,25 @@ use lockstep_api::{Verify, VerifyHttpGet, VerifyJob};
 use lockstep_core::rotation::verify::{self, Attempt, Check};
 use serde_json::{Value, json};
 
-use crate::{access, identity::Account};
+use crate::{
+    access,
+    admission::{Proofs, Unproven},
+    identity::Account,
+};
 
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a Service may take to answer one request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the proof holds that the admission policy for Jobs does its work in a namespace.
-const PROOF_LASTS: Duration = Duration::from_secs(600);
-/// The admission policy that holds the operator to Jobs of CronJobs.
-const POLICY: &str = "lockstep-jobs";
 /// The ClusterRole that an installation binds in the namespaces in which Jobs may be made.
 const JOBS_ROLE: &str = "lockstep-verify-jobs";
 /// The ClusterRole that an installation binds in the namespaces whose Services may be asked.
 const SERVICES_ROLE: &str = "lockstep-verify-services";
 
 /// Makes the checks of rollouts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
-    proven: Mutex<BTreeMap<String, Timestamp>>,
-    unguarded: bool,
+    proofs: Proofs<String>,
 }
 
 /// Who makes a check, and where.
@@ -133,8 +128,7 @@ impl Verifier {
     /// `unguarded`: make Jobs also where no admission policy holds the operator to those of CronJobs.
     pub fn new(unguarded: bool) -> Self {
         Self {
-            unguarded,
-            ..Self::default()
+            proofs: Proofs::new("lockstep-jobs", unguarded),
         }
     }
 
@@ -238,13 +232,6 @@ impl Verifier {
     /// Tries, as a dry run, to make a Job that is of no CronJob. Who may make any Job may run anything in the namespace: without a
     /// policy that refuses, none is made.
     async fn prove(&self, place: &Place<'_>, now: Timestamp) -> Result<(), Refused> {
-        let known = {
-            let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-            proven.get(place.namespace).copied()
-        };
-        if self.unguarded || known.is_some_and(|at| now < lockstep_core::decide::later(at, PROOF_LASTS)) {
-            return Ok(());
-        }
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": { "name": "lockstep-self-test" },
@@ -253,21 +240,13 @@ impl Verifier {
                 "restartPolicy": "Never",
             } } },
         });
-        match tokio::time::timeout(TIMEOUT, place.create_job(&job, true)).await {
-            Ok(Ok(())) => Err(Refused::Unguarded),
-            Ok(Err(kube::Error::Api(status)))
-                if status.message.contains("ValidatingAdmissionPolicy")
-                    && status.message.contains(POLICY) =>
-            {
-                let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-                // those of namespaces that are gone
-                proven.retain(|_, at| now < lockstep_core::decide::later(*at, PROOF_LASTS));
-                proven.insert(place.namespace.to_owned(), now);
-                Ok(())
-            }
-            Ok(Err(error)) => Err(refused(&error)),
-            Err(_) => Err(Refused::Unknown),
-        }
+        let attempt = place.create_job(&job, true);
+        let proven = self.proofs.prove(place.namespace.to_owned(), now, attempt).await;
+        proven.map_err(|unproven| match unproven {
+            Unproven::Open => Refused::Unguarded,
+            Unproven::Failed(error) => refused(&error),
+            Unproven::TimedOut => Refused::Unknown,
+        })
     }
 }
 

@@ -24,10 +24,12 @@ use lockstep_core::rotation::{
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::access;
+use crate::{
+    access,
+    admission::{Proofs, Unproven},
+    secret::METADATA_ONLY,
+};
 
-/// The metadata that the API server answers with.
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How many workloads of one rollout are looked at together.
@@ -36,12 +38,8 @@ const LOOKS_AT_ONCE: usize = 8;
 const MAX_RESTARTS: usize = 10_000;
 /// The longest pause between restarts that fail as nothing should.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// How long the proof holds that the admission policy for workloads does its work in a namespace.
-const PROOF_LASTS: Duration = Duration::from_secs(600);
 /// What only the proof writes, and the policy must refuse.
 const SELF_TEST_ANNOTATION: &str = "lockstep.dev/self-test";
-/// The admission policy that holds the operator to its own annotation.
-const POLICY: &str = "lockstep-workloads";
 
 /// Why a workload could not be looked at or restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,13 +66,12 @@ pub struct Carried<'a> {
 }
 
 /// Looks at workloads and restarts them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Workloads {
     restarts: Mutex<BTreeMap<(String, Target), Timestamp>>,
     /// How many restarts in a row failed as nothing should.
     failures: Mutex<BTreeMap<(String, Target), u32>>,
-    proven: Mutex<BTreeMap<(String, WorkloadKind), Timestamp>>,
-    unguarded: bool,
+    proofs: Proofs<(String, WorkloadKind)>,
 }
 
 fn resource(kind: WorkloadKind) -> ApiResource {
@@ -150,8 +147,9 @@ impl Workloads {
     /// `unguarded`: restart workloads also where no admission policy holds the operator to its own annotation.
     pub fn new(unguarded: bool) -> Self {
         Self {
-            unguarded,
-            ..Self::default()
+            restarts: Mutex::default(),
+            failures: Mutex::default(),
+            proofs: Proofs::new("lockstep-workloads", unguarded),
         }
     }
 
@@ -337,14 +335,6 @@ impl Workloads {
         uid: &str,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let key = (namespace.to_owned(), target.kind);
-        let known = {
-            let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-            proven.get(&key).copied()
-        };
-        if self.unguarded || known.is_some_and(|at| now < lockstep_core::decide::later(at, PROOF_LASTS)) {
-            return Ok(());
-        }
         let kind = target.kind;
         let body = json!({
             "apiVersion": format!("{}/{}", kind.group(), kind.version()),
@@ -354,20 +344,20 @@ impl Workloads {
         });
         let parameters = PatchParams::apply("lockstep.self-test").dry_run();
         let (api, patch) = (api(client, namespace, kind), Patch::Apply(body));
-        let attempt = api.patch_metadata(&target.name, &parameters, &patch);
-        match tokio::time::timeout(TIMEOUT, attempt).await {
-            Ok(Ok(_)) => Err(Refusal::Unguarded),
-            Ok(Err(kube::Error::Api(status)))
-                if status.message.contains("ValidatingAdmissionPolicy")
-                    && status.message.contains(POLICY) =>
-            {
-                let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-                proven.insert(key, now);
-                Ok(())
-            }
-            Ok(Err(error)) => Err(refusal(&error)),
-            Err(_) => Err(Refusal::Unknown),
-        }
+        let attempt = async {
+            api.patch_metadata(&target.name, &parameters, &patch)
+                .await
+                .map(drop)
+        };
+        let proven = self
+            .proofs
+            .prove((namespace.to_owned(), kind), now, attempt)
+            .await;
+        proven.map_err(|unproven| match unproven {
+            Unproven::Open => Refusal::Unguarded,
+            Unproven::Failed(error) => refusal(&error),
+            Unproven::TimedOut => Refusal::Unknown,
+        })
     }
 }
 

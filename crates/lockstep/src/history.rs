@@ -1,6 +1,6 @@
 //! `lockstep history`: which revisions a Secret had, why, and what became of each.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use jiff::Timestamp;
 use kube::Api;
@@ -11,15 +11,13 @@ use tokio::runtime;
 
 use crate::{
     cli::{HistoryArguments, StatusFormat},
-    client::{self, Cluster},
+    client::Cluster,
     exit, output,
     span::{age, between, time},
-    status::refused,
+    status::{answer, in_namespace, missing},
     table::table,
 };
 
-/// How long the cluster may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD: [&str; 5] = ["REVISION", "WRITTEN", "AGO", "WHY", "ROLLOUT"];
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -42,23 +40,11 @@ async fn ask(arguments: &HistoryArguments) -> Result<String, String> {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
     };
-    let client = client::connect_to_read(&cluster).await?;
-    let namespace = arguments
-        .namespace
-        .as_deref()
-        .unwrap_or(client.default_namespace())
-        .to_owned();
-    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), &namespace);
-    let object = tokio::time::timeout(TIMEOUT, api.get_opt(&arguments.name))
-        .await
-        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
-        .map_err(|error| refused(&error))?
-        .ok_or_else(|| {
-            format!(
-                "SyncedSecret \"{}\" does not exist in namespace \"{namespace}\"; choose another with --namespace",
-                arguments.name
-            )
-        })?;
+    let (client, namespace) = in_namespace(&cluster, arguments.namespace.as_deref()).await?;
+    let api: Api<SyncedSecret> = Api::namespaced(client, &namespace);
+    let object = answer(api.get_opt(&arguments.name))
+        .await?
+        .ok_or_else(|| missing(&arguments.name, &namespace))?;
     let records = object.status.unwrap_or_default().history;
     match arguments.output {
         StatusFormat::Text => Ok(text(&records, SystemClock.now())),

@@ -1,7 +1,7 @@
 //! Credentials that a store makes for one SyncedSecret: making, renewing and revoking them, and the finalizer that holds the object
 //! until they are revoked. What is due, and what it means when it fails, says [`lockstep_core::lease`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, header};
 use kube::{
@@ -21,14 +21,14 @@ use lockstep_core::{
     remote::Requeue,
     report::{self, Outcome},
 };
-use lockstep_provider::{ErrorKind, LeaseHandle, Operation, ProviderError};
+use lockstep_provider::{ErrorKind, LeaseHandle, Operation, Provider, ProviderError};
 use serde_json::json;
 
 use super::{
     Reconcile,
     report::{METADATA_ONLY, Said},
 };
-use crate::{admission::Verdict, index::store_key, secret::WRITE_TIMEOUT};
+use crate::{admission::Verdict, fetch::Stores as _, secret::WRITE_TIMEOUT};
 
 /// The field manager of the finalizer.
 const MANAGER: &str = "lockstep-lease";
@@ -81,8 +81,7 @@ impl Reconcile {
         } = generation;
         let place = plan::data_from_place(*entry, &self.object.spec.data_from[*entry]);
         let failed = |error: ProviderError| Failure::provider(&format!("{place}: {store}"), &error);
-        let provider = self.shared.provider(&store_key(&self.key.namespace, store)).await;
-        let provider = provider.map_err(failed)?;
+        let provider = self.provider(store).await.map_err(failed)?;
         if !provider.capability().leases {
             let message = format!(
                 "a store of provider {} makes no credentials",
@@ -205,20 +204,13 @@ impl Reconcile {
         };
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
-        let granted = store_of(leases, accessor)
-            .ok_or_else(|| unknown_store(Operation::RenewLease))
-            .and_then(|store| self.check_granted(&store, &held.path).map(|()| store));
-        let given = match granted {
-            Ok(store) => match self
-                .shared
-                .provider(&store_key(&self.key.namespace, &store))
-                .await
-            {
-                Ok(provider) => provider.renew_lease(&self.context(), &handle(held), wanted).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
+        let given = async {
+            let store = store_of(leases, accessor, Operation::RenewLease)?;
+            self.check_granted(&store, &held.path)?;
+            let provider = self.provider(&store).await?;
+            provider.renew_lease(&self.context(), &handle(held), wanted).await
         };
+        let given = given.await;
         self.count("renew", given.as_ref().map(drop).map_err(|error| error.kind));
         match given {
             Ok(given) => Ok(Some(lease::renewed(leases, accessor, given, asked))),
@@ -229,6 +221,10 @@ impl Reconcile {
                     .ok_or(error.kind)
             }
         }
+    }
+
+    async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.stores().provider(store).await
     }
 
     /// Whether the namespace may still have what it was given: who loses the grant loses the credential when its lease ends. A
@@ -253,17 +249,14 @@ impl Reconcile {
             },
             handle,
         );
-        let done = match store_of(leases, accessor) {
-            Some(store) => match self
-                .shared
-                .provider(&store_key(&self.key.namespace, &store))
+        let done = async {
+            let store = store_of(leases, accessor, Operation::Revoke)?;
+            self.provider(&store)
+                .await?
+                .revoke(&self.context(), &handle)
                 .await
-            {
-                Ok(provider) => provider.revoke(&self.context(), &handle).await,
-                Err(error) => Err(error),
-            },
-            None => Err(unknown_store(Operation::Revoke)),
         };
+        let done = done.await;
         self.count("revoke", done.as_ref().map(drop).map_err(|error| error.kind));
         match done {
             Ok(()) => Ok(lease::revoked(leases, accessor)),
@@ -414,12 +407,11 @@ fn handle(lease: &Lease) -> LeaseHandle {
     }
 }
 
-fn store_of(leases: &LeaseStatus, accessor: &str) -> Option<StoreRef> {
-    lease::store(lease::store_of(leases, accessor)?)
-}
-
-fn unknown_store(operation: Operation) -> ProviderError {
-    ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store")
+/// The store that a lease is of, as the status says.
+fn store_of(leases: &LeaseStatus, accessor: &str, operation: Operation) -> Result<StoreRef, ProviderError> {
+    lease::store_of(leases, accessor)
+        .and_then(lease::store)
+        .ok_or_else(|| ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store"))
 }
 
 fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {

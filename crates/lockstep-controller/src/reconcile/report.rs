@@ -23,11 +23,10 @@ use lockstep_core::{
 use serde_json::json;
 
 use super::Reconcile;
-use crate::secret::WRITE_TIMEOUT;
+use crate::secret::{self, WRITE_TIMEOUT};
 
 /// The metadata that the API server answers with.
-pub(super) const METADATA_ONLY: HeaderValue =
-    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+pub(super) const METADATA_ONLY: HeaderValue = HeaderValue::from_static(secret::METADATA_ONLY);
 
 /// What became of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

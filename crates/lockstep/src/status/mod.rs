@@ -11,7 +11,7 @@ use std::{
 
 use futures::TryStreamExt as _;
 use kube::{
-    Api,
+    Api, Client,
     api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
@@ -54,12 +54,7 @@ async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
     };
-    let client = client::connect_to_read(&cluster).await?;
-    let namespace = arguments
-        .namespace
-        .as_deref()
-        .unwrap_or(client.default_namespace())
-        .to_owned();
+    let (client, namespace) = in_namespace(&cluster, arguments.namespace.as_deref()).await?;
     let api: Api<SyncedSecret> = if arguments.all_namespaces {
         Api::all(client)
     } else {
@@ -80,18 +75,13 @@ async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
         field_selector: of,
         ..ListParams::default()
     };
-    let listed = tokio::time::timeout(TIMEOUT, api.list(&parameters))
-        .await
-        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
-        .map_err(|error| refused(&error))?;
+    let listed = answer(api.list(&parameters)).await?;
     let mut objects = Objects::new();
     for object in listed.items {
         objects.insert(key(&object), object);
     }
     if let (Some(name), true) = (&arguments.name, objects.is_empty()) {
-        return Err(format!(
-            "SyncedSecret \"{name}\" does not exist in namespace \"{namespace}\"; choose another with --namespace"
-        ));
+        return Err(missing(name, &namespace));
     }
     let text = text(arguments, &objects)?;
     let printed = exit::printed(output::print(&text));
@@ -99,6 +89,31 @@ async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
         return Ok(printed);
     }
     Ok(ExitCode::from(exit::FAILED))
+}
+
+/// A client of that cluster, and the namespace that is meant: the one of its context where none is named.
+pub(crate) async fn in_namespace(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+) -> Result<(Client, String), String> {
+    let client = client::connect_to_read(cluster).await?;
+    let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
+    Ok((client, namespace))
+}
+
+/// What the cluster answers, within some time.
+pub(crate) async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    tokio::time::timeout(TIMEOUT, request)
+        .await
+        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
+        .map_err(|error| refused(&error))
+}
+
+/// That there is none of that name.
+pub(crate) fn missing(name: &str, namespace: &str) -> String {
+    format!(
+        "SyncedSecret \"{name}\" does not exist in namespace \"{namespace}\"; choose another with --namespace"
+    )
 }
 
 fn key(object: &SyncedSecret) -> (String, String) {
@@ -110,7 +125,7 @@ fn key(object: &SyncedSecret) -> (String, String) {
 }
 
 /// The API server's own words about a request of this user: they hold no secret.
-pub(crate) fn refused(error: &kube::Error) -> String {
+fn refused(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 404 => {
             "the cluster does not know SyncedSecrets: is lockstep installed there? (lockstep crds | kubectl apply --server-side -f -)".to_owned()
