@@ -25,6 +25,7 @@ pub mod report;
 pub mod rewrite;
 pub mod rotation;
 pub mod schedule;
+pub mod secret_write;
 pub mod template;
 pub mod time;
 

@@ -21,6 +21,7 @@ mod rollback;
 mod rollout;
 mod rollout_world;
 mod rotation;
+mod secret_write;
 mod template_against_go;
 mod template_errors;
 mod template_functions;

@@ -1,0 +1,249 @@
+//! Which requests bring a Secret to its desired content, without ever reading it.
+//!
+//! [`SecretWrite`] decides; the caller sends each [`Request`] to the API server and feeds the [`Answer`] back.
+//!
+//! ```text
+//!                      ┌── uid known ──▶ Replace(uid) ─────────────────────────┐
+//! start ───────────────┤                    │ 404, 409          │ immutable    │ 200
+//!                      └── otherwise ──▶ Create ◀──────────┐      ▼            ▼
+//!                                           │ exists       │   Rehearse       Done
+//!                                           ▼              │      │ 201        ▲
+//!                                        Replace(no uid) ──┼──────┼────────────┤
+//!                                           │ immutable    │      ▼            │
+//!                                           ▼              └── Delete(uid)     │
+//!                                        Claim ─── ours ──▶ Rehearse           │
+//!                                           └── otherwise ──▶ NotAdoptable     │
+//!                                                                  Create ─────┘
+//! ```
+//!
+//! Two rules keep other people's Secrets safe:
+//!
+//! - A Secret is deleted only by a uid that status recorded, or that a [`Request::Claim`] proved to belong to this SyncedSecret.
+//! - A request without a uid is sent only while the admission policy is proven, because the policy alone decides then whether the
+//!   Secret may be replaced.
+//!
+//! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
+//! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
+
+/// Identity of a Secret in the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretIdentity {
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A request about one Secret. None of them returns content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// `POST` of the desired Secret, mutable.
+    Create,
+    /// `PUT` of the desired Secret.
+    Replace {
+        /// Precondition; without it the admission policy alone decides.
+        uid: Option<String>,
+        /// Whether the Secret is sent as immutable.
+        sealed: bool,
+    },
+    /// Dry-run `PUT` that the admission policy allows only on a Secret of this SyncedSecret. The answer holds its uid.
+    Claim,
+    /// Dry-run `POST` of the desired Secret under an unused name, so that nothing is deleted for a Secret that cannot be created.
+    Rehearse,
+    /// `DELETE` with the uid as a precondition.
+    Delete {
+        /// Precondition.
+        uid: String,
+    },
+}
+
+/// What the API server answered. `E` is any other failure; it ends the write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<E> {
+    /// Success of a create, a replacement, a claim or a rehearsal.
+    Written(SecretIdentity),
+    /// Success of a deletion.
+    Deleted,
+    /// A Secret of that name exists.
+    AlreadyExists,
+    /// No Secret of that name exists.
+    NotFound,
+    /// The Secret has another uid than the precondition.
+    Conflict,
+    /// A field of the Secret cannot be changed.
+    Immutable,
+    /// The admission policy refused: the Secret belongs to someone else.
+    Denied,
+    /// Anything else.
+    Failed(E),
+}
+
+/// Why a write ended without the Secret being written. Nothing was changed unless the variant says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteFailure<E> {
+    /// The Secret exists and belongs to someone else.
+    Foreign,
+    /// The Secret exists, is immutable or has another type, and does not belong to this SyncedSecret.
+    NotAdoptable,
+    /// The Secret exists, and without a proven admission policy nothing shows whose it is.
+    Unproven,
+    /// The Secret changed between two requests. A retry settles it.
+    Raced,
+    /// The API server refused or failed.
+    Api(E),
+}
+
+/// Result of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The Secret that was written.
+    pub identity: SecretIdentity,
+    /// How it was written.
+    pub how: How,
+    /// Whether the Secret has its final mutability. If false, record the uid and write again.
+    pub sealed: bool,
+}
+
+/// How a Secret was written; the label in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It did not exist.
+    Created,
+    /// Its content was replaced.
+    Updated,
+    /// It was deleted and created again, because a field of it cannot be changed.
+    Recreated,
+}
+
+impl How {
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Recreated => "recreated",
+        }
+    }
+}
+
+/// The next step of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step<E> {
+    /// Send this request and resume with its answer.
+    Send(Request),
+    /// The Secret is written.
+    Done(Done),
+    /// The Secret is not written.
+    Failed(WriteFailure<E>),
+}
+
+/// Upper bound for the requests of one write: someone who deletes and creates the Secret all the time cannot keep it going.
+const MAX_REQUESTS: usize = 8;
+
+/// One write of one Secret.
+#[derive(Debug, Clone)]
+pub struct SecretWrite {
+    immutable: bool,
+    policy_proven: bool,
+    sent: Request,
+    requests: usize,
+    /// The uid that may be deleted.
+    owned_uid: Option<String>,
+    recreating: bool,
+}
+
+impl SecretWrite {
+    /// Starts a write. `recorded_uid` is the uid in status, if it is about a Secret of the same name.
+    pub fn start(recorded_uid: Option<&str>, immutable: bool, policy_proven: bool) -> (Self, Request) {
+        let owned_uid = recorded_uid.filter(|uid| !uid.is_empty()).map(str::to_owned);
+        let first = match &owned_uid {
+            Some(uid) => Request::Replace {
+                uid: Some(uid.clone()),
+                sealed: immutable,
+            },
+            None => Request::Create,
+        };
+        let write = Self {
+            immutable,
+            policy_proven,
+            sent: first.clone(),
+            requests: 1,
+            owned_uid,
+            recreating: false,
+        };
+        (write, first)
+    }
+
+    /// Takes the answer to the last request and returns the next step.
+    pub fn resume<E>(&mut self, answer: Answer<E>) -> Step<E> {
+        let sent = self.sent.clone();
+        match (sent, answer) {
+            (_, Answer::Failed(error)) => Step::Failed(WriteFailure::Api(error)),
+            (Request::Create, Answer::Written(identity)) => {
+                let how = if self.recreating {
+                    How::Recreated
+                } else {
+                    How::Created
+                };
+                done(identity, how, !self.immutable)
+            }
+            (Request::Create, Answer::AlreadyExists) if self.policy_proven => self.send(Request::Replace {
+                uid: None,
+                sealed: false,
+            }),
+            (Request::Create, Answer::AlreadyExists) => Step::Failed(WriteFailure::Unproven),
+            (Request::Replace { sealed, .. }, Answer::Written(identity)) => {
+                done(identity, How::Updated, sealed == self.immutable)
+            }
+            // someone deleted the Secret, or deleted it and created another one
+            (Request::Replace { uid: Some(_), .. }, Answer::NotFound | Answer::Conflict) => {
+                self.send(Request::Create)
+            }
+            (Request::Replace { uid: Some(_), .. }, Answer::Immutable) => self.send(Request::Rehearse),
+            // a Secret that is immutable already can only be replaced by the same content
+            (
+                Request::Replace {
+                    uid: None,
+                    sealed: false,
+                },
+                Answer::Immutable,
+            ) if self.immutable => self.send(Request::Replace {
+                uid: None,
+                sealed: true,
+            }),
+            (Request::Replace { uid: None, .. }, Answer::Immutable) => self.send(Request::Claim),
+            (Request::Claim, Answer::Written(identity)) => {
+                self.owned_uid = Some(identity.uid);
+                self.send(Request::Rehearse)
+            }
+            (Request::Claim, Answer::Denied | Answer::Immutable) => Step::Failed(WriteFailure::NotAdoptable),
+            (Request::Rehearse, Answer::Written(_)) => match self.owned_uid.clone() {
+                Some(uid) => self.send(Request::Delete { uid }),
+                None => Step::Failed(WriteFailure::Raced),
+            },
+            (Request::Delete { .. }, Answer::Deleted | Answer::NotFound) => {
+                self.recreating = true;
+                self.send(Request::Create)
+            }
+            (_, Answer::Denied) => Step::Failed(WriteFailure::Foreign),
+            _ => Step::Failed(WriteFailure::Raced),
+        }
+    }
+
+    fn send<E>(&mut self, request: Request) -> Step<E> {
+        if self.requests >= MAX_REQUESTS {
+            return Step::Failed(WriteFailure::Raced);
+        }
+        self.requests += 1;
+        self.sent = request.clone();
+        Step::Send(request)
+    }
+}
+
+const fn done<E>(identity: SecretIdentity, how: How, sealed: bool) -> Step<E> {
+    Step::Done(Done {
+        identity,
+        how,
+        sealed,
+    })
+}

@@ -1,0 +1,358 @@
+//! The write of a Secret, against a model of the API server with its admission policy, with crashes and with people who edit the
+//! Secret in between.
+
+use lockstep_core::secret_write::{
+    Answer, Done, How, Request, SecretIdentity, SecretWrite, Step, WriteFailure,
+};
+use proptest::prelude::*;
+
+const US: &str = "us";
+
+/// A Secret as the API server keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    uid: u32,
+    owner: Option<&'static str>,
+    adopt: Option<&'static str>,
+    immutable: bool,
+    kind: u8,
+    content: u8,
+}
+
+/// What the SyncedSecret wants.
+#[derive(Debug, Clone, Copy)]
+struct Desired {
+    immutable: bool,
+    kind: u8,
+    content: u8,
+}
+
+/// The API server with the policy `lockstep-secrets`.
+#[derive(Debug, Clone, Default)]
+struct Server {
+    stored: Option<Stored>,
+    last_uid: u32,
+    /// The uids of Secrets that this SyncedSecret created or that were handed to it.
+    ours: Vec<u32>,
+    /// Changes to Secrets that are not this SyncedSecret's.
+    trespasses: Vec<String>,
+}
+
+impl Server {
+    fn identity(uid: u32) -> SecretIdentity {
+        SecretIdentity {
+            uid: uid.to_string(),
+            resource_version: "1".to_owned(),
+        }
+    }
+
+    fn new_uid(&mut self) -> u32 {
+        self.last_uid += 1;
+        self.last_uid
+    }
+
+    fn may_update(stored: &Stored) -> bool {
+        stored.owner == Some(US) || stored.adopt == Some(US)
+    }
+
+    fn perform(&mut self, request: &Request, desired: Desired) -> Answer<()> {
+        match request {
+            Request::Create => self.create(desired),
+            Request::Replace { uid, sealed } => self.replace(uid.as_deref(), *sealed, desired),
+            Request::Claim => match &self.stored {
+                None => Answer::NotFound,
+                Some(stored) if stored.immutable => Answer::Immutable,
+                Some(stored) if stored.owner == Some(US) => Answer::Written(Self::identity(stored.uid)),
+                Some(_) => Answer::Denied,
+            },
+            Request::Rehearse => Answer::Written(Self::identity(0)),
+            Request::Delete { uid } => match self.stored.clone() {
+                None => Answer::NotFound,
+                Some(stored) if stored.uid.to_string() != *uid => Answer::Conflict,
+                Some(stored) if stored.owner.is_none() => Answer::Denied,
+                Some(stored) => {
+                    if !self.ours.contains(&stored.uid) {
+                        self.trespasses.push(format!("deleted {stored:?}"));
+                    }
+                    self.stored = None;
+                    Answer::Deleted
+                }
+            },
+        }
+    }
+
+    fn create(&mut self, desired: Desired) -> Answer<()> {
+        if self.stored.is_some() {
+            return Answer::AlreadyExists;
+        }
+        let uid = self.new_uid();
+        self.ours.push(uid);
+        self.stored = Some(Stored {
+            uid,
+            owner: Some(US),
+            adopt: None,
+            immutable: false,
+            kind: desired.kind,
+            content: desired.content,
+        });
+        Answer::Written(Self::identity(uid))
+    }
+
+    fn replace(&mut self, uid: Option<&str>, sealed: bool, desired: Desired) -> Answer<()> {
+        let Some(stored) = &mut self.stored else {
+            return Answer::NotFound;
+        };
+        if uid.is_some_and(|uid| uid != stored.uid.to_string()) {
+            return Answer::Conflict;
+        }
+        let content_is_fixed = stored.immutable && (!sealed || stored.content != desired.content);
+        if content_is_fixed || stored.kind != desired.kind {
+            return Answer::Immutable;
+        }
+        if !Self::may_update(stored) {
+            return Answer::Denied;
+        }
+        stored.owner = Some(US);
+        stored.adopt = None;
+        stored.immutable = sealed;
+        stored.content = desired.content;
+        let uid = stored.uid;
+        if !self.ours.contains(&uid) {
+            self.ours.push(uid);
+        }
+        Answer::Written(Self::identity(uid))
+    }
+}
+
+/// Runs writes until the Secret has its final form, recording the uid in between; `crash_after` requests the process ends.
+fn run(
+    server: &mut Server,
+    recorded: &mut Option<u32>,
+    desired: Desired,
+    mut crash_after: usize,
+) -> Option<Result<Done, WriteFailure<()>>> {
+    loop {
+        let known = recorded.map(|uid| uid.to_string());
+        let (mut write, mut request) = SecretWrite::start(known.as_deref(), desired.immutable, true);
+        let done = loop {
+            if crash_after == 0 {
+                return None;
+            }
+            crash_after -= 1;
+            match write.resume(server.perform(&request, desired)) {
+                Step::Send(next) => request = next,
+                Step::Done(done) => break done,
+                Step::Failed(failure) => return Some(Err(failure)),
+            }
+        };
+        // the status is one more write, and a crash can come before it
+        if crash_after == 0 {
+            return None;
+        }
+        crash_after -= 1;
+        *recorded = done.identity.uid.parse().ok();
+        if done.sealed {
+            return Some(Ok(done));
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// A write with this many requests before the process ends.
+    Write(Desired, usize),
+    Deleted,
+    /// Someone deletes the Secret and creates one of the same name.
+    Taken {
+        adopt: bool,
+        immutable: bool,
+        kind: u8,
+    },
+    /// Someone edits the content of a mutable Secret.
+    Edited(u8),
+}
+
+fn desired() -> impl Strategy<Value = Desired> {
+    (any::<bool>(), 0..2u8, 0..3u8).prop_map(|(immutable, kind, content)| Desired {
+        immutable,
+        kind,
+        content,
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (desired(), 0..9usize).prop_map(|(desired, crash)| Event::Write(desired, crash)),
+        1 => Just(Event::Deleted),
+        1 => (any::<bool>(), any::<bool>(), 0..2u8)
+            .prop_map(|(adopt, immutable, kind)| Event::Taken { adopt, immutable, kind }),
+        1 => (3..6u8).prop_map(Event::Edited),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_crash_or_edit_makes_a_write_touch_a_foreign_secret(
+        events in prop::collection::vec(event(), 0..12),
+        last in desired(),
+    ) {
+        let mut server = Server::default();
+        let mut recorded = None;
+        for event in events {
+            match event {
+                Event::Write(desired, crash) => {
+                    let before = server.stored.clone();
+                    run(&mut server, &mut recorded, desired, crash);
+                    if let Some(before) = before.filter(|before| !Server::may_update(before)) {
+                        prop_assert_eq!(server.stored.as_ref(), Some(&before), "a foreign Secret was changed");
+                    }
+                }
+                Event::Deleted => server.stored = None,
+                Event::Taken { adopt, immutable, kind } => {
+                    let uid = server.new_uid();
+                    let adopt = adopt.then_some(US);
+                    server.stored = Some(Stored { uid, owner: None, adopt, immutable, kind, content: 9 });
+                }
+                Event::Edited(content) => {
+                    if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
+                        stored.content = content;
+                    }
+                }
+            }
+        }
+        let before = server.stored.clone();
+        let outcome = run(&mut server, &mut recorded, last, usize::MAX).unwrap();
+        prop_assert!(server.trespasses.is_empty(), "{:?}", server.trespasses);
+        match outcome {
+            Ok(_) => {
+                let stored = server.stored.clone().unwrap();
+                prop_assert_eq!(stored.content, last.content);
+                prop_assert_eq!(stored.kind, last.kind);
+                prop_assert_eq!(stored.immutable, last.immutable);
+                // nothing is left to do
+                let again = run(&mut server, &mut recorded, last, 1);
+                prop_assert!(again.is_none());
+                prop_assert_eq!(server.stored, Some(stored));
+            }
+            Err(failure) => {
+                prop_assert!(matches!(failure, WriteFailure::Foreign | WriteFailure::NotAdoptable), "{failure:?}");
+                let before = before.unwrap();
+                prop_assert!(!server.ours.contains(&before.uid), "a Secret of ours is stuck: {before:?}");
+                prop_assert_eq!(server.stored, Some(before), "a failed write changes nothing");
+            }
+        }
+    }
+}
+
+fn first(desired: Desired, server: &mut Server) -> Result<Done, WriteFailure<()>> {
+    run(server, &mut None, desired, usize::MAX).unwrap()
+}
+
+const PLAIN: Desired = Desired {
+    immutable: false,
+    kind: 0,
+    content: 1,
+};
+
+fn foreign(adopt: Option<&'static str>, immutable: bool, kind: u8) -> Server {
+    let stored = Stored {
+        uid: 7,
+        owner: None,
+        adopt,
+        immutable,
+        kind,
+        content: 9,
+    };
+    Server {
+        stored: Some(stored),
+        last_uid: 7,
+        ..Server::default()
+    }
+}
+
+#[test]
+fn first_write_is_one_request() {
+    let (mut write, request) = SecretWrite::start(None, false, true);
+    assert_eq!(request, Request::Create);
+    let step = write.resume(Answer::<()>::Written(Server::identity(1)));
+    assert!(matches!(
+        step,
+        Step::Done(Done {
+            how: How::Created,
+            sealed: true,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn later_write_is_one_request_with_the_uid() {
+    let (mut write, request) = SecretWrite::start(Some("1"), false, true);
+    let uid = Some("1".to_owned());
+    assert_eq!(request, Request::Replace { uid, sealed: false });
+    let step = write.resume(Answer::<()>::Written(Server::identity(1)));
+    assert!(matches!(
+        step,
+        Step::Done(Done {
+            how: How::Updated,
+            sealed: true,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn without_a_proven_policy_no_request_lacks_the_uid() {
+    let (mut write, _) = SecretWrite::start(None, false, false);
+    let step = write.resume(Answer::<()>::AlreadyExists);
+    assert_eq!(step, Step::Failed(WriteFailure::Unproven));
+    let (mut write, _) = SecretWrite::start(Some("1"), true, false);
+    assert_eq!(write.resume(Answer::<()>::Conflict), Step::Send(Request::Create));
+    assert_eq!(
+        write.resume(Answer::<()>::AlreadyExists),
+        Step::Failed(WriteFailure::Unproven)
+    );
+}
+
+#[test]
+fn adoption_replaces_content_and_never_deletes() {
+    let mut server = foreign(Some(US), false, 0);
+    assert_eq!(first(PLAIN, &mut server).unwrap().how, How::Updated);
+    for (immutable, kind) in [(true, 0), (true, 1), (false, 1)] {
+        let mut server = foreign(Some(US), immutable, kind);
+        let before = server.stored.clone();
+        assert_eq!(first(PLAIN, &mut server), Err(WriteFailure::NotAdoptable));
+        assert_eq!(server.stored, before);
+    }
+}
+
+#[test]
+fn foreign_secret_is_left_alone() {
+    for adopt in [None, Some("someone else")] {
+        let mut server = foreign(adopt, false, 0);
+        assert_eq!(first(PLAIN, &mut server), Err(WriteFailure::Foreign));
+    }
+}
+
+#[test]
+fn write_ends_when_someone_recreates_the_secret_forever() {
+    let (mut write, mut request) = SecretWrite::start(Some("1"), true, true);
+    let mut sent = 1;
+    let step = loop {
+        let answer = match request {
+            Request::Replace { .. } => Answer::<()>::Immutable,
+            Request::Create => Answer::AlreadyExists,
+            Request::Claim | Request::Rehearse => Answer::Written(Server::identity(1)),
+            Request::Delete { .. } => Answer::Deleted,
+        };
+        match write.resume(answer) {
+            Step::Send(next) => request = next,
+            end => break end,
+        }
+        sent += 1;
+    };
+    assert_eq!(step, Step::Failed(WriteFailure::Raced));
+    assert!(sent <= 8, "{sent} requests");
+}
