@@ -39,7 +39,8 @@ impl Asked {
 
     /// A request that changes something other than an event, and is asked for by a SyncedSecret.
     pub(crate) fn is_write(&self) -> bool {
-        let object = self.path.contains("/secrets/") || self.path.contains("/syncedsecrets/");
+        let created = self.path.ends_with("/secrets") && !self.path.contains("/lockstep-system/");
+        let object = created || self.path.contains("/secrets/") || self.path.contains("/syncedsecrets/");
         self.method != Method::GET && object
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn of_secret(asked: &Asked) -> bool {
-    asked.is_write() && asked.path.contains("/namespaces/scene/secrets/")
+    asked.is_write() && asked.path.contains("/namespaces/scene/secrets")
 }
 
 fn of_status(asked: &Asked) -> bool {

@@ -18,14 +18,10 @@ fn status_writes(scene: &Scene) -> usize {
     scene.proxy.asked().iter().filter(of_status).count()
 }
 
-/// Applies of the Secret `a`: a look at it is a patch as well, but not a forced one.
+/// Replacements of the Secret `a`.
 fn applies(scene: &Scene) -> usize {
-    let apply = |asked: &&Asked| {
-        asked.method == Method::PATCH
-            && asked.path.ends_with("/secrets/a")
-            && asked.query.contains("force=true")
-    };
-    scene.proxy.asked().iter().filter(apply).count()
+    let replace = |asked: &&Asked| asked.method == Method::PUT && asked.path.ends_with("/secrets/a");
+    scene.proxy.asked().iter().filter(replace).count()
 }
 
 #[tokio::test]
@@ -171,7 +167,7 @@ async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
     scene.declare("a").await.unwrap();
     scene.synced("a", "one").await;
     let before = status_writes(&scene);
-    let look = |asked: &Asked| asked.method == Method::PATCH && asked.path.ends_with("/secrets/a");
+    let look = |asked: &Asked| asked.method == Method::DELETE && asked.path.ends_with("/secrets/a");
     scene.proxy.strike(Fault::Status(503), 0, 1, look);
     scene.proxy.struck().await;
     scene

@@ -1,6 +1,7 @@
 //! A lost machine: the operator is killed (signal 9) at each of its writes, before and after it reaches the API server,
 //! and the next start brings everything where it has to be.
 
+use lockstep_testkit::operator;
 use serde_json::json;
 
 use crate::api_proxy::{Asked, Fault, NAMESPACE, Scene};
@@ -75,12 +76,32 @@ async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
             "data": [{ "secretKey": "value", "remoteRef": { "key": "a" } }],
         },
     });
+    for nth in 0..4 {
+        // the new Secret, its uid, the seal, the status; and the value changes before the next start
+        scene.proxy.strike(Fault::LosesAnswer, nth, 1, Asked::is_write);
+        let mut object = object.clone();
+        object["metadata"]["name"] = json!(format!("new-{nth}"));
+        scene.apply(&object).await.unwrap();
+        scene.proxy.struck().await;
+        scene.operator.kill();
+        scene.put("a", &format!("changed {nth}"));
+        scene.proxy.heal();
+        scene.operator.run().await.unwrap();
+        scene
+            .synced(&format!("new-{nth}"), &format!("changed {nth}"))
+            .await;
+        let delete = ["delete", "syncedsecret", &format!("new-{nth}"), "-n", NAMESPACE];
+        operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+            .await
+            .unwrap();
+    }
+    scene.put("a", "0");
     scene.apply(&object).await.unwrap();
     scene.synced("a", "0").await;
     let mut round = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
-        // the apply that is refused, the rehearsal, the look, the deletion, the apply, the status
-        for nth in 0..6 {
+        // the replacement that is refused, the rehearsal, the deletion, the new Secret, its uid, the seal, the status
+        for nth in 0..7 {
             round += 1;
             scene.proxy.strike(fault, nth, 1, Asked::is_write);
             scene.put("a", &round.to_string());

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ListParams, PostParams},
 };
 use lockstep_api::{ClusterSecretStore, SyncedSecret};
 use lockstep_testkit::{
@@ -234,7 +234,7 @@ async fn the_namespaced_overlay_serves_its_namespace_and_has_no_right_in_another
         "metadata": { "name": "password", "annotations": { "lockstep.dev/owner": "password" } },
     });
     let refused = secrets
-        .patch("password", &PatchParams::apply("lockstep"), &Patch::Apply(ours))
+        .create(&PostParams::default(), &serde_json::from_value(ours).unwrap())
         .await;
     assert!(matches!(refused, Err(kube::Error::Api(status)) if status.code == 403));
     let others: Api<SyncedSecret> = Api::namespaced(account, "billing");

@@ -11,6 +11,7 @@
 
 mod admission;
 mod api_proxy;
+mod attack;
 mod bad_cluster;
 mod bad_login;
 mod bad_secret;

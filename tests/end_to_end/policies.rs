@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
+use lockstep_testkit::operator;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -141,7 +142,7 @@ async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
 }
 
 #[tokio::test]
-async fn merge_writes_its_own_keys_into_a_secret_that_it_was_handed() {
+async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
     let room = stage().await.room("merge").await;
     room.put("a", json!({ "x": "1" })).await;
     let merge = |more: Value| {
@@ -158,9 +159,16 @@ async fn merge_writes_its_own_keys_into_a_secret_that_it_was_handed() {
         merge(json!({ "deletionPolicy": "Delete", "template": template })),
     )
     .await;
-    let said = "creationPolicy: Merge writes to a Secret that exists, and \"s\" does not";
+    let namespace = &room.namespace;
+    let said = format!(
+        "lockstep may not patch Secret \"s\" in namespace \"{namespace}\", which creationPolicy: Merge needs. The grant also lets lockstep read this one Secret. Run: kubectl create role lockstep-merge-s -n {namespace} --verb=patch --resource=secrets --resource-name=s && kubectl create rolebinding lockstep-merge-s -n {namespace} --role=lockstep-merge-s --serviceaccount=lockstep-system:lockstep"
+    );
+    room.fails_at_first("s", "MergeForbidden", &said).await;
+    run_the_commands(&room, &said).await;
+    room.refresh("s", "granted").await;
+    let said = "Secret \"s\" does not exist, and creationPolicy: Merge only writes to an existing Secret";
     room.fails_at_first("s", "TargetNotFound", said).await;
-    somebodys_secret(&room, "s", json!({ "lockstep.dev/adopt": "s" })).await;
+    somebodys_secret(&room, "s", json!({ "lockstep.dev/merge": "other, s" })).await;
     room.heals("s").await;
     let secret = room.secrets().get("s").await.unwrap();
     assert_eq!(text(&secret, "theirs").unwrap(), "kept");
@@ -186,19 +194,167 @@ async fn merge_writes_its_own_keys_into_a_secret_that_it_was_handed() {
         text(&room.secrets().get("s").await.unwrap(), "theirs").unwrap(),
         "kept"
     );
-    // one that was not handed over is left alone
-    somebodys_secret(&room, "foreign", json!({})).await;
+    // a Secret that does not list the SyncedSecret is left alone, also if the right was granted
+    somebodys_secret(&room, "foreign", json!({ "lockstep.dev/merge": "foreigner" })).await;
+    grant_merge(&room, "foreign").await;
     room.declare("foreign", merge(json!({}))).await;
     let object = room.wait_for_reason("foreign", "TargetForeign").await;
     assert!(
         message(&object).contains(&format!(
-            "Secret \"foreign\" exists and is not lockstep's. To hand it over: kubectl annotate secret foreign -n {} lockstep.dev/adopt=foreign",
-            room.namespace
+            "Secret \"foreign\" does not list SyncedSecret \"foreign\" in its annotation lockstep.dev/merge, which holds names separated by commas. If it is the only one, run: kubectl annotate secret foreign -n {namespace} lockstep.dev/merge=foreign"
         )),
         "{}",
         message(&object)
     );
     assert_eq!(text(&room.secrets().get("foreign").await.unwrap(), "x"), None);
+}
+
+async fn grant_merge(room: &Room, secret: &str) {
+    let namespace = &room.namespace;
+    let commands = format!(
+        "Run: kubectl create role lockstep-merge-{secret} -n {namespace} --verb=patch --resource=secrets --resource-name={secret} && kubectl create rolebinding lockstep-merge-{secret} -n {namespace} --role=lockstep-merge-{secret} --serviceaccount=lockstep-system:lockstep"
+    );
+    run_the_commands(room, &commands).await;
+}
+
+/// Runs the kubectl commands of a message.
+async fn run_the_commands(room: &Room, message: &str) {
+    let (_, commands) = message.split_once("Run: ").expect("commands");
+    for command in commands.split(" && ") {
+        let arguments: Vec<_> = command.split(' ').skip(1).collect();
+        operator::kubectl(&room.stage.plane.kubeconfig(), &arguments, None)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn several_merge_different_keys_and_no_two_the_same_key() {
+    let room = stage().await.room("mergers").await;
+    room.put("a", json!({ "x": "1", "y": "2" })).await;
+    let merge = |key: &str, property: &str| {
+        json!({
+            "refreshInterval": "1s",
+            "data": [one(key, &room.key("a"), property)],
+            "target": { "name": "shared", "creationPolicy": "Merge" },
+        })
+    };
+    somebodys_secret(&room, "shared", json!({ "lockstep.dev/merge": "one,two,three" })).await;
+    grant_merge(&room, "shared").await;
+    room.declare("one", merge("x", "x")).await;
+    room.declare("two", merge("y", "y")).await;
+    for name in ["one", "two"] {
+        room.wait_for_reason(name, "Synced").await;
+    }
+    let shared = room.secrets().get("shared").await.unwrap();
+    for (key, value) in [("theirs", "kept"), ("x", "1"), ("y", "2")] {
+        assert_eq!(text(&shared, key).as_deref(), Some(value));
+    }
+    room.declare("three", merge("y", "x")).await;
+    let object = room.wait_for_reason("three", "Conflict").await;
+    let said = "Secret \"shared\": key \"y\" is already written by SyncedSecret \"two\", and SyncedSecret \"three\" writes it too";
+    assert!(message(&object).contains(said), "{}", message(&object));
+    assert_eq!(
+        text(&room.secrets().get("shared").await.unwrap(), "y").as_deref(),
+        Some("2")
+    );
+    // someone else's edit of a merged key is repaired
+    let edit = json!({ "stringData": { "x": "edited" } });
+    room.secrets()
+        .patch("shared", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
+    room.wait_for_secret("shared", "the repair", |secret| {
+        text(secret, "x").as_deref() == Some("1") && text(secret, "theirs").as_deref() == Some("kept")
+    })
+    .await;
+    // it heals when the other gives the key up
+    room.change("two", json!({ "data": [one("z", &room.key("a"), "y")] }))
+        .await;
+    room.wait_for_secret("shared", "the key of the other", |secret| {
+        text(secret, "z").is_some()
+    })
+    .await;
+    room.refresh("three", "again").await;
+    room.heals("three").await;
+    assert_eq!(
+        text(&room.secrets().get("shared").await.unwrap(), "y").as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_was_adopted_by_mistake_is_not_deleted() {
+    let room = stage().await.room("only-copy").await;
+    somebodys_secret(&room, "s", json!({ "lockstep.dev/adopt": "s" })).await;
+    // a typo in the key: nothing was ever read, so nothing was ever written
+    room.declare(
+        "s",
+        from(&room, json!({ "target": { "deletionPolicy": "Delete" } })),
+    )
+    .await;
+    room.wait_for_reason("s", "SourceDeleted").await;
+    let kept = room.secrets().get("s").await.unwrap();
+    assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_replaced_is_not_adopted() {
+    let room = stage().await.room("unadoptable").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let adopt = |name: &str| json!({ "name": name, "namespace": room.namespace, "annotations": { "lockstep.dev/adopt": name } });
+    for (name, more) in [
+        ("fixed", json!({ "immutable": true })),
+        ("typed", json!({ "type": "example.org/other" })),
+    ] {
+        let mut secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": adopt(name), "stringData": { "theirs": "kept" },
+        });
+        if let (Some(secret), Value::Object(more)) = (secret.as_object_mut(), more) {
+            secret.extend(more);
+        }
+        room.apply_raw(&secret).await.unwrap();
+        let before = room.secrets().get(name).await.unwrap();
+        room.declare(name, from(&room, json!({}))).await;
+        let object = room.wait_for_reason(name, "TargetForeign").await;
+        let said = format!(
+            "Secret \"{name}\" already exists and cannot be adopted: it is immutable or has another type. Delete it, or set target.name to another name"
+        );
+        assert!(message(&object).contains(&said), "{}", message(&object));
+        assert_eq!(room.secrets().get(name).await.unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_with_a_finalizer_is_not_deleted() {
+    let room = stage().await.room("finalizer").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let target = json!({ "target": { "deletionPolicy": "Delete" }, "refreshPolicy": "OnChange" });
+    room.sync("s", from(&room, target)).await;
+    remove_remote(&room, "a").await;
+    let keep = json!({ "metadata": { "finalizers": ["example.org/keep"] } });
+    room.secrets()
+        .patch("s", &PatchParams::default(), &Patch::Merge(keep))
+        .await
+        .unwrap();
+    room.refresh("s", "gone").await;
+    let object = room.wait_for_reason("s", "TargetNotDeletable").await;
+    assert!(
+        message(&object).contains("has finalizers or is being deleted"),
+        "{}",
+        message(&object)
+    );
+    assert_eq!(
+        text(&room.secrets().get("s").await.unwrap(), "x").as_deref(),
+        Some("1")
+    );
+    let free = json!({ "metadata": { "finalizers": null } });
+    room.secrets()
+        .patch("s", &PatchParams::default(), &Patch::Merge(free))
+        .await
+        .unwrap();
+    room.refresh("s", "free").await;
+    secret_is_gone(&room, "s").await;
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
     assert_eq!(
         writes(&first),
         [
-            "PATCH /api/v1/namespaces/scene/secrets/a",
+            "POST /api/v1/namespaces/scene/secrets",
             "PATCH /apis/lockstep.dev/v1alpha1/namespaces/scene/syncedsecrets/a/status",
         ]
     );
@@ -71,14 +71,14 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
 }
 
 #[tokio::test]
-async fn a_drift_probe_is_one_patch_and_repairs_what_somebody_edited() {
+async fn a_drift_probe_is_one_dry_run_and_finds_an_edit() {
     let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
     scene.put("a", "one");
     scene.operator.run().await.unwrap();
     scene.declare("a").await.unwrap();
     let secret = scene.synced("a", "one").await;
     let before = scene.proxy.asked().len();
-    let probed = |asked: &Asked| asked.is_write() && asked.path.ends_with("/secrets/a");
+    let probed = |asked: &Asked| asked.method == Method::DELETE && asked.path.ends_with("/secrets/a");
     while scene.proxy.asked()[before..]
         .iter()
         .filter(|asked| probed(asked))
@@ -151,8 +151,11 @@ async fn a_new_object_goes_before_the_refreshes_that_wait() {
     let secrets: Vec<_> = writes(&asked)
         .into_iter()
         .filter_map(|write| {
+            if write == "POST /api/v1/namespaces/scene/secrets" {
+                return Some("new".to_owned());
+            }
             write
-                .strip_prefix("PATCH /api/v1/namespaces/scene/secrets/")
+                .strip_prefix("PUT /api/v1/namespaces/scene/secrets/")
                 .map(str::to_owned)
         })
         .collect();

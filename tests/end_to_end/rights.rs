@@ -59,11 +59,9 @@ async fn the_operators_account_may_not_touch_a_foreign_secret() {
             "stringData": { "x": "ours" },
         })
     };
-    let params = PatchParams::apply("lockstep").force();
-    is_forbidden(
-        api.patch("foreign", &params, &Patch::Apply(owner("foreign")))
-            .await,
-    );
+    let secret = |object: serde_json::Value| serde_json::from_value::<Secret>(object).unwrap();
+    let params = PostParams::default();
+    is_forbidden(api.replace("foreign", &params, &secret(owner("foreign"))).await);
     is_forbidden(
         api.patch(
             "foreign",
@@ -74,11 +72,11 @@ async fn the_operators_account_may_not_touch_a_foreign_secret() {
     );
     is_forbidden(api.delete("foreign", &DeleteParams::default()).await);
     let without = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "new" } });
-    is_forbidden(api.patch("new", &params, &Patch::Apply(without)).await);
+    is_forbidden(api.create(&params, &secret(without)).await);
     let mut token = owner("token");
     token["type"] = json!("kubernetes.io/service-account-token");
     token["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("default");
-    is_forbidden(api.patch("token", &params, &Patch::Apply(token)).await);
+    is_forbidden(api.create(&params, &secret(token)).await);
 }
 
 #[tokio::test]

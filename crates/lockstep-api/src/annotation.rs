@@ -4,6 +4,10 @@
 pub const OWNER: &str = "lockstep.dev/owner";
 /// On a Secret that lockstep did not create: the name of the SyncedSecret that may take it over.
 pub const ADOPT: &str = "lockstep.dev/adopt";
+/// On a Secret that lockstep did not create: the names of the SyncedSecrets that may merge keys into it, separated by commas.
+pub const MERGE: &str = "lockstep.dev/merge";
+/// On a dry run that finds out whether a Secret belongs to a SyncedSecret. It is never stored.
+pub const CLAIM: &str = "lockstep.dev/claim";
 /// On a SyncedSecret: any new value forces one refresh.
 pub const REFRESH: &str = "lockstep.dev/refresh";
 /// On a SyncedSecret: any new value lets a changed value in that waits for a window.

@@ -122,7 +122,11 @@ reasons! {
     TargetForeign,
     /// The Secret that `creationPolicy: Merge` writes to does not exist.
     TargetNotFound,
-    /// Another SyncedSecret writes the same Secret.
+    /// lockstep may not patch the Secret that `creationPolicy: Merge` writes to.
+    MergeForbidden,
+    /// The Secret has finalizers or is being deleted, so lockstep does not delete it.
+    TargetNotDeletable,
+    /// Another SyncedSecret writes the same Secret, or merges the same key.
     Conflict,
     /// The API server refused to write the Secret.
     WriteFailed,

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use lockstep_api::SyncedSecret;
 use lockstep_core::decide::later;
@@ -163,13 +163,18 @@ impl LeaseProof {
 /// Tries to write a Secret without an owner, as a dry run.
 pub async fn secrets(client: &Client, namespace: &str) -> Verdict {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams::apply("lockstep").force().dry_run();
-    let body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": SELF_TEST_NAME } });
-    let attempt = async {
-        api.patch_metadata(SELF_TEST_NAME, &params, &Patch::Apply(body))
-            .await
-            .map(drop)
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
     };
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(SELF_TEST_NAME.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Secret::default()
+    };
+    let attempt = async { api.create(&params, &secret).await.map(drop) };
     attempted("lockstep-secrets", attempt).await.into()
 }
 

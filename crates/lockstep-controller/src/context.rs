@@ -62,6 +62,8 @@ pub struct Shared {
     pub writes: Slots,
     /// Whether the admission policy was proven, or its absence accepted.
     pub may_write: AtomicBool,
+    /// Whether the admission policy was proven.
+    pub policy_proven: Arc<AtomicBool>,
     /// Objects to look at again, by the namespace that a controller watches (`None`: all).
     pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
     /// Stores to check.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use lockstep_api::{
-    Access, CredentialKind, CredentialRef, Limits, StoreEvents, StoreKind, StoreProvider, StoreRef,
-    SyncedSecret,
+    Access, CreationPolicy, CredentialKind, CredentialRef, Limits, StoreEvents, StoreKind, StoreProvider,
+    StoreRef, SyncedSecret,
 };
 use lockstep_core::{
     access::{self, Grant, Namespace},
@@ -102,6 +102,8 @@ struct ObjectState {
     target: String,
     /// Whether it has written that Secret.
     holds: bool,
+    /// Whether it merges keys into that Secret.
+    merges: bool,
     stores: BTreeSet<StoreKey>,
     /// What it reads from them.
     wanted: BTreeSet<(StoreKey, Wanted)>,
@@ -183,6 +185,7 @@ impl Index {
                 .unwrap_or_default(),
             holds: written.is_some_and(|written| versions::is_target(&target, &object.spec.target, written)),
             target,
+            merges: object.spec.target.creation_policy == CreationPolicy::Merge,
             stores: plan::store_refs(&object.spec)
                 .iter()
                 .map(|store| store_key(&key.namespace, store))
@@ -558,7 +561,10 @@ impl Index {
             .get(&(key.namespace.clone(), own.target.clone()))?
             .iter()
             .filter(|other| *other != key)
-            .filter_map(|other| Some(rank(other, self.objects.get(other)?)))
+            .filter_map(|other| Some((other, self.objects.get(other)?)))
+            // several can merge into one Secret: the API server tells which keys are whose
+            .filter(|(_, other)| !(own.merges && other.merges))
+            .map(|(other, state)| rank(other, state))
             .filter(|other| *other < own_rank)
             .min()
             .map(|(_, _, _, oldest)| Rival {

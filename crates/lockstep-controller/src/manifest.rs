@@ -32,7 +32,7 @@ struct Metadata<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
     labels: BTreeMap<&'a str, &'a str>,
-    annotations: &'a BTreeMap<String, String>,
+    annotations: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_references: Option<[OwnerReference<'a>; 1]>,
 }
@@ -55,17 +55,20 @@ impl<'a, D> Manifest<'a, D> {
         self
     }
 
-    /// The Secret of that owner. `uid` makes an apply fail where the Secret is another one or does not exist. An owner
-    /// without a uid, which was never in a cluster, is named by the annotation alone.
+    /// The same, immutable or not.
+    #[must_use]
+    pub fn sealed(mut self, sealed: bool) -> Self {
+        self.immutable = sealed.then_some(true);
+        self
+    }
+
+    /// The Secret of that owner. With `uid`, a write fails if the Secret is another one or does not exist. An owner without a uid,
+    /// which was never in a cluster, is named by the annotation alone.
     pub fn new(owner: &Owner<'a>, secret: &'a DesiredSecret, uid: Option<&'a str>, data: D) -> Self {
         let merge = secret.creation_policy == CreationPolicy::Merge;
-        let labels = secret
-            .labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            // a Secret that is merged into is somebody else's: its labels say whose
-            .filter(|(key, _)| !(merge && *key == annotation::MANAGED_BY_LABEL))
-            .collect();
+        // a Secret that is merged into belongs to someone else, and its labels and annotations say so
+        let is_written =
+            |key: &str| !(merge && matches!(key, annotation::MANAGED_BY_LABEL | annotation::OWNER));
         let owner_references = owner
             .object
             .metadata
@@ -88,8 +91,8 @@ impl<'a, D> Manifest<'a, D> {
                 name: &secret.name,
                 namespace: owner.namespace,
                 uid,
-                labels,
-                annotations: &secret.annotations,
+                labels: texts(&secret.labels, is_written),
+                annotations: texts(&secret.annotations, is_written),
                 owner_references,
             },
             secret_type: secret.secret_type.as_deref(),
@@ -97,6 +100,11 @@ impl<'a, D> Manifest<'a, D> {
             data,
         }
     }
+}
+
+fn texts(all: &BTreeMap<String, String>, is_written: impl Fn(&str) -> bool) -> BTreeMap<&str, &str> {
+    let all = all.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    all.filter(|(key, _)| is_written(key)).collect()
 }
 
 /// It tells nothing, since the data could be values.
@@ -184,6 +192,7 @@ mod tests {
         let merged = wire(CreationPolicy::Merge, None);
         assert_eq!(merged["metadata"]["labels"], serde_json::json!({}));
         assert!(merged.get("immutable").is_none());
-        assert_eq!(merged["metadata"]["annotations"]["lockstep.dev/owner"], "a");
+        assert_eq!(merged["metadata"]["annotations"], serde_json::json!({}));
+        assert_eq!(own["metadata"]["annotations"]["lockstep.dev/owner"], "a");
     }
 }

@@ -26,7 +26,7 @@ const WRITES: MetricInfo = MetricInfo {
     name: "lockstep_secret_writes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Writes of Secrets: applied, replaced, deleted, or the kind of the error.",
+    help: "Writes of Secrets: created, updated, recreated, merged, deleted, or the kind of the error.",
 };
 const STATUS: MetricInfo = MetricInfo {
     name: "lockstep_status_writes_total",

@@ -33,7 +33,7 @@ use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
     lanes::Priority,
-    secret::{Owner, Probed, WriteError},
+    secret::{Drift, Owner},
 };
 
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
@@ -162,16 +162,26 @@ impl Reconcile {
         }
     }
 
+    /// The same for a Secret of that name.
+    fn owner_of_name<'a>(&'a self, target: &'a str) -> Owner<'a> {
+        Owner {
+            target,
+            ..self.owner()
+        }
+    }
+
     /// The same for the Secret that was written last, which of a versioned target has another name than the spec says.
     fn owner_of<'a>(&'a self, written: Option<&'a TargetStatus>) -> Owner<'a> {
-        let owner = self.owner();
         match written.filter(|written| self.is_target(written)) {
-            Some(written) => Owner {
-                target: &written.name,
-                ..owner
-            },
-            None => owner,
+            Some(written) => self.owner_of_name(&written.name),
+            None => self.owner(),
         }
+    }
+
+    /// The status that this reconcile wrote last.
+    fn committed(&self) -> Option<SyncedSecretStatus> {
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        committed.clone()
     }
 
     /// Whether the Secret that was written last is the one that the spec means.
@@ -272,30 +282,31 @@ impl Reconcile {
 
     async fn probe(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
         let now = self.shared.clock.now();
+        let Some(known) = status.and_then(|status| status.target.as_ref()) else {
+            return self.fetch(status, Why::Drift).await;
+        };
         if self.check_may_write().is_err() {
-            // a look is a patch, and what nothing guards is not patched
+            // an edit that is found could not be repaired
             self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
             return "unchanged";
         }
-        let known = status.and_then(|status| status.target.as_ref());
-        let owner = self.owner_of(known);
+        let owner = self.owner_of(Some(known));
         let found = {
             let _slot = self.shared.writes.acquire(self.priority).await;
-            self.shared.writer.probe(&owner).await
+            self.shared.writer.probe(&owner, known).await
         };
-        let drifted = match (&found, known) {
-            (Ok(Probed::There(there)), Some(known)) => {
-                let same = there.uid == known.uid && there.resource_version == known.resource_version;
+        let drifted = match found {
+            Ok(drift) => {
                 let once = self.object.spec.refresh_policy == lockstep_api::RefreshPolicy::CreatedOnce;
-                self.count_probe(if same { "unchanged" } else { "edited" });
-                !same && !once
+                let (label, drifted) = match drift {
+                    Drift::None => ("unchanged", false),
+                    Drift::Edited => ("edited", !once),
+                    Drift::Gone => ("gone", true),
+                };
+                self.count_probe(label);
+                drifted
             }
-            (Ok(Probed::There(_)), None) => true,
-            (Ok(Probed::Gone), _) => {
-                self.count_probe("gone");
-                true
-            }
-            (Err(error), _) => {
+            Err(error) => {
                 self.count_probe(if error.label() == "foreign" {
                     "foreign"
                 } else {
@@ -306,7 +317,7 @@ impl Reconcile {
                     self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
                     return "unchanged";
                 }
-                if matches!(error, WriteError::Foreign) {
+                if error.is_foreign() {
                     self.remember(|tracked, _, _| tracked.memory.drifted());
                 }
                 let failure = error.failure(&owner);

@@ -141,9 +141,12 @@ pub async fn run(
         instance: None,
     };
     let scopes = scopes(&options.namespaces);
+    let account = Arc::new(account);
+    let policy_proven = Arc::new(AtomicBool::new(proven));
     let shared = Arc::new(Shared {
-        account: Arc::new(account),
-        writer: SecretWriter::new(client.clone()),
+        writer: SecretWriter::new(client.clone(), account.clone(), policy_proven.clone()),
+        account,
+        policy_proven,
         workloads: Workloads::new(options.unsafe_without_admission_policy),
         lease_proof: LeaseProof::new(options.unsafe_without_admission_policy),
         verifier: Verifier::new(options.unsafe_without_admission_policy),

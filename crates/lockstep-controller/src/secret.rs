@@ -1,45 +1,69 @@
-//! Writing Secrets without being able to read them: every request asks for metadata only in the answer.
+//! Writes Secrets without being able to read them. Every answer is metadata only.
+//!
+//! [`lockstep_core::secret_write`] decides which requests a write needs; this module sends them.
 
-use std::time::Duration;
+mod api_error;
+mod error;
+mod merge;
 
-use http::{Request, header};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, PostParams, Preconditions},
     core::request::Request as UrlBuilder,
 };
-use lockstep_api::{CreationPolicy, Reason, SyncedSecret, annotation};
-use lockstep_core::{Failure, assemble::DesiredSecret, remote::Requeue};
-use serde_json::{Value, json};
+use lockstep_api::{CreationPolicy, SyncedSecret, TargetStatus, annotation};
+use lockstep_core::{
+    assemble::DesiredSecret,
+    remote::SecretValue,
+    secret_write::{Answer, Done, Request, SecretIdentity, SecretWrite, Step},
+};
+use serde_json::Value;
 
-use crate::manifest::{Base64Data, Manifest};
+use self::api_error::{ApiError, classify};
+pub use self::error::WriteError;
+use crate::{
+    identity::Account,
+    manifest::{Base64Data, Manifest},
+};
 
 /// How long one request to the API server may take.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The metadata that the API server answers with.
+/// Makes the API server answer with metadata only.
 pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// What identifies a Secret as it stands in the API server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// Its uid.
-    pub uid: String,
-    /// Its resourceVersion.
-    pub resource_version: String,
-}
-
-/// What a look at a Secret found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probed {
-    /// It is there, and ours.
-    There(Written),
-    /// It is not there.
+/// Whether the Secret is as the status records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// It was not changed since.
+    None,
+    /// It was changed, or replaced by another one.
+    Edited,
+    /// It does not exist.
     Gone,
 }
 
-/// Who writes, and what.
+/// What a deletion came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The Secret does not exist any more.
+    Gone,
+    /// Another Secret of that name exists, and was left alone.
+    Replaced,
+}
+
+/// A SyncedSecret and the Secret that it writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
     /// The SyncedSecret.
@@ -52,32 +76,12 @@ pub struct Owner<'a> {
     pub target: &'a str,
 }
 
-/// A failed request to the API server, told apart as far as it matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteError {
-    /// The admission policy says that the Secret is not this SyncedSecret's.
-    Foreign,
-    /// The Secret does not exist, and should.
-    Missing,
-    /// A field cannot be changed: the Secret has to be replaced.
-    Immutable,
-    /// The namespace is being deleted, or is gone.
-    NamespaceTerminating,
-    /// The Secret, or the request, is too large.
-    TooLarge,
-    /// Anything else: the status code and a word for it, without the server's text.
-    Other {
-        /// What happened.
-        what: String,
-        /// Whether waiting can help.
-        transient: bool,
-    },
-}
-
 /// Writes Secrets.
 #[derive(Clone)]
 pub struct SecretWriter {
     client: Client,
+    account: Arc<Account>,
+    policy_proven: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for SecretWriter {
@@ -86,137 +90,224 @@ impl std::fmt::Debug for SecretWriter {
     }
 }
 
+type Built = Result<HttpRequest<Vec<u8>>, kube::core::request::Error>;
+
 fn requests(namespace: &str) -> UrlBuilder {
     UrlBuilder::new(Secret::url_path(&(), Some(namespace)))
 }
 
-fn patch_params() -> PatchParams {
-    PatchParams {
+fn post_params(dry_run: bool) -> PostParams {
+    PostParams {
+        dry_run,
         field_manager: Some(annotation::MANAGER.to_owned()),
-        ..PatchParams::default()
+    }
+}
+
+fn unbuildable(_: impl std::error::Error) -> ApiError {
+    ApiError::Other {
+        what: "the request could not be built".to_owned(),
+        transient: false,
     }
 }
 
 impl SecretWriter {
-    /// Writes through that client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
-    }
-
-    /// Applies the Secret; `uid` makes the apply fail where the Secret is another one or does not exist.
-    pub async fn apply(
-        &self,
-        owner: &Owner<'_>,
-        secret: &DesiredSecret,
-        uid: Option<&str>,
-    ) -> Result<Written, WriteError> {
-        let body = Patch::Apply(Manifest::new(owner, secret, uid, Base64Data(&secret.data)));
-        let request = requests(owner.namespace).patch(&secret.name, &patch_params().force(), &body);
-        self.send(request).await
-    }
-
-    /// Looks whether the Secret is there and ours: a patch that changes nothing, whose answer tells the version.
-    pub async fn probe(&self, owner: &Owner<'_>) -> Result<Probed, WriteError> {
-        let body = Patch::Merge(json!({ "metadata": { "annotations": { annotation::OWNER: owner.name } } }));
-        let request = requests(owner.namespace).patch(owner.target, &patch_params(), &body);
-        match self.send(request).await {
-            Ok(written) => Ok(Probed::There(written)),
-            Err(WriteError::Missing) => Ok(Probed::Gone),
-            Err(error) => Err(error),
+    /// Writes with `client` as `account`. Requests that only the admission policy guards are sent while `policy_proven` is true.
+    pub fn new(client: Client, account: Arc<Account>, policy_proven: Arc<AtomicBool>) -> Self {
+        Self {
+            client,
+            account,
+            policy_proven,
         }
     }
 
-    /// Deletes the Secret, when it is ours: the probe proves it, and its uid binds the deletion to what was probed.
-    pub async fn delete(&self, owner: &Owner<'_>) -> Result<(), WriteError> {
-        let Probed::There(written) = self.probe(owner).await? else {
-            return Ok(());
-        };
+    /// Writes the Secret. `recorded_uid` is the uid that the status records for a Secret of this name.
+    ///
+    /// If [`Done::sealed`] is false, the Secret is not immutable yet: record its uid and write again.
+    ///
+    /// # Errors
+    /// Why it was not written.
+    pub async fn write(
+        &self,
+        owner: &Owner<'_>,
+        secret: &DesiredSecret,
+        recorded_uid: Option<&str>,
+    ) -> Result<Done, WriteError> {
+        let proven = self.is_policy_proven();
+        let (mut write, mut request) = SecretWrite::start(recorded_uid, secret.immutable, proven);
+        loop {
+            let answer = answer(&request, self.perform(owner, secret, &request).await);
+            match write.resume(answer) {
+                Step::Send(next) => request = next,
+                Step::Done(done) => return Ok(done),
+                Step::Failed(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// Whether the Secret is as the status records it: a dry-run deletion with the recorded identity as precondition. A Secret that is
+    /// merged into is patched with nothing instead, because lockstep may not delete it.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub async fn probe(&self, owner: &Owner<'_>, recorded: &TargetStatus) -> Result<Drift, WriteError> {
+        if owner.object.spec.target.creation_policy == CreationPolicy::Merge {
+            return self.probe_merged(owner, recorded).await;
+        }
         let preconditions = Preconditions {
-            uid: Some(written.uid),
-            resource_version: Some(written.resource_version),
+            uid: Some(recorded.uid.clone()),
+            resource_version: Some(recorded.resource_version.clone()),
         };
+        match self.send_deletion(owner, preconditions, true).await {
+            Ok(()) => Ok(Drift::None),
+            Err(ApiError::Conflict) => Ok(Drift::Edited),
+            Err(ApiError::NotFound) => Ok(Drift::Gone),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the Secret of that uid.
+    ///
+    /// # Errors
+    /// Why it was not deleted.
+    pub async fn delete(&self, owner: &Owner<'_>, uid: &str) -> Result<Deletion, WriteError> {
+        let preconditions = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        match self.send_deletion(owner, preconditions, false).await {
+            Ok(()) | Err(ApiError::NotFound) => Ok(Deletion::Gone),
+            Err(ApiError::Conflict) => Ok(Deletion::Replaced),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the Secret that the status recorded by name before it was written, if it exists and is this SyncedSecret's: the process
+    /// may have ended before its uid was recorded.
+    ///
+    /// # Errors
+    /// Why it was not deleted.
+    pub async fn delete_intended(&self, owner: &Owner<'_>) -> Result<Deletion, WriteError> {
+        if !self.is_policy_proven() {
+            return Ok(Deletion::Replaced);
+        }
+        match self.claim(owner).await {
+            Ok(identity) => self.delete(owner, &identity.uid).await,
+            Err(ApiError::NotFound) => Ok(Deletion::Gone),
+            // someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
+            Err(ApiError::Denied | ApiError::Immutable) => Ok(Deletion::Replaced),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_policy_proven(&self) -> bool {
+        self.policy_proven.load(Ordering::Acquire)
+    }
+
+    async fn perform(
+        &self,
+        owner: &Owner<'_>,
+        secret: &DesiredSecret,
+        request: &Request,
+    ) -> Result<Option<SecretIdentity>, ApiError> {
+        let manifest =
+            |uid, sealed| Manifest::new(owner, secret, uid, Base64Data(&secret.data)).sealed(sealed);
+        match request {
+            Request::Create => {
+                let body = serde_json::to_vec(&manifest(None, false)).map_err(unbuildable)?;
+                let request = requests(owner.namespace).create(&post_params(false), body);
+                self.identity(request).await.map(Some)
+            }
+            Request::Replace { uid, sealed } => {
+                let body = serde_json::to_vec(&manifest(uid.as_deref(), *sealed)).map_err(unbuildable)?;
+                let request = requests(owner.namespace).replace(owner.target, &post_params(false), body);
+                self.identity(request).await.map(Some)
+            }
+            Request::Claim => self.claim(owner).await.map(Some),
+            Request::Rehearse => {
+                let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
+                let name = format!("lockstep-rehearsal-{uid}");
+                let rehearsal = manifest(None, secret.immutable).named(&name);
+                let body = serde_json::to_vec(&rehearsal).map_err(unbuildable)?;
+                let request = requests(owner.namespace).create(&post_params(true), body);
+                self.identity(request).await.map(Some)
+            }
+            Request::Delete { uid } => {
+                let preconditions = Preconditions {
+                    uid: Some(uid.clone()),
+                    resource_version: None,
+                };
+                self.send_deletion(owner, preconditions, false)
+                    .await
+                    .map(|()| None)
+            }
+        }
+    }
+
+    /// A dry-run replacement that the admission policy allows only on a Secret of this SyncedSecret. It sends no type, so that the
+    /// stored one is kept, and no value.
+    async fn claim(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
+        let claim = DesiredSecret {
+            name: owner.target.to_owned(),
+            secret_type: None,
+            labels: BTreeMap::new(),
+            annotations: [annotation::OWNER, annotation::CLAIM]
+                .map(|key| (key.to_owned(), owner.name.to_owned()))
+                .into(),
+            data: CLAIM_DATA
+                .map(|(key, value)| (key.to_owned(), SecretValue::from(value)))
+                .into(),
+            immutable: false,
+            creation_policy: CreationPolicy::Orphan,
+        };
+        let manifest = Manifest::new(owner, &claim, None, Base64Data(&claim.data));
+        let body = serde_json::to_vec(&manifest).map_err(unbuildable)?;
+        let request = requests(owner.namespace).replace(owner.target, &post_params(true), body);
+        self.identity(request).await
+    }
+
+    /// A deletion in the background: the policy refuses every form of it whose answer holds the object.
+    async fn send_deletion(
+        &self,
+        owner: &Owner<'_>,
+        preconditions: Preconditions,
+        dry_run: bool,
+    ) -> Result<(), ApiError> {
         let params = DeleteParams {
+            dry_run,
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
         let request = requests(owner.namespace).delete(owner.target, &params);
-        match self.request(request).await {
-            Ok(_) | Err(WriteError::Missing) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.send(request).await.map(drop)
     }
 
-    /// Applies the Secret, and replaces it where a field of it cannot be changed. Nothing is deleted before the API
-    /// server has said that it would take the new one.
-    pub async fn apply_or_replace(
-        &self,
-        owner: &Owner<'_>,
-        secret: &DesiredSecret,
-    ) -> Result<(Written, bool), WriteError> {
-        if secret.creation_policy == CreationPolicy::Merge {
-            let Probed::There(there) = self.probe(owner).await? else {
-                return Err(WriteError::Missing);
-            };
-            return Ok((self.apply(owner, secret, Some(&there.uid)).await?, false));
-        }
-        match self.apply(owner, secret, None).await {
-            Err(WriteError::Immutable) => {
-                self.rehearse(owner, secret).await?;
-                self.delete(owner).await?;
-                Ok((self.apply(owner, secret, None).await?, true))
-            }
-            result => Ok((result?, false)),
-        }
-    }
-
-    /// Has the API server check the Secret as a new one, under a name that nobody uses, without keeping it.
-    async fn rehearse(&self, owner: &Owner<'_>, secret: &DesiredSecret) -> Result<(), WriteError> {
-        let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
-        let name = format!("lockstep-rehearsal-{uid}");
-        let body = Patch::Apply(Manifest::new(owner, secret, None, Base64Data(&secret.data)).named(&name));
-        let params = PatchParams {
-            dry_run: true,
-            ..patch_params().force()
-        };
-        let request = requests(owner.namespace).patch(&name, &params, &body);
-        self.request(request).await.map(drop)
-    }
-
-    async fn send(
-        &self,
-        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<Written, WriteError> {
-        let answer = self.request(request).await?;
+    async fn identity(&self, request: Built) -> Result<SecretIdentity, ApiError> {
+        let answer = self.send(request).await?;
         let text = |field: &str| {
             answer
                 .pointer(field)
                 .and_then(Value::as_str)
                 .map(str::to_owned)
-                .ok_or_else(|| WriteError::Other {
+                .ok_or_else(|| ApiError::Other {
                     what: "the API server answered without uid and resourceVersion".to_owned(),
                     transient: true,
                 })
         };
-        Ok(Written {
+        Ok(SecretIdentity {
             uid: text("/metadata/uid")?,
-            resource_version: text("/metadata/resourceVersion")?,
+            // an object that is only rehearsed has none
+            resource_version: text("/metadata/resourceVersion").unwrap_or_default(),
         })
     }
 
-    async fn request(
-        &self,
-        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<Value, WriteError> {
-        let mut request = request.map_err(|_| WriteError::Other {
-            what: "the request could not be built".to_owned(),
-            transient: false,
-        })?;
+    async fn send(&self, request: Built) -> Result<Value, ApiError> {
+        let mut request = request.map_err(unbuildable)?;
         request
             .headers_mut()
             .insert(header::ACCEPT, header::HeaderValue::from_static(METADATA_ONLY));
         match tokio::time::timeout(WRITE_TIMEOUT, self.client.request::<Value>(request)).await {
             Ok(result) => result.map_err(|error| classify(&error)),
-            Err(_) => Err(WriteError::Other {
+            Err(_) => Err(ApiError::Other {
                 what: format!(
                     "the API server did not answer within {} s",
                     WRITE_TIMEOUT.as_secs()
@@ -227,139 +318,32 @@ impl SecretWriter {
     }
 }
 
-/// Tells an error of the API server apart, without its text.
-pub fn classify(error: &kube::Error) -> WriteError {
-    let kube::Error::Api(status) = error else {
-        return WriteError::Other {
-            what: "the API server could not be reached".to_owned(),
-            transient: true,
-        };
-    };
-    let terminating = status.details.as_ref().is_some_and(|details| {
-        details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "NamespaceTerminating")
-    });
-    match status.code {
-        _ if terminating => WriteError::NamespaceTerminating,
-        403 if is_policy_denial(&status.message) => WriteError::Foreign,
-        404 if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
-            WriteError::NamespaceTerminating
+/// Keys that satisfy the rules of every type of Secret, so that a claim does not fail by the stored type.
+const CLAIM_DATA: [(&str, &str); 7] = [
+    ("tls.crt", ""),
+    ("tls.key", ""),
+    (".dockercfg", "{}"),
+    (".dockerconfigjson", "{}"),
+    ("username", ""),
+    ("password", ""),
+    ("ssh-privatekey", ""),
+];
+
+/// The answer to a request, in the terms of the machine.
+fn answer(request: &Request, result: Result<Option<SecretIdentity>, ApiError>) -> Answer<WriteError> {
+    match result {
+        Ok(Some(identity)) => Answer::Written(identity),
+        Ok(None) => Answer::Deleted,
+        Err(ApiError::AlreadyExists) => Answer::AlreadyExists,
+        // a create is answered so only for the namespace
+        Err(ApiError::NotFound) if *request == Request::Create => {
+            Answer::Failed(WriteError::NamespaceTerminating)
         }
-        404 => WriteError::Missing,
-        413 => WriteError::TooLarge,
-        422 if is_immutability(status.details.as_ref()) => WriteError::Immutable,
-        422 if status.message.contains("Too long") || status.message.contains("must have at most") => {
-            WriteError::TooLarge
-        }
-        403 => WriteError::Other {
-            what: "the API server forbids it: lockstep's role lacks a right, or a quota or another policy refuses"
-                .to_owned(),
-            transient: false,
-        },
-        code => WriteError::Other {
-            what: format!("the API server answered {code} {}", word(&status.reason)),
-            transient: code == 409 || code == 429 || code >= 500,
-        },
-    }
-}
-
-/// Whether an object is refused for nothing but fields of a Secret that cannot be changed. The message does not decide: it
-/// holds names that people chose.
-fn is_immutability(details: Option<&kube::core::response::StatusDetails>) -> bool {
-    let causes = details
-        .map(|details| details.causes.as_slice())
-        .unwrap_or_default();
-    let immutable = |cause: &kube::core::response::StatusCause| {
-        matches!(cause.field.as_str(), "data" | "immutable" | "type")
-            && cause.message.contains("field is immutable")
-    };
-    !causes.is_empty() && causes.iter().all(immutable)
-}
-
-/// Whether a refusal comes from lockstep's own admission policy for Secrets.
-pub fn is_policy_denial(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy") && message.contains("lockstep-secrets")
-}
-
-/// A reason of the API server: one word of letters, or nothing.
-fn word(reason: &str) -> &str {
-    if reason.len() <= 64 && reason.chars().all(|c| c.is_ascii_alphabetic()) {
-        reason
-    } else {
-        ""
-    }
-}
-
-impl WriteError {
-    /// The label in metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Foreign => "foreign",
-            Self::Missing => "missing",
-            Self::Immutable => "immutable",
-            Self::NamespaceTerminating => "namespace_terminating",
-            Self::TooLarge => "too_large",
-            Self::Other { .. } => "error",
-        }
-    }
-
-    /// Whether waiting can help.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Other { transient: true, .. })
-    }
-
-    /// What the user is told.
-    pub fn failure(&self, owner: &Owner<'_>) -> Failure {
-        let Owner {
-            target,
-            name,
-            namespace,
-            object,
-        } = owner;
-        match self {
-            Self::Foreign => Failure::new(
-                Reason::TargetForeign,
-                format!(
-                    "Secret \"{target}\" exists and is not lockstep's. To hand it over: kubectl annotate secret {target} -n {namespace} {}={name}",
-                    annotation::ADOPT
-                ),
-            ),
-            Self::Missing if object.spec.target.creation_policy == CreationPolicy::Merge => Failure::new(
-                Reason::TargetNotFound,
-                format!("creationPolicy: Merge writes to a Secret that exists, and \"{target}\" does not"),
-            ),
-            Self::Missing => Failure::new(
-                Reason::WriteFailed,
-                format!("Secret \"{target}\" went away while it was written"),
-            )
-            .requeued(Requeue::Backoff),
-            Self::Immutable => Failure::new(
-                Reason::WriteFailed,
-                format!("Secret \"{target}\" has a field that cannot be changed, and could not be replaced"),
-            )
-            .requeued(Requeue::Backoff),
-            Self::NamespaceTerminating => Failure::new(
-                Reason::NamespaceTerminating,
-                format!("namespace \"{namespace}\" is being deleted"),
-            ),
-            Self::TooLarge => Failure::new(
-                Reason::TooLarge,
-                format!("the API server refuses Secret \"{target}\" because of its size"),
-            ),
-            Self::Other { what, transient } => {
-                let failure = Failure::new(
-                    Reason::WriteFailed,
-                    format!("Secret \"{target}\" could not be written: {what}"),
-                );
-                if *transient {
-                    failure.requeued(Requeue::Backoff)
-                } else {
-                    failure
-                }
-            }
-        }
+        Err(ApiError::NotFound) => Answer::NotFound,
+        Err(ApiError::Conflict) => Answer::Conflict,
+        Err(ApiError::Immutable) => Answer::Immutable,
+        Err(ApiError::Denied) => Answer::Denied,
+        Err(error) => Answer::Failed(error.into()),
     }
 }
 
@@ -367,65 +351,8 @@ impl WriteError {
 mod tests {
     use super::*;
 
-    fn api(code: u16, reason: &str, message: &str) -> kube::Error {
-        let status = kube::core::Status {
-            code,
-            reason: reason.into(),
-            message: message.into(),
-            ..kube::core::Status::default()
-        };
-        kube::Error::Api(Box::new(status))
-    }
-
-    fn invalid(causes: &[(&str, &str)]) -> kube::Error {
-        let cause = |(field, message): &(&str, &str)| json!({ "reason": "FieldValueInvalid", "message": message, "field": field });
-        let status = json!({
-            "status": "Failure", "code": 422, "reason": "Invalid", "message": "Secret \"immutable\" is invalid",
-            "details": { "name": "immutable", "kind": "Secret", "causes": causes.iter().map(cause).collect::<Vec<_>>() },
-        });
-        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
-    }
-
     #[test]
-    fn errors_of_the_api_server_are_told_apart() {
-        let policy = "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'lockstep-secrets' with binding 'b' denied request: no";
-        let rows = [
-            (api(403, "Forbidden", policy), "foreign"),
-            (api(403, "Forbidden", "User cannot patch"), "error"),
-            (api(404, "NotFound", ""), "missing"),
-            (api(413, "RequestEntityTooLarge", ""), "too_large"),
-            (
-                invalid(&[("data", "Forbidden: field is immutable when `immutable` is set")]),
-                "immutable",
-            ),
-            (
-                invalid(&[
-                    ("type", "Invalid value: \"a\": field is immutable"),
-                    ("data[tls.crt]", "Required value"),
-                ]),
-                "error",
-            ),
-            (
-                invalid(&[(
-                    "data[.dockerconfigjson]",
-                    "Invalid value: of Secret immutable: field is immutable",
-                )]),
-                "error",
-            ),
-            (api(422, "Invalid", "Secret \"immutable\" is invalid"), "error"),
-            (
-                api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"),
-                "too_large",
-            ),
-            (api(503, "ServiceUnavailable", "etcd"), "error"),
-        ];
-        for (error, label) in rows {
-            assert_eq!(classify(&error).label(), label);
-        }
-    }
-
-    #[test]
-    fn no_text_of_the_api_server_reaches_a_message() {
+    fn no_error_of_the_api_server_reaches_a_message_with_its_text() {
         let object = SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
         let owner = Owner {
             object: &object,
@@ -434,7 +361,14 @@ mod tests {
             target: "a",
         };
         for code in [400, 403, 404, 409, 413, 422, 429, 500] {
-            let failure = classify(&api(code, "canary canary", "canary Too long canary")).failure(&owner);
+            let status = kube::core::Status {
+                code,
+                reason: "canary canary".into(),
+                message: "canary Too long canary".into(),
+                ..kube::core::Status::default()
+            };
+            let error = WriteError::from(classify(&kube::Error::Api(Box::new(status))));
+            let failure = error.failure(&owner);
             assert!(!failure.message.contains("canary"), "{}", failure.message);
         }
     }

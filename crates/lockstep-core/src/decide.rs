@@ -520,7 +520,13 @@ impl Memory {
     /// Whether the Secret can be taken to be as the status says, so that the same inputs need no write.
     pub fn trusts(&self, status: Option<&SyncedSecretStatus>) -> bool {
         // an earlier process may have left these, and did not hand its doubts on
-        let doubtful = [Reason::TargetForeign, Reason::TargetNotFound, Reason::WriteFailed];
+        let doubtful = [
+            Reason::TargetForeign,
+            Reason::TargetNotFound,
+            Reason::MergeForbidden,
+            Reason::Conflict,
+            Reason::WriteFailed,
+        ];
         let said = ready_reason(status);
         self.belief == Belief::AsWritten && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
     }

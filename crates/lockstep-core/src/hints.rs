@@ -155,7 +155,11 @@ fn number(version: Option<&str>) -> Option<u64> {
 pub fn settles(failure: &Failure) -> bool {
     let unwritten = matches!(
         failure.reason,
-        Reason::WriteFailed | Reason::TargetForeign | Reason::TargetNotFound | Reason::TooLarge
+        Reason::WriteFailed
+            | Reason::TargetForeign
+            | Reason::TargetNotFound
+            | Reason::MergeForbidden
+            | Reason::TooLarge
     );
     !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
 }

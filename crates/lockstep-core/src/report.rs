@@ -38,7 +38,7 @@ pub enum Outcome<'a> {
     Unchanged,
     /// The rollout went on.
     Stepped(RotationStatus),
-    /// The Secret of a revision of a versioned target is about to be written.
+    /// A Secret is about to be written, or was written and is not immutable yet.
     Intends(TargetStatus),
     /// Earlier Secrets of a versioned target were cleared away: those of these names.
     Cleared(Vec<String>),
@@ -188,6 +188,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         Outcome::Unchanged => status.conditions = lasting(&old),
         Outcome::Intends(version) => {
             status.conditions = lasting(&old);
+            status.versions.retain(|known| known.name != version.name);
             status.versions.insert(0, version);
         }
         Outcome::Cleared(names) => {

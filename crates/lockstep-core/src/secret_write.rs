@@ -25,6 +25,17 @@
 //! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
 //! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
 
+use lockstep_api::{SyncedSecretStatus, TargetStatus};
+
+/// The uid that the status records for the Secret of that name. What was noted before a write is newer than what was reported after
+/// the one before it.
+pub fn recorded_uid<'a>(status: Option<&'a SyncedSecretStatus>, name: &str) -> Option<&'a str> {
+    let status = status?;
+    let mut recorded = status.versions.iter().chain(&status.target);
+    let is_of = |target: &&TargetStatus| target.name == name && !target.uid.is_empty();
+    recorded.find(is_of).map(|target| target.uid.as_str())
+}
+
 /// Identity of a Secret in the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretIdentity {

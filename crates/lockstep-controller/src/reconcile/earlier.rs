@@ -1,7 +1,5 @@
 //! The earlier Secrets of a versioned target: gone back to, and cleared away.
 
-use std::sync::PoisonError;
-
 use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
 use lockstep_core::{
     Failure,
@@ -12,7 +10,7 @@ use lockstep_core::{
 
 use super::{Reconcile, report::Said};
 use crate::{
-    secret::{Owner, Probed, WriteError},
+    secret::{Drift, WriteError},
     workloads::Carried,
 };
 
@@ -29,20 +27,17 @@ impl Reconcile {
         let Some(kept) = all.find(|kept| kept.revision == revision && self.is_target(kept)) else {
             return Ok(None);
         };
+        if kept.uid.is_empty() || kept.fingerprint.is_empty() {
+            // it was noted before it was written
+            return Ok(None);
+        }
         self.check_may_write()?;
-        let owner = Owner {
-            target: &kept.name,
-            ..self.owner()
-        };
+        let owner = self.owner_of_name(&kept.name);
         let _slot = self.shared.writes.acquire(self.priority).await;
-        match self.shared.writer.probe(&owner).await {
-            // one that somebody changed is written anew
-            Ok(Probed::There(there))
-                if there.uid == kept.uid && there.resource_version == kept.resource_version =>
-            {
-                Ok(Some(kept.clone()))
-            }
-            Ok(_) => Ok(None),
+        match self.shared.writer.probe(&owner, kept).await {
+            Ok(Drift::None) => Ok(Some(kept.clone())),
+            // one that someone changed is written again
+            Ok(Drift::Edited | Drift::Gone) => Ok(None),
             Err(error) => Err(error.failure(&owner)),
         }
     }
@@ -57,12 +52,21 @@ impl Reconcile {
         let Some(version) = versions::intend(status, name, revision) else {
             return Ok(());
         };
+        self.record(status, version).await
+    }
+
+    /// Records a Secret in the status before it is written, or before it becomes immutable.
+    pub(super) async fn record(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        version: TargetStatus,
+    ) -> Result<(), Failure> {
+        let name = version.name.clone();
         if self.report_durably(status, Outcome::Intends(version)).await == Said::Durably {
             return Ok(());
         }
-        let message = format!(
-            "Secret \"{name}\" is not written before the status says so, and that could not be written"
-        );
+        let message =
+            format!("Secret \"{name}\": the status could not be written, which comes before the Secret");
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
@@ -70,11 +74,7 @@ impl Reconcile {
     /// what this reconcile wrote, or found to be so: an older status could list as earlier what is current by now.
     pub(super) async fn clear_versions(&self, status: Option<&SyncedSecretStatus>) {
         let shared = &self.shared;
-        let committed = self
-            .committed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let committed = self.committed();
         let Some(status) = committed.as_ref().or(status) else {
             return;
         };
@@ -110,14 +110,10 @@ impl Reconcile {
         }
         let mut cleared = Vec::new();
         for version in surplus {
-            let _slot = shared.writes.acquire(self.priority).await;
-            let owner = Owner {
-                target: &version.name,
-                ..self.owner()
-            };
-            match shared.writer.delete(&owner).await {
-                // somebody took it over meanwhile: it is not ours to remove
-                Ok(()) | Err(WriteError::Foreign) => {
+            let owner = self.owner_of_name(&version.name);
+            match self.delete_recorded(&owner, &version).await {
+                // someone else took it over, and it is not lockstep's to remove
+                Ok(_) | Err(WriteError::Foreign) => {
                     tracing::info!(secret = %version.name, "an earlier revision is cleared away");
                     cleared.push(version.name);
                 }

@@ -66,11 +66,7 @@ impl Reconcile {
         old: Option<&SyncedSecretStatus>,
         outcome: Outcome<'_>,
     ) -> Said {
-        let committed = self
-            .committed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let committed = self.committed();
         let old = committed.as_ref().or(old);
         let owner = self.owner();
         let subject = Subject {

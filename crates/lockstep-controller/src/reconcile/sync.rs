@@ -21,6 +21,7 @@ use lockstep_core::{
     remote::Requeue,
     report::Waiting,
     rotation::{self, Change, Entry, versions},
+    secret_write::{self, Done, SecretIdentity},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
@@ -29,7 +30,7 @@ use crate::{
     context::Shared,
     fetch::{self, Stores},
     index::{ObjectKey, Surroundings, store_key},
-    secret::{Owner, WriteError, Written},
+    secret::{Deletion, Owner, WriteError},
 };
 
 /// How long the sources of one SyncedSecret may take together.
@@ -154,7 +155,7 @@ impl Reconcile {
             self.check_may_write()?;
             let owner = self.owner();
             if !self.object.spec.target.versioned {
-                self.remove().await?;
+                self.remove(status).await?;
             }
             if let Some(old) = known.filter(|old| old.name != owner.target) {
                 self.remove_renamed(old).await?;
@@ -448,9 +449,11 @@ impl Reconcile {
             secret.immutable = true;
             Box::pin(self.intend(status, &secret.name, &revision)).await?;
         }
-        let target = self.write(&secret, reading.fingerprint, revision).await?;
+        let target = self.write(status, &secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go
-        if let Some(old) = known.filter(|old| old.name != target.name && !old.versioned && !versioned) {
+        let noted = status.into_iter().flat_map(|status| &status.versions);
+        let renamed = known.into_iter().chain(noted);
+        for old in renamed.filter(|old| old.name != target.name && !old.versioned && !versioned) {
             self.remove_renamed(old).await?;
         }
         Ok(Synced::InSync {
@@ -470,87 +473,133 @@ impl Reconcile {
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
+    /// Writes the Secret. One that is to be immutable is written twice: its uid is recorded in between, because after a crash an
+    /// immutable Secret could neither be changed nor be shown to be this SyncedSecret's.
     async fn write(
         &self,
+        status: Option<&SyncedSecretStatus>,
         secret: &DesiredSecret,
         fingerprint: String,
         revision: String,
     ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
-        let owner = Owner {
-            target: &secret.name,
-            ..self.owner()
-        };
-        let _slot = self.shared.writes.acquire(self.priority).await;
-        let writes = &self.shared.metrics.writes;
+        let owner = self.owner_of_name(&secret.name);
         self.remember(|tracked, _, _| tracked.memory.writes());
-        match self.shared.writer.apply_or_replace(&owner, secret).await {
-            Ok((
-                Written {
-                    uid,
-                    resource_version,
-                },
-                replaced,
-            )) => {
-                let now = self.shared.clock.now();
-                self.remember(|tracked, observed, settings| tracked.memory.probed(&observed, settings, now));
-                writes
-                    .with_label_values(&[if replaced { "replaced" } else { "applied" }])
-                    .inc();
-                Ok(TargetStatus {
-                    name: secret.name.clone(),
-                    uid,
-                    resource_version,
-                    revision,
-                    fingerprint,
-                    versioned: self.object.spec.target.versioned,
-                    last_change_time: None,
-                })
+        let target = |identity: SecretIdentity| TargetStatus {
+            name: secret.name.clone(),
+            uid: identity.uid,
+            resource_version: identity.resource_version,
+            revision: revision.clone(),
+            fingerprint,
+            versioned: self.object.spec.target.versioned,
+            last_change_time: None,
+        };
+        let identity = if secret.creation_policy == CreationPolicy::Merge {
+            self.merge(&owner, secret).await?
+        } else {
+            let committed = self.committed();
+            let uid = secret_write::recorded_uid(committed.as_ref().or(status), &secret.name);
+            let done = self.write_owned(&owner, secret, uid).await?;
+            if done.sealed {
+                done.identity
+            } else {
+                let uid = done.identity.uid.clone();
+                let unsealed = TargetStatus {
+                    fingerprint: String::new(),
+                    ..target.clone()(done.identity)
+                };
+                self.record(status, unsealed).await?;
+                self.write_owned(&owner, secret, Some(&uid)).await?.identity
             }
-            Err(error) => {
-                writes.with_label_values(&[error.label()]).inc();
-                if matches!(error, WriteError::Foreign) {
-                    self.remember(|tracked, _, _| tracked.memory.drifted());
-                }
-                Err(error.failure(&owner))
-            }
-        }
+        };
+        let now = self.shared.clock.now();
+        self.remember(|tracked, observed, settings| tracked.memory.probed(&observed, settings, now));
+        Ok(target(identity))
     }
 
-    /// Removes what this SyncedSecret wrote, because every source is gone.
-    async fn remove(&self) -> Result<(), Failure> {
+    async fn write_owned(
+        &self,
+        owner: &Owner<'_>,
+        secret: &DesiredSecret,
+        uid: Option<&str>,
+    ) -> Result<Done, Failure> {
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        let written = self.shared.writer.write(owner, secret, uid).await;
+        self.count_write(written.as_ref().map(|done| done.how.label()));
+        written.map_err(|error| self.not_written(owner, &error))
+    }
+
+    async fn merge(&self, owner: &Owner<'_>, secret: &DesiredSecret) -> Result<SecretIdentity, Failure> {
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        let merged = self.shared.writer.merge(owner, secret).await;
+        self.count_write(merged.as_ref().map(|_| "merged"));
+        merged.map_err(|error| self.not_written(owner, &error))
+    }
+
+    fn not_written(&self, owner: &Owner<'_>, error: &WriteError) -> Failure {
+        if error.is_foreign() {
+            self.remember(|tracked, _, _| tracked.memory.drifted());
+        }
+        error.failure(owner)
+    }
+
+    fn count_write(&self, outcome: Result<&'static str, &WriteError>) {
+        let label = outcome.unwrap_or_else(WriteError::label);
+        self.shared.metrics.writes.with_label_values(&[label]).inc();
+    }
+
+    /// Removes what this SyncedSecret wrote, because every source is gone. Only a Secret whose uid is in the status is deleted.
+    async fn remove(&self, status: Option<&SyncedSecretStatus>) -> Result<(), Failure> {
         debug_assert_eq!(self.object.spec.target.deletion_policy, DeletionPolicy::Delete);
         self.check_may_write()?;
         let owner = self.owner();
-        let _slot = self.shared.writes.acquire(self.priority).await;
-        let result = if self.object.spec.target.creation_policy == CreationPolicy::Merge {
-            // the Secret is somebody else's: only this SyncedSecret's keys go
+        if self.object.spec.target.creation_policy == CreationPolicy::Merge {
+            // the Secret belongs to someone else: only this SyncedSecret's keys go
+            if status.and_then(|status| status.target.as_ref()).is_none() {
+                return Ok(());
+            }
+            let _slot = self.shared.writes.acquire(self.priority).await;
             let nothing = DesiredSecret::nothing(owner.target);
-            match self.shared.writer.apply_or_replace(&owner, &nothing).await {
+            let merged = match self.shared.writer.merge(&owner, &nothing).await {
                 Ok(_) | Err(WriteError::Missing) => Ok(()),
                 Err(error) => Err(error),
-            }
-        } else {
-            self.shared.writer.delete(&owner).await
+            };
+            self.count_write(merged.as_ref().map(|()| "deleted"));
+            return merged.map_err(|error| error.failure(&owner));
+        }
+        let Some(uid) = secret_write::recorded_uid(status, owner.target) else {
+            return Ok(());
         };
-        let label = result.as_ref().map_or_else(WriteError::label, |()| "deleted");
-        self.shared.metrics.writes.with_label_values(&[label]).inc();
-        result.map_err(|error| error.failure(&owner))
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        let deleted = self.shared.writer.delete(&owner, uid).await;
+        self.count_write(deleted.as_ref().map(|_| "deleted"));
+        deleted.map(drop).map_err(|error| error.failure(&owner))
     }
 
-    /// Removes the Secret of an earlier `target.name`.
+    /// Removes a Secret of another name that this SyncedSecret wrote.
     pub(super) async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
         if self.object.spec.target.creation_policy != CreationPolicy::Owner {
             return Ok(());
         }
-        let owner = Owner {
-            target: &old.name,
-            ..self.owner()
-        };
-        match self.shared.writer.delete(&owner).await {
-            // somebody took it over meanwhile: it is not ours to remove
-            Ok(()) | Err(WriteError::Foreign) => Ok(()),
+        let owner = self.owner_of_name(&old.name);
+        match self.delete_recorded(&owner, old).await {
+            // someone else took it over, and it is not lockstep's to remove
+            Ok(_) | Err(WriteError::Foreign) => Ok(()),
             Err(error) => Err(error.failure(&owner)),
+        }
+    }
+
+    /// Deletes a Secret that the status records, by its uid, or by its name where it was noted before it was written.
+    pub(super) async fn delete_recorded(
+        &self,
+        owner: &Owner<'_>,
+        recorded: &TargetStatus,
+    ) -> Result<Deletion, WriteError> {
+        let _slot = self.shared.writes.acquire(self.priority).await;
+        if recorded.uid.is_empty() {
+            self.shared.writer.delete_intended(owner).await
+        } else {
+            self.shared.writer.delete(owner, &recorded.uid).await
         }
     }
 }

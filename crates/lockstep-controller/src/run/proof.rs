@@ -102,11 +102,13 @@ pub(super) fn keep_proving(
                 Verdict::Enforced => {
                     proven = true;
                     shared.metrics.admission.with_label_values(&["secrets"]).set(1);
+                    shared.policy_proven.store(true, Ordering::Release);
                     shared.may_write.store(true, Ordering::Release);
                     readiness.there("admission policy");
                 }
                 Verdict::Open => {
                     shared.metrics.admission.with_label_values(&["secrets"]).set(0);
+                    shared.policy_proven.store(false, Ordering::Release);
                     if proven && !options.unsafe_without_admission_policy {
                         tracing::error!(
                             "the admission policy lockstep-secrets no longer holds; no Secret is written"

@@ -13,7 +13,7 @@ use super::{cluster::Cluster, operator::Operator, show::wait_for, source::Story}
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The counter that grows with each write of a Secret.
-const WRITES: &str = "lockstep_secret_writes_total{outcome=\"applied\"}";
+const WRITES: &str = "lockstep_secret_writes_total{outcome=\"updated\"}";
 
 /// What one looks at: the SyncedSecret and its Secret, as the administrator.
 #[derive(Debug)]

@@ -145,9 +145,13 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::TargetForeign => {
             "Hand the Secret over with the annotation `lockstep.dev/adopt`, or choose another `target.name`; the message holds the command."
         }
+        Reason::MergeForbidden => {
+            "Run the command in the message. It grants lockstep `patch` on that one Secret, which is also read access to it; or use `creationPolicy: Owner` with a Secret of its own."
+        }
+        Reason::TargetNotDeletable => "Remove the finalizers from the Secret, or delete it yourself.",
         Reason::TargetNotFound => "Create the Secret that is merged into, or use `creationPolicy: Owner`.",
         Reason::Conflict => {
-            "Rename one target, or delete one of the two SyncedSecrets: the one that wrote the Secret keeps it, and before that the older one wins."
+            "Rename one target, delete one of the two SyncedSecrets, or merge different keys: the one that wrote the Secret keeps it, and before that the older one wins."
         }
         Reason::WriteFailed => {
             "Read the message: a quota, another admission policy or missing rights. lockstep tries again by itself."

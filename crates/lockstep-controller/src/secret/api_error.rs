@@ -1,0 +1,254 @@
+//! What an error of the API server means for a Secret. The server's text is never shown: it can quote the submitted or the stored
+//! object.
+
+use kube::core::response::{StatusCause, StatusDetails};
+
+/// The policy that holds the operator to its own Secrets.
+const POLICY: &str = "lockstep-secrets";
+
+/// An error of the API server, classified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ApiError {
+    /// A Secret of that name exists.
+    AlreadyExists,
+    /// The Secret does not exist.
+    NotFound,
+    /// A precondition failed.
+    Conflict,
+    /// Other field managers own fields of a server-side apply.
+    FieldConflict(Vec<FieldConflict>),
+    /// A field cannot be changed.
+    Immutable,
+    /// The admission policy refused, because of finalizers or a deletion under way.
+    DeniedDeletion,
+    /// The admission policy refused, because the Secret belongs to someone else.
+    Denied,
+    /// The role lacks the right.
+    Forbidden,
+    /// The namespace is being deleted, or is gone.
+    NamespaceTerminating,
+    /// The Secret, or the request, is too large.
+    TooLarge,
+    /// Anything else: what happened, without the server's text, and whether a retry can help.
+    Other { what: String, transient: bool },
+}
+
+/// A field that another manager owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FieldConflict {
+    /// The path of the field, such as `.data.password`, unchecked.
+    pub(super) field: String,
+    /// The message that names the manager, unchecked.
+    pub(super) message: String,
+}
+
+/// Classifies an error.
+pub(super) fn classify(error: &kube::Error) -> ApiError {
+    let kube::Error::Api(status) = error else {
+        return ApiError::Other {
+            what: "the API server could not be reached".to_owned(),
+            transient: true,
+        };
+    };
+    let details = status.details.as_ref();
+    let terminating = |cause: &StatusCause| cause.reason == "NamespaceTerminating";
+    if causes(details).iter().any(terminating) {
+        return ApiError::NamespaceTerminating;
+    }
+    match status.code {
+        403 if is_policy_denial(&status.message) => {
+            if status.message.contains("finalizers") {
+                ApiError::DeniedDeletion
+            } else {
+                ApiError::Denied
+            }
+        }
+        403 if status.message.contains("cannot patch resource \"secrets\"") => ApiError::Forbidden,
+        403 => ApiError::Other {
+            what: "the API server forbids it: lockstep's role lacks a right, or a quota or another policy refuses"
+                .to_owned(),
+            transient: false,
+        },
+        404 if details.is_some_and(|details| details.kind == "namespaces") => ApiError::NamespaceTerminating,
+        404 => ApiError::NotFound,
+        409 if status.reason == "AlreadyExists" => ApiError::AlreadyExists,
+        409 => conflict(details),
+        413 => ApiError::TooLarge,
+        422 if is_immutability(details) => ApiError::Immutable,
+        422 if status.message.contains("Too long") || status.message.contains("must have at most") => {
+            ApiError::TooLarge
+        }
+        code => ApiError::Other {
+            what: format!("the API server answered {code} {}", word(&status.reason)),
+            transient: code == 429 || code >= 500,
+        },
+    }
+}
+
+fn causes(details: Option<&StatusDetails>) -> &[StatusCause] {
+    details.map_or(&[], |details| details.causes.as_slice())
+}
+
+fn conflict(details: Option<&StatusDetails>) -> ApiError {
+    let fields: Vec<_> = causes(details)
+        .iter()
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| FieldConflict {
+            field: cause.field.clone(),
+            message: cause.message.clone(),
+        })
+        .collect();
+    if fields.is_empty() {
+        ApiError::Conflict
+    } else {
+        ApiError::FieldConflict(fields)
+    }
+}
+
+/// Whether an object is refused for nothing but fields of a Secret that cannot be changed. The message does not decide: it
+/// holds names that people chose.
+fn is_immutability(details: Option<&StatusDetails>) -> bool {
+    let immutable = |cause: &StatusCause| {
+        matches!(cause.field.as_str(), "data" | "immutable" | "type")
+            && cause.message.contains("field is immutable")
+    };
+    !causes(details).is_empty() && causes(details).iter().all(immutable)
+}
+
+/// Whether a refusal comes from lockstep's own admission policy for Secrets.
+fn is_policy_denial(message: &str) -> bool {
+    message.contains("ValidatingAdmissionPolicy") && message.contains(POLICY)
+}
+
+/// A reason of the API server: one word of letters, or nothing.
+fn word(reason: &str) -> &str {
+    if reason.len() <= 64 && reason.chars().all(|c| c.is_ascii_alphabetic()) {
+        reason
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn api(code: u16, reason: &str, message: &str) -> kube::Error {
+        let status = kube::core::Status {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            ..kube::core::Status::default()
+        };
+        kube::Error::Api(Box::new(status))
+    }
+
+    fn with_causes(code: u16, reason: &str, causes: &[(&str, &str, &str)]) -> kube::Error {
+        let cause = |(reason, field, message): &(&str, &str, &str)| json!({ "reason": reason, "message": message, "field": field });
+        let status = json!({
+            "status": "Failure", "code": code, "reason": reason, "message": "Secret \"immutable\" is invalid",
+            "details": { "name": "immutable", "kind": "Secret", "causes": causes.iter().map(cause).collect::<Vec<_>>() },
+        });
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    fn invalid(causes: &[(&str, &str)]) -> kube::Error {
+        let causes: Vec<_> = causes
+            .iter()
+            .map(|(field, message)| ("FieldValueInvalid", *field, *message))
+            .collect();
+        with_causes(422, "Invalid", &causes)
+    }
+
+    #[test]
+    fn errors_are_classified_by_code_reason_and_fields() {
+        let policy = |why: &str| {
+            format!(
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'lockstep-secrets' with binding 'b' denied request: {why}"
+            )
+        };
+        let rbac = "secrets \"x\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"shop\"";
+        let rows = [
+            (api(403, "Forbidden", &policy("no")), ApiError::Denied),
+            (
+                api(403, "Forbidden", &policy("it has finalizers")),
+                ApiError::DeniedDeletion,
+            ),
+            (api(403, "Forbidden", rbac), ApiError::Forbidden),
+            (api(404, "NotFound", ""), ApiError::NotFound),
+            (api(409, "AlreadyExists", ""), ApiError::AlreadyExists),
+            (api(409, "Conflict", "Precondition failed"), ApiError::Conflict),
+            (api(413, "RequestEntityTooLarge", ""), ApiError::TooLarge),
+            (
+                invalid(&[("data", "Forbidden: field is immutable when `immutable` is set")]),
+                ApiError::Immutable,
+            ),
+            (
+                api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"),
+                ApiError::TooLarge,
+            ),
+            (
+                with_causes(
+                    409,
+                    "Conflict",
+                    &[("FieldManagerConflict", ".data.a", "conflict with \"x\"")],
+                ),
+                ApiError::FieldConflict(vec![FieldConflict {
+                    field: ".data.a".into(),
+                    message: "conflict with \"x\"".into(),
+                }]),
+            ),
+            (
+                with_causes(
+                    403,
+                    "Forbidden",
+                    &[("NamespaceTerminating", "metadata.namespace", "")],
+                ),
+                ApiError::NamespaceTerminating,
+            ),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(classify(&error), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn only_immutable_fields_count_as_immutable() {
+        let rows = [
+            invalid(&[
+                ("type", "Invalid value: \"a\": field is immutable"),
+                ("data[tls.crt]", "Required value"),
+            ]),
+            invalid(&[(
+                "data[.dockerconfigjson]",
+                "Invalid value: of Secret immutable: field is immutable",
+            )]),
+            api(422, "Invalid", "Secret \"immutable\" is invalid"),
+            api(403, "Forbidden", "User cannot update"),
+        ];
+        for error in rows {
+            let classified = classify(&error);
+            assert!(
+                matches!(classified, ApiError::Other { transient: false, .. }),
+                "{classified:?}"
+            );
+        }
+        assert!(matches!(
+            classify(&api(503, "ServiceUnavailable", "etcd")),
+            ApiError::Other { transient: true, .. }
+        ));
+    }
+
+    #[test]
+    fn no_text_of_the_api_server_is_kept() {
+        for code in [400, 403, 404, 409, 413, 422, 429, 500] {
+            let classified = format!(
+                "{:?}",
+                classify(&api(code, "canary canary", "canary Too long canary"))
+            );
+            assert!(!classified.contains("canary"), "{classified}");
+        }
+    }
+}

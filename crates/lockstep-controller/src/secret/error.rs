@@ -1,0 +1,207 @@
+//! Why a Secret was not written, and what the user reads about it.
+
+use lockstep_api::{Reason, annotation};
+use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure};
+
+use super::{Owner, api_error::ApiError};
+
+/// Why a Secret was not written, probed or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteError {
+    /// The Secret exists and belongs to someone else.
+    Foreign,
+    /// The Secret exists, is immutable or has another type, and does not belong to this SyncedSecret.
+    NotAdoptable,
+    /// The Secret exists, and no proven admission policy decides whether it may be replaced.
+    Unproven,
+    /// The Secret changed between two requests.
+    Raced,
+    /// The Secret has finalizers or is being deleted, so it is not deleted.
+    NotDeletable,
+    /// The Secret that is merged into does not exist.
+    Missing,
+    /// lockstep may not patch the Secret that is merged into. Holds the option that names its account to kubectl.
+    MergeForbidden(String),
+    /// The Secret that is merged into does not list this SyncedSecret.
+    MergeNotListed,
+    /// Another SyncedSecret merges the same keys: the key and the other's name.
+    MergeConflict(Vec<(String, String)>),
+    /// The name of the SyncedSecret is too long for a field manager.
+    MergeNameTooLong(usize),
+    /// A field cannot be changed.
+    Immutable,
+    /// The namespace is being deleted, or is gone.
+    NamespaceTerminating,
+    /// The Secret, or the request, is too large.
+    TooLarge,
+    /// Anything else: what happened, without the server's text, and whether a retry can help.
+    Other {
+        /// What happened.
+        what: String,
+        /// Whether a retry can help.
+        transient: bool,
+    },
+}
+
+impl From<ApiError> for WriteError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => Self::Raced,
+            ApiError::NotFound => Self::Missing,
+            ApiError::Immutable => Self::Immutable,
+            ApiError::Denied => Self::Foreign,
+            ApiError::DeniedDeletion => Self::NotDeletable,
+            ApiError::Forbidden => Self::Other {
+                what: "the API server forbids it: lockstep's role lacks a right".to_owned(),
+                transient: false,
+            },
+            ApiError::NamespaceTerminating => Self::NamespaceTerminating,
+            ApiError::TooLarge => Self::TooLarge,
+            ApiError::Other { what, transient } => Self::Other { what, transient },
+        }
+    }
+}
+
+impl From<WriteFailure<Self>> for WriteError {
+    fn from(failure: WriteFailure<Self>) -> Self {
+        match failure {
+            WriteFailure::Foreign => Self::Foreign,
+            WriteFailure::NotAdoptable => Self::NotAdoptable,
+            WriteFailure::Unproven => Self::Unproven,
+            WriteFailure::Raced => Self::Raced,
+            WriteFailure::Api(error) => error,
+        }
+    }
+}
+
+impl WriteError {
+    /// The label in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Foreign | Self::NotAdoptable | Self::Unproven | Self::MergeNotListed => "foreign",
+            Self::Missing => "missing",
+            Self::Immutable => "immutable",
+            Self::NotDeletable => "not_deletable",
+            Self::MergeForbidden(_) => "forbidden",
+            Self::MergeConflict(_) => "conflict",
+            Self::NamespaceTerminating => "namespace_terminating",
+            Self::TooLarge => "too_large",
+            Self::Raced | Self::MergeNameTooLong(_) | Self::Other { .. } => "error",
+        }
+    }
+
+    /// Whether a retry can help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Raced | Self::Other { transient: true, .. })
+    }
+
+    /// Whether the Secret belongs to someone else.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign | Self::NotAdoptable | Self::Unproven)
+    }
+
+    /// What the user reads.
+    pub fn failure(&self, owner: &Owner<'_>) -> Failure {
+        let Owner {
+            target,
+            name,
+            namespace,
+            ..
+        } = owner;
+        match self {
+            Self::Foreign => Failure::new(
+                Reason::TargetForeign,
+                format!(
+                    "Secret \"{target}\" already exists and was not created by lockstep. To let this SyncedSecret replace its content: kubectl annotate secret {target} -n {namespace} {}={name}",
+                    annotation::ADOPT
+                ),
+            ),
+            Self::NotAdoptable => Failure::new(
+                Reason::TargetForeign,
+                format!(
+                    "Secret \"{target}\" already exists and cannot be adopted: it is immutable or has another type. Delete it, or set target.name to another name"
+                ),
+            ),
+            Self::Unproven => Failure::new(
+                Reason::TargetForeign,
+                format!(
+                    "Secret \"{target}\" already exists, and lockstep runs without the admission policy that decides whether it may be replaced. Install the policy, or delete the Secret"
+                ),
+            ),
+            Self::Raced => Failure::new(
+                Reason::WriteFailed,
+                format!("Secret \"{target}\" was changed by someone else at the same time"),
+            )
+            .requeued(Requeue::Backoff),
+            Self::NotDeletable => Failure::new(
+                Reason::TargetNotDeletable,
+                format!(
+                    "Secret \"{target}\" has finalizers or is being deleted, and lockstep does not delete such a Secret. Remove its finalizers, or delete it yourself"
+                ),
+            )
+            .requeued(Requeue::RefreshInterval),
+            Self::Missing => Failure::new(
+                Reason::TargetNotFound,
+                format!("Secret \"{target}\" does not exist, and creationPolicy: Merge only writes to an existing Secret"),
+            ),
+            Self::MergeForbidden(account) => Failure::new(
+                Reason::MergeForbidden,
+                format!(
+                    "lockstep may not patch Secret \"{target}\" in namespace \"{namespace}\", which creationPolicy: Merge needs. The grant also lets lockstep read this one Secret. Run: kubectl create role lockstep-merge-{target} -n {namespace} --verb=patch --resource=secrets --resource-name={target} && kubectl create rolebinding lockstep-merge-{target} -n {namespace} --role=lockstep-merge-{target} {account}"
+                ),
+            ),
+            Self::MergeNotListed => Failure::new(
+                Reason::TargetForeign,
+                format!(
+                    "Secret \"{target}\" does not list SyncedSecret \"{name}\" in its annotation {merge}, which holds names separated by commas. If it is the only one, run: kubectl annotate secret {target} -n {namespace} {merge}={name}",
+                    merge = annotation::MERGE
+                ),
+            ),
+            Self::MergeConflict(keys) => {
+                let keys: Vec<_> = keys
+                    .iter()
+                    .take(4)
+                    .map(|(key, other)| format!("key \"{key}\" is already written by SyncedSecret \"{other}\""))
+                    .collect();
+                Failure::new(
+                    Reason::Conflict,
+                    format!(
+                        "Secret \"{target}\": {}, and SyncedSecret \"{name}\" writes it too. Remove the key from one of the two",
+                        keys.join(", ")
+                    ),
+                )
+            }
+            Self::MergeNameTooLong(longest) => Failure::new(
+                Reason::InvalidSpec,
+                format!(
+                    "metadata.name: {} characters are too many for creationPolicy: Merge. Use at most {longest}",
+                    name.len()
+                ),
+            ),
+            Self::Immutable => Failure::new(
+                Reason::WriteFailed,
+                format!("Secret \"{target}\" has a field that cannot be changed, and could not be replaced"),
+            )
+            .requeued(Requeue::Backoff),
+            Self::NamespaceTerminating => Failure::new(
+                Reason::NamespaceTerminating,
+                format!("namespace \"{namespace}\" is being deleted"),
+            ),
+            Self::TooLarge => Failure::new(
+                Reason::TooLarge,
+                format!("the API server refuses Secret \"{target}\" because of its size"),
+            ),
+            Self::Other { what, transient } => {
+                let failure = Failure::new(
+                    Reason::WriteFailed,
+                    format!("Secret \"{target}\" could not be written: {what}"),
+                );
+                if *transient {
+                    failure.requeued(Requeue::Backoff)
+                } else {
+                    failure
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `creationPolicy: Merge`: keys in a Secret that belongs to someone else.
+//!
+//! It needs `patch` on that Secret, which is read access to it and is granted by name in its namespace. Each SyncedSecret applies with
+//! a field manager of its own, so that the API server tells whose key is whose; the admission policy lets a field manager in only if
+//! the Secret lists it.
+
+use kube::api::{Patch, PatchParams};
+use lockstep_api::TargetStatus;
+use lockstep_core::{assemble::DesiredSecret, secret_write::SecretIdentity};
+use serde_json::json;
+
+use super::{
+    Drift, Owner, SecretWriter, WriteError,
+    api_error::{ApiError, FieldConflict},
+    requests,
+};
+use crate::manifest::{Base64Data, Manifest};
+
+/// Field managers of SyncedSecrets that merge begin with this.
+const MANAGER_PREFIX: &str = "lockstep-merge:";
+/// What the API server allows for the name of a field manager.
+const LONGEST_MANAGER: usize = 128;
+
+fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
+    let manager = format!("{MANAGER_PREFIX}{}", owner.name);
+    if manager.len() > LONGEST_MANAGER {
+        return Err(WriteError::MergeNameTooLong(
+            LONGEST_MANAGER - MANAGER_PREFIX.len(),
+        ));
+    }
+    Ok(PatchParams {
+        field_manager: Some(manager),
+        ..PatchParams::default()
+    })
+}
+
+impl SecretWriter {
+    /// Applies the keys of this SyncedSecret to a Secret that exists. Keys that no other SyncedSecret merges are taken over.
+    ///
+    /// # Errors
+    /// Why they were not applied.
+    pub async fn merge(
+        &self,
+        owner: &Owner<'_>,
+        secret: &DesiredSecret,
+    ) -> Result<SecretIdentity, WriteError> {
+        let params = params(owner)?;
+        let found = self.touch(owner, &params).await?;
+        let manifest = Manifest::new(owner, secret, Some(&found.uid), Base64Data(&secret.data));
+        let patch = Patch::Apply(&manifest);
+        let apply = requests(owner.namespace).patch(&secret.name, &params, &patch);
+        let conflicts = match self.identity(apply).await {
+            Err(ApiError::FieldConflict(conflicts)) => conflicts,
+            result => return result.map_err(|error| self.failed(error)),
+        };
+        let others = other_synced_secrets(&conflicts, secret);
+        if !others.is_empty() {
+            return Err(WriteError::MergeConflict(others));
+        }
+        let apply = requests(owner.namespace).patch(&secret.name, &params.force(), &patch);
+        self.identity(apply).await.map_err(|error| self.failed(error))
+    }
+
+    pub(super) async fn probe_merged(
+        &self,
+        owner: &Owner<'_>,
+        recorded: &TargetStatus,
+    ) -> Result<Drift, WriteError> {
+        match self.touch(owner, &params(owner)?).await {
+            Ok(found) => {
+                let unchanged =
+                    found.uid == recorded.uid && found.resource_version == recorded.resource_version;
+                Ok(if unchanged { Drift::None } else { Drift::Edited })
+            }
+            Err(WriteError::Missing) => Ok(Drift::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A patch that changes nothing: it finds the Secret, and shows that it may be patched.
+    async fn touch(&self, owner: &Owner<'_>, params: &PatchParams) -> Result<SecretIdentity, WriteError> {
+        let patch = Patch::Merge(json!({}));
+        let request = requests(owner.namespace).patch(owner.target, params, &patch);
+        self.identity(request).await.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: ApiError) -> WriteError {
+        match error {
+            ApiError::Forbidden => WriteError::MergeForbidden(self.account.kubectl_option()),
+            ApiError::Denied => WriteError::MergeNotListed,
+            error => error.into(),
+        }
+    }
+}
+
+/// The keys of `secret` that other SyncedSecrets merge, each with the other's name.
+fn other_synced_secrets(conflicts: &[FieldConflict], secret: &DesiredSecret) -> Vec<(String, String)> {
+    let others = conflicts.iter().filter_map(|conflict| {
+        let key = conflict.field.strip_prefix(".data.")?;
+        // the key is named as this SyncedSecret has it, and not as the API server does
+        let (key, _) = secret.data.get_key_value(key)?;
+        let manager = conflict.message.split('"').nth(1)?;
+        let name = manager.strip_prefix(MANAGER_PREFIX)?;
+        is_name(name).then(|| (key.clone(), name.to_owned()))
+    });
+    others.collect()
+}
+
+/// Whether a text can be the name of a SyncedSecret (a DNS-1123 subdomain).
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(field: &str, message: &str) -> FieldConflict {
+        FieldConflict {
+            field: field.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_managers_of_synced_secrets_are_named() {
+        let mut secret = DesiredSecret::nothing("shared");
+        secret.data = [("password".to_owned(), "canary".into())].into();
+        let rows = [
+            (
+                ".data.password",
+                "conflict with \"lockstep-merge:b\" using v1",
+                Some("b"),
+            ),
+            (".data.password", "conflict with \"kubectl-edit\" using v1", None),
+            (
+                ".data.password",
+                "conflict with \"lockstep-merge:$(id)\" using v1",
+                None,
+            ),
+            (".data.other", "conflict with \"lockstep-merge:b\" using v1", None),
+            (
+                ".metadata.labels",
+                "conflict with \"lockstep-merge:b\" using v1",
+                None,
+            ),
+        ];
+        for (field, message, other) in rows {
+            let found = other_synced_secrets(&[conflict(field, message)], &secret);
+            let expected: Vec<_> = other
+                .map(|other| ("password".to_owned(), other.to_owned()))
+                .into_iter()
+                .collect();
+            assert_eq!(found, expected, "{field} {message}");
+        }
+    }
+}
