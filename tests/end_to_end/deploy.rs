@@ -135,7 +135,7 @@ async fn the_account_may_write_secrets_and_not_read_them() {
                 assert!(!rule.verbs.iter().any(|verb| verb == "*"), "{folder}");
                 if resources.iter().any(|resource| resource == "secrets") {
                     seen = true;
-                    assert_eq!(rule.verbs, ["create", "patch", "delete"], "{folder}");
+                    assert_eq!(rule.verbs, ["create", "update", "delete"], "{folder}");
                 }
             }
         }

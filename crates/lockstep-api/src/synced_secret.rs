@@ -443,13 +443,14 @@ pub struct Target {
     /// What is written beyond the values as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
-    /// Whose the Secret is. Default: `Owner`.
+    /// creationPolicy says whether the Secret belongs to the SyncedSecret. Secrets of `Owner` and `Orphan` are replaced as a whole: keys,
+    /// labels and annotations that others add are removed at the next write. Defaults to `Owner`.
     #[serde(default)]
     pub creation_policy: CreationPolicy,
     /// What happens to the Secret when every remote value is gone. Default: `Retain`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Write an immutable Secret; a change replaces it. Default: `false`.
+    /// immutable makes the Secret immutable; a change deletes it and creates another one. Defaults to `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immutable: bool,
     /// Write an immutable Secret for each revision, named `<name>-<revision>`, and have `rotation.rollout` move the references of
@@ -480,13 +481,13 @@ impl Target {
 /// Whose the Secret is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CreationPolicy {
-    /// The SyncedSecret's: it goes when the SyncedSecret goes.
+    /// The Secret is deleted with the SyncedSecret.
     #[default]
     Owner,
-    /// Created by lockstep, and stays when the SyncedSecret goes.
+    /// lockstep creates the Secret, and it stays when the SyncedSecret is deleted.
     Orphan,
-    /// Somebody else's, which exists and carries the annotation `lockstep.dev/adopt`: only the keys of this
-    /// SyncedSecret are written, the others stay.
+    /// The Secret exists and belongs to someone else. Only the keys of this SyncedSecret are written. The Secret lists the SyncedSecret in
+    /// its annotation `lockstep.dev/merge`, and the namespace grants lockstep `patch` on it, which also lets lockstep read it.
     Merge,
 }
 

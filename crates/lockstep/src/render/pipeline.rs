@@ -134,11 +134,19 @@ fn has_templates(placed: &Placed) -> bool {
 /// What the admission policy would say to a Secret that is there already.
 fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, String>) -> Result<(), Failure> {
     let names_it = |annotation| {
-        annotations
+        let names = annotations
             .get(annotation)
-            .is_some_and(|name| *name == placed.name)
+            .map(String::as_str)
+            .unwrap_or_default();
+        names.split(',').any(|name| name.trim() == placed.name)
     };
-    if names_it(annotation::OWNER) || names_it(annotation::ADOPT) {
+    let merges = placed.object.spec.target.creation_policy == CreationPolicy::Merge;
+    let allowed = if merges {
+        names_it(annotation::MERGE)
+    } else {
+        names_it(annotation::OWNER) || names_it(annotation::ADOPT)
+    };
+    if allowed {
         return Ok(());
     }
     let owner = Owner {
@@ -147,7 +155,12 @@ fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, Str
         name: &placed.name,
         target,
     };
-    Err(WriteError::Foreign.failure(&owner))
+    let error = if merges {
+        WriteError::MergeNotListed
+    } else {
+        WriteError::Foreign
+    };
+    Err(error.failure(&owner))
 }
 
 /// What everybody should know although nothing is wrong.
@@ -169,8 +182,8 @@ pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> O
         .contains_key(&(placed.namespace.clone(), target.to_owned()));
     (spec.target.creation_policy == CreationPolicy::Merge && !there).then(|| {
         format!(
-            "Secret \"{target}\" must be there already, with the annotation {}: {}",
-            annotation::ADOPT,
+            "Secret \"{target}\" must exist and list this SyncedSecret: {}={}",
+            annotation::MERGE,
             placed.name
         )
     })

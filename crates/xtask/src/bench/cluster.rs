@@ -33,6 +33,13 @@ pub(crate) fn name(number: u32) -> String {
     format!("object-{number:06}")
 }
 
+/// Whether the operator has created its fingerprint key.
+pub(crate) async fn has_fingerprint_key(client: &Client) -> Result<bool> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
+    let key = api.get_opt("lockstep-fingerprint-key").await;
+    Ok(key.context("look for the fingerprint key")?.is_some())
+}
+
 /// Makes a namespace.
 pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
     let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } }))?;

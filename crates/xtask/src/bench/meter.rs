@@ -82,11 +82,6 @@ impl Requests {
             .sum()
     }
 
-    /// Requests of one kind, such as `POST secrets`.
-    pub(crate) fn of(&self, what: &str) -> u64 {
-        self.0.get(what).copied().unwrap_or(0)
-    }
-
     /// Reads of single or listed objects, and watches, of what is named.
     pub(crate) fn reads(&self, resource: &str) -> u64 {
         let wanted = |what: &str| {

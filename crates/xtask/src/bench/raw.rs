@@ -1,5 +1,5 @@
-//! The same writes as a raw loop: for each object one apply of the Secret and one patch of the status, with nothing
-//! between them, by the operator's own account, so that its admission policies weigh on both.
+//! The same writes as a raw loop: for each object one `POST` of the Secret and one patch of the status, with nothing between them, by the
+//! operator's own account, so that its admission policies weigh on both.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource as _,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
     core::request::Request,
 };
 use lockstep_api::SyncedSecret;
@@ -31,11 +31,7 @@ pub(crate) async fn write(client: &Client, namespace: &str, count: u32, workers:
 async fn one(client: &Client, namespace: &str, name: String) -> Result<()> {
     let secret = secret(&name);
     let url = Request::new(Secret::url_path(&(), Some(namespace)));
-    let mut request = url.patch(
-        &name,
-        &PatchParams::apply("lockstep").force(),
-        &Patch::Apply(&secret),
-    )?;
+    let mut request = url.create(&PostParams::default(), serde_json::to_vec(&secret)?)?;
     request.headers_mut().insert(
         "accept",
         "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1".parse()?,
@@ -43,7 +39,7 @@ async fn one(client: &Client, namespace: &str, name: String) -> Result<()> {
     let answer: Value = client
         .request(request)
         .await
-        .with_context(|| format!("apply Secret {namespace}/{name}"))?;
+        .with_context(|| format!("create Secret {namespace}/{name}"))?;
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let status = status(&name, &answer["metadata"]);
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
