@@ -293,7 +293,9 @@ async fn a_secret_that_was_adopted_by_mistake_is_not_deleted() {
         from(&room, json!({ "target": { "deletionPolicy": "Delete" } })),
     )
     .await;
-    room.wait_for_reason("s", "SourceDeleted").await;
+    let object = room.wait_for_reason("s", "SourceDeleted").await;
+    let said = "no remote value exists. This SyncedSecret has not written Secret \"s\", so deletionPolicy: Delete removed nothing";
+    assert_eq!(message(&object), said);
     let kept = room.secrets().get("s").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
 }

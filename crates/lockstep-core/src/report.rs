@@ -55,6 +55,23 @@ pub enum Outcome<'a> {
     },
 }
 
+/// The message about a Secret that is gone with its sources. It stays the same while they are gone.
+fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
+    let ready = old.condition(ConditionType::Ready);
+    let said = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
+    match said {
+        Some(said) if old.target.is_none() => said.message.clone(),
+        _ if old.target.is_some() => format!(
+            "every remote value is gone, and deletionPolicy: Delete removed the Secret \"{}\"; it comes back with the first of them",
+            subject.target_name
+        ),
+        _ => format!(
+            "no remote value exists. This SyncedSecret has not written Secret \"{}\", so deletionPolicy: Delete removed nothing",
+            subject.target_name
+        ),
+    }
+}
+
 /// A changed value that may not come in yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -220,10 +237,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             set(kind, ConditionStatus::True, failure.reason, message);
         }
         Outcome::Gone => {
-            let message = format!(
-                "every remote value is gone, and deletionPolicy: Delete removed the Secret \"{}\"; it comes back with the first of them",
-                subject.target_name
-            );
+            let message = gone(subject, &old);
             set(
                 ConditionType::Ready,
                 ConditionStatus::False,
