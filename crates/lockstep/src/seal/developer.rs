@@ -108,6 +108,7 @@ impl Developer {
             provider,
             limits: store.limits,
             events: None,
+            endpoints: lockstep_provider::EndpointPolicy::Unrestricted,
         })
     }
 }
