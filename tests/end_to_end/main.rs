@@ -11,6 +11,7 @@
 
 mod admission;
 mod api_proxy;
+mod audiences;
 mod bad_cluster;
 mod bad_login;
 mod bad_secret;
@@ -38,6 +39,7 @@ mod rotation;
 mod seal;
 mod stage;
 mod status;
+mod tenant_network;
 mod verify;
 mod versioned;
 mod witness;

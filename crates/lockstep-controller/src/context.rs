@@ -11,6 +11,7 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 
 use crate::{
     admission::LeaseProof,
+    audiences::Audiences,
     credentials::NamespaceCredentials,
     events::Events,
     identity::Account,
@@ -30,6 +31,8 @@ pub struct Shared {
     pub client: Client,
     /// The account that this process is to the API server.
     pub account: Arc<Account>,
+    /// The audiences that tokens are minted with.
+    pub audiences: Arc<Audiences>,
     /// Writes Secrets.
     pub writer: SecretWriter,
     /// Restarts workloads.
@@ -128,6 +131,15 @@ impl Shared {
         }
     }
 
+    /// Checks every store again with a new client: what all of them may log in with changed.
+    pub async fn recheck_stores(&self) {
+        let stores = self.index().store_keys();
+        for store in &stores {
+            self.clients.drop_client(store).await;
+        }
+        self.checks.wake(stores);
+    }
+
     /// The client of a store.
     ///
     /// # Errors
@@ -149,6 +161,7 @@ impl Shared {
             self.client.clone(),
             namespace,
             self.account.clone(),
+            self.audiences.clone(),
             self.index.clone(),
         ));
         self.clients.get(key, &revision, &config, credentials).await
