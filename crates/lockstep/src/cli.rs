@@ -242,9 +242,13 @@ pub(crate) struct SealArguments {
     /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Address of Vault from here, where the store's is one of the cluster's.
-    #[arg(long, value_name = "URL")]
+    /// Address of Vault, in place of the server that stores name. Your token goes there.
+    #[arg(long, value_name = "URL", env = "VAULT_ADDR")]
     pub(crate) vault_address: Option<String>,
+    /// Host of an endpoint that stores name and that may get your credentials and the plaintext; may be given several times. Without
+    /// it they go to the cloud's own hosts and to the address of Vault only.
+    #[arg(long = "trust-endpoint", value_name = "HOST")]
+    pub(crate) trusted_endpoints: Vec<String>,
     /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
