@@ -8,7 +8,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,11 +44,18 @@ pub enum Unusable {
     Untried,
     /// The API server accepts tokens with it.
     Accepted,
+    /// The API server forbids to mint a token with it.
+    Forbidden,
     /// The API server's answer proves nothing: what it did instead.
     Unproven(&'static str),
 }
 
 impl Unusable {
+    /// Whether the next proof may succeed by itself.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Untried | Self::Unproven(_))
+    }
+
     /// What a cluster administrator can do.
     pub const fn hint(self) -> &'static str {
         match self {
@@ -56,6 +66,9 @@ impl Unusable {
             Self::Untried => "lockstep tries it when it starts",
             Self::Accepted => {
                 "Use another audience. This one is one of the API server's --api-audiences, so a store could use its tokens against the API server"
+            }
+            Self::Forbidden => {
+                "Ask a cluster administrator to allow it in ValidatingAdmissionPolicy \"lockstep-token-requests\""
             }
             Self::Unproven(_) => {
                 "lockstep tries again by itself; its log and /readyz have the state of each audience"
@@ -71,6 +84,9 @@ impl fmt::Display for Unusable {
             Self::Reserved => f.write_str("API servers use it by default"),
             Self::Untried => f.write_str("it was not tried yet"),
             Self::Accepted => f.write_str("the API server accepts tokens with it"),
+            Self::Forbidden => f.write_str(
+                "the API server forbids the operator to mint one, even for its own ServiceAccount",
+            ),
             Self::Unproven(what) => f.write_str(what),
         }
     }
@@ -81,7 +97,11 @@ pub type Verdict = Result<(), Unusable>;
 
 /// The audiences that are allowed, and which of them are proven. None is usable before [`Audiences::prove`].
 #[derive(Debug)]
-pub struct Audiences(RwLock<BTreeMap<String, Verdict>>);
+pub struct Audiences {
+    verdicts: RwLock<BTreeMap<String, Verdict>>,
+    /// Whether a token was refused, and nobody tries again by itself, since that was last asked.
+    refused: AtomicBool,
+}
 
 impl Audiences {
     /// The allowed audiences, none of them proven.
@@ -94,7 +114,10 @@ impl Audiences {
             };
             (audience, Err(verdict))
         };
-        Self(RwLock::new(allowed.into_iter().map(untried).collect()))
+        Self {
+            verdicts: RwLock::new(allowed.into_iter().map(untried).collect()),
+            refused: AtomicBool::new(false),
+        }
     }
 
     /// Whether a token with that audience may be minted.
@@ -105,13 +128,24 @@ impl Audiences {
         if audience.contains(RESERVED) {
             return Err(Unusable::Reserved);
         }
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(audience).copied().unwrap_or(Err(Unusable::NotAllowed))
+        let verdict = {
+            let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+            all.get(audience).copied()
+        };
+        if verdict.is_some_and(|verdict| verdict.is_err_and(|why| !why.is_transient())) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        verdict.unwrap_or(Err(Unusable::NotAllowed))
+    }
+
+    /// Whether a token with an allowed audience was refused since the last call, in a way that nobody tries again by itself.
+    pub fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
     }
 
     /// Every allowed audience and what is known of it.
     pub fn verdicts(&self) -> Vec<(String, Verdict)> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
         all.iter()
             .map(|(audience, verdict)| (audience.clone(), *verdict))
             .collect()
@@ -119,9 +153,9 @@ impl Audiences {
 
     /// Whether the API server accepted or refused a token of every audience, so that trying again soon would tell nothing new.
     pub fn are_decided(&self) -> bool {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
         !all.values()
-            .any(|verdict| matches!(verdict, Err(Unusable::Untried | Unusable::Unproven(_))))
+            .any(|verdict| verdict.is_err_and(|why| why.is_transient() || why == Unusable::Forbidden))
     }
 
     /// Tries every allowed audience with a token of that ServiceAccount (namespace and name), and returns the audiences whose
@@ -140,7 +174,7 @@ impl Audiences {
             (audience, old, verdict)
         });
         let tried = join_all(tries).await;
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = Vec::new();
         for (audience, old, verdict) in tried {
             all.insert(audience.clone(), verdict);
@@ -179,14 +213,12 @@ async fn mint(
     let answer = api
         .create_token_request(name, &PostParams::default(), &request)
         .await;
-    let answer = answer.map_err(|error| {
-        Unusable::Unproven(match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                "the API server refuses to mint a token with it for the operator's own ServiceAccount; ValidatingAdmissionPolicy \"lockstep-token-requests\" must allow it too"
-            }
-            kube::Error::Api(status) if status.code == 404 => "the operator's own ServiceAccount does not exist",
-            _ => "the API server did not mint a token with it",
-        })
+    let answer = answer.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 403 => Unusable::Forbidden,
+        kube::Error::Api(status) if status.code == 404 => {
+            Unusable::Unproven("the operator's own ServiceAccount does not exist")
+        }
+        _ => Unusable::Unproven("the API server did not mint a token with it"),
     })?;
     let token = Zeroizing::new(answer.status.map(|status| status.token).unwrap_or_default());
     if token.is_empty() || answer.spec.audiences != [audience] {
@@ -283,7 +315,8 @@ mod tests {
                 "{presenting:?} {verdict:?}"
             );
         }
-        for minting in [403, 404, 500] {
+        assert_eq!(proven(403, Some(401)).await, Err(Unusable::Forbidden));
+        for minting in [404, 500] {
             let verdict = proven(minting, Some(401)).await;
             assert!(
                 matches!(verdict, Err(Unusable::Unproven(_))),
@@ -302,7 +335,9 @@ mod tests {
         assert_eq!(audiences.prove(&good, &good, account).await, []);
         let disabled = vec![("vault".to_owned(), Err(Unusable::Accepted))];
         assert_eq!(audiences.prove(&bad, &bad, account).await, disabled);
+        assert!(!audiences.take_refused());
         assert_eq!(audiences.check("vault"), Err(Unusable::Accepted));
+        assert!(audiences.take_refused() && !audiences.take_refused());
         assert_eq!(audiences.prove(&good, &good, account).await, usable);
     }
 

@@ -131,13 +131,19 @@ impl Shared {
         }
     }
 
-    /// Checks every store again with a new client: what all of them may log in with changed.
-    pub async fn recheck_stores(&self) {
+    /// Checks every store again, and with a new login where `anew`; who depends on them looks again too.
+    pub async fn recheck_stores(&self, anew: bool) {
         let stores = self.index().store_keys();
-        for store in &stores {
-            self.clients.drop_client(store).await;
+        if anew {
+            for store in &stores {
+                self.clients.drop_client(store).await;
+            }
         }
-        self.checks.wake(stores);
+        self.checks.wake(stores.clone());
+        for store in &stores {
+            let dependents = self.index().dependents(store);
+            self.wake(dependents);
+        }
     }
 
     /// The client of a store.

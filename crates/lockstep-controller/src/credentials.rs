@@ -162,10 +162,13 @@ impl Credentials for NamespaceCredentials {
 
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
         self.audiences.check(audience).map_err(|unusable| {
-            Self::unavailable(format!(
-                "no token is minted with the audience \"{audience}\": {unusable}"
-            ))
-            .with_hint(unusable.hint())
+            let kind = if unusable.is_transient() {
+                ErrorKind::Unavailable
+            } else {
+                ErrorKind::CredentialsUnavailable
+            };
+            let message = format!("no token is minted with the audience \"{audience}\": {unusable}");
+            ProviderError::new(kind, Operation::Configure, message).with_hint(unusable.hint())
         })?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let request = TokenRequest {

@@ -12,7 +12,7 @@ use super::{Options, RunError};
 use crate::{
     admin::Readiness,
     admission::{self, Verdict},
-    audiences::Audiences,
+    audiences::{self, Audiences, Unusable},
     context::Shared,
     identity::Account,
     metrics::Metrics,
@@ -37,8 +37,13 @@ pub(super) struct AudienceProof {
 }
 
 impl AudienceProof {
-    /// Tries every audience and tells the log, the metrics and `/readyz`. Returns whether anything changed.
-    pub(super) async fn run(&self, client: &Client, audiences: &Audiences, metrics: &Metrics) -> bool {
+    /// Tries every audience, tells the log, the metrics and `/readyz`, and returns what changed.
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        audiences: &Audiences,
+        metrics: &Metrics,
+    ) -> Vec<(String, audiences::Verdict)> {
         let account = (self.account.0.as_str(), self.account.1.as_str());
         let changed = audiences.prove(client, &self.anonymous, account).await;
         for (audience, verdict) in &changed {
@@ -59,7 +64,20 @@ impl AudienceProof {
             let state = verdict.map_err(|why| format!("disabled: {why}"));
             self.readiness.note(format!("token audience {audience}"), state);
         }
-        !changed.is_empty()
+        changed
+    }
+
+    /// Tries every audience again. Stores log in anew after one turned out to be the API server's own, so that none goes on with
+    /// it; and are checked again after one became usable that a store was refused. An API server that is away for a moment
+    /// makes no store log in anew.
+    async fn run_again(&self, shared: &Shared) {
+        let changed = self.run(&shared.client, &shared.audiences, &shared.metrics).await;
+        let verdict = |wanted| changed.iter().any(|(_, verdict)| *verdict == wanted);
+        if verdict(Err(Unusable::Accepted)) {
+            shared.recheck_stores(true).await;
+        } else if verdict(Ok(())) && shared.audiences.take_refused() {
+            shared.recheck_stores(false).await;
+        }
     }
 }
 
@@ -139,12 +157,7 @@ pub(super) fn keep_proving(
             }
             let interval = options.admission_check_interval.max(LEAST_INTERVAL);
             sleep_and_retry_audiences(&shared, &audiences, interval).await;
-            if audiences
-                .run(&shared.client, &shared.audiences, &shared.metrics)
-                .await
-            {
-                shared.recheck_stores().await;
-            }
+            audiences.run_again(&shared).await;
             let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
             match verdict {
                 Verdict::Enforced => {
@@ -187,11 +200,6 @@ async fn sleep_and_retry_audiences(shared: &Shared, audiences: &AudienceProof, i
         }
         tokio::time::sleep_until(retry).await;
         pause *= 2;
-        if audiences
-            .run(&shared.client, &shared.audiences, &shared.metrics)
-            .await
-        {
-            shared.recheck_stores().await;
-        }
+        audiences.run_again(shared).await;
     }
 }

@@ -396,7 +396,7 @@ fn a_key_that_is_gone_is_not_asked_for_every_value() {
 }
 
 #[test]
-fn an_endpoint_that_nobody_trusts_gets_neither_credentials_nor_plaintext() {
+fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
     let vault = "{ name: transit, kind: ClusterSecretStore }";
     let entries = ["{ secretKey: a, plaintext: CANARY }"];
     let text = object("a", "{ name: kms }", &entries);
