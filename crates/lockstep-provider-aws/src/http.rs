@@ -126,9 +126,8 @@ impl HttpClient for Bounded<SharedHttpClient> {
 
 impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let url = match Url::parse(request.uri()) {
-            Ok(url) => url,
-            Err(_) => return refused(EndpointError::Blocked),
+        let Ok(url) = Url::parse(request.uri()) else {
+            return refused(EndpointError::Blocked);
         };
         if let Err(error) = lockstep_http::check(self.endpoints, &url) {
             return refused(error);

@@ -125,19 +125,24 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         let [c, d] = (segments[index + 1] ^ mask).to_be_bytes();
         Ipv4Addr::new(a, b, c, d)
     };
-    match segments {
-        // IPv4-mapped, IPv4-compatible and IPv4-translated
-        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] => vec![at(6, 0)],
-        // NAT64 (RFC 6052 and RFC 8215)
-        [0x64, 0xff9b, ..] => vec![at(6, 0)],
-        // 6to4
-        [0x2002, ..] => vec![at(1, 0)],
-        // Teredo: the server, and the client with inverted bits
-        [0x2001, 0, ..] => vec![at(2, 0), at(6, 0xffff)],
-        // ISATAP
-        [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] => vec![at(6, 0)],
-        _ => Vec::new(),
+    let mut all = Vec::new();
+    // IPv4-mapped, IPv4-compatible and IPv4-translated; NAT64 (RFC 6052 and RFC 8215); ISATAP
+    if let [0, 0, 0, 0, 0, 0 | 0xffff, _, _]
+    | [0, 0, 0, 0, 0xffff, 0, _, _]
+    | [0x64, 0xff9b, ..]
+    | [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] = segments
+    {
+        all.push(at(6, 0));
     }
+    // 6to4
+    if let [0x2002, ..] = segments {
+        all.push(at(1, 0));
+    }
+    // Teredo: the server, and the client with inverted bits
+    if let [0x2001, 0, ..] = segments {
+        all.extend([at(2, 0), at(6, 0xffff)]);
+    }
+    all
 }
 
 #[cfg(test)]
@@ -179,6 +184,9 @@ mod tests {
         "2002:a9fe:a9fe::1",
         "2001:0:102:304:0:0:80ff:fffe",
         "2001:db8::5efe:7f00:1",
+        // several at once: ISATAP within Teredo and within 6to4
+        "2001:0:102:304:0:5efe:80ff:fffe",
+        "2002:7f00:1:0:0:5efe:808:808",
     ];
 
     #[test]
