@@ -145,7 +145,9 @@ async fn a_store_that_is_changed_wakes_who_depends_on_it() {
     let good = room.stage.bao.address();
     let nobody = format!("http://127.0.0.1:{}", lockstep_testkit::ports::free().unwrap());
     change_store(&room, "vault", json!({ "server": nobody })).await;
-    let said = format!("data[0] (secretKey \"x\"): SecretStore/vault: {nobody} cannot be reached");
+    let said = format!(
+        "data[0] (secretKey \"x\"): SecretStore/vault: could not connect to {nobody}. Check the address and the port, and that network policies let lockstep reach them. A SecretStore cannot use loopback or link-local addresses; the operator's log has the reason"
+    );
     room.fails("s", &old, "Unavailable", &said).await;
     store_says(&room, "vault", "Unavailable").await;
     change_store(&room, "vault", json!({ "server": good })).await;
@@ -247,7 +249,7 @@ async fn a_server_that_is_distrusted_sealed_killed_or_restarted_heals_by_itself(
     room.heals("s").await;
 
     bao.stop();
-    let said = format!("{place} {server} cannot be reached");
+    let said = format!("{place} could not connect to {server}");
     room.wait_for("s", "the news", |object| {
         let said_so = message(object).starts_with(&said);
         let broke =

@@ -87,7 +87,7 @@ async fn seal(manifest: &Value, store: &Value, environment: &[(&str, &str)]) -> 
     std::fs::write(&file, serde_yaml_ng::to_string(manifest)?)?;
     std::fs::write(&stores, serde_yaml_ng::to_string(store)?)?;
     let output = Command::new(binaries::lockstep()?)
-        .args(["seal", "--file"])
+        .args(["seal", "--trust-endpoint", "127.0.0.1", "--file"])
         .arg(&file)
         .arg("--store")
         .arg(&stores)

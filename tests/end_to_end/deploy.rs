@@ -35,7 +35,7 @@ fn kustomizations(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// What `kubectl kustomize` makes of a folder, without any cluster.
-async fn build(folder: &str) -> Vec<Value> {
+pub(crate) async fn build(folder: &str) -> Vec<Value> {
     let program = ensure_async(Tool::Kubectl).await.expect("kubectl");
     let output = tokio::process::Command::new(program)
         .arg("kustomize")
@@ -51,7 +51,7 @@ async fn build(folder: &str) -> Vec<Value> {
         .collect()
 }
 
-fn find<T: DeserializeOwned>(objects: &[Value], kind: &str, name: &str) -> T {
+pub(crate) fn find<T: DeserializeOwned>(objects: &[Value], kind: &str, name: &str) -> T {
     let object = objects
         .iter()
         .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)

@@ -86,7 +86,6 @@ impl Ground {
         operator::install(&plane.kubeconfig()).await?;
         let (plain, tls) = tokio::try_join!(OpenBao::start(), OpenBao::builder().tls().start())?;
         let root = Scratch::new("examples")?;
-        let arguments = ["--file-root", root.path().to_str().context("UTF-8")?];
         let (aws, gcp) = tokio::try_join!(Aws::start(), Gcp::start())?;
         aws.add_key(DEVELOPER);
         aws.deny_action_to(DEVELOPER, "Decrypt");
@@ -97,7 +96,15 @@ impl Ground {
         gcp.add_kms_key("example");
         let kubeconfig = plane.kubeconfig();
         let federation = format!("https:{WORKLOAD_IDENTITY_PROVIDER}");
-        allow_audiences(&kubeconfig, &[&federation, GKE_POOL]).await?;
+        let audiences = ["vault", "openbao", "sts.amazonaws.com", &federation, GKE_POOL];
+        allow_audiences(&kubeconfig, &audiences).await?;
+        let audiences = audiences.join(",");
+        let arguments = [
+            "--file-root",
+            root.path().to_str().context("UTF-8")?,
+            "--token-audiences",
+            &audiences,
+        ];
         let mut operator = Operator::prepare(&plane, &arguments)
             .await?
             .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
@@ -395,14 +402,11 @@ impl Source<'_> {
     }
 }
 
-/// Puts audiences on the list of the admission policy, as deploy/kustomize/README.md shows.
+/// Replaces the audiences on the list of the admission policy, as deploy/kustomize/README.md shows.
 async fn allow_audiences(kubeconfig: &Path, audiences: &[&str]) -> Result<()> {
-    let list = format!(
-        "['vault', 'openbao', 'sts.amazonaws.com', '{}']",
-        audiences.join("', '")
-    );
+    let list = format!("['{}']", audiences.join("', '"));
     let patch =
-        json!([{ "op": "replace", "path": "/spec/variables/0/expression", "value": list }]).to_string();
+        json!([{ "op": "replace", "path": "/spec/variables/3/expression", "value": list }]).to_string();
     let arguments = [
         "patch",
         "validatingadmissionpolicy",

@@ -12,6 +12,7 @@
 mod admission;
 mod api_proxy;
 mod attack;
+mod audiences;
 mod bad_cluster;
 mod bad_login;
 mod bad_secret;
@@ -39,6 +40,7 @@ mod rotation;
 mod seal;
 mod stage;
 mod status;
+mod tenant_network;
 mod verify;
 mod versioned;
 mod witness;

@@ -17,7 +17,8 @@ use crate::{
     validation = ("!(has(self.caBundle) && has(self.caProvider))", "caBundle and caProvider exclude each other")
 )]
 pub struct VaultProvider {
-    /// Address of the server, such as `https://vault.internal:8200`. `http` is for servers on loopback and for tests.
+    /// Address of the server, such as `https://vault.internal:8200`. A SecretStore requires `https`, and cannot use loopback or
+    /// link-local addresses. A ClusterSecretStore can.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "server must be an http or https URL with a host and without credentials, query or fragment"

@@ -2,43 +2,54 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
 
-/// What has to be so before the operator is ready, and what is missing of it.
+/// What has to be so before the operator is ready, what is missing of it, and what is worth knowing although it is ready.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
+pub struct Readiness(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    parts: BTreeMap<&'static str, Option<String>>,
+    notes: BTreeMap<String, Result<(), String>>,
+}
 
 impl Readiness {
     /// Names something that is missing, and why.
     pub fn missing(&self, what: &'static str, why: impl Into<String>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(what, Some(why.into()));
+        self.lines().parts.insert(what, Some(why.into()));
     }
 
     /// Names something that is there.
     pub fn there(&self, what: &'static str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(what, None);
+        self.lines().parts.insert(what, None);
+    }
+
+    /// Adds a line about something that the operator can work without.
+    pub fn note(&self, what: impl Into<String>, state: Result<(), String>) {
+        self.lines().notes.insert(what.into(), state);
     }
 
     /// Whether everything is there, and a line for each thing.
     pub fn report(&self) -> (bool, String) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<_> = all
-            .iter()
-            .map(|(what, missing)| match missing {
-                None => format!("[+] {what}: ok"),
-                Some(why) => format!("[-] {what}: {why}"),
-            })
-            .collect();
-        (all.values().all(Option::is_none), lines.join("\n") + "\n")
+        let state = self.lines();
+        let parts = state.parts.iter().map(|(what, missing)| match missing {
+            None => format!("[+] {what}: ok\n"),
+            Some(why) => format!("[-] {what}: {why}\n"),
+        });
+        let notes = state.notes.iter().map(|(what, state)| match state {
+            Ok(()) => format!("[+] {what}: ok\n"),
+            Err(why) => format!("[!] {what}: {why}\n"),
+        });
+        let lines = parts.chain(notes).collect();
+        (state.parts.values().all(Option::is_none), lines)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,4 +94,22 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         (admin.metrics)(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_shown_and_does_not_make_the_operator_unready() {
+        let readiness = Readiness::default();
+        readiness.there("stores");
+        readiness.note("token audience vault", Ok(()));
+        readiness.note("token audience sts.amazonaws.com", Err("disabled".to_owned()));
+        let want =
+            "[+] stores: ok\n[!] token audience sts.amazonaws.com: disabled\n[+] token audience vault: ok\n";
+        assert_eq!(readiness.report(), (true, want.to_owned()));
+        readiness.missing("stores", "starting");
+        assert!(!readiness.report().0);
+    }
 }

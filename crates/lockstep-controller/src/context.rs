@@ -11,6 +11,7 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 
 use crate::{
     admission::LeaseProof,
+    audiences::Audiences,
     credentials::NamespaceCredentials,
     events::Events,
     identity::Account,
@@ -30,6 +31,8 @@ pub struct Shared {
     pub client: Client,
     /// The account that this process is to the API server.
     pub account: Arc<Account>,
+    /// The audiences that tokens are minted with.
+    pub audiences: Arc<Audiences>,
     /// Writes Secrets.
     pub writer: SecretWriter,
     /// Restarts workloads.
@@ -130,6 +133,21 @@ impl Shared {
         }
     }
 
+    /// Checks every store again, and with a new login where `anew`; who depends on them looks again too.
+    pub async fn recheck_stores(&self, anew: bool) {
+        let stores = self.index().store_keys();
+        if anew {
+            for store in &stores {
+                self.clients.drop_client(store).await;
+            }
+        }
+        self.checks.wake(stores.clone());
+        for store in &stores {
+            let dependents = self.index().dependents(store);
+            self.wake(dependents);
+        }
+    }
+
     /// The client of a store.
     ///
     /// # Errors
@@ -151,6 +169,7 @@ impl Shared {
             self.client.clone(),
             namespace,
             self.account.clone(),
+            self.audiences.clone(),
             self.index.clone(),
         ));
         self.clients.get(key, &revision, &config, credentials).await

@@ -18,8 +18,11 @@ use kube::{Api, Client, api::PostParams};
 use lockstep_api::CredentialKind;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 
-use crate::identity::Account;
-use crate::index::{CredentialKey, Index};
+use crate::{
+    audiences::Audiences,
+    identity::Account,
+    index::{CredentialKey, Index},
+};
 
 /// How long a requested token lives, in seconds: what the admission policy allows at most.
 pub const TOKEN_SECONDS: i64 = 600;
@@ -31,6 +34,7 @@ pub struct NamespaceCredentials {
     client: Client,
     namespace: String,
     account: Arc<Account>,
+    audiences: Arc<Audiences>,
     index: Arc<RwLock<Index>>,
 }
 
@@ -41,12 +45,19 @@ impl std::fmt::Debug for NamespaceCredentials {
 }
 
 impl NamespaceCredentials {
-    /// The credentials of that namespace, read as that account.
-    pub fn new(client: Client, namespace: String, account: Arc<Account>, index: Arc<RwLock<Index>>) -> Self {
+    /// The credentials of that namespace, read as that account. Tokens are minted with those audiences only.
+    pub fn new(
+        client: Client,
+        namespace: String,
+        account: Arc<Account>,
+        audiences: Arc<Audiences>,
+        index: Arc<RwLock<Index>>,
+    ) -> Self {
         Self {
             client,
             namespace,
             account,
+            audiences,
             index,
         }
     }
@@ -150,6 +161,15 @@ impl Credentials for NamespaceCredentials {
     }
 
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
+        self.audiences.check(audience).map_err(|unusable| {
+            let kind = if unusable.is_transient() {
+                ErrorKind::Unavailable
+            } else {
+                ErrorKind::CredentialsUnavailable
+            };
+            let message = format!("no token is minted with the audience \"{audience}\": {unusable}");
+            ProviderError::new(kind, Operation::Configure, message).with_hint(unusable.hint())
+        })?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let request = TokenRequest {
             spec: TokenRequestSpec {

@@ -6,6 +6,8 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{Api, Client, api::PostParams};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The ServiceAccount that `deploy/kustomize/base` installs.
+const INSTALLED: &str = "lockstep";
 
 /// The account that the API server sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl Account {
     pub fn installed(operator_namespace: &str) -> Self {
         Self::ServiceAccount {
             namespace: operator_namespace.to_owned(),
-            name: "lockstep".to_owned(),
+            name: INSTALLED.to_owned(),
         }
     }
 
@@ -60,6 +62,14 @@ impl Account {
         } else {
             tracing::debug!("the API server does not say who this is");
             Self::installed(operator_namespace)
+        }
+    }
+
+    /// Namespace and name of the operator's ServiceAccount: its own, or the installed one where it runs as a user.
+    pub fn service_account(&self, operator_namespace: &str) -> (String, String) {
+        match self {
+            Self::ServiceAccount { namespace, name } => (namespace.clone(), name.clone()),
+            Self::User(_) => (operator_namespace.to_owned(), INSTALLED.to_owned()),
         }
     }
 

@@ -17,7 +17,7 @@ use lockstep_core::{
     rotation::versions,
     schedule::Seat,
 };
-use lockstep_provider::{StoreConfig, StoreKey};
+use lockstep_provider::{EndpointPolicy, StoreConfig, StoreKey};
 
 /// Namespace and name of a SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +139,8 @@ pub struct Index {
     by_credential: HashMap<CredentialKey, BTreeSet<StoreKey>>,
     credentials: HashMap<CredentialKey, String>,
     namespaces: HashMap<String, NamespaceState>,
+    /// Whether SecretStores may use loopback addresses, as in tests.
+    allow_local_endpoints: bool,
 }
 
 /// The store that a reference in a namespace means.
@@ -157,6 +159,13 @@ impl Index {
             operator_namespace: operator_namespace.to_owned(),
             ..Self::default()
         }
+    }
+
+    /// Lets SecretStores use loopback addresses, for tests.
+    #[must_use]
+    pub fn with_local_endpoints(mut self, allowed: bool) -> Self {
+        self.allow_local_endpoints = allowed;
+        self
     }
 
     /// The namespace that a store's credentials are in.
@@ -460,6 +469,11 @@ impl Index {
         }
     }
 
+    /// Every store.
+    pub fn store_keys(&self) -> Vec<StoreKey> {
+        self.stores.keys().cloned().collect()
+    }
+
     /// What a client of the store is made from, and the name of this state of it.
     pub fn store_config(&self, key: &StoreKey) -> Option<(StoreConfig, String)> {
         let state = self.stores.get(key)?;
@@ -468,6 +482,7 @@ impl Index {
             provider: state.entry.provider.clone(),
             limits: state.entry.limits,
             events: state.entry.events.clone(),
+            endpoints: EndpointPolicy::of(key.kind, self.allow_local_endpoints),
         };
         Some((
             config,

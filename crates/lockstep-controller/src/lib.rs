@@ -3,11 +3,12 @@
 //! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`reconcile`]
 //! asks [`lockstep_core`] what is due and does it through [`fetch`], [`secret`] and [`workloads`], [`stores`] checks stores,
 //! [`admin`] shows how all of it goes. [`admission`] proves at the start that the cluster holds the operator to its
-//! limits.
+//! limits, [`audiences`] that the tokens that it mints for stores are worth nothing at the API server.
 
 mod access;
 pub mod admin;
 pub mod admission;
+pub mod audiences;
 pub mod context;
 pub mod credentials;
 mod events;

@@ -70,6 +70,12 @@ const ADMISSION: MetricInfo = MetricInfo {
     labels: &["policy"],
     help: "1 when the admission policy refused what it must refuse at the last self-test, 0 when it did not.",
 };
+const AUDIENCES: MetricInfo = MetricInfo {
+    name: "lockstep_token_audience_usable",
+    kind: MetricKind::Gauge,
+    labels: &["audience"],
+    help: "1 while lockstep mints tokens with the audience for stores, 0 while it does not, because the API server did not prove that it refuses such tokens.",
+};
 const EVENTS: MetricInfo = MetricInfo {
     name: "lockstep_events_received_total",
     kind: MetricKind::Counter,
@@ -199,6 +205,7 @@ pub const METRICS: &[MetricInfo] = &[
     MALFORMED,
     QUEUE,
     ADMISSION,
+    AUDIENCES,
     EVENTS,
     EVENTS_LAG,
     EVENTS_WAITING,
@@ -245,6 +252,8 @@ pub struct Metrics {
     queue: IntGaugeVec,
     /// The last self-test of each admission policy.
     pub admission: IntGaugeVec,
+    /// Whether each allowed audience is usable.
+    pub audiences: IntGaugeVec,
     /// Messages by store and outcome.
     pub events: IntCounterVec,
     /// How long after a change its message came, by store.
@@ -299,6 +308,7 @@ impl Metrics {
             malformed: IntGaugeVec::new(opts(&MALFORMED), MALFORMED.labels)?,
             queue: IntGaugeVec::new(opts(&QUEUE), QUEUE.labels)?,
             admission: IntGaugeVec::new(opts(&ADMISSION), ADMISSION.labels)?,
+            audiences: IntGaugeVec::new(opts(&AUDIENCES), AUDIENCES.labels)?,
             registry,
         };
         let build = IntGaugeVec::new(opts(&BUILD), BUILD.labels)?;
@@ -314,6 +324,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.malformed.clone()))?;
         metrics.registry.register(Box::new(metrics.queue.clone()))?;
         metrics.registry.register(Box::new(metrics.admission.clone()))?;
+        metrics.registry.register(Box::new(metrics.audiences.clone()))?;
         metrics.registry.register(Box::new(metrics.events.clone()))?;
         metrics.registry.register(Box::new(metrics.events_lag.clone()))?;
         metrics

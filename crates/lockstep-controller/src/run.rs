@@ -26,11 +26,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     control::control,
-    proof::{accept, keep_proving, prove},
+    proof::{AudienceProof, accept, keep_proving, prove},
 };
 use crate::{
     admin::{self, Admin, Readiness},
     admission::LeaseProof,
+    audiences::Audiences,
     context::Shared,
     events::Events,
     identity::Account,
@@ -73,8 +74,12 @@ pub struct Options {
     pub admission_check_interval: Duration,
     /// Watch the metadata of written Secrets, for repair within a second. It needs `list` and `watch` on Secrets.
     pub drift_watch: bool,
+    /// Audiences of the tokens that log in to stores; each is used while it is proven that the API server refuses its tokens.
+    pub token_audiences: Vec<String>,
     /// Write Secrets although the admission policy is missing.
     pub unsafe_without_admission_policy: bool,
+    /// Let SecretStores use loopback addresses, for tests.
+    pub unsafe_allow_local_store_endpoints: bool,
 }
 
 /// Why the operator could not start, or had to end.
@@ -99,12 +104,13 @@ pub enum RunError {
     Task,
 }
 
-/// Runs the operator until `shutdown` is cancelled.
+/// Runs the operator until `shutdown` is cancelled. `anonymous` is a client of the same API server without credentials.
 ///
 /// # Errors
 /// When it cannot start, or a part of it fails for good.
 pub async fn run(
     client: Client,
+    anonymous: Client,
     registry: Registry,
     options: Options,
     shutdown: CancellationToken,
@@ -132,6 +138,17 @@ pub async fn run(
     let proven = verdict.is_ok();
     accept(verdict, &options, &readiness)?;
     let account = Account::ask(&client, &options.operator_namespace).await;
+    let audiences = Arc::new(Audiences::new(options.token_audiences.clone()));
+    let proof = AudienceProof {
+        anonymous,
+        account: account.service_account(&options.operator_namespace),
+        readiness: readiness.clone(),
+    };
+    // before the first store is checked: none can log in with a token until then
+    tokio::select! {
+        _ = proof.run(&client, &audiences, &metrics) => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
     let key = key::load_or_create(&client, &options.operator_namespace).await?;
     readiness.there("fingerprint key");
 
@@ -147,12 +164,16 @@ pub async fn run(
         writer: SecretWriter::new(client.clone(), account.clone(), policy_proven.clone()),
         account,
         policy_proven,
+        audiences,
         workloads: Workloads::new(options.unsafe_without_admission_policy),
         lease_proof: LeaseProof::new(options.unsafe_without_admission_policy),
         verifier: Verifier::new(options.unsafe_without_admission_policy),
         recorder: Recorder::new(client.clone(), reporter),
         clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),
-        index: Arc::new(RwLock::new(Index::new(&options.operator_namespace))),
+        index: Arc::new(RwLock::new(
+            Index::new(&options.operator_namespace)
+                .with_local_endpoints(options.unsafe_allow_local_store_endpoints),
+        )),
         objects,
         metrics,
         key,
@@ -175,7 +196,7 @@ pub async fn run(
     });
     let _ = late.set(shared.clone());
     start(&tasks, &shared, &options, &readiness, &scopes);
-    keep_proving(&tasks, &shared, &options, &readiness, proven);
+    keep_proving(&tasks, &shared, &options, &readiness, proof, proven);
     tasks.shutdown().cancelled().await;
     tasks.wait(SHUTDOWN_PATIENCE).await;
     if shutdown.is_cancelled() {

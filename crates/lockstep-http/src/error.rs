@@ -1,16 +1,26 @@
 use std::{error::Error as StdError, io};
 
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
+
+use crate::endpoint::EndpointError;
+
+/// What a user can do when there is no connection. It is one sentence for every reason, because a tenant who could tell the
+/// reasons apart could scan the operator's network.
+pub const NOT_CONNECTED_HINT: &str = "Check the address and the port, and that network policies let lockstep reach them. A \
+                                      SecretStore cannot use loopback or link-local addresses; the operator's log has the reason";
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpError {
-    /// The server could not be reached in time.
-    NotReachedInTime,
+    /// There is no connection: it was refused, timed out, was blocked by the endpoint policy, or does not speak TLS.
+    NotConnected,
+    /// The host name has no address.
+    NameNotResolved,
+    /// The endpoint policy does not permit plain `http`.
+    PlainHttp,
     /// The server did not answer in time.
     NotAnsweredInTime,
-    /// The server cannot be reached.
-    Unreachable,
     /// The connection broke.
     Broken,
     /// The server's certificate is not trusted: why, and what to do.
@@ -30,36 +40,41 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    pub(crate) fn of(error: &reqwest::Error) -> Self {
-        if error.is_timeout() {
-            return if error.is_connect() {
-                Self::NotReachedInTime
-            } else {
-                Self::NotAnsweredInTime
-            };
+    /// The error of a request to `server`; the log gets the reason of a failed connection, which the error does not have.
+    pub(crate) fn of(error: &reqwest::Error, server: &str) -> Self {
+        let is_connect = error.is_connect();
+        let told = match connection_failure(error) {
+            Some(told) => told,
+            None if is_connect => Self::NotConnected,
+            None if error.is_timeout() => Self::NotAnsweredInTime,
+            None => Self::Broken,
+        };
+        if is_connect {
+            let reason = reason(error).unwrap_or(if error.is_timeout() { "timed out" } else { "other" });
+            tracing::info!(server, reason, "could not connect to a store");
         }
-        if let Some((why, hint)) = distrust(error) {
-            return Self::Untrusted { why, hint };
-        }
-        if error.is_connect() {
-            Self::Unreachable
-        } else {
-            Self::Broken
-        }
+        told
     }
 
     /// The error that a user sees; `server` is its address, as the user knows it.
     pub fn told(self, operation: Operation, server: &str) -> ProviderError {
         let error = |kind, message: String| ProviderError::new(kind, operation, message);
         match self {
-            Self::NotReachedInTime => error(
-                ErrorKind::Timeout,
-                format!("{server} could not be reached in time"),
-            ),
+            Self::NotConnected => error(ErrorKind::Unavailable, format!("could not connect to {server}"))
+                .with_hint(NOT_CONNECTED_HINT),
+            Self::NameNotResolved => error(
+                ErrorKind::Unavailable,
+                format!("the host name of {server} could not be resolved"),
+            )
+            .with_hint("Check the name, and that it is known inside of the cluster"),
+            Self::PlainHttp => error(
+                ErrorKind::ConfigInvalid,
+                format!("{server}: a SecretStore cannot use plain http"),
+            )
+            .with_hint("Use https. A ClusterSecretStore can use http"),
             Self::NotAnsweredInTime => {
                 error(ErrorKind::Timeout, format!("{server} has not answered in time"))
             }
-            Self::Unreachable => error(ErrorKind::Unavailable, format!("{server} cannot be reached")),
             Self::Broken => error(
                 ErrorKind::Unavailable,
                 format!("the connection to {server} broke"),
@@ -77,46 +92,162 @@ impl HttpError {
     }
 }
 
-/// What is wrong with the server's certificate, and what to do, where that is what is wrong.
-fn distrust(error: &reqwest::Error) -> Option<(&'static str, &'static str)> {
-    use rustls::{CertificateError as Certificate, Error as Tls};
-    let mut source = error.source();
-    while let Some(current) = source {
-        match unwrapped(current).downcast_ref::<Tls>() {
-            Some(Tls::InvalidCertificate(
-                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-            )) => {
-                return Some((
-                    "its certificate is for another name",
-                    "Use a name of the certificate in server",
-                ));
-            }
-            Some(Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
-                return Some(("its certificate has expired", "Renew the server's certificate"));
-            }
-            Some(Tls::InvalidCertificate(_)) => {
-                return Some((
-                    "its certificate comes from no known certificate authority",
-                    "Set caBundle or caProvider to the authority that signed it",
-                ));
-            }
-            Some(Tls::AlertReceived(_)) => {
-                return Some((
-                    "it broke off the TLS handshake",
-                    "It may ask for a client certificate: see auth.cert",
-                ));
-            }
-            _ => source = current.source(),
+/// What of a failed connection a user is told apart from [`HttpError::NotConnected`], from the errors that led to it. `None`
+/// where nothing is.
+pub fn connection_failure(error: &(dyn StdError + 'static)) -> Option<HttpError> {
+    sources(error).find_map(|source| {
+        if let Some(error) = source.downcast_ref::<EndpointError>() {
+            return Some(match error {
+                EndpointError::NameNotResolved => HttpError::NameNotResolved,
+                EndpointError::Blocked => HttpError::NotConnected,
+                EndpointError::PlainHttp => HttpError::PlainHttp,
+            });
         }
-    }
-    None
+        let (why, hint) = distrust(source.downcast_ref::<Tls>()?)?;
+        Some(HttpError::Untrusted { why, hint })
+    })
 }
 
-/// What an I/O error was made from. The TLS connector packs one into another, and `source` skips what is packed.
-fn unwrapped<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    let mut error = error;
-    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        error = inner;
+/// Why a connection was not made, for the operator's log. `None` where the errors do not say.
+pub fn reason(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    sources(error).find_map(|source| {
+        if let Some(error) = source.downcast_ref::<EndpointError>() {
+            return Some(match error {
+                EndpointError::NameNotResolved => "name not resolved",
+                EndpointError::Blocked => "blocked by the endpoint policy",
+                EndpointError::PlainHttp => "plain http",
+            });
+        }
+        if source.is::<Tls>() {
+            return Some("TLS handshake failed");
+        }
+        let error = source.downcast_ref::<io::Error>()?;
+        Some(match error.kind() {
+            io::ErrorKind::ConnectionRefused => "refused",
+            io::ErrorKind::ConnectionReset => "reset",
+            io::ErrorKind::TimedOut => "timed out",
+            io::ErrorKind::HostUnreachable => "host unreachable",
+            io::ErrorKind::NetworkUnreachable => "network unreachable",
+            io::ErrorKind::UnexpectedEof => "closed by the server",
+            _ => return None,
+        })
+    })
+}
+
+/// What is wrong with a certificate, and what to do, where that is what is wrong. Of the alerts of a server, only those about our
+/// own certificate count: others would tell a server that speaks TLS from one that does not.
+fn distrust(error: &Tls) -> Option<(&'static str, &'static str)> {
+    match error {
+        Tls::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => Some((
+            "its certificate is for another name",
+            "Use a name of the certificate in server",
+        )),
+        Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            Some(("its certificate has expired", "Renew the server's certificate"))
+        }
+        Tls::InvalidCertificate(_) => Some((
+            "its certificate comes from no known certificate authority",
+            "Set caBundle or caProvider to the authority that signed it",
+        )),
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA,
+        ) => Some((
+            "it broke off the TLS handshake",
+            "It may ask for a client certificate: see auth.cert",
+        )),
+        _ => None,
     }
-    error
+}
+
+/// An error and what it was made from. The TLS connector packs one I/O error into another, and `source` skips what is packed.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(packed) => Some(packed as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(error: impl StdError + Send + Sync + 'static) -> io::Error {
+        io::Error::other(io::Error::other(error))
+    }
+
+    #[test]
+    fn refused_and_timed_out_and_blocked_are_one_message() {
+        assert_eq!(
+            connection_failure(&packed(EndpointError::Blocked)),
+            Some(HttpError::NotConnected)
+        );
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut] {
+            assert_eq!(connection_failure(&io::Error::from(kind)), None);
+        }
+        // a server that speaks no TLS, or breaks off its handshake
+        for error in [
+            Tls::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+            Tls::AlertReceived(Alert::HandshakeFailure),
+        ] {
+            assert_eq!(connection_failure(&packed(error)), None);
+        }
+        let told = HttpError::NotConnected.told(Operation::Read, "https://vault:8200");
+        assert_eq!(told.message, "could not connect to https://vault:8200");
+        assert_eq!(told.kind, ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn what_people_need_stays_distinct() {
+        let name = connection_failure(&packed(EndpointError::NameNotResolved));
+        assert_eq!(name, Some(HttpError::NameNotResolved));
+        let http = connection_failure(&packed(EndpointError::PlainHttp));
+        assert_eq!(http, Some(HttpError::PlainHttp));
+        for error in [
+            Tls::InvalidCertificate(Certificate::UnknownIssuer),
+            Tls::InvalidCertificate(Certificate::Expired),
+            Tls::AlertReceived(Alert::CertificateRequired),
+        ] {
+            assert!(matches!(
+                connection_failure(&packed(error)),
+                Some(HttpError::Untrusted { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn the_names_of_a_certificate_are_not_shown() {
+        let error = Tls::InvalidCertificate(Certificate::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("vault.example.org").unwrap(),
+            presented: vec!["canary.internal".to_owned()],
+        });
+        let failure = connection_failure(&packed(error)).unwrap();
+        let told = failure.told(Operation::Read, "https://vault.example.org");
+        assert!(!format!("{told} {told:?}").contains("canary"), "{told}");
+    }
+
+    #[test]
+    fn the_log_has_the_reason() {
+        for (error, want) in [
+            (io::Error::from(io::ErrorKind::ConnectionRefused), "refused"),
+            (io::Error::from(io::ErrorKind::TimedOut), "timed out"),
+            (packed(EndpointError::Blocked), "blocked by the endpoint policy"),
+            (
+                packed(Tls::AlertReceived(Alert::HandshakeFailure)),
+                "TLS handshake failed",
+            ),
+        ] {
+            assert_eq!(reason(&error), Some(want));
+        }
+    }
 }

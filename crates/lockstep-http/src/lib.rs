@@ -1,24 +1,27 @@
-//! One bounded HTTP request and its answer: no environment, no proxy, no redirects to another server, no answer of any length,
+//! One bounded HTTP request and its answer: no connection that the store's endpoint policy refuses, no environment, no proxy, no redirects to another server, no answer of any length,
 //! and nothing kept of it that is not wiped. For providers whose services have no client that can be bounded.
 
+mod endpoint;
 mod error;
 mod retry_after;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use lockstep_provider::EndpointPolicy;
 use reqwest::{
-    Certificate, Identity, Request,
+    Certificate, Identity, Request, Url,
     header::HeaderMap,
     redirect::{Attempt, Policy},
 };
 use zeroize::Zeroizing;
 
-pub use error::HttpError;
+pub use endpoint::{Connect, EndpointError, check, resolve};
+pub use error::{HttpError, NOT_CONNECTED_HINT, connection_failure, reason};
 pub use reqwest;
 pub use retry_after::retry_after;
 
-/// How long connecting, TLS included, may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use endpoint::Resolver;
+
 /// How long one request may take in all; the store's own `limits.timeout` is shorter as a rule.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
@@ -29,6 +32,8 @@ const MOST_REDIRECTS: usize = 2;
 /// What a client is made with.
 #[derive(Default)]
 pub struct Settings {
+    /// Where to, and how long it may take.
+    pub connect: Connect,
     /// Certificate authorities. Default: the system's.
     pub authorities: Option<Vec<Certificate>>,
     /// The certificate that is shown.
@@ -93,6 +98,7 @@ impl fmt::Debug for Upgrade {
 #[derive(Clone)]
 pub struct HttpClient {
     http: reqwest::Client,
+    endpoints: EndpointPolicy,
     longest_body: usize,
 }
 
@@ -124,7 +130,8 @@ impl HttpClient {
                 }
             }))
             .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .dns_resolver(Arc::new(Resolver(settings.connect.endpoints)))
+            .connect_timeout(settings.connect.timeout)
             .pool_idle_timeout(KEPT_IDLE)
             .pool_max_idle_per_host(settings.kept_connections);
         builder = if settings.upgrades {
@@ -143,6 +150,7 @@ impl HttpClient {
         }
         Ok(Self {
             http: builder.build().map_err(|_| BadCertificates)?,
+            endpoints: settings.connect.endpoints,
             longest_body: settings.longest_body,
         })
     }
@@ -152,12 +160,18 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer, or one that is too long.
     pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
-        let response = self
-            .http
-            .execute(request)
-            .await
-            .map_err(|error| HttpError::of(&error))?;
-        self.read(response).await
+        let server = server(request.url());
+        let response = self.execute(request, &server).await?;
+        self.read(response, &server).await
+    }
+
+    /// Sends a request where the endpoint policy permits it. Redirects need no further check: they stay with the same server.
+    async fn execute(&self, request: Request, server: &str) -> Result<reqwest::Response, HttpError> {
+        if let Err(error) = endpoint::check(self.endpoints, request.url()) {
+            return Err(connection_failure(&error).unwrap_or(HttpError::NotConnected));
+        }
+        let response = self.http.execute(request).await;
+        response.map_err(|error| HttpError::of(&error, server))
     }
 
     /// Asks the server to speak another protocol, with a client whose settings allow it. The request must say which.
@@ -165,23 +179,21 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer within a minute, or one that is too long.
     pub async fn upgrade(&self, request: Request) -> Result<Upgrade, HttpError> {
+        let server = server(request.url());
         let answer = tokio::time::timeout(TOTAL_TIMEOUT, async {
-            let mut response = self
-                .http
-                .execute(request)
-                .await
-                .map_err(|error| HttpError::of(&error))?;
+            let mut response = self.execute(request, &server).await?;
             if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
-                return self.read(response).await.map(Upgrade::Refused);
+                return self.read(response, &server).await.map(Upgrade::Refused);
             }
             let headers = std::mem::take(response.headers_mut());
-            let upgraded = response.upgrade().await.map_err(|error| HttpError::of(&error))?;
+            let upgraded = response.upgrade().await;
+            let upgraded = upgraded.map_err(|error| HttpError::of(&error, &server))?;
             Ok(Upgrade::Switched(upgraded, headers))
         });
         answer.await.unwrap_or(Err(HttpError::NotAnsweredInTime))
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, HttpError> {
+    async fn read(&self, mut response: reqwest::Response, server: &str) -> Result<Answer, HttpError> {
         let status = response.status().as_u16();
         let too_long = HttpError::TooLong {
             status,
@@ -193,7 +205,11 @@ impl HttpClient {
         }
         let room = usize::try_from(announced).unwrap_or(0).max(4096);
         let mut body = Zeroizing::new(Vec::with_capacity(room));
-        while let Some(chunk) = response.chunk().await.map_err(|error| HttpError::of(&error))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| HttpError::of(&error, server))?
+        {
             if body.len() + chunk.len() > self.longest_body {
                 return Err(too_long);
             }
@@ -207,10 +223,126 @@ impl HttpClient {
     }
 }
 
+/// The server of a URL, as messages name it: `https://vault.internal:8200`.
+fn server(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
 /// Whether a redirect stays with the server that was named. One that points at another address is not followed: what is in the
 /// request is for the server of the spec alone.
 fn same_server(attempt: &Attempt<'_>) -> bool {
     let first = attempt.previous().first();
     first.is_some_and(|first| first.origin() == attempt.url().origin())
         && attempt.previous().len() <= MOST_REDIRECTS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use lockstep_provider::EndpointPolicy;
+    use reqwest::Method;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that accepts connections, counts them and closes them.
+    async fn listener() -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(connection);
+            }
+        });
+        (port, accepted)
+    }
+
+    fn client(endpoints: EndpointPolicy, upgrades: bool) -> HttpClient {
+        let connect = Connect {
+            endpoints,
+            ..Connect::default()
+        };
+        HttpClient::new(Settings {
+            connect,
+            plain: true,
+            longest_body: 1024,
+            upgrades,
+            ..Settings::default()
+        })
+        .unwrap()
+    }
+
+    fn get(url: &str) -> Request {
+        Request::new(Method::GET, Url::parse(url).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_tenant_reaches_no_loopback_address_by_any_name() {
+        let (port, accepted) = listener().await;
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "2130706433",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+        ] {
+            let url = format!("https://{host}:{port}/v1/x");
+            let answer = client(EndpointPolicy::Tenant, false).send(get(&url)).await;
+            assert_eq!(answer.unwrap_err(), HttpError::NotConnected, "{url}");
+            let socket = client(EndpointPolicy::Tenant, true).upgrade(get(&url)).await;
+            assert_eq!(socket.err(), Some(HttpError::NotConnected), "{url}");
+            let plain = format!("http://{host}:{port}/v1/x");
+            let answer = client(EndpointPolicy::Tenant, false).send(get(&plain)).await;
+            assert_eq!(answer.unwrap_err(), HttpError::PlainHttp, "{plain}");
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), 0);
+        // others do
+        for policy in [EndpointPolicy::TenantOrLoopback, EndpointPolicy::Unrestricted] {
+            let url = format!("http://localhost:{port}/v1/x");
+            assert_eq!(
+                client(policy, false).send(get(&url)).await.unwrap_err(),
+                HttpError::Broken
+            );
+        }
+        assert!(accepted.load(Ordering::Relaxed) >= 2);
+    }
+
+    #[tokio::test]
+    async fn open_and_closed_and_silent_ports_look_alike() {
+        let (open, _) = listener().await;
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        // accepts by the kernel alone and says nothing
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent_port = silent.local_addr().unwrap().port();
+        let connect = Connect {
+            endpoints: EndpointPolicy::TenantOrLoopback,
+            timeout: Duration::from_millis(100),
+        };
+        let settings = Settings {
+            connect,
+            plain: true,
+            longest_body: 1024,
+            ..Settings::default()
+        };
+        let client = HttpClient::new(settings).unwrap();
+        for port in [open, closed, silent_port] {
+            let answer = client.send(get(&format!("https://localhost:{port}/"))).await;
+            assert_eq!(answer.unwrap_err(), HttpError::NotConnected, "{port}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_is_told() {
+        let request = get("https://no-such-host.invalid/");
+        let answer = client(EndpointPolicy::Tenant, false).send(request).await;
+        assert_eq!(answer.unwrap_err(), HttpError::NameNotResolved);
+    }
 }

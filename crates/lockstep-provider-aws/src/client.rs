@@ -26,10 +26,10 @@ macro_rules! common {
         let mut config = $sdk::config::Builder::new()
             .behavior_version($sdk::config::BehaviorVersion::v2026_01_12())
             .region($sdk::config::Region::new($region.to_string()))
-            .http_client($http.clone())
+            .http_client($http.client.clone())
             .identity_cache($sdk::config::IdentityCache::no_cache())
             .retry_config($sdk::config::retry::RetryConfig::disabled())
-            .timeout_config($crate::http::timeouts())
+            .timeout_config($http.timeouts())
             .stalled_stream_protection($sdk::config::StalledStreamProtectionConfig::disabled());
         config.set_endpoint_url($endpoint.map(str::to_owned));
         config

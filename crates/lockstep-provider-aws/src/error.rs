@@ -6,6 +6,7 @@ use std::{error::Error, time::Duration};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use http_body_util::LengthLimitError;
+use lockstep_http::{HttpError, NOT_CONNECTED_HINT, connection_failure};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
 
 /// What a failed call was for.
@@ -31,6 +32,12 @@ pub(crate) enum Failed {
     Timeout,
     /// No connection, or one that broke before there was an answer.
     Unreachable,
+    /// The host name has no address.
+    NameNotResolved,
+    /// The store may not use plain `http`.
+    PlainHttp,
+    /// The certificate is not trusted, and why.
+    Untrusted { why: &'static str },
     /// A connection that broke in the middle of an answer.
     BrokenOff,
     /// It could not be sent.
@@ -77,8 +84,13 @@ impl Failed {
     pub(crate) fn of<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>) -> Self {
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout,
-            SdkError::DispatchFailure(_) => Self::Unreachable,
+            // its only timeout is that of connecting
+            SdkError::DispatchFailure(_) => match connection_failure(error) {
+                Some(HttpError::NameNotResolved) => Self::NameNotResolved,
+                Some(HttpError::PlainHttp) => Self::PlainHttp,
+                Some(HttpError::Untrusted { why, .. }) => Self::Untrusted { why },
+                _ => Self::Unreachable,
+            },
             SdkError::ServiceError(failure) => {
                 let metadata = failure.err().meta();
                 let raw = failure.raw();
@@ -198,8 +210,31 @@ impl Failed {
             }
             Self::Unreachable => {
                 return purpose
-                    .failed(ErrorKind::Unavailable, "the service cannot be reached".to_owned())
-                    .with_hint("Check region, endpoint, and that the network lets lockstep reach it");
+                    .failed(
+                        ErrorKind::Unavailable,
+                        "could not connect to the service".to_owned(),
+                    )
+                    .with_hint(NOT_CONNECTED_HINT);
+            }
+            Self::NameNotResolved => {
+                let message = "the host name of the service could not be resolved";
+                return purpose
+                    .failed(ErrorKind::Unavailable, message.to_owned())
+                    .with_hint(
+                        "Check region and endpoint, and that the name is known inside of the cluster",
+                    );
+            }
+            Self::PlainHttp => {
+                let message = "a SecretStore cannot use plain http";
+                return purpose
+                    .failed(ErrorKind::ConfigInvalid, message.to_owned())
+                    .with_hint("Use https in the endpoints. A ClusterSecretStore can use http");
+            }
+            Self::Untrusted { why } => {
+                let message = format!("the service cannot be trusted: {why}");
+                return purpose.failed(ErrorKind::Unavailable, message).with_hint(
+                    "Check that nothing intercepts the connection, and that the endpoint is AWS' own or has a public certificate",
+                );
             }
             Self::BrokenOff => {
                 let message = "the connection broke in the middle of the service's answer";

@@ -10,7 +10,6 @@ use aws_sdk_sqs::{
     config::Builder,
     types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use jiff::Timestamp;
 use lockstep_api::{SqsEvents, aws::AwsService};
 use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderError};
@@ -20,6 +19,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose},
+    http::Http,
 };
 
 /// How long one call waits for a message, in seconds: the most that the service allows.
@@ -49,7 +49,7 @@ impl Queue {
         spec: &SqsEvents,
         config: &Config,
         caller: Arc<Caller>,
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<Self, ProviderError> {
         let Some(service) = config.service else {
             return Err(invalid("spec.events.sqs needs spec.provider.aws.service"));

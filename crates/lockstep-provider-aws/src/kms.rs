@@ -4,7 +4,6 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use aws_sdk_kms::{Client, types::EncryptionAlgorithmSpec};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::Blob;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 
@@ -12,6 +11,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, Why},
+    http::Http,
 };
 
 /// The longest value that a symmetric key encrypts, in bytes.
@@ -37,7 +37,7 @@ pub(crate) struct Kms {
 }
 
 impl Kms {
-    pub(crate) fn new(config: &Config, key: Key, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+    pub(crate) fn new(config: &Config, key: Key, caller: Arc<Caller>, http: &Http) -> Self {
         let settings = common!(aws_sdk_kms, &config.region, key.endpoint.as_deref(), http);
         Self {
             client: Client::from_conf(settings.build()),

@@ -21,7 +21,6 @@ use aws_sdk_sts::{
     config::retry::RetryConfig,
     types::{Credentials as StsCredentials, Tag},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use lockstep_core::time::SharedClock;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
@@ -31,7 +30,7 @@ use crate::{
     config::{self, Login, Source},
     credential::{clean_word, unavailable, word},
     error::Failed,
-    http,
+    http::Http,
 };
 
 /// The annotation of a ServiceAccount that names its role.
@@ -44,7 +43,7 @@ type Grant = (Key, Option<Duration>);
 pub(crate) struct Door {
     login: Login,
     region: String,
-    http: SharedHttpClient,
+    http: Http,
     /// The SDK's chain of the places where an operator's own credentials may be.
     chain: OnceCell<DefaultCredentialsChain>,
     clock: SharedClock,
@@ -90,7 +89,7 @@ impl Door {
     pub(crate) fn new(
         login: Login,
         region: String,
-        http: SharedHttpClient,
+        http: Http,
         clock: SharedClock,
         credentials: Arc<dyn Credentials>,
     ) -> Self {
@@ -121,9 +120,9 @@ impl Door {
                 let config = ProviderConfig::empty()
                     .with_region(Some(Region::new(self.region.clone())))
                     .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
-                    .with_http_client(self.http.clone())
+                    .with_http_client(self.http.client.clone())
                     .with_retry_config(RetryConfig::disabled())
-                    .with_timeout_config(http::timeouts());
+                    .with_timeout_config(self.http.timeouts());
                 DefaultCredentialsChain::builder().configure(config).build().await
             })
             .await;

@@ -7,7 +7,6 @@ use aws_sdk_ssm::{
     config::Builder,
     types::{Parameter, ParameterStringFilter, ResourceTypeForTagging},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
     FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
@@ -18,6 +17,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, invalid_key},
+    http::Http,
     provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct ParameterStore {
 type Told = HashMap<String, Result<RemoteSecret, Failed>>;
 
 impl ParameterStore {
-    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &Http) -> Self {
         let settings = common!(aws_sdk_ssm, &config.region, config.endpoint.as_deref(), http);
         Self {
             client: Client::from_conf(settings.build()),

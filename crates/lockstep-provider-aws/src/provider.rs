@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
 use futures::join;
 use jiff::Timestamp;
 use lockstep_api::{StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
+use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
     Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     costs,
     events::Queue,
-    http,
+    http::{Clients, Http},
     kms::{Kms, KmsEncryptor},
     login::Door,
     parameter_store::{self, ParameterStore},
@@ -32,16 +32,10 @@ pub(crate) const CONCURRENCY: usize = 8;
 /// The most keys that are looked at in one search.
 const MOST_KEYS: usize = 10_000;
 
-/// Makes `aws` providers. They share its connections.
-#[derive(Debug, Clone)]
+/// Makes `aws` providers. Those that may connect to the same addresses share connections.
+#[derive(Debug, Clone, Default)]
 pub struct AwsFactory {
-    http: SharedHttpClient,
-}
-
-impl Default for AwsFactory {
-    fn default() -> Self {
-        Self { http: http::client() }
-    }
+    clients: Clients,
 }
 
 #[async_trait]
@@ -56,27 +50,28 @@ impl ProviderFactory for AwsFactory {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
         let events = config.events.as_ref().and_then(|events| events.sqs.clone());
+        let http = self.clients.of(Connect::from(config));
         let config = configured(config)?;
-        let caller = self.caller(&config, credentials);
+        let caller = caller(&config, &http, credentials);
         let queue = events
-            .map(|sqs| Queue::new(&sqs, &config, Arc::clone(&caller), &self.http))
+            .map(|sqs| Queue::new(&sqs, &config, Arc::clone(&caller), &http))
             .transpose()?
             .map(Arc::new);
         let service = match config.service {
             Some(AwsService::SecretsManager) => {
-                let service = SecretsManager::new(&config, Arc::clone(&caller), &self.http);
+                let service = SecretsManager::new(&config, Arc::clone(&caller), &http);
                 Service::SecretsManager(service)
             }
             None => Service::None,
             Some(AwsService::ParameterStore) => {
-                let service = ParameterStore::new(&config, Arc::clone(&caller), &self.http);
+                let service = ParameterStore::new(&config, Arc::clone(&caller), &http);
                 Service::ParameterStore(service)
             }
         };
         let kms = config
             .kms
             .clone()
-            .map(|key| Kms::new(&config, key, Arc::clone(&caller), &self.http));
+            .map(|key| Kms::new(&config, key, Arc::clone(&caller), &http));
         Ok(Arc::new(Aws {
             config,
             caller,
@@ -91,12 +86,13 @@ impl ProviderFactory for AwsFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let http = self.clients.of(Connect::from(config));
         let config = configured(config)?;
         let Some(key) = config.kms.clone() else {
             return Err(no_key(Operation::Configure));
         };
-        let caller = self.caller(&config, credentials);
-        Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &self.http))))
+        let caller = caller(&config, &http, credentials);
+        Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &http))))
     }
 
     fn costs(&self, provider: &StoreProvider) -> Costs {
@@ -105,17 +101,15 @@ impl ProviderFactory for AwsFactory {
     }
 }
 
-impl AwsFactory {
-    fn caller(&self, config: &Config, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-        let door = Door::new(
-            config.login.clone(),
-            config.region.clone(),
-            self.http.clone(),
-            Arc::new(SystemClock),
-            credentials,
-        );
-        Caller::new(Login::new(door))
-    }
+fn caller(config: &Config, http: &Http, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
+    let door = Door::new(
+        config.login.clone(),
+        config.region.clone(),
+        http.clone(),
+        Arc::new(SystemClock),
+        credentials,
+    );
+    Caller::new(Login::new(door))
 }
 
 /// The configuration of a store, checked.

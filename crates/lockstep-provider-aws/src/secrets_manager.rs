@@ -11,7 +11,6 @@ use aws_sdk_secretsmanager::{
     config::Builder,
     types::{Filter, FilterNameStringType, SecretListEntry},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{
@@ -25,6 +24,7 @@ use crate::{
     client::{Caller, common},
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
+    http::Http,
     provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
@@ -67,7 +67,7 @@ pub(crate) struct SecretsManager {
 }
 
 impl SecretsManager {
-    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &SharedHttpClient) -> Self {
+    pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &Http) -> Self {
         let settings = common!(
             aws_sdk_secretsmanager,
             &config.region,

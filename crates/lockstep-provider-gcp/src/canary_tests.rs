@@ -10,8 +10,10 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_core::time::SystemClock;
+use lockstep_http::Connect;
 use lockstep_provider::{
-    Context, ErrorKind, Login, ProviderError, ProviderFactory as _, RemoteRef, StoreConfig, StoreKey,
+    Context, EndpointPolicy, ErrorKind, Login, ProviderError, ProviderFactory as _, RemoteRef, StoreConfig,
+    StoreKey,
 };
 use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_testkit::{
@@ -91,6 +93,7 @@ impl Stage {
             provider: serde_json::from_value::<StoreProvider>(spec).unwrap(),
             limits: Limits::default(),
             events: None,
+            endpoints: EndpointPolicy::TenantOrLoopback,
         };
         let objects = Objects::default().with("gcp", "key.json", gcp.service_account_key().unwrap());
         Self {
@@ -133,7 +136,7 @@ impl Stage {
     async fn calls(&self) -> Result<AccessSecretVersionResponse, Failed> {
         let config = Config::new(self.config.provider.gcp.as_ref().unwrap(), &self.config.key).unwrap();
         let place = config.place.clone().unwrap();
-        let http = Http::new(Arc::new(SystemClock)).unwrap();
+        let http = Http::new(Connect::from(&self.config), Arc::new(SystemClock)).unwrap();
         let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
         let caller = Caller::new(http.clone(), Login::new(door));
         let seen = Mutex::new(format!("{http:?} {caller:?}"));
@@ -248,7 +251,7 @@ async fn an_answer_that_is_cut_is_shown_nowhere() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n{begin}");
     stage.answers(&Fate::Answer(head.into_bytes()));
     assert_eq!(stage.refuses().await.kind, ErrorKind::Unavailable);
-    assert!(matches!(stage.calls().await, Err(Failed::Unreachable)));
+    assert!(matches!(stage.calls().await, Err(Failed::Broken)));
 }
 
 /// Should this fail, the library has learnt to hide values, or nobody listens to its modules any more.

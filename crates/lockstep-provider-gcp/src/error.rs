@@ -4,6 +4,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use google_cloud_gax::error::Error;
+use lockstep_http::NOT_CONNECTED_HINT;
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 
 use crate::{http::Answer, refusal};
@@ -33,9 +34,18 @@ pub(crate) enum Failed {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection.
     #[error("no connection")]
     Unreachable,
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken,
+    /// The host name has no address.
+    #[error("the host name could not be resolved")]
+    NameNotResolved,
+    /// The store may not use plain `http`.
+    #[error("plain http")]
+    PlainHttp,
     /// The certificate is not trusted, and why.
     #[error("not trusted")]
     Untrusted { why: &'static str },
@@ -125,13 +135,26 @@ impl Failed {
             }
             Self::Unreachable => {
                 return purpose
+                    .failed(ErrorKind::Unavailable, "could not connect to the service")
+                    .with_hint(NOT_CONNECTED_HINT);
+            }
+            Self::Broken => {
+                return purpose.failed(ErrorKind::Unavailable, "the connection to the service broke");
+            }
+            Self::NameNotResolved => {
+                return purpose
                     .failed(
                         ErrorKind::Unavailable,
-                        "the service cannot be reached, or broke off",
+                        "the host name of the service could not be resolved",
                     )
                     .with_hint(
-                        "Check location and the endpoints, and that the network lets lockstep reach them",
+                        "Check location and the endpoints, and that the name is known inside of the cluster",
                     );
+            }
+            Self::PlainHttp => {
+                return purpose
+                    .failed(ErrorKind::ConfigInvalid, "a SecretStore cannot use plain http")
+                    .with_hint("Use https in the endpoints. A ClusterSecretStore can use http");
             }
             Self::Untrusted { why } => {
                 let message = format!("the service cannot be trusted: {why}");
@@ -308,7 +331,10 @@ mod tests {
             assert!(!error.to_string().contains(".."), "{error}");
         }
         assert_eq!(Failed::Timeout.error(&purpose()).kind, Kind::Timeout);
-        assert_eq!(Failed::Unreachable.error(&purpose()).kind, Kind::Unavailable);
+        for failed in [Failed::Unreachable, Failed::Broken, Failed::NameNotResolved] {
+            assert_eq!(failed.error(&purpose()).kind, Kind::Unavailable);
+        }
+        assert_eq!(Failed::PlainHttp.error(&purpose()).kind, Kind::ConfigInvalid);
         let untrusted = Failed::Untrusted {
             why: "it is another's",
         };

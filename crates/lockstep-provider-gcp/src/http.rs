@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use lockstep_core::time::SharedClock;
-use lockstep_http::{HttpClient, HttpError, Settings, retry_after};
+use lockstep_http::{Connect, HttpClient, HttpError, Settings, retry_after};
 use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -21,7 +21,8 @@ pub(crate) const LONGEST_BODY: usize = 4 << 20;
 /// How many connections to one host are kept that nobody uses.
 const KEPT_CONNECTIONS: usize = 32;
 
-/// Sends requests. Stores share it: a connection says nothing of who asks, each request carries its own token.
+/// Sends requests. Stores that may connect to the same addresses share it: a connection says nothing of who asks, each request
+/// carries its own token.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: HttpClient,
@@ -56,8 +57,9 @@ pub(crate) struct Answer {
 
 impl Http {
     /// A client; `None` when TLS does not work here.
-    pub(crate) fn new(clock: SharedClock) -> Option<Self> {
+    pub(crate) fn new(connect: Connect, clock: SharedClock) -> Option<Self> {
         let settings = |plain| Settings {
+            connect,
             plain,
             longest_body: LONGEST_BODY,
             kept_connections: KEPT_CONNECTIONS,
@@ -105,8 +107,11 @@ impl Http {
             *request.body_mut() = Some(bytes.into());
         }
         let answer = self.client.send(request).await.map_err(|error| match error {
-            HttpError::NotReachedInTime | HttpError::NotAnsweredInTime => Failed::Timeout,
-            HttpError::Unreachable | HttpError::Broken => Failed::Unreachable,
+            HttpError::NotAnsweredInTime => Failed::Timeout,
+            HttpError::NotConnected => Failed::Unreachable,
+            HttpError::Broken => Failed::Broken,
+            HttpError::NameNotResolved => Failed::NameNotResolved,
+            HttpError::PlainHttp => Failed::PlainHttp,
             HttpError::Untrusted { why, .. } => Failed::Untrusted { why },
             HttpError::TooLong { status, .. } => Failed::TooLong { status },
         })?;

@@ -1,10 +1,15 @@
 //! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use lockstep_api::StoreProvider;
 use lockstep_core::time::SystemClock;
+use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
     Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
@@ -27,17 +32,11 @@ pub(crate) const CONCURRENCY: usize = 8;
 /// The most keys that are looked at in one search.
 const MOST_KEYS: usize = 10_000;
 
-/// Makes `gcp` providers. They share its connections.
-#[derive(Debug, Clone)]
+/// Makes `gcp` providers. Those that connect in the same way share connections: a connection that one store may not make is
+/// never taken over from another.
+#[derive(Debug, Clone, Default)]
 pub struct GcpFactory {
-    http: Option<Http>,
-}
-
-impl Default for GcpFactory {
-    fn default() -> Self {
-        let http = Http::new(Arc::new(SystemClock));
-        Self { http }
-    }
+    clients: Arc<Mutex<BTreeMap<Connect, Http>>>,
 }
 
 #[async_trait]
@@ -52,8 +51,9 @@ impl ProviderFactory for GcpFactory {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
         let events = config.events.as_ref().and_then(|events| events.pubsub.clone());
+        let connect = Connect::from(config);
         let config = configured(config)?;
-        let caller = self.caller(&config, credentials)?;
+        let caller = self.caller(&config, connect, credentials)?;
         let changes = match (events, &config.place) {
             (None, _) => None,
             (Some(spec), Some(place)) => {
@@ -82,11 +82,12 @@ impl ProviderFactory for GcpFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let connect = Connect::from(config);
         let config = configured(config)?;
         let Some(key) = config.kms.clone() else {
             return Err(no_key(Operation::Configure));
         };
-        let caller = self.caller(&config, credentials)?;
+        let caller = self.caller(&config, connect, credentials)?;
         Ok(Arc::new(KmsEncryptor(Kms::new(key, caller))))
     }
 
@@ -100,14 +101,27 @@ impl GcpFactory {
     fn caller(
         &self,
         config: &Config,
+        connect: Connect,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<Caller>, ProviderError> {
-        let http = self.http.clone().ok_or_else(|| {
+        let http = self.http(connect)?;
+        let door = GcpDoor::new(config.login.clone(), http.clone(), credentials);
+        Ok(Caller::new(http, Login::new(door)))
+    }
+}
+
+impl GcpFactory {
+    fn http(&self, connect: Connect) -> Result<Http, ProviderError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(http) = clients.get(&connect) {
+            return Ok(http.clone());
+        }
+        let http = Http::new(connect, Arc::new(SystemClock)).ok_or_else(|| {
             let message = "TLS cannot be used here";
             ProviderError::new(ErrorKind::Internal, Operation::Configure, message)
         })?;
-        let door = GcpDoor::new(config.login.clone(), http.clone(), credentials);
-        Ok(Caller::new(http, Login::new(door)))
+        clients.insert(connect, http.clone());
+        Ok(http)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use lockstep_core::time::SharedClock;
-use lockstep_http::{HttpClient, Settings, Upgrade, retry_after};
+use lockstep_http::{Connect, HttpClient, Settings, Upgrade, retry_after};
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 use reqwest::header::{
     CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -56,18 +56,20 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// A client that takes every setting from its arguments: no environment, no proxy, no system certificates where
-    /// the store has its own.
+    /// the store has its own. WebSockets connect as requests do.
     ///
     /// # Errors
     /// `ConfigInvalid` when the certificates cannot be used.
     pub(crate) fn new(
         config: &Config,
+        connect: Connect,
         tls: &Tls,
         clock: SharedClock,
         hears: bool,
     ) -> Result<Self, ProviderError> {
         let client = |upgrades| {
             let settings = Settings {
+                connect,
                 authorities: tls.authorities.clone(),
                 identity: tls.identity.clone(),
                 plain: config.base.scheme() == "http",

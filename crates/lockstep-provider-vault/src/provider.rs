@@ -7,6 +7,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use lockstep_api::{StoreProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
+use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
     LeaseHandle, LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta,
@@ -51,9 +52,10 @@ impl ProviderFactory for VaultFactory {
             .events
             .as_ref()
             .is_some_and(|events| events.vault.is_some());
+        let connect = Connect::from(config);
         let config = configured(config)?;
         let clock: SharedClock = Arc::new(SystemClock);
-        let server = Arc::new(server(&config, Arc::clone(&clock), credentials, hears).await?);
+        let server = Arc::new(server(&config, connect, Arc::clone(&clock), credentials, hears).await?);
         let events = hears
             .then(|| Subscription::new(Arc::clone(&server), config.mount.clone(), config.version))
             .map(Arc::new);
@@ -72,11 +74,12 @@ impl ProviderFactory for VaultFactory {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
+        let connect = Connect::from(config);
         let config = configured(config)?;
         let Some(key) = config.transit.clone() else {
             return Err(no_key(Operation::Configure));
         };
-        let server = server(&config, Arc::new(SystemClock), credentials, false).await?;
+        let server = server(&config, connect, Arc::new(SystemClock), credentials, false).await?;
         Ok(Arc::new(TransitEncryptor { server, key }))
     }
 
@@ -106,12 +109,13 @@ fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
 /// The server of a configuration, with a token or a way to get one.
 async fn server(
     config: &Config,
+    connect: Connect,
     clock: SharedClock,
     credentials: Arc<dyn Credentials>,
     hears: bool,
 ) -> Result<Authenticated, ProviderError> {
     let tls = Tls::load(config, credentials.as_ref()).await?;
-    let client = Client::new(config, &tls, clock, hears)?;
+    let client = Client::new(config, connect, &tls, clock, hears)?;
     Ok(Authenticated::new(client, config.method.clone(), credentials))
 }
 

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use lockstep_api::{Limits, StoreEvents, StoreKind, StoreProvider};
 
-use crate::{Costs, Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use crate::{Costs, Encryptor, EndpointPolicy, ErrorKind, Operation, Provider, ProviderError, SecretValue};
 
 /// Which store: the identity that nothing is shared across.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct StoreConfig {
     pub limits: Limits,
     /// Where it hears of changes.
     pub events: Option<StoreEvents>,
+    /// Where its clients may connect.
+    pub endpoints: EndpointPolicy,
 }
 
 /// The credentials that a store's `auth` names: read from the store's namespace for a SecretStore, from the operator's

@@ -10,6 +10,7 @@
 //! What is written should be written beside and then renamed: a reader that meets a file that is being rewritten in
 //! place tries again while the file changes, but cannot know that a file that is empty at this moment will be filled.
 
+mod below;
 mod beneath;
 mod document;
 mod error;
@@ -21,6 +22,7 @@ mod provider;
 mod stop;
 mod watch;
 
+pub use below::{ReadBelowError, read_below};
 pub use factory::FileFactory;
 
 /// The largest file that is read, in bytes: a Secret holds 1 MiB; base64, and properties that nobody asks for, need some

@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod costs;
+mod endpoint;
 mod events;
 mod factory;
 pub mod file;
@@ -16,6 +17,7 @@ mod provider;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
+pub use endpoint::EndpointPolicy;
 pub use events::{EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message, Told};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;

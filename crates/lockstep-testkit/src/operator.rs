@@ -122,6 +122,18 @@ impl Operator {
         Self::prepare_binary(plane, &binaries::lockstep()?, &talkative).await
     }
 
+    /// Prepares the operator without starting it, as it runs in production: SecretStores cannot use loopback addresses.
+    ///
+    /// # Errors
+    /// When the binary is not built, or the ServiceAccount gets no token.
+    pub async fn prepare_strict(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
+        let kubeconfig = plane
+            .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
+            .await?;
+        let folder = Scratch::new("lockstep")?;
+        Self::prepare_production(folder, &kubeconfig, &binaries::lockstep()?, arguments)
+    }
+
     /// Prepares the operator from that binary without starting it.
     ///
     /// # Errors
@@ -148,6 +160,17 @@ impl Operator {
     }
 
     fn prepare_with(folder: Scratch, kubeconfig: &Path, binary: &Path, arguments: &[&str]) -> Result<Self> {
+        // the servers of tests listen on loopback addresses
+        let arguments = [&["--unsafe-allow-local-store-endpoints"], arguments].concat();
+        Self::prepare_production(folder, kubeconfig, binary, &arguments)
+    }
+
+    fn prepare_production(
+        folder: Scratch,
+        kubeconfig: &Path,
+        binary: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let port = ports::free()?;
         let spec = ProcessSpec::new("lockstep", binary, folder.path())
             .arg("run")

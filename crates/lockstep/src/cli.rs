@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use lockstep_api::Duration;
+use lockstep_controller::audiences::RESERVED;
 use lockstep_provider::SecretValue;
 
 use crate::logging::Directives;
@@ -113,9 +114,21 @@ pub(crate) struct RunArguments {
         default_value = "5m"
     )]
     pub(crate) admission_check_interval: Duration,
+    /// Audiences of the ServiceAccount tokens that log in to stores, separated by commas; may be given several times. The list
+    /// must equal that of ValidatingAdmissionPolicy lockstep-token-requests. An audience whose tokens the API server accepts
+    /// is disabled: a store could use them against the API server.
+    #[arg(
+        long, value_name = "AUDIENCES", env = "LOCKSTEP_TOKEN_AUDIENCES", value_delimiter = ',',
+        default_value = "vault,openbao", value_parser = audience
+    )]
+    pub(crate) token_audiences: Vec<String>,
     /// Start although the admission policy for Secrets does not work: this account could then overwrite any Secret.
     #[arg(long, env = "LOCKSTEP_UNSAFE_WITHOUT_ADMISSION_POLICY")]
     pub(crate) unsafe_without_admission_policy: bool,
+    /// Let SecretStores use loopback addresses, over plain http too. For tests only: any tenant could then reach the sidecars of
+    /// the operator's pod.
+    #[arg(long, env = "LOCKSTEP_UNSAFE_ALLOW_LOCAL_STORE_ENDPOINTS")]
+    pub(crate) unsafe_allow_local_store_endpoints: bool,
     /// Form of the log, which is written to standard error.
     #[arg(long, value_name = "FORMAT", env = "LOCKSTEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -193,9 +206,10 @@ pub(crate) enum RenderFormat {
 /// Encrypt values in manifests for Git, with the KMS key of their store.
 ///
 /// Every `plaintext` in spec.data of a SyncedSecret becomes a `ciphertext`, in its place: comments, order and everything
-/// else stay as they are. `plaintextFile` names a file whose content is sealed, such as a certificate. The KMS is asked
+/// else stay as they are. `plaintextFile` names a file in the manifest's folder whose content is sealed, such as a certificate. The KMS is asked
 /// with your own right to encrypt, which the operator does not have: AWS by the environment or your profile, Vault by
-/// VAULT_TOKEN or ~/.vault-token.
+/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to hosts that
+/// --trust-endpoint names; endpoints that a manifest names are refused otherwise.
 ///
 /// A file is written when everything in it is sealed, and is left alone otherwise. --check finds what is not sealed, with
 /// no KMS.
@@ -228,9 +242,13 @@ pub(crate) struct SealArguments {
     /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Address of Vault from here, where the store's is one of the cluster's.
-    #[arg(long, value_name = "URL")]
+    /// Address of Vault, in place of the server that stores name. Your token goes there.
+    #[arg(long, value_name = "URL", env = "VAULT_ADDR")]
     pub(crate) vault_address: Option<String>,
+    /// Host of an endpoint that stores name and that may get your credentials and the plaintext; may be given several times. Without
+    /// it they go to the cloud's own hosts and to the address of Vault only.
+    #[arg(long = "trust-endpoint", value_name = "HOST")]
+    pub(crate) trusted_endpoints: Vec<String>,
     /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -397,6 +415,21 @@ fn token(text: &str) -> Result<SecretValue, String> {
     Ok(SecretValue::from(text))
 }
 
+/// An audience of tokens.
+fn audience(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(
+            "an audience has 1 to 256 characters, and neither white space nor control characters".into(),
+        );
+    }
+    if text.contains(RESERVED) {
+        return Err(format!(
+            "an audience cannot contain \"{RESERVED}\": its tokens would be tokens of the API server"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// A namespace's name: a DNS label.
 fn namespace(text: &str) -> Result<String, String> {
     let bytes = text.as_bytes();
@@ -433,6 +466,8 @@ mod tests {
         assert_eq!(run.operator_namespace, "lockstep-system");
         assert_eq!(run.drift_probe_interval.to_string(), "10m");
         assert_eq!(run.admission_check_interval.to_string(), "5m");
+        assert_eq!(run.token_audiences, ["vault", "openbao"]);
+        assert!(!run.unsafe_allow_local_store_endpoints);
         assert!(run.namespaces.is_empty() && !run.drift_watch && !run.unsafe_without_admission_policy);
     }
 
@@ -446,6 +481,19 @@ mod tests {
     }
 
     #[test]
+    fn audiences_add_up_in_place_of_the_default() {
+        let options = [
+            "--token-audiences=vault,openbao",
+            "--token-audiences=sts.amazonaws.com",
+        ];
+        let cli = Cli::try_parse_from(["lockstep", "run"].into_iter().chain(options)).unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("run is a command")
+        };
+        assert_eq!(run.token_audiences, ["vault", "openbao", "sts.amazonaws.com"]);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_before_anything_starts() {
         for arguments in [
             ["--listen", "8080"],
@@ -455,6 +503,8 @@ mod tests {
             ["--drift-probe-interval", "10"],
             ["--log-level", "lockstep=loud"],
             ["--log-format", "xml"],
+            ["--token-audiences", "vault,"],
+            ["--token-audiences", "https://kubernetes.default.svc"],
         ] {
             let error = Cli::try_parse_from(["lockstep", "run"].into_iter().chain(arguments)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

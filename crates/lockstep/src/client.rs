@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// How long a connection may take to come up.
@@ -24,12 +24,20 @@ pub(crate) struct Cluster {
     pub(crate) context: Option<String>,
 }
 
-/// Makes the client, from the kubeconfig where one is named, from the pod's own account otherwise. A kubeconfig that
+/// The clients of one API server.
+pub(crate) struct Connection {
+    /// With the credentials of the kubeconfig or of the pod's own account.
+    pub(crate) client: Client,
+    /// Without credentials.
+    pub(crate) anonymous: Client,
+}
+
+/// Makes the clients, from the kubeconfig where one is named, from the pod's own account otherwise. A kubeconfig that
 /// merely happens to be there is not used: nobody should write Secrets to a cluster that they did not name.
 ///
 /// # Errors
 /// A sentence that says what is missing.
-pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
+pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, String> {
     let mut config = if cluster.kubeconfig.is_some() || cluster.context.is_some() {
         from_kubeconfig(cluster).await?
     } else {
@@ -40,7 +48,12 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Client, String> {
     config.write_timeout = Some(WRITE_TIMEOUT);
     // lockstep tries again by itself, with backoff and deadlines of its own
     config.default_retry = false;
-    made(config)
+    let mut anonymous = config.clone();
+    anonymous.auth_info = AuthInfo::default();
+    Ok(Connection {
+        client: made(config)?,
+        anonymous: made(anonymous)?,
+    })
 }
 
 fn made(mut config: Config) -> Result<Client, String> {

@@ -54,13 +54,18 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
         return Err(format!("--file-root {} is not a folder", root.display()));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    if arguments.unsafe_allow_local_store_endpoints {
+        tracing::warn!(
+            "SecretStores can use loopback addresses, as --unsafe-allow-local-store-endpoints says"
+        );
+    }
     let registry = providers::registry(arguments.file_root.as_deref());
     let cluster = Cluster {
         kubeconfig: arguments.kubeconfig,
         context: arguments.context,
     };
-    let client = tokio::select! {
-        client = client::connect(&cluster) => client?,
+    let connection = tokio::select! {
+        connection = client::connect(&cluster) => connection?,
         _ = signals.next() => return Ok(()),
     };
     let options = Options {
@@ -71,11 +76,14 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
         drift_probe_interval: arguments.drift_probe_interval.to_std(),
         admission_check_interval: arguments.admission_check_interval.to_std(),
         drift_watch: arguments.drift_watch,
+        token_audiences: arguments.token_audiences,
         unsafe_without_admission_policy: arguments.unsafe_without_admission_policy,
+        unsafe_allow_local_store_endpoints: arguments.unsafe_allow_local_store_endpoints,
     };
     let shutdown = CancellationToken::new();
     let mut work = std::pin::pin!(lockstep_controller::run(
-        client,
+        connection.client,
+        connection.anonymous,
         registry,
         options,
         shutdown.clone()

@@ -12,6 +12,7 @@ use super::{Options, RunError};
 use crate::{
     admin::Readiness,
     admission::{self, Verdict},
+    audiences::{self, Audiences, Unusable},
     context::Shared,
     identity::Account,
     metrics::Metrics,
@@ -22,6 +23,63 @@ use crate::{
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the start waits for the admission policies to take effect: the API server needs a moment after an install.
 const SELF_TEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon audiences are tried again while nothing is known of one of them; the pause doubles each time.
+const AUDIENCE_RETRY: Duration = Duration::from_secs(1);
+
+/// What it takes to prove audiences.
+pub(super) struct AudienceProof {
+    /// A client without credentials.
+    pub(super) anonymous: Client,
+    /// Namespace and name of the ServiceAccount whose tokens are tried.
+    pub(super) account: (String, String),
+    pub(super) readiness: Readiness,
+}
+
+impl AudienceProof {
+    /// Tries every audience, tells the log, the metrics and `/readyz`, and returns what changed.
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        audiences: &Audiences,
+        metrics: &Metrics,
+    ) -> Vec<(String, audiences::Verdict)> {
+        let account = (self.account.0.as_str(), self.account.1.as_str());
+        let changed = audiences.prove(client, &self.anonymous, account).await;
+        for (audience, verdict) in &changed {
+            match verdict {
+                Ok(()) => tracing::info!(
+                    audience,
+                    "the API server refuses tokens with this audience, so stores can use it"
+                ),
+                Err(why) => tracing::warn!(audience, %why, "no token is minted with this audience"),
+            }
+        }
+        for (audience, verdict) in audiences.verdicts() {
+            let usable = i64::from(verdict.is_ok());
+            metrics
+                .audiences
+                .with_label_values(&[audience.as_str()])
+                .set(usable);
+            let state = verdict.map_err(|why| format!("disabled: {why}"));
+            self.readiness.note(format!("token audience {audience}"), state);
+        }
+        changed
+    }
+
+    /// Tries every audience again. Stores log in anew after one turned out to be the API server's own, so that none goes on with
+    /// it; and are checked again after one became usable that a store was refused. An API server that is away for a moment
+    /// makes no store log in anew.
+    async fn run_again(&self, shared: &Shared) {
+        let changed = self.run(&shared.client, &shared.audiences, &shared.metrics).await;
+        let verdict = |wanted| changed.iter().any(|(_, verdict)| *verdict == wanted);
+        if verdict(Err(Unusable::Accepted)) {
+            shared.recheck_stores(true).await;
+        } else if verdict(Ok(())) && shared.audiences.take_refused() {
+            shared.recheck_stores(false).await;
+        }
+    }
+}
 
 /// Proves the policy for Secrets, with patience: after an install it takes the API server a moment to enforce it.
 pub(super) async fn prove(client: &Client, options: &Options, metrics: &Metrics) -> Result<(), String> {
@@ -74,6 +132,7 @@ pub(super) fn keep_proving(
     shared: &Arc<Shared>,
     options: &Options,
     readiness: &Readiness,
+    audiences: AudienceProof,
     mut proven: bool,
 ) {
     let (shared, options, readiness) = (shared.clone(), options.clone(), readiness.clone());
@@ -96,7 +155,9 @@ pub(super) fn keep_proving(
                     "the admission policy lockstep-token-requests does not refuse what it must refuse"
                 );
             }
-            tokio::time::sleep(options.admission_check_interval.max(LEAST_INTERVAL)).await;
+            let interval = options.admission_check_interval.max(LEAST_INTERVAL);
+            sleep_and_retry_audiences(&shared, &audiences, interval).await;
+            audiences.run_again(&shared).await;
             let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
             match verdict {
                 Verdict::Enforced => {
@@ -127,4 +188,20 @@ pub(super) fn keep_proving(
             }
         }
     });
+}
+
+/// Waits that long. Meanwhile audiences are tried again while nothing is known of one of them: a policy that was just changed
+/// takes a moment to take effect.
+async fn sleep_and_retry_audiences(shared: &Shared, audiences: &AudienceProof, interval: Duration) {
+    let until = tokio::time::Instant::now() + interval;
+    let mut pause = AUDIENCE_RETRY;
+    loop {
+        let retry = tokio::time::Instant::now() + pause;
+        if shared.audiences.are_decided() || retry >= until {
+            return tokio::time::sleep_until(until).await;
+        }
+        tokio::time::sleep_until(retry).await;
+        pause *= 2;
+        audiences.run_again(shared).await;
+    }
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, FetchMetrics, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret,
-    StoreConfig, StoreKey,
+    Context, EndpointPolicy, FetchMetrics, FindQuery, Provider, ProviderError, ProviderFactory as _,
+    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
     layers::{StackOptions, stack},
 };
 use lockstep_provider_aws::AwsFactory;
@@ -84,12 +84,24 @@ impl Store {
         objects: &Objects,
         kind: StoreKind,
     ) -> Result<Self, ProviderError> {
+        Self::build_with(aws, events, objects, kind, EndpointPolicy::TenantOrLoopback).await
+    }
+
+    /// The same with that endpoint policy.
+    pub(crate) async fn build_with(
+        aws: Value,
+        events: Option<Value>,
+        objects: &Objects,
+        kind: StoreKind,
+        endpoints: EndpointPolicy,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "aws": aws })).unwrap(),
             limits: Limits::default(),
             events: events.map(|events| serde_json::from_value(events).unwrap()),
+            endpoints,
         };
         let provider = AwsFactory::default()
             .build(&config, Arc::new(objects.clone()))
@@ -115,6 +127,7 @@ impl Store {
             provider: StoreProvider::default(),
             limits,
             events: None,
+            endpoints: EndpointPolicy::TenantOrLoopback,
         };
         let metrics = FetchMetrics::new(&registry).unwrap();
         (Self(stack(self.0, &config, &metrics, options)), registry)

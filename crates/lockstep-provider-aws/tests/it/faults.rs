@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_api::Limits;
-use lockstep_provider::{ErrorKind, FindQuery, layers::StackOptions};
+use lockstep_api::{Limits, StoreKind};
+use lockstep_provider::{EndpointPolicy, ErrorKind, FindQuery, layers::StackOptions};
 use lockstep_testkit::{
     aws::{Aws, Trouble},
     proxy::{Fate, Proxy},
@@ -301,4 +301,48 @@ async fn a_token_service_in_trouble_is_told_like_the_service() {
     }
     aws.trouble(None);
     assert_eq!(store.read("a").await, "CANARY");
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_no_loopback_address() {
+    let aws = Aws::start().await.unwrap();
+    let plain = aws.address();
+    let port = plain.rsplit(':').next().unwrap().to_owned();
+    let closed = lockstep_testkit::ports::free().unwrap().to_string();
+    let refuse = async |endpoint: &str| {
+        let spec = spec("SecretsManager", endpoint);
+        let kind = StoreKind::SecretStore;
+        let store = Store::build_with(spec, None, &objects(), kind, EndpointPolicy::Tenant).await;
+        store.unwrap().fetch_all(&["a"]).await.remove(0).unwrap_err()
+    };
+    let before = aws.count("GetSecretValue");
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        for port in [&port, &closed] {
+            let error = refuse(&format!("https://{host}:{port}")).await;
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+            assert_eq!(error.message, "could not connect to the service", "{host}");
+        }
+    }
+    let error = refuse(&plain).await;
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert_eq!(error.message, "a SecretStore cannot use plain http");
+    let error = refuse("https://no-such-host.invalid").await;
+    assert_eq!(
+        error.message,
+        "the host name of the service could not be resolved"
+    );
+    assert_eq!(aws.count("GetSecretValue"), before);
+}
+
+#[tokio::test]
+async fn open_and_closed_ports_look_alike_and_http_speaks_no_tls() {
+    let aws = Aws::start().await.unwrap();
+    let open = aws.address().replace("http://", "https://");
+    let closed = format!("https://127.0.0.1:{}", lockstep_testkit::ports::free().unwrap());
+    for endpoint in [open, closed] {
+        let store = Store::new(spec("SecretsManager", &endpoint), &objects()).await;
+        let error = store.fetch_all(&["a"]).await.remove(0).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.message, "could not connect to the service", "{endpoint}");
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, RemoteRef,
-    SecretValue, StoreConfig,
+    Binding, Ciphertext, Context, Encryptor, EndpointPolicy, ErrorKind, Provider, ProviderFactory as _,
+    RemoteRef, SecretValue, StoreConfig,
 };
 use lockstep_provider_aws::AwsFactory;
 use lockstep_provider_testkit::{KeySubject, Quiet};
@@ -35,6 +35,7 @@ pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encrypto
         provider: serde_json::from_value::<StoreProvider>(json!({ "aws": spec })).unwrap(),
         limits: Limits::default(),
         events: None,
+        endpoints: EndpointPolicy::TenantOrLoopback,
     };
     let objects = Objects::default()
         .with("aws", "id", access_key)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
-    StoreKey,
+    Context, EndpointPolicy, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef,
+    RemoteSecret, StoreConfig, StoreKey,
 };
 use lockstep_provider_gcp::GcpFactory;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
@@ -65,12 +65,24 @@ impl Store {
         objects: &Objects,
         kind: StoreKind,
     ) -> Result<Self, ProviderError> {
+        Self::build_with(gcp, events, objects, kind, EndpointPolicy::TenantOrLoopback).await
+    }
+
+    /// The same with that endpoint policy.
+    pub(crate) async fn build_with(
+        gcp: Value,
+        events: Option<Value>,
+        objects: &Objects,
+        kind: StoreKind,
+        endpoints: EndpointPolicy,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: key(kind),
             provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": gcp })).unwrap(),
             limits: Limits::default(),
             events: events.map(|events| serde_json::from_value(events).unwrap()),
+            endpoints,
         };
         let provider = GcpFactory::default()
             .build(&config, Arc::new(objects.clone()))

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_api::CiphertextScope;
-use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, Provider as _, RemoteRef, layers::Timeout};
+use lockstep_api::{CiphertextScope, StoreKind};
+use lockstep_provider::{
+    Binding, Ciphertext, Context, EndpointPolicy, ErrorKind, Provider as _, RemoteRef, layers::Timeout,
+};
 use lockstep_testkit::{
     gcp::{self, Gcp, Trouble},
     proxy::{Fate, Proxy},
 };
 use serde_json::{Value, json};
 
-use crate::bench::{Quiet, Store, assert_clean, objects, spec};
+use crate::bench::{Objects, Quiet, Store, assert_clean, objects, spec};
 
 async fn stocked() -> (Gcp, Store) {
     let gcp = Gcp::start().await.unwrap();
@@ -211,4 +213,35 @@ async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence(
     assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
     gcp.latency(Duration::from_secs(55));
     assert_eq!(read().await.unwrap_err().kind, ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_no_loopback_address() {
+    let gcp = Gcp::start().await.unwrap();
+    let plain = gcp.address();
+    let port = plain.rsplit(':').next().unwrap().to_owned();
+    let closed = lockstep_testkit::ports::free().unwrap().to_string();
+    // the login comes first: its address is in the key, which a tenant writes too
+    let refuse = async |address: &str| {
+        let key = gcp.service_account_key().unwrap().replace(&plain, address);
+        let objects = Objects::default().with("gcp", "key.json", key);
+        let kind = StoreKind::SecretStore;
+        let store = Store::build_with(spec(address), None, &objects, kind, EndpointPolicy::Tenant).await;
+        store.unwrap().fetch_all(&["a"]).await.remove(0).unwrap_err()
+    };
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        for port in [&port, &closed] {
+            let error = refuse(&format!("https://{host}:{port}")).await;
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+            assert_eq!(error.message, "could not connect to the service", "{host}");
+        }
+    }
+    let error = refuse(&plain).await;
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert_eq!(error.message, "a SecretStore cannot use plain http");
+    let error = refuse("https://no-such-host.invalid").await;
+    assert_eq!(
+        error.message,
+        "the host name of the service could not be resolved"
+    );
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, SecretValue,
-    StoreConfig,
+    Binding, Ciphertext, Context, Encryptor, EndpointPolicy, ErrorKind, Provider, ProviderFactory as _,
+    SecretValue, StoreConfig,
 };
 use lockstep_provider_gcp::GcpFactory;
 use lockstep_provider_testkit::KeySubject;
@@ -33,6 +33,7 @@ pub(crate) async fn encryptor(gcp: &Gcp, spec: Value, email: &str) -> Arc<dyn En
         provider: serde_json::from_value::<StoreProvider>(json!({ "gcp": spec })).unwrap(),
         limits: Limits::default(),
         events: None,
+        endpoints: EndpointPolicy::TenantOrLoopback,
     };
     let file = gcp.service_account_key_of(email).unwrap();
     let objects = Objects::default().with("gcp", "key.json", file);

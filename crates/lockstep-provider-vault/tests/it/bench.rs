@@ -7,8 +7,8 @@ use std::sync::{
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef, RemoteSecret, StoreConfig,
-    StoreKey,
+    Context, EndpointPolicy, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef,
+    RemoteSecret, StoreConfig, StoreKey,
 };
 pub(crate) use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_provider_vault::VaultFactory;
@@ -137,6 +137,16 @@ impl Store {
         events: Option<Value>,
         objects: &Objects,
     ) -> Result<Self, ProviderError> {
+        Self::build_with(vault, events, objects, EndpointPolicy::TenantOrLoopback).await
+    }
+
+    /// The same with that endpoint policy.
+    pub(crate) async fn build_with(
+        vault: Value,
+        events: Option<Value>,
+        objects: &Objects,
+        endpoints: EndpointPolicy,
+    ) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
         let config = StoreConfig {
             key: StoreKey {
@@ -147,6 +157,7 @@ impl Store {
             provider: serde_json::from_value::<StoreProvider>(json!({ "vault": vault })).unwrap(),
             limits: Limits::default(),
             events: events.map(|events| serde_json::from_value(events).unwrap()),
+            endpoints,
         };
         let provider = VaultFactory.build(&config, Arc::new(objects.clone())).await;
         provider.map(Self).inspect_err(assert_clean)

@@ -1,9 +1,16 @@
 //! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
+use lockstep_provider::{Context, EndpointPolicy, ErrorKind, FindQuery, Operation, RemoteRef};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use lockstep_testkit::proxy::{Fate, Proxy};
 
@@ -285,5 +292,71 @@ async fn a_server_that_is_not_there_is_named() {
     let store = Store::with_token(&server, "kv", "s.CANARY").await;
     let error = store.refuse("shop/database").await;
     assert_eq!(error.kind, ErrorKind::Unavailable);
-    assert_eq!(error.message, format!("{server} cannot be reached"));
+    assert_eq!(error.message, format!("could not connect to {server}"));
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_tell_what_listens_on_the_operators_machine() {
+    let (open, asked) = listener().await;
+    let closed = lockstep_testkit::ports::free().unwrap();
+    let objects = Objects::default().with("vault", "token", "s.CANARY");
+    let refuse = async |server: &str| {
+        let spec = token_spec(server, "kv");
+        let store = Store::build_with(spec, None, &objects, EndpointPolicy::Tenant).await;
+        store.unwrap().refuse("shop/database").await
+    };
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+        let [open, closed] = [open, closed].map(|port| format!("https://{host}:{port}"));
+        let (open, closed) = (refuse(&open).await, refuse(&closed).await);
+        assert_eq!(open.kind, ErrorKind::Unavailable, "{open}");
+        assert_eq!((open.kind, &open.hint), (closed.kind, &closed.hint));
+        for error in [&open, &closed] {
+            assert!(
+                error.message.starts_with("could not connect to https://"),
+                "{error}"
+            );
+        }
+    }
+    let error = refuse(&format!("http://127.0.0.1:{open}")).await;
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+    assert!(
+        error.message.ends_with(": a SecretStore cannot use plain http"),
+        "{error}"
+    );
+    let error = refuse("https://no-such-host.invalid").await;
+    assert!(error.message.ends_with("could not be resolved"), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "nobody was connected to");
+}
+
+#[tokio::test]
+async fn events_of_a_tenant_reach_no_loopback_address_either() {
+    let (port, asked) = listener().await;
+    let objects = Objects::default().with("vault", "token", "s.CANARY");
+    let spec = token_spec(&format!("https://localhost:{port}"), "kv");
+    let events = json!({ "vault": {} });
+    let store = Store::build_with(spec, Some(events), &objects, EndpointPolicy::Tenant).await;
+    let source = store.unwrap().0.events().unwrap();
+    let error = source.receive().await.unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("could not connect to https://localhost"),
+        "{error}"
+    );
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+/// A server that counts connections.
+async fn listener() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (port, count)
 }

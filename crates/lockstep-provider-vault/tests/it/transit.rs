@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Binding, Ciphertext, Context, Encryptor, ErrorKind, Provider, ProviderFactory as _, SecretValue,
-    StoreConfig, StoreKey,
+    Binding, Ciphertext, Context, Encryptor, EndpointPolicy, ErrorKind, Provider, ProviderFactory as _,
+    SecretValue, StoreConfig, StoreKey,
 };
 use lockstep_provider_testkit::KeySubject;
 use lockstep_provider_vault::VaultFactory;
@@ -70,6 +70,7 @@ impl Transit {
             provider: serde_json::from_value::<StoreProvider>(json!({ "vault": self.spec(key) })).unwrap(),
             limits: Limits::default(),
             events: None,
+            endpoints: EndpointPolicy::TenantOrLoopback,
         };
         let objects = Objects::default().with("vault", "token", token);
         VaultFactory.encryptor(&config, Arc::new(objects)).await.unwrap()

@@ -205,6 +205,7 @@ pub(crate) mod testing {
             provider: StoreProvider::default(),
             limits,
             events: None,
+            endpoints: crate::EndpointPolicy::default(),
         }
     }
 

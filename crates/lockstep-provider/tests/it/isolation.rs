@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use lockstep_api::{CiphertextScope, Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Binding, Ciphertext, Clients, Context, ErrorKind, FetchMetrics, FindQuery, MemoryBackend, MemoryFactory,
-    Operation, Provider, ProviderError, Registry, RemoteRef, StoreConfig, StoreKey,
+    Binding, Ciphertext, Clients, Context, EndpointPolicy, ErrorKind, FetchMetrics, FindQuery, MemoryBackend,
+    MemoryFactory, Operation, Provider, ProviderError, Registry, RemoteRef, StoreConfig, StoreKey,
 };
 
 use crate::credentials::NoCredentials;
@@ -81,6 +81,7 @@ async fn clients_of(identities: &[Identity]) -> (MemoryFactory, Vec<Arc<dyn Prov
             },
             limits: Limits::default(),
             events: None,
+            endpoints: EndpointPolicy::default(),
         };
         let client = clients
             .get(

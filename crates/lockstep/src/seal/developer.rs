@@ -10,9 +10,12 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lockstep_api::{SecretKeyRef, StoreKind, StoreProvider, vault::VaultAuth};
 use lockstep_controller::index::StoreEntry;
+use lockstep_provider::file::{ReadBelowError, read_below};
 use lockstep_provider::{
-    Credentials, ErrorKind, Operation, ProviderError, SecretValue, StoreConfig, StoreKey,
+    Credentials, EndpointPolicy, ErrorKind, Operation, ProviderError, SecretValue, StoreConfig, StoreKey,
 };
+
+use super::trust::Trusted;
 
 /// What stands for the developer's token where Vault's configuration names a Secret; no Secret has such a name.
 const TOKEN: &str = "(the token of whoever seals)";
@@ -29,6 +32,8 @@ pub(super) struct Developer {
     pub(super) vault_address: Option<String>,
     /// Certificate authorities of Vault's server, PEM.
     pub(super) ca: Option<Vec<u8>>,
+    /// Hosts that the developer trusts, besides the cloud's own.
+    pub(super) trusted: Trusted,
 }
 
 impl Developer {
@@ -42,6 +47,7 @@ impl Developer {
         home: Option<&Path>,
         address: Option<&String>,
         ca_file: Option<&Path>,
+        trusted: Trusted,
     ) -> Result<Self, String> {
         let written = home.map(|home| home.join(".vault-token"));
         let vault_token = match (token_file, token, written.filter(|path| path.is_file())) {
@@ -53,8 +59,9 @@ impl Developer {
         };
         Ok(Self {
             vault_token: vault_token.filter(|token| !token.is_empty()),
-            vault_address: address.cloned(),
+            vault_address: address.filter(|address| !address.is_empty()).cloned(),
             ca: ca_file.map(read).transpose()?,
+            trusted,
         })
     }
 
@@ -68,8 +75,10 @@ impl Developer {
             return Err(format!("{key} names no key that encrypts: set {field}"));
         }
         if let Some(aws) = &mut provider.aws {
-            // what is none of these is the client's own chain
+            // what is none of these is the client's own chain; the other services are not asked
             aws.auth = None;
+            aws.endpoint = None;
+            aws.sts_endpoint = None;
             aws.role = None;
             aws.external_id = None;
             aws.session_tags = Vec::new();
@@ -77,6 +86,9 @@ impl Developer {
         }
         if let Some(gcp) = &mut provider.gcp {
             gcp.auth = None;
+            gcp.endpoint = None;
+            gcp.sts_endpoint = None;
+            gcp.iam_endpoint = None;
         }
         if let Some(vault) = &mut provider.vault {
             vault.auth = VaultAuth {
@@ -98,6 +110,8 @@ impl Developer {
                 ));
             }
         }
+        let checked = self.trusted.check(&provider, self.vault_address.is_some());
+        checked.map_err(|message| format!("{key}: {message}"))?;
         Ok(StoreConfig {
             // the ambient identity serves stores of the cluster only, and here it is the developer's
             key: StoreKey {
@@ -108,6 +122,7 @@ impl Developer {
             provider,
             limits: store.limits,
             events: None,
+            endpoints: EndpointPolicy::Unrestricted,
         })
     }
 }
@@ -171,8 +186,33 @@ fn token_in(path: &Path) -> Result<SecretValue, String> {
 
 /// The file of a field `plaintextFile`, which is relative to the file that it stands in.
 pub(super) fn beside(yaml: Option<&Path>, path: &str) -> PathBuf {
-    let folder = yaml.and_then(Path::parent).unwrap_or(Path::new(""));
-    folder.join(path)
+    folder_of(yaml).join(path)
+}
+
+/// What the file of a field `plaintextFile` holds. A manifest names files of its own folder only: it comes from a repository, and
+/// could otherwise have any file of the developer's machine encrypted with a key of somebody else.
+///
+/// # Errors
+/// A sentence that names the file.
+pub(super) fn read_beside(yaml: Option<&Path>, path: &str) -> Result<Vec<u8>, String> {
+    read_below(folder_of(yaml), path, MAX_BYTES).map_err(|error| {
+        let shown = beside(yaml, path);
+        let shown = shown.display();
+        match error {
+            ReadBelowError::TooLong(_) => format!("{shown} has more than 1 MiB, which is the limit"),
+            ReadBelowError::Outside => {
+                format!("{shown} {error}. plaintextFile can name files in the manifest's folder only")
+            }
+            error => format!("{shown} {error}"),
+        }
+    })
+}
+
+fn folder_of(yaml: Option<&Path>) -> &Path {
+    let folder = yaml
+        .and_then(Path::parent)
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! `lockstep seal`: encrypts values for Git, in the place where they stand, on the machine of whoever wrote them.
 //!
-//! [`scan`] finds what there is to seal, with [`tree`] for where it stands; [`developer`] says with whose credentials;
+//! [`scan`] finds what there is to seal, with [`tree`] for where it stands; [`developer`] says with whose credentials, [`trust`] where
+//! they may go;
 //! [`encrypt`] asks the KMS; [`edit`] makes the new text and proves that nothing else is different; [`write`] puts it
 //! there. [`check`] is `--check`, which needs no KMS.
 
@@ -15,6 +16,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod trust;
 mod work;
 mod write;
 
@@ -22,7 +24,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode};
 
 use lockstep_provider::Registry;
 
-use self::{developer::Developer, report::Report, scan::Scan, work::Stores};
+use self::{developer::Developer, report::Report, scan::Scan, trust::Trusted, work::Stores};
 use crate::{
     cli::{SealArguments, SealFormat},
     exit,
@@ -64,6 +66,7 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         arguments.home.as_deref(),
         arguments.vault_address.as_ref(),
         arguments.ca_file.as_deref(),
+        Trusted::new(&arguments.trusted_endpoints),
     )?;
     let mut scans: Vec<_> = sources
         .iter()

@@ -175,7 +175,7 @@ fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
     for (number, entry) in scan.entries.iter().enumerate() {
         let value = match entry.field {
             "plaintextFile" => match entry.held.expose_str() {
-                Some(path) => developer::read(&developer::beside(scan.source.path.as_deref(), path)),
+                Some(path) => developer::read_beside(scan.source.path.as_deref(), path),
                 None => Err("the path of the file is no text".to_owned()),
             },
             _ => Ok(entry.held.expose().to_vec()),

@@ -47,7 +47,9 @@ impl Operator {
             .arg("run")
             .arg("--kubeconfig")
             .arg(&kubeconfig)
-            .args(["--listen", &listen]);
+            .args(["--listen", &listen])
+            // the demo's OpenBao listens on a loopback address
+            .arg("--unsafe-allow-local-store-endpoints");
         if let Some(root) = file_root {
             spec = spec.arg("--file-root").arg(root);
         }

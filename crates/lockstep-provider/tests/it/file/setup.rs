@@ -6,8 +6,8 @@ use std::{
 
 use lockstep_api::{Limits, StoreKind, StoreProvider, file::FileProvider};
 use lockstep_provider::{
-    Context, ErrorKind, FileFactory, FindQuery, Provider, ProviderError, ProviderFactory, RemoteRef,
-    RemoteSecret, StoreConfig, StoreKey,
+    Context, EndpointPolicy, ErrorKind, FileFactory, FindQuery, Provider, ProviderError, ProviderFactory,
+    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
 };
 use tempfile::TempDir;
 
@@ -27,6 +27,7 @@ pub(crate) fn config(path: &str) -> StoreConfig {
         },
         limits: Limits::default(),
         events: None,
+        endpoints: EndpointPolicy::Unrestricted,
     }
 }
 

@@ -208,7 +208,14 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
     let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);
     let folder = folder(&[("b.yaml", &text), ("ca.pem", "CERTIFICATE")]);
     let ca = folder.path().join("ca.pem");
-    let more = ["--ca-file", ca.to_str().unwrap(), "--vault-token", ""];
+    let more = [
+        "--ca-file",
+        ca.to_str().unwrap(),
+        "--vault-token",
+        "",
+        "--trust-endpoint",
+        "vault.vault.svc",
+    ];
     let vault = Kms::new("vault");
     let report = seal_with(folder.path(), &more, &vault);
     let said = faults(&report).concat();
@@ -225,6 +232,8 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
         ca.to_str().unwrap(),
         "--token-file",
         token.to_str().unwrap(),
+        "--trust-endpoint",
+        "vault.vault.svc",
     ];
     assert_eq!(faults(&seal_with(folder.path(), &more, &vault)), [""; 0]);
     let (_, token) = vault.configs.lock().unwrap().pop().unwrap();
@@ -253,7 +262,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
                 "{ name: kms }",
                 &[secret, "{ secretKey: b, plaintextFile: nowhere.pem }"],
             ),
-            "nowhere.pem cannot be read",
+            "nowhere.pem does not exist",
         ),
         (
             object(
@@ -384,6 +393,75 @@ fn a_key_that_is_gone_is_not_asked_for_every_value() {
     assert_eq!(report.faults.len(), 100);
     // those that were under way when the first one came back
     assert!(kms.calls() <= 16, "{} calls", kms.calls());
+}
+
+#[test]
+fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
+    let vault = "{ name: transit, kind: ClusterSecretStore }";
+    let entries = ["{ secretKey: a, plaintext: CANARY }"];
+    let text = object("a", "{ name: kms }", &entries);
+    let transit = object("b", vault, &entries);
+    let folder = folder(&[("a.yaml", &text), ("b.yaml", &transit), ("ca.pem", "CERTIFICATE")]);
+    let endpoint = "keyId: alias/shop, endpoint: https://kms.evil.example.org";
+    let stores = STORES.replace("keyId: alias/shop", endpoint);
+    fs::write(folder.path().join("stores.yaml"), stores).unwrap();
+    fs::write(folder.path().join(".vault-token"), "CANARY-of-the-home\n").unwrap();
+    let ca = folder.path().join("ca.pem");
+    let run_with = |more: &[&str]| {
+        let (aws, vault) = (Kms::new("aws"), Kms::new("vault"));
+        let more = [&["--ca-file", ca.to_str().unwrap()], more].concat();
+        let registry = Registry::default().with(aws.clone()).with(vault.clone());
+        let report = run(&arguments(folder.path(), &more), &registry).unwrap();
+        let asked = [aws, vault].map(|kms| kms.configs.lock().unwrap().len());
+        (faults(&report).join("\n"), asked)
+    };
+    for more in [&[][..], &["--dry-run"]] {
+        let (said, asked) = run_with(more);
+        assert_eq!(asked, [0, 0], "{said}");
+        for wanted in [
+            "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" is not that of AWS KMS",
+            "add --trust-endpoint kms.evil.example.org",
+            "spec.provider.vault.server: host \"vault.vault.svc\"",
+        ] {
+            assert!(said.contains(wanted), "{wanted}: {said}");
+        }
+        assert!(!said.contains("CANARY"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
+    let (said, asked) = run_with(&[
+        "--trust-endpoint",
+        "kms.evil.example.org",
+        "--vault-address",
+        "https://127.0.0.1:8200",
+    ]);
+    assert_eq!((said.as_str(), asked), ("", [1, 1]));
+}
+
+#[test]
+fn a_manifest_names_no_file_outside_of_its_folder() {
+    let outer = tempfile::tempdir().unwrap();
+    fs::write(outer.path().join("id_rsa"), "CANARY").unwrap();
+    let folder = outer.path().join("repository");
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("../id_rsa", folder.join("link.pem")).unwrap();
+    fs::write(folder.join("stores.yaml"), STORES).unwrap();
+    let absolute = outer.path().join("id_rsa").display().to_string();
+    for path in ["../id_rsa", "link.pem", absolute.as_str()] {
+        let entry = format!("{{ secretKey: a, plaintextFile: {path} }}");
+        let text = object("a", "{ name: kms }", &[&entry]);
+        fs::write(folder.join("a.yaml"), &text).unwrap();
+        let kms = Kms::new("aws");
+        let report = seal_with(&folder, &[], &kms);
+        let said = faults(&report).concat();
+        assert!(
+            said.contains("plaintextFile can name files in the manifest's folder only"),
+            "{said}"
+        );
+        assert_eq!(
+            (kms.calls(), fs::read_to_string(folder.join("a.yaml")).unwrap()),
+            (0, text)
+        );
+    }
 }
 
 #[test]

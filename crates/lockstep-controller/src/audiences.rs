@@ -1,0 +1,363 @@
+//! The proof that a token that lockstep mints for a store is worth nothing at the API server.
+//!
+//! A token with an audience of the API server is a token of the Kubernetes API: the store that receives it can act as its
+//! ServiceAccount. The admission policy lists the audiences that lockstep may request, but the list cannot know which audiences this
+//! API server accepts. So for each audience a token of the operator's own ServiceAccount is minted and presented to the API server. Only
+//! an audience whose token is refused with 401 is used.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, Client, api::PostParams, client::Body};
+use zeroize::Zeroizing;
+
+use crate::credentials::TOKEN_SECONDS;
+
+/// A part of every audience that API servers use by default. It is never requested, whatever is allowed.
+pub const RESERVED: &str = "kubernetes.default";
+
+/// A request that every authenticated client may make, and that costs the API server little.
+const PROBE: &str = "/apis/authentication.k8s.io/v1";
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why lockstep mints no token with an audience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is not in `--token-audiences`.
+    NotAllowed,
+    /// It is an audience that API servers use by default.
+    Reserved,
+    /// It was not tried yet.
+    Untried,
+    /// The API server accepts tokens with it.
+    Accepted,
+    /// The API server forbids to mint a token with it.
+    Forbidden,
+    /// The API server's answer proves nothing: what it did instead.
+    Unproven(&'static str),
+}
+
+impl Unusable {
+    /// Whether the next proof may succeed by itself.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Untried | Self::Unproven(_))
+    }
+
+    /// What a cluster administrator can do.
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::NotAllowed => {
+                "Ask a cluster administrator to allow it: in the operator's --token-audiences and in ValidatingAdmissionPolicy \"lockstep-token-requests\""
+            }
+            Self::Reserved => "Use another audience, such as vault",
+            Self::Untried => "lockstep tries it when it starts",
+            Self::Accepted => {
+                "Use another audience. This one is one of the API server's --api-audiences, so a store could use its tokens against the API server"
+            }
+            Self::Forbidden => {
+                "Ask a cluster administrator to allow it in ValidatingAdmissionPolicy \"lockstep-token-requests\""
+            }
+            Self::Unproven(_) => {
+                "lockstep tries again by itself; its log and /readyz have the state of each audience"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAllowed => f.write_str("it is not in the operator's --token-audiences"),
+            Self::Reserved => f.write_str("API servers use it by default"),
+            Self::Untried => f.write_str("it was not tried yet"),
+            Self::Accepted => f.write_str("the API server accepts tokens with it"),
+            Self::Forbidden => f.write_str(
+                "the API server forbids the operator to mint one, even for its own ServiceAccount",
+            ),
+            Self::Unproven(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What is known of an audience.
+pub type Verdict = Result<(), Unusable>;
+
+/// The audiences that are allowed, and which of them are proven. None is usable before [`Audiences::prove`].
+#[derive(Debug)]
+pub struct Audiences {
+    verdicts: RwLock<BTreeMap<String, Verdict>>,
+    /// Whether a token was refused, and nobody tries again by itself, since that was last asked.
+    refused: AtomicBool,
+}
+
+impl Audiences {
+    /// The allowed audiences, none of them proven.
+    pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
+        let untried = |audience: String| {
+            let verdict = if audience.contains(RESERVED) {
+                Unusable::Reserved
+            } else {
+                Unusable::Untried
+            };
+            (audience, Err(verdict))
+        };
+        Self {
+            verdicts: RwLock::new(allowed.into_iter().map(untried).collect()),
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a token with that audience may be minted.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, audience: &str) -> Verdict {
+        if audience.contains(RESERVED) {
+            return Err(Unusable::Reserved);
+        }
+        let verdict = {
+            let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+            all.get(audience).copied()
+        };
+        if verdict.is_some_and(|verdict| verdict.is_err_and(|why| !why.is_transient())) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        verdict.unwrap_or(Err(Unusable::NotAllowed))
+    }
+
+    /// Whether a token with an allowed audience was refused since the last call, in a way that nobody tries again by itself.
+    pub fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
+    }
+
+    /// Every allowed audience and what is known of it.
+    pub fn verdicts(&self) -> Vec<(String, Verdict)> {
+        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .map(|(audience, verdict)| (audience.clone(), *verdict))
+            .collect()
+    }
+
+    /// Whether the API server accepted or refused a token of every audience, so that trying again soon would tell nothing new.
+    pub fn are_decided(&self) -> bool {
+        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+        !all.values()
+            .any(|verdict| verdict.is_err_and(|why| why.is_transient() || why == Unusable::Forbidden))
+    }
+
+    /// Tries every allowed audience with a token of that ServiceAccount (namespace and name), and returns the audiences whose
+    /// verdict changed. `anonymous` is a client without credentials.
+    pub async fn prove(
+        &self,
+        client: &Client,
+        anonymous: &Client,
+        account: (&str, &str),
+    ) -> Vec<(String, Verdict)> {
+        let tries = self.verdicts().into_iter().map(async |(audience, old)| {
+            let verdict = match old {
+                Err(Unusable::Reserved) => old,
+                _ => attempt(client, anonymous, account, &audience).await,
+            };
+            (audience, old, verdict)
+        });
+        let tried = join_all(tries).await;
+        let mut all = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Vec::new();
+        for (audience, old, verdict) in tried {
+            all.insert(audience.clone(), verdict);
+            if verdict != old {
+                changed.push((audience, verdict));
+            }
+        }
+        changed
+    }
+}
+
+async fn attempt(client: &Client, anonymous: &Client, account: (&str, &str), audience: &str) -> Verdict {
+    let tried = tokio::time::timeout(TIMEOUT, async {
+        let token = mint(client, account, audience).await?;
+        present(anonymous, &token).await
+    });
+    tried
+        .await
+        .unwrap_or(Err(Unusable::Unproven("the API server did not answer in time")))
+}
+
+async fn mint(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    audience: &str,
+) -> Result<Zeroizing<String>, Unusable> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: vec![audience.to_owned()],
+            expiration_seconds: Some(TOKEN_SECONDS),
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    let answer = api
+        .create_token_request(name, &PostParams::default(), &request)
+        .await;
+    let answer = answer.map_err(|error| match error {
+        kube::Error::Api(status) if status.code == 403 => Unusable::Forbidden,
+        kube::Error::Api(status) if status.code == 404 => {
+            Unusable::Unproven("the operator's own ServiceAccount does not exist")
+        }
+        _ => Unusable::Unproven("the API server did not mint a token with it"),
+    })?;
+    let token = Zeroizing::new(answer.status.map(|status| status.token).unwrap_or_default());
+    if token.is_empty() || answer.spec.audiences != [audience] {
+        return Err(Unusable::Unproven("the API server minted no token with it alone"));
+    }
+    Ok(token)
+}
+
+/// Presents a token to the API server, which must refuse it.
+async fn present(anonymous: &Client, token: &str) -> Verdict {
+    let unsent = Unusable::Unproven("its token could not be presented to the API server");
+    let bearer = Zeroizing::new(format!("Bearer {token}"));
+    let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| unsent)?;
+    bearer.set_sensitive(true);
+    let request = Request::get(PROBE)
+        .header(AUTHORIZATION, bearer)
+        .body(Body::empty());
+    let answer = anonymous
+        .send(request.map_err(|_| unsent)?)
+        .await
+        .map_err(|_| unsent)?;
+    match answer.status() {
+        StatusCode::UNAUTHORIZED => Ok(()),
+        status if status.is_success() => Err(Unusable::Accepted),
+        _ => Err(Unusable::Unproven(
+            "the API server did not answer its token with 401",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use http::Response;
+    use serde_json::json;
+    use tower::service_fn;
+
+    use super::*;
+
+    const TOKEN: &str = "CANARY";
+
+    /// An API server that mints tokens and answers a presented one with that status; none: it never answers.
+    fn server(minting: u16, presenting: Option<u16>) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let path = request.uri().path().to_owned();
+            if path == PROBE {
+                assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {TOKEN}"));
+                let Some(status) = presenting else {
+                    return std::future::pending().await;
+                };
+                return Ok::<_, Infallible>(Response::builder().status(status).body(Body::empty()).unwrap());
+            }
+            assert_eq!(
+                path,
+                "/api/v1/namespaces/lockstep-system/serviceaccounts/lockstep/token"
+            );
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let asked: TokenRequest = serde_json::from_slice(&body).unwrap();
+            assert_eq!(asked.spec.expiration_seconds, Some(600));
+            let body = if minting == 201 {
+                json!({
+                    "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+                    "spec": { "audiences": asked.spec.audiences },
+                    "status": { "token": TOKEN, "expirationTimestamp": "2026-01-01T00:00:00Z" },
+                })
+            } else {
+                json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "code": minting })
+            };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            Ok(Response::builder().status(minting).body(body).unwrap())
+        };
+        Client::new(service_fn(answer), "default")
+    }
+
+    async fn proven(minting: u16, presenting: Option<u16>) -> Verdict {
+        let audiences = Audiences::new(["vault".to_owned()]);
+        assert_eq!(audiences.check("vault"), Err(Unusable::Untried));
+        let client = server(minting, presenting);
+        audiences
+            .prove(&client, &client, ("lockstep-system", "lockstep"))
+            .await;
+        audiences.check("vault")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_token_that_is_refused_with_401_proves_its_audience() {
+        assert_eq!(proven(201, Some(401)).await, Ok(()));
+        assert_eq!(proven(201, Some(200)).await, Err(Unusable::Accepted));
+        for presenting in [Some(403), Some(404), Some(429), Some(500), Some(302), None] {
+            let verdict = proven(201, presenting).await;
+            assert!(
+                matches!(verdict, Err(Unusable::Unproven(_))),
+                "{presenting:?} {verdict:?}"
+            );
+        }
+        assert_eq!(proven(403, Some(401)).await, Err(Unusable::Forbidden));
+        for minting in [404, 500] {
+            let verdict = proven(minting, Some(401)).await;
+            assert!(
+                matches!(verdict, Err(Unusable::Unproven(_))),
+                "{minting} {verdict:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_audience_that_becomes_one_of_the_api_server_is_disabled() {
+        let audiences = Audiences::new(["vault".to_owned()]);
+        let account = ("lockstep-system", "lockstep");
+        let (good, bad) = (server(201, Some(401)), server(201, Some(200)));
+        let usable = vec![("vault".to_owned(), Ok(()))];
+        assert_eq!(audiences.prove(&good, &good, account).await, usable);
+        assert_eq!(audiences.prove(&good, &good, account).await, []);
+        let disabled = vec![("vault".to_owned(), Err(Unusable::Accepted))];
+        assert_eq!(audiences.prove(&bad, &bad, account).await, disabled);
+        assert!(!audiences.take_refused());
+        assert_eq!(audiences.check("vault"), Err(Unusable::Accepted));
+        assert!(audiences.take_refused() && !audiences.take_refused());
+        assert_eq!(audiences.prove(&good, &good, account).await, usable);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_allowed_or_reserved_is_never_minted() {
+        let reserved = "https://kubernetes.default.svc";
+        let audiences = Arc::new(Audiences::new(["vault".to_owned(), reserved.to_owned()]));
+        let client = server(201, Some(401));
+        audiences
+            .prove(&client, &client, ("lockstep-system", "lockstep"))
+            .await;
+        assert_eq!(audiences.check("vault"), Ok(()));
+        assert_eq!(audiences.check(reserved), Err(Unusable::Reserved));
+        assert_eq!(audiences.check("sts.amazonaws.com"), Err(Unusable::NotAllowed));
+        for unusable in [
+            Unusable::Accepted,
+            Unusable::Unproven("it failed"),
+            Unusable::NotAllowed,
+        ] {
+            assert!(!format!("{unusable} {unusable:?}").contains(TOKEN));
+        }
+    }
+}
