@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use lockstep_testkit::{
@@ -121,6 +121,17 @@ impl Operator {
             api.list(&ListParams::default()).await.map(drop),
             "list the cluster's Secrets",
         )
+    }
+
+    /// Tries to patch a Secret with the operator's own rights, and expects to be refused: `patch` is read access.
+    ///
+    /// # Errors
+    /// When it is allowed, or the API server answers something else.
+    pub(crate) async fn is_refused_to_patch_secrets(&self) -> Result<()> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), "default");
+        let nothing = Patch::Merge(serde_json::json!({}));
+        let patched = api.patch("any", &PatchParams::default(), &nothing).await;
+        refused(patched.map(drop), "patch a Secret")
     }
 
     /// Tries to read a Secret with the operator's own rights, and expects to be refused.
