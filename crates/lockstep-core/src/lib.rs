@@ -26,6 +26,7 @@ pub mod rewrite;
 pub mod rotation;
 pub mod schedule;
 pub mod template;
+pub mod text;
 pub mod time;
 
 pub use failure::Failure;
