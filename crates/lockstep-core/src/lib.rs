@@ -22,6 +22,7 @@ pub mod plan;
 pub mod property;
 pub mod remote;
 pub mod report;
+pub mod revision;
 pub mod rewrite;
 pub mod rotation;
 pub mod schedule;

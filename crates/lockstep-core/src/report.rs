@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, LeaseStatus, Reason, RolloutPhase, Rotation, RotationStatus,
-    SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
+    Condition, ConditionStatus, ConditionType, Lease, LeaseStatus, Reason, RolloutPhase, Rotation,
+    RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
 use crate::{
@@ -167,6 +167,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 }
                 _ => Some(to_seconds(now)),
             };
+            target.generation = Some(subject.generation);
             status.versions = rotation::versions::note(&old, &target);
             status.lease = lease::written(old.lease.as_ref(), &sources, now);
             status.target = Some(target);
@@ -358,11 +359,21 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
     }
     if let Some((lease, why)) = lease::unrevoked(leases.as_ref()) {
-        let message = format!(
-            "a credential of \"{}\" in {} that is no longer used could not be revoked, and lives until {}: {why}",
-            lease.path, lease.store, lease.expires
-        );
-        add(ConditionType::LeaseUnrevoked, Reason::LeaseLeft, message);
+        let Lease {
+            path, store, expires, ..
+        } = lease;
+        let (reason, message) = if lease::is_disowned(lease) {
+            let message = format!(
+                "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and lives until {expires}: {why}. If the credential is still needed, nothing is to be done: another is made before it ends"
+            );
+            (Reason::LeaseUnproven, message)
+        } else {
+            let message = format!(
+                "a credential of \"{path}\" in {store} that is no longer used could not be revoked, and lives until {expires}: {why}"
+            );
+            (Reason::LeaseLeft, message)
+        };
+        add(ConditionType::LeaseUnrevoked, reason, message);
     }
 }
 
