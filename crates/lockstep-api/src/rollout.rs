@@ -86,7 +86,7 @@ pub struct RolloutTarget {
     pub kind: WorkloadKind,
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: Option<String>,
     /// Labels of the workloads (not of their pods). They are looked up when a rollout begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]

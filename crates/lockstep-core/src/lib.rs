@@ -18,6 +18,7 @@ pub mod forecast;
 pub mod hints;
 pub mod history;
 pub mod lease;
+pub mod names;
 pub mod plan;
 pub mod property;
 pub mod remote;

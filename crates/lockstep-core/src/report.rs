@@ -10,6 +10,7 @@ use lockstep_api::{
 use crate::{
     Failure, history, lease,
     rotation::{self, Written},
+    text,
     time::to_seconds,
 };
 
@@ -435,7 +436,8 @@ fn condition(
         kind,
         status: holds,
         reason: reason.to_string(),
-        message,
+        // names in it are chosen by tenants and backends, and terminals show it
+        message: bounded(text::escape(&message).into_owned()),
         last_transition_time: since,
         observed_generation: Some(generation),
     }
@@ -565,6 +567,27 @@ mod tests {
         let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
         assert_eq!(healed.conditions.len(), 1);
         assert_eq!(healed.conditions[0].last_transition_time, "1970-01-01T00:00:30Z");
+    }
+
+    #[test]
+    fn a_message_holds_nothing_that_a_terminal_acts_on() {
+        let failure = Failure::new(
+            Reason::SourceNotFound,
+            "key \"a\u{1b}[2J\u{202e}\n\" does not exist",
+        );
+        let status = report(&subject(None), Outcome::Failed(&failure), at(0));
+        for condition in &status.conditions {
+            assert!(
+                !condition.message.chars().any(text::is_hidden),
+                "{}",
+                condition.message
+            );
+            assert!(
+                condition.message.contains("a\\u{1b}[2J\\u{202e}\\n"),
+                "{}",
+                condition.message
+            );
+        }
     }
 
     #[test]

@@ -55,17 +55,15 @@ pub fn shell_quote(word: &str) -> String {
 pub fn hcl_quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
-    for character in text.chars() {
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
         match character {
             '"' | '\\' => {
                 quoted.push('\\');
                 quoted.push(character);
             }
-            // "${" and "%{" would begin a template
-            '$' | '%' => {
-                quoted.push(character);
-                quoted.push(character);
-            }
+            // "${" would begin an expression
+            '$' if characters.peek() == Some(&'{') => push_hcl_escape(&mut quoted, character),
             character if is_hidden(character) => push_hcl_escape(&mut quoted, character),
             character => quoted.push(character),
         }
@@ -223,8 +221,9 @@ mod tests {
         assert_eq!(hcl_quote("database/creds/shop"), "\"database/creds/shop\"");
         assert_eq!(
             hcl_quote("a\" { capabilities = [\"sudo\"] } path \"${x}"),
-            r#""a\" { capabilities = [\"sudo\"] } path \"$${x}""#
+            r#""a\" { capabilities = [\"sudo\"] } path \"\u0024{x}""#
         );
+        assert_eq!(hcl_quote("50%$"), "\"50%$\"");
         assert_eq!(hcl_quote("a\n\u{e0001}"), "\"a\\u000a\\U000e0001\"");
     }
 
