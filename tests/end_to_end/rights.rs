@@ -14,7 +14,8 @@ use serde_json::json;
 
 use crate::stage::{Room, stage};
 
-async fn as_operator(room: &Room) -> kube::Client {
+/// A client with the rights of the operator.
+pub(crate) async fn as_operator(room: &Room) -> kube::Client {
     room.stage
         .plane
         .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)

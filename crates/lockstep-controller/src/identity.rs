@@ -68,9 +68,9 @@ impl Account {
     pub fn kubectl_option(&self) -> String {
         match self {
             Self::ServiceAccount { namespace, name } => {
-                shell_quote(&format!("--serviceaccount={namespace}:{name}"))
+                format!("--serviceaccount={}", shell_quote(&format!("{namespace}:{name}")))
             }
-            Self::User(name) => shell_quote(&format!("--user={name}")),
+            Self::User(name) => format!("--user={}", shell_quote(name)),
         }
     }
 }
@@ -87,9 +87,9 @@ mod tests {
                 "--serviceaccount=lockstep-system:lockstep",
             ),
             ("jane@example.org", "--user=jane@example.org"),
-            ("it's me", "\"--user=it's me\""),
+            ("it's me", "--user=\"it's me\""),
             ("system:serviceaccount:odd", "--user=system:serviceaccount:odd"),
-            ("$(id); rm -rf ~", "'--user=$(id); rm -rf ~'"),
+            ("$(id); rm -rf ~", "--user='$(id); rm -rf ~'"),
         ] {
             assert_eq!(Account::of(user).kubectl_option(), option);
         }

@@ -496,6 +496,7 @@ mod tests {
             store: "SecretStore/vault".to_owned(),
             path: "database/creds/shop".to_owned(),
             expires: "2026-05-01T10:00:00Z".to_owned(),
+            mac: Some("right".to_owned()),
             ..Lease::default()
         }
     }
@@ -530,6 +531,9 @@ mod tests {
         let mut left = second.clone();
         left.old[0].left = Some("permission denied".to_owned());
         assert_eq!(reasons(Some(&second), Some(&left)), [Reason::LeaseLeft]);
+        let mut unproven = left.clone();
+        unproven.old[0].mac = None;
+        assert_eq!(reasons(Some(&second), Some(&unproven)), [Reason::LeaseUnproven]);
         let done = LeaseStatus {
             old: Vec::new(),
             ..second.clone()
