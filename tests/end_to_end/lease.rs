@@ -439,6 +439,60 @@ async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_e
 }
 
 #[tokio::test]
+async fn a_forged_lease_revokes_nobodys_token() {
+    let bench = Bench::new("lease-forged", "1h", "24h").await;
+    let login = bench.declare(bench.spec("shop")).await;
+    let bao = &bench.room.stage.bao;
+    let victim = bao
+        .post("auth/token/create", json!({ "policies": ["default"] }))
+        .await
+        .unwrap();
+    let accessor = victim["auth"]["accessor"].as_str().unwrap();
+    // the store's own login could revoke it, and the policy lets the operator's account write this
+    let forged = json!({ "status": { "lease": { "old": [{
+        "id": accessor, "accessor": accessor, "store": "SecretStore/dynamic",
+        "path": format!("{}/creds/shop", bench.mount), "request": "forged", "issued": "2026-01-01T00:00:00Z",
+        "expires": "2100-01-01T00:00:00Z", "seconds": 60, "replaced": "2026-01-01T00:00:00Z", "unwritten": true,
+    }] } } });
+    let client = crate::rights::as_operator(&bench.room).await;
+    let api: kube::Api<SyncedSecret> = kube::Api::namespaced(client, &bench.room.namespace);
+    api.patch_status("database", &PatchParams::default(), &Patch::Merge(forged))
+        .await
+        .unwrap();
+    let object = bench
+        .room
+        .wait_for("database", "LeaseUnproven", |object| {
+            let condition = object
+                .status
+                .as_ref()
+                .and_then(|status| status.condition(ConditionType::LeaseUnrevoked));
+            condition.is_some_and(|condition| condition.reason == "LeaseUnproven")
+        })
+        .await;
+    sleep(Duration::from_secs(2)).await;
+    bao.post("auth/token/lookup-accessor", json!({ "accessor": accessor }))
+        .await
+        .expect("the token of somebody else lives");
+    let current = leases(&object).and_then(|leases| leases.current.clone()).unwrap();
+    assert_eq!(
+        (current.left, current.ends),
+        (None, None),
+        "lockstep's own goes on"
+    );
+    bench
+        .room
+        .synced_secrets()
+        .delete("database", &DeleteParams::default())
+        .await
+        .unwrap();
+    bench.is_gone_within(Duration::from_secs(30)).await;
+    login.is_refused().await;
+    bao.post("auth/token/lookup-accessor", json!({ "accessor": accessor }))
+        .await
+        .expect("it lives after the deletion, too");
+}
+
+#[tokio::test]
 async fn another_value_beside_the_credential_makes_no_new_one() {
     let bench = Bench::new("lease-beside", "1h", "24h").await;
     bench.room.put("host", json!({ "host": "one" })).await;

@@ -29,6 +29,7 @@ mod examples;
 mod faulty_vault;
 mod file_store;
 mod first_sync;
+mod key_loss;
 mod lease;
 mod life;
 mod policies;

@@ -7,13 +7,15 @@ use k8s_openapi::api::{
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_testkit::operator;
 use serde_json::json;
 
 use crate::stage::{Room, stage};
 
-async fn as_operator(room: &Room) -> kube::Client {
+/// A client with the rights of the operator.
+pub(crate) async fn as_operator(room: &Room) -> kube::Client {
     room.stage
         .plane
         .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)
@@ -122,6 +124,64 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
         .patch("a", &PatchParams::default(), &Patch::Merge(free))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn only_the_operators_account_writes_a_status() {
+    let room = stage().await.room("status-writer").await;
+    let spec = json!({
+        "suspend": true,
+        "data": [{ "secretKey": "a", "remoteRef": { "key": room.key("a") } }],
+    });
+    room.declare("a", spec).await;
+    room.wait_for_reason("a", "Suspended").await;
+    room.apply_raw(&json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "ClusterSecretStore",
+        "metadata": { "name": room.namespace },
+        "spec": { "provider": { "file": { "path": "." } } },
+    }))
+    .await
+    .unwrap();
+    let namespaced = [("SyncedSecret", "a"), ("SecretStore", "vault")];
+    let kinds = namespaced
+        .into_iter()
+        .map(|(kind, name)| (kind, name, Some(&*room.namespace)))
+        .chain([("ClusterSecretStore", &*room.namespace, None)]);
+    let forged = Patch::Merge(json!({ "status": { "observedGeneration": 4242 } }));
+    let dry_run = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    for (kind, name, namespace) in kinds {
+        let gvk = GroupVersionKind::gvk("lockstep.dev", "v1alpha1", kind);
+        let resource = ApiResource::from_gvk(&gvk);
+        let api = |client: kube::Client| -> Api<DynamicObject> {
+            match namespace {
+                Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+                None => Api::all_with(client, &resource),
+            }
+        };
+        // somebody with every right of the cluster
+        let administrator = api(room.client.clone());
+        is_forbidden(
+            administrator
+                .patch_status(name, &PatchParams::default(), &forged)
+                .await,
+        );
+        let whole = administrator.get(name).await.unwrap();
+        is_forbidden(
+            administrator
+                .replace_status(name, &PostParams::default(), &whole)
+                .await,
+        );
+        // and past the subresource the API server takes no status
+        let kept = administrator.patch(name, &PatchParams::default(), &forged).await;
+        assert_ne!(kept.unwrap().data["status"]["observedGeneration"], 4242);
+        api(as_operator(&room).await)
+            .patch_status(name, &dry_run, &forged)
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]

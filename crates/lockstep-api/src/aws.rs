@@ -153,7 +153,7 @@ pub struct AwsJwtAuth {
 #[serde(rename_all = "camelCase")]
 pub struct AwsServiceAccountRef {
     /// Name of the ServiceAccount.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `sts.amazonaws.com`.
     #[serde(default = "sts")]

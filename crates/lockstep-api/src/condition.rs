@@ -20,7 +20,8 @@ pub enum ConditionType {
     RolloutComplete,
     /// Present and true while a version at its source is older than `rotation.maxAge`.
     RotationOverdue,
-    /// Present and true while a lease that is no longer used could not be revoked, and is left to expire.
+    /// Present and true while a lease is left to expire: it is no longer used and could not be revoked, or nothing proves that lockstep
+    /// noted it.
     LeaseUnrevoked,
 }
 

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// Key in the Secret's data.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub key: String,
 }
 
@@ -22,7 +22,7 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountRef {
     /// Name of the ServiceAccount.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `vault`.
     #[serde(default = "default_audience")]

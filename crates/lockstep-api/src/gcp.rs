@@ -154,7 +154,7 @@ pub struct GcpFederationAuth {
 #[serde(rename_all = "camelCase")]
 pub struct GcpServiceAccountRef {
     /// Name of the ServiceAccount.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `https:` and the
     /// provider of the pool, which is what a provider expects that names no audience of its own.
@@ -201,7 +201,7 @@ pub struct GcpWorkloadIdentityAuth {
 #[serde(rename_all = "camelCase")]
 pub struct GcpNamedServiceAccount {
     /// Name of the ServiceAccount.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
 }
 

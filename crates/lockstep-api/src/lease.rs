@@ -81,8 +81,8 @@ pub enum GenerateMethod {
     Put,
 }
 
-/// The leases of a SyncedSecret. Whoever knows an id or an accessor can do nothing with it that its own policy does not allow: they
-/// are names, and no secrets.
+/// The leases of a SyncedSecret. Ids and accessors are names, not secrets: knowing one grants nothing that the reader's own policy in
+/// Vault does not allow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseStatus {
@@ -115,6 +115,11 @@ pub struct LeaseIntent {
     pub since: String,
     /// When the token ends by itself (RFC 3339), and with it whatever was made with it.
     pub expires: String,
+    /// mac proves that lockstep noted this: a keyed hash of the SyncedSecret, the store, the path and the accessor. Without the right
+    /// one the token is neither used nor revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub mac: Option<String>,
 }
 
 /// A lease.
@@ -129,6 +134,11 @@ pub struct Lease {
     pub store: String,
     /// The path in the store.
     pub path: String,
+    /// mac proves that lockstep noted this lease: a keyed hash of the SyncedSecret, the store, the path, the accessor and the id.
+    /// Without the right one the lease is neither renewed nor revoked, and is left to expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub mac: Option<String>,
     /// Short name of what was asked for: it changes when path, method, parameters or store do.
     pub request: String,
     /// When the credential was made (RFC 3339).

@@ -22,6 +22,7 @@ pub mod file;
 pub mod gcp;
 pub mod history;
 pub mod lease;
+pub mod name;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;

@@ -104,6 +104,8 @@ reasons! {
     LeaseRevoked,
     /// The store did not revoke a lease that is no longer used: it is left to expire.
     LeaseLeft,
+    /// A lease in the status has no MAC that proves that lockstep noted it: it is neither renewed nor revoked.
+    LeaseUnproven,
     /// A version at its source is older than `rotation.maxAge`.
     SourceTooOld,
     /// Two entries write the same key.

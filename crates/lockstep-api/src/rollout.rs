@@ -86,7 +86,7 @@ pub struct RolloutTarget {
     pub kind: WorkloadKind,
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: Option<String>,
     /// Labels of the workloads (not of their pods). They are looked up when a rollout begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,24 +265,40 @@ pub struct RolloutStatus {
 }
 
 /// A revision that the targets ran on before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousRevision {
     /// Its short name.
     pub revision: String,
+    /// keyId identifies the key and the format of revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key_id: Option<String>,
+    /// revisionHash is the hash of the content under the key of keyId, where revision was named under another key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub revision_hash: Option<String>,
     /// The remote values that it was made from, with their versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
 }
 
 /// What was rolled back, and is not written again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedRevision {
     /// Its short name.
     pub revision: String,
     /// Keyed hash of everything that it was made from.
     pub fingerprint: String,
+    /// keyId identifies the key and the format of fingerprint and revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key_id: Option<String>,
+    /// revisionHash is the hash of the content under the key of keyId, where revision was named under another key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub revision_hash: Option<String>,
     /// The remote values that it was made from, with the versions that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,

@@ -65,10 +65,23 @@ pub struct TargetStatus {
     pub uid: String,
     /// Its resourceVersion after the write. A later one means that somebody else changed it.
     pub resource_version: String,
-    /// Short name of the Secret's content: a keyed hash, which changes when the content does.
+    /// revision is the short name of the Secret's content. It changes when the content does: it is a keyed hash of the content and of
+    /// the uid, namespace and name of the SyncedSecret, so equal contents of two SyncedSecrets have different revisions.
     pub revision: String,
-    /// Keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
+    /// fingerprint is a keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
     pub fingerprint: String,
+    /// keyId identifies the key and the format of fingerprint and revision. Under another key or format, lockstep records the hashes
+    /// again. It keeps the revision and writes no Secret because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key_id: Option<String>,
+    /// revisionHash is the hash of the content under the key of keyId. It is set only where revision was named under another key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub revision_hash: Option<String>,
+    /// generation is the generation of the spec that the Secret was last in sync with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// Whether it holds this revision and no other: the target is versioned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub versioned: bool,

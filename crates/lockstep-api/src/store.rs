@@ -237,7 +237,10 @@ pub struct Access {
 pub struct AccessNamespaces {
     /// Namespaces by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1024))]
+    #[schemars(
+        length(max = 1024),
+        inner(length(min = 1, max = 63), regex(pattern = crate::name::LABEL))
+    )]
     pub names: Vec<String>,
     /// Namespaces by their labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,7 +319,7 @@ impl fmt::Display for StoreKind {
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
     /// Name of the store.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// `SecretStore` (default) or `ClusterSecretStore`.
     #[serde(default)]

@@ -133,7 +133,7 @@ pub enum RefreshPolicy {
 )]
 pub struct DataEntry {
     /// The key in the Secret: letters, digits, `-`, `_` and `.`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub secret_key: String,
     /// The remote value. Either this or `ciphertext`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -437,7 +437,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+        regex(pattern = crate::name::SUBDOMAIN)
     )]
     pub name: Option<String>,
     /// What is written beyond the values as they are.

@@ -70,10 +70,10 @@ pub struct CaProvider {
     #[serde(rename = "type")]
     pub kind: CaProviderKind,
     /// Name of the object, in the store's credential namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
     /// Key in its data; the value is PEM.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub key: String,
 }
 

@@ -39,8 +39,8 @@ impl Verify {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifyJob {
-    /// The name of a CronJob of the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    /// cronJob is the name of a CronJob of the same namespace, at most 52 characters.
+    #[schemars(length(min = 1, max = 52), regex(pattern = crate::name::SUBDOMAIN))]
     pub cron_job: String,
 }
 

@@ -16,6 +16,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use lockstep_api::CredentialKind;
+use lockstep_core::text::{escape, is_subdomain, shell_quote};
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 
 use crate::{
@@ -89,8 +90,11 @@ impl NamespaceCredentials {
             404 => Self::unavailable(format!("{kind} \"{name}\" does not exist in namespace \"{namespace}\"")),
             403 => Self::unavailable(format!("lockstep may not read {kind} \"{name}\" in namespace \"{namespace}\""))
                 .with_hint(format!(
-                    "Grant it with: kubectl create role lockstep-{name} -n {namespace} --verb=get,list,watch --resource={plural} --resource-name={name} && kubectl create rolebinding lockstep-{name} -n {namespace} --role=lockstep-{name} {}",
-                    self.account.kubectl_option()
+                    "Grant it with: kubectl create role {role} -n {quoted} --verb=get,list,watch --resource={plural} --resource-name={} && kubectl create rolebinding {role} -n {quoted} --role={role} {}",
+                    shell_quote(name),
+                    self.account.kubectl_option(),
+                    role = shell_quote(&format!("lockstep-{name}")),
+                    quoted = shell_quote(namespace),
                 )),
             _ => ProviderError::new(
                 ErrorKind::Unavailable,
@@ -100,10 +104,27 @@ impl NamespaceCredentials {
         }
     }
 
+    /// Checks a name before it is sent in a URL or shown in a command. The CRDs have patterns; a stored object can be older.
+    fn check_name(kind: &str, name: &str) -> Result<(), ProviderError> {
+        if is_subdomain(name) {
+            return Ok(());
+        }
+        let shown: String = escape(name).chars().take(64).collect();
+        let message = format!(
+            "{kind} \"{shown}\": this is not a name that Kubernetes accepts. Use lower-case letters, digits, \"-\" and \".\""
+        );
+        Err(ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            Operation::Configure,
+            message,
+        ))
+    }
+
     fn no_key(&self, kind: &str, name: &str, key: &str) -> ProviderError {
         Self::unavailable(format!(
-            "{kind} \"{name}\" in namespace \"{}\" has no key \"{key}\"",
-            self.namespace
+            "{kind} \"{name}\" in namespace \"{}\" has no key \"{}\"",
+            self.namespace,
+            escape(key)
         ))
     }
 }
@@ -123,6 +144,7 @@ async fn bounded<T>(
 #[async_trait]
 impl Credentials for NamespaceCredentials {
     async fn secret(&self, name: &str, key: &str) -> Result<SecretValue, ProviderError> {
+        Self::check_name("Secret", name)?;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = bounded(api.get(name)).await?;
         let secret = found.map_err(|error| {
@@ -143,6 +165,7 @@ impl Credentials for NamespaceCredentials {
     }
 
     async fn config_map(&self, name: &str, key: &str) -> Result<String, ProviderError> {
+        Self::check_name("ConfigMap", name)?;
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = bounded(api.get(name)).await?;
         let map = found.map_err(|error| {
@@ -161,6 +184,7 @@ impl Credentials for NamespaceCredentials {
     }
 
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError> {
+        Self::check_name("ServiceAccount", name)?;
         self.audiences.check(audience).map_err(|unusable| {
             let kind = if unusable.is_transient() {
                 ErrorKind::Unavailable
@@ -206,6 +230,7 @@ impl Credentials for NamespaceCredentials {
         name: &str,
         annotation: &str,
     ) -> Result<Option<String>, ProviderError> {
+        Self::check_name("ServiceAccount", name)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         match bounded(api.get_metadata(name)).await? {
             Ok(account) => Ok(account

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{Api, Client, api::PostParams};
+use lockstep_core::text::shell_quote;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The ServiceAccount that `deploy/kustomize/base` installs.
@@ -76,8 +77,10 @@ impl Account {
     /// The option of `kubectl create rolebinding` that names it.
     pub fn kubectl_option(&self) -> String {
         match self {
-            Self::ServiceAccount { namespace, name } => format!("--serviceaccount={namespace}:{name}"),
-            Self::User(name) => format!("--user='{}'", name.replace('\'', "'\\''")),
+            Self::ServiceAccount { namespace, name } => {
+                format!("--serviceaccount={}", shell_quote(&format!("{namespace}:{name}")))
+            }
+            Self::User(name) => format!("--user={}", shell_quote(name)),
         }
     }
 }
@@ -93,9 +96,10 @@ mod tests {
                 "system:serviceaccount:lockstep-system:lockstep",
                 "--serviceaccount=lockstep-system:lockstep",
             ),
-            ("jane@example.org", "--user='jane@example.org'"),
-            ("it's me", "--user='it'\\''s me'"),
-            ("system:serviceaccount:odd", "--user='system:serviceaccount:odd'"),
+            ("jane@example.org", "--user=jane@example.org"),
+            ("it's me", "--user=\"it's me\""),
+            ("system:serviceaccount:odd", "--user=system:serviceaccount:odd"),
+            ("$(id); rm -rf ~", "--user='$(id); rm -rf ~'"),
         ] {
             assert_eq!(Account::of(user).kubectl_option(), option);
         }

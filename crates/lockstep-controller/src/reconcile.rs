@@ -19,6 +19,7 @@ use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, TargetStatus, annot
 use lockstep_core::{
     Failure,
     decide::{self, Observed, Step, Why},
+    lease::Issuer,
     plan,
     remote::Requeue,
     report::Outcome,
@@ -139,6 +140,17 @@ impl Reconcile {
             rotate_now: self.annotation(annotation::ROTATE_NOW),
             spec: &self.object.spec,
             status,
+            issuer: self.issuer(),
+        }
+    }
+
+    /// What leases of this object are proven with.
+    fn issuer(&self) -> Issuer<'_> {
+        Issuer {
+            key: &self.shared.key,
+            uid: &self.uid,
+            namespace: &self.key.namespace,
+            name: &self.key.name,
         }
     }
 

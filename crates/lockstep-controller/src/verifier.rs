@@ -12,7 +12,11 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{Verify, VerifyHttpGet, VerifyJob};
-use lockstep_core::rotation::verify::{self, Attempt, Check};
+use lockstep_core::{
+    names,
+    rotation::verify::{self, Attempt, Check},
+    text::shell_quote,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -111,7 +115,7 @@ impl Place<'_> {
     fn grant(&self, role: &str) -> String {
         format!(
             "kubectl create rolebinding {role} -n {} --clusterrole={role} {}",
-            self.namespace,
+            shell_quote(self.namespace),
             self.account.kubectl_option()
         )
     }
@@ -163,6 +167,11 @@ impl Verifier {
             Err(Refused::Missing) => {}
             Err(Refused::Forbidden) => return place.forbidden("look at Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
+        }
+        if !names::is_cron_job(&job.cron_job) {
+            return Check::Blocked(
+                "rotation.rollout.verify.job.cronJob has to be the name of a CronJob".to_owned(),
+            );
         }
         let cron_job = match place.get("CronJob", &job.cron_job).await {
             Ok(found) => found,
@@ -222,8 +231,9 @@ impl Verifier {
                 }
             }
             Err(Refused::Invalid) => Check::Blocked(format!(
-                "the API server takes no Job of the jobTemplate of {from}. Try it with: kubectl create job test --from=cronjob/{} -n {} --dry-run=server",
-                job.cron_job, place.namespace
+                "the API server takes no Job of the jobTemplate of {from}. Try it with: kubectl create job test --from={} -n {} --dry-run=server",
+                shell_quote(&format!("cronjob/{}", job.cron_job)),
+                shell_quote(place.namespace)
             )),
             Err(Refused::Unknown) => Check::Unknown,
         }

@@ -17,6 +17,7 @@ use kube::{
     },
 };
 use lockstep_api::{ClusterSecretStore, CredentialKind, SecretStore, StoreKind};
+use lockstep_core::text::is_subdomain;
 use lockstep_provider::StoreKey;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -294,6 +295,10 @@ where
         + Send
         + 'static,
 {
+    // no object has another name, and a selector would read more than a name in it
+    if !is_subdomain(&key.name) {
+        return;
+    }
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(shared.client.clone(), &key.namespace);
     let config = Config::default().fields(&format!("metadata.name={}", key.name));
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());

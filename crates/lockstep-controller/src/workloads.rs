@@ -17,9 +17,12 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind, Selector},
 };
 use lockstep_api::{RolloutTarget, WorkloadKind};
-use lockstep_core::rotation::{
-    versions,
-    workload::{self, Sight, Target, Workload},
+use lockstep_core::{
+    rotation::{
+        versions,
+        workload::{self, Sight, Target, Workload},
+    },
+    text::{is_subdomain, path_segment},
 };
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -95,7 +98,8 @@ async fn move_references(
     steps: &Value,
 ) -> kube::Result<()> {
     let base = DynamicObject::url_path(&resource(target.kind), Some(namespace));
-    let request = http::Request::patch(format!("{base}/{}?fieldManager={manager}", target.name))
+    let (name, manager) = (path_segment(&target.name), path_segment(manager));
+    let request = http::Request::patch(format!("{base}/{name}?fieldManager={manager}"))
         .header(header::CONTENT_TYPE, "application/json-patch+json")
         .header(header::ACCEPT, METADATA_ONLY)
         .body(serde_json::to_vec(steps).map_err(kube::Error::SerdeError)?)
@@ -203,6 +207,10 @@ impl Workloads {
     ) -> BTreeMap<Target, Sight> {
         stream::iter(targets)
             .map(|target| async move {
+                // no object has such a name, and it does not belong into a URL
+                if !is_subdomain(&target.name) {
+                    return (target, Sight::Missing);
+                }
                 let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
                 let sight = match object {
                     Ok(object) => serde_json::to_value(&object).map_or(Sight::Unknown, |object| {

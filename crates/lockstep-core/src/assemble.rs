@@ -90,25 +90,9 @@ pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKe
     all.finish(64)
 }
 
-/// Hash of the inputs of the Secret's content: it changes when pods would see another value. Every ciphertext must have been
-/// decrypted, so that one that was only sealed anew is no change.
-pub fn revision(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> String {
-    let template = input.spec.target.template.clone().unwrap_or_default();
-    let json = |value: &dyn erased::Json| value.bytes();
-    let mut content = key.hash("revision");
-    content
-        .field(FORMAT)
-        .values(&collected.values)
-        .field(&json(&template.data))
-        .field(&json(&template.template_from))
-        .field(&json(&template.merge_policy))
-        .field(&json(&template.secret_type));
-    content.finish(8)
-}
-
-mod erased {
+pub(crate) mod erased {
     /// Anything that serde can write as JSON, so that one closure takes them all.
-    pub(super) trait Json {
+    pub(crate) trait Json {
         fn bytes(&self) -> Vec<u8>;
     }
 

@@ -19,6 +19,7 @@ use crate::{
     remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
     rewrite::rewrite,
     template::Budget,
+    text,
 };
 
 /// What was read: every read of the plan, and every result of its searches.
@@ -431,6 +432,9 @@ fn data_from_values(
     Ok(values)
 }
 
+/// The longest version that goes into a status: as long as a spec may name one.
+const MAX_VERSION: usize = 256;
+
 fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
     let mut sources: Vec<_> = fetched
         .reads
@@ -439,7 +443,11 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
         .map(|(read, secret)| SourceStatus {
             store: read.store.to_string(),
             key: read.reference.key.clone(),
-            version: secret.version.clone(),
+            // what is no name goes into no status: the store counts as one without versions then
+            version: secret
+                .version
+                .clone()
+                .filter(|version| text::is_backend_name(version, MAX_VERSION)),
             created_time: secret.created.map(|time| time.to_string()),
         })
         .collect();

@@ -24,7 +24,7 @@ use lockstep_api::{
 };
 
 use crate::{
-    lease::{self, Action},
+    lease::{self, Action, Issuer},
     rotation::{self, rollout},
     schedule::{self, Rhythm},
 };
@@ -52,6 +52,8 @@ pub struct Observed<'a> {
     pub spec: &'a SyncedSecretSpec,
     /// What was reported last.
     pub status: Option<&'a SyncedSecretStatus>,
+    /// What its leases are proven with.
+    pub issuer: Issuer<'a>,
 }
 
 impl Observed<'_> {
@@ -241,7 +243,14 @@ fn release(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Step {
     }
     let leases = observed.status.and_then(|status| status.lease.as_ref());
     let deleted = observed.deleted_at.unwrap_or(now);
-    match lease::release(leases, deleted, &memory.lease_retries, observed.ahead, now) {
+    match lease::release(
+        leases,
+        &observed.issuer,
+        deleted,
+        &memory.lease_retries,
+        observed.ahead,
+        now,
+    ) {
         (at, action) if now >= at => Step::Lease(action),
         (at, _) => Step::Idle(until(at, now)),
     }
@@ -257,6 +266,14 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
     {
         let at = memory.lease_retries.not_before(&Action::Release);
         return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
+    }
+    // before anything else is done with a lease, it is proven to be lockstep's
+    if status
+        .and_then(|status| status.lease.as_ref())
+        .is_some_and(|leases| lease::has_unproven(leases, &observed.issuer))
+    {
+        let at = memory.lease_retries.not_before(&Action::Disown);
+        return Some((lease::on_the_wall(at, observed.ahead), Action::Disown));
     }
     let retention = lease::Retention::of(observed.spec);
     lease::next(status?, retention, &memory.lease_retries, observed.ahead)

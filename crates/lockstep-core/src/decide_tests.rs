@@ -1,7 +1,11 @@
+use std::sync::LazyLock;
+
 use lockstep_api::{Condition, TargetStatus};
 
 use super::*;
-use crate::Failure;
+use crate::{Failure, fingerprint::FingerprintKey};
+
+static KEY: LazyLock<FingerprintKey> = LazyLock::new(|| FingerprintKey::new([7; 32]).unwrap());
 
 const SETTINGS: Settings = Settings {
     drift_probe_interval: Duration::from_secs(600),
@@ -53,6 +57,12 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         rotate_now: None,
         spec,
         status,
+        issuer: Issuer {
+            key: &KEY,
+            uid: "uid",
+            namespace: "shop",
+            name: "database",
+        },
     }
 }
 

@@ -76,6 +76,19 @@ impl Hasher {
         self
     }
 
+    /// Whether `text` is the whole hash, in hexadecimal digits. Takes the same time wherever the two differ.
+    pub fn verify(self, text: &str) -> bool {
+        let digits = text.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        });
+        let bytes: Option<Vec<u8>> = digits.collect();
+        match (self.0, bytes) {
+            (Some(mac), Some(bytes)) => mac.verify_slice(&bytes).is_ok(),
+            _ => false,
+        }
+    }
+
     /// The hash, as `length` hexadecimal digits (64 at most).
     pub fn finish(self, length: usize) -> String {
         let mut text = String::with_capacity(64);
@@ -125,6 +138,25 @@ mod tests {
             hash(&key(1), "a", &[("x", "1"), ("y", "")]),
         ] {
             assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn only_the_whole_hash_verifies() {
+        let mac = |byte: u8| key(byte).hash("lease");
+        let right = mac(1).finish(64);
+        assert!(mac(1).verify(&right));
+        assert!(!mac(2).verify(&right));
+        for wrong in [
+            "",
+            "00",
+            &right[..62],
+            &format!("{right}00"),
+            &right.replace(&right[..2], "+1"),
+            "zz",
+            "ä",
+        ] {
+            assert!(!mac(1).verify(wrong), "{wrong}");
         }
     }
 

@@ -20,6 +20,10 @@
 //! read back from anywhere, so what this process no longer remembers is made anew when the Secret has to be written again. As long as
 //! the Secret is as it was written, nothing is: its fingerprint stands on the id of the lease.
 //!
+//! Whoever can write the status could otherwise have any accessor revoked. Beside each lease stands therefore a MAC of the SyncedSecret,
+//! the store, the path, the accessor and the id, see [`Issuer`]. A lease without the right one is not lockstep's: it is neither renewed
+//! nor revoked, and is left to expire. The same happens to every lease when the fingerprint key is lost.
+//!
 //! Lives and renewals go by the steady clock: a clock on the wall that is set does not make a lease end unnoticed. Whatever the clocks
 //! say, a lease is taken for ended only when the store says so.
 
@@ -30,15 +34,16 @@ use lockstep_api::{
     Generate, Lease, LeaseEnd, LeaseIntent, LeaseStatus, Reason, SourceStatus, StoreRef, SyncedSecretSpec,
     SyncedSecretStatus,
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Failure,
     decide::later,
-    fingerprint::FingerprintKey,
+    fingerprint::{FingerprintKey, Hasher},
     plan::Generation,
     remote::{ErrorKind, Minted, Requeue, Warrant},
     rotation::{self, Reach},
-    schedule,
+    schedule, text,
     time::to_seconds,
 };
 
@@ -64,6 +69,8 @@ pub enum Action {
     Revoke(String),
     /// It was left to expire, and has.
     Forget(String),
+    /// Leave to expire what the status names without proof that lockstep noted it.
+    Disown,
     /// Nothing is left to revoke: the finalizer goes.
     Release,
 }
@@ -128,17 +135,152 @@ pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
     spec.data_from.iter().find_map(|entry| entry.generate.as_ref())
 }
 
-/// The short name of what is asked for.
-pub fn request_name(generation: &Generation, key: &FingerprintKey) -> String {
+/// How many hexadecimal digits the name of a request has.
+const REQUEST_DIGITS: usize = 16;
+/// How many it had while it was a keyed hash, which another key cannot make again.
+const KEYED_REQUEST_DIGITS: usize = 8;
+
+/// The short name of what is asked for. It is a hash without a key, so that a lost key does not make every request look new. What it
+/// hashes is in the spec of the same object, in the clear.
+pub fn request_name(generation: &Generation) -> String {
     let request = &generation.request;
-    let mut hash = key.hash("lease");
-    hash.field(generation.store.to_string().as_bytes())
-        .field(request.path.as_bytes())
-        .field(format!("{:?}", request.method).as_bytes());
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    field(generation.store.to_string().as_bytes());
+    field(request.path.as_bytes());
+    field(format!("{:?}", request.method).as_bytes());
     for (name, value) in &request.parameters {
-        hash.field(name.as_bytes()).field(value.as_bytes());
+        field(name.as_bytes());
+        field(value.as_bytes());
     }
-    hash.finish(8)
+    let mut name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    name.truncate(REQUEST_DIGITS);
+    name
+}
+
+/// Whether a lease is of this request. The name of an earlier format proves nothing, and makes no new credential due.
+fn is_of(lease: &Lease, request: &str) -> bool {
+    lease.request == request || lease.request.len() == KEYED_REQUEST_DIGITS
+}
+
+/// The SyncedSecret that leases are noted for, and the key that proves it.
+#[derive(Debug, Clone, Copy)]
+pub struct Issuer<'a> {
+    /// The fingerprint key.
+    pub key: &'a FingerprintKey,
+    /// The uid of the SyncedSecret.
+    pub uid: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl Issuer<'_> {
+    fn hash(&self, lease: &Lease) -> Hasher {
+        let mut hash = self.key.hash("lease mac");
+        for field in [
+            self.uid,
+            self.namespace,
+            self.name,
+            &lease.store,
+            &lease.path,
+            &lease.accessor,
+            &lease.id,
+        ] {
+            hash.field(field.as_bytes());
+        }
+        hash
+    }
+
+    /// Adds the MAC to a lease.
+    pub fn sign(&self, lease: &mut Lease) {
+        lease.mac = Some(self.hash(lease).finish(64));
+    }
+
+    /// Whether lockstep noted the lease for this SyncedSecret.
+    pub fn is_own(&self, lease: &Lease) -> bool {
+        let mac = lease.mac.as_deref();
+        mac.is_some_and(|mac| self.hash(lease).verify(mac))
+    }
+
+    fn is_own_intent(&self, intent: &LeaseIntent) -> bool {
+        self.is_own(&lost(intent.clone()))
+    }
+}
+
+/// Why a lease is left to expire that has no right MAC.
+const UNPROVEN: &str = "its MAC does not prove that lockstep noted it: the status was changed, or the fingerprint key was replaced";
+
+/// Whether a lease was left to expire because nothing proves that lockstep noted it.
+pub fn is_disowned(lease: &Lease) -> bool {
+    lease.left.is_some() && lease.mac.is_none()
+}
+
+/// Whether the status names a lease without proof that lockstep noted it, and does not say so yet.
+pub fn has_unproven(status: &LeaseStatus, issuer: &Issuer<'_>) -> bool {
+    let mut leases = held(status);
+    leases.any(|lease| lease.left.is_none() && !issuer.is_own(lease))
+        || status
+            .intent
+            .as_ref()
+            .is_some_and(|intent| !issuer.is_own_intent(intent))
+}
+
+/// The leases once those without proof are left to expire. A credential that the Secret holds is replaced before it ends.
+pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> LeaseStatus {
+    let mut next = status.clone();
+    let intent = next.intent.take_if(|intent| !issuer.is_own_intent(intent));
+    next.old.extend(intent.map(|intent| Lease {
+        replaced: Some(to_seconds(now)),
+        ..lost(intent)
+    }));
+    let all = next
+        .current
+        .iter_mut()
+        .chain(&mut next.minted)
+        .chain(&mut next.old);
+    for lease in all.filter(|lease| lease.left.is_none() && !issuer.is_own(lease)) {
+        lease.ends.get_or_insert(LeaseEnd::NotRenewable);
+        lease.left = Some(UNPROVEN.to_owned());
+        lease.mac = None;
+    }
+    next
+}
+
+/// The longest accessor that a store may give.
+const MAX_ACCESSOR: usize = 256;
+/// The longest lease id that a store may give.
+const MAX_ID: usize = 1024;
+
+/// Checks the accessor that a store gave, before it goes into the status. The message does not show it.
+///
+/// # Errors
+/// When it is no name: printable ASCII of a bounded length, without blanks.
+pub fn check_accessor(accessor: &str) -> Result<(), Failure> {
+    check_given("accessor", accessor, MAX_ACCESSOR)
+}
+
+/// Checks the lease id that a store gave, in the same way.
+///
+/// # Errors
+/// When it is no name.
+pub fn check_id(id: &str) -> Result<(), Failure> {
+    check_given("lease id", id, MAX_ID)
+}
+
+fn check_given(what: &str, name: &str, longest: usize) -> Result<(), Failure> {
+    if text::is_backend_name(name, longest) {
+        return Ok(());
+    }
+    let message = format!(
+        "the store gave an invalid {what} ({} bytes): lockstep accepts 1 to {longest} printable ASCII characters without blanks. Check what answers at the store's address",
+        name.len()
+    );
+    Err(Failure::new(Reason::Malformed, message).requeued(Requeue::LongBackoff))
 }
 
 /// The store that a status names.
@@ -190,20 +332,19 @@ fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
     status.current.iter().chain(&status.minted).chain(&status.old)
 }
 
-/// The lease with that accessor.
+/// The lease with that accessor; of several, one that is not left to expire.
 pub fn find<'a>(status: &'a LeaseStatus, accessor: &str) -> Option<&'a Lease> {
-    held(status).find(|lease| lease.accessor == accessor)
+    let all = held(status).filter(|lease| lease.accessor == accessor);
+    all.min_by_key(|lease| lease.left.is_some())
 }
 
-/// The store in which that is to be revoked.
-pub fn store_of<'a>(status: &'a LeaseStatus, accessor: &str) -> Option<&'a str> {
-    let intent = status
-        .intent
-        .as_ref()
-        .filter(|intent| intent.accessor == accessor);
-    intent
-        .map(|intent| &*intent.store)
-        .or_else(|| find(status, accessor).map(|lease| &*lease.store))
+/// What is to be revoked by that accessor: a lease, or an intent as one.
+pub fn held_as(status: &LeaseStatus, accessor: &str) -> Option<Lease> {
+    let intent = status.intent.as_ref();
+    find(status, accessor).cloned().or_else(|| {
+        let intent = intent.filter(|intent| intent.accessor == accessor);
+        intent.cloned().map(lost)
+    })
 }
 
 /// Whether nothing is held.
@@ -293,7 +434,7 @@ pub fn cause(
 ) -> Option<Cause> {
     let minted = status.and_then(|status| status.minted.as_ref());
     if let Some(minted) = minted.filter(|minted| remembered == Some(&*minted.id)) {
-        if minted.request != request {
+        if !is_of(minted, request) {
             return Some(Cause::Requested);
         }
         return ending(minted, now);
@@ -304,7 +445,7 @@ pub fn cause(
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
         return Some(Cause::First);
     };
-    if current.request != request {
+    if !is_of(current, request) {
         return Some(Cause::Requested);
     }
     let (at, cause) = mint_at(status, false)?;
@@ -346,7 +487,9 @@ pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
 /// When there is too much of it: nothing bounds then what lives in the store.
 pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
     let old = status.map_or(&[][..], |status| &status.old);
-    let left = old.iter().filter(|lease| lease.left.is_some());
+    let left = old
+        .iter()
+        .filter(|lease| lease.left.is_some() && !is_disowned(lease));
     let message = if left.clone().count() >= MAX_LEFT {
         let first = left.map(|lease| &*lease.expires).min().unwrap_or_default();
         format!(
@@ -369,6 +512,7 @@ fn lost(intent: LeaseIntent) -> Lease {
         accessor: intent.accessor,
         store: intent.store,
         path: intent.path,
+        mac: intent.mac,
         issued: intent.since,
         expires: intent.expires,
         ends: Some(LeaseEnd::NotRenewable),
@@ -382,31 +526,43 @@ pub fn intend(
     status: Option<&LeaseStatus>,
     generation: &Generation,
     warrant: &Warrant,
+    issuer: &Issuer<'_>,
     now: Timestamp,
 ) -> LeaseStatus {
     let mut next = status.cloned().unwrap_or_default();
     // what an earlier process may have written is in use until another is
     next.old.extend(next.minted.take());
     next.old.extend(next.intent.take().map(lost));
-    next.intent = Some(LeaseIntent {
+    let mut intent = LeaseIntent {
         store: generation.store.to_string(),
         path: generation.request.path.clone(),
         accessor: warrant.accessor.clone(),
         since: to_seconds(now),
         expires: to_seconds(later(now, warrant.lives)),
-    });
+        mac: None,
+    };
+    let mut lease = lost(intent.clone());
+    issuer.sign(&mut lease);
+    intent.mac = lease.mac;
+    next.intent = Some(intent);
     next
 }
 
 /// The status once a credential was made, and before it is written. `asked` is when the store was asked: it began to count no earlier.
-pub fn minted(status: &LeaseStatus, request: String, minted: &Minted, asked: Timestamp) -> LeaseStatus {
+pub fn minted(
+    status: &LeaseStatus,
+    request: String,
+    minted: &Minted,
+    issuer: &Issuer<'_>,
+    asked: Timestamp,
+) -> LeaseStatus {
     let mut next = status.clone();
     let Some(intent) = next.intent.take() else {
         return next;
     };
     let expires = later(asked, minted.lives).min(time(&intent.expires));
     let seconds = expires.as_second().saturating_sub(asked.as_second());
-    next.minted = Some(Lease {
+    let mut lease = Lease {
         id: minted.id.clone().unwrap_or_else(|| intent.accessor.clone()),
         accessor: intent.accessor,
         store: intent.store,
@@ -418,7 +574,9 @@ pub fn minted(status: &LeaseStatus, request: String, minted: &Minted, asked: Tim
         renewable: minted.renewable,
         ends: (!minted.renewable).then_some(LeaseEnd::NotRenewable),
         ..Lease::default()
-    });
+    };
+    issuer.sign(&mut lease);
+    next.minted = Some(lease);
     next
 }
 
@@ -534,19 +692,24 @@ pub fn revocation_failed(
     }))
 }
 
-/// What is due for the leases of a SyncedSecret that is being deleted, and when by the clock on the wall.
+/// What is due for the leases of a SyncedSecret that is being deleted, and when by the clock on the wall. Those without proof that
+/// lockstep noted them hold nothing up.
 pub fn release(
     status: Option<&LeaseStatus>,
+    issuer: &Issuer<'_>,
     deleted: Timestamp,
     retries: &Retries,
     ahead: SignedDuration,
     now: Timestamp,
 ) -> (Timestamp, Action) {
-    let intents = status.iter().filter_map(|status| status.intent.as_ref());
+    let intents = status
+        .iter()
+        .filter_map(|status| status.intent.as_ref())
+        .filter(|intent| issuer.is_own_intent(intent));
     let leases = status
         .into_iter()
         .flat_map(held)
-        .filter(|lease| lease.left.is_none());
+        .filter(|lease| lease.left.is_none() && issuer.is_own(lease));
     let accessors = intents
         .map(|intent| &intent.accessor)
         .chain(leases.map(|lease| &lease.accessor));
@@ -636,8 +799,7 @@ pub fn expiry(status: Option<&LeaseStatus>) -> Option<Timestamp> {
     current.expires.parse().ok()
 }
 
-/// The lease that the store did not revoke, and why, where there is one.
+/// The lease that is left to expire, and why, where there is one.
 pub fn unrevoked(status: Option<&LeaseStatus>) -> Option<(&Lease, &str)> {
-    let mut old = status?.old.iter();
-    old.find_map(|lease| Some((lease, lease.left.as_deref()?)))
+    held(status?).find_map(|lease| Some((lease, lease.left.as_deref()?)))
 }

@@ -18,15 +18,18 @@ pub mod forecast;
 pub mod hints;
 pub mod history;
 pub mod lease;
+pub mod names;
 pub mod plan;
 pub mod property;
 pub mod remote;
 pub mod report;
+pub mod revision;
 pub mod rewrite;
 pub mod rotation;
 pub mod schedule;
 pub mod secret_write;
 pub mod template;
+pub mod text;
 pub mod time;
 
 pub use failure::Failure;

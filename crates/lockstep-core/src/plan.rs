@@ -11,7 +11,7 @@ use crate::{
     Failure,
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
-    lease,
+    lease, names,
     remote::{Ciphertext, FindQuery, LeaseRequest, Part, RemoteRef, Requeue, SecretValue},
     rotation::{self, Windows},
     schedule::Seat,
@@ -141,6 +141,7 @@ pub struct Plan {
 /// # Errors
 /// What is wrong with the spec, with the stores that it names, or with the rights of its namespace.
 pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
+    names::check(input.spec)?;
     check_spec(input.spec)?;
     let windows = rotation::windows(input.spec.rotation.as_ref())?;
     rotation::check(input.spec)?;

@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, LeaseStatus, Reason, RolloutPhase, Rotation, RotationStatus,
-    SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
+    Condition, ConditionStatus, ConditionType, Lease, LeaseStatus, Reason, RolloutPhase, Rotation,
+    RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
 use crate::{
     Failure, history, lease,
     rotation::{self, Written},
+    text,
     time::to_seconds,
 };
 
@@ -184,6 +185,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
                 }
                 _ => Some(to_seconds(now)),
             };
+            target.generation = Some(subject.generation);
             status.versions = rotation::versions::note(&old, &target);
             status.lease = lease::written(old.lease.as_ref(), &sources, now);
             status.target = Some(target);
@@ -373,11 +375,21 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
     }
     if let Some((lease, why)) = lease::unrevoked(leases.as_ref()) {
-        let message = format!(
-            "a credential of \"{}\" in {} that is no longer used could not be revoked, and lives until {}: {why}",
-            lease.path, lease.store, lease.expires
-        );
-        add(ConditionType::LeaseUnrevoked, Reason::LeaseLeft, message);
+        let Lease {
+            path, store, expires, ..
+        } = lease;
+        let (reason, message) = if lease::is_disowned(lease) {
+            let message = format!(
+                "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and lives until {expires}: {why}. If the credential is still needed, nothing is to be done: another is made before it ends"
+            );
+            (Reason::LeaseUnproven, message)
+        } else {
+            let message = format!(
+                "a credential of \"{path}\" in {store} that is no longer used could not be revoked, and lives until {expires}: {why}"
+            );
+            (Reason::LeaseLeft, message)
+        };
+        add(ConditionType::LeaseUnrevoked, reason, message);
     }
 }
 
@@ -439,7 +451,8 @@ fn condition(
         kind,
         status: holds,
         reason: reason.to_string(),
-        message,
+        // names in it are chosen by tenants and backends, and terminals show it
+        message: bounded(text::escape(&message).into_owned()),
         last_transition_time: since,
         observed_generation: Some(generation),
     }
@@ -569,6 +582,27 @@ mod tests {
         let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
         assert_eq!(healed.conditions.len(), 1);
         assert_eq!(healed.conditions[0].last_transition_time, "1970-01-01T00:00:30Z");
+    }
+
+    #[test]
+    fn a_message_holds_nothing_that_a_terminal_acts_on() {
+        let failure = Failure::new(
+            Reason::SourceNotFound,
+            "key \"a\u{1b}[2J\u{202e}\n\" does not exist",
+        );
+        let status = report(&subject(None), Outcome::Failed(&failure), at(0));
+        for condition in &status.conditions {
+            assert!(
+                !condition.message.chars().any(text::is_hidden),
+                "{}",
+                condition.message
+            );
+            assert!(
+                condition.message.contains("a\\u{1b}[2J\\u{202e}\\n"),
+                "{}",
+                condition.message
+            );
+        }
     }
 
     #[test]

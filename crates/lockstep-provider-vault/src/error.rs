@@ -1,6 +1,7 @@
 //! What an answer that is no success means, in words of ours. The server's own text tells cases apart and is never
 //! shown: it may hold values, tokens, or names that the user did not write.
 
+use lockstep_core::text::hcl_quote;
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 
 use crate::answer::Answer;
@@ -82,7 +83,8 @@ impl Purpose {
                 );
                 match &self.policy {
                     Some((path, capability)) => error.with_hint(format!(
-                        "The policy needs: path \"{path}\" {{ capabilities = [\"{capability}\"] }}"
+                        "The policy needs: path {} {{ capabilities = [\"{capability}\"] }}",
+                        hcl_quote(path)
                     )),
                     None => error,
                 }
@@ -234,6 +236,20 @@ mod tests {
             purpose().failed(&answer(404, r#"{"errors":[]}"#)).retry_after,
             None
         );
+    }
+
+    #[test]
+    fn a_path_in_the_policy_line_stays_one_string() {
+        let purpose = Purpose {
+            policy: Some((
+                "secret/data/x\" { capabilities = [\"sudo\"] }\npath \"${y}".to_owned(),
+                "read",
+            )),
+            ..purpose()
+        };
+        let error = purpose.failed(&answer(403, r#"{"errors":["permission denied"]}"#));
+        let wanted = r#"The policy needs: path "secret/data/x\" { capabilities = [\"sudo\"] }\u000apath \"\u0024{y}" { capabilities = ["read"] }"#;
+        assert!(error.to_string().ends_with(wanted), "{error}");
     }
 
     #[test]

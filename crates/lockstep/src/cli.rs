@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use lockstep_api::Duration;
 use lockstep_controller::audiences::RESERVED;
+use lockstep_core::text;
 use lockstep_provider::SecretValue;
 
 use crate::logging::Directives;
@@ -314,7 +315,7 @@ pub(crate) enum PlanFormat {
 #[command(after_long_help = examples::STATUS)]
 pub(crate) struct StatusArguments {
     /// Name of one SyncedSecret, of which everything is said; without it, a table of all.
-    #[arg(value_name = "NAME", conflicts_with = "all_namespaces")]
+    #[arg(value_name = "NAME", conflicts_with = "all_namespaces", value_parser = object_name)]
     pub(crate) name: Option<String>,
     /// Namespace; without it, the one of the kubeconfig's context.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
@@ -353,7 +354,7 @@ pub(crate) enum StatusFormat {
 #[command(after_long_help = examples::HISTORY)]
 pub(crate) struct HistoryArguments {
     /// Name of the SyncedSecret.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = object_name)]
     pub(crate) name: String,
     /// Namespace; without it, the one of the kubeconfig's context.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
@@ -430,18 +431,21 @@ fn audience(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A namespace's name: a DNS label.
-fn namespace(text: &str) -> Result<String, String> {
-    let bytes = text.as_bytes();
-    let ends =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let inner = bytes
-        .iter()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
-    if bytes.len() <= 63 && inner && ends(bytes.first()) && ends(bytes.last()) {
-        Ok(text.to_owned())
+/// The name of a namespace: a DNS-1123 label.
+fn namespace(name: &str) -> Result<String, String> {
+    if text::is_label(name) {
+        Ok(name.to_owned())
     } else {
         Err("a namespace has 1 to 63 lower-case letters, digits and \"-\", and neither begins nor ends with \"-\"".into())
+    }
+}
+
+/// The name of an object: a DNS-1123 subdomain.
+fn object_name(name: &str) -> Result<String, String> {
+    if text::is_subdomain(name) {
+        Ok(name.to_owned())
+    } else {
+        Err("a name has 1 to 253 lower-case letters, digits, \"-\" and \".\", and begins and ends with a letter or digit".into())
     }
 }
 

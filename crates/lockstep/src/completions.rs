@@ -11,5 +11,5 @@ use crate::{cli::Cli, output};
 pub(crate) fn print(shell: Shell) -> io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "lockstep", &mut script);
-    output::print(&String::from_utf8_lossy(&script))
+    output::print_document(&String::from_utf8_lossy(&script))
 }

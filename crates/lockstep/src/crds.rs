@@ -6,7 +6,7 @@ use crate::output;
 
 /// Prints every CustomResourceDefinition as one YAML stream.
 pub(crate) fn print() -> io::Result<()> {
-    output::print(&yaml()?)
+    output::print_document(&yaml()?)
 }
 
 fn yaml() -> io::Result<String> {

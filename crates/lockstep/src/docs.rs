@@ -12,7 +12,7 @@ use crate::{
 /// Prints a page.
 pub(crate) fn print(page: DocsPage) -> io::Result<()> {
     match page {
-        DocsPage::Cli => output::print(&cli_markdown()),
+        DocsPage::Cli => output::print_document(&cli_markdown()),
     }
 }
 

@@ -12,9 +12,9 @@ use tokio::runtime;
 use crate::{
     cli::{HistoryArguments, StatusFormat},
     client::Cluster,
-    exit, output,
+    exit,
     span::{age, between, time},
-    status::{answer, in_namespace, missing},
+    status::{answer, in_namespace, missing, print},
     table::table,
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
         Err(error) => Err(format!("the runtime cannot be started: {error}")),
     };
     match result {
-        Ok(text) => exit::printed(output::print(&text)),
+        Ok(text) => exit::printed(print(arguments.output, &text)),
         Err(message) => exit::failed(&message),
     }
 }

@@ -2,16 +2,22 @@
 
 use std::fmt::Write;
 
-/// Rows below each other. The first `left` columns stand at the left of their place, the others, which hold numbers, at the
+use lockstep_core::text;
+
+/// Rows below each other. A cell stays in its row: line breaks and hidden characters in it are escaped. The first `left` columns stand at the left of their place, the others, which hold numbers, at the
 /// right.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], left: usize) -> String {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| text::escape(cell)))
+        .collect();
     let width = |column: usize| {
         let widths = rows.iter().filter_map(|row| row.get(column));
         widths.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let gap = if column == 0 { "" } else { "  " };

@@ -36,7 +36,7 @@ pub(crate) fn print(format: VersionFormat) -> io::Result<()> {
         )),
         VersionFormat::Json => {
             let json = serde_json::to_string_pretty(&build).map_err(io::Error::other)?;
-            output::print(&format!("{json}\n"))
+            output::print_json(&format!("{json}\n"))
         }
     }
 }

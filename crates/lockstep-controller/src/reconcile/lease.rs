@@ -57,7 +57,7 @@ impl Reconcile {
         status: Option<&SyncedSecretStatus>,
         generation: &Generation,
     ) -> Option<lease::Cause> {
-        let request = lease::request_name(generation, &self.shared.key);
+        let request = lease::request_name(generation);
         let remembered = self.remember(|tracked, _, _| tracked.credential_id());
         let now = self.shared.steady.now();
         lease::cause(leases(status), &request, remembered.as_deref(), now)
@@ -100,8 +100,10 @@ impl Reconcile {
             self.count("mint", Err(error.kind));
             failed(error)
         })?;
+        // a token with another accessor is not used, and ends by itself
+        lease::check_accessor(&warrant.accessor)?;
         let now = self.shared.steady.now();
-        let intent = lease::intend(leases(status), generation, &warrant, now);
+        let intent = lease::intend(leases(status), generation, &warrant, &self.issuer(), now);
         if let Err(failure) = self.note(status, Some(intent.clone())).await {
             // nothing was made with it; where this fails, too, it ends by itself
             let unused = LeaseHandle {
@@ -115,8 +117,10 @@ impl Reconcile {
         let minted = provider.mint(&context, &warrant, request).await;
         self.count("mint", minted.as_ref().map(drop).map_err(|error| error.kind));
         let minted = minted.map_err(failed)?;
-        let name = lease::request_name(generation, &self.shared.key);
-        let noted = lease::minted(&intent, name, &minted, asked);
+        // the intent stays, and with it the credential is revoked
+        minted.id.as_deref().map_or(Ok(()), lease::check_id)?;
+        let name = lease::request_name(generation);
+        let noted = lease::minted(&intent, name, &minted, &self.issuer(), asked);
         self.note(status, Some(noted.clone())).await?;
         let Some(lease) = &noted.minted else {
             return Err(Failure::new(
@@ -155,6 +159,10 @@ impl Reconcile {
         };
         match &action {
             Action::Release => self.release(status).await,
+            Action::Disown => {
+                let next = self.disowned(leases);
+                self.tended(status, &action, Ok(Some(next))).await
+            }
             Action::Forget(accessor) => {
                 let next = Ok(lease::revoked(leases, accessor));
                 self.tended(status, &action, next).await
@@ -198,15 +206,26 @@ impl Reconcile {
         "lease"
     }
 
+    /// The leases, with those left to expire that nothing proves to be lockstep's.
+    fn disowned(&self, leases: &LeaseStatus) -> LeaseStatus {
+        tracing::warn!(
+            "status.lease names a lease without a MAC that proves it: it is neither renewed nor revoked"
+        );
+        lease::disowned(leases, &self.issuer(), self.shared.steady.now())
+    }
+
     async fn renew(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
         let Some(held) = lease::find(leases, accessor) else {
             return Ok(Some(leases.clone()));
         };
+        if !self.issuer().is_own(held) {
+            return Ok(Some(self.disowned(leases)));
+        }
         let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
         let asked = self.shared.steady.now();
         let given = async {
-            let store = store_of(leases, accessor, Operation::RenewLease)?;
-            self.check_granted(&store, &held.path)?;
+            let store = store_of(held, Operation::RenewLease)?;
+            self.check_granted(&store, &held.path, Operation::RenewLease)?;
             let provider = self.provider(&store).await?;
             provider.renew_lease(&self.context(), &handle(held), wanted).await
         };
@@ -227,33 +246,28 @@ impl Reconcile {
         self.stores().provider(store).await
     }
 
-    /// Whether the namespace may still have what it was given: who loses the grant loses the credential when its lease ends. A
-    /// store that is gone says so itself.
-    fn check_granted(&self, store: &StoreRef, path: &str) -> Result<(), ProviderError> {
+    /// Checks that the store still grants the namespace the path. Without the grant, nothing is asked of the store for this namespace: the
+    /// credential ends with its lease. A store that is gone says so itself.
+    fn check_granted(&self, store: &StoreRef, path: &str, operation: Operation) -> Result<(), ProviderError> {
         let grant = self.shared.index().grant(&self.key.namespace, store);
         let Some(grant) = grant else { return Ok(()) };
-        plan::check_generation(&grant, store, path, &self.key.namespace).map_err(|failure| {
-            ProviderError::new(
-                ErrorKind::PermissionDenied,
-                Operation::RenewLease,
-                failure.message,
-            )
-        })
+        plan::check_generation(&grant, store, path, &self.key.namespace)
+            .map_err(|failure| ProviderError::new(ErrorKind::PermissionDenied, operation, failure.message))
     }
 
     async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
-        let handle = lease::find(leases, accessor).map_or_else(
-            || LeaseHandle {
-                accessor: accessor.to_owned(),
-                id: None,
-            },
-            handle,
-        );
+        let Some(held) = lease::held_as(leases, accessor) else {
+            return Ok(lease::revoked(leases, accessor));
+        };
+        if !self.issuer().is_own(&held) {
+            return Ok(Some(self.disowned(leases)));
+        }
         let done = async {
-            let store = store_of(leases, accessor, Operation::Revoke)?;
+            let store = store_of(&held, Operation::Revoke)?;
+            self.check_granted(&store, &held.path, Operation::Revoke)?;
             self.provider(&store)
                 .await?
-                .revoke(&self.context(), &handle)
+                .revoke(&self.context(), &handle(&held))
                 .await
         };
         let done = done.await;
@@ -408,9 +422,8 @@ fn handle(lease: &Lease) -> LeaseHandle {
 }
 
 /// The store that a lease is of, as the status says.
-fn store_of(leases: &LeaseStatus, accessor: &str, operation: Operation) -> Result<StoreRef, ProviderError> {
-    lease::store_of(leases, accessor)
-        .and_then(lease::store)
+fn store_of(lease: &Lease, operation: Operation) -> Result<StoreRef, ProviderError> {
+    lease::store(&lease.store)
         .ok_or_else(|| ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store"))
 }
 
@@ -452,11 +465,16 @@ fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventTy
             events.push((type_, Reason::LeaseEnds, note));
         }
         if let (None, Some(why)) = (&earlier.left, &lease.left) {
+            let (reason, what) = if lease::is_disowned(lease) {
+                (Reason::LeaseUnproven, "is neither renewed nor revoked")
+            } else {
+                (Reason::LeaseLeft, "is no longer used and could not be revoked")
+            };
             let note = format!(
-                "the lease {} is no longer used and could not be revoked; it lives until {}: {why}",
+                "the lease {} {what}; it lives until {}: {why}",
                 lease.id, lease.expires
             );
-            events.push((EventType::Warning, Reason::LeaseLeft, note));
+            events.push((EventType::Warning, reason, note));
         }
     }
     let gone = |lease: &&Lease| all(new).all(|other| other.accessor != lease.accessor);
@@ -478,6 +496,7 @@ mod tests {
             store: "SecretStore/vault".to_owned(),
             path: "database/creds/shop".to_owned(),
             expires: "2026-05-01T10:00:00Z".to_owned(),
+            mac: Some("right".to_owned()),
             ..Lease::default()
         }
     }
@@ -512,6 +531,9 @@ mod tests {
         let mut left = second.clone();
         left.old[0].left = Some("permission denied".to_owned());
         assert_eq!(reasons(Some(&second), Some(&left)), [Reason::LeaseLeft]);
+        let mut unproven = left.clone();
+        unproven.old[0].mac = None;
+        assert_eq!(reasons(Some(&second), Some(&unproven)), [Reason::LeaseUnproven]);
         let done = LeaseStatus {
             old: Vec::new(),
             ..second.clone()

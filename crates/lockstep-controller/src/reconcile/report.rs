@@ -19,6 +19,7 @@ use lockstep_core::{
     history,
     remote::Requeue,
     report::{self, Outcome, Subject},
+    text,
 };
 use serde_json::json;
 
@@ -272,7 +273,7 @@ impl Reconcile {
         let event = Event {
             type_,
             reason,
-            note: Some(note.chars().take(1000).collect()),
+            note: Some(text::escape(note).chars().take(1000).collect()),
             action: action.to_owned(),
             secondary: None,
         };

@@ -12,6 +12,7 @@ use lockstep_core::{
         verify::{self, Attempt, Check},
         workload::{Sight, Target},
     },
+    text::shell_quote,
 };
 
 use super::Reconcile;
@@ -220,7 +221,8 @@ fn refuses(targets: &[String]) -> String {
 /// The command that grants the right to restart the workloads of a namespace.
 fn grant(account: &Account, namespace: &str) -> String {
     format!(
-        "kubectl create rolebinding {ROLE} -n {namespace} --clusterrole={ROLE} {}",
+        "kubectl create rolebinding {ROLE} -n {} --clusterrole={ROLE} {}",
+        shell_quote(namespace),
         account.kubectl_option()
     )
 }

@@ -20,6 +20,7 @@ use lockstep_core::{
     plan::{self, Input, Plan},
     remote::Requeue,
     report::Waiting,
+    revision::{self, Candidate, Content, Revision},
     rotation::{self, Change, Entry, versions},
     secret_write::{self, Done, SecretIdentity},
 };
@@ -106,8 +107,8 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 impl Reading {
-    fn revision(&self, key: &FingerprintKey) -> String {
-        assemble::revision(&self.gathered.input(), &self.collected, key)
+    fn content(&self, key: &FingerprintKey) -> Content {
+        Content::of(&self.gathered.input(), &self.collected, key)
     }
 
     /// Whether the fields of its credential are not at hand.
@@ -182,10 +183,10 @@ impl Reconcile {
         }
         if let Some(known) = known
             && cause.is_none()
-            && self.holds(status, known, &reading.fingerprint, why)
+            && let Some(target) = self.kept(status, known, &mut reading, why).await
         {
             return Ok(Synced::InSync {
-                target: known.clone(),
+                target,
                 sources: reading.collected.sources,
                 back: false,
                 waits: None,
@@ -227,7 +228,7 @@ impl Reconcile {
             let generated = Box::pin(self.mint(status, &generation)).await?;
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
-            let revision = reading.revision(&shared.key);
+            let revision = self.revision(status, &reading, refused);
             return self.write_reading(reading, revision, status, false).await;
         }
         // what was found to wait is not decrypted again for as long as it waits
@@ -240,11 +241,12 @@ impl Reconcile {
             return waits(revision.clone(), waits_for, next);
         }
         self.decrypt(&mut reading).await?;
-        let revision = reading.revision(&shared.key);
-        if let Some(refused) = refused.filter(|refused| refused.revision == revision) {
+        let revision = self.revision(status, &reading, refused);
+        if let Some(refused) = refused.filter(|refused| refused.revision == revision.name) {
             return self.stay_back(status, refused, why).await;
         }
-        if let Entry::Wait(waits_for, next) = enter(&revision) {
+        if let Entry::Wait(waits_for, next) = enter(&revision.name) {
+            let revision = revision.name;
             if let Some(refused) = back {
                 let mut synced = self.stay_back(status, refused, why).await?;
                 if let Synced::InSync { waits, .. } = &mut synced {
@@ -315,34 +317,80 @@ impl Reconcile {
             return Err(unreadable(gone.requeued(Requeue::RefreshInterval)));
         };
         if let Some(known) = known
-            && self.holds(status, known, &reading.fingerprint, why)
+            && let Some(target) = self.kept(status, known, &mut reading, why).await
         {
             return Ok(Synced::InSync {
-                target: known.clone(),
+                target,
                 sources: reading.collected.sources,
                 back: true,
                 waits: None,
             });
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
-        let revision = reading.revision(&self.shared.key);
+        // read by the versions of the previous revision: under another key it is that one
+        let names = known
+            .map(|known| Candidate::new(known, self.is_unchanged(status, &reading)))
+            .into_iter()
+            .chain([Candidate::new(&refused.pinned, true)]);
+        let revision = reading.content(&self.shared.key).revision(names);
         self.write_reading(reading, revision, status, true).await
     }
 
-    /// Whether the Secret can be taken to hold what was read.
-    fn holds(
+    /// The Secret as the status records it, where it can be taken to hold what was read. Where the status was written under another
+    /// fingerprint key, the hashes under this one are recorded, and nothing else changes.
+    async fn kept(
         &self,
         status: Option<&SyncedSecretStatus>,
         known: &TargetStatus,
-        fingerprint: &str,
+        reading: &mut Reading,
         why: Why,
-    ) -> bool {
+    ) -> Option<TargetStatus> {
         let leases = status.and_then(|status| status.lease.as_ref());
-        why != Why::Drift
+        let is_current = known.key_id.as_deref() == Some(&*revision::key_id(&self.shared.key));
+        let same =
+            known.fingerprint == reading.fingerprint || !is_current && self.is_unchanged(status, reading);
+        let holds = same
+            && why != Why::Drift
             && !lease::in_doubt(leases)
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
-            && known.fingerprint == fingerprint
-            && self.is_target(known)
+            && self.is_target(known);
+        if !holds {
+            return None;
+        }
+        // without the values there is no hash of them: the next sync tries again
+        if is_current || self.decrypt(reading).await.is_err() {
+            return Some(known.clone());
+        }
+        let mut target = known.clone();
+        target.fingerprint.clone_from(&reading.fingerprint);
+        let content = reading.content(&self.shared.key);
+        content.revision([Candidate::new(known, true)]).set(&mut target);
+        if reading.lacks_credential() {
+            // the content that was hashed is not whole; whatever is written next holds another credential
+            target.revision_hash = None;
+        }
+        tracing::debug!(key_id = ?target.key_id, "recorded the hashes under the current fingerprint key");
+        Some(target)
+    }
+
+    /// The revision of what was read. What has a name keeps it.
+    fn revision(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        reading: &Reading,
+        refused: Option<&RefusedRevision>,
+    ) -> Revision {
+        let known = status.and_then(|status| status.target.as_ref());
+        let known = known.map(|known| Candidate::new(known, self.is_unchanged(status, reading)));
+        let refused = refused.map(|refused| Candidate::new(refused, false));
+        reading
+            .content(&self.shared.key)
+            .revision(known.into_iter().chain(refused))
+    }
+
+    fn is_unchanged(&self, status: Option<&SyncedSecretStatus>, reading: &Reading) -> bool {
+        let generation = self.object.metadata.generation;
+        status.is_some_and(|status| revision::is_unchanged(status, generation, &reading.collected.sources))
     }
 
     fn gather(&self, object: Arc<SyncedSecret>, generated: Option<Generated>) -> Arc<Gathered> {
@@ -433,7 +481,7 @@ impl Reconcile {
     async fn write_reading(
         &self,
         reading: Reading,
-        revision: String,
+        revision: Revision,
         status: Option<&SyncedSecretStatus>,
         back: bool,
     ) -> Result<Synced, Failure> {
@@ -445,9 +493,9 @@ impl Reconcile {
             .await?;
         let versioned = self.object.spec.target.versioned;
         if versioned {
-            secret.name = versions::name(&secret.name, &revision);
+            secret.name = versions::name(&secret.name, &revision.name);
             secret.immutable = true;
-            Box::pin(self.intend(status, &secret.name, &revision)).await?;
+            Box::pin(self.intend(status, &secret.name, &revision.name)).await?;
         }
         let target = self.write(status, &secret, reading.fingerprint, revision).await?;
         // of those that targets may refer to, the history says when they go
@@ -480,7 +528,7 @@ impl Reconcile {
         status: Option<&SyncedSecretStatus>,
         secret: &DesiredSecret,
         fingerprint: String,
-        revision: String,
+        revision: Revision,
     ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
         let owner = self.owner_of_name(&secret.name);
@@ -489,9 +537,12 @@ impl Reconcile {
             name: secret.name.clone(),
             uid: identity.uid,
             resource_version: identity.resource_version,
-            revision: revision.clone(),
+            revision: revision.name.clone(),
+            revision_hash: revision.hash.clone(),
+            key_id: Some(revision.key_id.clone()),
             fingerprint,
             versioned: self.object.spec.target.versioned,
+            generation: None,
             last_change_time: None,
         };
         let identity = if secret.creation_policy == CreationPolicy::Merge {

@@ -1,7 +1,7 @@
 //! Why a Secret was not written, and what the user reads about it.
 
 use lockstep_api::{Reason, annotation};
-use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure};
+use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure, text::shell_quote};
 
 use super::{Owner, api_error::ApiError};
 
@@ -112,8 +112,8 @@ impl WriteError {
             Self::Foreign => Failure::new(
                 Reason::TargetForeign,
                 format!(
-                    "Secret \"{target}\" already exists and was not created by lockstep. To let this SyncedSecret replace its content: kubectl annotate secret {target} -n {namespace} {}={name}",
-                    annotation::ADOPT
+                    "Secret \"{target}\" already exists and was not created by lockstep. To let this SyncedSecret replace its content: {}",
+                    annotate(owner, annotation::ADOPT)
                 ),
             ),
             Self::NotAdoptable => Failure::new(
@@ -147,14 +147,16 @@ impl WriteError {
             Self::MergeForbidden(account) => Failure::new(
                 Reason::MergeForbidden,
                 format!(
-                    "lockstep may not patch Secret \"{target}\" in namespace \"{namespace}\", which creationPolicy: Merge needs. The grant also lets lockstep read this one Secret. Run: kubectl create role lockstep-merge-{target} -n {namespace} --verb=patch --resource=secrets --resource-name={target} && kubectl create rolebinding lockstep-merge-{target} -n {namespace} --role=lockstep-merge-{target} {account}"
+                    "lockstep may not patch Secret \"{target}\" in namespace \"{namespace}\", which creationPolicy: Merge needs. The grant also lets lockstep read this one Secret. Run: {}",
+                    grant(owner, account)
                 ),
             ),
             Self::MergeNotListed => Failure::new(
                 Reason::TargetForeign,
                 format!(
-                    "Secret \"{target}\" does not list SyncedSecret \"{name}\" in its annotation {merge}, which holds names separated by commas. If it is the only one, run: kubectl annotate secret {target} -n {namespace} {merge}={name}",
-                    merge = annotation::MERGE
+                    "Secret \"{target}\" does not list SyncedSecret \"{name}\" in its annotation {}, which holds names separated by commas. If it is the only one, run: {}",
+                    annotation::MERGE,
+                    annotate(owner, annotation::MERGE)
                 ),
             ),
             Self::MergeConflict(keys) => {
@@ -204,4 +206,20 @@ impl WriteError {
             }
         }
     }
+}
+
+/// The command that writes the name of the SyncedSecret into an annotation of the Secret.
+fn annotate(owner: &Owner<'_>, annotation: &str) -> String {
+    let quoted = [owner.target, owner.namespace, owner.name].map(shell_quote);
+    let [target, namespace, name] = quoted;
+    format!("kubectl annotate secret {target} -n {namespace} {annotation}={name}")
+}
+
+/// The commands that grant `patch` on the Secret to the account that the kubectl option names.
+fn grant(owner: &Owner<'_>, account: &str) -> String {
+    let role = shell_quote(&format!("lockstep-merge-{}", owner.target));
+    let [target, namespace] = [owner.target, owner.namespace].map(shell_quote);
+    format!(
+        "kubectl create role {role} -n {namespace} --verb=patch --resource=secrets --resource-name={target} && kubectl create rolebinding {role} -n {namespace} --role={role} {account}"
+    )
 }

@@ -6,7 +6,7 @@
 
 use kube::api::{Patch, PatchParams};
 use lockstep_api::TargetStatus;
-use lockstep_core::{assemble::DesiredSecret, secret_write::SecretIdentity};
+use lockstep_core::{assemble::DesiredSecret, secret_write::SecretIdentity, text::is_subdomain};
 use serde_json::json;
 
 use super::{
@@ -101,15 +101,9 @@ fn other_synced_secrets(conflicts: &[FieldConflict], secret: &DesiredSecret) -> 
         let (key, _) = secret.data.get_key_value(key)?;
         let manager = conflict.message.split('"').nth(1)?;
         let name = manager.strip_prefix(MANAGER_PREFIX)?;
-        is_name(name).then(|| (key.clone(), name.to_owned()))
+        is_subdomain(name).then(|| (key.clone(), name.to_owned()))
     });
     others.collect()
-}
-
-/// Whether a text can be the name of a SyncedSecret (a DNS-1123 subdomain).
-fn is_name(text: &str) -> bool {
-    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed)
 }
 
 #[cfg(test)]

@@ -213,10 +213,7 @@ pub fn written(
             }
             Some(failed) if back.is_some() => rollout::begin_rollback(failed, &target.revision, spec, now),
             unfinished => {
-                let previous = PreviousRevision {
-                    revision: replaced.revision.clone(),
-                    sources: before.to_vec(),
-                };
+                let previous = previous(replaced, before);
                 let good = unfinished.and_then(|last| last.previous.clone());
                 let good = good.unwrap_or(previous);
                 let mut begun = if target.versioned {
@@ -240,13 +237,20 @@ pub fn written(
     };
     let mut status = complete(rotation, rotate_now, rollout)?;
     status.refused = back.cloned().map(|refused| RefusedRevision {
-        pinned: PreviousRevision {
-            revision: target.revision.clone(),
-            sources: sources.to_vec(),
-        },
+        pinned: previous(target, sources),
         ..refused
     });
     Some(status)
+}
+
+/// What the Secret holds, as something that can be gone back to.
+fn previous(target: &TargetStatus, sources: &[SourceStatus]) -> PreviousRevision {
+    PreviousRevision {
+        revision: target.revision.clone(),
+        key_id: target.key_id.clone(),
+        revision_hash: target.revision_hash.clone(),
+        sources: sources.to_vec(),
+    }
 }
 
 /// The Secret as it is, after a sync.

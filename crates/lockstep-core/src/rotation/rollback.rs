@@ -36,6 +36,8 @@ pub(super) fn refuse(
     RefusedRevision {
         revision: target.revision.clone(),
         fingerprint: target.fingerprint.clone(),
+        key_id: target.key_id.clone(),
+        revision_hash: target.revision_hash.clone(),
         sources: sources.to_vec(),
         pinned,
         time,

@@ -30,7 +30,7 @@ use lockstep_api::{
 use serde_json::{Map, Value, json};
 
 use super::rollout::Circumstances;
-use crate::{decide::later, schedule, time::to_seconds};
+use crate::{decide::later, schedule, text, time::to_seconds};
 
 /// What the names of Jobs begin with; the admission policy `lockstep-jobs` holds lockstep to it.
 pub const JOB_PREFIX: &str = "lockstep-verify-";
@@ -203,11 +203,13 @@ pub fn request_path(namespace: &str, get: &VerifyHttpGet) -> Result<String, Stri
                 .to_owned(),
         );
     }
-    if get.service.is_empty() || !plain(&get.service, b"-") {
+    if !text::is_label(&get.service) {
         return Err("rotation.rollout.verify.httpGet.service has to be the name of a Service".to_owned());
     }
     Ok(format!(
-        "/api/v1/namespaces/{namespace}/services/{}/proxy{path}",
+        "/api/v1/namespaces/{}/services/{}/proxy{path}",
+        text::path_segment(namespace),
+        // the colons between scheme, name and port are its own
         proxied(get)
     ))
 }

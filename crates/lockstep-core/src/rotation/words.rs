@@ -9,6 +9,7 @@ use super::{
     rollout::{MAX_TARGETS, waves},
     verify,
 };
+use crate::text::shell_quote;
 
 /// How many targets a message names.
 const NAMED: usize = 5;
@@ -103,7 +104,7 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
         ),
         TargetState::NoReference => format!(
             "{who}: target.versioned, and its pod template refers to no Secret of it, or it does not let lockstep move the references. Let it refer to the Secret by its name without a revision, and name that in its annotation: kubectl annotate {} {versioned}=<Secret> (with commas between several); or take it out of rotation.rollout.targets",
-            who.split([',', ' ']).next().unwrap_or_default().to_lowercase(),
+            shell_quote(&who.split([',', ' ']).next().unwrap_or_default().to_lowercase()),
             versioned = annotation::VERSIONED,
         ),
         TargetState::NoTemplate => {

@@ -12,6 +12,7 @@ use lockstep_core::{
     fingerprint::FingerprintKey,
     plan::{self, Input, StoreView},
     remote::{ErrorKind, Operation, ProviderError, Requeue, SecretValue},
+    revision::Content,
 };
 use serde_json::{Value, json};
 
@@ -88,7 +89,10 @@ fn identity(spec: &SyncedSecretSpec, collected: &Collected) -> (String, String) 
     let stores = stores(Grant::Everything);
     let input = input(spec, &stores);
     let fingerprint = assemble::fingerprint(&input, collected, &key);
-    (fingerprint, assemble::revision(&input, collected, &key))
+    (
+        fingerprint,
+        Content::of(&input, collected, &key).revision([]).name,
+    )
 }
 
 #[test]

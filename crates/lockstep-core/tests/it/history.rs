@@ -187,6 +187,7 @@ fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
         rollout.previous = Some(PreviousRevision {
             revision: "r2".to_owned(),
             sources: vec![source(2)],
+            ..PreviousRevision::default()
         });
     };
     assert_eq!(life.step(fail, 3100), []);

@@ -1,6 +1,6 @@
 //! What is due for a lease, case by case.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
@@ -10,7 +10,7 @@ use lockstep_api::{
 use lockstep_core::{
     decide::{Memory, Observed, Settings, Step, Why, decide},
     fingerprint::FingerprintKey,
-    lease::{self, Action, Cause, Retention, Retries},
+    lease::{self, Action, Cause, Issuer, Retention, Retries},
     plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
@@ -27,9 +27,20 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+static KEY: LazyLock<FingerprintKey> = LazyLock::new(|| FingerprintKey::new([7; 32]).unwrap());
+
+fn issuer() -> Issuer<'static> {
+    Issuer {
+        key: &KEY,
+        uid: "uid",
+        namespace: "shop",
+        name: "database",
+    }
+}
+
 /// A lease of 300 seconds that was given at the time 0.
 fn lease(accessor: &str) -> Lease {
-    Lease {
+    let mut lease = Lease {
         id: format!("database/creds/shop/{accessor}"),
         accessor: accessor.to_owned(),
         store: "SecretStore/vault".to_owned(),
@@ -40,7 +51,9 @@ fn lease(accessor: &str) -> Lease {
         seconds: 300,
         renewable: true,
         ..Lease::default()
-    }
+    };
+    issuer().sign(&mut lease);
+    lease
 }
 
 fn holding(current: Lease) -> LeaseStatus {
@@ -209,7 +222,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(60),
     };
-    let intended = lease::intend(Some(&doubtful), &generation(), &warrant, at(10));
+    let intended = lease::intend(Some(&doubtful), &generation(), &warrant, &issuer(), at(10));
     assert!(!format!("{intended:?}").contains("CANARY"));
     assert_eq!(intended.old, [lease("m")]);
     assert!(lease::in_doubt(Some(&intended)), "until another is written");
@@ -475,14 +488,14 @@ fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(100),
     };
-    let intent = lease::intend(None, &generation(), &warrant, at(0));
+    let intent = lease::intend(None, &generation(), &warrant, &issuer(), at(0));
     let minted = Minted {
         id: None,
         value: SecretValue::from("CANARY"),
         lives: Duration::from_secs(1000),
         renewable: false,
     };
-    let noted = lease::minted(&intent, "same".to_owned(), &minted, at(1));
+    let noted = lease::minted(&intent, "same".to_owned(), &minted, &issuer(), at(1));
     let noted = noted.minted.unwrap();
     assert_eq!(
         (noted.seconds, noted.expires.as_str()),
@@ -494,7 +507,6 @@ fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
 
 #[test]
 fn another_path_method_parameter_or_store_is_another_request() {
-    let key = FingerprintKey::new([7; 32]).unwrap();
     let mut names = std::collections::BTreeSet::new();
     let mut all = vec![generation(); 5];
     all[1].request.path.push('2');
@@ -505,7 +517,7 @@ fn another_path_method_parameter_or_store_is_another_request() {
         .insert("ttl".to_owned(), "1h".to_owned());
     all[4].store.name = "other".to_owned();
     for generation in &all {
-        names.insert(lease::request_name(generation, &key));
+        names.insert(lease::request_name(generation));
     }
     assert_eq!(names.len(), 5);
     assert_eq!(
@@ -548,6 +560,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
     let intent = |number: usize| LeaseIntent {
         accessor: format!("i{number}"),
         expires: at(9_000).to_string(),
+        mac: Some("one".to_owned()),
         ..LeaseIntent::default()
     };
     let warrant = Warrant {
@@ -559,7 +572,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
         intent: Some(intent(0)),
         ..LeaseStatus::default()
     };
-    let next = lease::intend(Some(&lost), &generation(), &warrant, at(10));
+    let next = lease::intend(Some(&lost), &generation(), &warrant, &issuer(), at(10));
     assert!(next.old[0].unwritten && !lease::in_doubt(Some(&next)));
     let retention = Retention {
         has_targets: true,
@@ -628,6 +641,15 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
         rotate_now: None,
         spec,
         status,
+        issuer: issuer(),
+    }
+}
+
+/// A status that is Ready, with what another one says of leases.
+fn synced_as(other: SyncedSecretStatus) -> SyncedSecretStatus {
+    SyncedSecretStatus {
+        lease: other.lease,
+        ..synced(holding(lease("a")))
     }
 }
 
@@ -776,4 +798,228 @@ fn the_finalizer_goes_with_the_last_lease() {
         at(400),
     );
     assert_eq!(step, Step::Lease(Action::Release));
+}
+
+/// Every way to make the status name a lease that lockstep did not note.
+fn forgeries() -> Vec<(&'static str, LeaseStatus)> {
+    let signed = |issuer: Issuer<'_>| {
+        let mut lease = lease("a");
+        issuer.sign(&mut lease);
+        lease
+    };
+    let other_key = FingerprintKey::new([8; 32]).unwrap();
+    let other = |change: fn(&mut Lease)| {
+        let mut lease = lease("a");
+        change(&mut lease);
+        holding(lease)
+    };
+    let intent = LeaseIntent {
+        accessor: "a".to_owned(),
+        store: "SecretStore/vault".to_owned(),
+        ..LeaseIntent::default()
+    };
+    vec![
+        ("no MAC", other(|lease| lease.mac = None)),
+        (
+            "another accessor",
+            other(|lease| lease.accessor = "root".to_owned()),
+        ),
+        (
+            "another id",
+            other(|lease| lease.id = "database/creds/admin/1".to_owned()),
+        ),
+        (
+            "another store",
+            other(|lease| lease.store = "ClusterSecretStore/vault".to_owned()),
+        ),
+        (
+            "another path",
+            other(|lease| lease.path = "database/creds/admin".to_owned()),
+        ),
+        (
+            "another key",
+            holding(signed(Issuer {
+                key: &other_key,
+                ..issuer()
+            })),
+        ),
+        (
+            "another object",
+            holding(signed(Issuer {
+                uid: "other",
+                ..issuer()
+            })),
+        ),
+        (
+            "another namespace",
+            holding(signed(Issuer {
+                namespace: "other",
+                ..issuer()
+            })),
+        ),
+        (
+            "another name",
+            holding(signed(Issuer {
+                name: "other",
+                ..issuer()
+            })),
+        ),
+        (
+            "minted",
+            LeaseStatus {
+                minted: Some(Lease {
+                    mac: None,
+                    ..lease("a")
+                }),
+                ..LeaseStatus::default()
+            },
+        ),
+        (
+            "old",
+            LeaseStatus {
+                old: vec![Lease {
+                    mac: None,
+                    unwritten: true,
+                    ..lease("a")
+                }],
+                ..LeaseStatus::default()
+            },
+        ),
+        (
+            "an intent",
+            LeaseStatus {
+                intent: Some(intent),
+                ..LeaseStatus::default()
+            },
+        ),
+    ]
+}
+
+#[test]
+fn a_forged_lease_is_neither_renewed_nor_revoked() {
+    let spec = spec(&json!({}));
+    for (case, forged) in forgeries() {
+        let held = synced_as(status(forged.clone()));
+        let step = decide(
+            &observed(&spec, Some(&held)),
+            &mut Memory::default(),
+            SETTINGS,
+            at(10_000),
+        );
+        assert_eq!(step, Step::Lease(Action::Disown), "{case}");
+        let left = lease::disowned(&forged, &issuer(), at(10));
+        assert!(!lease::has_unproven(&left, &issuer()), "{case}: once is enough");
+        assert_eq!(lease::disowned(&left, &issuer(), at(20)), left, "{case}");
+        for time in [10, 250, 10_000] {
+            let mut memory = Memory::default();
+            let held = synced_as(status(left.clone()));
+            let step = decide(&observed(&spec, Some(&held)), &mut memory, SETTINGS, at(time));
+            let touches = matches!(step, Step::Lease(Action::Renew(_) | Action::Revoke(_)));
+            assert!(!touches, "{case} at {time}: {step:?}");
+        }
+        let subject = Subject {
+            generation: 1,
+            refresh: None,
+            rotate_now: None,
+            rotation: None,
+            target_name: "database",
+            old: Some(&held),
+            drifted: false,
+        };
+        let said = report(&subject, Outcome::Leased(Some(left)), at(11));
+        let condition = said
+            .condition(lockstep_api::ConditionType::LeaseUnrevoked)
+            .unwrap();
+        assert!(
+            condition.has_reason(Reason::LeaseUnproven),
+            "{case}: {condition:?}"
+        );
+    }
+}
+
+#[test]
+fn a_forged_lease_holds_no_deletion_up() {
+    let spec = spec(&json!({}));
+    for (case, forged) in forgeries() {
+        let held = synced_as(status(forged));
+        let deleted = Observed {
+            deleting: true,
+            deleted_at: Some(at(100)),
+            ..observed(&spec, Some(&held))
+        };
+        let step = decide(&deleted, &mut Memory::default(), SETTINGS, at(100));
+        assert_eq!(step, Step::Lease(Action::Release), "{case}");
+    }
+}
+
+#[test]
+fn what_lockstep_noted_is_its_own() {
+    let warrant = Warrant {
+        accessor: "n".to_owned(),
+        token: SecretValue::from("CANARY"),
+        lives: Duration::from_secs(1000),
+    };
+    for id in [Some("database/creds/shop/1".to_owned()), None] {
+        let intent = lease::intend(None, &generation(), &warrant, &issuer(), at(0));
+        assert!(!lease::has_unproven(&intent, &issuer()));
+        let minted = Minted {
+            id,
+            value: SecretValue::from("CANARY"),
+            lives: Duration::from_secs(1000),
+            renewable: true,
+        };
+        let noted = lease::minted(&intent, "same".to_owned(), &minted, &issuer(), at(1));
+        assert!(!lease::has_unproven(&noted, &issuer()));
+        let again = lease::intend(Some(&intent), &generation(), &warrant, &issuer(), at(2));
+        assert!(!lease::has_unproven(&again, &issuer()), "an intent that was lost");
+        assert!(!format!("{noted:?} {again:?}").contains("CANARY"));
+    }
+}
+
+#[test]
+fn a_lost_key_issues_nothing_before_the_lease_ends() {
+    let other_key = FingerprintKey::new([8; 32]).unwrap();
+    let issuer = Issuer {
+        key: &other_key,
+        ..issuer()
+    };
+    let left = lease::disowned(&holding(lease("a")), &issuer, at(10));
+    assert_eq!(lease::cause(Some(&left), "same", None, at(100)), None);
+    let spec = spec(&json!({ "refreshInterval": "24h" }));
+    let held = synced(left.clone());
+    let mut memory = Memory::default();
+    let object = Observed {
+        issuer,
+        ..observed(&spec, Some(&held))
+    };
+    let step = decide(&object, &mut memory, SETTINGS, at(100));
+    assert!(matches!(step, Step::Idle(_)), "{step:?}");
+    let step = decide(&object, &mut memory, SETTINGS, at(240));
+    assert_eq!(step, Step::Fetch(Why::Lease), "it is replaced in its last third");
+    // those that were left behind are no reason to make no other
+    let many = LeaseStatus {
+        old: vec![left.current.unwrap(); 12],
+        ..LeaseStatus::default()
+    };
+    assert_eq!(lease::check_room(Some(&many)), Ok(()));
+}
+
+#[test]
+fn names_from_a_store_are_bounded_before_they_are_noted() {
+    assert_eq!(lease::check_accessor("hmac.AbC-1_2"), Ok(()));
+    assert_eq!(lease::check_id("database/creds/shop/AbC"), Ok(()));
+    for bad in ["", "a b", "a\u{1b}[2J", "\u{202e}a", "ä", &"CANARY".repeat(200)] {
+        for failure in [lease::check_accessor(bad), lease::check_id(bad)] {
+            let failure = failure.unwrap_err();
+            assert_eq!(failure.reason, Reason::Malformed);
+            assert!(!failure.message.contains("CANARY"), "{}", failure.message);
+        }
+    }
+}
+
+/// MACs are in statuses: another format would leave every lease to expire after an upgrade.
+#[test]
+fn the_mac_in_statuses_is_that_of_this_format() {
+    let known = "29a5addc846611673e4dc16ab5b9908d8c9bcefbdabab1ec342383c70800db81";
+    assert_eq!(lease("a").mac.as_deref(), Some(known));
 }

@@ -1,7 +1,10 @@
 //! Leases in a small world: whatever changes, fails, ends in the middle or sets its clock, no credential is revoked while somebody
 //! uses it, none is made without cause, and none is lost.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
@@ -10,7 +13,7 @@ use lockstep_api::{
 };
 use lockstep_core::{
     fingerprint::FingerprintKey,
-    lease::{self, Action, Retention, Retries},
+    lease::{self, Action, Issuer, Retention, Retries},
     plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
@@ -66,6 +69,10 @@ struct World {
     /// The one that the pods of the targets run on, where there are targets.
     pods: Option<String>,
     rotation: Rotation,
+    /// The fingerprint key, which can be lost.
+    key: FingerprintKey,
+    /// What lived when a key was lost.
+    disowned: BTreeSet<String>,
     path: usize,
     /// The process ends at this write or request.
     crash_in: Option<usize>,
@@ -92,6 +99,8 @@ impl World {
                 rollout: targets.then(Rollout::default),
                 ..Rotation::default()
             },
+            key: FingerprintKey::new([7; 32]).unwrap(),
+            disowned: BTreeSet::new(),
             path: 0,
             crash_in: None,
             status_down: false,
@@ -115,7 +124,16 @@ impl World {
     }
 
     fn request(&self) -> String {
-        lease::request_name(&self.generation(), &FingerprintKey::new([7; 32]).unwrap())
+        lease::request_name(&self.generation())
+    }
+
+    fn issuer(&self) -> Issuer<'_> {
+        Issuer {
+            key: &self.key,
+            uid: "uid",
+            namespace: "shop",
+            name: "database",
+        }
     }
 
     fn leases(&self) -> Option<&lockstep_api::LeaseStatus> {
@@ -175,12 +193,17 @@ impl World {
         Ok(true)
     }
 
-    /// What lives on the server is named in the status, whatever happens.
+    /// What lives on the server is named in the status, whatever happens. What was noted under a key that is lost is left to expire.
     fn nothing_is_lost(&self) {
-        for accessor in self.server.leases.keys() {
+        let noted = self
+            .server
+            .leases
+            .keys()
+            .filter(|accessor| !self.disowned.contains(*accessor));
+        for accessor in noted {
             let named = self
                 .leases()
-                .is_some_and(|leases| lease::store_of(leases, accessor).is_some());
+                .is_some_and(|leases| lease::held_as(leases, accessor).is_some());
             assert!(named, "{accessor} is lost: {:?}", self.leases());
         }
     }
@@ -198,7 +221,7 @@ impl World {
             token: SecretValue::from("token"),
             lives: Duration::from_secs(86_400),
         };
-        let intent = lease::intend(self.leases(), &generation, &warrant, self.steady);
+        let intent = lease::intend(self.leases(), &generation, &warrant, &self.issuer(), self.steady);
         if !self.say(Outcome::Leased(Some(intent.clone())))? {
             return Ok(());
         }
@@ -219,7 +242,7 @@ impl World {
             lives: Duration::from_secs(60),
             renewable: true,
         };
-        let noted = lease::minted(&intent, self.request(), &minted, asked);
+        let noted = lease::minted(&intent, self.request(), &minted, &self.issuer(), asked);
         if !self.say(Outcome::Leased(Some(noted)))? {
             return Ok(());
         }
@@ -313,6 +336,10 @@ impl World {
                 lease::revoked(&leases, accessor)
             }
             Action::Forget(accessor) => lease::revoked(&leases, accessor),
+            Action::Disown => {
+                self.disowned.extend(self.server.leases.keys().cloned());
+                Some(lease::disowned(&leases, &self.issuer(), self.steady))
+            }
             Action::Release => panic!("nothing is deleted here"),
         };
         self.process.retries.done(action);
@@ -323,10 +350,18 @@ impl World {
     fn run(&mut self) {
         for _ in 0..30 {
             self.nothing_is_lost();
+            let unproven = self
+                .leases()
+                .is_some_and(|leases| lease::has_unproven(leases, &self.issuer()));
             let due = self
                 .status
                 .as_ref()
-                .and_then(|status| lease::next(status, self.retention(), &self.process.retries, self.ahead()))
+                .and_then(|status| {
+                    if unproven {
+                        return Some((Timestamp::MIN, Action::Disown));
+                    }
+                    lease::next(status, self.retention(), &self.process.retries, self.ahead())
+                })
                 .filter(|(at, _)| *at <= self.now);
             let mint = lease::mint_at(self.leases(), false).is_some_and(|(at, _)| at <= self.steady);
             let changed = self
@@ -419,6 +454,7 @@ enum Event {
     SecretDown(bool),
     CrashIn(usize),
     Restart,
+    KeyLost(u8),
     Request,
     Drift,
     RollOut,
@@ -434,6 +470,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::SecretDown),
         4 => (0_usize..12).prop_map(Event::CrashIn),
         1 => Just(Event::Restart),
+        1 => any::<u8>().prop_map(Event::KeyLost),
         1 => Just(Event::Request),
         1 => Just(Event::Drift),
         2 => Just(Event::RollOut),
@@ -462,6 +499,10 @@ proptest! {
                 Event::SecretDown(down) => world.secret_down = down,
                 Event::CrashIn(points) => world.crash_in = Some(points),
                 Event::Restart => world.restart(),
+                Event::KeyLost(key) => {
+                    world.key = FingerprintKey::new([key; 32]).unwrap();
+                    world.restart();
+                }
                 Event::Request => world.path += 1,
                 Event::Drift => {
                     world.secret = None;

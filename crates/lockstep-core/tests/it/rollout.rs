@@ -45,7 +45,7 @@ fn spec() -> Rollout {
 fn begun(spec: &Rollout, names: &[&str]) -> RolloutStatus {
     let previous = PreviousRevision {
         revision: "old".to_owned(),
-        sources: Vec::new(),
+        ..PreviousRevision::default()
     };
     let begun = rollout::begin("new", Some(previous), None, spec, at(0));
     let found: Vec<Target> = names.iter().map(|name| target(name)).collect();
@@ -711,7 +711,7 @@ fn a_target_that_falls_over_while_its_wave_is_verified_has_it_verified_anew() {
 fn previous(revision: &str) -> Option<PreviousRevision> {
     Some(PreviousRevision {
         revision: revision.to_owned(),
-        sources: Vec::new(),
+        ..PreviousRevision::default()
     })
 }
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockstep_core::text::shell_quote;
 use serde::Deserialize;
 
 /// How large all texts together may be, in bytes. The API server takes 1.5 MiB an object.
@@ -180,7 +181,7 @@ impl Reader {
             self.input.notes.push(format!(
                 "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep {} -f -",
                 ignored.join(", "),
-                folder.display(),
+                shell_quote(&folder.display().to_string()),
                 self.command
             ));
         }
@@ -188,7 +189,7 @@ impl Reader {
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
                 return Err(format!(
                     "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep {} -f -",
-                    folder.display(),
+                    shell_quote(&folder.display().to_string()),
                     self.command
                 ));
             }

@@ -8,13 +8,14 @@ use lockstep_controller::{
     index::{ObjectKey, StoreEntry},
     watch::Store,
 };
+use lockstep_core::text;
 use lockstep_provider::StoreKey;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
     input::Source,
-    schema::{self, Schemas},
+    schema::Schemas,
     yaml::{self, shown},
 };
 
@@ -210,7 +211,7 @@ impl Objects {
             return self.problem(place, Some(kind), "metadata.name is needed");
         };
         let object = format!("{kind} \"{}\"", shown(&name));
-        if !schema::is_name(&name) {
+        if !text::is_subdomain(&name) {
             return self.problem(
                 place,
                 Some(&object),
@@ -221,6 +222,13 @@ impl Objects {
             Value::String(namespace) => namespace.clone(),
             _ => self.default_namespace.clone(),
         };
+        if !text::is_label(&namespace) {
+            return self.problem(
+                place,
+                Some(&object),
+                "metadata.namespace must be lower-case letters, digits and '-', and at most 63 of them",
+            );
+        }
         let faults = self.schemas.faults(kind, &value);
         if !faults.is_empty() {
             for fault in faults {

@@ -14,18 +14,6 @@ pub(crate) const UNSEALED: [&str; 2] = ["plaintext", "plaintextFile"];
 /// How many faults of one object are told.
 const MAX_FAULTS: usize = 20;
 
-/// Whether a name can be that of an object: a DNS subdomain (RFC 1123).
-pub(crate) fn is_name(name: &str) -> bool {
-    let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        bytes.first().copied().is_some_and(edge)
-            && bytes.last().copied().is_some_and(edge)
-            && bytes.iter().all(|c| edge(*c) || *c == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 /// The schemas of all kinds, with their patterns made ready.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {

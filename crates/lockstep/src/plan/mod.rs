@@ -36,7 +36,10 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         PlanFormat::Json => show::json(&objects, &counted, &report),
     };
     let printed = match text {
-        Ok(text) => exit::printed(output::print(&text)),
+        Ok(text) => exit::printed(match arguments.output {
+            PlanFormat::Text => output::print(&text),
+            PlanFormat::Json => output::print_json(&text),
+        }),
         Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
     };
     for problem in &objects.problems {

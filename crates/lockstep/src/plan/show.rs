@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use lockstep_core::forecast::{Calls, Forecast};
+use lockstep_core::{
+    forecast::{Calls, Forecast},
+    text::escape,
+};
 use lockstep_provider::costs::{Call, MicroUsd};
 use serde_json::{Value, json};
 
@@ -76,7 +79,7 @@ pub(super) fn text(report: &Report<'_>) -> String {
     }
     text.push_str("\nHow it is counted:\n");
     for note in &report.notes {
-        let _ = writeln!(text, "- {note}");
+        let _ = writeln!(text, "- {}", escape(note));
     }
     text
 }

@@ -53,7 +53,10 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         RenderFormat::Json => show::json(&objects, &all, arguments.show_values),
     };
     let printed = match text {
-        Ok(text) => exit::printed(output::print(&text)),
+        Ok(text) => exit::printed(match arguments.output {
+            RenderFormat::Yaml => output::print_document(&text),
+            RenderFormat::Json => output::print_json(&text),
+        }),
         Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
     };
     for line in show::remarks(&objects, &all) {

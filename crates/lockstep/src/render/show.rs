@@ -9,7 +9,7 @@ use lockstep_controller::{
     manifest::{Base64Data, Manifest},
     secret::Owner,
 };
-use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue};
+use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue, text};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
@@ -75,34 +75,36 @@ fn secret_json(
 
 /// The Secrets as a YAML stream; what is no Secret is a comment.
 pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Result<String, String> {
-    let mut text = String::new();
+    let mut stream = String::new();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
+        // a line break would end the comment
         let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
+        let name = text::escape(&name);
         match rendered {
             Rendered::Secret(secret, sealed) => {
                 let manifest = secret_yaml(placed, secret, sealed, show_values)?;
-                let _ = write!(text, "---\n# {name}\n{manifest}");
+                let _ = write!(stream, "---\n# {name}\n{manifest}");
             }
             Rendered::Sealed(_) => {
                 let note = pipeline::note(placed, rendered, objects).unwrap_or_default();
-                let _ = writeln!(text, "---\n# {name}: {note}");
+                let _ = writeln!(stream, "---\n# {name}: {}", text::escape(&note));
             }
             Rendered::Gone => {
                 let _ = writeln!(
-                    text,
+                    stream,
                     "---\n# {name}: every source is gone, and its Secret is deleted"
                 );
             }
             Rendered::Reads(plan) => {
-                let _ = writeln!(text, "---\n# {name} reads");
+                let _ = writeln!(stream, "---\n# {name} reads");
                 for line in reads(plan) {
-                    let _ = writeln!(text, "#   {line}");
+                    let _ = writeln!(stream, "#   {}", text::escape(&line));
                 }
             }
             Rendered::Failed(_) => {}
         }
     }
-    Ok(text)
+    Ok(stream)
 }
 
 fn reads(plan: &Plan) -> Vec<String> {

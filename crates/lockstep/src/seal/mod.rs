@@ -114,7 +114,7 @@ fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
     }
     let printed = match (arguments.output, &report.text) {
         (SealFormat::Json, _) => match report.json() {
-            Ok(text) => output::print(&text),
+            Ok(text) => output::print_json(&text),
             Err(message) => return exit::failed(&message),
         },
         (SealFormat::Text, None) if arguments.files.iter().all(|path| path.as_os_str() != "-") => {
@@ -122,8 +122,8 @@ fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
         }
         (SealFormat::Text, text) => {
             // standard output is the manifest's
-            output::complain(report.lines().trim_end());
-            output::print(text.as_deref().unwrap_or_default())
+            output::complain_lines(report.lines().trim_end());
+            output::print_document(text.as_deref().unwrap_or_default())
         }
     };
     for fault in &report.faults {

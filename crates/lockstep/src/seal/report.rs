@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use lockstep_api::CiphertextScope;
+use lockstep_core::text;
 use lockstep_provider::StoreKey;
 use serde::Serialize;
 use serde_json::json;
@@ -82,9 +83,7 @@ impl Report {
         let verb = if self.dry_run { "would seal" } else { "sealed" };
         for sealed in &self.sealed {
             let envelope = if sealed.envelope { ", in an envelope" } else { "" };
-            // writing to a String cannot fail
-            let _ = writeln!(
-                lines,
+            let line = format!(
                 "{verb} {}:{}: {}: {}: scope {}, with {} ({} {}){envelope}",
                 sealed.place.file,
                 sealed.place.line,
@@ -95,6 +94,8 @@ impl Report {
                 sealed.provider,
                 sealed.key,
             );
+            // writing to a String cannot fail
+            let _ = writeln!(lines, "{}", text::escape(&line));
         }
         if self.total == 0 && self.faults.is_empty() {
             lines.push_str("there is nothing to seal\n");

@@ -16,7 +16,10 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use lockstep_api::SyncedSecret;
-use lockstep_core::time::{Clock as _, SystemClock};
+use lockstep_core::{
+    text,
+    time::{Clock as _, SystemClock},
+};
 use tokio::runtime;
 
 use crate::{
@@ -30,9 +33,6 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often ages are shown anew while nothing changes.
 const TICK: Duration = Duration::from_secs(5);
-/// Clears a terminal, and goes to its first line.
-const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
-
 /// By namespace and name.
 type Objects = BTreeMap<(String, String), SyncedSecret>;
 
@@ -84,7 +84,7 @@ async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
         return Err(missing(name, &namespace));
     }
     let text = text(arguments, &objects)?;
-    let printed = exit::printed(output::print(&text));
+    let printed = exit::printed(print(arguments.output, &text));
     if printed != ExitCode::SUCCESS || objects.values().all(show::is_ready) {
         return Ok(printed);
     }
@@ -98,6 +98,11 @@ pub(crate) async fn in_namespace(
 ) -> Result<(Client, String), String> {
     let client = client::connect_to_read(cluster).await?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
+    if !text::is_label(&namespace) {
+        return Err(format!(
+            "namespace \"{namespace}\" is not a DNS label. Check the kubeconfig's context, or use --namespace"
+        ));
+    }
     Ok((client, namespace))
 }
 
@@ -132,6 +137,14 @@ fn refused(error: &kube::Error) -> String {
         }
         kube::Error::Api(status) => format!("the API server refused: {}", status.message),
         error => format!("the cluster cannot be asked: {error}"),
+    }
+}
+
+/// Prints what a command of the cluster found.
+pub(crate) fn print(format: StatusFormat, text: &str) -> io::Result<()> {
+    match format {
+        StatusFormat::Text => output::print(text),
+        StatusFormat::Json => output::print_json(text),
     }
 }
 
@@ -179,11 +192,11 @@ async fn watch(
             continue;
         }
         let printed = if in_place {
-            format!("{CLEAR}{text}")
+            output::print_in_place(&text)
         } else {
-            text.clone()
+            print(arguments.output, &text)
         };
-        if let Err(error) = output::print(&printed) {
+        if let Err(error) = printed {
             return Ok(exit::printed(Err(error)));
         }
         last = text;

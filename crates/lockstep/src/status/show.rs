@@ -7,7 +7,10 @@ use lockstep_api::{
     Condition, ConditionStatus, ConditionType, LeaseEnd, LeaseStatus, RolloutPhase, RolloutStatus,
     RotationPhase, RotationStatus, SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
-use lockstep_core::rotation::{self, Opening, rollout};
+use lockstep_core::{
+    rotation::{self, Opening, rollout},
+    text,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -137,17 +140,21 @@ fn window(rotation: &RotationStatus, now: Timestamp) -> String {
 pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let mut text = format!("SyncedSecret {namespace}/{name}\n");
+    let mut lines = format!(
+        "SyncedSecret {}/{}\n",
+        text::escape(namespace),
+        text::escape(name)
+    );
     let mut say = |what: &str, words: String| {
         // writing to a String cannot fail
-        let _ = writeln!(text, "  {what:<10}{words}");
+        let _ = writeln!(lines, "  {what:<10}{}", text::escape(&words));
     };
     let Some(status) = &object.status else {
         say(
             "ready",
             "not looked at yet: is the operator running, and does it serve this namespace?".to_owned(),
         );
-        return text;
+        return lines;
     };
     match ready(object) {
         Some(ready) => {
@@ -217,7 +224,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
             say(&what, words);
         }
     }
-    text
+    lines
 }
 
 /// The leases: of the credential that the Secret holds, and of those that wait to be revoked.
@@ -369,7 +376,9 @@ fn rotation_lines(
     lines.push((
         String::new(),
         format!(
-            "to let it in now: kubectl annotate syncedsecret {name} -n {namespace} --overwrite {}=\"$(date +%s)\"",
+            "to let it in now: kubectl annotate syncedsecret {} -n {} --overwrite {}=\"$(date +%s)\"",
+            text::shell_quote(name),
+            text::shell_quote(namespace),
             annotation::ROTATE_NOW
         ),
     ));
@@ -507,6 +516,34 @@ mod tests {
             "nextWindow": "2026-03-11T02:00:00Z",
         });
         status
+    }
+
+    #[test]
+    fn names_neither_run_in_a_shell_nor_act_on_a_terminal() {
+        for hostile in ["a; rm -rf ~", "$(id)", "a\u{1b}[2J", "abc\u{202e}cba", "a\nREADY"] {
+            let mut status = waiting();
+            status["conditions"][0]["message"] = hostile.into();
+            status["conditions"][0]["reason"] = hostile.into();
+            status["target"]["name"] = hostile.into();
+            status["sources"][0]["key"] = hostile.into();
+            status["sources"][0]["version"] = hostile.into();
+            let mut object = object(&status);
+            object.metadata.name = Some(hostile.to_owned());
+            object.metadata.namespace = Some(hostile.to_owned());
+            let shown = one(&object, now());
+            for line in shown.lines().chain(all(&[&object], now()).lines()) {
+                assert!(!line.chars().any(text::is_hidden), "{line:?}");
+                assert!(!line.starts_with("READY"), "a name begins no line: {line}");
+            }
+            let command = shown
+                .lines()
+                .find(|line| line.contains("kubectl annotate"))
+                .unwrap();
+            let quoted = text::shell_quote(hostile);
+            let wanted = format!("syncedsecret {quoted} -n {quoted} --overwrite");
+            assert!(command.contains(&wanted), "{command}");
+            assert!(quoted == hostile || quoted.starts_with(['\'', '"']), "{quoted}");
+        }
     }
 
     #[test]

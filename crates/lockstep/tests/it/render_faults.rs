@@ -56,6 +56,36 @@ fn render(manifest: &str, values: &[(&str, &[u8])]) -> (i32, String, String) {
 }
 
 #[test]
+fn a_key_begins_no_document_and_acts_on_no_terminal() {
+    let key = r"x\n---\nkind: CANARY\e[2J\u202E";
+    let spec = format!("  data: [{{ secretKey: a, remoteRef: {{ key: \"{key}\" }} }}]\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = folder.path().join("manifest.yaml");
+    fs::write(&manifest, synced(&spec)).expect("a file");
+    let output = lockstep(&["render", "-f", manifest.to_str().expect("UTF-8")]);
+    let output = output.get_output();
+    let (shown, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        shown.contains("SyncedSecret shop/database reads"),
+        "{shown}{said}"
+    );
+    for line in shown.lines().chain(said.lines()) {
+        assert!(!line.starts_with("kind: CANARY"), "{shown}{said}");
+        assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_refused_and_shown_as_text() {
+    let spec =
+        "  data: [{ secretKey: a, remoteRef: { key: k } }]\n  target: { name: \"a\\e[2J; rm -rf ~\" }\n";
+    let (code, _, said) = render(&synced(spec), &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("target.name"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
 fn what_admission_would_refuse_is_told_with_the_field() {
     let entry = "  data: [{ secretKey: a, remoteRef: { key: shop/database } }]\n";
     for (spec, wanted) in [

@@ -127,6 +127,9 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::LeaseLeft => {
             "Revoke the lease yourself (`vault lease revoke`), or let it expire; grant what the message names, so that the next one can be revoked."
         }
+        Reason::LeaseUnproven => {
+            "Nothing, if the fingerprint key was replaced: another credential is made before the lease ends. Otherwise find out who writes the status of SyncedSecrets, and revoke the lease yourself if it is yours."
+        }
         Reason::SourceTooOld => {
             "Rotate the value at its source, or raise `rotation.maxAge`; lockstep reads and never rotates."
         }

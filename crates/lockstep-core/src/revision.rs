@@ -1,0 +1,366 @@
+//! Revisions: short names of a Secret's content, also across a change of the fingerprint key.
+//!
+//! A revision is a keyed hash of the content. It is bound to one SyncedSecret by its uid, namespace and name. Equal contents of two
+//! SyncedSecrets have different revisions, so nobody can test a guess in a namespace of their own.
+//!
+//! Workloads carry the revision in an annotation, and a versioned Secret in its name. A name therefore stays as long as the content
+//! does, even when the key that made it is lost or its format changes. A status names the key and the format of its hashes with
+//! [`key_id`]. Under another key:
+//!
+//! - a hash in the status proves nothing, so [`is_unchanged`] goes by the generation of the spec and the versions of the sources;
+//! - what is unchanged by that keeps its name, and the status records the hash under the new key beside it;
+//! - what has changed by that takes the usual way, as every change does.
+//!
+//! A change of a source without versions, made exactly while the key was lost, is missed until the next change of that source.
+
+use lockstep_api::{PreviousRevision, RefusedRevision, SourceStatus, SyncedSecretStatus, TargetStatus};
+
+use crate::{
+    assemble::erased::Json as _,
+    collect::Collected,
+    fingerprint::{FingerprintKey, Hasher},
+    plan::Input,
+    report::MAX_SOURCES,
+};
+
+/// The format of revisions. Raise it when the same content begins to get another hash.
+const FORMAT: u8 = 2;
+/// How many hexadecimal digits a revision has.
+pub const LENGTH: usize = 8;
+
+/// Identifies the key and the format of the hashes in a status. It is a keyed hash of a constant and reveals nothing of the key.
+pub fn key_id(key: &FingerprintKey) -> String {
+    format!("{FORMAT}-{}", key.hash("key id").finish(LENGTH))
+}
+
+/// The hashes of one content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    key_id: String,
+    hash: String,
+    /// The hash in format 1, which was bound to no object. Statuses of that format have no key id.
+    unbound: String,
+}
+
+impl Content {
+    /// Hashes what pods see of the Secret. Every ciphertext must have been decrypted, so that sealing a value again is no change.
+    pub fn of(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> Self {
+        let mut unbound = key.hash("revision");
+        unbound.field(b"1");
+        add_content(&mut unbound, input, collected);
+        let mut bound = key.hash("revision");
+        bound
+            .field(&[FORMAT])
+            .field(input.uid.as_bytes())
+            .field(input.namespace.as_bytes())
+            .field(input.name.as_bytes());
+        add_content(&mut bound, input, collected);
+        Self {
+            key_id: key_id(key),
+            hash: bound.finish(LENGTH),
+            unbound: unbound.finish(LENGTH),
+        }
+    }
+
+    /// Whether a name in the status is the name of this content. `None` where its hash was made with another key, and proves nothing.
+    fn has_name(&self, name: Name<'_>) -> Option<bool> {
+        match name.key_id {
+            Some(id) if id == self.key_id => Some(name.hash.unwrap_or(name.revision) == self.hash),
+            Some(_) => None,
+            None => (name.revision == self.unbound).then_some(true),
+        }
+    }
+
+    /// The revision of this content: the first of `names` that is its name, or a new one.
+    pub fn revision<'a>(&self, names: impl IntoIterator<Item = Candidate<'a>>) -> Revision {
+        let mut names = names.into_iter();
+        let known = names.find(|candidate| self.has_name(candidate.name).unwrap_or(candidate.is_unchanged));
+        let name = known.map_or(&*self.hash, |known| known.name.revision);
+        Revision {
+            name: name.to_owned(),
+            hash: (name != self.hash).then(|| self.hash.clone()),
+            key_id: self.key_id.clone(),
+        }
+    }
+}
+
+fn add_content(hasher: &mut Hasher, input: &Input<'_>, collected: &Collected) {
+    let template = input.spec.target.template.clone().unwrap_or_default();
+    hasher
+        .values(&collected.values)
+        .field(&template.data.bytes())
+        .field(&template.template_from.bytes())
+        .field(&template.merge_policy.bytes())
+        .field(&template.secret_type.bytes());
+}
+
+/// A revision as the status records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The name.
+    pub name: String,
+    /// The hash under the current key, where the name is from another one.
+    pub hash: Option<String>,
+    /// The current key and format.
+    pub key_id: String,
+}
+
+impl Revision {
+    /// Records the revision in a target.
+    pub fn set(self, target: &mut TargetStatus) {
+        target.revision = self.name;
+        target.revision_hash = self.hash;
+        target.key_id = Some(self.key_id);
+    }
+}
+
+/// A name of a content in the status, and how it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Name<'a> {
+    revision: &'a str,
+    hash: Option<&'a str>,
+    key_id: Option<&'a str>,
+}
+
+impl<'a> From<&'a TargetStatus> for Name<'a> {
+    fn from(target: &'a TargetStatus) -> Self {
+        Self {
+            revision: &target.revision,
+            hash: target.revision_hash.as_deref(),
+            key_id: target.key_id.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a PreviousRevision> for Name<'a> {
+    fn from(previous: &'a PreviousRevision) -> Self {
+        Self {
+            revision: &previous.revision,
+            hash: previous.revision_hash.as_deref(),
+            key_id: previous.key_id.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a RefusedRevision> for Name<'a> {
+    fn from(refused: &'a RefusedRevision) -> Self {
+        Self {
+            revision: &refused.revision,
+            hash: refused.revision_hash.as_deref(),
+            key_id: refused.key_id.as_deref(),
+        }
+    }
+}
+
+/// A name that a content may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    name: Name<'a>,
+    is_unchanged: bool,
+}
+
+impl<'a> Candidate<'a> {
+    /// `is_unchanged` decides where the hash of the name proves nothing.
+    pub fn new(name: impl Into<Name<'a>>, is_unchanged: bool) -> Self {
+        Self {
+            name: name.into(),
+            is_unchanged,
+        }
+    }
+}
+
+/// Whether the Secret holds what was read, as far as this can be told without hashes: the spec has the generation of the last sync, and
+/// the same remote values have the same versions.
+pub fn is_unchanged(status: &SyncedSecretStatus, generation: Option<i64>, sources: &[SourceStatus]) -> bool {
+    let Some(target) = &status.target else {
+        return false;
+    };
+    let same_spec = match target.generation {
+        Some(synced) => generation == Some(synced),
+        // an earlier version of lockstep recorded none
+        None => is_synced(status) && generation == status.observed_generation,
+    };
+    let waits = status
+        .rotation
+        .as_ref()
+        .is_some_and(|rotation| rotation.pending_revision.is_some());
+    let have_versions = sources.iter().all(|source| source.version.is_some());
+    same_spec && are_the_same(status, sources) && (!waits || have_versions)
+}
+
+fn is_synced(status: &SyncedSecretStatus) -> bool {
+    use lockstep_api::{ConditionType, Reason};
+    let waits = status
+        .rotation
+        .as_ref()
+        .is_some_and(|rotation| rotation.pending_revision.is_some());
+    let ready = status.condition(ConditionType::Ready);
+    !waits && ready.is_some_and(|ready| ready.holds(ConditionType::Ready) && ready.has_reason(Reason::Synced))
+}
+
+/// Whether the sources are those of the status, at the same versions.
+fn are_the_same(status: &SyncedSecretStatus, sources: &[SourceStatus]) -> bool {
+    let count = i64::try_from(sources.len()).ok();
+    let listed = sources.iter().take(MAX_SOURCES);
+    let same = |(one, other): (&SourceStatus, &SourceStatus)| {
+        (&one.store, &one.key, &one.version) == (&other.store, &other.key, &other.version)
+    };
+    count == status.source_count
+        && listed.len() == status.sources.len()
+        && status.sources.iter().zip(listed).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lockstep_api::{RotationStatus, SyncedSecretSpec};
+
+    use super::*;
+    use crate::remote::SecretValue;
+
+    fn key(byte: u8) -> FingerprintKey {
+        FingerprintKey::new(vec![byte; 32]).unwrap()
+    }
+
+    fn content_of([uid, namespace, name]: [&str; 3], value: &str, byte: u8) -> Content {
+        let spec = SyncedSecretSpec::default();
+        let input = Input {
+            name,
+            namespace,
+            uid,
+            spec: &spec,
+            stores: &BTreeMap::new(),
+            rival: None,
+        };
+        let collected = Collected {
+            values: BTreeMap::from([("password".to_owned(), SecretValue::from(value))]),
+            ..Collected::default()
+        };
+        Content::of(&input, &collected, &key(byte))
+    }
+
+    fn content(value: &str, byte: u8) -> Content {
+        content_of(["uid", "shop", "database"], value, byte)
+    }
+
+    fn target(revision: &Revision) -> TargetStatus {
+        let mut target = TargetStatus::default();
+        revision.clone().set(&mut target);
+        target
+    }
+
+    #[test]
+    fn equal_values_of_two_objects_have_other_revisions() {
+        let here = content("hunter2", 1).revision([]);
+        for other in [
+            ["uid2", "shop", "database"],
+            ["uid", "mallory", "database"],
+            ["uid", "shop", "other"],
+            ["uids", "hop", "database"],
+        ] {
+            let there = content_of(other, "hunter2", 1).revision([]);
+            assert_ne!(here.name, there.name, "{other:?}");
+        }
+        assert_eq!(content("hunter2", 1).revision([]), here);
+        assert_ne!(content("hunter3", 1).revision([]).name, here.name);
+    }
+
+    /// What is in statuses must keep its meaning: a change here restarts every workload after an upgrade.
+    #[test]
+    fn the_hashes_in_statuses_are_those_of_this_format() {
+        let content = content("hunter2", 7);
+        assert_eq!(content.key_id, KNOWN_KEY_ID);
+        assert_eq!(content.hash, KNOWN_HASH);
+        assert_eq!(content.unbound, KNOWN_UNBOUND);
+    }
+
+    const KNOWN_KEY_ID: &str = "2-3bffff45";
+    const KNOWN_HASH: &str = "47856bc8";
+    const KNOWN_UNBOUND: &str = "3b9f0500";
+
+    #[test]
+    fn a_name_is_kept_under_another_key_and_known_again_after() {
+        let first = target(&content("a", 1).revision([]));
+        // the key is lost: by its hash the name proves nothing
+        let adopted = content("a", 2).revision([Candidate::new(&first, true)]);
+        assert_eq!(adopted.name, first.revision);
+        assert!(adopted.hash.is_some());
+        assert_ne!(Some(&adopted.key_id), first.key_id.as_ref());
+        // from then on it is known by its hash, whatever else changed
+        let kept = target(&adopted);
+        assert_eq!(content("a", 2).revision([Candidate::new(&kept, false)]), adopted);
+        let changed = content("b", 2).revision([Candidate::new(&kept, true)]);
+        assert_ne!(changed.name, first.revision);
+        assert_eq!(changed.hash, None);
+        // and the key that was lost comes back
+        let back = content("a", 1).revision([Candidate::new(&kept, true)]);
+        assert_eq!((back.name.as_str(), back.hash), (&*first.revision, None));
+    }
+
+    #[test]
+    fn a_name_of_the_first_format_is_kept_under_the_same_key() {
+        let old = TargetStatus {
+            revision: content("a", 1).unbound,
+            ..TargetStatus::default()
+        };
+        let kept = content("a", 1).revision([Candidate::new(&old, false)]);
+        assert_eq!(kept.name, old.revision);
+        assert_ne!(
+            content("b", 1).revision([Candidate::new(&old, false)]).name,
+            old.revision
+        );
+    }
+
+    fn source(version: Option<&str>) -> SourceStatus {
+        SourceStatus {
+            store: "SecretStore/vault".to_owned(),
+            key: "shop/database".to_owned(),
+            version: version.map(str::to_owned),
+            created_time: None,
+        }
+    }
+
+    fn synced(version: Option<&str>) -> SyncedSecretStatus {
+        SyncedSecretStatus {
+            target: Some(TargetStatus {
+                generation: Some(1),
+                ..TargetStatus::default()
+            }),
+            sources: vec![source(version)],
+            source_count: Some(1),
+            ..SyncedSecretStatus::default()
+        }
+    }
+
+    fn pending(mut status: SyncedSecretStatus) -> SyncedSecretStatus {
+        let rotation = crate::rotation::complete(Some(&lockstep_api::Rotation::default()), None, None);
+        status.rotation = rotation.map(|rotation| RotationStatus {
+            pending_revision: Some("9c41".to_owned()),
+            ..rotation
+        });
+        status
+    }
+
+    #[test]
+    fn spec_and_versions_tell_what_hashes_cannot() {
+        let one = || vec![source(Some("1"))];
+        let none = || vec![source(None)];
+        for (case, status, generation, sources, unchanged) in [
+            ("same", synced(Some("1")), 1, one(), true),
+            ("another version", synced(Some("2")), 1, one(), false),
+            ("another spec", synced(Some("1")), 2, one(), false),
+            ("one more", synced(Some("1")), 1, [one(), one()].concat(), false),
+            ("no versions", synced(None), 1, none(), true),
+            ("a change waits", pending(synced(None)), 1, none(), false),
+            ("it was taken back", pending(synced(Some("1"))), 1, one(), true),
+            ("never written", SyncedSecretStatus::default(), 1, one(), false),
+        ] {
+            assert_eq!(
+                is_unchanged(&status, Some(generation), &sources),
+                unchanged,
+                "{case}"
+            );
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Text that tenants, backends and files chose, made safe for the place where it is shown or sent.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// The longest DNS-1123 subdomain: most names in Kubernetes.
+pub const MAX_SUBDOMAIN: usize = 253;
+/// The longest DNS-1123 label: names of namespaces and Services.
+pub const MAX_LABEL: usize = 63;
+
+/// Characters of a path segment that are sent as they are: those that RFC 3986 calls unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Whether Kubernetes accepts the text as a DNS-1123 label, such as the name of a namespace.
+pub fn is_label(text: &str) -> bool {
+    text.len() <= MAX_LABEL && is_label_of_any_length(text)
+}
+
+/// Whether Kubernetes accepts the text as a DNS-1123 subdomain, such as the name of a Secret.
+pub fn is_subdomain(text: &str) -> bool {
+    text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_label_of_any_length)
+}
+
+fn is_label_of_any_length(text: &str) -> bool {
+    let is_edge =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = text.as_bytes();
+    is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+}
+
+/// Whether the text is a name that a backend may give something: 1 to `longest` printable ASCII characters without blanks.
+pub fn is_backend_name(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Quotes one word for a POSIX shell. A shell that reads the result sees the word and runs none of it. Hidden characters, which no
+/// name in Kubernetes contains, are escaped first.
+pub fn shell_quote(word: &str) -> String {
+    let shown = escape(word);
+    // only NUL cannot be quoted, and it was escaped
+    shlex::try_quote(&shown).map_or_else(|_| "''".to_owned(), Cow::into_owned)
+}
+
+/// Quotes a string for HCL, the language of Vault's policies, with the quotes around it.
+pub fn hcl_quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' | '\\' => {
+                quoted.push('\\');
+                quoted.push(character);
+            }
+            // "${" would begin an expression
+            '$' if characters.peek() == Some(&'{') => push_hcl_escape(&mut quoted, character),
+            character if is_hidden(character) => push_hcl_escape(&mut quoted, character),
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn push_hcl_escape(quoted: &mut String, character: char) {
+    let code = u32::from(character);
+    // writing to a String cannot fail
+    let _ = if code <= 0xffff {
+        write!(quoted, "\\u{code:04x}")
+    } else {
+        write!(quoted, "\\U{code:08x}")
+    };
+}
+
+/// Percent-encodes one segment of a URL's path. A name never adds a segment, a query or a fragment.
+pub fn path_segment(name: &str) -> String {
+    match name {
+        // dots are unreserved, and these two would still climb
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        name => utf8_percent_encode(name, SEGMENT).to_string(),
+    }
+}
+
+/// Escapes what a terminal would act on or hide: control characters and line breaks, characters that change the direction of text, and
+/// those without width. The rest stays as it is.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    escape_where(text, is_hidden)
+}
+
+/// Escapes like [`escape`], but keeps line breaks and tabs: for text of several lines.
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    escape_where(text, |character| {
+        !matches!(character, '\n' | '\t') && is_hidden(character)
+    })
+}
+
+fn escape_where(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&escapes) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if !escapes(character) {
+            escaped.push(character);
+        } else if matches!(character, '\n' | '\r' | '\t') {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.extend(character.escape_unicode());
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Escapes in a JSON text what a terminal would hide. JSON holds such characters in strings only, so the result has the same value.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    let escapes = |character: char| !matches!(character, '\n' | '\t' | '\r') && is_hidden(character);
+    if !json.chars().any(escapes) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 8);
+    for character in json.chars() {
+        if escapes(character) {
+            let mut units = [0_u16; 2];
+            for unit in character.encode_utf16(&mut units) {
+                // writing to a String cannot fail
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether a terminal acts on the character or shows nothing in its place.
+pub fn is_hidden(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
+    let fillers = matches!(
+        character,
+        '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
+    );
+    let selectors =
+        matches!(character, '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}');
+    fillers
+        || selectors
+        || matches!(
+            get_general_category(character),
+            GeneralCategory::Control
+                | GeneralCategory::Format
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+                | GeneralCategory::PrivateUse
+                | GeneralCategory::Unassigned
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names that attack a shell, a terminal or a URL.
+    const HOSTILE: [&str; 10] = [
+        "a; rm -rf ~",
+        "$(id)",
+        "`id`",
+        "a'b\"c\\d",
+        "a\nb",
+        "\u{1b}]0;title\u{7}",
+        "abc\u{202e}cba",
+        "zero\u{200b}width",
+        "../../secrets/x?watch=1#y",
+        "\0",
+    ];
+
+    #[test]
+    fn names_of_kubernetes_are_told_from_others() {
+        for good in ["a", "a-b", "0", "a1-b2"] {
+            assert!(is_label(good) && is_subdomain(good), "{good}");
+        }
+        assert!(is_subdomain("a.b-c.d") && !is_label("a.b"));
+        assert!(is_label(&"a".repeat(63)) && !is_label(&"a".repeat(64)));
+        assert!(is_subdomain(&"a".repeat(253)) && !is_subdomain(&"a".repeat(254)));
+        for bad in ["", "-a", "a-", "A", "a..b", ".a", "a.", "a_b", "ä", "a b"]
+            .iter()
+            .chain(&HOSTILE)
+        {
+            assert!(!is_label(bad) && !is_subdomain(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_back_one_word_and_nothing_else() {
+        assert_eq!(shell_quote("database"), "database");
+        assert_eq!(shell_quote("a; rm -rf ~"), "'a; rm -rf ~'");
+        for name in HOSTILE {
+            let quoted = shell_quote(name);
+            assert_eq!(
+                shlex::split(&quoted),
+                Some(vec![escape(name).into_owned()]),
+                "{name:?}"
+            );
+            assert!(!quoted.chars().any(is_hidden), "{quoted:?}");
+        }
+    }
+
+    #[test]
+    fn hcl_holds_the_text_in_one_string() {
+        assert_eq!(hcl_quote("database/creds/shop"), "\"database/creds/shop\"");
+        assert_eq!(
+            hcl_quote("a\" { capabilities = [\"sudo\"] } path \"${x}"),
+            r#""a\" { capabilities = [\"sudo\"] } path \"\u0024{x}""#
+        );
+        assert_eq!(hcl_quote("50%$"), "\"50%$\"");
+        assert_eq!(hcl_quote("a\n\u{e0001}"), "\"a\\u000a\\U000e0001\"");
+    }
+
+    #[test]
+    fn a_path_segment_stays_one_segment() {
+        assert_eq!(path_segment("a.b-c"), "a.b-c");
+        for name in HOSTILE.into_iter().chain([".", "..", "a/b", "a%2fb", "ä"]) {
+            let segment = path_segment(name);
+            assert!(
+                segment
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)),
+                "{segment}"
+            );
+            assert!(segment != "." && segment != "..", "{segment}");
+            let decoded = percent_encoding::percent_decode_str(&segment)
+                .decode_utf8()
+                .unwrap();
+            assert_eq!(decoded, name);
+        }
+    }
+
+    #[test]
+    fn nothing_hidden_is_left_after_escaping() {
+        for text in HOSTILE {
+            assert!(!escape(text).chars().any(is_hidden), "{text:?}");
+        }
+        assert_eq!(escape("plain ä 日本 e\u{301}"), "plain ä 日本 e\u{301}");
+        assert_eq!(escape("a\u{1b}[2Jb\r\nc"), "a\\u{1b}[2Jb\\r\\nc");
+        assert_eq!(escape_lines("a\u{202e}\n\tb\r"), "a\\u{202e}\n\tb\\r");
+    }
+
+    #[test]
+    fn escaped_json_has_the_same_value() {
+        let value = serde_json::json!({ "name": HOSTILE, "tag": "\u{e0041}" });
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let escaped = escape_json(&text);
+        assert!(
+            escaped
+                .chars()
+                .all(|character| character == '\n' || !is_hidden(character))
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn names_of_backends_are_short_printable_ascii() {
+        assert!(is_backend_name("database/creds/shop/Ab1.-_", 256));
+        assert!(is_backend_name(&"a".repeat(256), 256));
+        for bad in ["", "a b", "a\u{1b}", "ä", "a\n", &"a".repeat(257)] {
+            assert!(!is_backend_name(bad, 256), "{bad:?}");
+        }
+    }
+}
