@@ -25,7 +25,9 @@ pub mod report;
 pub mod rewrite;
 pub mod rotation;
 pub mod schedule;
+pub mod search;
 pub mod template;
 pub mod time;
+pub mod yaml;
 
 pub use failure::Failure;
