@@ -11,6 +11,7 @@ pub mod admission;
 pub mod context;
 pub mod credentials;
 mod events;
+pub mod fair;
 pub mod fetch;
 pub mod identity;
 pub mod index;

@@ -16,7 +16,7 @@ use crate::{
     lease,
     plan::{self, Input, Read},
     property::{self, Document, PropertyError},
-    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
+    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
     rewrite::rewrite,
     template::{self, Budget},
 };
@@ -33,6 +33,8 @@ pub struct Fetched {
     pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
     /// The credential of the plan; `None` while there is none.
     pub generated: Option<Generated>,
+    /// The store at which reading ended because the values became larger together than [`MAX_SOURCE_BYTES`].
+    pub too_large: Option<StoreRef>,
 }
 
 /// A credential that a store made.
@@ -98,6 +100,9 @@ pub enum Outcome {
 /// # Errors
 /// The first entry that cannot be made, in the order of the spec. There is never half a Secret.
 pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure> {
+    if let Some(store) = &fetched.too_large {
+        return Err(too_large(&store.to_string()));
+    }
     match gather_keys(input, fetched) {
         Err(failure)
             if failure.is_not_found()
@@ -226,7 +231,7 @@ fn in_time(budget: Budget, place: &str) -> Result<(), Failure> {
         "{place}: taking the properties out of the remote values did not finish within {} s. Split the values, or name fewer properties",
         template::TOGETHER.as_secs()
     );
-    Err(Failure::new(Reason::TooLarge, message))
+    Err(Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval))
 }
 
 /// The remote values that properties are taken out of: each is parsed once.
@@ -283,7 +288,8 @@ pub(crate) fn too_large(place: &str) -> Failure {
         "{place}: the values are larger than {} MiB together, which is the most that one SyncedSecret may read. Split it, or let find match fewer values",
         MAX_SOURCE_BYTES >> 20
     );
-    Failure::new(Reason::TooLarge, message)
+    // the values may become smaller again
+    Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval)
 }
 
 /// A key that came from a backend's answer, cut to what a message can carry.
