@@ -14,6 +14,8 @@ use crate::{
     audiences::Audiences,
     credentials::NamespaceCredentials,
     events::Events,
+    fair::Places,
+    fetch::Large,
     identity::Account,
     index::{Index, ObjectKey},
     lanes::{Lanes, Slots},
@@ -61,6 +63,10 @@ pub struct Shared {
     pub settings: Settings,
     /// Slots by set of stores.
     pub lanes: Lanes<BTreeSet<StoreKey>>,
+    /// Threads for what takes a processor.
+    pub compute: Places,
+    /// Places for SyncedSecrets with large values.
+    pub large: Large,
     /// Slots for writes to the API server.
     pub writes: Slots,
     /// Whether the admission policy was proven, or its absence accepted.

@@ -1,16 +1,23 @@
 //! The stage that reads: every read of a plan, and every result of its searches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use lockstep_api::StoreRef;
 use lockstep_core::{
-    collect::Fetched,
+    collect::{Fetched, MAX_SOURCE_BYTES},
     plan::{Decryption, Plan, Read, Search},
     remote::{RemoteRef, SecretValue},
 };
-use lockstep_provider::{Context, ErrorKind, Operation, Provider, ProviderError};
+use lockstep_provider::{Context, ErrorKind, Operation, Provider, ProviderError, RemoteSecret};
+use tokio::time::{Instant, timeout_at};
+
+use crate::fair::{Place, Places};
 
 /// Where the clients of stores come from: a cluster in the operator, a folder in `lockstep render`.
 #[async_trait]
@@ -26,6 +33,119 @@ pub trait Stores: Sync {
 const STORES_AT_ONCE: usize = 8;
 /// Ciphertexts of one SyncedSecret that are decrypted at the same time.
 const CIPHERTEXTS_AT_ONCE: usize = 16;
+
+/// Requests of one SyncedSecret to one store at the same time.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// SyncedSecrets with more than [`SMALL`] bytes of values that are in work at the same time, and how many of one namespace.
+const LARGE_AT_ONCE: usize = 6;
+const LARGE_OF_NAMESPACE: usize = 2;
+/// A SyncedSecret with no more bytes of values than this takes no place among the large ones.
+const SMALL: usize = 64 * 1024;
+
+/// Places for SyncedSecrets with large values: together with the bound of each, they bound the values of the process.
+#[derive(Debug, Clone)]
+pub struct Large(Places);
+
+impl Default for Large {
+    fn default() -> Self {
+        Self(Places::new(LARGE_AT_ONCE, LARGE_OF_NAMESPACE))
+    }
+}
+
+/// Counts the bytes of the values of one SyncedSecret, while it is in work.
+///
+/// Up to [`SMALL`] bytes are free. Whoever reads more waits once for a place among the large ones, and holds nothing that
+/// others wait for meanwhile. That place is enough for everything that it may read.
+#[derive(Debug)]
+pub struct Meter {
+    large: Large,
+    namespace: String,
+    bytes: Mutex<usize>,
+    place: tokio::sync::Mutex<Option<Place>>,
+}
+
+/// What becomes of values that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// They are kept.
+    Kept,
+    /// They have to be read again with a place.
+    NeedsPlace,
+    /// They are more than one SyncedSecret may read.
+    TooLarge,
+}
+
+impl Meter {
+    /// Nothing is read yet.
+    pub fn new(large: Large, namespace: &str) -> Self {
+        Self {
+            large,
+            namespace: namespace.to_owned(),
+            bytes: Mutex::default(),
+            place: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, usize> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to count anew, for another read of the same SyncedSecret; its place stays.
+    fn begin(&self) {
+        *self.bytes() = 0;
+    }
+
+    /// Whether more was read than is free.
+    pub fn is_large(&self) -> bool {
+        *self.bytes() > SMALL
+    }
+
+    fn add(&self, more: usize, has_place: bool) -> Room {
+        let mut bytes = self.bytes();
+        let all = bytes.saturating_add(more);
+        if all > MAX_SOURCE_BYTES {
+            return Room::TooLarge;
+        }
+        if all > SMALL && !has_place {
+            return Room::NeedsPlace;
+        }
+        *bytes = all;
+        Room::Kept
+    }
+
+    /// Waits for a place, unless it has one.
+    ///
+    /// # Errors
+    /// `Timeout` when none is free before the deadline.
+    pub async fn take_place(&self, cx: &Context) -> Result<(), ProviderError> {
+        let mut place = self.place.lock().await;
+        if place.is_some() {
+            return Ok(());
+        }
+        // half of the time is for reading
+        let deadline = cx.deadline.map_or_else(
+            || Instant::now() + Duration::from_secs(60),
+            |deadline| {
+                let left = deadline.saturating_duration_since(std::time::Instant::now());
+                Instant::now() + left / 2
+            },
+        );
+        let taken = timeout_at(deadline, self.large.0.acquire(&self.namespace)).await;
+        *place = Some(taken.map_err(|_| {
+            ProviderError::new(
+                ErrorKind::Timeout,
+                Operation::Read,
+                "lockstep works on as many large values at the same time as its memory allows, and this one's turn did not come in time",
+            )
+        })?);
+        Ok(())
+    }
+
+    async fn has_place(&self) -> bool {
+        self.place.lock().await.is_some()
+    }
+}
 
 /// Decrypts every ciphertext that the plan names; each has an answer, by its entry of `data`.
 pub async fn decrypt(
@@ -68,8 +188,10 @@ async fn decrypted(
         .map_err(|error| failed(format!("the ciphertext {error}")))
 }
 
-/// Reads everything that the plan names. Each read has an answer, also where the provider left one out.
-pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context) -> Fetched {
+/// Reads everything that the plan names. Each read has an answer, also where the provider left one out. It ends where the values
+/// become larger together than one SyncedSecret may read.
+pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context, meter: &Meter) -> Fetched {
+    meter.begin();
     let mut by_store: BTreeMap<StoreRef, (Vec<RemoteRef>, Vec<Search>)> = BTreeMap::new();
     for read in &plan.reads {
         by_store
@@ -86,12 +208,21 @@ pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context) -> Fetched {
             .push(search.clone());
     }
     let mut answers = stream::iter(by_store)
-        .map(|(store, (refs, searches))| fetch_store(store, refs, searches, stores, cx))
+        .map(|(store, (refs, searches))| fetch_store(store, refs, searches, stores, cx, meter))
         .buffer_unordered(STORES_AT_ONCE);
     let mut all = Fetched::default();
     while let Some(one) = answers.next().await {
         all.reads.extend(one.reads);
         all.found.extend(one.found);
+        if one.too_large.is_some() {
+            all.too_large = one.too_large;
+            break;
+        }
+    }
+    drop(answers);
+    if all.too_large.is_some() {
+        // nobody works with a part of them
+        all.reads.clear();
     }
     all
 }
@@ -102,6 +233,7 @@ async fn fetch_store(
     searches: Vec<Search>,
     stores: &dyn Stores,
     cx: &Context,
+    meter: &Meter,
 ) -> Fetched {
     let mut fetched = Fetched::default();
     let provider = match stores.provider(&store).await {
@@ -140,25 +272,220 @@ async fn fetch_store(
     if refs.is_empty() {
         return fetched;
     }
-    let answers = provider.fetch(cx, &refs).await;
-    let missing = std::iter::repeat_with(|| {
-        Err(ProviderError::new(
-            ErrorKind::Malformed,
-            Operation::Read,
-            "the answer left out some of the keys",
-        ))
-    });
-    fetched.reads.extend(
-        refs.into_iter()
-            .map(|reference| read(&store, reference))
-            .zip(answers.into_iter().chain(missing)),
-    );
+    let mut left = requests(provider.as_ref(), refs);
+    while !left.is_empty() {
+        let has_place = meter.has_place().await;
+        match read_some(
+            provider.as_ref(),
+            cx,
+            &store,
+            &mut left,
+            meter,
+            has_place,
+            &mut fetched,
+        )
+        .await
+        {
+            Room::Kept => {}
+            Room::TooLarge => {
+                fetched.too_large = Some(store);
+                return fetched;
+            }
+            Room::NeedsPlace => {
+                if let Err(error) = meter.take_place(cx).await {
+                    let missing = left.drain(..).flatten();
+                    fetched
+                        .reads
+                        .extend(missing.map(|reference| (read(&store, reference), Err(error.clone()))));
+                }
+            }
+        }
+    }
     fetched
+}
+
+/// Makes the requests, as many at a time as may be, until one of their answers is not kept. What is kept goes out of `left`.
+async fn read_some(
+    provider: &dyn Provider,
+    cx: &Context,
+    store: &StoreRef,
+    left: &mut Vec<Vec<RemoteRef>>,
+    meter: &Meter,
+    has_place: bool,
+    fetched: &mut Fetched,
+) -> Room {
+    let mut unread: Vec<Option<Vec<RemoteRef>>> = left.drain(..).map(Some).collect();
+    let requests: Vec<_> = unread.iter().flatten().cloned().enumerate().collect();
+    let mut answers = stream::iter(requests)
+        .map(|(number, refs)| async move { (number, provider.fetch(cx, &refs).await) })
+        .buffer_unordered(REQUESTS_AT_ONCE);
+    let mut room = Room::Kept;
+    while let Some((number, answers)) = answers.next().await {
+        room = meter.add(answers.iter().map(size).sum(), has_place);
+        if room != Room::Kept {
+            break;
+        }
+        let refs = unread.get_mut(number).and_then(Option::take).unwrap_or_default();
+        fetched.reads.extend(
+            refs.into_iter()
+                .map(|reference| read(store, reference))
+                .zip(answers.into_iter().chain(std::iter::repeat_with(left_out))),
+        );
+    }
+    left.extend(unread.into_iter().flatten());
+    room
+}
+
+fn left_out() -> Result<RemoteSecret, ProviderError> {
+    Err(ProviderError::new(
+        ErrorKind::Malformed,
+        Operation::Read,
+        "the answer left out some of the keys",
+    ))
+}
+
+fn size(answer: &Result<RemoteSecret, ProviderError>) -> usize {
+    answer.as_ref().map_or(0, |secret| secret.value.len())
+}
+
+/// Cuts references into requests: what can share one goes in as many as the provider takes at once, and everything else alone.
+fn requests(provider: &dyn Provider, refs: Vec<RemoteRef>) -> Vec<Vec<RemoteRef>> {
+    let size = provider.capability().batch.max(1);
+    let (together, alone): (Vec<_>, Vec<_>) = refs
+        .into_iter()
+        .partition(|reference| size > 1 && provider.batches(reference));
+    let batches = together.chunks(size).map(<[RemoteRef]>::to_vec);
+    batches.chain(alone.into_iter().map(|one| vec![one])).collect()
 }
 
 fn read(store: &StoreRef, reference: RemoteRef) -> Read {
     Read {
         store: store.clone(),
         reference,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lockstep_core::access::Grant;
+    use lockstep_provider::{FindQuery, MemoryBackend};
+
+    use super::*;
+
+    struct One(Arc<dyn Provider>);
+
+    #[async_trait]
+    impl Stores for One {
+        async fn provider(&self, _: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
+            Ok(Arc::clone(&self.0))
+        }
+    }
+
+    fn store() -> StoreRef {
+        serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap()
+    }
+
+    fn reads(keys: impl IntoIterator<Item = String>) -> Plan {
+        Plan {
+            reads: keys
+                .into_iter()
+                .map(|key| read(&store(), RemoteRef::current(key)))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            ..Plan::default()
+        }
+    }
+
+    fn keys(count: usize) -> impl Iterator<Item = String> {
+        (0..count).map(|n| format!("key-{n}"))
+    }
+
+    fn backend(count: usize, bytes: usize) -> MemoryBackend {
+        let backend = MemoryBackend::new();
+        for key in keys(count) {
+            backend.put(&key, "x".repeat(bytes));
+        }
+        backend
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_ends_where_it_becomes_too_large() {
+        let backend = backend(100, 1 << 20);
+        backend.set_latency(Duration::from_millis(5));
+        let meter = Meter::new(Large::default(), "hostile");
+        let plan = reads(keys(100));
+        let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
+        assert_eq!(fetched.too_large, Some(store()));
+        assert!(fetched.reads.is_empty());
+        assert!(backend.calls(Operation::Read) <= 100, "most are never asked for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_read_is_read_whole_and_in_one_place() {
+        for (count, bytes, large) in [
+            (3, 10, false),
+            (3, 1 << 20, true),
+            (500, 1000, true),
+            (64, 1024, false),
+        ] {
+            let backend = backend(count, bytes);
+            let meter = Meter::new(Large::default(), "shop");
+            let plan = reads(keys(count));
+            let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
+            assert_eq!(fetched.reads.len(), count);
+            assert!(fetched.reads.values().all(Result::is_ok));
+            assert_eq!((meter.is_large(), meter.has_place().await), (large, large));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_ones_wait_for_each_other_and_small_ones_for_nobody() {
+        let large = Large::default();
+        let mut hostile = Vec::new();
+        for namespace in ["a", "b", "c"] {
+            for _ in 0..LARGE_OF_NAMESPACE {
+                let meter = Meter::new(large.clone(), namespace);
+                meter.take_place(&Context::default()).await.unwrap();
+                hostile.push(meter);
+            }
+        }
+        let one = One(backend(3, 1 << 20).provider());
+        let cx = Context {
+            deadline: Some((Instant::now() + Duration::from_secs(10)).into_std()),
+            ..Context::default()
+        };
+        let meter = Meter::new(large.clone(), "shop");
+        let fetched = fetch(&reads(keys(3)), &one, &cx, &meter).await;
+        let errors = fetched.reads.values().filter_map(|read| read.as_ref().err());
+        assert_eq!(errors.filter(|error| error.kind == ErrorKind::Timeout).count(), 3);
+
+        let small = One(backend(3, 1000).provider());
+        let fetched = fetch(&reads(keys(3)), &small, &cx, &meter).await;
+        assert!(fetched.reads.values().all(Result::is_ok));
+
+        hostile.pop();
+        let meter = Meter::new(large, "shop");
+        let fetched = fetch(&reads(keys(3)), &one, &Context::default(), &meter).await;
+        assert!(fetched.reads.values().all(Result::is_ok));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_search_counts_what_it_finds() {
+        let backend = backend(10, 1 << 20);
+        let plan = Plan {
+            searches: vec![Search {
+                entry: 0,
+                store: store(),
+                query: FindQuery::default(),
+                grant: Grant::Everything,
+            }],
+            ..Plan::default()
+        };
+        let meter = Meter::new(Large::default(), "hostile");
+        let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
+        assert_eq!(fetched.too_large, Some(store()));
     }
 }

@@ -12,6 +12,7 @@ pub mod audiences;
 pub mod context;
 pub mod credentials;
 mod events;
+pub mod fair;
 pub mod fetch;
 pub mod identity;
 pub mod index;

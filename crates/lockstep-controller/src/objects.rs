@@ -23,6 +23,8 @@ pub struct Tracked {
     pub memory: Memory,
     /// How soon a source changes by itself, by the last sync.
     pub fresh_for: Option<Duration>,
+    /// Whether its values were large at the last sync, so that it waits for its place before it reads them.
+    pub large: bool,
     /// The fields of the credential that a store made, by the id of its lease: with them, other changes need no new one. They are
     /// nowhere else to be had again, and are wiped with this.
     credential: Option<(String, SecretValue)>,

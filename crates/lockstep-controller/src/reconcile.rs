@@ -32,6 +32,7 @@ use tracing::Instrument;
 use self::{report::Said, sync::Synced};
 use crate::{
     context::Shared,
+    fetch::Meter,
     index::{ObjectKey, store_key},
     lanes::Priority,
     secret::{Drift, Owner},
@@ -99,6 +100,8 @@ struct Reconcile {
     priority: Priority,
     /// Whether it may ask the stores: it waited in their lane. A rollout does not, so that it goes on while a store hangs.
     asks_stores: bool,
+    /// What it has read, and its place among those with large values.
+    meter: Meter,
     /// Whether others wait for its lane, and with it for the same store.
     backlog: Backlog,
     /// The status that this reconcile wrote last: it writes more than one where a credential is made.
@@ -110,11 +113,13 @@ struct Reconcile {
 impl Reconcile {
     fn new(key: ObjectKey, object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Self {
         let uid = object.metadata.uid.clone().unwrap_or_default();
+        let meter = Meter::new(shared.large.clone(), &key.namespace);
         Self {
             key,
             uid,
             object,
             shared,
+            meter,
             priority: Priority::Low,
             asks_stores: true,
             backlog: Backlog::default(),

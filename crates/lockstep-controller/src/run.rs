@@ -34,6 +34,8 @@ use crate::{
     audiences::Audiences,
     context::Shared,
     events::Events,
+    fair::Places,
+    fetch::Large,
     identity::Account,
     index::Index,
     key,
@@ -52,6 +54,8 @@ use crate::{
 /// Reconciles of one set of stores that are under way at the same time: enough that those that wait for values fill the
 /// batches of the store while others write.
 const LANE_SLOTS: usize = 256;
+/// Threads that parse large values and render templates: each holds up to some tens of MiB.
+const COMPUTE_THREADS: usize = 2;
 /// Clients of stores that are kept at most.
 const MAX_CLIENTS: u64 = 1024;
 /// How long tasks may take to end.
@@ -184,6 +188,8 @@ pub async fn run(
         steady: Arc::new(SteadyClock::new(&*clock)),
         clock,
         lanes: Lanes::new(LANE_SLOTS),
+        compute: Places::new(COMPUTE_THREADS, COMPUTE_THREADS),
+        large: Large::default(),
         writes: Slots::new(usize::from(options.concurrency)),
         may_write: AtomicBool::new(true),
         wake: scopes

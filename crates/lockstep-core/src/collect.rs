@@ -15,10 +15,10 @@ use crate::{
     decode::decode,
     lease,
     plan::{self, Input, Read},
-    property::{self, PropertyError},
-    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, SecretValue},
+    property::{self, Document, PropertyError},
+    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
     rewrite::rewrite,
-    template::Budget,
+    template::{self, Budget},
     text,
 };
 
@@ -34,6 +34,8 @@ pub struct Fetched {
     pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
     /// The credential of the plan; `None` while there is none.
     pub generated: Option<Generated>,
+    /// The store at which reading ended because the values became larger together than [`MAX_SOURCE_BYTES`].
+    pub too_large: Option<StoreRef>,
 }
 
 /// A credential that a store made.
@@ -46,6 +48,9 @@ pub struct Generated {
     /// Its fields, as one JSON object; `None` where this process does not have them, which is enough to see whether anything changed.
     pub value: Option<SecretValue>,
 }
+
+/// How large the remote values of one SyncedSecret may be together, in bytes, and its keys before any template.
+pub const MAX_SOURCE_BYTES: usize = 4 << 20;
 
 /// The keys of the Secret, before any template.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +101,9 @@ pub enum Outcome {
 /// # Errors
 /// The first entry that cannot be made, in the order of the spec. There is never half a Secret.
 pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure> {
+    if let Some(store) = &fetched.too_large {
+        return Err(too_large(&store.to_string()));
+    }
     match gather_keys(input, fetched) {
         Err(failure)
             if failure.is_not_found()
@@ -144,8 +152,10 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     let mut keys = Keys::default();
     let (mut sealed, mut leased) = (BTreeMap::new(), None);
     let budget = Budget::begin();
+    let mut documents = Documents::default();
     for (index, entry) in input.spec.data.iter().enumerate() {
         let place = plan::data_place(index, &entry.secret_key);
+        in_time(budget, &place)?;
         let value = if let Some(text) = &entry.ciphertext {
             keys.claim(&entry.secret_key, &place, true)?;
             let stands_for_it = SealedInput {
@@ -155,14 +165,14 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
             sealed.insert(entry.secret_key.clone(), stands_for_it);
             decrypted(input, fetched, index, entry, &place)?
         } else {
-            let value = data_value(input, fetched, entry, &place)?;
+            let value = data_value(input, fetched, &mut documents, entry, &place)?;
             if value.is_some() {
                 keys.claim(&entry.secret_key, &place, true)?;
             }
             value
         };
         if let Some(value) = value {
-            keys.values.insert(entry.secret_key.clone(), value);
+            keys.insert(entry.secret_key.clone(), value, &place)?;
         }
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
@@ -182,7 +192,8 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
             });
             continue;
         }
-        let entries = data_from_values(input, fetched, index, entry, &place)?;
+        in_time(budget, &place)?;
+        let entries = data_from_values(input, fetched, &mut documents, index, entry, &place)?;
         let entries = rewrite(&entry.rewrite, entries, budget)
             .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
         if entry.generate.is_some() {
@@ -197,7 +208,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
         }
         for (key, value) in entries {
             keys.claim(&key, &place, false)?;
-            keys.values.insert(key, value);
+            keys.insert(key, value, &place)?;
         }
     }
     Ok(Collected {
@@ -213,14 +224,48 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     })
 }
 
+fn in_time(budget: Budget, place: &str) -> Result<(), Failure> {
+    if !budget.is_spent() {
+        return Ok(());
+    }
+    let message = format!(
+        "{place}: taking the properties out of the remote values did not finish within {} s. Split the values, or name fewer properties",
+        template::TOGETHER.as_secs()
+    );
+    Err(Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval))
+}
+
+/// The remote values that properties are taken out of: each is parsed once.
+#[derive(Default)]
+struct Documents<'a>(HashMap<usize, Document<'a>>);
+
+impl<'a> Documents<'a> {
+    fn of(&mut self, value: &'a SecretValue) -> &Document<'a> {
+        // values that share their bytes are one document
+        let bytes = value.expose().as_ptr().addr();
+        self.0.entry(bytes).or_insert_with(|| Document::new(value))
+    }
+}
+
 #[derive(Default)]
 struct Keys {
     values: BTreeMap<String, SecretValue>,
+    bytes: usize,
     /// Where each comes from, and whether the user named it.
     places: HashMap<String, (String, bool)>,
 }
 
 impl Keys {
+    /// Takes a value in, unless all of them become too large.
+    fn insert(&mut self, key: String, value: SecretValue, place: &str) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(key.len() + value.len());
+        if self.bytes > MAX_SOURCE_BYTES {
+            return Err(too_large(place));
+        }
+        self.values.insert(key, value);
+        Ok(())
+    }
+
     /// Notes that the key comes from there, and from nowhere else.
     fn claim(&mut self, key: &str, place: &str, named: bool) -> Result<(), Failure> {
         if let Some((first, first_named)) = self.places.insert(key.to_owned(), (place.to_owned(), named)) {
@@ -236,6 +281,16 @@ impl Keys {
         }
         Ok(())
     }
+}
+
+/// More than a SyncedSecret may read.
+pub(crate) fn too_large(place: &str) -> Failure {
+    let message = format!(
+        "{place}: the values are larger than {} MiB together, which is the most that one SyncedSecret may read. Split it, or let find match fewer values",
+        MAX_SOURCE_BYTES >> 20
+    );
+    // the values may become smaller again
+    Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval)
 }
 
 /// A key that came from a backend's answer, cut to what a message can carry.
@@ -308,9 +363,10 @@ fn decrypted(
     }
 }
 
-fn data_value(
+fn data_value<'a>(
     input: &Input<'_>,
-    fetched: &Fetched,
+    fetched: &'a Fetched,
+    documents: &mut Documents<'a>,
     entry: &DataEntry,
     place: &str,
 ) -> Result<Option<SecretValue>, Failure> {
@@ -328,7 +384,7 @@ fn data_value(
     };
     let value = match &remote.property {
         None => secret.value.clone(),
-        Some(path) => match property::extract(&secret.value, path) {
+        Some(path) => match documents.of(&secret.value).extract(path) {
             Ok(value) => value,
             Err(PropertyError::Missing { .. }) if entry.optional => return Ok(None),
             Err(error) => {
@@ -372,9 +428,10 @@ fn property_failure(
     }
 }
 
-fn data_from_values(
+fn data_from_values<'a>(
     input: &Input<'_>,
-    fetched: &Fetched,
+    fetched: &'a Fetched,
+    documents: &mut Documents<'a>,
     index: usize,
     entry: &DataFromEntry,
     place: &str,
@@ -384,7 +441,9 @@ fn data_from_values(
         let reference = plan::extract_ref(extract);
         let secret = lookup(fetched, store, &reference, place).map_err(|(failure, _)| failure)?;
         let path = extract.property.as_deref();
-        let fields = property::fields(&secret.value, path)
+        let fields = documents
+            .of(&secret.value)
+            .fields(path)
             .map_err(|error| property_failure(&error, &extract.key, path, store, place))?;
         return fields
             .into_iter()
@@ -516,6 +575,62 @@ mod tests {
         );
         let gone = collected(&spec("Delete", &entries), &fetched);
         assert!(matches!(gone, Ok(Outcome::Gone)));
+    }
+
+    fn read_as(key: &str, value: String) -> (Read, Result<RemoteSecret, ProviderError>) {
+        let read = Read {
+            store: serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
+            reference: RemoteRef::current(key),
+        };
+        let secret = RemoteSecret {
+            value: SecretValue::from(value),
+            version: None,
+            created: None,
+            fresh_for: None,
+        };
+        (read, Ok(secret))
+    }
+
+    #[test]
+    fn a_value_is_parsed_once_however_many_properties_it_yields() {
+        let document: String = (0..100_000)
+            .map(|n| format!(",\"f{n}\":{{\"x\":\"{n}\"}}"))
+            .collect();
+        let fetched = Fetched {
+            reads: HashMap::from([read_as("big", format!("{{{}}}", &document[1..]))]),
+            ..Fetched::default()
+        };
+        let data: Vec<_> = (0..2000)
+            .map(|n| {
+                let path = format!("f{}.x", n * 50);
+                serde_json::json!({ "secretKey": format!("k{n}"), "remoteRef": { "key": "big", "property": path } })
+            })
+            .collect();
+        let begun = std::time::Instant::now();
+        let outcome = collected(&spec("Retain", &serde_json::json!({ "data": data })), &fetched).unwrap();
+        let Outcome::Complete(keys) = outcome else {
+            panic!("it is there")
+        };
+        assert_eq!(keys.values["k1999"].expose_str(), Some("99950"));
+        assert!(begun.elapsed() < template::TOGETHER, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn properties_that_multiply_a_value_end_at_four_mebibytes() {
+        let value = format!("{{\"x\":\"{}\"}}", "CANARY".repeat(150_000));
+        let fetched = Fetched {
+            reads: HashMap::from([read_as("big", value)]),
+            ..Fetched::default()
+        };
+        let entry = |n| serde_json::json!({ "secretKey": format!("k{n}"), "remoteRef": { "key": "big", "property": "x" } });
+        let entries = |count: usize| serde_json::json!({ "data": (0..count).map(entry).collect::<Vec<_>>() });
+        assert!(collected(&spec("Retain", &entries(4)), &fetched).is_ok());
+        let failure = collected(&spec("Retain", &entries(5)), &fetched).unwrap_err();
+        assert_eq!(failure.reason, Reason::TooLarge);
+        assert_eq!(
+            failure.message,
+            "data[4] (secretKey \"k4\"): the values are larger than 4 MiB together, which is the most that one SyncedSecret may read. Split it, or let find match fewer values"
+        );
     }
 
     #[test]

@@ -27,9 +27,11 @@ pub mod revision;
 pub mod rewrite;
 pub mod rotation;
 pub mod schedule;
+pub mod search;
 pub mod secret_write;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod yaml;
 
 pub use failure::Failure;

@@ -2,7 +2,13 @@
 //!
 //! The text is never turned into numbers and back, so `1.10` stays `1.10` and integers of any size stay exact.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    rc::Rc,
+};
 
 use serde_json::value::RawValue;
 
@@ -39,43 +45,132 @@ fn count(properties: usize) -> String {
     }
 }
 
-/// The property of a JSON value at `path`.
-///
-/// A field that is really named like the whole path wins, so `a.b` finds the field `a.b` before the field `b` in `a`.
-/// Otherwise the path is field names and indexes joined by dots, as in External Secrets Operator: `a.b.0.c`, `items.1`,
-/// with `\.` for a dot and `\\` for a backslash in a name. Of fields with the same name the last one counts.
-///
-/// A string yields its text; a number or boolean its JSON text, unchanged; an object or array its JSON without white
-/// space. An explicit `null` is a missing property.
+/// The property of a JSON value at `path`: see [`Document::extract`].
 ///
 /// # Errors
 ///
 /// See [`PropertyError`].
 pub fn extract(value: &SecretValue, path: &str) -> Result<SecretValue, PropertyError> {
-    text(find(value, path)?)
+    Document::new(value).extract(path)
 }
 
-/// Every field of a JSON object: of the one at `path`, or of the value itself. A field that is `null` is left out.
+/// Every field of a JSON object: see [`Document::fields`].
 ///
 /// # Errors
 ///
-/// As of [`extract`]; [`PropertyError::NotObject`] where the path leads to something else than an object.
+/// See [`PropertyError`].
 pub fn fields(
     value: &SecretValue,
     path: Option<&str>,
 ) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
-    let raw = match path {
-        Some(path) => find(value, path)?,
-        None => whole(value)?,
-    };
-    let Node::Object(object) = Node::of(raw)? else {
-        return Err(PropertyError::NotObject);
-    };
-    object
-        .into_iter()
-        .filter(|(_, field)| field.get() != "null")
-        .map(|(name, field)| Ok((name.into_owned(), text(field)?)))
-        .collect()
+    Document::new(value).fields(path)
+}
+
+/// A JSON value, each part of which is parsed once, however many properties are taken out of it.
+pub struct Document<'a> {
+    value: &'a SecretValue,
+    /// What was parsed, by where it begins.
+    nodes: RefCell<HashMap<usize, Rc<Node<'a>>>>,
+    whole: RefCell<Option<Result<&'a RawValue, PropertyError>>>,
+}
+
+impl fmt::Debug for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document({:?})", self.value)
+    }
+}
+
+impl<'a> Document<'a> {
+    /// Nothing is parsed yet.
+    pub fn new(value: &'a SecretValue) -> Self {
+        Self {
+            value,
+            nodes: RefCell::default(),
+            whole: RefCell::default(),
+        }
+    }
+
+    /// The property at `path`.
+    ///
+    /// A field that is really named like the whole path wins, so `a.b` finds the field `a.b` before the field `b` in `a`.
+    /// Otherwise the path is field names and indexes joined by dots, as in External Secrets Operator: `a.b.0.c`, `items.1`,
+    /// with `\.` for a dot and `\\` for a backslash in a name. Of fields with the same name the last one counts.
+    ///
+    /// A string yields its text; a number or boolean its JSON text, unchanged; an object or array its JSON without white
+    /// space. An explicit `null` is a missing property.
+    ///
+    /// # Errors
+    ///
+    /// See [`PropertyError`].
+    pub fn extract(&self, path: &str) -> Result<SecretValue, PropertyError> {
+        text(self.find(path)?)
+    }
+
+    /// Every field of the object at `path`, or of the value itself. A field that is `null` is left out.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Document::extract`]; [`PropertyError::NotObject`] where the path leads to something else than an object.
+    pub fn fields(&self, path: Option<&str>) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
+        let raw = match path {
+            Some(path) => self.find(path)?,
+            None => self.whole()?,
+        };
+        let node = self.node(raw)?;
+        let Node::Object(object) = node.as_ref() else {
+            return Err(PropertyError::NotObject);
+        };
+        object
+            .iter()
+            .filter(|(_, field)| field.get() != "null")
+            .map(|(name, field)| Ok((name.clone().into_owned(), text(field)?)))
+            .collect()
+    }
+
+    fn whole(&self) -> Result<&'a RawValue, PropertyError> {
+        *self.whole.borrow_mut().get_or_insert_with(|| whole(self.value))
+    }
+
+    fn node(&self, raw: &'a RawValue) -> Result<Rc<Node<'a>>, PropertyError> {
+        let begin = raw.get().as_ptr().addr();
+        if let Some(node) = self.nodes.borrow().get(&begin) {
+            return Ok(Rc::clone(node));
+        }
+        let node = Rc::new(Node::of(raw)?);
+        if !matches!(*node, Node::Scalar) {
+            self.nodes.borrow_mut().insert(begin, Rc::clone(&node));
+        }
+        Ok(node)
+    }
+
+    fn find(&self, path: &str) -> Result<&'a RawValue, PropertyError> {
+        let top = self.node(self.whole()?)?;
+        if matches!(*top, Node::Scalar) {
+            return Err(PropertyError::NotObject);
+        }
+        let missing = PropertyError::Missing {
+            properties: top.len(),
+        };
+        let found = match top.as_ref() {
+            Node::Object(object) if object.contains_key(path) => object.get(path).copied(),
+            _ => self.walk(&top, path)?,
+        };
+        found.filter(|raw| raw.get() != "null").ok_or(missing)
+    }
+
+    fn walk(&self, top: &Node<'a>, path: &str) -> Result<Option<&'a RawValue>, PropertyError> {
+        let segments = segments(path);
+        if segments.len() > MAX_SEGMENTS {
+            return Err(PropertyError::PathTooDeep);
+        }
+        let mut segments = segments.iter();
+        let mut found = segments.next().and_then(|first| top.child(first));
+        for segment in segments {
+            let Some(raw) = found else { return Ok(None) };
+            found = self.node(raw)?.child(segment);
+        }
+        Ok(found)
+    }
 }
 
 /// Every field of a JSON object as its JSON, without white space between its parts; `null` too.
@@ -139,35 +234,6 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 fn whole(value: &SecretValue) -> Result<&RawValue, PropertyError> {
     let json = value.expose_str().ok_or(PropertyError::NotJson)?;
     serde_json::from_str(json).map_err(|_| PropertyError::NotJson)
-}
-
-fn find<'a>(value: &'a SecretValue, path: &str) -> Result<&'a RawValue, PropertyError> {
-    let top = Node::of(whole(value)?)?;
-    if matches!(top, Node::Scalar) {
-        return Err(PropertyError::NotObject);
-    }
-    let missing = PropertyError::Missing {
-        properties: top.len(),
-    };
-    let found = match &top {
-        Node::Object(object) if object.contains_key(path) => object.get(path).copied(),
-        _ => walk(&top, path)?,
-    };
-    found.filter(|raw| raw.get() != "null").ok_or(missing)
-}
-
-fn walk<'a>(top: &Node<'a>, path: &str) -> Result<Option<&'a RawValue>, PropertyError> {
-    let segments = segments(path);
-    if segments.len() > MAX_SEGMENTS {
-        return Err(PropertyError::PathTooDeep);
-    }
-    let mut segments = segments.iter();
-    let mut found = segments.next().and_then(|first| top.child(first));
-    for segment in segments {
-        let Some(raw) = found else { return Ok(None) };
-        found = Node::of(raw)?.child(segment);
-    }
-    Ok(found)
 }
 
 fn segments(path: &str) -> Vec<String> {

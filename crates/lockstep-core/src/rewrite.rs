@@ -5,15 +5,14 @@ mod merge;
 use std::collections::BTreeMap;
 
 use lockstep_api::{Rewrite, RewriteRegexp};
-use regex::{Regex, RegexBuilder, Replacer};
+use regex::Regex;
 
 use crate::{
     remote::SecretValue,
+    search,
     template::{self, Budget},
 };
 
-/// How large a compiled regular expression may be, in bytes.
-const MAX_PROGRAM: usize = 1 << 20;
 /// How long a key may become between the steps, in bytes. What Kubernetes takes is checked later.
 const MAX_KEY: usize = 4096;
 
@@ -52,7 +51,15 @@ fn apply(
 ) -> Result<BTreeMap<String, SecretValue>, String> {
     if let Some(regexp) = &rewrite.regexp {
         let pattern = compile(regexp)?;
-        return rename(entries, |key| replaced(&pattern, key, &regexp.target));
+        return rename(entries, |key| {
+            budget.ask().map_err(|_| {
+                format!(
+                    "regexp.source \"{}\" takes too long for so many keys",
+                    regexp.source
+                )
+            })?;
+            Ok(replaced(&pattern, key, &regexp.target))
+        });
     }
     if let Some(transform) = &rewrite.transform {
         return rename(entries, |key| {
@@ -69,33 +76,28 @@ fn apply(
 }
 
 fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
-    RegexBuilder::new(&regexp.source)
-        .size_limit(MAX_PROGRAM)
-        .dfa_size_limit(MAX_PROGRAM)
-        .nest_limit(64)
-        .build()
-        .map_err(|_| {
-            format!(
-                "regexp.source \"{}\" is not a valid regular expression, or too large",
-                regexp.source
-            )
-        })
+    search::compile(&regexp.source, MAX_KEY, true).map_err(|_| {
+        format!(
+            "regexp.source \"{}\" is not a valid regular expression, or too large",
+            regexp.source
+        )
+    })
 }
 
-fn replaced(pattern: &Regex, key: &str, mut target: &str) -> Result<String, String> {
+fn replaced(pattern: &Regex, key: &str, target: &str) -> String {
     let mut renamed = String::new();
     let mut end = 0;
     for captures in pattern.captures_iter(key) {
         let Some(found) = captures.get(0) else { continue };
         renamed.push_str(&key[end..found.start()]);
-        target.replace_append(&captures, &mut renamed);
+        captures.expand(target, &mut renamed);
         end = found.end();
         if renamed.len() > MAX_KEY {
             break;
         }
     }
     renamed.push_str(&key[end..]);
-    Ok(renamed)
+    renamed
 }
 
 fn rename(
@@ -104,6 +106,9 @@ fn rename(
 ) -> Result<BTreeMap<String, SecretValue>, String> {
     let mut renamed: BTreeMap<String, (String, SecretValue)> = BTreeMap::new();
     for (key, value) in entries {
+        if key.len() > MAX_KEY {
+            return Err(format!("a key is longer than {MAX_KEY} bytes"));
+        }
         let new = new_name(&key)?;
         if new.len() > MAX_KEY {
             return Err(format!("key \"{key}\" would become longer than {MAX_KEY} bytes"));

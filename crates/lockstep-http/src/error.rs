@@ -30,6 +30,8 @@ pub enum HttpError {
         /// A sentence.
         hint: &'static str,
     },
+    /// Too many long answers are read at the same time.
+    NoRoom,
     /// The answer is too long.
     TooLong {
         /// Its status.
@@ -84,6 +86,10 @@ impl HttpError {
                 format!("{server} cannot be trusted: {why}"),
             )
             .with_hint(hint),
+            Self::NoRoom => error(
+                ErrorKind::RateLimited,
+                "lockstep reads as many long answers at the same time as its memory allows, and this one's turn did not come in time".to_owned(),
+            ),
             Self::TooLong { status, longest } => error(
                 ErrorKind::Malformed,
                 format!("the server's answer (status {status}) is longer than {longest} bytes"),

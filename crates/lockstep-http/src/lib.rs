@@ -1,6 +1,7 @@
 //! One bounded HTTP request and its answer: no connection that the store's endpoint policy refuses, no environment, no proxy, no redirects to another server, no answer of any length,
 //! and nothing kept of it that is not wiped. For providers whose services have no client that can be bounded.
 
+mod body;
 mod endpoint;
 mod error;
 mod retry_after;
@@ -13,8 +14,14 @@ use reqwest::{
     header::HeaderMap,
     redirect::{Attempt, Policy},
 };
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use lockstep_provider::room;
+
+use body::Taken;
+
+pub use body::Body;
 pub use endpoint::{Connect, EndpointError, check, resolve};
 pub use error::{HttpError, NOT_CONNECTED_HINT, connection_failure, reason};
 pub use reqwest;
@@ -26,6 +33,11 @@ use endpoint::Resolver;
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
+/// How much of the room of the process one client takes, in units of [`UNIT`] bytes.
+const SHARE: usize = (4 << 20) / UNIT;
+const UNIT: usize = 1024;
+/// How long an answer waits for a part of that.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Redirects within the same server.
 const MOST_REDIRECTS: usize = 2;
 
@@ -61,14 +73,14 @@ impl fmt::Debug for Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadCertificates;
 
-/// One answer. The body may hold values and tokens: it is wiped, and `Debug` tells its length only.
+/// One answer. The body may hold values and tokens: it is wiped, takes room, and `Debug` tells its length only.
 pub struct Answer {
     /// The status.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
-    pub body: Zeroizing<Vec<u8>>,
+    pub body: Body,
 }
 
 impl fmt::Debug for Answer {
@@ -100,6 +112,8 @@ pub struct HttpClient {
     http: reqwest::Client,
     endpoints: EndpointPolicy,
     longest_body: usize,
+    /// What this client may take of the room of the process: a server that is slow on purpose takes no more.
+    share: Arc<Semaphore>,
 }
 
 impl fmt::Debug for HttpClient {
@@ -152,6 +166,7 @@ impl HttpClient {
             http: builder.build().map_err(|_| BadCertificates)?,
             endpoints: settings.connect.endpoints,
             longest_body: settings.longest_body,
+            share: Arc::new(Semaphore::new(SHARE)),
         })
     }
 
@@ -193,6 +208,21 @@ impl HttpClient {
         answer.await.unwrap_or(Err(HttpError::NotAnsweredInTime))
     }
 
+    /// Waits for room for an answer of this length: first for a part of this client's share, and then for that of the process.
+    async fn room(&self, length: usize) -> Result<Taken, HttpError> {
+        let units = u32::try_from(length.div_ceil(UNIT).min(SHARE)).map_err(|_| HttpError::NoRoom)?;
+        let share = Arc::clone(&self.share).acquire_many_owned(units);
+        let share = tokio::time::timeout(ROOM_PATIENCE, share).await;
+        let Ok(Ok(share)) = share else {
+            return Err(HttpError::NoRoom);
+        };
+        let room = room::take(length).await.ok_or(HttpError::NoRoom)?;
+        Ok(Taken {
+            _share: share,
+            _room: room,
+        })
+    }
+
     async fn read(&self, mut response: reqwest::Response, server: &str) -> Result<Answer, HttpError> {
         let status = response.status().as_u16();
         let too_long = HttpError::TooLong {
@@ -203,22 +233,33 @@ impl HttpClient {
         if announced > self.longest_body as u64 {
             return Err(too_long);
         }
-        let room = usize::try_from(announced).unwrap_or(0).max(4096);
-        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        let announced = usize::try_from(announced).unwrap_or(0);
+        let mut body = Zeroizing::new(Vec::with_capacity(announced.clamp(4096, room::SMALL)));
+        let mut taken = None;
         while let Some(chunk) = response
             .chunk()
             .await
             .map_err(|error| HttpError::of(&error, server))?
         {
-            if body.len() + chunk.len() > self.longest_body {
+            let length = body.len() + chunk.len();
+            if length > self.longest_body {
                 return Err(too_long);
+            }
+            if length > room::SMALL && taken.is_none() {
+                let longest = if announced == 0 {
+                    self.longest_body
+                } else {
+                    announced
+                };
+                taken = Some(self.room(longest.max(length)).await?);
+                body = grown(&body, longest);
             }
             body.extend_from_slice(&chunk);
         }
         Ok(Answer {
             status,
             headers: std::mem::take(response.headers_mut()),
-            body,
+            body: Body::new(body, taken),
         })
     }
 }
@@ -226,6 +267,13 @@ impl HttpClient {
 /// The server of a URL, as messages name it: `https://vault.internal:8200`.
 fn server(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+/// The same bytes with room for more of them, so that growing leaves no copy behind that is not wiped.
+fn grown(body: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
+    let mut grown = Zeroizing::new(Vec::with_capacity(length.max(body.len())));
+    grown.extend_from_slice(body);
+    grown
 }
 
 /// Whether a redirect stays with the server that was named. One that points at another address is not followed: what is in the

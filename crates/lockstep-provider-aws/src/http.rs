@@ -1,7 +1,7 @@
 //! The HTTP clients that the SDK sends with: no connection that the store's endpoint policy refuses, no proxy, no redirects, and
 //! answers of bounded length.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_smithy_http_client::{
     Builder,
@@ -18,9 +18,9 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 use lockstep_http::{Connect, EndpointError};
-use lockstep_provider::EndpointPolicy;
+use lockstep_provider::{EndpointPolicy, room};
 use url::Url;
 
 /// The longest body that is read. Twenty values of 64 KiB, each byte of them written as an escape of six, are 7.5 MiB.
@@ -124,6 +124,12 @@ impl HttpClient for Bounded<SharedHttpClient> {
     }
 }
 
+fn no_room() -> ConnectorError {
+    ConnectorError::timeout(
+        "lockstep reads as many long answers at the same time as its memory allows".into(),
+    )
+}
+
 impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Ok(url) = Url::parse(request.uri()) else {
@@ -134,9 +140,21 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
         }
         let answer = self.inner.call(request);
         HttpConnectorFuture::new(async move {
-            let limit = |body: SdkBody| SdkBody::from_body_1_x(Limited::new(body, LONGEST_BODY));
-            let answer = answer.await.inspect_err(|error| log(&url, error));
-            Ok(answer?.map(limit))
+            let answer = answer.await.inspect_err(|error| log(&url, error))?;
+            let announced = answer.headers().get("content-length");
+            let length = announced
+                .and_then(|length| length.parse().ok())
+                .unwrap_or(LONGEST_BODY);
+            let taken = Arc::new(room::take(length.min(LONGEST_BODY)).await.ok_or_else(no_room)?);
+            let limit = move |body: SdkBody| {
+                let (limited, taken) = (Limited::new(body, LONGEST_BODY), Arc::clone(&taken));
+                // what the closure holds goes with the body
+                SdkBody::from_body_1_x(limited.map_frame(move |frame| {
+                    let _held = &taken;
+                    frame
+                }))
+            };
+            Ok(answer.map(limit))
         })
     }
 }

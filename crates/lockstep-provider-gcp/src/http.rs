@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::Failed;
 
 /// The longest body that is read. A page of a hundred secrets, each with its labels, annotations and topics, is well below.
-pub(crate) const LONGEST_BODY: usize = 4 << 20;
+pub(crate) const LONGEST_BODY: usize = 2 << 20;
 /// How many connections to one host are kept that nobody uses.
 const KEPT_CONNECTIONS: usize = 32;
 
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
     /// When it wants to be asked again.
     pub(crate) retry_after: Option<Duration>,
     /// What it said.
-    pub(crate) body: Zeroizing<Vec<u8>>,
+    pub(crate) body: lockstep_http::Body,
 }
 
 impl Http {
@@ -107,7 +107,7 @@ impl Http {
             *request.body_mut() = Some(bytes.into());
         }
         let answer = self.client.send(request).await.map_err(|error| match error {
-            HttpError::NotAnsweredInTime => Failed::Timeout,
+            HttpError::NotAnsweredInTime | HttpError::NoRoom => Failed::Timeout,
             HttpError::NotConnected => Failed::Unreachable,
             HttpError::Broken => Failed::Broken,
             HttpError::NameNotResolved => Failed::NameNotResolved,

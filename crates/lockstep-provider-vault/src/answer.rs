@@ -3,15 +3,15 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
+use lockstep_http::Body;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
 
 /// One answer. The body may hold values and tokens: it is wiped, and `Debug` tells its length only.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
-    body: Zeroizing<Vec<u8>>,
+    body: Body,
 }
 
 impl fmt::Debug for Answer {
@@ -21,11 +21,11 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(status: u16, retry_after: Option<Duration>, body: Zeroizing<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, retry_after: Option<Duration>, body: impl Into<Body>) -> Self {
         Self {
             status,
             retry_after,
-            body,
+            body: body.into(),
         }
     }
 
@@ -198,6 +198,8 @@ struct Names {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
 
     #[test]

@@ -21,8 +21,8 @@ use crate::{
     tls::Tls,
 };
 
-/// The longest body that is read. A Secret holds 1 MiB; escapes and metadata need some more.
-pub(crate) const LONGEST_BODY: usize = 4 << 20;
+/// The longest body that is read: a value of 1 MiB, and as much again for escapes and metadata.
+pub(crate) const LONGEST_BODY: usize = 2 << 20;
 /// How many connections are kept that nobody uses.
 const KEPT_CONNECTIONS: usize = 32;
 

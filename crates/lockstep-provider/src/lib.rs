@@ -14,6 +14,7 @@ pub mod memory;
 pub mod metrics;
 mod parts;
 mod provider;
+pub mod room;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;

@@ -15,10 +15,9 @@ use lockstep_core::{
     assemble::{self, DesiredSecret},
     collect::{self, Collected, Fetched, Generated},
     decide::Why,
-    fingerprint::FingerprintKey,
     lease,
     plan::{self, Input, Plan},
-    remote::Requeue,
+    remote::{Requeue, SecretValue},
     report::Waiting,
     revision::{self, Candidate, Content, Revision},
     rotation::{self, Change, Entry, versions},
@@ -29,6 +28,7 @@ use lockstep_provider::{Context, Provider, ProviderError};
 use super::Reconcile;
 use crate::{
     context::Shared,
+    fair::Places,
     fetch::{self, Stores},
     index::{ObjectKey, Surroundings, store_key},
     secret::{Deletion, Owner, WriteError},
@@ -78,37 +78,53 @@ impl Gathered {
         }
     }
 
-    /// Does work with it that may take seconds where the spec has templates: then away from the threads that
-    /// everybody shares.
+    /// Does work with it. Where that may take long, it goes to threads for that, in the namespace's turn: for templates and
+    /// rewrites, and for many bytes or entries.
     async fn work<T: Send + 'static>(
         self: &Arc<Self>,
+        compute: &Places,
+        bytes: usize,
         work: impl FnOnce(&Input<'_>) -> T + Send + 'static,
     ) -> T {
         let spec = &self.object.spec;
         let renders =
             spec.target.template.is_some() || spec.data_from.iter().any(|entry| !entry.rewrite.is_empty());
-        if !renders {
+        if !renders && bytes <= QUICK_BYTES && spec.data.len() + spec.data_from.len() <= QUICK_ENTRIES {
             return work(&self.input());
         }
         let gathered = self.clone();
-        aside(move || work(&gathered.input())).await
+        compute
+            .run(&self.key.namespace, move || work(&gathered.input()))
+            .await
     }
 }
 
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // the runtime ends, and whoever waits with it
-            Err(_) => futures::future::pending().await,
-        },
-    }
+/// Up to so many bytes of values and entries of the spec, work is done where it comes up.
+const QUICK_BYTES: usize = 64 * 1024;
+const QUICK_ENTRIES: usize = 100;
+
+fn read_bytes(fetched: &Fetched) -> usize {
+    let read = fetched.reads.values().flatten().map(|secret| secret.value.len());
+    let decrypted = fetched
+        .decrypted
+        .iter()
+        .flat_map(|all| all.values().flatten())
+        .map(SecretValue::len);
+    read.chain(decrypted).sum()
+}
+
+fn collected_bytes(collected: &Collected) -> usize {
+    collected.values.values().map(SecretValue::len).sum()
 }
 
 impl Reading {
-    fn content(&self, key: &FingerprintKey) -> Content {
-        Content::of(&self.gathered.input(), &self.collected, key)
+    async fn content(&self, shared: &Shared) -> Content {
+        let (collected, key) = (self.collected.clone(), shared.key.clone());
+        self.gathered
+            .work(&shared.compute, collected_bytes(&self.collected), move |input| {
+                Content::of(input, &collected, &key)
+            })
+            .await
     }
 
     /// Whether the fields of its credential are not at hand.
@@ -228,7 +244,7 @@ impl Reconcile {
             let generated = Box::pin(self.mint(status, &generation)).await?;
             self.accept(&mut reading, generated).await?;
             self.decrypt(&mut reading).await?;
-            let revision = self.revision(status, &reading, refused);
+            let revision = self.revision(status, &reading, refused).await;
             return self.write_reading(reading, revision, status, false).await;
         }
         // what was found to wait is not decrypted again for as long as it waits
@@ -241,7 +257,7 @@ impl Reconcile {
             return waits(revision.clone(), waits_for, next);
         }
         self.decrypt(&mut reading).await?;
-        let revision = self.revision(status, &reading, refused);
+        let revision = self.revision(status, &reading, refused).await;
         if let Some(refused) = refused.filter(|refused| refused.revision == revision.name) {
             return self.stay_back(status, refused, why).await;
         }
@@ -332,7 +348,7 @@ impl Reconcile {
             .map(|known| Candidate::new(known, self.is_unchanged(status, &reading)))
             .into_iter()
             .chain([Candidate::new(&refused.pinned, true)]);
-        let revision = reading.content(&self.shared.key).revision(names);
+        let revision = reading.content(&self.shared).await.revision(names);
         self.write_reading(reading, revision, status, true).await
     }
 
@@ -363,7 +379,7 @@ impl Reconcile {
         }
         let mut target = known.clone();
         target.fingerprint.clone_from(&reading.fingerprint);
-        let content = reading.content(&self.shared.key);
+        let content = reading.content(&self.shared).await;
         content.revision([Candidate::new(known, true)]).set(&mut target);
         if reading.lacks_credential() {
             // the content that was hashed is not whole; whatever is written next holds another credential
@@ -374,7 +390,7 @@ impl Reconcile {
     }
 
     /// The revision of what was read. What has a name keeps it.
-    fn revision(
+    async fn revision(
         &self,
         status: Option<&SyncedSecretStatus>,
         reading: &Reading,
@@ -384,7 +400,8 @@ impl Reconcile {
         let known = known.map(|known| Candidate::new(known, self.is_unchanged(status, reading)));
         let refused = refused.map(|refused| Candidate::new(refused, false));
         reading
-            .content(&self.shared.key)
+            .content(&self.shared)
+            .await
             .revision(known.into_iter().chain(refused))
     }
 
@@ -422,17 +439,22 @@ impl Reconcile {
     /// Reads every source; `None` when all are gone and the spec says that the Secret goes with them.
     async fn read(&self, gathered: Arc<Gathered>) -> Result<Option<Reading>, Failure> {
         let plan = plan::plan(&gathered.input())?;
-        let mut fetched = fetch::fetch(&plan, &self.stores(), &self.context()).await;
+        let cx = self.context();
+        if self.remember(|tracked, _, _| tracked.large) {
+            // its values were large, and reading them twice costs more than waiting first
+            let place = self.meter.take_place(&cx).await;
+            place.map_err(|error| Failure::provider("the values", &error))?;
+        }
+        let mut fetched = fetch::fetch(&plan, &self.stores(), &cx, &self.meter).await;
+        let large = self.meter.is_large() || fetched.too_large.is_some();
+        self.remember(|tracked, _, _| tracked.large = large);
         fetched.generated.clone_from(&gathered.generated);
         self.confirm(&mut fetched).await;
-        let (outcome, fetched) = gathered
-            .work(move |input| (collect::collect(input, &fetched), fetched))
-            .await;
-        let collect::Outcome::Complete(collected) = outcome? else {
+        let (outcome, fetched) = self.collect(&gathered, fetched).await;
+        let Some((collected, fingerprint)) = outcome? else {
             return Ok(None);
         };
         rotation::check_sources(&gathered.object.spec, &collected.sources)?;
-        let fingerprint = assemble::fingerprint(&gathered.input(), &collected, &self.shared.key);
         Ok(Some(Reading {
             gathered,
             plan,
@@ -442,20 +464,37 @@ impl Reconcile {
         }))
     }
 
+    /// Makes keys of what was read, and their fingerprint; `None` when every source is gone.
+    async fn collect(
+        &self,
+        gathered: &Arc<Gathered>,
+        fetched: Fetched,
+    ) -> (Result<Option<(Collected, String)>, Failure>, Fetched) {
+        let (key, bytes) = (self.shared.key.clone(), read_bytes(&fetched));
+        gathered
+            .work(&self.shared.compute, bytes, move |input| {
+                let outcome = collect::collect(input, &fetched).map(|outcome| match outcome {
+                    collect::Outcome::Gone => None,
+                    collect::Outcome::Complete(collected) => {
+                        let fingerprint = assemble::fingerprint(input, &collected, &key);
+                        Some((collected, fingerprint))
+                    }
+                });
+                (outcome, fetched)
+            })
+            .await
+    }
+
     /// Takes a credential in among what was read.
     async fn accept(&self, reading: &mut Reading, generated: Generated) -> Result<(), Failure> {
         let mut fetched = std::mem::take(&mut reading.fetched);
         fetched.generated = Some(generated);
-        let (outcome, fetched) = reading
-            .gathered
-            .work(move |input| (collect::collect(input, &fetched), fetched))
-            .await;
-        if let collect::Outcome::Complete(collected) = outcome? {
-            reading.collected = collected;
-        }
+        let (outcome, fetched) = self.collect(&reading.gathered, fetched).await;
         reading.fetched = fetched;
-        reading.fingerprint =
-            assemble::fingerprint(&reading.gathered.input(), &reading.collected, &self.shared.key);
+        if let Some((collected, fingerprint)) = outcome? {
+            reading.collected = collected;
+            reading.fingerprint = fingerprint;
+        }
         Ok(())
     }
 
@@ -467,9 +506,12 @@ impl Reconcile {
         let decrypted = fetch::decrypt(&reading.plan, &self.stores(), &self.context()).await;
         let mut fetched = std::mem::take(&mut reading.fetched);
         fetched.decrypted = Some(decrypted);
+        let bytes = read_bytes(&fetched);
         let outcome = reading
             .gathered
-            .work(move |input| collect::collect(input, &fetched))
+            .work(&self.shared.compute, bytes, move |input| {
+                collect::collect(input, &fetched)
+            })
             .await?;
         if let collect::Outcome::Complete(decrypted) = outcome {
             reading.collected = decrypted;
@@ -487,9 +529,12 @@ impl Reconcile {
     ) -> Result<Synced, Failure> {
         let known = status.and_then(|status| status.target.as_ref());
         let collected = reading.collected;
+        let bytes = collected_bytes(&collected);
         let (mut secret, collected) = reading
             .gathered
-            .work(move |input| assemble::assemble(input, &collected).map(|secret| (secret, collected)))
+            .work(&self.shared.compute, bytes, move |input| {
+                assemble::assemble(input, &collected).map(|secret| (secret, collected))
+            })
             .await?;
         let versioned = self.object.spec.target.versioned;
         if versioned {

@@ -22,13 +22,18 @@ impl Budget {
         }
     }
 
+    /// Whether nothing is left.
+    pub fn is_spent(self) -> bool {
+        self.began.elapsed() > TOGETHER
+    }
+
     /// Asks whether another template may begin.
     ///
     /// # Errors
     ///
     /// Nothing is left.
     pub fn ask(self) -> Result<(), TemplateError> {
-        if self.began.elapsed() <= TOGETHER {
+        if !self.is_spent() {
             return Ok(());
         }
         Err(TemplateError::whole(format!(

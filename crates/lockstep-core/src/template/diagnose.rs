@@ -138,6 +138,7 @@ impl Finding<'_> {
             Fault::Printed => self.missing(None),
             Fault::Missing { function } => self.missing(Some(function)),
             Fault::Binary { function } => self.binary(function),
+            Fault::Full => self.here("the template would hold more than 16 MiB of values at the same time."),
         }
     }
 

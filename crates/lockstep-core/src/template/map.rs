@@ -4,22 +4,42 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use super::TemplateError;
+use super::{MAX_OUTPUT, TemplateError};
+use crate::yaml::{self, YamlError};
 
 /// A YAML map of texts. The parser's own messages may hold values, so that none of them passes.
 pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateError> {
     if output.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
+    // an alias is a copy: what they come to is known before one is made
+    match yaml::check(output, MAX_OUTPUT) {
+        Err(YamlError::TooLarge) => {
+            return Err(TemplateError::whole(
+                "the output is a YAML map that is larger than 1 MiB, or has more than 50,000 nodes, once its aliases are expanded.",
+            ));
+        }
+        Err(YamlError::TooDeep) => {
+            return Err(TemplateError::whole(
+                "the output has more than 512 brackets open at once; YAML as long as this may not.",
+            ));
+        }
+        Err(YamlError::Invalid { .. }) => return Err(no_map()),
+        Ok(()) => {}
+    }
     match serde_yaml_ng::from_str::<Entries>(output) {
         Ok(Entries::Unique(entries)) => Ok(entries),
         Ok(Entries::Repeated) => Err(TemplateError::whole(
             "the output is a YAML map that holds a key twice.",
         )),
-        Err(_) => Err(TemplateError::whole(
-            "the output is not a YAML map of texts; values with special characters need quotes, such as those of toJson.",
-        )),
+        Err(_) => Err(no_map()),
     }
+}
+
+fn no_map() -> TemplateError {
+    TemplateError::whole(
+        "the output is not a YAML map of texts; values with special characters need quotes, such as those of toJson.",
+    )
 }
 
 enum Entries {

@@ -7,7 +7,7 @@ use gtmpl_ng::{Context, Limits, Template, Value};
 
 use super::{
     TemplateError, diagnose,
-    functions::{FUNCTIONS, PRINTED, printed},
+    functions::{FUNCTIONS, OURS},
     session,
     source::Source,
 };
@@ -17,8 +17,8 @@ use crate::remote::SecretValue;
 pub const MAX_OUTPUT: usize = 1024 * 1024;
 /// How large the values that a template may read may be together, in bytes.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
-/// How long a template may take. It is looked at before each call of a function.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// How long a template may take. The engine looks at it before each call of a function, and functions that loop do within.
+pub(super) const DEADLINE: Duration = Duration::from_secs(1);
 const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 
 /// Renders a template over the keys of a Secret.
@@ -85,7 +85,9 @@ fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
     for function in FUNCTIONS {
         template.add_func(function.name, function.call);
     }
-    template.add_func(PRINTED, printed);
+    for (name, call) in OURS {
+        template.add_func(name, *call);
+    }
     template
         .parse(source.rewritten.text.as_str())
         .map_err(|error| diagnose::parse(source, &error))?;
@@ -103,8 +105,9 @@ fn output(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<String, 
     }
     let fields: HashMap<String, Value> = values
         .iter()
-        .map(|(key, value)| (key.clone(), session::value_of(value.expose())))
-        .collect();
+        .map(|(key, value)| Some((key.clone(), session::value_of(value.expose())?)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| TemplateError::whole(TOO_LARGE))?;
     let mut written = vec![];
     template
         .execute(&mut written, &Context::from(fields))

@@ -1,10 +1,17 @@
 //! What the functions of one render share. They are plain `fn` pointers for the engine, so it travels by thread-local.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, time::Instant};
 
 use gtmpl_ng::Value;
 
-use super::MAX_OUTPUT;
+use super::{MAX_OUTPUT, render::DEADLINE};
+
+/// How much memory the parts of one action may take, and how much everything that variables and blocks hold.
+pub(super) const MAX_HELD: usize = 16 << 20;
+/// What a value takes beyond its text.
+const VALUE_OVERHEAD: usize = 64;
+/// What a field of a dictionary takes beyond its name and its value.
+const FIELD_OVERHEAD: usize = 48;
 
 /// Starts the stand-in of a value that the engine's text cannot hold. It is a noncharacter, so no ordinary value has it;
 /// a value that does is kept like a binary one.
@@ -32,12 +39,21 @@ pub(super) enum Fault {
     Printed,
     /// A function for text was given a binary value.
     Binary { function: &'static str },
+    /// The values that the template holds at the same time are larger than [`MAX_HELD`].
+    Full,
 }
 
 #[derive(Default)]
 struct Session {
     binaries: Vec<Vec<u8>>,
+    binary_bytes: usize,
     fault: Option<Fault>,
+    /// When the template must have ended.
+    deadline: Option<Instant>,
+    /// What the parts of the current action take.
+    parts: usize,
+    /// What each variable and each open block holds.
+    held: BTreeMap<usize, usize>,
 }
 
 thread_local! {
@@ -55,8 +71,70 @@ impl Drop for Guard {
 
 /// Begins a render on this thread.
 pub(super) fn begin() -> Guard {
-    SESSION.with_borrow_mut(|session| *session = Session::default());
+    SESSION.with_borrow_mut(|session| {
+        *session = Session {
+            deadline: Instant::now().checked_add(DEADLINE),
+            ..Session::default()
+        };
+    });
     Guard(())
+}
+
+/// Whether the template has taken its time. Loops within functions ask, as the engine does between functions.
+pub(super) fn is_late() -> bool {
+    SESSION.with_borrow(|session| {
+        session
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    })
+}
+
+/// The memory that a value takes, roughly; no further than `most`.
+pub(super) fn weight(value: &Value, most: usize) -> usize {
+    let mut weight = 0_usize;
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        weight += VALUE_OVERHEAD;
+        match value {
+            Value::String(text) => weight += text.len(),
+            Value::Array(items) => open.extend(items),
+            Value::Map(fields) | Value::Object(fields) => {
+                weight += fields
+                    .keys()
+                    .map(|name| name.len() + FIELD_OVERHEAD)
+                    .sum::<usize>();
+                open.extend(fields.values());
+            }
+            _ => {}
+        }
+        if weight > most {
+            break;
+        }
+    }
+    weight
+}
+
+/// Counts a value among the parts of the current action; `false` when they are too large together.
+pub(super) fn add_part(value: &Value) -> bool {
+    let weight = weight(value, MAX_HELD);
+    SESSION.with_borrow_mut(|session| {
+        session.parts += weight;
+        session.parts <= MAX_HELD
+    })
+}
+
+/// The action is done: its parts are gone.
+pub(super) fn end_action() {
+    SESSION.with_borrow_mut(|session| session.parts = 0);
+}
+
+/// Counts a value as what this variable or block holds from now on; `false` when they hold too much together.
+pub(super) fn hold(slot: usize, value: &Value) -> bool {
+    let weight = weight(value, MAX_HELD);
+    SESSION.with_borrow_mut(|session| {
+        session.held.insert(slot, weight);
+        session.held.values().sum::<usize>() <= MAX_HELD
+    })
 }
 
 /// Notes why a function failed; the engine passes on text only.
@@ -69,26 +147,28 @@ pub(super) fn fault() -> Option<Fault> {
     SESSION.with_borrow(|session| session.fault)
 }
 
-/// Bytes as a value of the engine: text as it is, anything else by a stand-in.
-pub(super) fn value_of(bytes: &[u8]) -> Value {
+/// Bytes as a value of the engine: text as it is, anything else by a stand-in; `None` when the binary values of this
+/// render are larger than [`MAX_HELD`] together.
+pub(super) fn value_of(bytes: &[u8]) -> Option<Value> {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains(OPEN) => Value::from(text),
-        _ => Value::String(stand_in(bytes)),
+        Ok(text) if !text.contains(OPEN) => Some(Value::from(text)),
+        _ => stand_in(bytes).map(Value::String),
     }
 }
 
-fn stand_in(bytes: &[u8]) -> String {
+fn stand_in(bytes: &[u8]) -> Option<String> {
     let index = SESSION.with_borrow_mut(|session| {
-        session
-            .binaries
-            .iter()
-            .position(|known| known == bytes)
-            .unwrap_or_else(|| {
-                session.binaries.push(bytes.to_vec());
-                session.binaries.len() - 1
-            })
-    });
-    format!("{OPEN}{index}{CLOSE}")
+        if let Some(known) = session.binaries.iter().position(|known| known == bytes) {
+            return Some(known);
+        }
+        session.binary_bytes += bytes.len() + VALUE_OVERHEAD;
+        if session.binary_bytes > MAX_HELD {
+            return None;
+        }
+        session.binaries.push(bytes.to_vec());
+        Some(session.binaries.len() - 1)
+    })?;
+    Some(format!("{OPEN}{index}{CLOSE}"))
 }
 
 /// The bytes that a text of the engine stands for, unless there are more than 1 MiB of them.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     TemplateError,
-    functions::{FUNCTIONS, PRINTED},
+    functions::{FUNCTIONS, HELD, PART, PRINTED, TRUTH},
     literal,
     position::{Edit, Rewritten, at},
     scan::{self, Action, Kind, Token},
@@ -46,6 +46,8 @@ struct Block {
     /// How many of them need an `end` of their own that is not written.
     unwritten_ends: usize,
     template: Option<String>,
+    /// The number of the template that it begins.
+    number: Option<usize>,
 }
 
 impl<'a> Source<'a> {
@@ -86,7 +88,12 @@ struct Builder<'a> {
     variables: usize,
     /// Which template calls which; the main one has no name.
     calls: BTreeMap<String, Vec<(String, usize)>>,
+    /// How many templates are defined.
+    templates: usize,
 }
+
+/// Where the numbers of the slots of variables begin: above those of blocks.
+const VARIABLE_SLOTS: usize = 1 << 40;
 
 impl<'a> Builder<'a> {
     fn new(text: &'a str) -> Self {
@@ -101,6 +108,7 @@ impl<'a> Builder<'a> {
             },
             variables: 0,
             calls: BTreeMap::new(),
+            templates: 0,
         }
     }
 
@@ -128,20 +136,28 @@ impl<'a> Builder<'a> {
             .filter(|token| token.kind == Kind::Word)
             .map(|token| self.word(token));
         match first {
-            Some("if") => self.open("if", &action, scope)?,
+            Some("if") => {
+                self.condition(&action, 1);
+                self.open("if", &action, scope)?;
+            }
             Some(keyword @ ("with" | "range")) => {
                 let inner = Scope {
                     dot_is_root: false,
                     ..scope
                 };
                 self.open(if keyword == "with" { "with" } else { "range" }, &action, inner)?;
+                self.hold_block(&action, 1);
             }
             Some("define") => self.open_template("define", &action)?,
             Some("block") => {
                 self.call(&action)?;
+                self.hold_block(&action, 2);
                 self.open_template("block", &action)?;
             }
-            Some("template") => self.call(&action)?,
+            Some("template") => {
+                self.call(&action)?;
+                self.hold_block(&action, 2);
+            }
             Some("else") => self.otherwise(&action)?,
             Some("end") => self.close(&action)?,
             Some("break" | "continue") => {}
@@ -149,6 +165,7 @@ impl<'a> Builder<'a> {
                 let assigns = matches!(action.tokens.get(1), Some(token) if matches!(token.kind, Kind::Declare | Kind::Assign));
                 if assigns {
                     self.refuse_change_in_place(&action)?;
+                    self.hold(&action, VARIABLE_SLOTS + self.actions.len());
                 } else if !action.tokens.is_empty() {
                     self.insert_at(action.inner_end, format!(" | {PRINTED}"));
                 }
@@ -158,10 +175,49 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// What the pipeline of this action yields is held by that slot from now on.
+    fn hold(&mut self, action: &Action, slot: usize) {
+        self.insert_at(action.inner_end, format!(" | {HELD} {slot}"));
+    }
+
+    /// What the pipeline behind so many words yields is held by the innermost block. Blocks of one depth of one template
+    /// are never open at the same time, and share a slot.
+    fn hold_block(&mut self, action: &Action, words: usize) {
+        if action.tokens.len() > words {
+            let depth: usize = self.blocks.iter().map(|block| block.levels).sum();
+            let template = self
+                .blocks
+                .iter()
+                .rev()
+                .find_map(|block| block.number)
+                .unwrap_or_default();
+            self.hold(action, template << 8 | depth);
+        }
+    }
+
+    /// Of a condition only its truth is held; what declares a variable holds that.
+    fn condition(&mut self, action: &Action, words: usize) {
+        if action.tokens.iter().any(|token| token.kind == Kind::Declare) {
+            self.hold(action, VARIABLE_SLOTS + self.actions.len());
+        } else if action.tokens.len() > words {
+            self.insert_at(action.inner_end, format!(" | {TRUTH}"));
+        }
+    }
+
     fn check_words(&mut self, action: &Action) -> Result<(), TemplateError> {
         let mut arguments = vec![0_usize];
         let mut stages = vec![1_usize];
+        let begin = self.pipeline_begin(action);
+        // whether the next word is the first of a call, and so no argument
+        let mut first = true;
         for (index, token) in action.tokens.iter().enumerate() {
+            if index >= begin {
+                if !first && matches!(token.kind, Kind::Dot | Kind::Field | Kind::Variable) {
+                    self.insert_at(token.span.start, format!("({PART} "));
+                    self.insert_at(token.span.end, ")");
+                }
+                first = matches!(token.kind, Kind::Open | Kind::Pipe);
+            }
             match token.kind {
                 Kind::Open => {
                     arguments.push(0);
@@ -208,6 +264,24 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Where the pipeline of an action begins: behind its keyword, the name of a template, and what it declares.
+    fn pipeline_begin(&self, action: &Action) -> usize {
+        let assigned = |token: &Token| matches!(token.kind, Kind::Declare | Kind::Assign);
+        if let Some(assigned) = action.tokens.iter().position(assigned) {
+            return assigned + 1;
+        }
+        let keyword = |index: usize| {
+            let token = action.tokens.get(index)?;
+            (token.kind == Kind::Word).then(|| self.word(token))
+        };
+        match keyword(0) {
+            Some("template" | "block" | "define") => 2,
+            Some("else") if keyword(1).is_some() => 2,
+            Some("if" | "with" | "range" | "else") => 1,
+            _ => 0,
+        }
+    }
+
     fn check_word(&self, index: usize, token: &Token) -> Result<(), TemplateError> {
         let word = self.word(token);
         let keyword = matches!(
@@ -236,6 +310,7 @@ impl<'a> Builder<'a> {
             levels: 1,
             unwritten_ends: 0,
             template: None,
+            number: None,
         });
         self.scope = inner;
         self.check_depth(start)
@@ -273,8 +348,10 @@ impl<'a> Builder<'a> {
                 dollar_is_root: false,
             },
         )?;
+        self.templates += 1;
         if let Some(block) = self.blocks.last_mut() {
             block.template = Some(name);
+            block.number = Some(self.templates);
         }
         Ok(())
     }
@@ -304,7 +381,10 @@ impl<'a> Builder<'a> {
         };
         self.scope = block.outer;
         match (block.keyword, next_word) {
-            ("if", Some("if")) => block.levels += 1,
+            ("if", Some("if")) => {
+                block.levels += 1;
+                self.condition(action, 2);
+            }
             ("with", Some("with")) => {
                 block.levels += 1;
                 block.unwritten_ends += 1;
@@ -312,6 +392,7 @@ impl<'a> Builder<'a> {
                 if let Some(token) = next {
                     self.insert_at(token.span.start, "}}{{");
                 }
+                self.hold_block(action, 2);
             }
             ("if" | "with" | "range", None) if next.is_none() => {}
             _ => {

@@ -69,7 +69,7 @@ fn what_wants_too_much_is_refused_in_time() {
 fn what_stays_within_the_limits_is_rendered() {
     let blocks = "{{ if true }}".repeat(31) + "x" + &"{{ end }}".repeat(31);
     let parentheses = format!("{{{{ {}1{} }}}}", "(".repeat(31), ")".repeat(31));
-    let calls = (0..30).fold("{{ template \"t0\" . }}".to_owned(), |text, n| {
+    let calls = (0..30).fold("{{ template \"t0\" .a }}".to_owned(), |text, n| {
         text + &format!(
             "{{{{ define \"t{n}\" }}}}{{{{ template \"t{}\" . }}}}{{{{ end }}}}",
             n + 1
@@ -86,6 +86,102 @@ fn what_stays_within_the_limits_is_rendered() {
         let output = template::render(&text, &values());
         assert_eq!(output.as_ref().map(SecretValue::len), Ok(length), "{text:.60}");
     }
+}
+
+#[test]
+fn a_search_that_repeats_ends_in_time_and_is_named() {
+    let text = "(repeat 1000000 \"a\")";
+    for (function, arguments) in [
+        ("regexReplaceAll", format!("\"a*x|a\" {text} \"\"")),
+        ("regexReplaceAll", format!("\"a*x|(a)\" {text} \"$1\"")),
+        ("regexReplaceAllLiteral", format!("\"a*x|a\" {text} \"\"")),
+        ("regexFindAll", format!("\"a*x|a\" {text} -1")),
+        ("regexSplit", format!("\"a*x|a\" {text} -1")),
+        ("mustRegexReplaceAll", format!("\"a*x|a\" {text} \"\"")),
+    ] {
+        let begun = Instant::now();
+        let error = template::render(&format!("{{{{ {function} {arguments} }}}}"), &values()).unwrap_err();
+        assert_eq!(
+            error.message,
+            format!("{function}: it did not finish within the second that a template may take."),
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{function}: {:?}",
+            begun.elapsed()
+        );
+    }
+    let trimmed = "{{ trimAll (print (repeat 500000 \"b\") \"a\") (repeat 1000000 \"a\") }}";
+    assert!(
+        template::render(trimmed, &values()).is_ok(),
+        "trimAll looks at each character once"
+    );
+}
+
+#[test]
+fn a_text_too_long_for_its_expression_is_refused_by_name() {
+    let error = template::render(r#"{{ regexMatch "\\w{20}" .big }}"#, &values()).unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("regexMatch: the text is too long for a regular expression of this size"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_template_holds_at_once_is_bounded() {
+    const FULL: &str = "the template would hold more than 16 MiB of values at the same time.";
+    let declared: String = (0..20).map(|n| format!("{{{{ $x{n} := .big }}}}")).collect();
+    let made: String = (0..20)
+        .map(|n| format!("{{{{ $x{n} := repeat 1000000 \"x\" }}}}"))
+        .collect();
+    for text in [
+        declared,
+        made,
+        format!("{{{{ list {} | len }}}}", ".big ".repeat(40)),
+        format!("{{{{ list {} | len }}}}", "(repeat 1000000 \"x\") ".repeat(40)),
+        format!("{{{{ if list {} }}}}x{{{{ end }}}}", ".big ".repeat(40)),
+        format!(
+            "{}{}",
+            "{{ with .big }}{{ with $ }}".repeat(12),
+            "{{ end }}{{ end }}".repeat(12)
+        ),
+    ] {
+        let message = template::render(&text, &values()).unwrap_err().message;
+        assert!(
+            message == FULL || message.ends_with("would have too many parts."),
+            "{text:.60}: {message}"
+        );
+    }
+    let one_after_the_other = "{{ with .big }}{{ len . }}{{ end }}{{ if .big }}x{{ end }}".repeat(50);
+    assert!(template::render(&one_after_the_other, &values()).is_ok());
+}
+
+#[test]
+fn aliases_of_the_output_are_counted_before_they_are_expanded() {
+    let bomb = "a: &a \"{{ repeat 500000 \"x\" }}\"\n{{ range $i := until 10000 }}k{{ $i }}: *a\n{{ end }}";
+    let begun = Instant::now();
+    let error = template::render_map(bomb, &values()).unwrap_err();
+    assert_eq!(
+        error.message,
+        "the output is a YAML map that is larger than 1 MiB, or has more than 50,000 nodes, once its aliases are expanded.",
+    );
+    let within = format!(
+        "{{{{ $y := `{bomb}` }}}}{{{{ $y = print \"a: &a \" (repeat 500000 \"x\") \"\\nb: *a\\nc: *a\" }}}}{{{{ fromYaml $y }}}}"
+    )
+    .replace("{{ repeat 500000 \"x\" }}", "")
+    .replace("{{ range $i := until 10000 }}k{{ $i }}: *a\n{{ end }}", "");
+    let error = template::render(&within, &values()).unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("fromYaml: the text is larger than 1 MiB"),
+        "{error}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let few = template::render_map("a: &a x\nb: *a\n", &values()).unwrap();
+    assert_eq!(few["b"].expose(), b"x");
 }
 
 #[test]

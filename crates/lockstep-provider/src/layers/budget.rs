@@ -18,6 +18,7 @@ use super::{
     adaptive::{Adaptive, Turn},
     deadline,
     gate::{Gate, Verdict},
+    holds::{Holds, Scope},
     pace::Pace,
 };
 use crate::{Context, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
@@ -38,6 +39,7 @@ pub struct Budget {
     per_second: u32,
     timeout: Duration,
     gate: Mutex<Gate>,
+    holds: Mutex<Holds>,
     adaptive: Mutex<Adaptive>,
     /// Whoever holds this is the next to leave; tokio's mutex is fair, so requests leave in the order in which they came.
     next: tokio::sync::Mutex<()>,
@@ -64,6 +66,7 @@ impl Budget {
                 .timeout
                 .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std),
             gate: Mutex::default(),
+            holds: Mutex::default(),
             adaptive: Mutex::default(),
             next: tokio::sync::Mutex::default(),
             again: AtomicUsize::new(0),
@@ -73,18 +76,20 @@ impl Budget {
         }
     }
 
-    /// Waits for a slot and a turn, no longer than the deadline and the store's time-out.
+    /// Waits for a slot and a turn, no longer than the deadline and the store's time-out. A request for several keys has no
+    /// scope: whoever makes it leaves out those that are held.
     ///
     /// # Errors
-    /// `RateLimited` while the store is held or when the queue is longer than the wait may be; `Timeout` or
+    /// `RateLimited` while the path is held or when the queue is longer than the wait may be; `Timeout` or
     /// `Unavailable` while the store does not answer; `Timeout` when no slot becomes free.
     pub(super) async fn admit(
         &self,
         cx: &Context,
         operation: Operation,
+        scope: Option<&Scope>,
     ) -> Result<Admission<'_>, ProviderError> {
         let arrived = cx.queued_since.map_or_else(Instant::now, Instant::from_std);
-        self.refused(operation)?;
+        self.refused(operation, scope)?;
         let (soon, late) = (deadline(cx, self.timeout), deadline(cx, PACED_WAIT));
         let mut waiting = Box::pin(Arc::clone(&self.slots).acquire_owned());
         let mut slot = timeout_at(soon, &mut waiting).await;
@@ -97,7 +102,10 @@ impl Budget {
         };
         let deadline = if self.is_paced() { late } else { soon };
         self.turn(operation, deadline, First::New).await?;
-        // The store may have been held while this waited.
+        // The path may have been held while this waited.
+        if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
+            return Err(held);
+        }
         let verdict = self.gate().admit(Instant::now());
         let trial = self.passes(verdict, operation)?;
         self.metrics.queued(arrived.elapsed());
@@ -115,7 +123,7 @@ impl Budget {
     pub(super) async fn admit_again(&self, cx: &Context, operation: Operation) -> Result<(), ProviderError> {
         let deadline = deadline(cx, self.timeout);
         self.turn(operation, deadline, First::Again).await?;
-        self.refused(operation)
+        self.refused(operation, None)
     }
 
     /// Before a further attempt after the store said "slow down": waits for a short hold, and for a turn at the store's pace.
@@ -126,35 +134,55 @@ impl Budget {
         &self,
         cx: &Context,
         operation: Operation,
+        scopes: &[Scope],
     ) -> Result<(), ProviderError> {
         let deadline = deadline(cx, PACED_WAIT);
-        let verdict = self.gate().verdict(Instant::now());
-        if let Verdict::Held(left) = verdict
-            && left <= SHORT_HOLD
-            && Instant::now() + left < deadline
-        {
+        let held = scopes.iter().filter_map(|scope| self.held(operation, scope));
+        if let Some(held) = held.max_by_key(|held| held.retry_after) {
+            let left = held.retry_after.unwrap_or_default();
+            if left > SHORT_HOLD || Instant::now() + left >= deadline {
+                return Err(held);
+            }
             sleep(left).await;
         }
-        self.refused(operation)?;
+        self.refused(operation, None)?;
         self.turn(operation, deadline, First::Again).await?;
-        self.refused(operation)
+        self.refused(operation, None)
     }
 
-    /// What an attempt came to; `None` is a success.
-    pub(super) fn record(&self, error: Option<&ProviderError>) {
-        {
-            let mut failures = self.failures();
-            match error {
-                Some(error)
-                    if error.kind.is_transient()
-                        || matches!(error.kind, ErrorKind::RateLimited | ErrorKind::Unauthenticated) =>
-                {
-                    failures.insert(error.operation, error.clone());
-                }
-                _ => failures.clear(),
-            }
+    /// Whether this is held for longer than anybody waits for it.
+    pub(super) fn is_held_long(&self, scope: &Scope) -> bool {
+        let left = self
+            .lock_holds()
+            .left(Instant::now(), scope)
+            .map(|(left, _)| left);
+        left.is_some_and(|left| left > SHORT_HOLD)
+    }
+
+    /// What whoever wants this learns while it is held.
+    ///
+    /// The error repeats what the store said, and carries no time in its message: it stands in a status, which must not
+    /// change while the store's state does not. The time is beside the message.
+    pub(super) fn held(&self, operation: Operation, scope: &Scope) -> Option<ProviderError> {
+        let holds = self.lock_holds();
+        let (left, said) = holds.left(Instant::now(), scope)?;
+        let error = ProviderError {
+            operation,
+            ..said.clone()
+        };
+        Some(error.with_retry_after(left))
+    }
+
+    /// What an attempt came to for this key, or whatever else it was about.
+    pub(super) fn record_for(&self, scope: Scope, error: &ProviderError) {
+        if error.kind != ErrorKind::RateLimited {
+            return;
         }
-        if error.is_some_and(|error| error.kind == ErrorKind::RateLimited) {
+        let several = error
+            .retry_after
+            .is_none_or(|wait| self.lock_holds().hold(Instant::now(), scope, wait, error));
+        // one path alone says nothing about the store
+        if several {
             let rate = {
                 let mut adaptive = self.adaptive();
                 adaptive.complained(Instant::now());
@@ -162,7 +190,20 @@ impl Budget {
             };
             self.metrics.paced(rate);
         }
-        let error = error.map(|error| (error.kind, error.retry_after));
+    }
+
+    /// What an attempt came to; `None` is a success.
+    pub(super) fn record(&self, error: Option<&ProviderError>) {
+        {
+            let mut failures = self.failures();
+            match error {
+                Some(error) if error.kind.is_transient() || error.kind == ErrorKind::Unauthenticated => {
+                    failures.insert(error.operation, error.clone());
+                }
+                _ => failures.clear(),
+            }
+        }
+        let error = error.map(|error| error.kind);
         let longer = self.gate().record(Instant::now(), error);
         if !longer.is_zero() {
             self.metrics.throttled(longer);
@@ -234,7 +275,10 @@ impl Budget {
     }
 
     /// Refuses what could not pass now, before it waits for anything.
-    fn refused(&self, operation: Operation) -> Result<(), ProviderError> {
+    fn refused(&self, operation: Operation, scope: Option<&Scope>) -> Result<(), ProviderError> {
+        if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
+            return Err(held);
+        }
         let verdict = self.gate().verdict(Instant::now());
         self.passes(verdict, operation).map(|_| ())
     }
@@ -258,11 +302,6 @@ impl Budget {
         let (kind, left, otherwise) = match verdict {
             Verdict::Pass => return Ok(false),
             Verdict::Trial => return Ok(true),
-            Verdict::Held(left) => (
-                ErrorKind::RateLimited,
-                left,
-                "the store asked to slow down, and is left alone for a while",
-            ),
             Verdict::Broken(ErrorKind::Timeout, left) => (
                 ErrorKind::Timeout,
                 left,
@@ -318,6 +357,10 @@ impl Budget {
 
     fn failures(&self) -> MutexGuard<'_, BTreeMap<Operation, ProviderError>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_holds(&self) -> MutexGuard<'_, Holds> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -385,15 +428,15 @@ mod tests {
         let (cx, read) = (Context::default(), Operation::Read);
         assert_eq!(pace(), "0", "it never complained");
         for _ in 0..100 {
-            budget.admit(&cx, read).await.unwrap();
+            budget.admit(&cx, read, None).await.unwrap();
         }
-        budget.record(Some(&too_fast()));
+        budget.record_for(Scope::Key("a".into()), &too_fast());
         assert_eq!(pace(), "50");
         sleep(Duration::from_secs(10)).await;
-        budget.admit(&cx, read).await.unwrap();
+        budget.admit(&cx, read, None).await.unwrap();
         assert_eq!(pace(), "100", "it climbs");
         sleep(Duration::from_secs(3600)).await;
-        budget.admit(&cx, read).await.unwrap();
+        budget.admit(&cx, read, None).await.unwrap();
         assert_eq!(pace(), "0", "nothing is paced any more");
     }
 
@@ -408,14 +451,14 @@ mod tests {
         let (cx, read) = (Context::default(), Operation::Read);
         // Long after a complaint the rate has climbed beyond the limit.
         for _ in 0..20 {
-            budget.admit(&cx, read).await.unwrap();
+            budget.admit(&cx, read, None).await.unwrap();
         }
-        budget.record(Some(&too_fast()));
+        budget.record_for(Scope::Key("a".into()), &too_fast());
         sleep(Duration::from_secs(4)).await;
         assert!(budget.is_paced(), "and is still the store's own");
         let begun = Instant::now();
         for _ in 0..31 {
-            budget.admit(&cx, read).await.unwrap();
+            budget.admit(&cx, read, None).await.unwrap();
         }
         assert!(
             begun.elapsed() >= Duration::from_millis(2_990),
@@ -433,7 +476,7 @@ mod tests {
         }
         for operation in [Operation::Read, Operation::Check] {
             let refused = budget
-                .admit(&Context::default(), operation)
+                .admit(&Context::default(), operation, None)
                 .await
                 .expect_err("the circuit is broken");
             assert_eq!((refused.kind, refused.operation), (sealed.kind, operation));
@@ -441,6 +484,11 @@ mod tests {
             assert!(refused.retry_after.is_some());
         }
         budget.record(None);
-        assert!(budget.admit(&Context::default(), Operation::Read).await.is_ok());
+        assert!(
+            budget
+                .admit(&Context::default(), Operation::Read, None)
+                .await
+                .is_ok()
+        );
     }
 }

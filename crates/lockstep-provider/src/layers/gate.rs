@@ -1,14 +1,16 @@
-//! Whether a store may be asked at all: the hold for as long as it asks for, and the circuit breaker after no answers. A pure
-//! state machine; the current time is an argument.
+//! Whether a store may be asked at all: the circuit breaker after no answers. A pure state machine; the current time is an
+//! argument.
 //!
 //! ```text
-//!         Retry-After                3 × Timeout, Unavailable or Unauthenticated in a row
-//!   open ───────────────▶ held        open ─────────────────────────────────────▶ broken
-//!    ▲   retry-after passed │          ▲                                            │ 1 s … 30 s, jittered
-//!    └──────────────────────┘          │ trial answered                             ▼
-//!                                      └──────────────────────────────────────── one trial
-//!                                                   trial not answered ─▶ broken, for twice as long
+//!   3 × Timeout, Unavailable or Unauthenticated in a row
+//!   open ─────────────────────────────────────▶ broken
+//!    ▲                                            │ 1 s … 30 s, jittered
+//!    │ trial answered                             ▼
+//!    └──────────────────────────────────────── one trial
+//!                 trial not answered ─▶ broken, for twice as long
 //! ```
+//!
+//! That a store asks to slow down is an answer: see `holds` and `adaptive`.
 //!
 //! Credentials that are refused are tried ever more seldom, up to five minutes apart: a thousand SyncedSecrets of one
 //! store must not look like somebody who guesses passwords, and lock the account. Other credentials are another store
@@ -18,8 +20,6 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
-
-use lockstep_core::remote::RETRY_AFTER_MAX;
 
 use crate::ErrorKind;
 
@@ -38,15 +38,12 @@ pub(super) enum Verdict {
     Pass,
     /// Go, as the one that finds out whether the store answers again.
     Trial,
-    /// The store asked to slow down: not for so long.
-    Held(Duration),
     /// The store does not answer; the kind of its last failure, and how long nobody asks it.
     Broken(ErrorKind, Duration),
 }
 
 #[derive(Debug)]
 pub(super) struct Gate {
-    held_until: Option<Instant>,
     failures: u32,
     broken: Option<Broken>,
     waits: ExponentialBackoff,
@@ -63,7 +60,6 @@ struct Broken {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            held_until: None,
             failures: 0,
             broken: None,
             waits: waits(BREAK_MAX),
@@ -84,9 +80,6 @@ fn waits(max: Duration) -> ExponentialBackoff {
 impl Gate {
     /// What a request would be told now.
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
-        if let Some(until) = self.held_until.filter(|until| *until > now) {
-            return Verdict::Held(until - now);
-        }
         match &self.broken {
             None => Verdict::Pass,
             Some(broken) if broken.until <= now && !broken.trial => Verdict::Trial,
@@ -116,12 +109,9 @@ impl Gate {
 
     /// What a request came to; `None` is a success. Returns for how much longer than before the store is now left
     /// alone.
-    pub(super) fn record(&mut self, now: Instant, error: Option<(ErrorKind, Option<Duration>)>) -> Duration {
+    pub(super) fn record(&mut self, now: Instant, error: Option<ErrorKind>) -> Duration {
         match error {
-            Some((ErrorKind::RateLimited, retry_after)) => self.hold(now, retry_after),
-            Some((kind, _)) if kind.is_transient() || kind == ErrorKind::Unauthenticated => {
-                self.fail(now, kind)
-            }
+            Some(kind) if kind.is_transient() || kind == ErrorKind::Unauthenticated => self.fail(now, kind),
             // Any other error is an answer: the store works.
             _ => {
                 self.failures = 0;
@@ -131,21 +121,6 @@ impl Gate {
                 Duration::ZERO
             }
         }
-    }
-
-    fn hold(&mut self, now: Instant, retry_after: Option<Duration>) -> Duration {
-        // "Slow down" is an answer, too.
-        self.failures = 0;
-        self.broken = None;
-        let before = self.held_until.filter(|until| *until > now);
-        let wait = match retry_after {
-            Some(wait) => wait.min(RETRY_AFTER_MAX),
-            // How fast it is asked from now on is found elsewhere: see `adaptive`.
-            None => return Duration::ZERO,
-        };
-        let until = (now + wait).max(before.unwrap_or(now));
-        self.held_until = Some(until);
-        until.saturating_duration_since(before.unwrap_or(now))
     }
 
     fn fail(&mut self, now: Instant, kind: ErrorKind) -> Duration {
@@ -177,11 +152,7 @@ impl Gate {
 mod tests {
     use super::*;
 
-    const UNAVAILABLE: Option<(ErrorKind, Option<Duration>)> = Some((ErrorKind::Unavailable, None));
-
-    fn limited(retry_after: Option<u64>) -> Option<(ErrorKind, Option<Duration>)> {
-        Some((ErrorKind::RateLimited, retry_after.map(Duration::from_secs)))
-    }
+    const UNAVAILABLE: Option<ErrorKind> = Some(ErrorKind::Unavailable);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -190,7 +161,7 @@ mod tests {
     #[test]
     fn credentials_that_are_refused_are_tried_ever_more_seldom() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
-        let refused = Some((ErrorKind::Unauthenticated, None));
+        let refused = Some(ErrorKind::Unauthenticated);
         for _ in 0..FAILURES {
             assert_eq!(gate.verdict(now), Verdict::Pass);
             gate.record(now, refused);
@@ -210,55 +181,6 @@ mod tests {
         assert_eq!(gate.admit(now + seconds(300)), Verdict::Trial);
         gate.record(now + seconds(300), None);
         assert_eq!(gate.verdict(now + seconds(300)), Verdict::Pass);
-    }
-
-    #[test]
-    fn a_store_that_asks_to_slow_down_is_left_alone_for_as_long_as_it_says() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.record(now, limited(Some(7))), seconds(7));
-        assert_eq!(gate.admit(now + seconds(3)), Verdict::Held(seconds(4)));
-        assert_eq!(gate.admit(now + seconds(7)), Verdict::Pass);
-    }
-
-    #[test]
-    fn a_complaint_without_a_time_is_the_paces_business_and_holds_nobody() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        for _ in 0..100 {
-            assert_eq!(gate.record(now, limited(None)), Duration::ZERO);
-            assert_eq!(gate.admit(now), Verdict::Pass);
-        }
-    }
-
-    #[test]
-    fn requests_that_are_told_together_are_one_hold() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.record(now, limited(Some(5))), seconds(5));
-        assert_eq!(gate.record(now + seconds(1), limited(None)), Duration::ZERO);
-        assert_eq!(
-            gate.record(now + seconds(1), limited(Some(9))),
-            seconds(5),
-            "only what is longer counts"
-        );
-        assert_eq!(
-            gate.record(now + seconds(2), limited(Some(1))),
-            Duration::ZERO,
-            "never shorter"
-        );
-        assert_eq!(gate.admit(now + seconds(2)), Verdict::Held(seconds(8)));
-    }
-
-    #[test]
-    fn a_late_success_does_not_end_a_hold() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        gate.record(now, limited(Some(10)));
-        gate.record(now + seconds(1), None);
-        assert_eq!(gate.admit(now + seconds(2)), Verdict::Held(seconds(8)));
-    }
-
-    #[test]
-    fn a_hold_of_days_is_cut_to_an_hour() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.record(now, limited(Some(10_000_000))), RETRY_AFTER_MAX);
     }
 
     #[test]
@@ -287,7 +209,7 @@ mod tests {
         gate.record(now, UNAVAILABLE);
         gate.record(now, UNAVAILABLE);
         for _ in 0..8 {
-            let wait = gate.record(now, Some((ErrorKind::Timeout, None)));
+            let wait = gate.record(now, Some(ErrorKind::Timeout));
             waits.push(wait);
             now += wait;
             assert_eq!(gate.admit(now), Verdict::Trial);
@@ -312,8 +234,10 @@ mod tests {
         let (mut gate, now) = (Gate::default(), Instant::now());
         gate.record(now, UNAVAILABLE);
         gate.record(now, UNAVAILABLE);
-        gate.record(now, Some((ErrorKind::NotFound, None)));
-        assert_eq!(gate.record(now, UNAVAILABLE), Duration::ZERO);
+        for answer in [ErrorKind::NotFound, ErrorKind::RateLimited] {
+            gate.record(now, Some(answer));
+            assert_eq!(gate.record(now, UNAVAILABLE), Duration::ZERO);
+        }
     }
 
     #[test]

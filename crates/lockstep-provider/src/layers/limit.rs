@@ -3,13 +3,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{Budget, checked, for_each, requests};
+use super::{Budget, checked, for_each, holds::Scope, requests};
 use crate::{
     Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice, Operation,
     Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
-/// Keeps a store's requests within its budget, and fails them at once while the store is held or does not answer: so a
+/// Keeps a store's requests within its budget, and fails them at once while their path is held or the store does not answer: so a
 /// slow store holds nobody for long. References are cut into the provider's batches, and what shares none goes alone, so that
 /// what is counted is what goes out.
 #[derive(Debug)]
@@ -24,8 +24,36 @@ impl Limit {
         Self { provider, budget }
     }
 
+    /// Makes one request for those that are not held; the others learn why they are.
     async fn request(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        match self.budget.admit(cx, Operation::Read).await {
+        let held = |reference: &RemoteRef| {
+            self.budget
+                .held(Operation::Read, &Scope::Key(reference.key.clone()))
+        };
+        let held: Vec<_> = refs.iter().map(held).collect();
+        let free: Vec<RemoteRef> = refs
+            .iter()
+            .zip(&held)
+            .filter(|(_, held)| held.is_none())
+            .map(|(reference, _)| reference.clone())
+            .collect();
+        let mut answers = if free.is_empty() {
+            Vec::new()
+        } else {
+            self.admitted(cx, &free).await
+        }
+        .into_iter();
+        let answer =
+            |held: Option<ProviderError>| held.map_or_else(|| answers.next(), |held| Some(Err(held)));
+        held.into_iter().map_while(answer).collect()
+    }
+
+    async fn admitted(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        let scope = match refs {
+            [one] => Some(Scope::Key(one.key.clone())),
+            _ => None,
+        };
+        match self.budget.admit(cx, Operation::Read, scope.as_ref()).await {
             Ok(_admission) => self.provider.fetch(cx, refs).await,
             Err(error) => for_each(refs.len(), &error),
         }
@@ -58,17 +86,20 @@ impl Provider for Limit {
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Find).await?;
+        let scope = Scope::Search(query.path.clone());
+        let _admission = self.budget.admit(cx, Operation::Find, Some(&scope)).await?;
         self.provider.find(cx, query).await
     }
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Decrypt).await?;
+        let scope = Scope::Operation(Operation::Decrypt);
+        let _admission = self.budget.admit(cx, Operation::Decrypt, Some(&scope)).await?;
         self.provider.decrypt(cx, ciphertext).await
     }
 
     async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Warrant).await?;
+        let scope = Scope::Operation(Operation::Warrant);
+        let _admission = self.budget.admit(cx, Operation::Warrant, Some(&scope)).await?;
         self.provider.warrant(cx, request).await
     }
 
@@ -78,7 +109,8 @@ impl Provider for Limit {
         warrant: &Warrant,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Mint).await?;
+        let scope = Scope::Lease(request.path.clone());
+        let _admission = self.budget.admit(cx, Operation::Mint, Some(&scope)).await?;
         self.provider.mint(cx, warrant, request).await
     }
 
@@ -88,17 +120,20 @@ impl Provider for Limit {
         lease: &LeaseHandle,
         wanted: Duration,
     ) -> Result<Duration, ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::RenewLease).await?;
+        let scope = Scope::Operation(Operation::RenewLease);
+        let _admission = self.budget.admit(cx, Operation::RenewLease, Some(&scope)).await?;
         self.provider.renew_lease(cx, lease, wanted).await
     }
 
     async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Revoke).await?;
+        let scope = Scope::Operation(Operation::Revoke);
+        let _admission = self.budget.admit(cx, Operation::Revoke, Some(&scope)).await?;
         self.provider.revoke(cx, lease).await
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        let _admission = self.budget.admit(cx, Operation::Check).await?;
+        let scope = Scope::Operation(Operation::Check);
+        let _admission = self.budget.admit(cx, Operation::Check, Some(&scope)).await?;
         self.provider.check(cx).await
     }
 
@@ -260,25 +295,54 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_whole_store_is_left_alone_for_as_long_as_it_asks() {
+    async fn retry_after_on_one_path_delays_that_path_only() {
         let backend = MemoryBackend::new();
-        backend.put("a", "canary");
+        for key in ["a", "b", "c"] {
+            backend.put(key, "canary");
+        }
         let (limit, measured) = limited(&backend, Limits::default());
-        backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(7)));
-        let _ = limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await;
-        sleep(Duration::from_secs(3)).await;
-        let error = limit
-            .find(&Context::default(), &FindQuery::default())
-            .await
-            .unwrap_err();
+        let (cx, refs) = (Context::default(), ["a", "b", "c"].map(RemoteRef::current));
+        backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(600)));
+        let error = limit.fetch(&cx, &refs[..1]).await.remove(0).unwrap_err();
+        assert_eq!(error.retry_after, Some(Duration::from_secs(600)));
+        sleep(Duration::from_secs(100)).await;
+        let begun = Instant::now();
+        let answers = limit.fetch(&cx, &refs).await;
+        let error = answers[0].as_ref().unwrap_err();
         assert_eq!(
             (error.kind, error.retry_after),
-            (ErrorKind::RateLimited, Some(Duration::from_secs(4)))
+            (ErrorKind::RateLimited, Some(Duration::from_secs(500)))
         );
-        assert_eq!(backend.calls(Operation::Find), 0);
-        sleep(Duration::from_secs(4)).await;
-        assert!(limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await[0].is_ok());
-        assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 7"));
+        assert!(answers[1].is_ok() && answers[2].is_ok(), "nobody else is delayed");
+        for _ in 0..100 {
+            assert!(limit.fetch(&cx, &refs[1..]).await.iter().all(Result::is_ok));
+        }
+        assert!(limit.check(&cx).await.is_ok());
+        assert!(limit.find(&cx, &FindQuery::default()).await.is_ok());
+        assert!(begun.elapsed().is_zero(), "and nothing is paced");
+        assert_eq!(backend.reads("a"), 0, "the path is left alone");
+        assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 0"));
+        sleep(Duration::from_secs(500)).await;
+        assert!(limit.fetch(&cx, &refs[..1]).await[0].is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_throttled_paths_slow_the_store_down_and_never_stop_it() {
+        let backend = MemoryBackend::new();
+        backend.put("quiet", "canary");
+        let (limit, _) = limited(&backend, Limits::default());
+        let cx = Context::default();
+        for n in 0..50 {
+            backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(600)));
+            let _ = limit
+                .fetch(&cx, &[RemoteRef::current(format!("hostile-{n}"))])
+                .await;
+        }
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert!(limit.fetch(&cx, &[RemoteRef::current("quiet")]).await[0].is_ok());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -360,7 +424,10 @@ mod tests {
         let other = Budget::new(&Limits::default(), measured.store.clone());
         let before = Instant::now();
         for _ in 0..100 {
-            other.admit(&Context::default(), Operation::Read).await.unwrap();
+            other
+                .admit(&Context::default(), Operation::Read, None)
+                .await
+                .unwrap();
         }
         assert!(before.elapsed().is_zero());
     }

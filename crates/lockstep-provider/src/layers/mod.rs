@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`Coalesce`] | joins requests for the same value | what is joined must cost nothing further in |
 //! | [`Batch`] | joins requests that arrive together | what is joined is one request to everything further in |
-//! | [`Limit`] | the store's budget: slots, pace of its own and of `limits`, hold, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
+//! | [`Limit`] | the store's budget: slots, pace of its own and of `limits`, holds of paths, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
 //! | [`Retry`] | tries again what may succeed within seconds, and what was too fast | asks the budget before each further attempt |
 //! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
 //! | [`Timeout`] | ends what takes too long | applies to one attempt |
@@ -21,6 +21,7 @@ mod batch;
 mod budget;
 mod coalesce;
 mod gate;
+mod holds;
 #[cfg(test)]
 mod lease_tests;
 mod limit;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
-use super::{Budget, StackOptions};
+use super::{Budget, StackOptions, holds::Scope};
 use crate::{
     Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
     Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
@@ -38,6 +38,24 @@ impl Retry {
             .build()
     }
 
+    /// Tells the budget what an attempt came to.
+    fn record(&self, scope: &Scope, error: Option<&ProviderError>) {
+        self.budget.record(error);
+        if let Some(error) = error {
+            self.budget.record_for(scope.clone(), error);
+        }
+    }
+
+    /// Tells the budget what an attempt came to for each reference.
+    fn record_all(&self, refs: &[RemoteRef], results: &[Result<RemoteSecret, ProviderError>]) {
+        self.budget.record(verdict(results));
+        for (reference, result) in refs.iter().zip(results) {
+            if let Err(error) = result {
+                self.budget.record_for(scope(reference), error);
+            }
+        }
+    }
+
     fn attempts<'a>(&'a self, cx: &'a Context, operation: Operation) -> Attempts<'a> {
         Attempts {
             retry: self,
@@ -60,14 +78,16 @@ struct Attempts<'a> {
 
 impl Attempts<'_> {
     /// Waits for the next attempt; `false` when there is none.
-    async fn again(&mut self, error: &ProviderError) -> bool {
+    async fn again(&mut self, error: &ProviderError, scopes: &[Scope]) -> bool {
         let budget = &self.retry.budget;
         if error.kind == ErrorKind::RateLimited {
             if self.throttled_left == 0 {
                 return false;
             }
             self.throttled_left -= 1;
-            let admitted = budget.admit_after_throttling(self.cx, self.operation).await;
+            let admitted = budget
+                .admit_after_throttling(self.cx, self.operation, scopes)
+                .await;
             return admitted.is_ok();
         }
         let Some(delay) = self.delays.next() else {
@@ -93,6 +113,11 @@ fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     limited.or_else(|| if silent() { errors().next() } else { None })
 }
 
+/// What a read of this reference is held by.
+fn scope(reference: &RemoteRef) -> Scope {
+    Scope::Key(reference.key.clone())
+}
+
 /// The error of what may pass when it is tried again.
 fn passing<T>(result: &Result<T, ProviderError>) -> Option<&ProviderError> {
     let error = result.as_ref().err()?;
@@ -111,7 +136,7 @@ impl Provider for Retry {
 
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let mut results = self.provider.fetch(cx, refs).await;
-        self.budget.record(verdict(&results));
+        self.record_all(refs, &results);
         let mut attempts = self.attempts(cx, Operation::Read);
         loop {
             let failed: Vec<usize> = (0..refs.len())
@@ -120,6 +145,8 @@ impl Provider for Retry {
                         .get(*index)
                         .is_some_and(|result| passing(result).is_some())
                 })
+                // what is left alone for long is not waited for, and keeps nobody else waiting
+                .filter(|index| !self.budget.is_held_long(&scope(&refs[*index])))
                 .collect();
             // What was too fast decides how long it is waited for.
             let errors = || failed.iter().filter_map(|index| passing(results.get(*index)?));
@@ -130,12 +157,13 @@ impl Provider for Retry {
             else {
                 return results;
             };
-            if !attempts.again(&worst).await {
+            let again: Vec<RemoteRef> = failed.iter().map(|index| refs[*index].clone()).collect();
+            let scopes: Vec<Scope> = again.iter().map(scope).collect();
+            if !attempts.again(&worst, &scopes).await {
                 return results;
             }
-            let again: Vec<RemoteRef> = failed.iter().map(|index| refs[*index].clone()).collect();
             let answers = self.provider.fetch(cx, &again).await;
-            self.budget.record(verdict(&answers));
+            self.record_all(&again, &answers);
             for (index, answer) in failed.into_iter().zip(answers) {
                 results[index] = answer;
             }
@@ -143,33 +171,36 @@ impl Provider for Retry {
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let scope = Scope::Search(query.path.clone());
         let mut attempts = self.attempts(cx, Operation::Find);
         loop {
             let result = self.provider.find(cx, query).await;
-            self.budget.record(result.as_ref().err());
+            self.record(&scope, result.as_ref().err());
             match passing(&result).cloned() {
-                Some(error) if attempts.again(&error).await => {}
+                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
                 _ => return result,
             }
         }
     }
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        let scope = Scope::Operation(Operation::Decrypt);
         let mut attempts = self.attempts(cx, Operation::Decrypt);
         loop {
             let result = self.provider.decrypt(cx, ciphertext).await;
-            self.budget.record(result.as_ref().err());
+            self.record(&scope, result.as_ref().err());
             match passing(&result).cloned() {
-                Some(error) if attempts.again(&error).await => {}
+                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
                 _ => return result,
             }
         }
     }
 
     async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        let scope = Scope::Operation(Operation::Warrant);
         // once: an answer that was lost leaves a token behind
         let result = self.provider.warrant(cx, request).await;
-        self.budget.record(result.as_ref().err());
+        self.record(&scope, result.as_ref().err());
         result
     }
 
@@ -179,9 +210,10 @@ impl Provider for Retry {
         warrant: &Warrant,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
+        let scope = Scope::Lease(request.path.clone());
         // once: nobody knows of a failed attempt whether it made one
         let result = self.provider.mint(cx, warrant, request).await;
-        self.budget.record(result.as_ref().err());
+        self.record(&scope, result.as_ref().err());
         result
     }
 
@@ -191,36 +223,39 @@ impl Provider for Retry {
         lease: &LeaseHandle,
         wanted: Duration,
     ) -> Result<Duration, ProviderError> {
+        let scope = Scope::Operation(Operation::RenewLease);
         let mut attempts = self.attempts(cx, Operation::RenewLease);
         loop {
             let result = self.provider.renew_lease(cx, lease, wanted).await;
-            self.budget.record(result.as_ref().err());
+            self.record(&scope, result.as_ref().err());
             match passing(&result).cloned() {
-                Some(error) if attempts.again(&error).await => {}
+                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
                 _ => return result,
             }
         }
     }
 
     async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let scope = Scope::Operation(Operation::Revoke);
         let mut attempts = self.attempts(cx, Operation::Revoke);
         loop {
             let result = self.provider.revoke(cx, lease).await;
-            self.budget.record(result.as_ref().err());
+            self.record(&scope, result.as_ref().err());
             match passing(&result).cloned() {
-                Some(error) if attempts.again(&error).await => {}
+                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
                 _ => return result,
             }
         }
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        let scope = Scope::Operation(Operation::Check);
         let mut attempts = self.attempts(cx, Operation::Check);
         loop {
             let result = self.provider.check(cx).await;
-            self.budget.record(result.as_ref().err());
+            self.record(&scope, result.as_ref().err());
             match passing(&result).cloned() {
-                Some(error) if attempts.again(&error).await => {}
+                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
                 _ => return result,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
-    fetch,
+    fetch::{self, Large, Meter},
     index::Index,
     secret::{Owner, WriteError},
 };
@@ -83,7 +83,8 @@ async fn one(
     if !unknown.is_empty() && (sealed.shown || has_templates(placed)) {
         return Ok(Rendered::Sealed(unknown));
     }
-    let mut fetched = fetch::fetch(&plan, values, &Context::default()).await;
+    let meter = Meter::new(Large::default(), &placed.namespace);
+    let mut fetched = fetch::fetch(&plan, values, &Context::default(), &meter).await;
     fetched.decrypted = Some(decrypted);
     match collect::collect(&input, &fetched)? {
         Outcome::Gone => Ok(Rendered::Gone),

@@ -43,7 +43,7 @@ pub(super) fn keys(arguments: &[Value]) -> Outcome {
     for argument in arguments {
         keys.extend(sorted(dict(argument)?).into_iter().map(|(key, _)| key.clone()));
     }
-    Ok(strings(keys))
+    strings(keys)
 }
 
 pub(super) fn values(arguments: &[Value]) -> Outcome {

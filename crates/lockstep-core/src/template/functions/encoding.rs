@@ -7,8 +7,14 @@ use gtmpl_ng::{NumberKind, Value};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::values::{MAX_VALUE, Outcome, TOO_LARGE, bounded, text};
-use crate::template::session;
+use super::{
+    json,
+    values::{MAX_VALUE, Outcome, TOO_HEAVY, TOO_LARGE, bounded, text},
+};
+use crate::{
+    template::session,
+    yaml::{self, YamlError},
+};
 
 /// The bytes of an argument.
 fn bytes(value: &Value) -> Result<Cow<'_, [u8]>, &'static str> {
@@ -31,7 +37,7 @@ pub(super) fn b64dec(arguments: &[Value]) -> Outcome {
     let decoded = BASE64_STANDARD
         .decode(encoded)
         .map_err(|_| "the text is not base64")?;
-    Ok(session::value_of(&decoded))
+    session::value_of(&decoded).ok_or(TOO_HEAVY)
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -84,7 +90,7 @@ pub(super) fn b32dec(arguments: &[Value]) -> Outcome {
             bits &= (1 << width) - 1;
         }
     }
-    Ok(session::value_of(&decoded))
+    session::value_of(&decoded).ok_or(TOO_HEAVY)
 }
 
 fn hexadecimal(digest: &[u8]) -> Value {
@@ -149,16 +155,18 @@ pub(super) fn htpasswd(arguments: &[Value]) -> Outcome {
     bounded(format!("{user}:{hash}"))
 }
 
-fn json(value: &Value) -> Result<serde_json::Value, &'static str> {
+fn to_serde(value: &Value) -> Result<serde_json::Value, &'static str> {
     Ok(match value {
         Value::Nil | Value::NoValue => serde_json::Value::Null,
         Value::Bool(truth) => (*truth).into(),
         Value::String(text) => text.as_str().into(),
-        Value::Array(items) => serde_json::Value::Array(items.iter().map(json).collect::<Result<_, _>>()?),
+        Value::Array(items) => {
+            serde_json::Value::Array(items.iter().map(to_serde).collect::<Result<_, _>>()?)
+        }
         Value::Map(fields) | Value::Object(fields) => {
             let mut object = serde_json::Map::new();
             for (name, field) in super::values::sorted(fields) {
-                object.insert(name.clone(), json(field)?);
+                object.insert(name.clone(), to_serde(field)?);
             }
             serde_json::Value::Object(object)
         }
@@ -195,53 +203,38 @@ fn escaped(json: &str, html: bool) -> Outcome {
 }
 
 pub(super) fn to_json(arguments: &[Value]) -> Outcome {
-    escaped(&json(&arguments[0])?.to_string(), true)
+    escaped(&to_serde(&arguments[0])?.to_string(), true)
 }
 
 pub(super) fn to_raw_json(arguments: &[Value]) -> Outcome {
-    escaped(&json(&arguments[0])?.to_string(), false)
+    escaped(&to_serde(&arguments[0])?.to_string(), false)
 }
 
 pub(super) fn to_pretty_json(arguments: &[Value]) -> Outcome {
-    escaped(&format!("{:#}", json(&arguments[0])?), true)
-}
-
-fn value(json: serde_json::Value) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Nil,
-        serde_json::Value::Bool(truth) => Value::Bool(truth),
-        serde_json::Value::String(text) => session::value_of(text.as_bytes()),
-        serde_json::Value::Array(items) => Value::Array(items.into_iter().map(value).collect()),
-        serde_json::Value::Object(fields) => Value::Map(
-            fields
-                .into_iter()
-                .map(|(name, field)| (name, value(field)))
-                .collect(),
-        ),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(number), _, _) => Value::from(number),
-            (_, Some(number), _) => Value::from(number),
-            (_, _, number) => Value::from(number.unwrap_or_default()),
-        },
-    }
+    escaped(&format!("{:#}", to_serde(&arguments[0])?), true)
 }
 
 pub(super) fn from_json(arguments: &[Value]) -> Outcome {
-    serde_json::from_str(&text(&arguments[0]))
-        .map(value)
-        .map_err(|_| "the text is not JSON")
+    json::read(&text(&arguments[0]))
 }
 
 pub(super) fn to_yaml(arguments: &[Value]) -> Outcome {
     let yaml =
-        serde_yaml_ng::to_string(&json(&arguments[0])?).map_err(|_| "the value has no form in YAML")?;
+        serde_yaml_ng::to_string(&to_serde(&arguments[0])?).map_err(|_| "the value has no form in YAML")?;
     bounded(yaml.strip_suffix('\n').unwrap_or(&yaml).to_owned())
 }
 
 pub(super) fn from_yaml(arguments: &[Value]) -> Outcome {
     const NOT_YAML: &str = "the text is not YAML";
-    let mut yaml: serde_yaml_ng::Value =
-        serde_yaml_ng::from_str(&text(&arguments[0])).map_err(|_| NOT_YAML)?;
+    let text = text(&arguments[0]);
+    yaml::check(&text, MAX_VALUE).map_err(|error| match error {
+        YamlError::TooLarge => {
+            "the text is larger than 1 MiB, or has more than 50,000 nodes, once its aliases are expanded"
+        }
+        YamlError::TooDeep => "the text has more than 512 brackets open at once",
+        YamlError::Invalid { .. } => NOT_YAML,
+    })?;
+    let mut yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).map_err(|_| NOT_YAML)?;
     yaml.apply_merge().map_err(|_| NOT_YAML)?;
     from_yaml_value(yaml)
 }
@@ -251,7 +244,7 @@ fn from_yaml_value(yaml: serde_yaml_ng::Value) -> Outcome {
     Ok(match yaml {
         Yaml::Null => Value::Nil,
         Yaml::Bool(truth) => Value::Bool(truth),
-        Yaml::String(text) => session::value_of(text.as_bytes()),
+        Yaml::String(text) => session::value_of(text.as_bytes()).ok_or(TOO_HEAVY)?,
         Yaml::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(number), _, _) => Value::from(number),
             (_, Some(number), _) => Value::from(number),

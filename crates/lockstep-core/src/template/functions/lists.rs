@@ -136,11 +136,11 @@ pub(super) fn chunk(arguments: &[Value]) -> Outcome {
 
 pub(super) fn sort_alpha(arguments: &[Value]) -> Outcome {
     let Value::Array(items) = &arguments[0] else {
-        return Ok(strings([text(&arguments[0]).into_owned()]));
+        return strings([text(&arguments[0]).into_owned()]);
     };
     let mut texts: Vec<String> = items.iter().map(|item| text(item).into_owned()).collect();
     texts.sort();
-    Ok(strings(texts))
+    strings(texts)
 }
 
 pub(super) fn until(arguments: &[Value]) -> Outcome {

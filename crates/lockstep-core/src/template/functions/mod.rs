@@ -3,6 +3,7 @@
 mod catalog;
 mod dicts;
 mod encoding;
+mod json;
 mod lists;
 mod logic;
 mod markdown;
@@ -18,7 +19,7 @@ pub use catalog::FUNCTIONS;
 pub use markdown::functions_markdown;
 
 use super::session::{self, Fault};
-use values::Outcome;
+use values::{MAX_WEIGHT, Outcome};
 
 /// One function that templates may call.
 #[derive(Clone, Copy)]
@@ -77,7 +78,12 @@ impl Guard {
             Fault::Binary { function }
         } else {
             match implementation(arguments) {
-                Ok(value) => return Ok(value),
+                Ok(value) if session::weight(&value, MAX_WEIGHT) > MAX_WEIGHT => Fault::Refused {
+                    function,
+                    why: values::TOO_HEAVY,
+                },
+                Ok(value) if session::add_part(&value) => return Ok(value),
+                Ok(_) => Fault::Full,
                 Err(why) => Fault::Refused { function, why },
             }
         };
@@ -86,18 +92,63 @@ impl Guard {
     }
 }
 
-/// The name of the function that every printed value goes through. A template cannot write it: it is no identifier that
-/// the check of the text lets pass.
+/// Functions that the preparation of a template puts in. A template cannot write them: they are no names that the check
+/// of the text lets pass.
+pub(super) const OURS: &[(&str, Func)] = &[(PRINTED, printed), (PART, part), (HELD, held), (TRUTH, truth)];
+
+/// Every printed value goes through it.
 pub(super) const PRINTED: &str = "lockstep__printed";
+/// Every argument that is read from a key or variable goes through it.
+pub(super) const PART: &str = "lockstep__part";
+/// What a variable or a block holds goes through it, with the number of its slot.
+pub(super) const HELD: &str = "lockstep__held";
+/// Every condition goes through it: a block needs to know whether the value is empty, and does not hold it.
+pub(super) const TRUTH: &str = "lockstep__truth";
+
+fn failed(function: &str, fault: Fault) -> Result<Value, FuncError> {
+    session::fail(fault);
+    Err(FuncError::Generic(function.to_owned()))
+}
 
 /// Lets a printed value pass, unless it is not there.
-pub(super) fn printed(arguments: &[Value]) -> Result<Value, FuncError> {
+fn printed(arguments: &[Value]) -> Result<Value, FuncError> {
+    session::end_action();
     match arguments {
-        [Value::NoValue | Value::Nil] => {
-            session::fail(Fault::Printed);
-            Err(FuncError::Generic(PRINTED.to_owned()))
-        }
+        [Value::NoValue | Value::Nil] => failed(PRINTED, Fault::Printed),
         [value] => Ok(value.clone()),
         _ => Err(FuncError::Generic(PRINTED.to_owned())),
+    }
+}
+
+/// Lets an argument pass as long as the parts of the action are not too large together.
+fn part(arguments: &[Value]) -> Result<Value, FuncError> {
+    match arguments {
+        [value] if session::add_part(value) => Ok(value.clone()),
+        [_] => failed(PART, Fault::Full),
+        _ => Err(FuncError::Generic(PART.to_owned())),
+    }
+}
+
+/// Lets a value pass that is held from now on, as long as everything that is held is not too large together.
+fn held(arguments: &[Value]) -> Result<Value, FuncError> {
+    session::end_action();
+    match arguments {
+        [slot, value] => {
+            let slot = values::count(slot).map_err(|_| FuncError::Generic(HELD.to_owned()))?;
+            if session::hold(slot, value) {
+                Ok(value.clone())
+            } else {
+                failed(HELD, Fault::Full)
+            }
+        }
+        _ => Err(FuncError::Generic(HELD.to_owned())),
+    }
+}
+
+fn truth(arguments: &[Value]) -> Result<Value, FuncError> {
+    session::end_action();
+    match arguments {
+        [value] => Ok(Value::Bool(!values::is_empty(value))),
+        _ => Err(FuncError::Generic(TRUTH.to_owned())),
     }
 }

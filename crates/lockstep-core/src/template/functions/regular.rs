@@ -1,20 +1,24 @@
-//! Regular expressions (RE2 syntax), with bounded programs and results.
+//! Regular expressions (RE2 syntax), with bounded programs, texts, times and results.
+//!
+//! One search takes time in proportion to its text times its program, so that product is bounded. Functions that search
+//! again behind each match would take that for every match; they look at the template's deadline between two searches.
 
 use gtmpl_ng::Value;
-use regex::{NoExpand, Regex, RegexBuilder, Replacer};
+use regex::Regex;
 
-use super::values::{MAX_VALUE, Outcome, TOO_LARGE, integer, strings, text};
+use super::values::{MAX_VALUE, Outcome, TOO_LARGE, TOO_SLOW, bounded, integer, strings, text};
+use crate::{
+    search::{self, SearchError},
+    template::session,
+};
 
-/// How large a compiled expression may be, in bytes.
-const MAX_PROGRAM: usize = 1 << 20;
-
-fn compile(pattern: &Value) -> Result<Regex, &'static str> {
-    RegexBuilder::new(&text(pattern))
-        .size_limit(MAX_PROGRAM)
-        .dfa_size_limit(MAX_PROGRAM)
-        .nest_limit(64)
-        .build()
-        .map_err(|_| "the regular expression is not valid, or too large")
+fn compile(pattern: &Value, searched: &str, groups: bool) -> Result<Regex, &'static str> {
+    search::compile(&text(pattern), searched.len(), groups).map_err(|error| match error {
+        SearchError::Invalid => "the regular expression is not valid, or too large",
+        SearchError::TooMuch => {
+            "the text is too long for a regular expression of this size; it may be 1 MiB for a small one, and 16 KiB for the largest"
+        }
+    })
 }
 
 fn limit(value: &Value) -> Result<usize, &'static str> {
@@ -22,15 +26,14 @@ fn limit(value: &Value) -> Result<usize, &'static str> {
 }
 
 pub(super) fn matches(arguments: &[Value]) -> Outcome {
-    Ok(Value::Bool(
-        compile(&arguments[0])?.is_match(&text(&arguments[1])),
-    ))
+    let text = text(&arguments[1]);
+    Ok(Value::Bool(compile(&arguments[0], &text, false)?.is_match(&text)))
 }
 
 pub(super) fn find(arguments: &[Value]) -> Outcome {
     let text = text(&arguments[1]);
     Ok(Value::from(
-        compile(&arguments[0])?
+        compile(&arguments[0], &text, false)?
             .find(&text)
             .map_or("", |found| found.as_str()),
     ))
@@ -38,42 +41,60 @@ pub(super) fn find(arguments: &[Value]) -> Outcome {
 
 pub(super) fn find_all(arguments: &[Value]) -> Outcome {
     let text = text(&arguments[1]);
-    let found = compile(&arguments[0])?;
-    let found = found.find_iter(&text).take(limit(&arguments[2])?);
-    Ok(strings(found.map(|found| found.as_str().to_owned())))
+    let pattern = compile(&arguments[0], &text, false)?;
+    let found = pattern.find_iter(&text).take(limit(&arguments[2])?);
+    strings(found.map(|found| found.as_str().to_owned()))
 }
 
 pub(super) fn replace_all(arguments: &[Value]) -> Outcome {
-    replaced(arguments, text(&arguments[2]).as_ref())
-}
-
-pub(super) fn replace_all_literal(arguments: &[Value]) -> Outcome {
-    replaced(arguments, NoExpand(text(&arguments[2]).as_ref()))
-}
-
-fn replaced(arguments: &[Value], mut replacement: impl Replacer) -> Outcome {
-    let pattern = compile(&arguments[0])?;
-    let whole = text(&arguments[1]);
-    let mut result = String::new();
-    let mut end = 0;
+    let (whole, replacement) = (text(&arguments[1]), text(&arguments[2]));
+    if !replacement.contains('$') {
+        return replaced_literally(&arguments[0], &whole, &replacement);
+    }
+    let pattern = compile(&arguments[0], &whole, true)?;
+    let (mut result, mut end) = (String::new(), 0);
     for captures in pattern.captures_iter(&whole) {
         let Some(found) = captures.get(0) else { continue };
         result.push_str(&whole[end..found.start()]);
-        replacement.replace_append(&captures, &mut result);
+        captures.expand(&replacement, &mut result);
         end = found.end();
-        if result.len() > MAX_VALUE {
-            return Err(TOO_LARGE);
-        }
+        may_go_on(&result)?;
     }
     result.push_str(&whole[end..]);
-    super::values::bounded(result)
+    bounded(result)
+}
+
+pub(super) fn replace_all_literal(arguments: &[Value]) -> Outcome {
+    replaced_literally(&arguments[0], &text(&arguments[1]), &text(&arguments[2]))
+}
+
+fn replaced_literally(pattern: &Value, whole: &str, replacement: &str) -> Outcome {
+    let pattern = compile(pattern, whole, false)?;
+    let (mut result, mut end) = (String::new(), 0);
+    for found in pattern.find_iter(whole) {
+        result.push_str(&whole[end..found.start()]);
+        result.push_str(replacement);
+        end = found.end();
+        may_go_on(&result)?;
+    }
+    result.push_str(&whole[end..]);
+    bounded(result)
+}
+
+fn may_go_on(result: &str) -> Result<(), &'static str> {
+    if result.len() > MAX_VALUE {
+        return Err(TOO_LARGE);
+    }
+    if session::is_late() {
+        return Err(TOO_SLOW);
+    }
+    Ok(())
 }
 
 pub(super) fn split(arguments: &[Value]) -> Outcome {
-    let (pattern, whole) = (compile(&arguments[0])?, text(&arguments[1]));
-    Ok(strings(
-        pattern.splitn(&whole, limit(&arguments[2])?).map(str::to_owned),
-    ))
+    let whole = text(&arguments[1]);
+    let pattern = compile(&arguments[0], &whole, false)?;
+    strings(pattern.splitn(&whole, limit(&arguments[2])?).map(str::to_owned))
 }
 
 pub(super) fn quote_meta(arguments: &[Value]) -> Outcome {
@@ -85,5 +106,5 @@ pub(super) fn quote_meta(arguments: &[Value]) -> Outcome {
         }
         quoted.push(character);
     }
-    super::values::bounded(quoted)
+    bounded(quoted)
 }

@@ -1,8 +1,12 @@
 //! Text.
 
+use std::collections::HashSet;
+
 use gtmpl_ng::{Value, funcs};
 
-use super::values::{MAX_VALUE, Outcome, TOO_LARGE, bounded, count, integer, is_nil, strings, text};
+use super::values::{
+    MAX_VALUE, Outcome, TOO_LARGE, bounded, count, gathered, integer, is_nil, strings, text,
+};
 
 const CUTS_CHARACTER: &str = "it would cut a character in two";
 
@@ -11,9 +15,10 @@ pub(super) fn trim(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn trim_all(arguments: &[Value]) -> Outcome {
-    let unwanted = text(&arguments[0]);
+    // a set, as either text may be long
+    let unwanted: HashSet<char> = text(&arguments[0]).chars().collect();
     Ok(Value::from(
-        text(&arguments[1]).trim_matches(|character| unwanted.contains(character)),
+        text(&arguments[1]).trim_matches(|character| unwanted.contains(&character)),
     ))
 }
 
@@ -347,19 +352,15 @@ pub(super) fn join(arguments: &[Value]) -> Outcome {
     Ok(Value::String(parts.join(separator.as_ref())))
 }
 
-fn split_at(whole: &str, separator: &str, limit: usize) -> Vec<String> {
+fn split_at(whole: &str, separator: &str, limit: usize) -> Result<Vec<String>, &'static str> {
     if separator.is_empty() {
-        return whole.chars().map(String::from).collect();
+        return gathered(whole.chars().map(String::from));
     }
-    whole.splitn(limit, separator).map(str::to_owned).collect()
+    gathered(whole.splitn(limit, separator).map(str::to_owned))
 }
 
 pub(super) fn split_list(arguments: &[Value]) -> Outcome {
-    Ok(strings(split_at(
-        &text(&arguments[1]),
-        &text(&arguments[0]),
-        usize::MAX,
-    )))
+    strings(split_at(&text(&arguments[1]), &text(&arguments[0]), usize::MAX)?)
 }
 
 pub(super) fn split(arguments: &[Value]) -> Outcome {
@@ -367,7 +368,7 @@ pub(super) fn split(arguments: &[Value]) -> Outcome {
         &text(&arguments[1]),
         &text(&arguments[0]),
         usize::MAX,
-    )))
+    )?))
 }
 
 pub(super) fn splitn(arguments: &[Value]) -> Outcome {
@@ -375,7 +376,7 @@ pub(super) fn splitn(arguments: &[Value]) -> Outcome {
         &text(&arguments[2]),
         &text(&arguments[0]),
         count(&arguments[1])?,
-    )))
+    )?))
 }
 
 fn numbered(parts: Vec<String>) -> Value {
@@ -394,14 +395,14 @@ pub(super) fn to_string(arguments: &[Value]) -> Outcome {
 
 pub(super) fn to_strings(arguments: &[Value]) -> Outcome {
     let Value::Array(items) = &arguments[0] else {
-        return Ok(strings([text(&arguments[0]).into_owned()]));
+        return strings([text(&arguments[0]).into_owned()]);
     };
-    Ok(strings(
+    strings(
         items
             .iter()
             .filter(|item| !is_nil(item))
             .map(|item| text(item).into_owned()),
-    ))
+    )
 }
 
 pub(super) fn print(arguments: &[Value]) -> Outcome {

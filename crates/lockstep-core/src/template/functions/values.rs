@@ -4,6 +4,8 @@ use std::{borrow::Cow, collections::HashMap};
 
 use gtmpl_ng::{NumberKind, Value};
 
+use crate::template::session;
+
 /// What a function returns. The error is a constant, so it cannot hold a value.
 pub(super) type Outcome = Result<Value, &'static str>;
 
@@ -13,7 +15,12 @@ pub(super) type Fields = HashMap<String, Value>;
 /// How large a value a function may make, in bytes.
 pub(super) const MAX_VALUE: usize = super::super::MAX_OUTPUT;
 
+/// How much memory the result of a function may take.
+pub(super) const MAX_WEIGHT: usize = 4 << 20;
+
 pub(super) const TOO_LARGE: &str = "the result would be larger than 1 MiB";
+pub(super) const TOO_HEAVY: &str = "the result would have too many parts";
+pub(super) const TOO_SLOW: &str = "it did not finish within the second that a template may take";
 pub(super) const NOT_A_LIST: &str = "it takes a list";
 pub(super) const NOT_A_DICT: &str = "it takes a dictionary";
 pub(super) const NOT_A_NUMBER: &str = "it takes a number";
@@ -132,6 +139,26 @@ pub(super) fn count(value: &Value) -> Result<usize, &'static str> {
     usize::try_from(integer(value)?).map_err(|_| "it takes a number that is not negative")
 }
 
-pub(super) fn strings(values: impl IntoIterator<Item = String>) -> Value {
-    Value::Array(values.into_iter().map(Value::String).collect())
+/// A list of texts, unless it grows too large or the template's time is over.
+pub(super) fn strings(texts: impl IntoIterator<Item = String>) -> Outcome {
+    gathered(texts).map(|texts| Value::Array(texts.into_iter().map(Value::String).collect()))
+}
+
+/// What a text in a list takes beyond its bytes.
+const TEXT_OVERHEAD: usize = 64;
+
+/// Collects texts, unless they grow too large or the template's time is over. An iterator may search for each of them.
+pub(super) fn gathered(texts: impl IntoIterator<Item = String>) -> Result<Vec<String>, &'static str> {
+    let (mut gathered, mut weight) = (vec![], 0_usize);
+    for text in texts {
+        weight += text.len() + TEXT_OVERHEAD;
+        if weight > MAX_WEIGHT {
+            return Err(TOO_HEAVY);
+        }
+        if session::is_late() {
+            return Err(TOO_SLOW);
+        }
+        gathered.push(text);
+    }
+    Ok(gathered)
 }

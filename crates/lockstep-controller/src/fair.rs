@@ -1,0 +1,224 @@
+//! Places that are given to namespaces in turn, so that none of them waits for all the work of another.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// A number of places.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Mutex<Queue>>);
+
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    /// How many places one namespace has at most.
+    most: usize,
+    taken: BTreeMap<String, usize>,
+    waiting: BTreeMap<String, VecDeque<oneshot::Sender<Place>>>,
+    /// Whose turn it was last.
+    last: String,
+}
+
+/// A taken place; it is free again when this is dropped.
+#[derive(Debug)]
+pub struct Place(Option<(Places, String)>);
+
+impl Queue {
+    fn may_take(&self, namespace: &str) -> bool {
+        self.free > 0 && self.taken.get(namespace).is_none_or(|taken| *taken < self.most)
+    }
+
+    fn take(&mut self, namespace: &str) {
+        self.free -= 1;
+        namespace.clone_into(&mut self.last);
+        *self.taken.entry(namespace.to_owned()).or_default() += 1;
+    }
+
+    fn give_back(&mut self, namespace: &str) {
+        self.free += 1;
+        if let Some(taken) = self.taken.get_mut(namespace) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.taken.remove(namespace);
+            }
+        }
+    }
+
+    /// The first of the next namespace that may take a place.
+    fn next(&mut self) -> Option<(String, oneshot::Sender<Place>)> {
+        let after = (Bound::Excluded(self.last.clone()), Bound::Unbounded);
+        let mut all = self.waiting.range(after).chain(&self.waiting);
+        let namespace = all.find(|(namespace, _)| self.may_take(namespace))?.0.clone();
+        let line = self.waiting.get_mut(&namespace)?;
+        let first = line.pop_front();
+        if line.is_empty() {
+            self.waiting.remove(&namespace);
+        }
+        Some((namespace, first?))
+    }
+}
+
+impl Places {
+    /// So many places, of which one namespace has at most `most` at the same time.
+    pub fn new(count: usize, most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Queue {
+            free: count.max(1),
+            most: most.max(1),
+            taken: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            last: String::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a place. Namespaces take turns; within one, whoever came first is first.
+    pub async fn acquire(&self, namespace: &str) -> Place {
+        let waiting = {
+            let mut queue = self.lock();
+            if queue.may_take(namespace) {
+                queue.take(namespace);
+                return Place(Some((self.clone(), namespace.to_owned())));
+            }
+            let (sender, receiver) = oneshot::channel();
+            queue
+                .waiting
+                .entry(namespace.to_owned())
+                .or_default()
+                .push_back(sender);
+            receiver
+        };
+        // the sender is dropped only together with the queue, which this handle keeps alive
+        waiting.await.unwrap_or(Place(None))
+    }
+
+    /// Does work on a thread of its own, in the namespace's turn. The place is free when the work has ended, also where nobody
+    /// waits for it any more.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let place = self.acquire(namespace).await;
+        let work = move || {
+            let _place = place;
+            work()
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // the runtime ends, and whoever waits with it
+                Err(_) => futures::future::pending().await,
+            },
+        }
+    }
+
+    /// Takes a place back, and gives out whatever is free.
+    fn release(&self, namespace: &str) {
+        self.lock().give_back(namespace);
+        loop {
+            let (next, to) = {
+                let mut queue = self.lock();
+                let Some((next, to)) = queue.next() else { return };
+                queue.take(&next);
+                (next, to)
+            };
+            if let Err(mut place) = to.send(Place(Some((self.clone(), next.clone())))) {
+                // nobody waits there any more
+                place.0 = None;
+                self.lock().give_back(&next);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((places, namespace)) = self.0.take() {
+            places.release(&namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{FutureExt as _, poll};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn namespaces_take_turns() {
+        let places = Places::new(1, 1);
+        let first = places.acquire("hostile").await;
+        let mut hostile: Vec<_> = (0..3).map(|_| Box::pin(places.acquire("hostile"))).collect();
+        for waiting in &mut hostile {
+            assert!(poll!(waiting).is_pending());
+        }
+        let mut quiet = Box::pin(places.acquire("quiet"));
+        assert!(poll!(&mut quiet).is_pending());
+        drop(first);
+        let place = quiet
+            .now_or_never()
+            .expect("one turn later, whatever waits there");
+        assert!(poll!(&mut hostile[0]).is_pending());
+        drop(place);
+        assert!(poll!(&mut hostile[0]).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_has_its_share_and_no_more() {
+        let places = Places::new(4, 2);
+        let _hostile = (places.acquire("hostile").await, places.acquire("hostile").await);
+        let mut third = Box::pin(places.acquire("hostile"));
+        assert!(poll!(&mut third).is_pending(), "although two are free");
+        let _quiet = places.acquire("quiet").now_or_never().expect("there is room");
+        drop(_hostile);
+        assert!(poll!(&mut third).is_ready());
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_leaves_the_place_to_the_next() {
+        let places = Places::new(1, 1);
+        let first = places.acquire("a").await;
+        let gone = {
+            let mut gone = Box::pin(places.acquire("b"));
+            assert!(poll!(&mut gone).is_pending());
+            gone
+        };
+        let mut next = Box::pin(places.acquire("c"));
+        assert!(poll!(&mut next).is_pending());
+        drop(gone);
+        drop(first);
+        assert!(poll!(&mut next).is_ready());
+        assert_eq!(places.lock().free, 1, "it was dropped at once");
+    }
+
+    #[tokio::test]
+    async fn work_keeps_its_place_until_it_ends() {
+        let places = Places::new(1, 1);
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let work = Box::pin(places.run("a", move || wait.recv()));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), work)
+                .await
+                .is_err()
+        );
+        assert!(
+            places.acquire("b").now_or_never().is_none(),
+            "it goes on although nobody waits"
+        );
+        drop(done);
+        sleep(Duration::from_millis(10)).await;
+        let _place = places.acquire("c").await;
+    }
+}

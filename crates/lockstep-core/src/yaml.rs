@@ -1,0 +1,267 @@
+//! Bounds on YAML, checked before anything is expanded.
+//!
+//! An alias stands for a copy of what its anchor names, so a short text can describe gigabytes. [`check`] measures a
+//! text with the same parser that reads it afterwards, one node at a time, and keeps nothing of it.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess as _,
+    Visitor,
+};
+
+/// The most brackets that may be open at once. The parser's time grows with their number times the length of the text.
+/// Brackets within texts count too.
+pub const MAX_OPEN_BRACKETS: usize = 512;
+/// The most nodes a text may hold, each alias counted as what it stands for.
+pub const MAX_NODES: usize = 50_000;
+/// Up to this length a text cannot hold enough nodes to matter, so they are not counted before it is loaded.
+const SHORT: usize = 64 * 1024;
+
+/// Why a text is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum YamlError {
+    /// It is not YAML.
+    #[error("it is not YAML")]
+    Invalid {
+        /// Line and column, where the parser knows them.
+        at: Option<(usize, usize)>,
+    },
+    /// More than [`MAX_OPEN_BRACKETS`] brackets are open at once.
+    #[error("more than {MAX_OPEN_BRACKETS} brackets are open at once")]
+    TooDeep,
+    /// Once every alias is expanded it is larger than it may be.
+    #[error("it is too large once its aliases are expanded")]
+    TooLarge,
+}
+
+/// Checks that a text is one YAML document of at most `most_bytes` bytes in its scalars and at most [`MAX_NODES`] nodes.
+/// Both count an alias as what it stands for.
+///
+/// # Errors
+/// See [`YamlError`]; never a word of the text.
+pub fn check(text: &str, most_bytes: usize) -> Result<(), YamlError> {
+    if opens_too_many_brackets(text.as_bytes()) {
+        return Err(YamlError::TooDeep);
+    }
+    if text.len() > SHORT {
+        count_nodes(text)?;
+    }
+    let meter = Meter {
+        bytes: Cell::new(most_bytes),
+        nodes: Cell::new(MAX_NODES),
+    };
+    let measured = Measure(&meter).deserialize(serde_yaml_ng::Deserializer::from_str(text));
+    measured.map_err(|error| {
+        if meter.is_spent() {
+            YamlError::TooLarge
+        } else {
+            let at = error.location();
+            YamlError::Invalid {
+                at: at.map(|at| (at.line(), at.column())),
+            }
+        }
+    })
+}
+
+fn opens_too_many_brackets(text: &[u8]) -> bool {
+    let mut open = 0_usize;
+    text.iter().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_OPEN_BRACKETS
+    })
+}
+
+/// Counts the nodes as they are written, without loading them: the loader holds a hundred bytes for each.
+fn count_nodes(text: &str) -> Result<(), YamlError> {
+    let mut nodes = 0_usize;
+    for event in granit_parser::Parser::new_from_str(text) {
+        let (event, _) = event.map_err(|_| YamlError::Invalid { at: None })?;
+        nodes += usize::from(event.is_node());
+        if nodes > MAX_NODES {
+            return Err(YamlError::TooLarge);
+        }
+    }
+    Ok(())
+}
+
+/// What is left of the bounds.
+struct Meter {
+    bytes: Cell<usize>,
+    nodes: Cell<usize>,
+}
+
+impl Meter {
+    /// Takes one node with a scalar of this length.
+    fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        let left = |cell: &Cell<usize>, amount| {
+            let left = cell.get().checked_sub(amount);
+            cell.set(left.unwrap_or_default());
+            left.is_some()
+        };
+        if left(&self.bytes, bytes) && left(&self.nodes, 1) {
+            return Ok(());
+        }
+        self.nodes.set(SPENT);
+        Err(E::custom("it is too large"))
+    }
+
+    fn is_spent(&self) -> bool {
+        self.nodes.get() == SPENT
+    }
+}
+
+/// The mark of a meter that refused: no meter holds as much.
+const SPENT: usize = usize::MAX;
+
+/// Reads a node, counts it, and keeps nothing.
+#[derive(Clone, Copy)]
+struct Measure<'a>(&'a Meter);
+
+impl<'de> DeserializeSeed<'de> for Measure<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// The length that a number or truth value is counted with.
+const SHORT_SCALAR: usize = 8;
+
+impl<'de> Visitor<'de> for Measure<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_i128<E: Error>(self, _: i128) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.0.take(SHORT_SCALAR)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.take(text.len())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.0.take(0)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.0.take(0)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.take(0)?;
+        while items.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        self.0.take(0)?;
+        while fields.next_key_seed(self)?.is_some() {
+            fields.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
+        self.0.take(0)?;
+        let (_, value) = tagged.variant::<IgnoredAny>()?;
+        value.newtype_variant_seed(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 1 << 20;
+
+    #[test]
+    fn aliases_count_as_what_they_stand_for() {
+        let value = "x".repeat(100_000);
+        let fields = |count: usize| (0..count).map(|n| format!("k{n}: *a\n")).collect::<String>();
+        assert_eq!(check(&format!("a: &a {value}\n{}", fields(9)), MOST), Ok(()));
+        assert_eq!(
+            check(&format!("a: &a {value}\n{}", fields(10)), MOST),
+            Err(YamlError::TooLarge)
+        );
+    }
+
+    #[test]
+    fn nested_aliases_are_refused_in_no_time() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..100 {
+            let before = format!("*a{}", level - 1);
+            bomb += &format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", "));
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(check(&bomb, MOST), Err(YamlError::TooLarge));
+        assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn many_nodes_are_refused_before_they_are_loaded() {
+        assert_eq!(check(&format!("[{}]", "a,".repeat(49_999)), MOST), Ok(()));
+        assert_eq!(
+            check(&format!("[{}]", "a,".repeat(500_000)), MOST),
+            Err(YamlError::TooLarge)
+        );
+        let anchors: String = (0..60_000).map(|n| format!("- &a{n} x\n")).collect();
+        assert_eq!(check(&anchors, MOST), Err(YamlError::TooLarge));
+    }
+
+    #[test]
+    fn deep_brackets_are_refused_in_no_time() {
+        let begun = std::time::Instant::now();
+        assert_eq!(check(&"[".repeat(1 << 20), MOST), Err(YamlError::TooDeep));
+        assert!(check(&format!("{}{}", "[".repeat(500), "a,".repeat(400_000)), MOST).is_err());
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn ordinary_documents_pass() {
+        for text in [
+            "",
+            "a: 1\nb: [x, 2.5, ~, true]\nc: {d: &x e, f: *x}\n<<: {g: h}\n",
+            "a: !tag {b: c}",
+            "a: !!str 1",
+            "18446744073709551616",
+            "lines: |\n  {{{{ [[[[\n",
+        ] {
+            assert_eq!(check(text, MOST), Ok(()), "{text}");
+        }
+        assert!(matches!(check("a: *b", MOST), Err(YamlError::Invalid { .. })));
+        assert!(matches!(check("a: &a [*a]", MOST), Err(_)));
+    }
+}
