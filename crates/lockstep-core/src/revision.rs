@@ -299,6 +299,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_under_another_key_has_the_name_that_it_had() {
+        let good = target(&content("good", 1).revision([]));
+        let bad = target(&content("bad", 1).revision([]));
+        let pinned = PreviousRevision {
+            revision: good.revision.clone(),
+            key_id: good.key_id.clone(),
+            ..PreviousRevision::default()
+        };
+        let refused = RefusedRevision {
+            revision: bad.revision.clone(),
+            key_id: bad.key_id.clone(),
+            ..RefusedRevision::default()
+        };
+        // pods that never left the good revision are not restarted
+        let back = content("good", 2).revision([Candidate::new(&bad, false), Candidate::new(&pinned, true)]);
+        assert_eq!(back.name, good.revision);
+        // a refused content is known under the key that refused it, and not taken for refused under another
+        let known = |byte| content("bad", byte).revision([Candidate::new(&refused, false)]);
+        assert_eq!(known(1).name, bad.revision);
+        assert_ne!(known(2).name, bad.revision);
+    }
+
+    #[test]
     fn a_name_of_the_first_format_is_kept_under_the_same_key() {
         let old = TargetStatus {
             revision: content("a", 1).unbound,
