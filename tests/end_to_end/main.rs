@@ -27,6 +27,7 @@ mod examples;
 mod faulty_vault;
 mod file_store;
 mod first_sync;
+mod hostile;
 mod lease;
 mod life;
 mod policies;
