@@ -1,5 +1,6 @@
 //! A stand-in of Vault that is as sick as a test wants it: one for each test, on loopback, in the test's own process. It
-//! speaks the key/value engine version 2 at `secret/` and the token lookup, and writes down what it is asked.
+//! speaks the key/value engine version 2 at `secret/` and the token lookup, and writes down what it is asked. It can be sick for
+//! some keys alone.
 
 use std::{
     collections::BTreeMap,
@@ -50,6 +51,8 @@ pub(crate) enum Mood {
     Denies,
     /// 503 as a sealed server says it.
     Sealed,
+    /// A value of this many bytes.
+    Large(usize),
 }
 
 /// One request.
@@ -62,6 +65,8 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 struct Inner {
     mood: Mood,
+    /// Another mood for keys that begin so.
+    moods: BTreeMap<String, Mood>,
     token: String,
     values: BTreeMap<String, (u64, Value)>,
     asked: Vec<Asked>,
@@ -82,6 +87,7 @@ impl FaultyVault {
             address: format!("http://{}", listener.local_addr()?),
             inner: Arc::new(Mutex::new(Inner {
                 mood: Mood::Well,
+                moods: BTreeMap::new(),
                 token: token.to_owned(),
                 values: BTreeMap::new(),
                 asked: Vec::new(),
@@ -118,6 +124,16 @@ impl FaultyVault {
         self.lock().mood = mood;
     }
 
+    /// How it answers from now on for keys that begin so.
+    pub(crate) fn set_for(&self, beginning: &str, mood: Mood) {
+        self.lock().moods.insert(beginning.to_owned(), mood);
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The one token that it takes from now on.
     pub(crate) fn take_only(&self, token: &str) {
         token.clone_into(&mut self.lock().token);
@@ -149,6 +165,14 @@ impl FaultyVault {
         }
         if path == "/v1/auth/token/lookup-self" {
             return said(StatusCode::OK, &json!({ "data": { "policies": ["default"] } }));
+        }
+        if let Some(folder) = path.strip_prefix("/v1/secret/metadata/") {
+            let names: Vec<_> = inner
+                .values
+                .keys()
+                .filter_map(|key| key.strip_prefix(folder))
+                .collect();
+            return said(StatusCode::OK, &json!({ "data": { "keys": names } }));
         }
         let Some(key) = path.strip_prefix("/v1/secret/data/") else {
             return said(StatusCode::NOT_FOUND, &json!({ "errors": [] }));
@@ -182,7 +206,12 @@ async fn answer(State(vault): State<FaultyVault>, request: Request) -> Response 
             at,
             path: path.clone(),
         });
-        inner.mood
+        let key = path.strip_prefix("/v1/secret/data/").unwrap_or_default();
+        let own = inner
+            .moods
+            .iter()
+            .find(|(beginning, _)| key.starts_with(beginning.as_str()));
+        own.map_or(inner.mood, |(_, mood)| *mood)
     };
     // what a sick server says holds the value, and the token that it was asked with: none of it may be passed on
     let well = || vault.healthy(&path, token.as_deref());
@@ -224,6 +253,14 @@ async fn answer(State(vault): State<FaultyVault>, request: Request) -> Response 
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
             response
         }
+        // without a serialiser, which takes long for many of them
+        Mood::Large(bytes) => respond(
+            StatusCode::OK,
+            Body::from(format!(
+                r#"{{"data":{{"data":{{"x":"{}"}},"metadata":{{"version":1}}}}}}"#,
+                "x".repeat(bytes)
+            )),
+        ),
         Mood::Sealed => complaint(StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed"),
     }
 }

@@ -30,6 +30,7 @@ mod faulty_vault;
 mod file_store;
 mod first_sync;
 mod key_loss;
+mod hostile;
 mod lease;
 mod life;
 mod policies;
