@@ -124,7 +124,8 @@ async fn fetch_store(
             let mut keys: Vec<_> = found
                 .into_iter()
                 .map(|meta| meta.key)
-                .filter(|key| search.grant.allows(key))
+                // the provider was told the scope, and the grant is checked all the same
+                .filter(|location| search.grant.allows(location))
                 .collect();
             keys.sort();
             keys.dedup();

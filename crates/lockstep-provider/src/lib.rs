@@ -13,18 +13,21 @@ pub mod memory;
 pub mod metrics;
 mod parts;
 mod provider;
+#[cfg(test)]
+mod testing;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
 pub use events::{EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message, Told};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
-pub use filter::KeyFilter;
+pub use filter::{KeyFilter, found};
 pub use lockstep_core::{
     ciphertext::Binding,
     remote::{
-        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation, Part, ProviderError,
-        RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Located, Location, LocationError,
+        Locator, Minted, Operation, Part, Pattern, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, Scope,
+        SecretValue, Verbatim, Warrant,
     },
 };
 pub use login::{Door, Grant, Login, Session};

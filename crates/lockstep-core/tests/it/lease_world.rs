@@ -107,7 +107,7 @@ impl World {
                 kind: StoreKind::SecretStore,
             },
             request: LeaseRequest {
-                path: format!("database/creds/{}", self.path),
+                path: crate::at(format!("database/creds/{}", self.path)),
                 method: GenerateMethod::Get,
                 parameters: BTreeMap::new(),
             },

@@ -115,6 +115,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::testing::at;
     use crate::{
         ErrorKind, MemoryBackend,
         layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing},
@@ -140,7 +141,7 @@ mod tests {
 
     fn refs(count: usize) -> Vec<RemoteRef> {
         (0..count)
-            .map(|index| RemoteRef::current(format!("key-{index}")))
+            .map(|index| RemoteRef::current(at(format!("key-{index}"))))
             .collect()
     }
 
@@ -265,7 +266,9 @@ mod tests {
         backend.put("a", "canary");
         let (limit, measured) = limited(&backend, Limits::default());
         backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(7)));
-        let _ = limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await;
+        let _ = limit
+            .fetch(&Context::default(), &[RemoteRef::current(at("a"))])
+            .await;
         sleep(Duration::from_secs(3)).await;
         let error = limit
             .find(&Context::default(), &FindQuery::default())
@@ -277,7 +280,12 @@ mod tests {
         );
         assert_eq!(backend.calls(Operation::Find), 0);
         sleep(Duration::from_secs(4)).await;
-        assert!(limit.fetch(&Context::default(), &[RemoteRef::current("a")]).await[0].is_ok());
+        assert!(
+            limit
+                .fetch(&Context::default(), &[RemoteRef::current(at("a"))])
+                .await[0]
+                .is_ok()
+        );
         assert!(measured.lines("lockstep_store_throttled_seconds_total")[0].ends_with(" 7"));
     }
 
@@ -296,15 +304,15 @@ mod tests {
             StackOptions::default(),
         );
         let (version, tags) = (
-            RemoteRef::version("key", "1"),
-            RemoteRef::current("key").metadata(),
+            RemoteRef::version(at("key"), "1"),
+            RemoteRef::current(at("key")).metadata(),
         );
-        assert!(stack.batches(&RemoteRef::current("key")));
+        assert!(stack.batches(&RemoteRef::current(at("key"))));
         assert!(!stack.batches(&version) && !stack.batches(&tags));
         backend.set_latency(Duration::from_millis(10));
         backend.put("key", "canary");
         let refs: Vec<_> = (1..=20)
-            .map(|number| RemoteRef::version("key", number.to_string()))
+            .map(|number| RemoteRef::version(at("key"), number.to_string()))
             .collect();
         stack.fetch(&Context::default(), &refs).await;
         assert_eq!(
@@ -371,7 +379,7 @@ mod tests {
         backend.put("a", "canary");
         backend.set_hung(true);
         let (limit, _) = limited(&backend, Limits::default());
-        let (cx, a) = (Context::default(), [RemoteRef::current("a")]);
+        let (cx, a) = (Context::default(), [RemoteRef::current(at("a"))]);
         let start = Instant::now();
         let first: Vec<_> = (0..100).map(|_| limit.fetch(&cx, &a)).collect();
         for mut result in futures::future::join_all(first).await {

@@ -1,6 +1,7 @@
 //! A document whose fields are the values.
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef};
+use lockstep_provider_testkit::at;
 
 use super::setup::Files;
 
@@ -23,7 +24,7 @@ async fn each_field_at_the_top_is_a_value() {
         store.refuse(key, ErrorKind::NotFound).await;
     }
     let query = FindQuery {
-        path: Some("shop".into()),
+        path: Some(at("shop")),
         ..FindQuery::default()
     };
     assert_eq!(store.keys(&query).await, ["shop/database"]);
@@ -53,7 +54,7 @@ async fn a_malformed_document_tells_where_and_not_what() {
     let files = Files::new();
     files.write("values.yaml", "a: CANARY\nCANARY: [\n");
     let store = files.store("values.yaml").await;
-    let refs = ["a", "CANARY-key"].map(RemoteRef::current);
+    let refs = ["a", "CANARY-key"].map(|key| RemoteRef::current(at(key)));
     let mut errors: Vec<_> = store
         .0
         .fetch(&Context::default(), &refs)
