@@ -79,6 +79,8 @@ const WORDS: &[&str] = &[
     "arn:aws:secretsmanager:us-east-1:123456789012:secret:shop/db",
     "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/db",
 ];
+/// What keys are made of that every provider takes.
+const PLAIN: &[&str] = &["shop", "db", "eu", "secret", "team"];
 /// What globs are made of.
 const GLOBS: &[&str] = &[
     "shop",
@@ -115,13 +117,13 @@ pub struct Attack {
 fn attack() -> impl Strategy<Value = Attack> {
     let path = |words: &'static [&'static str], most: usize| {
         let words = prop::collection::vec(prop::sample::select(words), 1..=most);
-        (words, prop::bool::weighted(0.1)).prop_map(|(words, rooted)| {
+        (words, prop::bool::weighted(0.2)).prop_map(|(words, rooted)| {
             let path = words.join("/");
             if rooted { format!("/{path}") } else { path }
         })
     };
-    (path(WORDS, 5), prop::collection::vec(path(GLOBS, 3), 1..=3))
-        .prop_map(|(key, globs)| Attack { key, globs })
+    let key = prop_oneof![path(WORDS, 5), path(PLAIN, 2)];
+    (key, prop::collection::vec(path(GLOBS, 3), 1..=3)).prop_map(|(key, globs)| Attack { key, globs })
 }
 
 /// Runs a property on many attacks, the same ones each time. The property answers whether the key was granted.

@@ -146,6 +146,7 @@ impl KvLocator {
             Some(mount) => (mount.as_str(), location.as_str()),
             None => location.in_container().ok_or(LocationError::Empty)?,
         };
+        check(path)?;
         Ok(KvPath {
             mount: mount.to_owned(),
             path: path.to_owned(),

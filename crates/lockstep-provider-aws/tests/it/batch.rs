@@ -98,7 +98,7 @@ async fn an_error_inside_of_a_batch_is_of_its_key_alone() {
             "shop/001",
             "shop/002",
             "shop/missing",
-            "shop/bad name",
+            "shop/bad:name",
             "shop/003",
         ])
         .await;
@@ -293,7 +293,7 @@ async fn a_throttled_read_of_one_parameter_is_not_taken_for_the_cause_of_a_refus
 }
 
 #[tokio::test]
-async fn a_prefix_stands_before_names_and_not_before_arns() {
+async fn a_prefix_stands_before_every_name_and_refuses_arns() {
     let (aws, _) = secrets(1).await;
     let spec = crate::bench::and(
         crate::bench::spec("SecretsManager", &aws.address()),
@@ -303,7 +303,7 @@ async fn a_prefix_stands_before_names_and_not_before_arns() {
     let store = Store::new(spec, &crate::bench::objects()).await;
     let arn = aws.secret_arn("shop/000").unwrap();
     assert_eq!(store.read("000").await, "CANARY-shop/000");
-    assert_eq!(store.read(&arn).await, "CANARY-shop/000");
+    assert_eq!(store.refuse(&arn).await.kind, ErrorKind::ConfigInvalid);
     assert_eq!(store.refuse("shop/000").await.kind, ErrorKind::NotFound);
     let found = store.find(lockstep_provider::FindQuery::default()).await.unwrap();
     assert_eq!(found, ["000"], "what is found can be read");

@@ -45,19 +45,28 @@ async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_numbe
 }
 
 #[tokio::test]
-async fn full_names_are_read_by_the_projects_id_and_number() {
+async fn full_names_of_the_stores_own_project_are_read() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
     for (key, value) in [
         (format!("projects/{PROJECT}/secrets/database"), "CANARY-2"),
-        (format!("projects/{PROJECT_NUMBER}/secrets/database"), "CANARY-2"),
         (
             format!("projects/{PROJECT}/secrets/database/versions/1"),
             "CANARY-1",
         ),
     ] {
         assert_eq!(store.read(&key).await, value, "{key}");
+    }
+    for project in [PROJECT_NUMBER, "other"] {
+        let error = store
+            .1
+            .locate(&format!("projects/{project}/secrets/database"), None);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("is in another project than the store"),
+            "{error}"
+        );
     }
 }
 
@@ -72,8 +81,7 @@ async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
     let full = format!("projects/{PROJECT}/locations/europe-west3/secrets/regional");
     assert_eq!(store.read(&full).await, "CANARY-west");
     assert_eq!(store.refuse("database").await.kind, ErrorKind::NotFound);
-    let elsewhere = Store::of(&gcp).await.refuse(&full).await;
-    assert_eq!(elsewhere.kind, ErrorKind::ConfigInvalid);
+    let elsewhere = Store::of(&gcp).await.1.locate(&full, None).unwrap_err();
     assert!(
         elsewhere.to_string().contains("spec.provider.gcp.location"),
         "{elsewhere}"

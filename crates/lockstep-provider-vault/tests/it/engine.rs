@@ -40,10 +40,11 @@ async fn a_key_is_read_with_and_without_mount_path_and_data() {
             "{key}"
         );
     }
-    let error = without.refuse("database").await;
-    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+    let error = without.1.locate("database", None).unwrap_err();
     assert!(
-        error.message.starts_with("key \"database\" names no secret"),
+        error
+            .to_string()
+            .starts_with("names no secret below a mount path"),
         "{error}"
     );
 }

@@ -209,6 +209,8 @@ async fn an_error_of_a_search_names_nothing_outside_of_the_grant() {
     proxy.rule(|request| {
         if request.target.starts_with("/v1/kv/metadata/?") {
             Fate::answer(200, &[], r#"{"data":{"keys":["admin/"]}}"#)
+        } else if request.target.ends_with("lookup-self") {
+            Fate::answer(200, &[], r#"{"data":{}}"#)
         } else {
             Fate::answer(403, &[], r#"{"errors":["permission denied"]}"#)
         }
