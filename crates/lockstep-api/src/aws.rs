@@ -67,7 +67,7 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub sts_endpoint: Option<String>,
-    /// What every name in this store begins with; keys of references come after it. ARNs are taken as they are.
+    /// prefix is what every name in this store begins with; keys come after it. A store with a prefix refuses ARNs. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub prefix: Option<String>,

@@ -20,7 +20,8 @@ use crate::{
     )
 )]
 pub struct GcpProvider {
-    /// The project that holds the secrets, by id or number. A store that only decrypts (`kms`) needs none.
+    /// The project that holds the secrets, by id or number. Full names of secrets in other projects are refused. A store that only
+    /// decrypts (`kms`) needs none.
     #[x_kube(validation = (
         "self.matches('^([a-z0-9.-]+:)?[a-z0-9-]+$')",
         "projectID must be the id or the number of a project, such as shop-prod"

@@ -37,7 +37,7 @@ impl Generate {
     crates(kube_core = "::kube_core"),
     validation = (
         "!self.path.matches('^(sys|auth|identity|cubbyhole)(/|$)')",
-        "path is below an engine that leases credentials: sys, auth, identity and cubbyhole are not"
+        "path is below an engine that issues credentials: sys, auth, identity and cubbyhole are not"
     ),
     validation = (
         "!(has(self.parameters) && self.parameters.size() > 0 && has(self.method) && self.method == 'GET')",
@@ -45,9 +45,10 @@ impl Generate {
     )
 )]
 pub struct VaultGenerate {
-    /// Path of the role, with the mount path of its engine and without `/v1`: `database/creds/shop`. The store's own `path` does
-    /// not count here; the store's `access` does.
-    #[schemars(length(min = 1, max = 512))]
+    /// path is where the engine issues credentials, with its mount path and without `/v1`: `database/creds/shop`. The store's own
+    /// `path` does not apply here; the store's `access[].generate` does. The engine must be of a type that issues credentials, which
+    /// the server is asked for: `docs/leases.md` lists the types and paths. Whitespace is an error.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub path: String,
     /// The method. Default: `GET`, and `POST` where there are parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -208,12 +208,16 @@ pub struct Limits {
 pub struct Access {
     /// The namespaces that are granted.
     pub namespaces: AccessNamespaces,
-    /// The keys that are granted, as globs: `*` matches within one path segment, `**` across them. Default: none.
+    /// keys are the globs of the keys that may be read. They are matched against the canonical form of a key, which is what is
+    /// read: in Vault the path below the mount (`path`), in AWS the name below `prefix`, in Google the id of the secret.
+    /// `docs/permissions.md` describes it per provider. `*` and `?` match within one path segment, `**` matches across them. An ARN
+    /// is granted only by a glob that spells out everything before the name. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub keys: Vec<String>,
-    /// The paths at which credentials are made for them (`dataFrom[].generate`), as globs, with the mount path of the engine:
-    /// `database/creds/shop-*`. `keys` grant none of it. Default: none.
+    /// generate are the globs of the paths at which credentials are issued (`dataFrom[].generate`), with the mount path of the engine:
+    /// `database/creds/shop-*`. `keys` do not grant them. Only engines that issue credentials are used, whatever is granted.
+    /// Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub generate: Vec<String>,

@@ -168,8 +168,10 @@ pub struct DataEntry {
     )
 )]
 pub struct RemoteRef {
-    /// The key in the store, as the store spells it.
-    #[schemars(length(min = 1, max = 2048))]
+    /// key names the remote value. It is parsed into the canonical form of the store's provider, which `access[].keys` of a
+    /// ClusterSecretStore are matched against and which is read; `docs/permissions.md` describes it. Whitespace and invisible
+    /// characters are an error.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^\S+$"))]
     pub key: String,
     /// Path into the value, which must be JSON: a literal field name, or field names and indexes joined by dots.
     /// Default: the whole value.
@@ -258,8 +260,8 @@ pub struct DataFromEntry {
     )
 )]
 pub struct Extract {
-    /// The key in the store.
-    #[schemars(length(min = 1, max = 2048))]
+    /// key names the remote value, as `remoteRef.key` does.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^\S+$"))]
     pub key: String,
     /// Path to the JSON object inside the value. Default: the value itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,9 +288,10 @@ pub struct Extract {
     validation = ("has(self.path) || has(self.name) || has(self.tags)", "find needs at least one of path, name, tags")
 )]
 pub struct Find {
-    /// Path below which is searched. Default: the store's root.
+    /// path is the folder below which values are searched. Defaults to the root of the store. In a ClusterSecretStore, only folders
+    /// that may hold granted keys are listed. Whitespace and invisible characters are an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 2048), regex(pattern = r"^\S*$"))]
     pub path: Option<String>,
     /// Name of the remote value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

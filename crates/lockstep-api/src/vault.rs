@@ -25,7 +25,8 @@ pub struct VaultProvider {
     ))]
     #[schemars(length(min = 1, max = 2048))]
     pub server: String,
-    /// Mount path of the key/value engine, such as `secret`. When it is not set, a key starts with the mount path.
+    /// Mount path of the key/value engine, such as `secret`. When it is not set, a key starts with the mount path. `auth`, `sys`,
+    /// `identity` and `cubbyhole` are never read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub path: Option<String>,

@@ -256,7 +256,8 @@ async fn fetch_store(
             let mut keys: Vec<_> = found
                 .into_iter()
                 .map(|meta| meta.key)
-                .filter(|key| search.grant.allows(key))
+                // the provider was told the scope, and the grant is checked all the same
+                .filter(|location| search.grant.allows(location))
                 .collect();
             keys.sort();
             keys.dedup();
@@ -391,7 +392,12 @@ mod tests {
         Plan {
             reads: keys
                 .into_iter()
-                .map(|key| read(&store(), RemoteRef::current(key)))
+                .map(|key| {
+                    read(
+                        &store(),
+                        RemoteRef::current(lockstep_provider::Location::new(key).unwrap()),
+                    )
+                })
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect(),

@@ -17,7 +17,7 @@ use lockstep_core::{
     rotation::versions,
     schedule::Seat,
 };
-use lockstep_provider::{EndpointPolicy, StoreConfig, StoreKey};
+use lockstep_provider::{EndpointPolicy, Locator, ProviderError, Registry, StoreConfig, StoreKey};
 
 /// Namespace and name of a SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +83,8 @@ pub struct StoreEntry {
 #[derive(Debug, Clone)]
 struct StoreState {
     entry: Arc<StoreEntry>,
+    /// Parses its keys.
+    locator: Result<Arc<dyn Locator>, ProviderError>,
     /// Counts changes of its credentials, so that a client made from older ones is not used again.
     epoch: u64,
     /// What it reads credentials from.
@@ -126,6 +128,7 @@ pub struct Surroundings {
 #[derive(Debug, Default)]
 pub struct Index {
     operator_namespace: String,
+    registry: Registry,
     objects: HashMap<ObjectKey, ObjectState>,
     by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
     by_value: HashMap<(StoreKey, Wanted), BTreeSet<ObjectKey>>,
@@ -165,6 +168,13 @@ impl Index {
     #[must_use]
     pub fn with_local_endpoints(mut self, allowed: bool) -> Self {
         self.allow_local_endpoints = allowed;
+        self
+    }
+
+    /// Parses the keys of stores by these providers. Without any, no key of any store is valid.
+    #[must_use]
+    pub fn with_registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
         self
     }
 
@@ -372,6 +382,7 @@ impl Index {
         self.stores.insert(
             key.clone(),
             StoreState {
+                locator: self.registry.locator(&entry.provider),
                 entry: Arc::new(entry),
                 epoch,
                 credentials,
@@ -500,8 +511,8 @@ impl Index {
     ) -> BTreeSet<ObjectKey> {
         let state = NamespaceState { labels, terminating };
         let before = self.namespaces.insert(name.to_owned(), state.clone());
-        // a namespace that is seen for the first time changes something too: until now it had no labels
-        if before.unwrap_or_default() == state {
+        // a namespace that is seen for the first time changes something too: until now no selector matched it
+        if before.as_ref() == Some(&state) {
             return BTreeSet::new();
         }
         let Some(objects) = self.by_namespace.get(name) else {
@@ -523,26 +534,27 @@ impl Index {
         })
     }
 
-    /// Forgets a namespace.
+    /// Forgets a namespace. From now on no selector matches it.
     pub fn delete_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
     }
 
     /// What a reconcile of this object needs to know.
     pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> Surroundings {
-        let default = NamespaceState::default();
-        let namespace = self.namespaces.get(key.namespace.as_ref()).unwrap_or(&default);
+        let namespace = self.namespaces.get(key.namespace.as_ref());
         let views = plan::store_refs(&object.spec)
             .into_iter()
             .filter_map(|reference| {
                 let grant = self.grant(&key.namespace, &reference)?;
-                Some((reference, StoreView { grant }))
+                let store = self.stores.get(&store_key(&key.namespace, &reference))?;
+                let locator = store.locator.clone();
+                Some((reference, StoreView { grant, locator }))
             })
             .collect();
         Surroundings {
             views,
             rival: self.rival(key),
-            terminating: namespace.terminating,
+            terminating: namespace.is_some_and(|namespace| namespace.terminating),
         }
     }
 
@@ -552,11 +564,9 @@ impl Index {
         let Some(access) = &entry.access else {
             return Some(Grant::Everything);
         };
-        let default = NamespaceState::default();
-        let labels = &self.namespaces.get(namespace).unwrap_or(&default).labels;
         let namespace = Namespace {
             name: namespace,
-            labels,
+            labels: self.namespaces.get(namespace).map(|state| &state.labels),
         };
         Some(Grant::new(access, namespace))
     }

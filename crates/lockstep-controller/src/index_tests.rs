@@ -67,6 +67,10 @@ fn cluster_store() -> StoreKey {
     }
 }
 
+fn at(key: &str) -> lockstep_provider::Location {
+    lockstep_provider::Location::new(key).unwrap()
+}
+
 fn keys(names: &[&str]) -> BTreeSet<ObjectKey> {
     names.iter().map(|name| ObjectKey::new("shop", name)).collect()
 }
@@ -195,10 +199,13 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     index.apply_store(&cluster_store(), entry(1, Some(vec![access])));
     let may = |index: &Index| {
         let around = index.surroundings(&ObjectKey::of(&object_a), &object_a);
-        let reads = around.views.values().next().unwrap().grant.allows("shop/a");
+        let reads = around.views.values().next().unwrap().grant.allows(&at("shop/a"));
         // what was made before is renewed by this, whatever the spec says by now
         let store = object_a.spec.secret_store_ref.as_ref().unwrap();
-        let renews = index.grant("shop", store).unwrap().generates("database/creds/a");
+        let renews = index
+            .grant("shop", store)
+            .unwrap()
+            .generates(&at("database/creds/a"));
         assert_eq!(reads, renews);
         reads
     };
@@ -271,4 +278,32 @@ fn stores_that_hear_are_named_with_the_state_that_they_are_in() {
     assert_ne!(index.listening(), first, "another spec is listened with anew");
     index.apply_store(&own_store(), entry(3, None));
     assert!(index.listening().is_empty());
+}
+
+#[test]
+fn a_namespace_that_is_not_known_matches_no_selector() {
+    let everyone: Access = serde_json::from_value(serde_json::json!({
+        "namespaces": { "selector": { "matchLabels": {} } }, "keys": ["**"],
+    }))
+    .unwrap();
+    let reference = StoreRef {
+        name: cluster_store().name,
+        kind: StoreKind::ClusterSecretStore,
+    };
+    let mut index = Index::new("lockstep-system");
+    index.apply_store(&cluster_store(), entry(1, Some(vec![everyone])));
+    index.apply_object(&object(
+        "a",
+        None,
+        ("shared", StoreKind::ClusterSecretStore),
+        FIRST,
+    ));
+    let granted = |index: &Index| !index.grant("shop", &reference).unwrap().is_empty();
+    assert!(!granted(&index), "unknown means no");
+    let woken = index.apply_namespace("shop", BTreeMap::new(), false);
+    assert_eq!(woken, keys(&["a"]), "known to have no labels is another thing");
+    assert!(granted(&index));
+    assert!(index.apply_namespace("shop", BTreeMap::new(), false).is_empty());
+    index.delete_namespace("shop");
+    assert!(!granted(&index));
 }

@@ -173,9 +173,10 @@ pub async fn run(
         lease_proof: LeaseProof::new(options.unsafe_without_admission_policy),
         verifier: Verifier::new(options.unsafe_without_admission_policy),
         recorder: Recorder::new(client.clone(), reporter),
-        clients: Clients::new(registry, fetch_metrics, MAX_CLIENTS),
+        clients: Clients::new(registry.clone(), fetch_metrics, MAX_CLIENTS),
         index: Arc::new(RwLock::new(
             Index::new(&options.operator_namespace)
+                .with_registry(registry)
                 .with_local_endpoints(options.unsafe_allow_local_store_endpoints),
         )),
         objects,

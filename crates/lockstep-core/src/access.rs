@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use globset::{Glob, GlobMatcher};
 use lockstep_api::{
     Access, CiphertextScope,
     store::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement},
 };
+
+use crate::remote::{Location, Pattern, Scope};
 
 /// A namespace, as grants see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespace<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its labels.
-    pub labels: &'a BTreeMap<String, String>,
+    /// Its labels; `None` while nobody has observed them. Then no selector matches it.
+    pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Globs, each with the number of its entry and as it is written.
-type Globs = Vec<(usize, GlobMatcher, String)>;
+/// Patterns, each with the index of its entry.
+type Patterns = Vec<(usize, Pattern)>;
 
 /// What of one store one namespace is granted.
 #[derive(Debug, Clone)]
@@ -27,12 +28,14 @@ pub enum Grant {
     Everything,
     /// What these entries of `access` list; the number is that of the entry.
     Listed {
-        /// The keys that one of these globs matches.
-        keys: Globs,
-        /// The paths at which credentials are made that one of these globs matches.
-        generate: Globs,
+        /// The locations that one of these patterns covers.
+        keys: Patterns,
+        /// The paths at which credentials are made that one of these patterns covers.
+        generate: Patterns,
         /// The scopes of ciphertexts that are decrypted.
         scopes: Vec<(usize, CiphertextScope)>,
+        /// Whether entries with a selector were left out because nobody knows the labels of the namespace.
+        unobserved: bool,
     },
 }
 
@@ -43,10 +46,10 @@ impl Grant {
             let all = access.iter().enumerate();
             all.filter(|(_, entry)| names_namespace(entry, namespace))
         };
-        let globs = |of: fn(&Access) -> &[String]| -> Globs {
+        let globs = |of: fn(&Access) -> &[String]| -> Patterns {
             entries()
                 .flat_map(|(index, entry)| of(entry).iter().map(move |glob| (index, glob)))
-                .filter_map(|(index, glob)| Some((index, compile(glob)?, glob.clone())))
+                .filter_map(|(index, glob)| Some((index, Pattern::new(glob)?)))
                 .collect()
         };
         let keys = globs(|entry| &entry.keys);
@@ -54,23 +57,33 @@ impl Grant {
         let scopes = entries()
             .flat_map(|(index, entry)| entry.ciphertext_scopes.iter().map(move |scope| (index, *scope)))
             .collect();
+        let selects = |entry: &Access| entry.namespaces.selector.is_some();
         Self::Listed {
             keys,
             generate,
             scopes,
+            unobserved: namespace.labels.is_none() && access.iter().any(selects),
         }
     }
 
-    /// Whether the key may be read.
-    pub fn allows(&self, key: &str) -> bool {
+    /// Whether the value there may be read.
+    pub fn allows(&self, location: &Location) -> bool {
         match self {
             Self::Everything => true,
-            Self::Listed { keys, .. } => is_listed(keys, key),
+            Self::Listed { keys, .. } => is_listed(keys, location),
+        }
+    }
+
+    /// What may be read, for a search.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Everything => Scope::everything(),
+            Self::Listed { keys, .. } => Scope::patterns(keys.iter().map(|(_, pattern)| pattern.clone())),
         }
     }
 
     /// Whether credentials may be made at that path.
-    pub fn generates(&self, path: &str) -> bool {
+    pub fn generates(&self, path: &Location) -> bool {
         match self {
             Self::Everything => true,
             Self::Listed { generate, .. } => is_listed(generate, path),
@@ -81,9 +94,12 @@ impl Grant {
     pub fn describe_generation(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
-            Self::Listed { generate, .. } if generate.is_empty() => {
-                "no entry of access lists generate for this namespace".to_owned()
-            }
+            Self::Listed {
+                generate, unobserved, ..
+            } if generate.is_empty() => format!(
+                "no entry of access lists generate for this namespace{}",
+                left_out(*unobserved)
+            ),
             Self::Listed { generate, .. } => describe(generate),
         }
     }
@@ -105,9 +121,12 @@ impl Grant {
     pub fn describe_scopes(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
-            Self::Listed { scopes, .. } if scopes.is_empty() => {
-                "no entry of access lists ciphertextScopes for this namespace".to_owned()
-            }
+            Self::Listed {
+                scopes, unobserved, ..
+            } if scopes.is_empty() => format!(
+                "no entry of access lists ciphertextScopes for this namespace{}",
+                left_out(*unobserved)
+            ),
             Self::Listed { scopes, .. } => {
                 let shown: Vec<_> = scopes
                     .iter()
@@ -123,27 +142,36 @@ impl Grant {
     pub fn describe(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
-            Self::Listed { keys, .. } if keys.is_empty() => {
-                "no entry of access grants this namespace anything".to_owned()
-            }
+            Self::Listed { keys, unobserved, .. } if keys.is_empty() => format!(
+                "no entry of access grants this namespace anything{}",
+                left_out(*unobserved)
+            ),
             Self::Listed { keys, .. } => describe(keys),
         }
     }
 }
 
-/// Whether one of the globs matches a key. One with a dot segment could mean another one to the backend than to the glob.
-fn is_listed(globs: &[(usize, GlobMatcher, String)], key: &str) -> bool {
-    !key.split('/').any(|segment| matches!(segment, "." | ".."))
-        && globs.iter().any(|(_, glob, _)| glob.is_match(key))
+/// Whether one of the patterns covers a location.
+fn is_listed(patterns: &[(usize, Pattern)], location: &Location) -> bool {
+    patterns.iter().any(|(_, pattern)| pattern.covers(location))
 }
 
-fn describe(globs: &[(usize, GlobMatcher, String)]) -> String {
-    let shown: Vec<_> = globs
+/// Why an entry with a selector may be missing, for a message.
+fn left_out(unobserved: bool) -> &'static str {
+    if unobserved {
+        "; its labels are not known here, so that entries with a selector do not apply to it"
+    } else {
+        ""
+    }
+}
+
+fn describe(patterns: &[(usize, Pattern)]) -> String {
+    let shown: Vec<_> = patterns
         .iter()
         .take(4)
-        .map(|(index, _, glob)| format!("access[{index}] grants \"{glob}\""))
+        .map(|(index, pattern)| format!("access[{index}] grants \"{}\"", pattern.as_str()))
         .collect();
-    let more = globs.len().saturating_sub(shown.len());
+    let more = patterns.len().saturating_sub(shown.len());
     let more = if more == 0 {
         String::new()
     } else {
@@ -152,22 +180,12 @@ fn describe(globs: &[(usize, GlobMatcher, String)]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-fn compile(glob: &str) -> Option<GlobMatcher> {
-    globset::GlobBuilder::new(glob)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
-        .ok()
-        .as_ref()
-        .map(Glob::compile_matcher)
-}
-
 /// The first glob of a store that is malformed, and where it stands, for the store's own status.
 pub fn malformed_glob(access: &[Access]) -> Option<(String, &str)> {
     access.iter().enumerate().find_map(|(index, entry)| {
         let fields = [("keys", &entry.keys), ("generate", &entry.generate)];
         fields.into_iter().find_map(|(field, globs)| {
-            let glob = globs.iter().find(|glob| compile(glob).is_none())?;
+            let glob = globs.iter().find(|glob| Pattern::new(glob).is_none())?;
             Some((format!("access[{index}].{field}"), glob.as_str()))
         })
     })
@@ -179,7 +197,8 @@ fn names_namespace(entry: &Access, namespace: Namespace<'_>) -> bool {
             .namespaces
             .selector
             .as_ref()
-            .is_some_and(|selector| matches(selector, namespace.labels))
+            .zip(namespace.labels)
+            .is_some_and(|(selector, labels)| matches(selector, labels))
 }
 
 fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
@@ -227,6 +246,10 @@ mod tests {
         }
     }
 
+    fn at(key: &str) -> Location {
+        Location::new(key).unwrap()
+    }
+
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs
             .iter()
@@ -241,10 +264,10 @@ mod tests {
             &[],
             Namespace {
                 name: "shop",
-                labels: &labels,
+                labels: Some(&labels),
             },
         );
-        assert!(grant.is_empty() && !grant.allows("shop/database"));
+        assert!(grant.is_empty() && !grant.allows(&at("shop/database")));
     }
 
     #[test]
@@ -252,23 +275,15 @@ mod tests {
         let none = labels(&[]);
         let shop = Namespace {
             name: "shop",
-            labels: &none,
+            labels: Some(&none),
         };
         let one = Grant::new(&[access(&["shop"], None, &["shop/*"])], shop);
-        assert!(one.allows("shop/database"));
-        for key in [
-            "shop/a/b",
-            "shop",
-            "billing/x",
-            "shop/../billing",
-            "xshop/a",
-            "shop/./a",
-        ] {
-            assert!(!one.allows(key), "{key}");
+        assert!(one.allows(&at("shop/database")));
+        for key in ["shop/a/b", "shop", "billing/x", "xshop/a"] {
+            assert!(!one.allows(&at(key)), "{key}");
         }
         let all = Grant::new(&[access(&["shop"], None, &["shop/**"])], shop);
-        assert!(all.allows("shop/a/b"));
-        assert!(!all.allows("shop/../billing/key"));
+        assert!(all.allows(&at("shop/a/b")));
     }
 
     #[test]
@@ -279,7 +294,7 @@ mod tests {
                 &[access(&["shop"], None, &[])],
                 Namespace {
                     name: "shop",
-                    labels: &none
+                    labels: Some(&none)
                 }
             )
             .is_empty()
@@ -291,7 +306,10 @@ mod tests {
         let none = labels(&[]);
         let mut entry = access(&["shop"], None, &["**"]);
         let grant = |entry: &Access, name| {
-            let namespace = Namespace { name, labels: &none };
+            let namespace = Namespace {
+                name,
+                labels: Some(&none),
+            };
             Grant::new(std::slice::from_ref(entry), namespace)
         };
         assert!(
@@ -311,25 +329,27 @@ mod tests {
         let none = labels(&[]);
         let mut entry = access(&["shop"], None, &["**"]);
         let grant = |entry: &Access, name| {
-            let namespace = Namespace { name, labels: &none };
+            let namespace = Namespace {
+                name,
+                labels: Some(&none),
+            };
             Grant::new(std::slice::from_ref(entry), namespace)
         };
         assert!(
-            !grant(&entry, "shop").generates("database/creds/shop"),
+            !grant(&entry, "shop").generates(&at("database/creds/shop")),
             "keys that were written for values grant no credential"
         );
         entry.keys = Vec::new();
         entry.generate = vec!["database/creds/shop-*".to_owned()];
         let granted = grant(&entry, "shop");
-        assert!(granted.generates("database/creds/shop-web") && !granted.allows("database/creds/shop-web"));
-        for path in [
-            "database/creds/shop",
-            "database/creds/shop-a/b",
-            "database/creds/../creds/shop-a",
-        ] {
-            assert!(!granted.generates(path), "{path}");
+        assert!(
+            granted.generates(&at("database/creds/shop-web"))
+                && !granted.allows(&at("database/creds/shop-web"))
+        );
+        for path in ["database/creds/shop", "database/creds/shop-a/b"] {
+            assert!(!granted.generates(&at(path)), "{path}");
         }
-        assert!(!grant(&entry, "blog").generates("database/creds/shop-web"));
+        assert!(!grant(&entry, "blog").generates(&at("database/creds/shop-web")));
         assert_eq!(
             granted.describe_generation(),
             r#"access[0] grants "database/creds/shop-*""#
@@ -346,20 +366,20 @@ mod tests {
                 &entry,
                 Namespace {
                     name: "a",
-                    labels: &has
+                    labels: Some(&has)
                 }
             )
-            .allows("x/y")
+            .allows(&at("x/y"))
         );
         assert!(
             !Grant::new(
                 &entry,
                 Namespace {
                     name: "a",
-                    labels: &lost
+                    labels: Some(&lost)
                 }
             )
-            .allows("x/y")
+            .allows(&at("x/y"))
         );
     }
 
@@ -371,10 +391,10 @@ mod tests {
             &entry,
             Namespace {
                 name: "shop",
-                labels: &none,
+                labels: Some(&none),
             },
         );
-        assert!(grant.allows("ok") && !grant.allows("a["));
+        assert!(grant.allows(&at("ok")) && !grant.allows(&at("a[")));
         assert_eq!(malformed_glob(&entry), Some(("access[0].keys".to_owned(), "a[")));
         let mut entry = access(&["shop"], None, &["ok"]);
         entry.generate = vec!["b[".to_owned()];
@@ -402,6 +422,34 @@ mod tests {
                 values: values.iter().map(ToString::to_string).collect(),
             };
             assert_eq!(holds(&requirement, &has), expected, "{operator:?} {values:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_labels_match_no_selector() {
+        let requirement = |operator, values: &[&str]| LabelSelectorRequirement {
+            key: "tier".to_owned(),
+            operator,
+            values: values.iter().map(ToString::to_string).collect(),
+        };
+        let selectors = [
+            vec![],
+            vec![requirement(LabelSelectorOperator::NotIn, &["gold"])],
+            vec![requirement(LabelSelectorOperator::DoesNotExist, &[])],
+        ];
+        for expressions in selectors {
+            let mut entry = access(&["named"], Some(&[]), &["**"]);
+            if let Some(selector) = &mut entry.namespaces.selector {
+                selector.match_expressions = expressions;
+            }
+            let entry = [entry];
+            let grant = |name, labels| Grant::new(&entry, Namespace { name, labels });
+            let none = labels(&[]);
+            assert!(grant("shop", Some(&none)).allows(&at("x")), "known to have none");
+            let unknown = grant("shop", None);
+            assert!(unknown.is_empty() && !unknown.allows(&at("x")));
+            assert!(unknown.describe().contains("labels are not known"));
+            assert!(grant("named", None).allows(&at("x")), "a name needs no labels");
         }
     }
 }

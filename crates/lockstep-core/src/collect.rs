@@ -16,7 +16,7 @@ use crate::{
     lease,
     plan::{self, Input, Read},
     property::{self, Document, PropertyError},
-    remote::{ErrorKind, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
+    remote::{ErrorKind, Location, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
     rewrite::rewrite,
     template::{self, Budget},
     text,
@@ -27,8 +27,8 @@ use crate::{
 pub struct Fetched {
     /// The answer to each read.
     pub reads: HashMap<Read, Result<RemoteSecret, ProviderError>>,
-    /// What each search found, by the entry of `dataFrom` that wanted it: keys that are in `reads`.
-    pub found: BTreeMap<usize, Result<Vec<String>, ProviderError>>,
+    /// What each search found, by the entry of `dataFrom` that wanted it: locations that are in `reads`.
+    pub found: BTreeMap<usize, Result<Vec<Location>, ProviderError>>,
     /// The value of each ciphertext, by its entry of `data`; `None` while none was decrypted, which is enough to see
     /// whether anything changed.
     pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
@@ -311,13 +311,19 @@ fn lookup<'a>(
     fetched: &'a Fetched,
     store: &StoreRef,
     reference: &RemoteRef,
+    written: &str,
     place: &str,
 ) -> Result<&'a RemoteSecret, (Failure, ErrorKind)> {
     let read = Read {
         store: store.clone(),
         reference: reference.clone(),
     };
-    let context = format!("{place}: {store}");
+    // a provider names the location, and the user knows the key
+    let context = if written == reference.key.as_str() {
+        format!("{place}: {store}")
+    } else {
+        format!("{place}: key \"{}\": {store}", shown_key(written))
+    };
     match fetched.reads.get(&read) {
         Some(Ok(secret)) => Ok(secret),
         Some(Err(error)) => Err((Failure::provider(&context, error), error.kind)),
@@ -377,7 +383,8 @@ fn data_value<'a>(
             format!("{place}: exactly one of remoteRef and ciphertext is needed"),
         )
     })?;
-    let secret = match lookup(fetched, store, &plan::remote_ref(remote), place) {
+    let reference = plan::remote_ref(input, store, remote, place)?;
+    let secret = match lookup(fetched, store, &reference, &remote.key, place) {
         Ok(secret) => secret,
         Err((_, ErrorKind::NotFound)) if entry.optional => return Ok(None),
         Err((failure, _)) => return Err(failure),
@@ -438,8 +445,9 @@ fn data_from_values<'a>(
 ) -> Result<BTreeMap<String, SecretValue>, Failure> {
     let store = store(input, entry.secret_store_ref.as_ref(), place)?;
     if let Some(extract) = &entry.extract {
-        let reference = plan::extract_ref(extract);
-        let secret = lookup(fetched, store, &reference, place).map_err(|(failure, _)| failure)?;
+        let reference = plan::extract_ref(input, store, extract, place)?;
+        let secret =
+            lookup(fetched, store, &reference, &extract.key, place).map_err(|(failure, _)| failure)?;
         let path = extract.property.as_deref();
         let fields = documents
             .of(&secret.value)
@@ -479,9 +487,9 @@ fn data_from_values<'a>(
     };
     let mut values = BTreeMap::new();
     for key in keys {
-        match lookup(fetched, store, &RemoteRef::current(key.clone()), place) {
+        match lookup(fetched, store, &RemoteRef::current(key.clone()), key, place) {
             Ok(secret) => {
-                values.insert(key.clone(), decoded(strategy, &secret.value, place)?);
+                values.insert(key.to_string(), decoded(strategy, &secret.value, place)?);
             }
             // listed a moment ago and gone now: as if the search had come later
             Err((_, ErrorKind::NotFound)) => {}
@@ -501,7 +509,7 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
         .filter_map(|(read, secret)| Some((read, secret.as_ref().ok()?)))
         .map(|(read, secret)| SourceStatus {
             store: read.store.to_string(),
-            key: read.reference.key.clone(),
+            key: read.reference.key.to_string(),
             // what is no name goes into no status: the store counts as one without versions then
             version: secret
                 .version
@@ -554,7 +562,13 @@ mod tests {
             namespace: "shop",
             uid: "uid",
             spec,
-            stores: &BTreeMap::new(),
+            stores: &BTreeMap::from([(
+                serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
+                plan::StoreView {
+                    grant: crate::access::Grant::Everything,
+                    locator: Ok(std::sync::Arc::new(crate::remote::Verbatim)),
+                },
+            )]),
             rival: None,
         };
         collect(&input, fetched)
@@ -580,7 +594,7 @@ mod tests {
     fn read_as(key: &str, value: String) -> (Read, Result<RemoteSecret, ProviderError>) {
         let read = Read {
             store: serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
-            reference: RemoteRef::current(key),
+            reference: RemoteRef::current(Location::new(key).unwrap()),
         };
         let secret = RemoteSecret {
             value: SecretValue::from(value),
@@ -641,7 +655,7 @@ mod tests {
         let missing = ProviderError::new(ErrorKind::NotFound, crate::remote::Operation::Read, "not there");
         let read = Read {
             store: serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
-            reference: RemoteRef::current("a"),
+            reference: RemoteRef::current(Location::new("a").unwrap()),
         };
         let fetched = Fetched {
             reads: HashMap::from([(read, Err(missing))]),

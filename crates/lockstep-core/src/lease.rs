@@ -535,7 +535,7 @@ pub fn intend(
     next.old.extend(next.intent.take().map(lost));
     let mut intent = LeaseIntent {
         store: generation.store.to_string(),
-        path: generation.request.path.clone(),
+        path: generation.request.path.to_string(),
         accessor: warrant.accessor.clone(),
         since: to_seconds(now),
         expires: to_seconds(later(now, warrant.lives)),

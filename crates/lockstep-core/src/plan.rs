@@ -1,6 +1,9 @@
 //! What has to be read for a SyncedSecret, and whether it may be: everything that can be said before the first request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use lockstep_api::{
     DataEntry, DataFromEntry, MetadataPolicy, Reason, RefreshPolicy, RemoteRef as SpecRef, StoreKind,
@@ -12,7 +15,10 @@ use crate::{
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
     lease, names,
-    remote::{Ciphertext, FindQuery, LeaseRequest, Part, RemoteRef, Requeue, SecretValue},
+    remote::{
+        Ciphertext, FindQuery, LeaseRequest, Location, LocationError, Locator, Part, ProviderError,
+        RemoteRef, Requeue, SecretValue,
+    },
     rotation::{self, Windows},
     schedule::Seat,
     template,
@@ -23,6 +29,8 @@ use crate::{
 pub struct StoreView {
     /// What the SyncedSecret's namespace may read from it.
     pub grant: Grant,
+    /// Parses what users write for it; the error of a store whose spec cannot work.
+    pub locator: Result<Arc<dyn Locator>, ProviderError>,
 }
 
 /// Another SyncedSecret that writes the same Secret and is older.
@@ -166,8 +174,8 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
         match (&entry.remote_ref, &entry.ciphertext) {
             (Some(remote), None) => {
-                let reference = remote_ref(remote);
-                authorise(input, store, &reference.key, &place)?;
+                let reference = remote_ref(input, store, remote, &place)?;
+                authorise(input, store, &remote.key, &reference.key, &place)?;
                 reads.insert(Read {
                     store: store.clone(),
                     reference,
@@ -188,19 +196,26 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         let place = data_from_place(index, entry);
         let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
         if let Some(extract) = &entry.extract {
-            let reference = extract_ref(extract);
-            authorise(input, store, &reference.key, &place)?;
+            let reference = extract_ref(input, store, extract, &place)?;
+            authorise(input, store, &extract.key, &reference.key, &place)?;
             reads.insert(Read {
                 store: store.clone(),
                 reference,
             });
         } else if let Some(find) = &entry.find {
-            let grant = view(input, store, &place)?.grant.clone();
+            let view = view(input, store, &place)?;
+            let grant = view.grant.clone();
             if grant.is_empty() {
                 return Err(denied(input, store, &grant, None));
             }
+            let locator = locator(view, store, &place)?;
+            let folder = |path: &String| {
+                let located = locator.folder(path);
+                located.map_err(|error| misspelled(&format!("{place}.path"), path, &error))
+            };
             let query = FindQuery {
-                path: find.path.clone(),
+                scope: grant.scope(),
+                path: find.path.as_ref().map(folder).transpose()?.flatten(),
                 name: find.name.as_ref().map(|name| name.regexp.clone()),
                 tags: find.tags.clone(),
             };
@@ -211,13 +226,15 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
                 grant,
             });
         } else if let Some(generate) = &entry.generate {
+            let view = view(input, store, &place)?;
+            let path = &generate.vault.path;
+            let issuer = locator(view, store, &place)?.issuer(path);
             let request = LeaseRequest {
-                path: generate.vault.path.clone(),
+                path: issuer.map_err(|error| misspelled(&format!("{place}.vault.path"), path, &error))?,
                 method: generate.vault.method(),
                 parameters: generate.vault.parameters.clone(),
             };
-            let grant = &view(input, store, &place)?.grant;
-            check_generation(grant, store, &request.path, input.namespace)?;
+            check_generation(&view.grant, store, &request.path, input.namespace)?;
             let generation = Generation {
                 entry: index,
                 store: store.clone(),
@@ -297,24 +314,89 @@ pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
 }
 
 /// The reference that a spec's `remoteRef` means.
-pub fn remote_ref(spec: &SpecRef) -> RemoteRef {
-    RemoteRef {
-        key: spec.key.clone(),
-        version: spec.version.clone(),
-        part: part(spec.metadata_policy),
-    }
+///
+/// # Errors
+/// When the store does not exist, or takes no such key.
+pub fn remote_ref(
+    input: &Input<'_>,
+    store: &StoreRef,
+    spec: &SpecRef,
+    place: &str,
+) -> Result<RemoteRef, Failure> {
+    let part = part(spec.metadata_policy);
+    reference(input, store, &spec.key, spec.version.as_deref(), part, place)
 }
 
 /// The reference that an `extract` means.
-pub fn extract_ref(extract: &Extract) -> RemoteRef {
-    RemoteRef {
-        key: extract.key.clone(),
-        version: extract.version.clone(),
-        part: part(extract.metadata_policy),
-    }
+///
+/// # Errors
+/// As [`remote_ref`].
+pub fn extract_ref(
+    input: &Input<'_>,
+    store: &StoreRef,
+    extract: &Extract,
+    place: &str,
+) -> Result<RemoteRef, Failure> {
+    let part = part(extract.metadata_policy);
+    reference(
+        input,
+        store,
+        &extract.key,
+        extract.version.as_deref(),
+        part,
+        place,
+    )
 }
 
-fn part(policy: MetadataPolicy) -> Part {
+fn reference(
+    input: &Input<'_>,
+    store: &StoreRef,
+    key: &str,
+    version: Option<&str>,
+    part: Part,
+    place: &str,
+) -> Result<RemoteRef, Failure> {
+    let located = locator(view(input, store, place)?, store, place)?
+        .locate(key, version)
+        .map_err(|error| misspelled(&format!("{place}: key"), key, &error))?;
+    Ok(RemoteRef {
+        key: located.location,
+        version: located.version,
+        part,
+    })
+}
+
+/// The location that a key of a store means, if it means one.
+pub(crate) fn location_of(
+    stores: &BTreeMap<StoreRef, StoreView>,
+    store: &StoreRef,
+    key: &str,
+) -> Option<Location> {
+    let locator = stores.get(store)?.locator.as_ref().ok()?;
+    Some(locator.locate(key, None).ok()?.location)
+}
+
+fn locator<'a>(view: &'a StoreView, store: &StoreRef, place: &str) -> Result<&'a Arc<dyn Locator>, Failure> {
+    let locator = view.locator.as_ref();
+    locator.map_err(|error| Failure::provider(&format!("{place}: {store}"), error))
+}
+
+fn misspelled(field: &str, text: &str, error: &LocationError) -> Failure {
+    invalid(format!("{field} \"{}\" {error}", shown(text)))
+}
+
+/// What a user wrote, on one line and not without end.
+fn shown(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// What of a value a metadata policy reads.
+pub fn part(policy: MetadataPolicy) -> Part {
     match policy {
         MetadataPolicy::None => Part::Value,
         MetadataPolicy::Fetch => Part::Metadata,
@@ -377,20 +459,35 @@ fn view<'a>(input: &Input<'a>, store: &StoreRef, place: &str) -> Result<&'a Stor
     })
 }
 
-fn authorise(input: &Input<'_>, store: &StoreRef, key: &str, place: &str) -> Result<(), Failure> {
+fn authorise(
+    input: &Input<'_>,
+    store: &StoreRef,
+    written: &str,
+    location: &Location,
+    place: &str,
+) -> Result<(), Failure> {
     let grant = &view(input, store, place)?.grant;
-    if grant.allows(key) {
-        Ok(())
-    } else {
-        Err(denied(input, store, grant, Some(key)))
+    if grant.allows(location) {
+        return Ok(());
     }
+    let what = if written == location.as_str() {
+        format!("the key \"{location}\"")
+    } else {
+        format!("the key \"{}\", which is \"{location}\"", shown(written))
+    };
+    Err(denied(input, store, grant, Some(what)))
 }
 
 /// Checks that a namespace may have credentials made at a path of a store.
 ///
 /// # Errors
 /// When the store does not grant it.
-pub fn check_generation(grant: &Grant, store: &StoreRef, path: &str, namespace: &str) -> Result<(), Failure> {
+pub fn check_generation(
+    grant: &Grant,
+    store: &StoreRef,
+    path: &Location,
+    namespace: &str,
+) -> Result<(), Failure> {
     if grant.generates(path) {
         return Ok(());
     }
@@ -403,8 +500,8 @@ pub fn check_generation(grant: &Grant, store: &StoreRef, path: &str, namespace: 
     ))
 }
 
-fn denied(input: &Input<'_>, store: &StoreRef, grant: &Grant, key: Option<&str>) -> Failure {
-    let what = key.map_or_else(|| "any key".to_owned(), |key| format!("the key \"{key}\""));
+fn denied(input: &Input<'_>, store: &StoreRef, grant: &Grant, key: Option<String>) -> Failure {
+    let what = key.unwrap_or_else(|| "any key".to_owned());
     Failure::new(
         Reason::AccessDenied,
         format!(

@@ -95,22 +95,10 @@ impl Config {
     /// # Errors
     /// `ConfigInvalid`, naming the field below `spec.provider.aws`.
     pub(crate) fn new(spec: &AwsProvider, store: &StoreKey) -> Result<Self, ProviderError> {
-        let region = spec.region.as_str();
-        let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        // It becomes a part of the service's host name.
-        if region.is_empty() || region.len() > 64 || !region.bytes().all(is_region) {
-            return Err(invalid(
-                "region",
-                "is not the name of a region, such as eu-central-1",
-            ));
-        }
-        let prefix = spec.prefix.clone().unwrap_or_default();
-        if prefix.chars().any(char::is_control) {
-            return Err(invalid("prefix", "has a control character"));
-        }
+        let (region, prefix) = names(spec)?;
         Ok(Self {
             service: spec.service,
-            region: region.to_owned(),
+            region,
             endpoint: endpoint("endpoint", spec.endpoint.as_deref())?,
             prefix,
             kms: spec.kms.as_ref().map(kms).transpose()?,
@@ -126,6 +114,27 @@ impl Config {
             None => "KMS",
         }
     }
+}
+
+/// The region and the prefix, which decide what a key means.
+///
+/// # Errors
+/// As [`Config::new`].
+pub(crate) fn names(spec: &AwsProvider) -> Result<(String, String), ProviderError> {
+    let region = spec.region.as_str();
+    let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    // It becomes a part of the service's host name.
+    if region.is_empty() || region.len() > 64 || !region.bytes().all(is_region) {
+        return Err(invalid(
+            "region",
+            "is not the name of a region, such as eu-central-1",
+        ));
+    }
+    let prefix = spec.prefix.clone().unwrap_or_default();
+    if let Err(error) = lockstep_core::remote::check_visible(&prefix) {
+        return Err(invalid("prefix", error));
+    }
+    Ok((region.to_owned(), prefix))
 }
 
 fn kms(spec: &AwsKms) -> Result<Key, ProviderError> {

@@ -372,7 +372,7 @@ impl Purpose {
 }
 
 /// A key that no value can have; the sentence goes on after the key.
-pub(crate) fn invalid_key(key: &str, what: &str) -> ProviderError {
+pub(crate) fn invalid_key(key: &str, what: impl std::fmt::Display) -> ProviderError {
     let message = format!("key \"{}\" {what}", key.escape_debug());
     ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
 }

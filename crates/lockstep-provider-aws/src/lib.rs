@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod http;
 mod kms;
+mod locate;
 mod login;
 mod parameter_store;
 mod provider;

@@ -8,6 +8,7 @@ use aws_sdk_ssm::{
     types::{Parameter, ParameterStringFilter, ResourceTypeForTagging},
 };
 use futures::{StreamExt as _, stream};
+use lockstep_api::aws::AwsService;
 use lockstep_provider::{
     FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
@@ -18,6 +19,7 @@ use crate::{
     config::Config,
     error::{Failed, Purpose, invalid_key},
     http::Http,
+    locate::{AwsLocator, check_version},
     provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
@@ -30,14 +32,12 @@ const TAGS_ACTION: &str = "ssm:ListTagsForResource on this parameter";
 /// The most names of one page, by path and by tags.
 pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
-/// The longest name or ARN.
-const LONGEST_NAME: usize = 2048;
 
 /// Reads from Parameter Store.
 pub(crate) struct ParameterStore {
     client: Client,
     caller: Arc<Caller>,
-    prefix: String,
+    locator: AwsLocator,
     /// Names that are asked for alone: what is denied for one would be denied for all that go with it.
     alone: Alone,
 }
@@ -50,7 +50,7 @@ impl ParameterStore {
         Self {
             client: Client::from_conf(settings.build()),
             caller,
-            prefix: config.prefix.clone(),
+            locator: AwsLocator::new(config),
             alone: Alone::default(),
         }
     }
@@ -201,35 +201,25 @@ impl ParameterStore {
             tags: std::collections::BTreeMap::new(),
             ..query.clone()
         })?;
-        let path = query.path.as_deref().unwrap_or("");
-        let path = if self.prefix.ends_with('/') {
-            path.trim_start_matches('/')
-        } else {
-            path
-        };
-        let folder = format!("{}{path}", self.prefix);
-        let folder = match folder.trim_end_matches('/') {
-            "" => "/".to_owned(),
-            folder if folder.starts_with('/') => folder.to_owned(),
-            folder => format!("/{folder}"),
-        };
-        let names = if query.tags.is_empty() {
-            self.names_by_path(&folder).await?
-        } else {
-            self.names_by_tags(&folder, query).await?
-        };
-        let mut found: Vec<RemoteMeta> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(self.prefix.as_str()))
-            .filter(|key| filter.matches_key(key.strip_prefix('/').unwrap_or(key)))
-            .map(|key| RemoteMeta { key: key.to_owned() })
-            .collect();
+        let prefix = self.locator.prefix.as_str();
+        let (mut found, mut seen) = (Vec::new(), 0);
+        for folder in folders(prefix, &filter) {
+            let names = if query.tags.is_empty() {
+                self.names_by_path(&folder, &mut seen).await?
+            } else {
+                self.names_by_tags(&folder, query, &mut seen).await?
+            };
+            let keys = names.iter().filter_map(|name| name.strip_prefix(prefix));
+            for key in keys.filter(|key| matches(&filter, key)) {
+                found.push(lockstep_provider::found(key)?);
+            }
+        }
         found.sort_unstable();
         found.dedup();
         Ok(found)
     }
 
-    async fn names_by_path(&self, folder: &str) -> Result<Vec<String>, ProviderError> {
+    async fn names_by_path(&self, folder: &str, seen: &mut usize) -> Result<Vec<String>, ProviderError> {
         let purpose = self.finding(folder, "ssm:GetParametersByPath");
         let mut names = Vec::new();
         let mut after: Option<String> = None;
@@ -257,14 +247,20 @@ impl ParameterStore {
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
+            *seen += page.len();
             names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            if !turn_page(&mut after, answer.next_token.take(), names.len())? {
+            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
                 return Ok(names);
             }
         }
     }
 
-    async fn names_by_tags(&self, folder: &str, query: &FindQuery) -> Result<Vec<String>, ProviderError> {
+    async fn names_by_tags(
+        &self,
+        folder: &str,
+        query: &FindQuery,
+        seen: &mut usize,
+    ) -> Result<Vec<String>, ProviderError> {
         let purpose = self.finding(folder, "ssm:DescribeParameters");
         let by = |key: String, option: &str, value: &str| {
             ParameterStringFilter::builder()
@@ -301,8 +297,9 @@ impl ParameterStore {
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
+            *seen += page.len();
             names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            if !turn_page(&mut after, answer.next_token.take(), names.len())? {
+            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
                 return Ok(names);
             }
         }
@@ -318,42 +315,38 @@ impl ParameterStore {
         }
     }
 
-    /// The name or ARN that a key means, with its version.
+    /// The name or ARN that a location means, with its version.
     fn name(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
-        let key = &reference.key;
-        let invalid = |what: &str| invalid_key(key, what);
-        let is_arn = key.starts_with("arn:");
-        let mut name = if is_arn {
-            key.clone()
-        } else {
-            format!("{}{key}", self.prefix)
-        };
-        if key.is_empty() || name.ends_with('/') {
-            return Err(invalid("is empty, or ends with a slash"));
-        }
-        // One name that the service does not take would cost all that are asked with it.
-        let allowed =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte) || (is_arn && byte == b':');
-        if !name.bytes().all(allowed) {
-            return Err(invalid("holds characters that no parameter's name has")
-                .with_hint("Names have letters, digits and _.-/"));
-        }
-        if !is_arn && name.contains('/') && !name.starts_with('/') {
-            return Err(invalid("does not begin with a slash, as names with a slash must")
-                .with_hint("Write a slash before it, or set spec.provider.aws.prefix to one"));
-        }
-        if name.len() > LONGEST_NAME {
-            return Err(invalid("is longer than any parameter's name"));
-        }
-        if let Some(version) = &reference.version {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-            if version.is_empty() || version.len() > 100 || !version.bytes().all(allowed) {
-                return Err(invalid("has a version that is neither a number nor a label"));
-            }
-            name = format!("{name}:{version}");
-        }
-        Ok(name)
+        let version = reference.version.as_deref().map_or(Ok(()), |version| {
+            check_version(AwsService::ParameterStore, version)
+        });
+        let name = version.and_then(|()| self.locator.id(&reference.key));
+        let name = name.map_err(|error| invalid_key(&reference.key, error))?;
+        Ok(match &reference.version {
+            Some(version) => format!("{name}:{version}"),
+            None => name,
+        })
     }
+}
+
+/// The folders to list: names have no folder above the first slash, and a listing by path needs one.
+fn folders(prefix: &str, filter: &KeyFilter) -> Vec<String> {
+    let beginnings = filter.beginnings().into_iter();
+    let names = beginnings.map(|beginning| format!("{prefix}{beginning}"));
+    let rooted = |folder: String| match folder.as_str() {
+        "" => "/".to_owned(),
+        folder if folder.starts_with('/') => folder.to_owned(),
+        folder => format!("/{folder}"),
+    };
+    lockstep_core::remote::folders(names)
+        .into_iter()
+        .map(rooted)
+        .collect()
+}
+
+/// Whether a key matches. Where it begins with a slash, the name that is looked for does not.
+fn matches(filter: &KeyFilter, key: &str) -> bool {
+    filter.matches_location(key) && filter.matches_name(key.strip_prefix('/').unwrap_or(key))
 }
 
 /// Whether a parameter is what was asked for: by name or ARN, and by version or label. A name and its ARN may be asked for

@@ -6,22 +6,23 @@ use async_trait::async_trait;
 use aws_smithy_types::DateTime;
 use futures::join;
 use jiff::Timestamp;
-use lockstep_api::{StoreProvider, aws::AwsService};
+use lockstep_api::{AwsProvider, StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
-    Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
+    Locator, Login, Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
-    config::Config,
+    config::{self, Config},
     costs,
     events::Queue,
     http::{Clients, Http},
     kms::{Kms, KmsEncryptor},
+    locate::AwsLocator,
     login::Door,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
@@ -42,6 +43,16 @@ pub struct AwsFactory {
 impl ProviderFactory for AwsFactory {
     fn name(&self) -> &'static str {
         "aws"
+    }
+
+    fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        let spec = spec(provider)?;
+        let (region, prefix) = config::names(spec)?;
+        Ok(Arc::new(AwsLocator {
+            service: spec.service,
+            region,
+            prefix,
+        }))
     }
 
     async fn build(
@@ -114,15 +125,14 @@ fn caller(config: &Config, http: &Http, credentials: Arc<dyn Credentials>) -> Ar
 
 /// The configuration of a store, checked.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
-    let Some(spec) = &config.provider.aws else {
+    Config::new(spec(&config.provider)?, &config.key)
+}
+
+fn spec(provider: &StoreProvider) -> Result<&AwsProvider, ProviderError> {
+    provider.aws.as_ref().ok_or_else(|| {
         let message = "spec.provider.aws is not set";
-        return Err(ProviderError::new(
-            ErrorKind::ConfigInvalid,
-            Operation::Configure,
-            message,
-        ));
-    };
-    Config::new(spec, &config.key)
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
+    })
 }
 
 /// One service in one region, read with one identity.

@@ -13,6 +13,7 @@ use aws_sdk_secretsmanager::{
 };
 use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
+use lockstep_api::aws::AwsService;
 use lockstep_provider::{
     FindQuery, KeyFilter, Notice, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
     SecretValue,
@@ -25,6 +26,7 @@ use crate::{
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
     http::Http,
+    locate::{AwsLocator, check_version},
     provider::{CONCURRENCY, created, tags_as_value, turn_page},
 };
 
@@ -34,8 +36,6 @@ pub(crate) const BATCH: usize = 20;
 const DENIED_FOR: Duration = Duration::from_secs(3600);
 /// The most names of one page of a listing.
 pub(crate) const PAGE: i32 = 100;
-/// The longest name or ARN.
-const LONGEST_ID: usize = 2048;
 /// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
 const NOBODY: &str = "lockstep-check";
 
@@ -60,7 +60,7 @@ enum Batches {
 pub(crate) struct SecretsManager {
     client: Client,
     caller: Arc<Caller>,
-    prefix: String,
+    locator: AwsLocator,
     batches: Mutex<Batches>,
     /// Ids that are asked for alone.
     alone: Alone,
@@ -77,7 +77,7 @@ impl SecretsManager {
         Self {
             client: Client::from_conf(settings.build()),
             caller,
-            prefix: config.prefix.clone(),
+            locator: AwsLocator::new(config),
             batches: Mutex::new(Batches::Unknown),
             alone: Alone::default(),
         }
@@ -314,12 +314,26 @@ impl SecretsManager {
     /// The keys that match, sorted.
     pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let filter = KeyFilter::new(query)?;
-        let path = query.path.as_deref().unwrap_or("").trim_matches('/');
-        let begin = if path.is_empty() {
-            self.prefix.clone()
-        } else {
-            format!("{}{path}/", self.prefix)
-        };
+        let (mut found, mut seen) = (Vec::new(), 0);
+        for begin in filter.beginnings() {
+            self.find_below(&begin, query, &filter, &mut found, &mut seen)
+                .await?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Adds the keys that match and begin so.
+    async fn find_below(
+        &self,
+        begin: &str,
+        query: &FindQuery,
+        filter: &KeyFilter,
+        found: &mut Vec<RemoteMeta>,
+        seen: &mut usize,
+    ) -> Result<(), ProviderError> {
+        let begin = format!("{}{begin}", self.locator.prefix);
         let mut filters: Vec<Filter> = query
             .tags
             .keys()
@@ -337,8 +351,6 @@ impl SecretsManager {
             missing: "there is nothing to list".to_owned(),
             action: "secretsmanager:ListSecrets",
         };
-        let mut found = Vec::new();
-        let mut seen = 0;
         let mut after: Option<String> = None;
         loop {
             let answer = self
@@ -358,29 +370,25 @@ impl SecretsManager {
             let Some(page) = answer.secret_list.take() else {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
-            seen += page.len();
-            found.extend(
-                page.into_iter()
-                    .filter_map(|entry| self.matching(&entry, &filter)),
-            );
-            if !turn_page(&mut after, answer.next_token.take(), seen)? {
-                break;
+            *seen += page.len();
+            for key in page.iter().filter_map(|entry| self.matching(entry, filter)) {
+                found.push(lockstep_provider::found(key)?);
+            }
+            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
+                return Ok(());
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
     }
 
-    fn matching(&self, entry: &SecretListEntry, filter: &KeyFilter) -> Option<RemoteMeta> {
-        let key = entry.name()?.strip_prefix(&self.prefix)?;
+    fn matching<'a>(&self, entry: &'a SecretListEntry, filter: &KeyFilter) -> Option<&'a str> {
+        let key = entry.name()?.strip_prefix(&self.locator.prefix)?;
         let tags: BTreeMap<String, String> = entry
             .tags()
             .iter()
             .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
             .collect();
         let matches = entry.deleted_date().is_none() && filter.matches_key(key) && filter.matches_tags(&tags);
-        matches.then(|| RemoteMeta { key: key.to_owned() })
+        matches.then_some(key)
     }
 
     /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the
@@ -427,39 +435,13 @@ impl SecretsManager {
         }
     }
 
-    /// The name or ARN that a key means.
+    /// The name or ARN that a location means.
     fn id(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
-        let key = &reference.key;
-        let invalid = |what: &str| invalid_key(key, what);
-        if key.is_empty() {
-            return Err(invalid("is empty"));
-        }
-        let is_arn = key.starts_with("arn:");
-        let id = if is_arn {
-            key.clone()
-        } else {
-            format!("{}{key}", self.prefix)
-        };
-        // One id that the service does not take would cost all that are asked with it.
-        let allowed =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte) || (is_arn && byte == b':');
-        if !id.bytes().all(allowed) {
-            return Err(invalid("holds characters that no secret's name has")
-                .with_hint("Names have letters, digits and /_+=.@-"));
-        }
-        if id.len() > LONGEST_ID {
-            return Err(invalid("is longer than any secret's name"));
-        }
-        let bad = reference.version.as_deref().is_some_and(|version| {
-            let text = version.strip_prefix("uuid/").unwrap_or(version);
-            text.is_empty() || text.len() > 256 || text.chars().any(char::is_control)
+        let version = reference.version.as_deref().map_or(Ok(()), |version| {
+            check_version(AwsService::SecretsManager, version)
         });
-        if bad {
-            return Err(invalid(
-                "has a version that is neither a stage, such as AWSPREVIOUS, nor uuid/ and a version id",
-            ));
-        }
-        Ok(id)
+        let id = version.and_then(|()| self.locator.id(&reference.key));
+        id.map_err(|error| invalid_key(&reference.key, error))
     }
 }
 

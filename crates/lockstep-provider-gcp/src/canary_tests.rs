@@ -12,8 +12,8 @@ use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
-    Context, EndpointPolicy, ErrorKind, Login, ProviderError, ProviderFactory as _, RemoteRef, StoreConfig,
-    StoreKey,
+    Context, EndpointPolicy, ErrorKind, Location, Login, ProviderError, ProviderFactory as _, RemoteRef,
+    StoreConfig, StoreKey,
 };
 use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_testkit::{
@@ -124,7 +124,7 @@ impl Stage {
             .await
             .unwrap();
         assert_shows_nothing(&format!("{factory:?} {store:?}"));
-        let reference = RemoteRef::current("database");
+        let reference = RemoteRef::current(Location::new("database").unwrap());
         let mut results = store.fetch(&Context::default(), &[reference]).await;
         let error = results.remove(0).unwrap_err();
         assert_shows_nothing(&format!("{error} {error:?}"));

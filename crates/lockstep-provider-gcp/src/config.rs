@@ -152,7 +152,11 @@ impl Config {
     }
 }
 
-fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> {
+/// Where the secrets of a store are; `None` where it has a KMS key alone.
+///
+/// # Errors
+/// As [`Config::new`].
+pub(crate) fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> {
     let location = spec.location.clone().filter(|location| !location.is_empty());
     // It becomes a part of the service's host name.
     if location.as_deref().is_some_and(|location| !is_label(location)) {

@@ -1,6 +1,10 @@
-//! The full name of a secret and its version, from what the user wrote.
+//! Where a key is, and the full name of a secret and its version.
+//!
+//! The location of a secret is its id: a store reads one project and one location, and a full name of another one is refused.
 
-use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
+use lockstep_provider::{
+    ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, RemoteRef,
+};
 
 use crate::config::{Place, is_label, is_project};
 
@@ -23,22 +27,48 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// What a reference names: an id in the store's project, or a full name with or without a version.
+    /// What a reference names.
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the key.
     pub(crate) fn new(place: &Place, reference: &RemoteRef) -> Result<Self, ProviderError> {
-        let key = reference.key.as_str();
-        let invalid = |what: &str, hint: &str| {
-            let message = format!("key \"{}\" {what}", key.escape_debug());
-            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message).with_hint(hint)
-        };
-        let not_one = || {
-            invalid(
-                "is neither the id of a secret nor its full name",
-                "An id has letters, digits, - and _; a full name is projects/P/secrets/S, or projects/P/locations/L/secrets/S in a store with that location, with /versions/V behind it if need be",
+        let id = reference.key.as_str();
+        let version = reference.version.as_deref().unwrap_or(LATEST);
+        let checked = check_id(id).and_then(|()| check_version(version));
+        checked.map_err(|error| {
+            let message = format!("key \"{}\" {error}", id.escape_debug());
+            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        })?;
+        Ok(Self {
+            secret: format!("{}/secrets/{id}", place.parent()),
+            id: id.to_owned(),
+            version: version.to_owned(),
+        })
+    }
+}
+
+/// Parses the keys of a store: an id, or a full name in the store's own project and location, with or without a version.
+#[derive(Debug, Clone)]
+pub(crate) struct GcpLocator {
+    /// The store's project and location; `None` where it has a KMS key alone.
+    pub(crate) place: Option<Place>,
+}
+
+impl GcpLocator {
+    fn place(&self) -> Result<&Place, LocationError> {
+        self.place.as_ref().ok_or_else(|| {
+            LocationError::refused(
+                "leads nowhere, because the store has a KMS key alone",
+                "Set spec.provider.gcp.projectID, or use ciphertext in place of remoteRef",
             )
-        };
+        })
+    }
+}
+
+impl Locator for GcpLocator {
+    fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
+        let place = self.place()?;
+        lockstep_core::remote::check(key)?;
         let parts: Vec<&str> = key.split('/').collect();
         let (parts, inner) = match parts.as_slice() {
             [rest @ .., "versions", version] if rest.len() > 1 => (rest, Some(*version)),
@@ -50,48 +80,73 @@ impl Name {
             ["projects", project, "locations", location, "secrets", id] => {
                 (Some(*project), Some(*location), *id)
             }
-            _ => return Err(not_one()),
+            _ => return Err(no_name()),
         };
-        let is_good = is_word(id)
-            && id.len() <= LONGEST_ID
-            && project.is_none_or(is_project)
-            && location.is_none_or(is_label);
-        if !is_good {
-            return Err(not_one());
+        check_id(id)?;
+        if !project.is_none_or(is_project) || !location.is_none_or(is_label) {
+            return Err(no_name());
+        }
+        if project.is_some_and(|project| project != place.project) {
+            return Err(LocationError::refused(
+                "is in another project than the store",
+                "Use a store whose projectID is that of the secret. The number of a project is not its id",
+            ));
         }
         // Each region has an address of its own, and the others know nothing of its secrets.
         if location != place.location.as_deref() {
-            return Err(invalid(
+            return Err(LocationError::refused(
                 "is in another location than the store",
                 "Set spec.provider.gcp.location of a store to that of its secrets, and leave it out for secrets that are replicated",
             ));
         }
-        let version = match (inner, reference.version.as_deref()) {
+        let version = match (inner, version) {
             (Some(inner), Some(outer)) if inner != outer => {
-                return Err(invalid(
+                return Err(LocationError::refused(
                     "names another version than version does",
                     "Leave one of them out",
                 ));
             }
-            (inner, outer) => inner.or(outer).unwrap_or(LATEST),
+            (inner, outer) => inner.or(outer),
         };
-        if !is_word(version) || version.len() > LONGEST_VERSION {
-            return Err(invalid(
-                "has a version that is neither a number, nor an alias, nor latest",
-                "An alias has letters, digits, - and _",
-            ));
+        if let Some(version) = version {
+            check_version(version)?;
         }
-        let project = project.unwrap_or(&place.project);
-        let secret = match location {
-            Some(location) => format!("projects/{project}/locations/{location}/secrets/{id}"),
-            None => format!("projects/{project}/secrets/{id}"),
-        };
-        Ok(Self {
-            secret,
-            id: id.to_owned(),
-            version: version.to_owned(),
+        Ok(Located {
+            location: Location::new(id)?,
+            // the current version has one spelling
+            version: version.filter(|version| *version != LATEST).map(str::to_owned),
         })
     }
+
+    fn folder(&self, path: &str) -> Result<Option<Location>, LocationError> {
+        self.place()?;
+        (!path.is_empty()).then(|| Location::new(path)).transpose()
+    }
+}
+
+fn no_name() -> LocationError {
+    LocationError::refused(
+        "is neither the id of a secret nor its full name",
+        "An id has letters, digits, - and _; a full name is projects/P/secrets/S, or projects/P/locations/L/secrets/S in a store with that location, with /versions/V behind it if need be",
+    )
+}
+
+fn check_id(id: &str) -> Result<(), LocationError> {
+    if is_word(id) && id.len() <= LONGEST_ID {
+        Ok(())
+    } else {
+        Err(no_name())
+    }
+}
+
+fn check_version(version: &str) -> Result<(), LocationError> {
+    if is_word(version) && version.len() <= LONGEST_VERSION {
+        return Ok(());
+    }
+    Err(LocationError::refused(
+        "has a version that is neither a number, nor an alias, nor latest",
+        "An alias has letters, digits, - and _",
+    ))
 }
 
 /// Whether this is the number of a version.
@@ -118,73 +173,58 @@ mod tests {
         }
     }
 
-    fn name(key: &str, version: Option<&str>, location: Option<&str>) -> Result<String, ProviderError> {
-        let mut reference = RemoteRef::current(key);
-        reference.version = version.map(str::to_owned);
-        Name::new(&place(location), &reference).map(|name| format!("{} {}", name.secret, name.version))
+    fn name(key: &str, version: Option<&str>, location: Option<&str>) -> Result<String, LocationError> {
+        let place = place(location);
+        let locator = GcpLocator {
+            place: Some(place.clone()),
+        };
+        let located = locator.locate(key, version)?;
+        let reference = RemoteRef {
+            version: located.version,
+            ..RemoteRef::current(located.location)
+        };
+        let name = Name::new(&place, &reference).unwrap();
+        assert_eq!(name.id, *reference.key, "the location is the id");
+        Ok(format!("{} {}", name.secret, name.version))
     }
 
     #[test]
-    fn an_id_and_a_full_name_with_and_without_a_version_are_taken() {
+    fn an_id_and_a_full_name_are_the_same_location() {
         let west = Some("europe-west3");
-        for (key, version, location, want) in [
-            ("a", None, None, "projects/shop-prod/secrets/a latest"),
-            ("a", Some("3"), None, "projects/shop-prod/secrets/a 3"),
+        let (shop, regional) = ("projects/shop-prod", "projects/shop-prod/locations/europe-west3");
+        for (key, version, location, parent, want) in [
+            ("a", None, None, shop, "a latest"),
+            ("a", Some("3"), None, shop, "a 3"),
+            ("a", Some("latest"), None, shop, "a latest"),
+            ("A-b_1", Some("blue"), None, shop, "A-b_1 blue"),
+            ("versions", None, None, shop, "versions latest"),
+            ("a", None, west, regional, "a latest"),
+            ("projects/shop-prod/secrets/a", Some("3"), None, shop, "a 3"),
+            ("projects/shop-prod/secrets/a/versions/4", None, None, shop, "a 4"),
             (
-                "A-b_1",
-                Some("blue"),
-                None,
-                "projects/shop-prod/secrets/A-b_1 blue",
-            ),
-            (
-                "versions",
-                None,
-                None,
-                "projects/shop-prod/secrets/versions latest",
-            ),
-            (
-                "a",
-                None,
-                west,
-                "projects/shop-prod/locations/europe-west3/secrets/a latest",
-            ),
-            (
-                "projects/12/secrets/a",
-                Some("3"),
-                None,
-                "projects/12/secrets/a 3",
-            ),
-            (
-                "projects/12/secrets/a/versions/4",
-                None,
-                None,
-                "projects/12/secrets/a 4",
-            ),
-            (
-                "projects/12/secrets/a/versions/4",
+                "projects/shop-prod/secrets/a/versions/4",
                 Some("4"),
                 None,
-                "projects/12/secrets/a 4",
+                shop,
+                "a 4",
             ),
             (
-                "projects/example.com:x/secrets/a",
-                None,
-                None,
-                "projects/example.com:x/secrets/a latest",
-            ),
-            (
-                "projects/12/locations/europe-west3/secrets/a/versions/4",
+                "projects/shop-prod/locations/europe-west3/secrets/a/versions/4",
                 None,
                 west,
-                "projects/12/locations/europe-west3/secrets/a 4",
+                regional,
+                "a 4",
             ),
         ] {
-            assert_eq!(name(key, version, location).unwrap(), want);
+            assert_eq!(
+                name(key, version, location).unwrap(),
+                format!("{parent}/secrets/{want}")
+            );
         }
     }
 
     #[test]
-    fn what_could_lead_elsewhere_is_refused_with_the_key_in_the_message() {
+    fn a_key_that_could_lead_elsewhere_is_refused() {
         let long = "x".repeat(256);
         for (key, version, location) in [
             ("", None, None),
@@ -192,6 +232,8 @@ mod tests {
             ("..", None, None),
             ("a/b", None, None),
             ("a b", None, None),
+            ("a ", None, None),
+            ("a\u{a0}", None, None),
             ("a?b", None, None),
             ("a%2fb", None, None),
             ("größe", None, None),
@@ -200,28 +242,25 @@ mod tests {
             (long.as_str(), None, None),
             ("a/versions/3", None, None),
             ("projects/../secrets/a", None, None),
-            ("projects/x/secrets/a/versions", None, None),
-            ("projects/x/secrets/a/versions/3/x", None, None),
-            ("projects/x/secrets/a/versions/..", None, None),
+            ("projects/shop-prod/secrets/a/versions", None, None),
+            ("projects/shop-prod/secrets/a/versions/3/x", None, None),
+            ("projects/shop-prod/secrets/a/versions/..", None, None),
             ("projects//secrets/a", None, None),
-            ("projects/x/locations/europe-west3/secrets/a", None, None),
-            ("projects/x/secrets/a", None, Some("europe-west3")),
+            ("projects/other/secrets/a", None, None),
+            ("projects/123456789012/secrets/a", None, None),
+            ("projects/shop-prod/locations/europe-west3/secrets/a", None, None),
+            ("projects/shop-prod/secrets/a", None, Some("europe-west3")),
             (
-                "projects/x/locations/europe-west1/secrets/a",
+                "projects/shop-prod/locations/europe-west1/secrets/a",
                 None,
                 Some("europe-west3"),
             ),
-            ("projects/x/secrets/a/versions/3", Some("4"), None),
+            ("projects/shop-prod/secrets/a/versions/3", Some("4"), None),
             ("a", Some(""), None),
             ("a", Some("3/x"), None),
             ("a", Some("3:destroy"), None),
         ] {
-            let error = name(key, version, location).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{key}");
-            assert!(
-                error.message.contains(&format!("\"{}\"", key.escape_debug())),
-                "{error}"
-            );
+            assert!(name(key, version, location).is_err(), "{key:?} {version:?}");
         }
     }
 }

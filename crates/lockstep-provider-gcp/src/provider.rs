@@ -7,23 +7,24 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lockstep_api::StoreProvider;
+use lockstep_api::{GcpProvider, StoreProvider};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery, Login,
-    Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
-    StoreConfig,
+    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
+    Locator, Login, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 
 use crate::{
     client::Caller,
-    config::{Config, subscription},
+    config::{self, Config, subscription},
     costs,
     events::Pulled,
     http::Http,
     kms::{Kms, KmsEncryptor},
     login::GcpDoor,
+    name::GcpLocator,
     secret_manager::SecretManager,
 };
 
@@ -43,6 +44,11 @@ pub struct GcpFactory {
 impl ProviderFactory for GcpFactory {
     fn name(&self) -> &'static str {
         "gcp"
+    }
+
+    fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        let place = config::place(spec(provider)?)?;
+        Ok(Arc::new(GcpLocator { place }))
     }
 
     async fn build(
@@ -127,15 +133,14 @@ impl GcpFactory {
 
 /// The configuration of a store, checked.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
-    let Some(spec) = &config.provider.gcp else {
+    Config::new(spec(&config.provider)?, &config.key)
+}
+
+fn spec(provider: &StoreProvider) -> Result<&GcpProvider, ProviderError> {
+    provider.gcp.as_ref().ok_or_else(|| {
         let message = "spec.provider.gcp is not set";
-        return Err(ProviderError::new(
-            ErrorKind::ConfigInvalid,
-            Operation::Configure,
-            message,
-        ));
-    };
-    Config::new(spec, &config.key)
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
+    })
 }
 
 /// One project, read with one identity.

@@ -222,12 +222,31 @@ impl SecretManager {
 
     /// The keys that match, sorted. Names have no folders: the path is what they begin with.
     pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let begin = query.path.clone().unwrap_or_default();
+        let begin = query.path.as_deref().unwrap_or_default();
         let filter = KeyFilter::new(&FindQuery {
             path: None,
             ..query.clone()
         })?;
-        let narrowed = narrowed(&begin, &query.tags);
+        let (mut found, mut seen) = (Vec::new(), 0);
+        for begin in query.scope.beginnings(begin) {
+            self.find_below(&begin, query, &filter, &mut found, &mut seen)
+                .await?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Adds the keys that match and begin so.
+    async fn find_below(
+        &self,
+        begin: &str,
+        query: &FindQuery,
+        filter: &KeyFilter,
+        found: &mut Vec<RemoteMeta>,
+        seen: &mut usize,
+    ) -> Result<(), ProviderError> {
+        let narrowed = narrowed(begin, &query.tags);
         let purpose = Purpose {
             operation: Operation::Find,
             doing: "listing secrets".to_owned(),
@@ -235,8 +254,6 @@ impl SecretManager {
             missing: format!("\"{}\" does not exist", self.place.parent()),
             role: LIST,
         };
-        let mut found = Vec::new();
-        let mut seen = 0;
         let mut after = String::new();
         loop {
             let answer = self
@@ -259,19 +276,18 @@ impl SecretManager {
                 ),
                 _ => failed.error(&purpose),
             })?;
-            seen += answer.secrets.len();
-            let matching = answer
+            *seen += answer.secrets.len();
+            for key in answer
                 .secrets
                 .iter()
-                .filter_map(|secret| matching(secret, &begin, &filter));
-            found.extend(matching);
-            if !turn_page(&mut after, answer.next_page_token, seen)? {
-                break;
+                .filter_map(|secret| matching(secret, begin, filter))
+            {
+                found.push(lockstep_provider::found(key)?);
+            }
+            if !turn_page(&mut after, answer.next_page_token, *seen)? {
+                return Ok(());
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
     }
 }
 
@@ -293,11 +309,11 @@ fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
     terms.join(" AND ")
 }
 
-fn matching(secret: &Secret, begin: &str, filter: &KeyFilter) -> Option<RemoteMeta> {
+fn matching<'a>(secret: &'a Secret, begin: &str, filter: &KeyFilter) -> Option<&'a str> {
     let key = secret.name.rsplit('/').next().filter(|key| !key.is_empty())?;
     let labels: BTreeMap<String, String> = secret.labels.clone().into_iter().collect();
     let matches = key.starts_with(begin) && filter.matches_key(key) && filter.matches_tags(&labels);
-    matches.then(|| RemoteMeta { key: key.to_owned() })
+    matches.then_some(key)
 }
 
 /// The number of a version, from the full name that an answer tells, which has the project's number.

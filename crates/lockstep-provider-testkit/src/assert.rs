@@ -49,7 +49,7 @@ impl Client {
         let found = found
             .inspect_err(assert_clean)
             .unwrap_or_else(|error| panic!("the search must succeed: {error}"));
-        let keys: Vec<_> = found.into_iter().map(|meta| meta.key).collect();
+        let keys: Vec<_> = found.into_iter().map(|meta| meta.key.to_string()).collect();
         assert!(keys.is_sorted(), "what is found is sorted by key");
         keys
     }

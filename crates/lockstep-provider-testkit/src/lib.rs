@@ -32,6 +32,7 @@
 
 mod assert;
 pub mod cases;
+pub mod grants;
 pub mod keys;
 mod logs;
 mod objects;
@@ -44,6 +45,16 @@ pub use objects::Objects;
 pub use quiet::Quiet;
 pub use run::run;
 pub use subject::{Skip, Subject};
+
+/// The location with that text.
+///
+/// # Panics
+/// When no location can have it.
+pub fn at(text: impl AsRef<str>) -> lockstep_provider::Location {
+    let text = text.as_ref();
+    lockstep_provider::Location::new(text)
+        .unwrap_or_else(|error| panic!("\"{}\" {error}", text.escape_debug()))
+}
 
 /// In every value that the suite stores, and in every field that the user does not name: it must never be seen.
 pub const CANARY: &str = "CANARY";

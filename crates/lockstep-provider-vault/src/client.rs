@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lockstep_core::time::SharedClock;
 use lockstep_http::{Connect, HttpClient, Settings, Upgrade, retry_after};
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use percent_encoding::percent_decode_str;
 use reqwest::header::{
     CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -166,20 +167,14 @@ impl Client {
         }
     }
 
-    /// The request of an endpoint. The path is taken apart here and not by the endpoint trait, whose own way panics
+    /// The request of an endpoint. The URL is made here and not by the endpoint trait, whose own way panics
     /// on some addresses, loses a path in front of `/v1`, and writes each path into a tracing span.
     fn request<E: Endpoint>(
         &self,
         endpoint: &E,
         token: Option<&HeaderValue>,
     ) -> Result<reqwest::Request, &'static str> {
-        let mut url = self.base.clone();
-        let path = endpoint.path();
-        let path = path.trim_matches(char::is_whitespace).trim_start_matches('/');
-        url.path_segments_mut()
-            .map_err(|()| "the address has no path")?
-            .pop_if_empty()
-            .extend(path.split('/'));
+        let mut url = url_of(&self.base, &endpoint.path())?;
         let query = endpoint.query().map_err(|_| "the query cannot be written")?;
         url.set_query(query.as_deref().filter(|query| !query.is_empty()));
 
@@ -204,5 +199,52 @@ impl Client {
             *request.body_mut() = Some(Bytes::from_owner(Zeroizing::new(body)).into());
         }
         Ok(request)
+    }
+}
+
+/// The URL of a path, each of whose segments is percent-encoded once. The path is requested as it is, or not at all: one that the
+/// URL standard would rewrite (`.`, `..`, tabs) is an error.
+fn url_of(base: &Url, path: &str) -> Result<Url, &'static str> {
+    // the library's own endpoints begin with a slash
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| "the address has no path")?
+        .pop_if_empty()
+        .extend(path.split('/'));
+    let decoded = percent_decode_str(url.path()).decode_utf8();
+    let wanted = format!("{}{path}", percent_decode_str(base.path()).decode_utf8_lossy());
+    if decoded.is_ok_and(|decoded| decoded == wanted) {
+        Ok(url)
+    } else {
+        Err("the path cannot be written into a URL")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_requested_as_it_is_or_not_at_all() {
+        let base = Url::parse("https://vault.internal:8200/behind/v1/").unwrap();
+        for (path, want) in [
+            ("secret/data/shop/db", "secret/data/shop/db"),
+            ("/auth/token/lookup-self", "auth/token/lookup-self"),
+            ("a/%2e%2e/b", "a/%252e%252e/b"),
+            ("a/%2F/b", "a/%252F/b"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("a\\..\\b", "a%5C..%5Cb"),
+            ("a;b=c&d+e", "a;b=c&d+e"),
+            ("größe", "gr%C3%B6%C3%9Fe"),
+            ("kv/metadata/shop/", "kv/metadata/shop/"),
+        ] {
+            let url = url_of(&base, path).unwrap();
+            assert_eq!(url.path(), format!("/behind/v1/{want}"), "{path}");
+            assert_eq!((url.query(), url.fragment()), (None, None), "{path}");
+        }
+        for path in ["a/../b", "a/./b", "..", "a\tb", "a\nb", "\tauth/token/renew-self"] {
+            assert!(url_of(&base, path).is_err(), "{path:?}");
+        }
     }
 }

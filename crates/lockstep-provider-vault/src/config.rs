@@ -3,14 +3,14 @@
 use lockstep_api::{
     SecretKeyRef, ServiceAccountRef, VaultProvider,
     ciphertext::VaultTransit,
-    vault::{CaProvider, KvVersion, VaultAuth},
+    vault::{CaProvider, VaultAuth},
 };
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 use reqwest::header::HeaderValue;
 use url::Url;
 
 use crate::{
-    path::{self, PathError},
+    path::{self, KvLocator},
     transit::Key,
 };
 
@@ -19,10 +19,8 @@ use crate::{
 pub(crate) struct Config {
     /// The server, with a path that ends in `/v1/`.
     pub(crate) base: Url,
-    /// Mount path of the engine, without slashes at its ends.
-    pub(crate) mount: Option<String>,
-    /// Version of the engine.
-    pub(crate) version: KvVersion,
+    /// Where keys are.
+    pub(crate) locator: KvLocator,
     /// The namespace header.
     pub(crate) namespace: Option<HeaderValue>,
     /// Where certificate authorities come from.
@@ -165,21 +163,35 @@ impl Config {
                 Some(header.ok_or_else(|| invalid("namespace", "must be printable ASCII"))?)
             }
         };
-        let mount = match spec.path.as_deref() {
-            None | Some("") => None,
-            Some(path) => Some(mount("path", path)?),
-        };
         let transit = spec.transit.as_ref().map(transit).transpose()?;
         Ok(Self {
             base,
-            mount,
-            version: spec.version,
+            locator: locator(spec)?,
             namespace,
             authorities,
             transit,
             method,
         })
     }
+}
+
+/// Parses the keys of a store.
+///
+/// # Errors
+/// `ConfigInvalid` when its mount path is none.
+pub(crate) fn locator(spec: &VaultProvider) -> Result<KvLocator, ProviderError> {
+    let mount = match spec.path.as_deref() {
+        None | Some("") => None,
+        Some(path) => {
+            let mount = mount("path", path)?;
+            path::check_mount(&mount).map_err(|error| invalid("path", error))?;
+            Some(mount)
+        }
+    };
+    Ok(KvLocator {
+        mount,
+        version: spec.version,
+    })
 }
 
 fn transit(spec: &VaultTransit) -> Result<Key, ProviderError> {
@@ -318,7 +330,7 @@ fn method(auth: &VaultAuth) -> Result<Method, ProviderError> {
 fn mount(field: &str, text: &str) -> Result<String, ProviderError> {
     let inner = text.strip_prefix('/').unwrap_or(text);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
-    path::check(inner).map_err(|error: PathError| invalid(field, error))?;
+    path::check(inner).map_err(|error| invalid(field, error))?;
     Ok(inner.to_owned())
 }
 

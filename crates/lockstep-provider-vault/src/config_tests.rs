@@ -1,4 +1,4 @@
-use lockstep_api::vault::{AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, UserPassAuth};
+use lockstep_api::vault::{AppRoleAuth, CertAuth, JwtAuth, KubernetesAuth, KvVersion, UserPassAuth};
 
 use super::*;
 
@@ -99,16 +99,23 @@ fn mount_and_namespace_lose_a_slash_at_the_ends_and_must_be_paths() {
     good.path = Some("/team/kv/".to_owned());
     good.namespace = Some("team/shop/".to_owned());
     let config = Config::new(&good).unwrap();
-    assert_eq!(config.mount.as_deref(), Some("team/kv"));
+    assert_eq!(config.locator.mount.as_deref(), Some("team/kv"));
     assert_eq!(config.namespace.unwrap().as_bytes(), b"team/shop");
 
-    for bad in ["/", "//", "a//b", "..", "a/../b", "a/./b", "a\nb", "a\0b"] {
+    for bad in [
+        "/", "//", "a//b", "..", "a/../b", "a/./b", "a\nb", "a\0b", " a", "a\u{a0}", "a b",
+    ] {
         let mut path = spec("https://vault", token());
         path.path = Some(bad.to_owned());
         refused(&path, "path");
         let mut namespace = spec("https://vault", token());
         namespace.namespace = Some(bad.to_owned());
         refused(&namespace, "namespace");
+    }
+    for reserved in ["sys", "auth/token", "/identity/", "cubbyhole"] {
+        let mut path = spec("https://vault", token());
+        path.path = Some(reserved.to_owned());
+        refused(&path, "path");
     }
     let mut namespace = spec("https://vault", token());
     namespace.namespace = Some("größe".to_owned());
@@ -121,7 +128,7 @@ fn an_empty_mount_or_namespace_is_none() {
     empty.path = Some(String::new());
     empty.namespace = Some(String::new());
     let config = Config::new(&empty).unwrap();
-    assert!(config.mount.is_none() && config.namespace.is_none());
+    assert!(config.locator.mount.is_none() && config.namespace.is_none());
 }
 
 #[test]

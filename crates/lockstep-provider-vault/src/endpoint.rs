@@ -100,6 +100,16 @@ pub(crate) struct RevokeLease {
     pub(crate) lease_id: String,
 }
 
+/// The engine that a path leads to. A token may ask for every mount below which it has any right.
+///
+/// <https://openbao.org/api-docs/system/internal-ui-mounts/#get-single-mount-details>
+#[derive(Endpoint)]
+#[endpoint(path = "sys/internal/ui/mounts/{self.path}")]
+pub(crate) struct MountOf {
+    #[endpoint(skip)]
+    pub(crate) path: String,
+}
+
 /// The request that has an engine make a credential. Its path and method are the user's, which the derive cannot have.
 pub(crate) struct Generate {
     pub(crate) path: String,

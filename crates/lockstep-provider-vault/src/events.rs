@@ -24,7 +24,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error::Purpose};
+use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error::Purpose, path::KvLocator};
 
 /// Events of key/value engines, of both versions.
 const TYPES: &str = "kv*";
@@ -99,8 +99,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
 /// Subscribes, and listens.
 pub(crate) struct Subscription {
     server: Arc<Authenticated>,
-    mount: Option<String>,
-    version: KvVersion,
+    locator: KvLocator,
     state: Mutex<State>,
 }
 
@@ -123,11 +122,10 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(server: Arc<Authenticated>, mount: Option<String>, version: KvVersion) -> Self {
+    pub(crate) fn new(server: Arc<Authenticated>, locator: KvLocator) -> Self {
         Self {
             server,
-            mount,
-            version,
+            locator,
             state: Mutex::default(),
         }
     }
@@ -175,7 +173,11 @@ impl Subscription {
     /// The next event: none after a while without.
     async fn next(&self, socket: &mut Socket<reqwest::Upgraded>) -> Result<Option<Message>, ProviderError> {
         Ok(match socket.next().await? {
-            Heard::Text(text) => Some(message(&text, self.mount.as_deref(), self.version)),
+            Heard::Text(text) => Some(message(
+                &text,
+                self.locator.mount.as_deref(),
+                self.locator.version,
+            )),
             Heard::Garbage => Some(told(Told::Malformed, None)),
             Heard::Alive => None,
             Heard::Quiet => {

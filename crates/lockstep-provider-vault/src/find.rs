@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_api::vault::KvVersion;
-use lockstep_provider::{ErrorKind, FindQuery, KeyFilter, Operation, ProviderError, RemoteMeta};
+use lockstep_provider::{ErrorKind, FindQuery, KeyFilter, Location, Operation, ProviderError, RemoteMeta};
 use vaultrs::api::kv2::requests::ReadSecretMetadataRequest;
 
 use crate::{
     answer::KeyMetadata,
     endpoint::ListPage,
     error::Purpose,
-    path::{self, Location, key_of, locate},
+    path::{self, KvPath},
     provider::{CONCURRENCY, Vault},
 };
 
@@ -24,13 +24,42 @@ const DEEPEST: usize = 32;
 /// The names of one page.
 const PAGE: usize = 1000;
 
+fn too_much(what: String) -> ProviderError {
+    let message = format!("there are more than {what} to search");
+    ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
+        .with_hint("Narrow it down with find.path")
+}
+
+/// A folder that is listed, and the one from which the search came to it.
+#[derive(Debug, Clone)]
+struct Folder {
+    path: KvPath,
+    root: KvPath,
+}
+
+impl Folder {
+    fn root(path: KvPath) -> Self {
+        Self {
+            root: path.clone(),
+            path,
+        }
+    }
+
+    fn below(&self, path: KvPath) -> Self {
+        Self {
+            path,
+            root: self.root.clone(),
+        }
+    }
+}
+
 impl Vault {
     /// The keys that match, sorted.
     ///
     /// A search that cannot see everything fails. A result that lacks what a policy hides would look as if the rest
     /// had been deleted.
     pub(crate) async fn search(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        if !query.tags.is_empty() && self.version == KvVersion::V1 {
+        if !query.tags.is_empty() && self.locator.version == KvVersion::V1 {
             let message = "find.tags: a key/value engine of version 1 keeps no custom metadata";
             return Err(ProviderError::new(
                 ErrorKind::Unsupported,
@@ -38,90 +67,75 @@ impl Vault {
                 message,
             ));
         }
-        // The listing begins at the path; names and tags are left to decide.
-        let filter = KeyFilter::new(&FindQuery {
-            path: None,
-            ..query.clone()
-        })?;
-        let root = self.root(query.path.as_deref())?;
-        let keys = self.list_all(root).await?;
-        let mut found: Vec<(RemoteMeta, Location)> = keys
-            .into_iter()
-            .map(|location| {
-                (
-                    RemoteMeta {
-                        key: key_of(self.mount.as_deref(), self.version, &location),
-                    },
-                    location,
-                )
-            })
-            .filter(|(meta, _)| filter.matches_key(&meta.key))
-            .collect();
+        let filter = KeyFilter::new(query)?;
+        let roots = self.roots(query, &filter)?;
+        let mut found = Vec::new();
+        for path in self.list_all(roots, &filter).await? {
+            found.push((self.located(&path)?, path));
+        }
         if !query.tags.is_empty() {
             found = stream::iter(found)
-                .map(|(meta, location)| async {
-                    let tagged = self.tagged(&meta.key, &location, &filter).await?;
-                    Ok::<_, ProviderError>(tagged.then_some((meta, location)))
+                .map(|(key, path)| async {
+                    let tagged = self.tagged(&key, &path, &filter).await?;
+                    Ok::<_, ProviderError>(tagged.then_some((key, path)))
                 })
                 .buffered(CONCURRENCY)
                 .try_filter_map(|found| async { Ok(found) })
                 .try_collect()
                 .await?;
         }
-        let mut metas: Vec<RemoteMeta> = found.into_iter().map(|(meta, _)| meta).collect();
+        let mut metas: Vec<RemoteMeta> = found.into_iter().map(|(key, _)| RemoteMeta { key }).collect();
         metas.sort();
         Ok(metas)
     }
 
-    /// The folder where the search begins.
-    fn root(&self, path: Option<&str>) -> Result<Location, ProviderError> {
-        let invalid = |message| ProviderError::new(ErrorKind::ConfigInvalid, Operation::Find, message);
-        let path = path.unwrap_or("").trim_matches('/');
-        if path.is_empty() {
-            let Some(mount) = &self.mount else {
-                return Err(invalid(
-                    "find.path must begin with a mount path, because the store has none".to_owned(),
-                ));
-            };
-            return Ok(Location {
-                mount: mount.clone(),
-                path: String::new(),
-            });
-        }
-        path::check(path)
-            .map_err(|error| invalid(format!("find.path \"{}\" {error}", path.escape_debug())))?;
-        // The mount alone, with or without `data`, is its root.
-        let bare = match self.version {
-            KvVersion::V2 => path.strip_suffix("/data").unwrap_or(path),
-            KvVersion::V1 => path,
-        };
-        match &self.mount {
-            None if !bare.contains('/') => Ok(Location {
-                mount: bare.to_owned(),
-                path: String::new(),
-            }),
-            Some(mount) if bare == mount => Ok(Location {
-                mount: mount.clone(),
-                path: String::new(),
-            }),
-            mount => locate(mount.as_deref(), self.version, path)
-                .map_err(|error| invalid(format!("find.path \"{path}\" {error}"))),
-        }
+    /// The location of a path that the server named.
+    fn located(&self, path: &KvPath) -> Result<Location, ProviderError> {
+        let location = self.locator.location_of(path);
+        location.map_err(|_| {
+            let message = "the search leads to a name that no key can have";
+            ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+        })
     }
 
-    /// Every key below a folder.
-    async fn list_all(&self, root: Location) -> Result<BTreeSet<Location>, ProviderError> {
-        let too_much = |what: String| {
-            ProviderError::new(
-                ErrorKind::Unsupported,
-                Operation::Find,
-                format!("there are more than {what} to search"),
-            )
-            .with_hint("Narrow it down with find.path")
+    /// The folders where the search begins: none but what may hold keys that are granted.
+    fn roots(&self, query: &FindQuery, filter: &KeyFilter) -> Result<Vec<KvPath>, ProviderError> {
+        let container = query.path.as_ref().and_then(Location::in_container);
+        let mount = match (&self.locator.mount, container) {
+            (Some(mount), _) => mount,
+            (None, Some((mount, _))) => mount,
+            (None, None) => {
+                let message = "find.path must begin with a mount path, because the store has none";
+                return Err(ProviderError::new(
+                    ErrorKind::ConfigInvalid,
+                    Operation::Find,
+                    message,
+                ));
+            }
         };
+        let below = |folder: String| match self.locator.mount {
+            Some(_) => folder,
+            None => {
+                let path = folder.strip_prefix(mount).unwrap_or_default();
+                path.trim_start_matches('/').to_owned()
+            }
+        };
+        let path = |folder| KvPath {
+            mount: mount.to_owned(),
+            path: below(folder),
+        };
+        Ok(filter.folders().into_iter().map(path).collect())
+    }
+
+    /// Every key below these folders that may be granted.
+    async fn list_all(
+        &self,
+        roots: Vec<KvPath>,
+        filter: &KeyFilter,
+    ) -> Result<BTreeSet<KvPath>, ProviderError> {
         let mut keys = BTreeSet::new();
         let mut listed = 0;
-        let mut level = vec![root];
+        let mut level: Vec<Folder> = roots.into_iter().map(Folder::root).collect();
         for _ in 0..=DEEPEST {
             if level.is_empty() {
                 return Ok(keys);
@@ -131,7 +145,7 @@ impl Vault {
                 return Err(too_much(format!("{MOST_FOLDERS} folders")));
             }
             let mut pages = stream::iter(level)
-                .map(|folder| self.list(folder))
+                .map(|folder| self.list(folder, filter))
                 .buffer_unordered(CONCURRENCY);
             let mut next = Vec::new();
             while let Some((found, folders)) = pages.try_next().await? {
@@ -153,21 +167,40 @@ impl Vault {
         }
     }
 
-    /// The keys and the folders of one folder, page after page where the server has pages.
-    async fn list(&self, folder: Location) -> Result<(Vec<Location>, Vec<Location>), ProviderError> {
-        let policy = folder.metadata_policy(self.version);
-        let policy = policy.trim_end_matches('/');
-        let purpose = Purpose {
+    /// What is being done, for a message. It names nothing that the caller was not granted.
+    fn listing(&self, folder: &Folder, filter: &KeyFilter) -> Result<Purpose, ProviderError> {
+        let nameable =
+            |path: &KvPath| path.path.is_empty() || self.located(path).is_ok_and(|at| filter.covers(&at));
+        let named = folder.path == folder.root || nameable(&folder.path);
+        let shown = |path: &KvPath| match path.path.as_str() {
+            "" => Ok(format!("\"{}\"", path.mount)),
+            _ => Ok::<_, ProviderError>(format!("\"{}\"", self.located(path)?)),
+        };
+        let doing = if named {
+            format!("listing {}", shown(&folder.path)?)
+        } else {
+            format!("listing a folder below {}", shown(&folder.root)?)
+        };
+        let policy = folder.path.metadata_policy(self.locator.version);
+        Ok(Purpose {
             operation: Operation::Find,
-            doing: format!(
-                "listing \"{}\"",
-                key_of(self.mount.as_deref(), self.version, &folder)
-            ),
+            doing,
             identity: self.server.identity(),
             missing: String::new(),
-            mount: folder.mount.clone(),
-            policy: Some((format!("{policy}/"), "list")),
-        };
+            mount: folder.path.mount.clone(),
+            policy: named.then(|| (format!("{}/", policy.trim_end_matches('/')), "list")),
+        })
+    }
+
+    /// The keys and the folders of one folder, page after page where the server has pages.
+    async fn list(
+        &self,
+        folder: Folder,
+        filter: &KeyFilter,
+    ) -> Result<(Vec<KvPath>, Vec<Folder>), ProviderError> {
+        let policy = folder.path.metadata_policy(self.locator.version);
+        let policy = policy.trim_end_matches('/');
+        let purpose = self.listing(&folder, filter)?;
         let mut seen = HashSet::new();
         let mut after = None;
         loop {
@@ -192,7 +225,10 @@ impl Vault {
             let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
             let before = seen.len();
             seen.extend(names);
-            if seen.len() > MOST_KEYS || last.is_none() || seen.len() == before {
+            if seen.len() > MOST_KEYS {
+                return Err(too_much(format!("{MOST_KEYS} keys")));
+            }
+            if last.is_none() || seen.len() == before {
                 break;
             }
             after = last;
@@ -203,18 +239,36 @@ impl Vault {
                 Some(folder) => (folder, true),
                 None => (name.as_str(), false),
             };
+            let below = folder.path.join(segment);
+            // what is not granted cannot keep the search from what is
+            if !self.concerns(&below, is_folder, filter) {
+                continue;
+            }
             if segment.contains('/') || path::check(segment).is_err() {
                 let message = format!("{} gives a name that no key can have", purpose.doing);
-                return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message));
+                return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+                    .with_hint("Names have no whitespace and no invisible characters. Rename it"));
             }
-            let location = folder.join(segment);
             if is_folder {
-                folders.push(location);
+                folders.push(folder.below(below));
             } else {
-                keys.push(location);
+                keys.push(below);
             }
         }
         Ok((keys, folders))
+    }
+
+    /// Whether a key, or a key in a folder, may be granted.
+    fn concerns(&self, path: &KvPath, is_folder: bool, filter: &KeyFilter) -> bool {
+        let text = match self.locator.mount {
+            Some(_) => path.path.clone(),
+            None => format!("{}/{}", path.mount, path.path),
+        };
+        if is_folder {
+            filter.reaches(&format!("{text}/"))
+        } else {
+            filter.matches_key(&text)
+        }
     }
 
     /// What an engine of version 2 tells of a key.
@@ -222,7 +276,7 @@ impl Vault {
         &self,
         operation: Operation,
         key: &str,
-        location: &Location,
+        location: &KvPath,
         missing: String,
     ) -> Result<KeyMetadata, ProviderError> {
         let purpose = Purpose {
@@ -231,7 +285,7 @@ impl Vault {
             identity: self.server.identity(),
             missing,
             mount: location.mount.clone(),
-            policy: Some((location.metadata_policy(self.version), "read")),
+            policy: Some((location.metadata_policy(self.locator.version), "read")),
         };
         let endpoint = ReadSecretMetadataRequest {
             mount: location.mount.clone(),
@@ -248,12 +302,7 @@ impl Vault {
     }
 
     /// Whether a key carries the tags that are looked for. A key whose current version was deleted carries none.
-    async fn tagged(
-        &self,
-        key: &str,
-        location: &Location,
-        filter: &KeyFilter,
-    ) -> Result<bool, ProviderError> {
+    async fn tagged(&self, key: &str, location: &KvPath, filter: &KeyFilter) -> Result<bool, ProviderError> {
         let metadata = match self.metadata(Operation::Find, key, location, String::new()).await {
             Ok(metadata) => metadata,
             // Deleted since it was listed.

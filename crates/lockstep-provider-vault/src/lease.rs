@@ -5,8 +5,8 @@
 //! by accessor revokes whatever was made with it; that is how a credential is found whose answer was lost. Nobody keeps the token.
 //!
 //! ```text
-//!   warrant: auth/token/create-orphan ─▶ accessor, token
-//!   mint:    <engine>/creds/<role> with that token ─▶ lease id, fields
+//!   warrant: sys/internal/ui/mounts/<path> ─▶ type of the engine, then auth/token/create-orphan ─▶ accessor, token
+//!   mint:    the type once more, then <engine>/creds/<role> with that token ─▶ lease id, fields
 //!   renew:   auth/token/renew-accessor, then sys/leases/renew
 //!   revoke:  auth/token/revoke-accessor, or sys/leases/revoke where that is denied
 //! ```
@@ -16,7 +16,7 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 use lockstep_api::GenerateMethod;
 use lockstep_provider::{
-    ErrorKind, LeaseHandle, LeaseRequest, Minted, Operation, ProviderError, SecretValue, Warrant,
+    ErrorKind, LeaseHandle, LeaseRequest, Location, Minted, Operation, ProviderError, SecretValue, Warrant,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,9 +24,10 @@ use serde_json::value::RawValue;
 use crate::{
     answer::Answer,
     credential,
-    endpoint::{CreateOrphan, Generate, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    endpoint::{CreateOrphan, Generate, MountOf, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    engine::{self, Mount},
     error::Purpose,
-    json, path,
+    json,
     provider::Vault,
 };
 
@@ -34,12 +35,9 @@ use crate::{
 /// renews, and how long lockstep may be away before a credential ends whose own lease is longer.
 const TOKEN_LIVES: Duration = Duration::from_secs(24 * 3600);
 
-/// First segments of paths that are Vault's own.
-const RESERVED: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
-
 impl Vault {
     pub(crate) async fn get_warrant(&self, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        check_path(&request.path)?;
+        self.check_engine(Operation::Warrant, &request.path).await?;
         let purpose = self.purpose(
             Operation::Warrant,
             format!("getting a token to make \"{}\" with", request.path),
@@ -82,7 +80,7 @@ impl Vault {
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
         let path = &request.path;
-        check_path(path)?;
+        self.check_engine(Operation::Mint, path).await?;
         let capability = match request.method {
             GenerateMethod::Get => "read",
             GenerateMethod::Post | GenerateMethod::Put => "update",
@@ -97,7 +95,7 @@ impl Vault {
         };
         let token = credential::token_header(warrant.token.expose(), "the token of the credential")?;
         let endpoint = Generate {
-            path: path.clone(),
+            path: path.to_string(),
             method: request.method,
             parameters: request.parameters.clone(),
         };
@@ -133,6 +131,42 @@ impl Vault {
             id,
             value,
             lives,
+        })
+    }
+
+    /// Checks that a path is one at which an engine issues credentials. Only the server knows which engine is there.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when it is not, and an error of the request when the server does not say.
+    async fn check_engine(&self, operation: Operation, path: &Location) -> Result<(), ProviderError> {
+        let purpose = Purpose {
+            missing: format!("the server has no engine at \"{path}\""),
+            policy: None,
+            ..self.purpose(
+                operation,
+                format!("asking which engine is at \"{path}\""),
+                (path, "read"),
+            )
+        };
+        let endpoint = MountOf {
+            path: path.to_string(),
+        };
+        let answer = self.server.send(operation, &endpoint).await?;
+        if !answer.is_success() {
+            let error = purpose.failed(&answer);
+            return Err(match error.kind {
+                // the server says the same of a mount that it does not have
+                ErrorKind::PermissionDenied | ErrorKind::NotFound => error.with_hint(
+                    "Check generate.vault.path: it begins with the mount path of the engine, as in database/creds/<role>. The policy of the token must grant that path",
+                ),
+                _ => error,
+            });
+        }
+        let mount = answer.envelope().and_then(|envelope| envelope.parse::<Mount>());
+        let mount = mount.ok_or_else(|| purpose.malformed(&answer, "does not name an engine"))?;
+        engine::check(&mount, path).map_err(|(what, hint)| {
+            let message = format!("path \"{path}\" {what}");
+            ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
         })
     }
 
@@ -297,22 +331,6 @@ fn ended(operation: Operation, message: &str) -> ProviderError {
     ProviderError::new(ErrorKind::NotFound, operation, message)
 }
 
-/// Checks a path below an engine.
-fn check_path(text: &str) -> Result<(), ProviderError> {
-    let invalid = |what: String| {
-        let message = format!("path \"{}\" {what}", text.escape_debug());
-        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Mint, message)
-    };
-    path::check(text).map_err(|error| invalid(error.to_string()))?;
-    let first = text.split('/').next().unwrap_or_default();
-    if RESERVED.contains(&first) {
-        return Err(invalid(format!(
-            "is not below an engine that leases: {first} is the server's own"
-        )));
-    }
-    Ok(())
-}
-
 /// For how long a lease was renewed. Unlike a token, none lives for ever: with no time it ends.
 fn given(seconds: u64) -> Result<Duration, ProviderError> {
     if seconds == 0 {
@@ -348,33 +366,6 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer::new(status, None, Zeroizing::new(body.as_bytes().to_vec()))
-    }
-
-    #[test]
-    fn a_path_is_below_an_engine_that_leases() {
-        for good in [
-            "database/creds/shop",
-            "team/aws/sts/shop",
-            "system/creds/x",
-            "authority/issue/x",
-        ] {
-            assert!(check_path(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "sys",
-            "sys/raw/x",
-            "auth/token/create",
-            "identity/oidc/token/x",
-            "cubbyhole/x",
-            "/database/creds/x",
-            "database//creds",
-            "database/../sys/raw",
-            "a\nb",
-        ] {
-            let error = check_path(bad).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{bad:?}");
-        }
     }
 
     #[test]

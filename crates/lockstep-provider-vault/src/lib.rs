@@ -19,6 +19,7 @@ mod client;
 mod config;
 mod credential;
 mod endpoint;
+mod engine;
 mod error;
 mod events;
 mod find;

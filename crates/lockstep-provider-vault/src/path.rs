@@ -1,61 +1,55 @@
 //! Paths: what may stand in one, and where on the server a key is.
 
 use lockstep_api::vault::KvVersion;
+use lockstep_provider::{Located, Location, LocationError, Locator};
 
-/// Why a path cannot be used. Reads on after the name of what holds it: `key "a//b" `.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PathError {
-    /// Nothing in it.
-    #[error("is empty")]
-    Empty,
-    /// A leading, trailing or doubled slash.
-    #[error("has an empty segment: it must not begin or end with a slash, nor hold two in a row")]
-    EmptySegment,
-    /// `.` or `..`.
-    #[error("has a segment \".\" or \"..\"")]
-    Dots,
-    /// A control character.
-    #[error("has a control character")]
-    Control,
-    /// No mount path in a key of a store that has none either.
-    #[error(
-        "names no secret below a mount path; write it as \"<mount path>/<name>\", or set the store's path"
-    )]
-    NoMount,
-}
+/// Mounts of the server itself: they hold no values, and what can be read there is tokens and configuration.
+const RESERVED: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 
 /// Checks a path of one or more segments.
 ///
 /// # Errors
-/// What is wrong with it. Such a path is refused, not cleaned: a path that means something else than what it looks
-/// like would slip past the store's `access` globs, which see the key as the user wrote it.
-pub(crate) fn check(path: &str) -> Result<(), PathError> {
-    if path.is_empty() {
-        return Err(PathError::Empty);
-    }
-    if path.chars().any(char::is_control) {
-        return Err(PathError::Control);
-    }
-    for segment in path.split('/') {
-        match segment {
-            "" => return Err(PathError::EmptySegment),
-            "." | ".." => return Err(PathError::Dots),
-            _ => {}
-        }
+/// What is wrong with it. Such a path is refused, not cleaned: one that means something else than what it looks like
+/// would slip past whoever reads it.
+pub(crate) fn check(path: &str) -> Result<(), LocationError> {
+    lockstep_core::remote::check(path)?;
+    if path.split('/').any(str::is_empty) {
+        return Err(LocationError::Refused(
+            "has an empty segment: it must not begin or end with a slash, nor hold two in a row".to_owned(),
+        ));
     }
     Ok(())
 }
 
-/// A place in a key/value engine.
+/// Checks that a path does not lead to the server's own mounts.
+///
+/// # Errors
+/// When its first segment is reserved.
+pub(crate) fn check_mount(path: &str) -> Result<(), LocationError> {
+    let first = path.split('/').next().unwrap_or_default();
+    match RESERVED.contains(&first) {
+        true => Err(reserved(first)),
+        false => Ok(()),
+    }
+}
+
+fn reserved(segment: &str) -> LocationError {
+    LocationError::refused(
+        format!("leads to \"{segment}\", which is the server's own"),
+        "Keys lie below the mount path of a secrets engine",
+    )
+}
+
+/// A path in a key/value engine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Location {
+pub(crate) struct KvPath {
     /// Mount path of the engine.
     pub(crate) mount: String,
     /// Path below it.
     pub(crate) path: String,
 }
 
-impl Location {
+impl KvPath {
     /// What lies below it under that name.
     pub(crate) fn join(&self, segment: &str) -> Self {
         let path = if self.path.is_empty() {
@@ -86,52 +80,130 @@ impl Location {
     }
 }
 
-/// Where a key is, by the rules of External Secrets Operator:
+/// Parses keys by the rules of External Secrets Operator:
 ///
 /// - with a mount path in the store, the key is below it; a key that repeats the mount path, or in version 2 the mount
 ///   path and `data`, means the same. A secret whose own first segment is the mount's name is written with the mount.
+///   The location is the path below the mount.
 /// - without one, the key begins with the mount path: its first segment, or in version 2 all that stands before
-///   `/data/`.
-///
-/// # Errors
-/// What is wrong with the key.
-pub(crate) fn locate(mount: Option<&str>, version: KvVersion, key: &str) -> Result<Location, PathError> {
-    check(key)?;
-    let (mount, path) = match mount {
-        Some(mount) => {
-            let below = key.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
-            let path = match (below, version) {
-                (Some(below), KvVersion::V2) => below.strip_prefix("data/").unwrap_or(below),
-                (Some(below), KvVersion::V1) => below,
-                (None, _) => key,
-            };
-            (mount, path)
-        }
-        None => match (version, key.split_once("/data/")) {
-            (KvVersion::V2, Some(parts)) => parts,
-            _ => key.split_once('/').ok_or(PathError::NoMount)?,
-        },
-    };
-    Ok(Location {
-        mount: mount.to_owned(),
-        path: path.to_owned(),
-    })
+///   `/data/`. The location is the mount path and the path below it, without `data`.
+#[derive(Debug, Clone)]
+pub(crate) struct KvLocator {
+    /// The mount path of the store.
+    pub(crate) mount: Option<String>,
+    /// The version of the engine.
+    pub(crate) version: KvVersion,
 }
 
-/// The shortest key that [`locate`] finds there.
-pub(crate) fn key_of(mount: Option<&str>, version: KvVersion, location: &Location) -> String {
-    let Location { mount: engine, path } = location;
-    let short = if mount.is_some() {
-        path.clone()
-    } else {
-        format!("{engine}/{path}")
-    };
-    if locate(mount, version, &short).is_ok_and(|found| found == *location) || path.is_empty() {
-        return short;
+impl KvLocator {
+    /// The path below the store's mount.
+    fn below<'a>(&self, mount: &str, key: &'a str) -> &'a str {
+        let below = key.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
+        match (below, self.version) {
+            (Some(below), KvVersion::V2) => below.strip_prefix("data/").unwrap_or(below),
+            (Some(below), KvVersion::V1) => below,
+            (None, _) => key,
+        }
     }
-    match version {
-        KvVersion::V1 => format!("{engine}/{path}"),
-        KvVersion::V2 => format!("{engine}/data/{path}"),
+
+    /// The mount path and the path below it, of a key in a store that names no mount path.
+    fn apart<'a>(&self, key: &'a str) -> Result<(&'a str, &'a str), LocationError> {
+        let no_mount = || {
+            LocationError::refused(
+                "names no secret below a mount path",
+                "Write it as \"<mount path>/<name>\", or set spec.provider.vault.path of the store",
+            )
+        };
+        let (mount, path) = match (self.version, key.split_once("/data/")) {
+            (KvVersion::V2, Some(parts)) => parts,
+            _ => key.split_once('/').ok_or_else(no_mount)?,
+        };
+        // the path of an engine in a namespace of Vault's begins with that of the namespace
+        let led = match self.version {
+            KvVersion::V1 => key,
+            KvVersion::V2 => mount,
+        };
+        if let Some(segment) = led.split('/').find(|segment| RESERVED.contains(segment)) {
+            return Err(LocationError::refused(
+                format!("has the segment \"{segment}\", which may lead to the server's own"),
+                "Set spec.provider.vault.path of the store to the mount path of the engine",
+            ));
+        }
+        // the server may know a longer mount path that has a segment "data"
+        let goes_on = path.starts_with("data/") || path.contains("/data/");
+        if self.version == KvVersion::V2 && goes_on {
+            return Err(LocationError::refused(
+                "has a second segment \"data\", so that it is not clear where the mount path ends",
+                "Set spec.provider.vault.path of the store to the mount path of the engine",
+            ));
+        }
+        Ok((mount, path))
+    }
+
+    /// The path that a location means.
+    pub(crate) fn path_of(&self, location: &Location) -> Result<KvPath, LocationError> {
+        let (mount, path) = match &self.mount {
+            Some(mount) => (mount.as_str(), location.as_str()),
+            None => location.in_container().ok_or(LocationError::Empty)?,
+        };
+        check(path)?;
+        Ok(KvPath {
+            mount: mount.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The location of a path.
+    pub(crate) fn location_of(&self, path: &KvPath) -> Result<Location, LocationError> {
+        match &self.mount {
+            Some(_) => Location::new(path.path.as_str()),
+            None => Location::within(&path.mount, &path.path),
+        }
+    }
+}
+
+impl Locator for KvLocator {
+    fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
+        check(key)?;
+        let location = match &self.mount {
+            Some(mount) => Location::new(self.below(mount, key))?,
+            None => {
+                let (mount, path) = self.apart(key)?;
+                Location::within(mount, path)?
+            }
+        };
+        Ok(Located {
+            location,
+            version: version.map(str::to_owned),
+        })
+    }
+
+    fn folder(&self, path: &str) -> Result<Option<Location>, LocationError> {
+        lockstep_core::remote::check_visible(path)?;
+        let path = path.trim_matches('/');
+        if path.is_empty() {
+            return Ok(None);
+        }
+        check(path)?;
+        // the mount alone, with or without `data`, is its root
+        let bare = match self.version {
+            KvVersion::V2 => path.strip_suffix("/data").unwrap_or(path),
+            KvVersion::V1 => path,
+        };
+        match &self.mount {
+            Some(mount) if bare == mount => Ok(None),
+            None if !bare.contains('/') => {
+                check_mount(bare)?;
+                Location::within(bare, "").map(Some)
+            }
+            Some(_) | None => Ok(Some(self.locate(path, None)?.location)),
+        }
+    }
+
+    fn issuer(&self, path: &str) -> Result<Location, LocationError> {
+        check(path)?;
+        check_mount(path)?;
+        Location::new(path)
     }
 }
 
@@ -139,156 +211,229 @@ pub(crate) fn key_of(mount: Option<&str>, version: KvVersion, location: &Locatio
 mod tests {
     use super::*;
 
+    fn locator(mount: Option<&str>, version: KvVersion) -> KvLocator {
+        KvLocator {
+            mount: mount.map(str::to_owned),
+            version,
+        }
+    }
+
     #[test]
     fn a_key_is_found_with_and_without_mount_and_data() {
+        let (v1, v2) = (KvVersion::V1, KvVersion::V2);
         let cases = [
+            (Some("secret"), v2, "shop/db", "shop/db", "secret", "shop/db"),
             (
                 Some("secret"),
-                KvVersion::V2,
-                "shop/database",
+                v2,
+                "secret/shop/db",
+                "shop/db",
                 "secret",
-                "shop/database",
+                "shop/db",
             ),
             (
                 Some("secret"),
-                KvVersion::V2,
-                "secret/shop/database",
+                v2,
+                "secret/data/shop/db",
+                "shop/db",
                 "secret",
-                "shop/database",
+                "shop/db",
             ),
             (
                 Some("secret"),
-                KvVersion::V2,
-                "secret/data/shop/database",
+                v2,
+                "data/shop",
+                "data/shop",
                 "secret",
-                "shop/database",
+                "data/shop",
             ),
-            (Some("secret"), KvVersion::V2, "data/shop", "secret", "data/shop"),
-            (Some("secret"), KvVersion::V2, "secret", "secret", "secret"),
+            (Some("secret"), v2, "secret", "secret", "secret", "secret"),
             (
                 Some("secret"),
-                KvVersion::V2,
+                v2,
                 "secret/secret/shop",
+                "secret/shop",
                 "secret",
                 "secret/shop",
             ),
             (
                 Some("secret"),
-                KvVersion::V2,
+                v2,
+                "secrets/shop",
                 "secrets/shop",
                 "secret",
                 "secrets/shop",
             ),
             (
                 Some("team/kv"),
-                KvVersion::V2,
+                v2,
                 "team/kv/data/shop",
+                "shop",
                 "team/kv",
                 "shop",
             ),
             (
                 Some("team/kv"),
-                KvVersion::V2,
+                v2,
+                "team/shop",
                 "team/shop",
                 "team/kv",
                 "team/shop",
             ),
-            (Some("kv"), KvVersion::V1, "kv/data/shop", "kv", "data/shop"),
-            (Some("kv"), KvVersion::V1, "shop", "kv", "shop"),
+            (Some("kv"), v1, "kv/data/shop", "data/shop", "kv", "data/shop"),
+            (Some("kv"), v1, "shop", "shop", "kv", "shop"),
+            (None, v2, "secret/shop/db", "secret/shop/db", "secret", "shop/db"),
             (
                 None,
-                KvVersion::V2,
-                "secret/shop/database",
+                v2,
+                "secret/data/shop/db",
+                "secret/shop/db",
                 "secret",
-                "shop/database",
+                "shop/db",
             ),
+            (None, v2, "team/kv/data/shop", "team/kv/shop", "team/kv", "shop"),
+            (None, v1, "kv/data/shop", "kv/data/shop", "kv", "data/shop"),
             (
                 None,
-                KvVersion::V2,
-                "secret/data/shop/database",
+                v2,
+                "secret/größe/日本",
+                "secret/größe/日本",
                 "secret",
-                "shop/database",
+                "größe/日本",
             ),
-            (None, KvVersion::V2, "team/kv/data/shop", "team/kv", "shop"),
-            (None, KvVersion::V1, "kv/data/shop", "kv", "data/shop"),
-            (None, KvVersion::V2, "secret/größe/日本", "secret", "größe/日本"),
         ];
-        for (mount, version, key, want_mount, want_path) in cases {
-            let location = locate(mount, version, key).unwrap();
-            assert_eq!(
-                (location.mount.as_str(), location.path.as_str()),
-                (want_mount, want_path),
-                "{key}"
-            );
+        for (mount, version, key, canonical, want_mount, want_path) in cases {
+            let locator = locator(mount, version);
+            let location = locator.locate(key, None).unwrap().location;
+            assert_eq!(location.as_str(), canonical, "{key}");
+            let path = locator.path_of(&location).unwrap();
+            assert_eq!((&*path.mount, &*path.path), (want_mount, want_path), "{key}");
+            assert_eq!(locator.location_of(&path), Ok(location), "{key}");
         }
     }
 
     #[test]
     fn a_key_that_is_no_path_is_refused() {
         let cases = [
-            ("", PathError::Empty),
-            ("/shop", PathError::EmptySegment),
-            ("shop/", PathError::EmptySegment),
-            ("a//b", PathError::EmptySegment),
-            ("../sys/seal", PathError::Dots),
-            ("a/./b", PathError::Dots),
-            ("a/..", PathError::Dots),
-            ("a\nb", PathError::Control),
-            ("a\0b", PathError::Control),
+            ("", "is empty"),
+            ("/shop", "empty segment"),
+            ("shop/", "empty segment"),
+            ("a//b", "empty segment"),
+            ("../sys/seal", "\".\" or \"..\""),
+            ("a/./b", "\".\" or \"..\""),
+            ("a/..", "\".\" or \"..\""),
+            ("a\nb", "invisible"),
+            ("a\0b", "invisible"),
+            ("shop/db ", "invisible"),
+            (" shop/db", "invisible"),
+            ("shop/db\u{a0}", "invisible"),
+            ("a\\b", "backslash"),
         ];
         for (key, want) in cases {
-            assert_eq!(locate(Some("secret"), KvVersion::V2, key), Err(want), "{key:?}");
-            assert_eq!(locate(None, KvVersion::V2, key), Err(want), "{key:?}");
+            for mount in [Some("secret"), None] {
+                let error = locator(mount, KvVersion::V2).locate(key, None).unwrap_err();
+                assert!(error.to_string().contains(want), "{key:?}: {error}");
+            }
         }
-        assert_eq!(locate(None, KvVersion::V2, "shop"), Err(PathError::NoMount));
+        let error = locator(None, KvVersion::V2).locate("shop", None).unwrap_err();
+        assert!(error.to_string().contains("names no secret below a mount path"));
+    }
+
+    #[test]
+    fn the_servers_own_mounts_are_out_of_reach() {
+        for (version, key) in [
+            (KvVersion::V1, "auth/token/lookup-self"),
+            (KvVersion::V1, "ns1/auth/token/lookup-self"),
+            (KvVersion::V1, "sys/raw/x"),
+            (KvVersion::V1, "identity/oidc/token/x"),
+            (KvVersion::V1, "cubbyhole/x"),
+            (KvVersion::V2, "sys/data/x"),
+            (KvVersion::V2, "ns1/auth/data/role/x"),
+        ] {
+            let error = locator(None, version).locate(key, None).unwrap_err();
+            assert!(error.to_string().contains("the server's own"), "{key}: {error}");
+        }
+        assert!(locator(None, KvVersion::V1).folder("sys").is_err());
+        // with a mount path, a segment of that name is a folder like any other
+        let below = locator(Some("kv"), KvVersion::V1).locate("auth/jwt", None);
+        assert_eq!(below.unwrap().location.as_str(), "auth/jwt");
+        assert!(locator(None, KvVersion::V2).locate("kv/auth/jwt", None).is_ok());
+    }
+
+    #[test]
+    fn a_mount_path_that_could_end_in_two_places_is_refused() {
+        let error = locator(None, KvVersion::V2).locate("team/data/q/data/z", None);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("a second segment \"data\"")
+        );
+        assert!(
+            locator(Some("team"), KvVersion::V2)
+                .locate("q/data/z", None)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_issuer_is_below_an_engine() {
+        let locator = locator(None, KvVersion::V2);
+        for good in [
+            "database/creds/shop",
+            "team/aws/sts/shop",
+            "system/creds/x",
+            "authority/issue/x",
+        ] {
+            assert_eq!(locator.issuer(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "sys",
+            "sys/raw/x",
+            " sys/policies/acl/x",
+            "sys /policies/acl/x",
+            "auth/token/create",
+            "identity/oidc/token/x",
+            "cubbyhole/x",
+            "/database/creds/x",
+            "database//creds",
+            "database/../sys/raw",
+            "a\nb",
+        ] {
+            assert!(locator.issuer(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_begins_at_the_mount_or_below_it() {
+        let folder = |mount, path: &str| {
+            let folder = locator(mount, KvVersion::V2).folder(path).unwrap();
+            folder.map(|folder| folder.to_string())
+        };
+        for path in ["", "/", "secret", "/secret/", "secret/data"] {
+            assert_eq!(folder(Some("secret"), path), None, "{path}");
+        }
+        for path in ["shop", "shop/", "/shop/", "secret/shop", "secret/data/shop"] {
+            assert_eq!(folder(Some("secret"), path).as_deref(), Some("shop"), "{path}");
+        }
+        assert_eq!(folder(None, "secret").as_deref(), Some("secret"));
+        assert_eq!(folder(None, "secret/data").as_deref(), Some("secret"));
+        assert_eq!(folder(None, "team/kv/data/shop").as_deref(), Some("team/kv/shop"));
     }
 
     #[test]
     fn the_policy_paths_are_those_of_the_engine_version() {
-        let location = Location {
+        let path = KvPath {
             mount: "secret".to_owned(),
             path: "shop/database".to_owned(),
         };
-        assert_eq!(location.value_policy(KvVersion::V2), "secret/data/shop/database");
-        assert_eq!(location.value_policy(KvVersion::V1), "secret/shop/database");
+        assert_eq!(path.value_policy(KvVersion::V2), "secret/data/shop/database");
+        assert_eq!(path.value_policy(KvVersion::V1), "secret/shop/database");
         assert_eq!(
-            location.metadata_policy(KvVersion::V2),
+            path.metadata_policy(KvVersion::V2),
             "secret/metadata/shop/database"
         );
-        assert_eq!(location.metadata_policy(KvVersion::V1), "secret/shop/database");
-    }
-
-    #[test]
-    fn the_key_of_a_place_leads_back_to_it() {
-        for mount in [None, Some("secret")] {
-            for version in [KvVersion::V1, KvVersion::V2] {
-                for path in [
-                    "shop",
-                    "shop/database",
-                    "secret/shop",
-                    "secret",
-                    "data/shop",
-                    "a/data/b",
-                    "secret/data/x",
-                ] {
-                    let location = Location {
-                        mount: "secret".to_owned(),
-                        path: path.to_owned(),
-                    };
-                    let key = key_of(mount, version, &location);
-                    assert_eq!(
-                        locate(mount, version, &key),
-                        Ok(location),
-                        "{mount:?} {version:?} {path}: {key}"
-                    );
-                }
-            }
-        }
-        let location = Location {
-            mount: "secret".to_owned(),
-            path: "shop/database".to_owned(),
-        };
-        assert_eq!(key_of(Some("secret"), KvVersion::V2, &location), "shop/database");
-        assert_eq!(key_of(None, KvVersion::V2, &location), "secret/shop/database");
+        assert_eq!(path.metadata_policy(KvVersion::V1), "secret/shop/database");
     }
 }

@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use lockstep_api::{StoreProvider, vault::KvVersion};
+use lockstep_api::{StoreProvider, VaultProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    LeaseHandle, LeaseRequest, Minted, Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
+    LeaseHandle, LeaseRequest, Location, Locator, Minted, Operation, Part, Provider, ProviderError,
+    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -20,11 +20,11 @@ use crate::{
     answer::{Answer, VersionMetadata},
     auth::Authenticated,
     client::Client,
-    config::Config,
+    config::{self, Config},
     error::Purpose,
     events::Subscription,
     json,
-    path::{Location, locate},
+    path::{KvLocator, KvPath},
     static_role::StaticRole,
     tls::Tls,
     transit::{Key, TransitEncryptor},
@@ -43,6 +43,10 @@ impl ProviderFactory for VaultFactory {
         "vault"
     }
 
+    fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(config::locator(spec(provider)?)?))
+    }
+
     async fn build(
         &self,
         config: &StoreConfig,
@@ -57,13 +61,12 @@ impl ProviderFactory for VaultFactory {
         let clock: SharedClock = Arc::new(SystemClock);
         let server = Arc::new(server(&config, connect, Arc::clone(&clock), credentials, hears).await?);
         let events = hears
-            .then(|| Subscription::new(Arc::clone(&server), config.mount.clone(), config.version))
+            .then(|| Subscription::new(Arc::clone(&server), config.locator.clone()))
             .map(Arc::new);
         Ok(Arc::new(Vault {
             events,
             server,
-            mount: config.mount,
-            version: config.version,
+            locator: config.locator,
             transit: config.transit,
             clock,
         }))
@@ -95,15 +98,14 @@ impl ProviderFactory for VaultFactory {
 
 /// The configuration of a store, checked.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
-    let Some(spec) = &config.provider.vault else {
+    Config::new(spec(&config.provider)?)
+}
+
+fn spec(provider: &StoreProvider) -> Result<&VaultProvider, ProviderError> {
+    provider.vault.as_ref().ok_or_else(|| {
         let message = "spec.provider.vault is not set";
-        return Err(ProviderError::new(
-            ErrorKind::ConfigInvalid,
-            Operation::Configure,
-            message,
-        ));
-    };
-    Config::new(spec)
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
+    })
 }
 
 /// The server of a configuration, with a token or a way to get one.
@@ -129,8 +131,7 @@ fn no_key(operation: Operation) -> ProviderError {
 pub(crate) struct Vault {
     pub(crate) server: Arc<Authenticated>,
     pub(crate) events: Option<Arc<Subscription>>,
-    pub(crate) mount: Option<String>,
-    pub(crate) version: KvVersion,
+    pub(crate) locator: KvLocator,
     pub(crate) transit: Option<Key>,
     pub(crate) clock: SharedClock,
 }
@@ -139,7 +140,7 @@ impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault")
             .field("server", &self.server)
-            .field("mount", &self.mount)
+            .field("mount", &self.locator.mount)
             .finish_non_exhaustive()
     }
 }
@@ -147,7 +148,7 @@ impl fmt::Debug for Vault {
 #[async_trait]
 impl Provider for Vault {
     fn capability(&self) -> Capability {
-        let versioned = self.version == KvVersion::V2;
+        let versioned = self.locator.version == KvVersion::V2;
         Capability {
             name: "vault",
             versions: versioned,
@@ -224,7 +225,7 @@ impl Vault {
     /// The custom metadata of a key, as a JSON object.
     async fn read_metadata(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let key = &reference.key;
-        if self.version == KvVersion::V1 {
+        if self.locator.version == KvVersion::V1 {
             let message =
                 format!("metadataPolicy of key \"{key}\": a key/value engine of version 1 keeps no metadata");
             return Err(ProviderError::new(
@@ -233,7 +234,7 @@ impl Vault {
                 message,
             ));
         }
-        let location = self.locate(key)?;
+        let location = self.path_of(key)?;
         let missing = format!("key \"{key}\" does not exist");
         let answer = self.metadata(Operation::Read, key, &location, missing).await?;
         let tags = answer.custom_metadata.unwrap_or_default();
@@ -247,8 +248,8 @@ impl Vault {
     }
 
     /// Where a key is on the server.
-    fn locate(&self, key: &str) -> Result<Location, ProviderError> {
-        locate(self.mount.as_deref(), self.version, key).map_err(|error| {
+    fn path_of(&self, key: &Location) -> Result<KvPath, ProviderError> {
+        self.locator.path_of(key).map_err(|error| {
             let message = format!("key \"{}\" {error}", key.escape_debug());
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
         })
@@ -256,14 +257,14 @@ impl Vault {
 
     async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let key = &reference.key;
-        let location = self.locate(key)?;
+        let location = self.path_of(key)?;
         let mut purpose = Purpose {
             operation: Operation::Read,
             doing: format!("reading \"{key}\""),
             identity: self.server.identity(),
             missing: format!("key \"{key}\" does not exist"),
             mount: location.mount.clone(),
-            policy: Some((location.value_policy(self.version), "read")),
+            policy: Some((location.value_policy(self.locator.version), "read")),
         };
         let version = reference
             .version
@@ -273,7 +274,7 @@ impl Vault {
         if let Some(version) = version {
             purpose.missing = format!("key \"{key}\" has no version {version}");
         }
-        match self.version {
+        match self.locator.version {
             KvVersion::V1 => self.read_unversioned(location, &purpose).await,
             KvVersion::V2 => self.read_versioned(key, location, version, &purpose).await,
         }
@@ -282,7 +283,7 @@ impl Vault {
     /// The version that the user wrote, as the engine counts them.
     fn wanted_version(&self, key: &str, text: &str) -> Result<u64, ProviderError> {
         let unsupported = |message| ProviderError::new(ErrorKind::Unsupported, Operation::Read, message);
-        if self.version == KvVersion::V1 {
+        if self.locator.version == KvVersion::V1 {
             let message =
                 format!("version of key \"{key}\": a key/value engine of version 1 keeps no versions");
             return Err(unsupported(message).with_hint(
@@ -304,7 +305,7 @@ impl Vault {
 
     async fn read_unversioned(
         &self,
-        location: Location,
+        location: KvPath,
         purpose: &Purpose,
     ) -> Result<RemoteSecret, ProviderError> {
         let endpoint = GetSecretRequest {
@@ -331,7 +332,7 @@ impl Vault {
     async fn read_versioned(
         &self,
         key: &str,
-        location: Location,
+        location: KvPath,
         wanted: Option<u64>,
         purpose: &Purpose,
     ) -> Result<RemoteSecret, ProviderError> {

@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use lockstep_api::{Limits, StoreEvents, StoreKind, StoreProvider};
 
-use crate::{Costs, Encryptor, EndpointPolicy, ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use crate::{
+    Costs, Encryptor, EndpointPolicy, ErrorKind, Locator, Operation, Provider, ProviderError, SecretValue,
+};
 
 /// Which store: the identity that nothing is shared across.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +89,12 @@ pub trait ProviderFactory: Send + Sync + fmt::Debug {
     /// The name of the backend, as [`StoreProvider::name`] tells it.
     fn name(&self) -> &'static str;
 
+    /// Makes what parses the keys of a store. It is pure: it asks nobody, and reads no credential.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when what the spec says of keys cannot work.
+    fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError>;
+
     /// Makes a client. It reads certificates and the like, but need not log in yet.
     ///
     /// # Errors
@@ -152,7 +160,7 @@ impl Registry {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
-        self.factory(config)?.build(config, credentials).await
+        self.factory(&config.provider)?.build(config, credentials).await
     }
 
     /// Makes what encrypts with the KMS key of a store.
@@ -164,7 +172,17 @@ impl Registry {
         config: &StoreConfig,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
-        self.factory(config)?.encryptor(config, credentials).await
+        self.factory(&config.provider)?
+            .encryptor(config, credentials)
+            .await
+    }
+
+    /// Makes what parses the keys of a store.
+    ///
+    /// # Errors
+    /// As [`Registry::build`].
+    pub fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        self.factory(provider)?.locator(provider)
     }
 
     /// What a store costs.
@@ -172,11 +190,11 @@ impl Registry {
     /// # Errors
     /// As [`Registry::build`].
     pub fn costs(&self, config: &StoreConfig) -> Result<Costs, ProviderError> {
-        Ok(self.factory(config)?.costs(&config.provider))
+        Ok(self.factory(&config.provider)?.costs(&config.provider))
     }
 
-    fn factory(&self, config: &StoreConfig) -> Result<&Arc<dyn ProviderFactory>, ProviderError> {
-        let Some(name) = config.provider.name() else {
+    fn factory(&self, provider: &StoreProvider) -> Result<&Arc<dyn ProviderFactory>, ProviderError> {
+        let Some(name) = provider.name() else {
             return Err(ProviderError::new(
                 ErrorKind::ConfigInvalid,
                 Operation::Configure,

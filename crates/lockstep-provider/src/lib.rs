@@ -15,6 +15,8 @@ pub mod metrics;
 mod parts;
 mod provider;
 pub mod room;
+#[cfg(test)]
+mod testing;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
@@ -22,12 +24,13 @@ pub use endpoint::EndpointPolicy;
 pub use events::{EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message, Told};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
-pub use filter::KeyFilter;
+pub use filter::{KeyFilter, found};
 pub use lockstep_core::{
     ciphertext::Binding,
     remote::{
-        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation, Part, ProviderError,
-        RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Located, Location, LocationError,
+        Locator, Minted, Operation, Part, Pattern, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, Scope,
+        SecretValue, Verbatim, Warrant,
     },
 };
 pub use login::{Door, Grant, Login, Session};

@@ -14,8 +14,11 @@ use async_trait::async_trait;
 
 pub use backend::MemoryBackend;
 
+use lockstep_api::StoreProvider;
+
 use crate::{
-    Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig, StoreKey,
+    Credentials, ErrorKind, Locator, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
+    StoreKey, Verbatim,
 };
 
 /// Makes memory providers under the name of another backend, one [`MemoryBackend`] for each store. Clones share their
@@ -62,6 +65,10 @@ impl MemoryFactory {
 impl ProviderFactory for MemoryFactory {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn locator(&self, _: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(Verbatim))
     }
 
     async fn build(

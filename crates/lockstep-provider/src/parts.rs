@@ -3,11 +3,13 @@ use crate::{ErrorKind, Operation, Part, ProviderError, RemoteRef};
 /// References to values, and references to what is kept beside values: most services read these in different ways.
 ///
 /// ```
-/// use lockstep_provider::{Parts, RemoteRef};
+/// use lockstep_provider::{Location, Parts, RemoteRef};
 ///
-/// let parts = Parts::of(&[RemoteRef::current("a").metadata(), RemoteRef::current("b")]);
-/// assert_eq!(parts.values, [RemoteRef::current("b")]);
+/// let (a, b) = (Location::new("a")?, Location::new("b")?);
+/// let parts = Parts::of(&[RemoteRef::current(a).metadata(), RemoteRef::current(b.clone())]);
+/// assert_eq!(parts.values, [RemoteRef::current(b)]);
 /// assert_eq!(parts.join(vec!["value of b"], vec!["tags of a"]), ["tags of a", "value of b"]);
+/// # Ok::<(), lockstep_provider::LocationError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {

@@ -53,7 +53,7 @@ impl Reconcile {
             let Ok(provider) = self.stores().provider(&read.store).await else {
                 continue;
             };
-            let named = RemoteRef::version(&read.reference.key, &pin.version);
+            let named = RemoteRef::version(read.reference.key.clone(), &pin.version);
             let mut answers = provider.fetch(&self.context(), &[named]).await;
             let (Some(answer), Some(named)) = (fetched.reads.get_mut(&read), answers.pop()) else {
                 continue;
@@ -93,7 +93,8 @@ fn outcome(
 fn doubtful(fetched: &Fetched, pins: &[(u64, StoreKey, Pin)], namespace: &str) -> Vec<(Read, u64, Pin)> {
     let newest = |read: &Read| {
         let concern = |(_, store, pin): &&(u64, StoreKey, Pin)| {
-            *store == store_key(namespace, &read.store) && pin.keys.contains(&read.reference.key)
+            *store == store_key(namespace, &read.store)
+                && pin.keys.iter().any(|key| *key == *read.reference.key)
         };
         let pins = pins.iter().filter(concern);
         pins.max_by_key(|(_, _, pin)| pin.at)

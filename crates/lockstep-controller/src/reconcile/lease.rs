@@ -21,7 +21,7 @@ use lockstep_core::{
     remote::Requeue,
     report::{self, Outcome},
 };
-use lockstep_provider::{ErrorKind, LeaseHandle, Operation, Provider, ProviderError};
+use lockstep_provider::{ErrorKind, LeaseHandle, Location, Operation, Provider, ProviderError};
 use serde_json::json;
 
 use super::{
@@ -251,8 +251,11 @@ impl Reconcile {
     fn check_granted(&self, store: &StoreRef, path: &str, operation: Operation) -> Result<(), ProviderError> {
         let grant = self.shared.index().grant(&self.key.namespace, store);
         let Some(grant) = grant else { return Ok(()) };
-        plan::check_generation(&grant, store, path, &self.key.namespace)
-            .map_err(|failure| ProviderError::new(ErrorKind::PermissionDenied, operation, failure.message))
+        let denied = |message| ProviderError::new(ErrorKind::PermissionDenied, operation, message);
+        let location = Location::new(path)
+            .map_err(|error| denied(format!("the path \"{}\" {error}", path.escape_debug())))?;
+        plan::check_generation(&grant, store, &location, &self.key.namespace)
+            .map_err(|failure| denied(failure.message))
     }
 
     async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {

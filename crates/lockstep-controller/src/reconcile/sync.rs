@@ -326,7 +326,8 @@ impl Reconcile {
             failure
         };
         let mut object = (*self.object).clone();
-        object.spec = rotation::pin(&object.spec, &refused.pinned.sources);
+        let views = self.shared.index().surroundings(&self.key, &object).views;
+        object.spec = rotation::pin(&object.spec, &views, &refused.pinned.sources);
         let gathered = self.gather(Arc::new(object), None);
         let Some(mut reading) = self.read(gathered).await.map_err(unreadable)? else {
             let gone = Failure::new(Reason::SourceNotFound, "its remote values are gone");

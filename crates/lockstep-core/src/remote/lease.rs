@@ -2,13 +2,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lockstep_api::GenerateMethod;
 
-use super::SecretValue;
+use super::{Location, SecretValue};
 
 /// A credential that a store is asked to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRequest {
-    /// Path of the role, as the user wrote it.
-    pub path: String,
+    /// Where it is made.
+    pub path: Location,
     /// The method.
     pub method: GenerateMethod,
     /// What is sent.

@@ -2,6 +2,8 @@
 
 mod error;
 mod lease;
+mod location;
+mod scope;
 mod value;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,15 +14,17 @@ use crate::ciphertext::Binding;
 
 pub use error::{ErrorKind, Operation, ProviderError, RETRY_AFTER_MAX, Requeue};
 pub use lease::{LeaseHandle, LeaseRequest, Minted, Warrant};
+pub use location::{Located, Location, LocationError, Locator, Verbatim, check, check_visible};
+pub use scope::{Pattern, Scope, folders};
 pub use value::SecretValue;
 
 /// One remote value to read. Properties are taken out of the value by the pipeline, so that a key is read once however
 /// many properties are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RemoteRef {
-    /// The key, as the user wrote it.
-    pub key: String,
-    /// The version, as the user wrote it; `None` is the current one.
+    /// Where it is.
+    pub key: Location,
+    /// The version; `None` is the current one.
     pub version: Option<String>,
     /// What of it is read.
     pub part: Part,
@@ -47,9 +51,9 @@ pub struct Ciphertext {
 
 impl RemoteRef {
     /// The current version of a key.
-    pub fn current(key: impl Into<String>) -> Self {
+    pub fn current(key: Location) -> Self {
         Self {
-            key: key.into(),
+            key,
             version: None,
             part: Part::Value,
         }
@@ -63,9 +67,9 @@ impl RemoteRef {
     }
 
     /// A certain version of a key.
-    pub fn version(key: impl Into<String>, version: impl Into<String>) -> Self {
+    pub fn version(key: Location, version: impl Into<String>) -> Self {
         Self {
-            key: key.into(),
+            key,
             version: Some(version.into()),
             part: Part::Value,
         }
@@ -89,8 +93,10 @@ pub struct RemoteSecret {
 /// Which remote values to look for: all that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FindQuery {
-    /// Only below this path.
-    pub path: Option<String>,
+    /// Only what the caller is granted.
+    pub scope: Scope,
+    /// Only below this location.
+    pub path: Option<Location>,
     /// Only names in which this regular expression (RE2 syntax) matches.
     pub name: Option<String>,
     /// Only values that carry these tags.
@@ -100,6 +106,6 @@ pub struct FindQuery {
 /// One remote value that was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RemoteMeta {
-    /// Its key, in the form that [`RemoteRef::key`] takes.
-    pub key: String,
+    /// Where it is.
+    pub key: Location,
 }

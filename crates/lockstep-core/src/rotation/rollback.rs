@@ -7,7 +7,11 @@ use lockstep_api::{
     SyncedSecretSpec, TargetStatus,
 };
 
-use crate::{Failure, plan, report::MAX_SOURCES};
+use crate::{
+    Failure,
+    plan::{self, StoreView},
+    report::MAX_SOURCES,
+};
 
 /// The revision that was rolled back, as long as the spec still says that it may be.
 pub fn refused<'a>(
@@ -76,8 +80,18 @@ pub fn still_says(refused: &RefusedRevision, fingerprint: &str, sources: &[Sourc
     refused.fingerprint == fingerprint || bad.peek().is_some() && bad.all(|source| now.contains(&source))
 }
 
-/// The spec that reads these versions in place of the current ones.
-pub fn pin(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> SyncedSecretSpec {
+/// The spec that reads these versions in place of the current ones. Sources are named by their location.
+pub fn pin(
+    spec: &SyncedSecretSpec,
+    stores: &BTreeMap<StoreRef, StoreView>,
+    sources: &[SourceStatus],
+) -> SyncedSecretSpec {
+    let location = |own: Option<&StoreRef>, key: &str| {
+        let store = plan::store_ref(spec, own)?;
+        let location = plan::location_of(stores, store, key);
+        let key = location.map_or_else(|| key.to_owned(), |location| location.to_string());
+        Some((store.to_string(), key))
+    };
     // a version that the spec itself names was not the current one
     let of_data = spec.data.iter().filter_map(|entry| {
         let reference = entry.remote_ref.as_ref()?;
@@ -95,30 +109,27 @@ pub fn pin(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> SyncedSecretSpe
             extract.version.as_ref()?,
         ))
     });
-    let named: BTreeSet<(String, &str, &str)> = of_data
+    let named: BTreeSet<(String, String, &str)> = of_data
         .chain(of_extracts)
         .filter_map(|(own, key, version)| {
-            Some((
-                plan::store_ref(spec, own)?.to_string(),
-                key.as_str(),
-                version.as_str(),
-            ))
+            let (store, key) = location(own, key)?;
+            Some((store, key, version.as_str()))
         })
         .collect();
     let mut versions: BTreeMap<(&str, &str), &String> = BTreeMap::new();
     for source in sources {
         let Some(version) = &source.version else { continue };
         let place = (source.store.as_str(), source.key.as_str());
-        if named.contains(&(source.store.clone(), &source.key, version)) {
+        if named.contains(&(source.store.clone(), source.key.clone(), version)) {
             versions.entry(place).or_insert(version);
         } else {
             versions.insert(place, version);
         }
     }
     let version = |own: Option<&StoreRef>, key: &str| {
-        let store = plan::store_ref(spec, own)?.to_string();
+        let (store, key) = location(own, key)?;
         versions
-            .get(&(store.as_str(), key))
+            .get(&(store.as_str(), key.as_str()))
             .map(|version| (*version).clone())
     };
     let mut pinned = spec.clone();

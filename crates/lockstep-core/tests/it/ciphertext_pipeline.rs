@@ -1,5 +1,6 @@
 //! A ciphertext on its way through the pipeline: who may use it, what it costs, and what goes wrong with it.
 
+use crate::at;
 use std::collections::BTreeMap;
 
 use lockstep_api::{Access, AccessNamespaces, CiphertextScope, Reason, StoreRef, SyncedSecretSpec};
@@ -11,7 +12,7 @@ use lockstep_core::{
     collect::{self, Collected, Fetched, Outcome},
     fingerprint::FingerprintKey,
     plan::{self, Input, StoreView},
-    remote::{ErrorKind, Operation, ProviderError, Requeue, SecretValue},
+    remote::{ErrorKind, Operation, ProviderError, Requeue, SecretValue, Verbatim},
     revision::Content,
 };
 use serde_json::{Value, json};
@@ -21,7 +22,13 @@ fn store() -> StoreRef {
 }
 
 fn stores(grant: Grant) -> BTreeMap<StoreRef, StoreView> {
-    BTreeMap::from([(store(), StoreView { grant })])
+    BTreeMap::from([(
+        store(),
+        StoreView {
+            grant,
+            locator: Ok(std::sync::Arc::new(Verbatim)),
+        },
+    )])
 }
 
 fn spec(data: &Value) -> SyncedSecretSpec {
@@ -64,7 +71,7 @@ fn granted(scopes: &[CiphertextScope]) -> Grant {
     };
     let namespace = Namespace {
         name: "shop",
-        labels: &BTreeMap::new(),
+        labels: Some(&BTreeMap::new()),
     };
     Grant::new(&[access], namespace)
 }
@@ -250,7 +257,7 @@ fn two_entries_that_write_one_key_are_an_error_also_when_one_is_a_ciphertext() {
     .unwrap();
     let read = plan::Read {
         store: store(),
-        reference: lockstep_core::remote::RemoteRef::current("a"),
+        reference: lockstep_core::remote::RemoteRef::current(at("a")),
     };
     let answer = lockstep_core::remote::RemoteSecret {
         value: SecretValue::from("{\"password\":\"CANARY\"}"),

@@ -1,5 +1,6 @@
 //! The forecast of calls, against hand-made sums and against the schedule itself.
 
+use crate::at;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
@@ -40,7 +41,7 @@ fn wants(reads: impl IntoIterator<Item = RemoteRef>) -> Wants {
 }
 
 fn object(number: usize, seconds: u64, leader: &'static str, reads: &[String]) -> Object<&'static str> {
-    let wants = wants(reads.iter().map(RemoteRef::current));
+    let wants = wants(reads.iter().map(|key| RemoteRef::current(at(key))));
     Object {
         seat: Seat::of_object(&format!("uid-{number}")),
         interval: Some(Duration::from_secs(seconds)),
@@ -107,10 +108,10 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
         "s",
         Wants {
             reads: BTreeSet::from([
-                RemoteRef::current("a"),
-                RemoteRef::current("b"),
-                RemoteRef::current("a").metadata(),
-                RemoteRef::version("a", "AWSPREVIOUS"),
+                RemoteRef::current(at("a")),
+                RemoteRef::current(at("b")),
+                RemoteRef::current(at("a")).metadata(),
+                RemoteRef::version(at("a"), "AWSPREVIOUS"),
             ]),
             searches: HashSet::from([FindQuery::default()]),
             decryptions: 3,
@@ -169,9 +170,9 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
 #[test]
 fn what_cannot_share_a_call_takes_no_place_in_a_batch() {
     let mut one = object(0, HOUR, "s", &[]);
-    let values = (0..20).map(|n| RemoteRef::current(format!("key-{n}")));
-    let versions = (0..3).map(|n| RemoteRef::version(format!("key-{n}"), "AWSPREVIOUS"));
-    let tags = (0..4).map(|n| RemoteRef::current(format!("key-{n}")).metadata());
+    let values = (0..20).map(|n| RemoteRef::current(at(format!("key-{n}"))));
+    let versions = (0..3).map(|n| RemoteRef::version(at(format!("key-{n}")), "AWSPREVIOUS"));
+    let tags = (0..4).map(|n| RemoteRef::current(at(format!("key-{n}"))).metadata());
     one.wants = [("s", wants(values.chain(versions).chain(tags)))].into();
     let all = only(store("s", 1, 20), &[one]);
     assert_eq!((all.round.reads, all.round.metadata), (1 + 3, 4));
@@ -182,10 +183,10 @@ fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
     let reads = |leader| {
         let mut object = object(0, HOUR, leader, &[]);
         object.wants = [
-            ("batches", wants([RemoteRef::current("a")])),
+            ("batches", wants([RemoteRef::current(at("a"))])),
             (
                 "single",
-                wants([RemoteRef::current("b"), RemoteRef::current("c")]),
+                wants([RemoteRef::current(at("b")), RemoteRef::current(at("c"))]),
             ),
         ]
         .into();

@@ -78,7 +78,7 @@ fn generation() -> Generation {
             kind: StoreKind::SecretStore,
         },
         request: LeaseRequest {
-            path: "database/creds/shop".to_owned(),
+            path: crate::at("database/creds/shop"),
             method: GenerateMethod::Get,
             parameters: BTreeMap::new(),
         },
@@ -509,7 +509,7 @@ fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
 fn another_path_method_parameter_or_store_is_another_request() {
     let mut names = std::collections::BTreeSet::new();
     let mut all = vec![generation(); 5];
-    all[1].request.path.push('2');
+    all[1].request.path = crate::at("database/creds/shop2");
     all[2].request.method = GenerateMethod::Post;
     all[3]
         .request

@@ -116,7 +116,7 @@ impl World {
                 kind: StoreKind::SecretStore,
             },
             request: LeaseRequest {
-                path: format!("database/creds/{}", self.path),
+                path: crate::at(format!("database/creds/{}", self.path)),
                 method: GenerateMethod::Get,
                 parameters: BTreeMap::new(),
             },

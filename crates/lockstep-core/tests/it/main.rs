@@ -7,6 +7,13 @@
     reason = "a test ends with a panic that names the case"
 )]
 
+use lockstep_core::remote::Location;
+
+/// The location with that text.
+fn at(text: impl AsRef<str>) -> Location {
+    Location::new(text.as_ref()).unwrap()
+}
+
 mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
@@ -15,6 +22,7 @@ mod hints;
 mod history;
 mod lease;
 mod lease_world;
+mod locations;
 mod property;
 mod rewrite;
 mod rollback;

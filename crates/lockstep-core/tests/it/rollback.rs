@@ -285,14 +285,14 @@ fn only_versions_that_the_spec_leaves_open_are_pinned() {
         [source("db", "3"), source("db", "5")],
         [source("db", "5"), source("db", "3")],
     ] {
-        let pinned = rotation::pin(&spec, &sources);
+        let pinned = rotation::pin(&spec, &std::collections::BTreeMap::new(), &sources);
         let version = |nth: usize| pinned.data[nth].remote_ref.as_ref().unwrap().version.clone();
         assert_eq!(
             (version(0).as_deref(), version(1).as_deref()),
             (Some("3"), Some("5"))
         );
     }
-    let pinned = rotation::pin(&spec, &[source("db", "5")]);
+    let pinned = rotation::pin(&spec, &std::collections::BTreeMap::new(), &[source("db", "5")]);
     assert_eq!(
         pinned.data[0].remote_ref.as_ref().unwrap().version.as_deref(),
         Some("5")

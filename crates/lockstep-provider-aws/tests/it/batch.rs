@@ -1,5 +1,6 @@
 //! How many calls reads cost, and whose failure is whose.
 
+use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{ErrorKind, RemoteRef};
@@ -97,7 +98,7 @@ async fn an_error_inside_of_a_batch_is_of_its_key_alone() {
             "shop/001",
             "shop/002",
             "shop/missing",
-            "shop/bad name",
+            "shop/bad:name",
             "shop/003",
         ])
         .await;
@@ -140,12 +141,12 @@ async fn versions_are_read_by_stage_and_by_id_beside_a_batch() {
     aws.put_secret("shop/000", "CANARY-new");
     let results = store
         .fetch(&[
-            RemoteRef::current("shop/000"),
-            RemoteRef::version("shop/000", "AWSPREVIOUS"),
-            RemoteRef::version("shop/000", &old),
-            RemoteRef::version("shop/000", "nosuchstage"),
-            RemoteRef::version("shop/000", "uuid/"),
-            RemoteRef::current("shop/001"),
+            RemoteRef::current(at("shop/000")),
+            RemoteRef::version(at("shop/000"), "AWSPREVIOUS"),
+            RemoteRef::version(at("shop/000"), &old),
+            RemoteRef::version(at("shop/000"), "nosuchstage"),
+            RemoteRef::version(at("shop/000"), "uuid/"),
+            RemoteRef::current(at("shop/001")),
         ])
         .await;
     assert!(old.starts_with("uuid/"), "{old}");
@@ -174,15 +175,15 @@ async fn parameters_are_read_by_version_label_arn_and_type() {
     let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
     let results = store
         .fetch(&[
-            RemoteRef::current("/shop/database"),
-            RemoteRef::version("/shop/database", "1"),
-            RemoteRef::version("/shop/database", "stable"),
-            RemoteRef::current(arn),
-            RemoteRef::version(arn, "1"),
-            RemoteRef::current("/shop/hosts"),
-            RemoteRef::version("/shop/database", "3"),
-            RemoteRef::version("/shop/database", "1:2"),
-            RemoteRef::current("shop/database"),
+            RemoteRef::current(at("/shop/database")),
+            RemoteRef::version(at("/shop/database"), "1"),
+            RemoteRef::version(at("/shop/database"), "stable"),
+            RemoteRef::current(at(arn)),
+            RemoteRef::version(at(arn), "1"),
+            RemoteRef::current(at("/shop/hosts")),
+            RemoteRef::version(at("/shop/database"), "3"),
+            RemoteRef::version(at("/shop/database"), "1:2"),
+            RemoteRef::current(at("shop/database")),
         ])
         .await;
     let values: Vec<_> = results[..6].iter().map(text).collect();
@@ -230,8 +231,8 @@ async fn a_parameter_that_is_denied_costs_the_others_nothing_from_the_second_rou
         aws.forget_calls();
     }
     // and the layers know that it goes alone
-    assert!(!store.0.batches(&RemoteRef::current("/shop/004")));
-    assert!(store.0.batches(&RemoteRef::current("/shop/005")));
+    assert!(!store.0.batches(&RemoteRef::current(at("/shop/004"))));
+    assert!(store.0.batches(&RemoteRef::current(at("/shop/005"))));
 }
 
 #[tokio::test]
@@ -251,8 +252,8 @@ async fn an_id_for_which_a_batch_is_refused_costs_the_others_nothing_from_the_se
         aws.forget_calls();
     }
     // and the layers know that it goes alone
-    assert!(!store.0.batches(&RemoteRef::current("shop/004")));
-    assert!(store.0.batches(&RemoteRef::current("shop/005")));
+    assert!(!store.0.batches(&RemoteRef::current(at("shop/004"))));
+    assert!(store.0.batches(&RemoteRef::current(at("shop/005"))));
 }
 
 #[tokio::test]
@@ -286,13 +287,13 @@ async fn a_throttled_read_of_one_parameter_is_not_taken_for_the_cause_of_a_refus
     store.fetch_all(&strs(&names)).await;
     let alone: Vec<_> = names
         .iter()
-        .filter(|name| !store.0.batches(&RemoteRef::current(name.as_str())))
+        .filter(|name| !store.0.batches(&RemoteRef::current(at(name.as_str()))))
         .collect();
     assert_eq!(alone, ["/shop/004"]);
 }
 
 #[tokio::test]
-async fn a_prefix_stands_before_names_and_not_before_arns() {
+async fn a_prefix_stands_before_every_name_and_refuses_arns() {
     let (aws, _) = secrets(1).await;
     let spec = crate::bench::and(
         crate::bench::spec("SecretsManager", &aws.address()),
@@ -302,7 +303,7 @@ async fn a_prefix_stands_before_names_and_not_before_arns() {
     let store = Store::new(spec, &crate::bench::objects()).await;
     let arn = aws.secret_arn("shop/000").unwrap();
     assert_eq!(store.read("000").await, "CANARY-shop/000");
-    assert_eq!(store.read(&arn).await, "CANARY-shop/000");
+    assert_eq!(store.refuse(&arn).await.kind, ErrorKind::ConfigInvalid);
     assert_eq!(store.refuse("shop/000").await.kind, ErrorKind::NotFound);
     let found = store.find(lockstep_provider::FindQuery::default()).await.unwrap();
     assert_eq!(found, ["000"], "what is found can be read");

@@ -1,5 +1,6 @@
 //! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
 
+use lockstep_provider_testkit::at;
 use std::{sync::Arc, time::Duration};
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
@@ -135,7 +136,7 @@ impl Store {
 
     /// One result per key, none of which shows a value.
     pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(*key)).collect();
+        let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(at(*key))).collect();
         self.fetch(&refs).await
     }
 
@@ -165,7 +166,7 @@ impl Store {
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
-        Ok(found.into_iter().map(|meta| meta.key).collect())
+        Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
     /// Whether the store works.

@@ -1,5 +1,6 @@
 //! What a store's limits count: calls that go out, whatever they ask for.
 
+use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_api::Limits;
@@ -48,7 +49,7 @@ fn counted(registry: &prometheus::Registry) -> String {
 async fn twenty_versions_of_secrets_are_twenty_requests_and_one_in_flight() {
     let (aws, store, registry) = narrow("SecretsManager").await;
     let refs: Vec<_> = (0..20)
-        .map(|number| RemoteRef::version(name(number), "AWSPREVIOUS"))
+        .map(|number| RemoteRef::version(at(name(number)), "AWSPREVIOUS"))
         .collect();
     for result in store.fetch(&refs).await {
         assert_eq!(text(&result), "CANARY-old");
@@ -65,7 +66,7 @@ async fn twenty_reads_of_tags_are_twenty_requests_and_one_in_flight() {
     ] {
         let (aws, store, registry) = narrow(service).await;
         let refs: Vec<_> = (0..20)
-            .map(|number| RemoteRef::current(name(number)).metadata())
+            .map(|number| RemoteRef::current(at(name(number))).metadata())
             .collect();
         let results = store.fetch(&refs).await;
         assert!(results.iter().all(Result::is_ok), "{service}");
@@ -77,9 +78,11 @@ async fn twenty_reads_of_tags_are_twenty_requests_and_one_in_flight() {
 #[tokio::test]
 async fn values_that_share_a_call_are_one_request_also_beside_what_shares_none() {
     let (aws, store, registry) = narrow("SecretsManager").await;
-    let mut refs: Vec<_> = (0..20).map(|number| RemoteRef::current(name(number))).collect();
-    refs.insert(3, RemoteRef::version(name(3), "AWSPREVIOUS"));
-    refs.insert(9, RemoteRef::current(name(9)).metadata());
+    let mut refs: Vec<_> = (0..20)
+        .map(|number| RemoteRef::current(at(name(number))))
+        .collect();
+    refs.insert(3, RemoteRef::version(at(name(3)), "AWSPREVIOUS"));
+    refs.insert(9, RemoteRef::current(at(name(9))).metadata());
     let results = store.fetch(&refs).await;
     assert_eq!(text(&results[3]), "CANARY-old");
     assert!(text(&results[9]).contains("team"));
@@ -88,7 +91,7 @@ async fn values_that_share_a_call_are_one_request_also_beside_what_shares_none()
     // versions of parameters share a call
     let (aws, store, registry) = narrow("ParameterStore").await;
     let refs: Vec<_> = (0..20)
-        .map(|number| RemoteRef::version(name(number), "1"))
+        .map(|number| RemoteRef::version(at(name(number)), "1"))
         .collect();
     for result in store.fetch(&refs).await {
         assert_eq!(text(&result), "CANARY-old");

@@ -1,13 +1,14 @@
 //! What a search asks the service for.
 
 use lockstep_provider::{ErrorKind, FindQuery};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::aws::{Aws, Trouble};
 
 use crate::bench::{Store, and, objects, spec};
 
 fn below(path: &str) -> FindQuery {
     FindQuery {
-        path: Some(path.to_owned()),
+        path: Some(at(path)),
         ..FindQuery::default()
     }
 }

@@ -1,5 +1,6 @@
 //! Keys of KMS: the suite for keys, against the stand-in and against moto, and what is AWS' own.
 
+use lockstep_provider_testkit::at;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -181,7 +182,7 @@ async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
     let store = Store::new(subject.spec(0), &objects()).await;
     store.check().await.unwrap();
     let error = store
-        .fetch(&[RemoteRef::current("a")])
+        .fetch(&[RemoteRef::current(at("a"))])
         .await
         .remove(0)
         .unwrap_err();

@@ -14,6 +14,7 @@ mod budget;
 mod events;
 mod faults;
 mod find;
+mod grants;
 mod kms;
 mod notice;
 mod permissions;

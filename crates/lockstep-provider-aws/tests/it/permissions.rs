@@ -1,5 +1,6 @@
 //! The least policy of `docs/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
 
+use lockstep_provider_testkit::at;
 use std::collections::BTreeMap;
 
 use lockstep_api::{CiphertextScope, StoreKind};
@@ -72,7 +73,7 @@ async fn read(aws: &Aws, service: &str) -> Result<(), ProviderError> {
 
 async fn metadata(aws: &Aws, service: &str) -> Result<(), ProviderError> {
     let store = store(aws, service).await;
-    let results = store.fetch(&[RemoteRef::current("shop/a").metadata()]).await;
+    let results = store.fetch(&[RemoteRef::current(at("shop/a")).metadata()]).await;
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
@@ -83,7 +84,7 @@ async fn find(aws: &Aws, service: &str, tags: bool) -> Result<(), ProviderError>
         vec![]
     };
     let query = FindQuery {
-        path: tags.is_empty().then(|| "shop".to_owned()),
+        path: tags.is_empty().then(|| at("shop")),
         tags: tags.into_iter().collect(),
         ..FindQuery::default()
     };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use lockstep_provider::{
     Capability, Context, FindQuery, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
 };
-use lockstep_provider_testkit::{Skip, Subject};
+use lockstep_provider_testkit::{Skip, Subject, at};
 use lockstep_testkit::{
     gcp::{Gcp, Trouble},
     proxy::{Fate, Proxy},
@@ -52,7 +52,7 @@ impl Provider for Named {
 
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let named = |reference: &RemoteRef| RemoteRef {
-            key: name(&reference.key),
+            key: at(name(&reference.key)),
             ..reference.clone()
         };
         let refs: Vec<RemoteRef> = refs.iter().map(named).collect();
@@ -66,7 +66,8 @@ impl Provider for Named {
             path: query
                 .path
                 .as_ref()
-                .map(|path| format!("{}{SLASH}", name(path.trim_end_matches('/')))),
+                .map(|path| at(format!("{}{SLASH}", name(path)))),
+            scope: query.scope.clone(),
             name: query.name.as_ref().map(|pattern| pattern.replace('/', SLASH)),
             tags: query.tags.clone(),
         };
@@ -74,7 +75,9 @@ impl Provider for Named {
         assert!(found.is_sorted());
         let mut found: Vec<_> = found
             .into_iter()
-            .map(|meta| RemoteMeta { key: key(&meta.key) })
+            .map(|meta| RemoteMeta {
+                key: at(key(&meta.key)),
+            })
             .collect();
         // a slash sorts before what it is written as
         found.sort();

@@ -1,10 +1,11 @@
 //! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
 
+use lockstep_provider_testkit::at;
 use std::sync::Arc;
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, EndpointPolicy, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef,
+    Context, EndpointPolicy, FindQuery, Locator, Provider, ProviderError, ProviderFactory as _, RemoteRef,
     RemoteSecret, StoreConfig, StoreKey,
 };
 use lockstep_provider_gcp::GcpFactory;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 /// A client of a store, as the registry makes it, without layers.
 #[derive(Debug)]
-pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
+pub(crate) struct Store(pub(crate) Arc<dyn Provider>, pub(crate) Arc<dyn Locator>);
 
 /// The Secret "gcp" with the key of the service account that a stand-in knows.
 pub(crate) fn objects(gcp: &Gcp) -> Objects {
@@ -87,7 +88,9 @@ impl Store {
         let provider = GcpFactory::default()
             .build(&config, Arc::new(objects.clone()))
             .await;
-        provider.map(Self).inspect_err(assert_clean)
+        let locator = GcpFactory::default().locator(&config.provider);
+        let store = provider.and_then(|provider| Ok(Self(provider, locator?)));
+        store.inspect_err(assert_clean)
     }
 
     /// A SecretStore that must be made.
@@ -100,9 +103,20 @@ impl Store {
         Self::new(spec(&gcp.address()), &objects(gcp)).await
     }
 
+    /// The reference that a key means. What the store does not take is left for the provider to refuse.
+    fn reference(&self, key: &str) -> RemoteRef {
+        match self.1.locate(key, None) {
+            Ok(located) => RemoteRef {
+                version: located.version,
+                ..RemoteRef::current(located.location)
+            },
+            Err(_) => RemoteRef::current(at(key)),
+        }
+    }
+
     /// One result per key, none of which shows a value.
     pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(*key)).collect();
+        let refs: Vec<RemoteRef> = keys.iter().map(|key| self.reference(key)).collect();
         self.fetch(&refs).await
     }
 
@@ -125,7 +139,7 @@ impl Store {
 
     /// The text of a key that must be readable.
     pub(crate) async fn read(&self, key: &str) -> String {
-        text(&self.get(RemoteRef::current(key)).await)
+        text(&self.get(self.reference(key)).await)
     }
 
     /// The error of a key that must not be readable.
@@ -137,7 +151,7 @@ impl Store {
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
-        Ok(found.into_iter().map(|meta| meta.key).collect())
+        Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
     /// Whether the store works.

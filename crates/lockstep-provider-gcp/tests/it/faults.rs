@@ -1,5 +1,6 @@
 //! What a service in trouble, or something in its place, is told as.
 
+use lockstep_provider_testkit::at;
 use std::time::{Duration, Instant};
 
 use lockstep_api::{CiphertextScope, StoreKind};
@@ -165,7 +166,7 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
         patient(kms, &gcp, limit).await,
     );
     let context = Context::default();
-    let reference = RemoteRef::current("a");
+    let reference = RemoteRef::current(at("a"));
     let read = async || {
         reads
             .fetch(&context, std::slice::from_ref(&reference))
@@ -204,7 +205,7 @@ async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence(
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("a", "CANARY-a");
     let store = patient(spec(&gcp.address()), &gcp, Duration::from_secs(50)).await;
-    let reference = [RemoteRef::current("a")];
+    let reference = [RemoteRef::current(at("a"))];
     let read = async || store.fetch(&Context::default(), &reference).await.remove(0);
     read().await.unwrap();
     gcp.latency(Duration::from_secs(40));

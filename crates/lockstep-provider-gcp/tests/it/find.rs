@@ -1,13 +1,14 @@
 //! What a search asks the service for.
 
 use lockstep_provider::{ErrorKind, FindQuery};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::gcp::{Gcp, PROJECT, Trouble};
 
 use crate::bench::{Quiet, Store, and, objects, spec};
 
 fn begins(path: &str) -> FindQuery {
     FindQuery {
-        path: Some(path.to_owned()),
+        path: Some(at(path)),
         ..FindQuery::default()
     }
 }

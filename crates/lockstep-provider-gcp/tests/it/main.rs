@@ -12,6 +12,7 @@ mod bench;
 mod events;
 mod faults;
 mod find;
+mod grants;
 mod kms;
 mod permissions;
 mod versions;

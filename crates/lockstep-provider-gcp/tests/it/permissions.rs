@@ -2,6 +2,7 @@
 
 use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::gcp::{Gcp, SERVICE_ACCOUNT, SUBSCRIPTION, VersionState};
 use serde_json::json;
 
@@ -74,14 +75,14 @@ async fn read_newest_enabled(gcp: &Gcp) -> Result<(), ProviderError> {
 }
 
 async fn read_metadata(gcp: &Gcp) -> Result<(), ProviderError> {
-    let refs = [RemoteRef::current("shop-a").metadata()];
+    let refs = [RemoteRef::current(at("shop-a")).metadata()];
     let results = Store::of(gcp).await.fetch(&refs).await;
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
 async fn find(gcp: &Gcp) -> Result<(), ProviderError> {
     let query = FindQuery {
-        path: Some("shop-".to_owned()),
+        path: Some(at("shop-")),
         ..FindQuery::default()
     };
     let found = Store::of(gcp).await.find(query).await?;

@@ -1,6 +1,7 @@
 //! Names, versions, what a disabled one is told as, and what is kept beside values.
 
 use lockstep_provider::{ErrorKind, RemoteRef};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::gcp::{Gcp, PROJECT, PROJECT_NUMBER, Trouble, VersionState};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_numbe
         (Some("1"), "CANARY-1", "1"),
         (Some("blue"), "CANARY-1", "1"),
     ] {
-        let mut reference = RemoteRef::current("database");
+        let mut reference = RemoteRef::current(at("database"));
         reference.version = version.map(str::to_owned);
         let secret = store.get(reference).await;
         assert_eq!(text(&secret), value, "{version:?}");
@@ -44,19 +45,28 @@ async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_numbe
 }
 
 #[tokio::test]
-async fn full_names_are_read_by_the_projects_id_and_number() {
+async fn full_names_of_the_stores_own_project_are_read() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
     for (key, value) in [
         (format!("projects/{PROJECT}/secrets/database"), "CANARY-2"),
-        (format!("projects/{PROJECT_NUMBER}/secrets/database"), "CANARY-2"),
         (
             format!("projects/{PROJECT}/secrets/database/versions/1"),
             "CANARY-1",
         ),
     ] {
         assert_eq!(store.read(&key).await, value, "{key}");
+    }
+    for project in [PROJECT_NUMBER, "other"] {
+        let error = store
+            .1
+            .locate(&format!("projects/{project}/secrets/database"), None);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("is in another project than the store"),
+            "{error}"
+        );
     }
 }
 
@@ -71,8 +81,7 @@ async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
     let full = format!("projects/{PROJECT}/locations/europe-west3/secrets/regional");
     assert_eq!(store.read(&full).await, "CANARY-west");
     assert_eq!(store.refuse("database").await.kind, ErrorKind::NotFound);
-    let elsewhere = Store::of(&gcp).await.refuse(&full).await;
-    assert_eq!(elsewhere.kind, ErrorKind::ConfigInvalid);
+    let elsewhere = Store::of(&gcp).await.1.locate(&full, None).unwrap_err();
     assert!(
         elsewhere.to_string().contains("spec.provider.gcp.location"),
         "{elsewhere}"
@@ -95,7 +104,7 @@ async fn a_version_that_is_disabled_or_destroyed_is_told_and_taken_neither_for_g
         assert!(error.message.contains("\"database\""), "{error}");
         assert_eq!(gcp.calls().len(), 2, "a login, and one call");
         assert_eq!(
-            text(&store.get(RemoteRef::version("database", "1")).await),
+            text(&store.get(RemoteRef::version(at("database"), "1")).await),
             "CANARY-1"
         );
         gcp.deny_action("AccessSecretVersion");
@@ -115,13 +124,13 @@ async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
     gcp.set_state("database", 5, VersionState::Disabled);
     gcp.page(1);
     let store = choosy(&gcp).await;
-    let secret = store.get(RemoteRef::current("database")).await;
+    let secret = store.get(RemoteRef::current(at("database"))).await;
     assert_eq!(
         (text(&secret).as_str(), secret.version.as_deref()),
         ("CANARY-2", Some("2"))
     );
     let pinned = store
-        .fetch(&[RemoteRef::version("database", "5")])
+        .fetch(&[RemoteRef::version(at("database"), "5")])
         .await
         .remove(0);
     assert_eq!(
@@ -163,15 +172,15 @@ async fn labels_and_annotations_are_read_as_json() {
     gcp.label("database", "team", "shop");
     gcp.annotate("database", "owner", "CANARY@example.com");
     let store = Store::of(&gcp).await;
-    let secret = store.get(RemoteRef::current("database").metadata()).await;
+    let secret = store.get(RemoteRef::current(at("database")).metadata()).await;
     let metadata: Value = serde_json::from_slice(secret.value.expose()).unwrap();
     let expected = json!({ "labels": { "team": "shop" }, "annotations": { "owner": "CANARY@example.com" } });
     assert!(metadata == expected);
     gcp.put_secret("plain", "CANARY");
-    let secret = store.get(RemoteRef::current("plain").metadata()).await;
+    let secret = store.get(RemoteRef::current(at("plain")).metadata()).await;
     assert_eq!(text(&secret), r#"{"annotations":{},"labels":{}}"#);
     let missing = store
-        .fetch(&[RemoteRef::current("nobody").metadata()])
+        .fetch(&[RemoteRef::current(at("nobody")).metadata()])
         .await
         .remove(0);
     assert_eq!(missing.unwrap_err().kind, ErrorKind::NotFound);

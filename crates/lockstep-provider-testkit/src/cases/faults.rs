@@ -1,3 +1,4 @@
+use crate::at;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ const KEY: &str = "shop/database";
 /// Where the backend never asks to slow down.
 pub async fn a_throttled_request_tells_when_to_come_back(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let key = RemoteRef::current(KEY);
+    let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     client.read(&key).await;
     subject.throttle(1, Duration::from_secs(7)).await?;
@@ -36,7 +37,7 @@ pub async fn a_throttled_request_tells_when_to_come_back(subject: &impl Subject)
 /// Where the backend cannot hang.
 pub async fn a_hung_backend_ends_in_a_time_out(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let key = RemoteRef::current(KEY);
+    let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     client.read(&key).await;
     subject.hang().await?;
@@ -63,7 +64,7 @@ pub async fn a_hung_backend_ends_in_a_time_out(subject: &impl Subject) -> Result
 /// Where the backend is always there.
 pub async fn an_unavailable_backend_is_told_and_heals(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let key = RemoteRef::current(KEY);
+    let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     client.read(&key).await;
     subject.unavailable().await?;
@@ -91,7 +92,7 @@ pub async fn an_unavailable_backend_is_told_and_heals(subject: &impl Subject) ->
 /// Where any bytes are a value.
 pub async fn garbage_is_malformed(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let key = RemoteRef::current(KEY);
+    let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     client.read(&key).await;
     subject.garbage().await?;
@@ -112,7 +113,7 @@ pub async fn garbage_is_malformed(subject: &impl Subject) -> Result<(), Skip> {
 /// Where no answer can be endless.
 pub async fn an_endless_answer_is_an_error(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let key = RemoteRef::current(KEY);
+    let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     subject.endless(KEY).await?;
     let limited = Client(Arc::new(Timeout::new(

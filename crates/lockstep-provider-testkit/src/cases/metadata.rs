@@ -1,3 +1,4 @@
+use crate::at;
 use lockstep_provider::{ErrorKind, RemoteRef};
 use serde_json::Value;
 
@@ -20,17 +21,17 @@ pub async fn metadata_is_answered_as_a_json_object(subject: &impl Subject) -> Re
         return Skip::because("the provider reads no metadata");
     }
     subject.put(KEY, &[("value", CANARY)]).await;
-    let metadata = RemoteRef::current(KEY).metadata();
+    let metadata = RemoteRef::current(at(KEY)).metadata();
     let bare: Value = parsed(client.read(&metadata).await.value.expose());
     assert!(
         bare.is_object(),
         "metadata is an object, also where there is none"
     );
     subject.tag(KEY, "team", "shop").await?;
-    let missing = RemoteRef::current("shop/nowhere").metadata();
+    let missing = RemoteRef::current(at("shop/nowhere")).metadata();
     let refs = [
         metadata.clone(),
-        RemoteRef::current(KEY),
+        RemoteRef::current(at(KEY)),
         missing.clone(),
         metadata,
     ];

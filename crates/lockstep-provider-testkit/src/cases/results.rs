@@ -1,3 +1,4 @@
+use crate::at;
 use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef};
 
 use super::client;
@@ -24,7 +25,7 @@ pub async fn results_are_one_per_reference_in_order(subject: &impl Subject) -> R
         "order/missing",
         "order/a",
     ];
-    let results = client.fetch(&keys.map(RemoteRef::current)).await;
+    let results = client.fetch(&keys.map(|key| RemoteRef::current(at(key)))).await;
     for (key, result) in keys.iter().zip(&results) {
         match result {
             Ok(secret) => assert_fields(secret, &[("key", key), ("canary", "CANARY")]),
@@ -49,7 +50,7 @@ pub async fn many_references_are_answered_at_once(subject: &impl Subject) -> Res
     for key in &keys {
         subject.put(key, &[("key", key), ("canary", "CANARY")]).await;
     }
-    let refs: Vec<RemoteRef> = keys.iter().map(RemoteRef::current).collect();
+    let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(at(key))).collect();
     for (key, result) in keys.iter().zip(client.fetch(&refs).await) {
         match result {
             Ok(secret) => assert_fields(&secret, &[("key", key), ("canary", "CANARY")]),
@@ -74,11 +75,14 @@ pub async fn what_the_capability_denies_is_unsupported(subject: &impl Subject) -
     subject.put("shop/database", &[("value", "CANARY")]).await;
     if !capability.versions {
         client
-            .refuse(&RemoteRef::version("shop/database", "1"), ErrorKind::Unsupported)
+            .refuse(
+                &RemoteRef::version(at("shop/database"), "1"),
+                ErrorKind::Unsupported,
+            )
             .await;
     }
     if !capability.metadata {
-        let metadata = RemoteRef::current("shop/database").metadata();
+        let metadata = RemoteRef::current(at("shop/database")).metadata();
         client.refuse(&metadata, ErrorKind::Unsupported).await;
     }
     if !capability.find {

@@ -1,3 +1,4 @@
+use crate::at;
 use lockstep_provider::{ErrorKind, RemoteRef};
 
 use super::client;
@@ -16,7 +17,7 @@ const NEW: &[(&str, &str)] = &[("password", "CANARY-new")];
 /// Never.
 pub async fn the_current_version_is_answered(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
-    let current = RemoteRef::current(KEY);
+    let current = RemoteRef::current(at(KEY));
     let first = subject.put(KEY, OLD).await;
     let before = client.read(&current).await;
     assert_fields(&before, OLD);
@@ -49,11 +50,11 @@ pub async fn a_pinned_version_is_answered(subject: &impl Subject) -> Result<(), 
         .await
         .unwrap_or_else(|| panic!("a backend with versions tells them"));
     subject.put(KEY, NEW).await;
-    let pinned = client.read(&RemoteRef::version(KEY, &old)).await;
+    let pinned = client.read(&RemoteRef::version(at(KEY), &old)).await;
     assert_fields(&pinned, OLD);
     assert_eq!(pinned.version, Some(old.clone()));
     let both = client
-        .fetch(&[RemoteRef::current(KEY), RemoteRef::version(KEY, old)])
+        .fetch(&[RemoteRef::current(at(KEY)), RemoteRef::version(at(KEY), old)])
         .await;
     for (result, expected) in both.iter().zip([NEW, OLD]) {
         match result {
@@ -75,7 +76,7 @@ pub async fn a_missing_version_is_not_found(subject: &impl Subject) -> Result<()
     }
     subject.put(KEY, OLD).await;
     let error = client
-        .refuse(&RemoteRef::version(KEY, "4711"), ErrorKind::NotFound)
+        .refuse(&RemoteRef::version(at(KEY), "4711"), ErrorKind::NotFound)
         .await;
     assert_names(&error, KEY);
     assert_names(&error, "4711");

@@ -7,8 +7,8 @@ use std::sync::{
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
-    Context, EndpointPolicy, FindQuery, Provider, ProviderError, ProviderFactory as _, RemoteRef,
-    RemoteSecret, StoreConfig, StoreKey,
+    Context, EndpointPolicy, FindQuery, Location, Locator, Provider, ProviderError, ProviderFactory as _,
+    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
 };
 pub(crate) use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_provider_vault::VaultFactory;
@@ -121,9 +121,9 @@ fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap()
 }
 
-/// A client of a store, as the registry makes it, without layers.
+/// A client of a store and what parses its keys, as the registry makes them, without layers.
 #[derive(Debug)]
-pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
+pub(crate) struct Store(pub(crate) Arc<dyn Provider>, pub(crate) Arc<dyn Locator>);
 
 impl Store {
     /// Made from `spec.provider.vault`.
@@ -160,7 +160,9 @@ impl Store {
             endpoints,
         };
         let provider = VaultFactory.build(&config, Arc::new(objects.clone())).await;
-        provider.map(Self).inspect_err(assert_clean)
+        let locator = VaultFactory.locator(&config.provider);
+        let store = provider.and_then(|provider| Ok(Self(provider, locator?)));
+        store.inspect_err(assert_clean)
     }
 
     /// A store that must be made.
@@ -183,21 +185,36 @@ impl Store {
         result.inspect_err(assert_clean)
     }
 
+    /// Where a key is.
+    pub(crate) fn locate(&self, key: &str) -> Location {
+        self.1.locate(key, None).unwrap().location
+    }
+
     /// The fields of a key that must be readable.
     pub(crate) async fn read(&self, key: &str) -> Value {
-        fields(&self.fetch(RemoteRef::current(key)).await.unwrap())
+        fields(&self.fetch(RemoteRef::current(self.locate(key))).await.unwrap())
     }
 
     /// The error of a key that must not be readable.
     pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
-        self.fetch(RemoteRef::current(key)).await.unwrap_err()
+        self.fetch(RemoteRef::current(self.locate(key)))
+            .await
+            .unwrap_err()
+    }
+
+    /// A search below a path.
+    pub(crate) fn below(&self, path: &str) -> FindQuery {
+        FindQuery {
+            path: self.1.folder(path).unwrap(),
+            ..FindQuery::default()
+        }
     }
 
     /// The keys that are found.
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
-        Ok(found.into_iter().map(|meta| meta.key).collect())
+        Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
     /// Whether the store works.

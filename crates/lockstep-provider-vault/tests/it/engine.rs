@@ -1,5 +1,6 @@
 //! Engines, namespaces, keys and versions of the real server.
 
+use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{Context, ErrorKind, Operation, RemoteRef};
@@ -39,10 +40,11 @@ async fn a_key_is_read_with_and_without_mount_path_and_data() {
             "{key}"
         );
     }
-    let error = without.refuse("database").await;
-    assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+    let error = without.1.locate("database", None).unwrap_err();
     assert!(
-        error.message.starts_with("key \"database\" names no secret"),
+        error
+            .to_string()
+            .starts_with("names no secret below a mount path"),
         "{error}"
     );
 }
@@ -80,11 +82,11 @@ async fn an_engine_of_version_1_is_read_and_has_no_versions() {
     let objects = Objects::default().with("vault", "token", bao.root_token());
     let spec = and(token_spec(bao.address(), &mount), "version", "v1");
     let store = Store::new(spec, &objects).await;
-    let secret = store.fetch(RemoteRef::current("data/smtp")).await.unwrap();
+    let secret = store.fetch(RemoteRef::current(at("data/smtp"))).await.unwrap();
     assert_eq!(fields(&secret), json!({ "password": "CANARY", "port": 25 }));
     assert_eq!((secret.version, secret.created), (None, None));
     let error = store
-        .fetch(RemoteRef::version("data/smtp", "1"))
+        .fetch(RemoteRef::version(at("data/smtp"), "1"))
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
@@ -139,10 +141,13 @@ async fn versions_are_read_and_told_with_their_time() {
         put(bao, &mount, "shop/database", json!({ "password": password })).await;
     }
     let store = Store::with_token(bao.address(), &mount, bao.root_token()).await;
-    let current = store.fetch(RemoteRef::current("shop/database")).await.unwrap();
+    let current = store
+        .fetch(RemoteRef::current(at("shop/database")))
+        .await
+        .unwrap();
     assert_eq!(current.version.as_deref(), Some("3"));
     let second = store
-        .fetch(RemoteRef::version("shop/database", "2"))
+        .fetch(RemoteRef::version(at("shop/database"), "2"))
         .await
         .unwrap();
     assert_eq!(fields(&second), json!({ "password": "CANARY-2" }));
@@ -150,7 +155,7 @@ async fn versions_are_read_and_told_with_their_time() {
     assert!(second.created < current.created);
     for version in ["0", "-1", "+2", "latest", "", "2.0", "99999999999999999999", "v2"] {
         let error = store
-            .fetch(RemoteRef::version("shop/database", version))
+            .fetch(RemoteRef::version(at("shop/database"), version))
             .await
             .unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
@@ -175,23 +180,23 @@ async fn deleted_and_destroyed_versions_are_told_as_such() {
     let store = Store::with_token(bao.address(), &mount, bao.root_token()).await;
     for (reference, words) in [
         (
-            RemoteRef::version("shop/database", "1"),
+            RemoteRef::version(at("shop/database"), "1"),
             "version 1 of key \"shop/database\" was destroyed",
         ),
         (
-            RemoteRef::version("shop/database", "2"),
+            RemoteRef::version(at("shop/database"), "2"),
             "version 2 of key \"shop/database\" was deleted",
         ),
         (
-            RemoteRef::current("shop/database"),
+            RemoteRef::current(at("shop/database")),
             "version 3 of key \"shop/database\" was deleted",
         ),
         (
-            RemoteRef::version("shop/database", "4"),
+            RemoteRef::version(at("shop/database"), "4"),
             "key \"shop/database\" has no version 4",
         ),
         (
-            RemoteRef::current("shop/databse"),
+            RemoteRef::current(at("shop/databse")),
             "key \"shop/databse\" does not exist",
         ),
     ] {
@@ -340,7 +345,8 @@ async fn one_key_that_is_denied_missing_or_malformed_spoils_no_other() {
     );
     bao.put_policy(&policy, &rules).await.unwrap();
     let store = Store::with_token(bao.address(), &mount, &token).await;
-    let refs = ["denied", "shop/database", "missing", "a//b", "shop/database"].map(RemoteRef::current);
+    let refs = ["denied", "shop/database", "missing", "a//b", "shop/database"]
+        .map(|key| RemoteRef::current(at(key)));
     let kinds: Vec<_> = store
         .0
         .fetch(&Context::default(), &refs)

@@ -1,5 +1,6 @@
 //! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
 
+use lockstep_provider_testkit::at;
 use std::{
     sync::{
         Arc,
@@ -185,7 +186,7 @@ async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
     let body = format!(r#"{{"data":{{"data":{{"a":"CANARY"}},{metadata}}}}}"#);
     proxy.all(Fate::answer(200, &[], &body));
     let error = store
-        .fetch(RemoteRef::version("shop/database", "2"))
+        .fetch(RemoteRef::version(at("shop/database"), "2"))
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
@@ -245,7 +246,7 @@ async fn a_server_that_trickles_can_be_given_up_at_any_time() {
     let store = Store::with_token(proxy.address(), &mount, bao.root_token()).await;
     proxy.all(Fate::Trickle);
     let start = Instant::now();
-    let refs = [RemoteRef::current("shop/database")];
+    let refs = [RemoteRef::current(at("shop/database"))];
     let cx = Context::default();
     let given_up = tokio::time::timeout(Duration::from_millis(300), store.0.fetch(&cx, &refs));
     assert!(given_up.await.is_err());

@@ -1,15 +1,15 @@
 //! Searches on the real server, and their bounds.
 
-use lockstep_provider::{ErrorKind, FindQuery, Operation};
+use lockstep_provider::{ErrorKind, FindQuery, Operation, Pattern, Scope};
 use serde_json::json;
 
 use lockstep_testkit::proxy::{Fate, Proxy};
 
 use crate::bench::{Objects, Store, bao, engine, put, stocked, token_spec, unique};
 
-fn below(path: &str) -> FindQuery {
+fn granted(globs: &[&str]) -> FindQuery {
     FindQuery {
-        path: Some(path.to_owned()),
+        scope: Scope::patterns(globs.iter().filter_map(|glob| Pattern::new(glob))),
         ..FindQuery::default()
     }
 }
@@ -33,7 +33,7 @@ async fn keys_that_are_found_carry_the_mount_path_where_the_store_has_none() {
         format!("{mount}/shop"),
         format!("{mount}/data/shop"),
     ] {
-        let found = store.find(below(&path)).await.unwrap();
+        let found = store.find(store.below(&path)).await.unwrap();
         assert_eq!(found, [format!("{mount}/shop/database")], "{path}");
         store.read(&found[0]).await;
     }
@@ -148,4 +148,79 @@ async fn names_that_lead_elsewhere_are_not_followed() {
             .iter()
             .all(|request| !request.target.contains(".."))
     );
+}
+
+#[tokio::test]
+async fn a_search_lists_only_what_may_hold_granted_keys() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    let listed = |folder: &'static str, names: &'static [&'static str]| (folder, names);
+    let folders = [
+        listed("shop", &["db", "my key", "eu/", "us/"]),
+        listed("shop/eu", &["db", "smtp"]),
+        listed("blog", &["x-1", "y-1"]),
+    ];
+    proxy.rule(move |request| {
+        let path = request.target.split('?').next().unwrap_or_default();
+        let folder = path.trim_start_matches("/v1/kv/metadata/").trim_end_matches('/');
+        match folders.iter().find(|(name, _)| *name == folder) {
+            Some((_, names)) => Fate::answer(200, &[], &json!({ "data": { "keys": names } }).to_string()),
+            None => Fate::answer(403, &[], r#"{"errors":["permission denied"]}"#),
+        }
+    });
+    let found = store
+        .find(granted(&["shop/d*", "shop/eu/*", "blog/x-*", "blog/x-1"]))
+        .await;
+    assert_eq!(
+        found.unwrap(),
+        ["blog/x-1", "shop/db", "shop/eu/db", "shop/eu/smtp"]
+    );
+    let mut targets: Vec<_> = proxy
+        .requests()
+        .iter()
+        .map(|request| request.target.clone())
+        .collect();
+    targets.sort();
+    targets.dedup();
+    assert_eq!(
+        targets.len(),
+        3,
+        "the root and shop/us are not listed: {targets:?}"
+    );
+    let nothing = FindQuery {
+        path: store.below("billing").path,
+        ..granted(&["shop/*"])
+    };
+    let before = proxy.requests().len();
+    assert!(store.find(nothing).await.unwrap().is_empty());
+    assert_eq!(
+        proxy.requests().len(),
+        before,
+        "what is not granted is not asked for"
+    );
+}
+
+#[tokio::test]
+async fn an_error_of_a_search_names_nothing_outside_of_the_grant() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    proxy.rule(|request| {
+        if request.target.starts_with("/v1/kv/metadata/?") {
+            Fate::answer(200, &[], r#"{"data":{"keys":["admin/"]}}"#)
+        } else if request.target.ends_with("lookup-self") {
+            Fate::answer(200, &[], r#"{"data":{}}"#)
+        } else {
+            Fate::answer(403, &[], r#"{"errors":["permission denied"]}"#)
+        }
+    });
+    let error = store.find(granted(&["**/public"])).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert!(!format!("{error} {error:?}").contains("admin"), "{error}");
+    assert!(error.message.contains("a folder below \"kv\""), "{error}");
+    let error = store.find(granted(&["**"])).await.unwrap_err();
+    assert!(error.message.contains("\"admin\""), "{error}");
+    let error = store.find(granted(&["shop/db-*"])).await.unwrap_err();
+    assert!(error.message.contains("\"shop\""), "{error}");
 }

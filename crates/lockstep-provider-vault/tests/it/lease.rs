@@ -1,5 +1,6 @@
 //! Credentials of a real database engine over a real PostgreSQL, and of the pki engine.
 
+use lockstep_provider_testkit::at;
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::sleep};
 
 use crate::bench::{
-    Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, fields, spec, token_spec, unique,
+    Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, engine, fields, spec, token_spec,
+    unique,
 };
 
 static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
@@ -42,9 +44,9 @@ struct Bench {
     store: Store,
 }
 
-fn request(path: impl Into<String>) -> LeaseRequest {
+fn request(path: impl AsRef<str>) -> LeaseRequest {
     LeaseRequest {
-        path: path.into(),
+        path: at(path),
         method: GenerateMethod::Get,
         parameters: BTreeMap::new(),
     }
@@ -228,16 +230,18 @@ async fn a_request_for_a_credential_is_sent_once_whatever_comes_back() {
     let bench = Bench::new("1h", "24h").await;
     for status in [403, 429, 500, 503] {
         let warrant = bench.warrant().await.unwrap();
-        let before = bench.proxy.count("/creds/shop");
+        let path = format!("/v1/{}/creds/shop", bench.mount);
+        let before = bench.proxy.count(&path);
+        let asked = path.clone();
         bench.proxy.rule(move |request| {
-            if request.target.contains("/creds/") {
+            if request.target.starts_with(&asked) {
                 Fate::answer(status, &[], r#"{"errors":["CANARY"]}"#)
             } else {
                 Fate::Pass
             }
         });
         bench.mint_at(&warrant, &bench.request()).await.unwrap_err();
-        assert_eq!(bench.proxy.count("/creds/shop"), before + 1, "{status}");
+        assert_eq!(bench.proxy.count(&path), before + 1, "{status}");
         bench.proxy.all(Fate::Pass);
     }
 }
@@ -284,17 +288,86 @@ async fn what_makes_no_credential_is_refused_with_the_way_out() {
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
     assert!(error.to_string().contains("no engine or no role"), "{error}");
     let error = refused(&format!("{}/roles/shop", bench.mount)).await;
-    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.to_string().contains("these are: creds/<name>"), "{error}");
     let error = refused("nowhere/creds/shop").await;
     assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
     assert!(
-        error.to_string().contains("path \"nowhere/creds/shop\""),
+        error
+            .to_string()
+            .contains("which engine is at \"nowhere/creds/shop\""),
         "{error}"
     );
-    for path in ["auth/token/create", "sys/leases", "database/../sys/seal"] {
+    for path in [
+        "auth/token/create",
+        "sys/leases",
+        "identity/entity",
+        "cubbyhole/x",
+    ] {
         let cx = Context::default();
         let error = bench.store.0.warrant(&cx, &request(path)).await.unwrap_err();
+        let refused = matches!(error.kind, ErrorKind::ConfigInvalid | ErrorKind::PermissionDenied);
+        assert!(refused, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_request_never_writes_to_a_key_value_engine() {
+    let bao = bao().await;
+    let proxy = Proxy::start(bao.address()).await;
+    let objects = Objects::default().with("vault", "token", bao.root_token());
+    for version in [1, 2] {
+        let mount = engine(bao, version).await;
+        let store = Store::new(token_spec(proxy.address(), &mount), &objects).await;
+        let wanted = LeaseRequest {
+            path: at(format!("{mount}/data/creds/shop")),
+            method: GenerateMethod::Post,
+            parameters: BTreeMap::from([("password".to_owned(), "overwritten".to_owned())]),
+        };
+        let cx = Context::default();
+        let error = store.0.warrant(&cx, &wanted).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("not below an engine that issues credentials"),
+            "{error}"
+        );
+        let warrant = Warrant {
+            accessor: "accessor".to_owned(),
+            token: bao.root_token().into(),
+            lives: Duration::from_secs(60),
+        };
+        let error = store.0.mint(&cx, &warrant, &wanted).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+        assert_eq!(
+            proxy.count(&format!("/v1/{mount}")),
+            0,
+            "nothing reaches the engine"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_the_server_does_not_tell_issues_nothing() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    for (status, body) in [
+        (200, r#"{"data":{"path":"database/"}}"#),
+        (200, r#"{"data":{"type":"database"}}"#),
+        (200, r#"{"data":{"path":"other/","type":"database"}}"#),
+        (200, "CANARY"),
+        (403, r#"{"errors":["preflight capability check returned 403"]}"#),
+        (404, r#"{"errors":[]}"#),
+    ] {
+        proxy.all(Fate::answer(status, &[], body));
+        let before = proxy.count("/v1/database");
+        let wanted = request("database/creds/shop");
+        let error = store.0.warrant(&Context::default(), &wanted).await.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(proxy.count("/v1/database"), before, "{status} {body}: {error}");
+        assert_eq!(proxy.count("create-orphan"), 0, "{status} {body}: {error}");
     }
 }
 
@@ -318,7 +391,7 @@ async fn a_certificate_has_no_lease_and_says_itself_when_it_ends() {
     let objects = Objects::default().with("vault", "token", token.as_str());
     let store = Store::new(token_spec(bao.address(), "secret"), &objects).await;
     let wanted = LeaseRequest {
-        path: format!("{mount}/issue/shop"),
+        path: at(format!("{mount}/issue/shop")),
         method: GenerateMethod::Put,
         parameters: BTreeMap::from([
             ("common_name".to_owned(), "shop.example".to_owned()),
@@ -356,7 +429,7 @@ async fn a_static_role_is_read_as_it_is_and_says_when_its_password_changes() {
     let read = async || {
         let secret = bench
             .store
-            .fetch(RemoteRef::current("static-creds/web"))
+            .fetch(RemoteRef::current(at("static-creds/web")))
             .await
             .unwrap();
         (fields(&secret), secret)

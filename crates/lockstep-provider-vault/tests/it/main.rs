@@ -10,6 +10,7 @@ mod engine;
 mod events;
 mod faults;
 mod find;
+mod grants;
 mod jwt;
 mod lease;
 mod login;

@@ -1,6 +1,7 @@
 //! The life of a token: one login per store identity, renewal before the end, a fresh login when the server no longer
 //! takes it.
 
+use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
@@ -63,7 +64,7 @@ impl Bench {
 
     /// So many reads at the same time, all of which must work.
     async fn reads_at_once(&self, count: usize) {
-        let refs = vec![RemoteRef::current("shop/database"); count];
+        let refs = vec![RemoteRef::current(at("shop/database")); count];
         let cx = Context::default();
         let (one, two) = tokio::join!(self.store.0.fetch(&cx, &refs), self.store.0.fetch(&cx, &refs));
         for result in one.into_iter().chain(two) {
@@ -183,7 +184,7 @@ async fn the_login_after_a_revocation_takes_the_credential_that_is_there_now() {
 async fn those_who_wait_for_one_login_share_its_failure() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.objects.set("approle", "secret-id", "CANARY-wrong");
-    let refs = vec![RemoteRef::current("shop/database"); 8];
+    let refs = vec![RemoteRef::current(at("shop/database")); 8];
     for result in bench.store.0.fetch(&Context::default(), &refs).await {
         assert_eq!(result.unwrap_err().kind, ErrorKind::Unauthenticated);
     }

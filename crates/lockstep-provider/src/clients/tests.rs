@@ -1,10 +1,12 @@
 use futures::{FutureExt as _, StreamExt as _, future::join_all, stream::BoxStream};
+use lockstep_api::StoreProvider;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ErrorKind, MemoryBackend, MemoryFactory, Operation, ProviderFactory,
+    ErrorKind, Locator, MemoryBackend, MemoryFactory, Operation, ProviderFactory, Verbatim,
     layers::testing::{self, Measured, measured},
+    testing::at,
 };
 
 #[derive(Debug)]
@@ -110,8 +112,8 @@ async fn a_client_passes_on_what_shares_a_request() {
         .get(&testing::key(), "1", &config(), credentials)
         .await
         .unwrap();
-    assert!(client.batches(&RemoteRef::current("key")));
-    assert!(!client.batches(&RemoteRef::version("key", "1")));
+    assert!(client.batches(&RemoteRef::current(at("key"))));
+    assert!(!client.batches(&RemoteRef::version(at("key"), "1")));
 }
 
 #[tokio::test]
@@ -161,6 +163,10 @@ struct Voice(Arc<dyn Provider>, Mutex<Option<mpsc::Receiver<()>>>);
 impl ProviderFactory for Talkative {
     fn name(&self) -> &'static str {
         "file"
+    }
+
+    fn locator(&self, _: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(Verbatim))
     }
 
     async fn build(

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use lockstep_api::{StoreKind, StoreProvider};
 
 use super::{
-    path::store_path,
+    path::{FileLocator, store_path},
     place::Place,
     provider::FileProvider,
     watch::{self, Fingerprint},
 };
 use crate::{
-    Costs, Credentials, ErrorKind, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
+    Costs, Credentials, ErrorKind, Locator, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
 };
 
 /// Makes the clients of ClusterSecretStores with `provider.file`.
@@ -37,6 +37,10 @@ impl FileFactory {
 impl ProviderFactory for FileFactory {
     fn name(&self) -> &'static str {
         "file"
+    }
+
+    fn locator(&self, _: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(FileLocator))
     }
 
     async fn build(

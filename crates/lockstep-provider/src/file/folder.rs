@@ -121,23 +121,22 @@ fn unreadable(failure: &io::Error, what: &str, operation: Operation) -> Provider
     ProviderError::new(ErrorKind::Unavailable, operation, message)
 }
 
-/// The keys below `start` that a filter lets through, sorted.
+/// The keys that a filter lets through, sorted. Nothing is listed but the folders that may hold such keys.
 ///
 /// A search that cannot see everything fails: a result that lacks what is hidden would look as if the rest had been
 /// deleted.
 pub(super) fn find(
     folder: &Beneath,
-    start: &str,
     filter: &KeyFilter,
     stop: &Stop,
 ) -> Result<Vec<RemoteMeta>, ProviderError> {
     let mut found = Vec::new();
-    walk(folder, start, |step| {
+    walk(folder, filter.folders(), |step| {
         stop.check(Operation::Find)?;
         match step {
             Step::Entry(key, facts) => {
-                if facts.kind == Kind::File && path::flaw(key).is_none() && filter.matches_key(key) {
-                    found.push(RemoteMeta { key: key.to_owned() });
+                if facts.kind == Kind::File && !path::is_hidden(key) && filter.matches_key(key) {
+                    found.push(crate::found(key)?);
                 }
                 if found.len() > MOST_FOUND {
                     return Err(too_many(MOST_FOUND));
@@ -169,16 +168,17 @@ pub(super) enum Step<'a> {
     TooMany,
 }
 
-/// Looks at everything below `start`, folders before what is in them, otherwise in no order. Names that begin with `..`
+/// Looks at everything below these folders, folders before what is in them, otherwise in no order. Names that begin with `..`
 /// are the volume's own business; names that are no text are nobody's key. A folder that is reached by a link from
 /// within itself is not entered again.
 pub(super) fn walk<E>(
     folder: &Beneath,
-    start: &str,
+    starts: Vec<String>,
     mut each: impl FnMut(Step<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut seen = 0;
-    let mut folders: Vec<(String, Vec<(u64, u64)>)> = vec![(start.to_owned(), Vec::new())];
+    let mut folders: Vec<(String, Vec<(u64, u64)>)> =
+        starts.into_iter().map(|start| (start, Vec::new())).collect();
     while let Some((path, mut above)) = folders.pop() {
         let (names, facts) = match list(folder, &path) {
             Ok(listed) => listed,

@@ -1,6 +1,6 @@
 //! The names that users write: the path of a store, and keys.
 
-use crate::{ErrorKind, Operation, ProviderError};
+use crate::{ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, Verbatim};
 
 /// How much of a name a message shows, in characters.
 const SHOWN: usize = 200;
@@ -28,7 +28,7 @@ pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
         return Err(invalid("is absolute"));
     }
     if path.contains(is_forbidden) {
-        return Err(invalid("holds a control character or a backslash"));
+        return Err(invalid("has whitespace, a control character or a backslash"));
     }
     let segments: Vec<_> = path
         .split('/')
@@ -49,7 +49,7 @@ pub(super) fn flaw(key: &str) -> Option<&'static str> {
         return Some("is absolute");
     }
     if key.contains(is_forbidden) {
-        return Some("holds a control character or a backslash");
+        return Some("has whitespace, a control character or a backslash");
     }
     key.split('/').find_map(|segment| match segment {
         "" => Some("has an empty segment"),
@@ -59,9 +59,33 @@ pub(super) fn flaw(key: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether a path belongs to the volume and not to its user, or is none that a key can be.
+pub(super) fn is_hidden(path: &str) -> bool {
+    path.split('/')
+        .any(|segment| segment.is_empty() || segment == "." || segment.starts_with(".."))
+}
+
 /// Backslashes separate folders on some systems; a key with one would mean different things.
 fn is_forbidden(character: char) -> bool {
-    character.is_control() || character == '\\'
+    character.is_control() || character.is_whitespace() || character == '\\'
+}
+
+/// A key is the path of a file below the store's folder, or the name of a field of its document.
+#[derive(Debug)]
+pub(super) struct FileLocator;
+
+impl Locator for FileLocator {
+    fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
+        Verbatim.locate(key, version)
+    }
+
+    fn folder(&self, path: &str) -> Result<Option<Location>, LocationError> {
+        let folder = Verbatim.folder(path)?;
+        match folder.as_deref().and_then(flaw) {
+            Some(why) => Err(LocationError::Refused(why.to_owned())),
+            None => Ok(folder),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,12 +100,14 @@ mod tests {
             ("./", ""),
             ("shop", "shop"),
             ("./shop//eu/", "shop/eu"),
-            ("größe 鍵", "größe 鍵"),
+            ("größe/鍵", "größe/鍵"),
             ("..data", "..data"),
         ] {
             assert_eq!(store_path(path).unwrap(), expected);
         }
-        for path in ["/", "/etc", "..", "a/..", "a/../b", "a\0b", "a\nb", "a\\..\\b"] {
+        for path in [
+            "/", "/etc", "..", "a/..", "a/../b", "a\0b", "a\nb", "a b", "a\u{a0}", "a\\..\\b",
+        ] {
             let error = store_path(path).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ConfigInvalid);
             assert!(error.message.starts_with("spec.provider.file.path \""), "{error}");
@@ -95,15 +121,15 @@ mod tests {
             "a",
             "shop/database.json",
             ".env",
-            "größe 鍵",
+            "größe/鍵",
             "a..b",
-            "100%25 & more",
+            "100%25&more",
         ] {
             assert_eq!(flaw(key), None, "{key}");
         }
         for key in [
             "", "/", "/a", "a/", "a//b", ".", "./a", "a/.", "..", "../a", "a/../b", "..data/a", "a\0",
-            "a\nb", "a\\b",
+            "a\nb", "a\\b", "a b", " a", "a\u{a0}",
         ] {
             assert!(flaw(key).is_some(), "{}", key.escape_debug());
         }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Parts, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret,
+    RemoteMeta, RemoteRef, RemoteSecret, found,
 };
 
 /// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
@@ -113,29 +113,13 @@ impl Provider for FileProvider {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        let start = query
-            .path
-            .as_deref()
-            .unwrap_or_default()
-            .trim_matches('/')
-            .to_owned();
         let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
-            Content::Folder(folder) => {
-                if let Some(why) = path::flaw(&start).filter(|_| !start.is_empty()) {
-                    let message = format!("find.path \"{}\" {why}", path::shown(&start));
-                    return Err(ProviderError::new(
-                        ErrorKind::ConfigInvalid,
-                        Operation::Find,
-                        message,
-                    ));
-                }
-                folder::find(&folder, &start, &filter, stop)
-            }
-            Content::Document(fields, _) => Ok(fields
+            Content::Folder(folder) => folder::find(&folder, &filter, stop),
+            Content::Document(fields, _) => fields
                 .into_keys()
                 .filter(|key| filter.matches_key(key))
-                .map(|key| RemoteMeta { key })
-                .collect()),
+                .map(|key| found(&key))
+                .collect(),
         };
         self.blocking(cx, Operation::Find, work).await
     }

@@ -149,7 +149,7 @@ fn fingerprint(place: &Place) -> Fingerprint {
             .ok(),
     };
     if let Some(folder) = folder {
-        let walked: Result<(), Infallible> = folder::walk(&folder, "", |step| {
+        let walked: Result<(), Infallible> = folder::walk(&folder, vec![String::new()], |step| {
             match step {
                 // a folder's own times change with files that are no keys, too; what is in it is looked at anyway
                 Step::Entry(path, facts) if facts.kind == Kind::Folder => add(&|hasher| path.hash(hasher)),

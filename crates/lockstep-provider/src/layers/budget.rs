@@ -412,6 +412,7 @@ impl Drop for Admission<'_> {
 mod tests {
     use super::*;
     use crate::layers::testing::{budget, measured};
+    use crate::testing::at;
 
     fn too_fast() -> ProviderError {
         ProviderError::new(ErrorKind::RateLimited, Operation::Read, "too fast")
@@ -430,7 +431,7 @@ mod tests {
         for _ in 0..100 {
             budget.admit(&cx, read, None).await.unwrap();
         }
-        budget.record_for(Scope::Key("a".into()), &too_fast());
+        budget.record_for(Scope::Key(at("a")), &too_fast());
         assert_eq!(pace(), "50");
         sleep(Duration::from_secs(10)).await;
         budget.admit(&cx, read, None).await.unwrap();
@@ -453,7 +454,7 @@ mod tests {
         for _ in 0..20 {
             budget.admit(&cx, read, None).await.unwrap();
         }
-        budget.record_for(Scope::Key("a".into()), &too_fast());
+        budget.record_for(Scope::Key(at("a")), &too_fast());
         sleep(Duration::from_secs(4)).await;
         assert!(budget.is_paced(), "and is still the store's own");
         let begun = Instant::now();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use lockstep_core::remote::RETRY_AFTER_MAX;
 
-use crate::{Operation, ProviderError};
+use crate::{Location, Operation, ProviderError};
 
 /// The most holds of one store. Beyond them the one that ends first is given up.
 const MOST: usize = 1024;
@@ -22,11 +22,11 @@ const TOGETHER: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     /// Reads of this key.
-    Key(String),
+    Key(Location),
     /// Searches below this path.
-    Search(Option<String>),
+    Search(Option<Location>),
     /// Credentials of this path.
-    Lease(String),
+    Lease(Location),
     /// This operation, which has no path of its own. Whatever needs a login waits for one.
     Operation(Operation),
 }
@@ -92,13 +92,14 @@ impl Holds {
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use crate::testing::at;
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     fn key(key: &str) -> Scope {
-        Scope::Key(key.to_owned())
+        Scope::Key(at(key))
     }
 
     fn limited(operation: Operation) -> ProviderError {
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(left(&holds, now + seconds(100), &key("a")), Some(seconds(500)));
         for other in [
             key("b"),
-            Scope::Search(Some("a".into())),
+            Scope::Search(Some(at("a"))),
             Scope::Operation(Operation::Check),
         ] {
             assert_eq!(left(&holds, now, &other), None, "{other:?}");

@@ -110,7 +110,7 @@ impl Provider for Engine {
 
 fn request() -> LeaseRequest {
     LeaseRequest {
-        path: "database/creds/shop".to_owned(),
+        path: crate::testing::at("database/creds/shop"),
         method: GenerateMethod::Get,
         parameters: std::collections::BTreeMap::new(),
     }

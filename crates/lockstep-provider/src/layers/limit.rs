@@ -150,6 +150,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::testing::at;
     use crate::{
         ErrorKind, MemoryBackend,
         layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing},
@@ -175,7 +176,7 @@ mod tests {
 
     fn refs(count: usize) -> Vec<RemoteRef> {
         (0..count)
-            .map(|index| RemoteRef::current(format!("key-{index}")))
+            .map(|index| RemoteRef::current(at(format!("key-{index}"))))
             .collect()
     }
 
@@ -301,7 +302,10 @@ mod tests {
             backend.put(key, "canary");
         }
         let (limit, measured) = limited(&backend, Limits::default());
-        let (cx, refs) = (Context::default(), ["a", "b", "c"].map(RemoteRef::current));
+        let (cx, refs) = (
+            Context::default(),
+            ["a", "b", "c"].map(|key| RemoteRef::current(at(key))),
+        );
         backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(600)));
         let error = limit.fetch(&cx, &refs[..1]).await.remove(0).unwrap_err();
         assert_eq!(error.retry_after, Some(Duration::from_secs(600)));
@@ -335,12 +339,12 @@ mod tests {
         for n in 0..50 {
             backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(600)));
             let _ = limit
-                .fetch(&cx, &[RemoteRef::current(format!("hostile-{n}"))])
+                .fetch(&cx, &[RemoteRef::current(at(&format!("hostile-{n}")))])
                 .await;
         }
         let begun = Instant::now();
         for _ in 0..20 {
-            assert!(limit.fetch(&cx, &[RemoteRef::current("quiet")]).await[0].is_ok());
+            assert!(limit.fetch(&cx, &[RemoteRef::current(at("quiet"))]).await[0].is_ok());
         }
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
@@ -360,15 +364,15 @@ mod tests {
             StackOptions::default(),
         );
         let (version, tags) = (
-            RemoteRef::version("key", "1"),
-            RemoteRef::current("key").metadata(),
+            RemoteRef::version(at("key"), "1"),
+            RemoteRef::current(at("key")).metadata(),
         );
-        assert!(stack.batches(&RemoteRef::current("key")));
+        assert!(stack.batches(&RemoteRef::current(at("key"))));
         assert!(!stack.batches(&version) && !stack.batches(&tags));
         backend.set_latency(Duration::from_millis(10));
         backend.put("key", "canary");
         let refs: Vec<_> = (1..=20)
-            .map(|number| RemoteRef::version("key", number.to_string()))
+            .map(|number| RemoteRef::version(at("key"), number.to_string()))
             .collect();
         stack.fetch(&Context::default(), &refs).await;
         assert_eq!(
@@ -438,7 +442,7 @@ mod tests {
         backend.put("a", "canary");
         backend.set_hung(true);
         let (limit, _) = limited(&backend, Limits::default());
-        let (cx, a) = (Context::default(), [RemoteRef::current("a")]);
+        let (cx, a) = (Context::default(), [RemoteRef::current(at("a"))]);
         let start = Instant::now();
         let first: Vec<_> = (0..100).map(|_| limit.fetch(&cx, &a)).collect();
         for mut result in futures::future::join_all(first).await {

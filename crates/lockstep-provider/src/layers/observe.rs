@@ -109,6 +109,7 @@ impl Provider for Observe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::at;
     use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
 
     #[tokio::test]
@@ -117,8 +118,8 @@ mod tests {
         backend.put("a", "canary");
         let provider = Observe::new(backend.provider(), measured.store.clone());
         let cx = Context::default();
-        let _ = provider.fetch(&cx, &[RemoteRef::current("a")]).await;
-        let _ = provider.fetch(&cx, &[RemoteRef::current("missing")]).await;
+        let _ = provider.fetch(&cx, &[RemoteRef::current(at("a"))]).await;
+        let _ = provider.fetch(&cx, &[RemoteRef::current(at("missing"))]).await;
         backend.fail_next(1, ErrorKind::Unavailable, None);
         let _ = provider.find(&cx, &FindQuery::default()).await;
         let _ = provider.check(&cx).await;

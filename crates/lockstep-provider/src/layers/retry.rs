@@ -273,6 +273,7 @@ mod tests {
     use lockstep_api::Limits;
 
     use super::*;
+    use crate::testing::at;
     use crate::{MemoryBackend, layers::testing::budget};
 
     fn retry(backend: &MemoryBackend) -> Retry {
@@ -284,7 +285,7 @@ mod tests {
     }
 
     fn refs(keys: &[&str]) -> Vec<RemoteRef> {
-        keys.iter().map(|key| RemoteRef::current(*key)).collect()
+        keys.iter().map(|key| RemoteRef::current(at(*key))).collect()
     }
 
     #[tokio::test(start_paused = true)]

@@ -135,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::MemoryBackend;
+    use crate::testing::at;
 
     fn hung(limit: Duration) -> Timeout {
         let backend = MemoryBackend::new();
@@ -146,7 +147,7 @@ mod tests {
     async fn a_request_ends_with_the_time_out_and_says_what_took_how_long() {
         let provider = hung(Duration::from_secs(10));
         let start = Instant::now();
-        let refs = [RemoteRef::current("a"), RemoteRef::current("b")];
+        let refs = [RemoteRef::current(at("a")), RemoteRef::current(at("b"))];
         let results = provider.fetch(&Context::default(), &refs).await;
         assert_eq!(start.elapsed().as_secs(), 10);
         assert_eq!(results.len(), 2);

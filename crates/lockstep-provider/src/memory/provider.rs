@@ -59,7 +59,7 @@ impl Provider for MemoryProvider {
                 && filter.matches_key(key)
                 && filter.matches_tags(&entry.tags)
         });
-        Ok(found.map(|(key, _)| RemoteMeta { key: key.clone() }).collect())
+        found.map(|(key, _)| crate::found(key)).collect()
     }
 
     async fn decrypt(&self, _: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
@@ -80,7 +80,7 @@ impl Provider for MemoryProvider {
 fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
     let key = &reference.key;
     let error = |kind, message| ProviderError::new(kind, Operation::Read, message);
-    *state.faults.reads.entry(key.clone()).or_default() += 1;
+    *state.faults.reads.entry(key.to_string()).or_default() += 1;
     if let Some(fault) = state.faults.next_for_key(key) {
         return Err(fault.error(Operation::Read));
     }
@@ -90,7 +90,7 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
             format!("key \"{}\" does not exist", key.escape_debug()),
         )
     };
-    let entry = state.entries.get(key).ok_or_else(missing)?;
+    let entry = state.entries.get(key.as_str()).ok_or_else(missing)?;
     if entry.denied {
         return Err(error(
             ErrorKind::PermissionDenied,

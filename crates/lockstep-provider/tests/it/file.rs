@@ -10,6 +10,7 @@
 
 mod document;
 mod folder;
+mod grants;
 mod setup;
 mod store;
 mod suite;

@@ -1,6 +1,7 @@
 //! Nothing is shared between two store identities: through [`Clients`] and every layer, the same key of each is a request
 //! of its own, to a client of its own, with an answer of its own.
 
+use lockstep_provider_testkit::at;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
@@ -99,7 +100,7 @@ async fn clients_of(identities: &[Identity]) -> (MemoryFactory, Vec<Arc<dyn Prov
 
 async fn read(client: &Arc<dyn Provider>) -> Result<String, ProviderError> {
     let answer = client
-        .fetch(&Context::default(), &[RemoteRef::current(KEY)])
+        .fetch(&Context::default(), &[RemoteRef::current(at(KEY))])
         .await
         .remove(0)?;
     Ok(answer.value.expose_str().unwrap_or_default().to_owned())
@@ -164,7 +165,11 @@ async fn two_identities_never_share_a_search() {
     )
     .await;
     for (number, (found, identity)) in found.into_iter().zip(&identities).enumerate() {
-        let keys: Vec<_> = found.unwrap().into_iter().map(|meta| meta.key).collect();
+        let keys: Vec<_> = found
+            .unwrap()
+            .into_iter()
+            .map(|meta| meta.key.to_string())
+            .collect();
         assert_eq!(keys, [KEY.to_owned(), format!("only-{number}")]);
         assert_eq!(identity.backend.calls(Operation::Find), 1);
     }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use lockstep_controller::index::{Index, ObjectKey, Surroundings};
 use lockstep_core::{Failure, plan::Input};
 
+use crate::providers::registry;
+
 pub(crate) use objects::{Objects, Place, Placed, Problem};
 
 /// Where `deploy/` puts the operator; its own credentials are not looked at here.
@@ -19,7 +21,7 @@ const OPERATOR_NAMESPACE: &str = "lockstep-system";
 
 /// What the operator's watches would tell of the objects. Finds what only all of them together can show to be wrong.
 pub(crate) fn index(objects: &mut Objects) -> Index {
-    let mut index = Index::new(OPERATOR_NAMESPACE);
+    let mut index = Index::new(OPERATOR_NAMESPACE).with_registry(registry(None));
     for (key, (entry, place)) in &objects.stores {
         index.apply_store(key, entry.clone());
         if let Some((at, glob)) = index.malformed_glob(key) {

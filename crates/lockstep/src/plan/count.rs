@@ -154,13 +154,13 @@ fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &imp
         if let Some(remote) = &entry.remote_ref {
             add(
                 entry.secret_store_ref.as_ref(),
-                reads(plan::remote_ref(remote).part),
+                reads(plan::part(remote.metadata_policy)),
             );
         }
     }
     for entry in &spec.data_from {
         let call = match &entry.extract {
-            Some(extract) => reads(plan::extract_ref(extract).part),
+            Some(extract) => reads(plan::part(extract.metadata_policy)),
             // one is made when there is none, not at each refresh
             None if entry.generate.is_some() => Calls::default(),
             None => Calls {

@@ -13,7 +13,7 @@ use lockstep_api::StoreRef;
 use lockstep_controller::fetch::Stores;
 use lockstep_provider::{
     Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Part, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
 };
 
 /// How many values a folder may have.
@@ -91,27 +91,8 @@ impl Folder {
                 format!("key \"{}\" {what}", reference.key),
             ));
         };
-        let unreadable = |error: io::Error| {
-            fail(
-                ErrorKind::Unavailable,
-                format!("key \"{}\" cannot be read: {error}", reference.key),
-            )
-        };
-        let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(unreadable)?;
-        file.take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            let message = format!(
-                "key \"{}\" has more than {} MiB, which is the limit",
-                reference.key,
-                MAX_BYTES >> 20
-            );
-            return Err(fail(ErrorKind::Malformed, message));
-        }
         Ok(RemoteSecret {
-            value: SecretValue::new(bytes),
+            value: SecretValue::new(content(path, &reference.key)?),
             version: reference.version.clone(),
             created: None,
             fresh_for: None,
@@ -126,9 +107,8 @@ impl Folder {
         key: &str,
     ) -> Option<Result<SecretValue, ProviderError>> {
         let key = format!("{namespace}/{name}/{key}");
-        self.files
-            .contains_key(&key)
-            .then(|| self.read(&RemoteRef::current(key)).map(|secret| secret.value))
+        let path = self.files.get(&key)?;
+        Some(content(path, &key).map(SecretValue::new))
     }
 
     /// Whether a file is a certain version of another one.
@@ -136,6 +116,26 @@ impl Folder {
         key.rsplit_once('@')
             .is_some_and(|(base, _)| self.files.contains_key(base))
     }
+}
+
+/// What is in a file.
+fn content(path: &Path, key: &str) -> Result<Vec<u8>, ProviderError> {
+    let fail = |kind, message: String| ProviderError::new(kind, Operation::Read, message);
+    let unreadable = |error: io::Error| {
+        let message = format!("key \"{key}\" cannot be read: {error}");
+        fail(ErrorKind::Unavailable, message)
+    };
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let most = MAX_BYTES >> 20;
+        let message = format!("key \"{key}\" has more than {most} MiB, which is the limit");
+        return Err(fail(ErrorKind::Malformed, message));
+    }
+    Ok(bytes)
 }
 
 #[async_trait]
@@ -168,12 +168,15 @@ impl Provider for Folder {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        Ok(self
-            .files
-            .keys()
-            .filter(|key| filter.matches_key(key) && !self.is_version(key))
-            .map(|key| RemoteMeta { key: key.clone() })
-            .collect())
+        // a key may begin with a slash, and the path of a file does not
+        let spelled = |key: &String| {
+            let rooted = format!("/{key}");
+            [key.clone(), rooted]
+                .into_iter()
+                .find(|key| filter.matches_key(key))
+        };
+        let keys = self.files.keys().filter(|key| !self.is_version(key));
+        keys.filter_map(spelled).map(|key| found(&key)).collect()
     }
 
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {

@@ -1,3 +1,4 @@
+use crate::testing::at;
 use std::task::Poll;
 
 use lockstep_api::Limits;
@@ -23,7 +24,7 @@ fn batch(backend: &MemoryBackend) -> Batch {
 }
 
 fn key(number: usize) -> RemoteRef {
-    RemoteRef::current(format!("key-{number}"))
+    RemoteRef::current(at(format!("key-{number}")))
 }
 
 fn text(result: &Result<RemoteSecret, ProviderError>) -> &str {
@@ -277,12 +278,12 @@ async fn what_shares_no_request_waits_for_nobody_and_takes_no_place() {
     let batch = batch(&backend);
     let start = Instant::now();
     batch
-        .fetch(&Context::default(), &[RemoteRef::version("key-0", "1")])
+        .fetch(&Context::default(), &[RemoteRef::version(at("key-0"), "1")])
         .await;
     assert_eq!(start.elapsed(), LATENCY);
     // twenty that share a request are a full batch, whatever stands between them
     let mut refs: Vec<_> = (0..20).map(key).collect();
-    refs.insert(7, RemoteRef::version("key-30", "1"));
+    refs.insert(7, RemoteRef::version(at("key-30"), "1"));
     let start = Instant::now();
     let answers = batch.fetch(&Context::default(), &refs).await;
     assert_eq!(start.elapsed(), LATENCY);

@@ -1,3 +1,4 @@
+use crate::testing::at;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{future::join, join};
@@ -23,7 +24,7 @@ fn coalesce(backend: &MemoryBackend) -> Coalesce {
 }
 
 fn refs(keys: &[&str]) -> Vec<RemoteRef> {
-    keys.iter().map(|key| RemoteRef::current(*key)).collect()
+    keys.iter().map(|key| RemoteRef::current(at(*key))).collect()
 }
 
 fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
@@ -56,9 +57,9 @@ async fn another_version_is_another_request() {
     let backend = backend(&["a", "a"]);
     let coalesce = coalesce(&backend);
     let refs = [
-        RemoteRef::current("a"),
-        RemoteRef::version("a", "1"),
-        RemoteRef::version("a", "2"),
+        RemoteRef::current(at("a")),
+        RemoteRef::version(at("a"), "1"),
+        RemoteRef::version(at("a"), "2"),
     ];
     let results = coalesce.fetch(&Context::default(), &refs).await;
     assert_eq!(backend.reads("a"), 3);
@@ -296,7 +297,7 @@ async fn the_same_search_is_made_once_and_another_is_another() {
     let coalesce = coalesce(&backend);
     let cx = Context::default();
     let below = |path: &str| FindQuery {
-        path: Some(path.into()),
+        path: Some(at(path)),
         ..FindQuery::default()
     };
     let (a, b) = (below("a"), below("b"));
@@ -306,7 +307,7 @@ async fn the_same_search_is_made_once_and_another_is_another() {
         coalesce.find(&cx, &b)
     );
     assert_eq!(first.as_ref().unwrap(), second.as_ref().unwrap());
-    assert_eq!(other.unwrap()[0].key, "b/1");
+    assert_eq!(other.unwrap()[0].key.as_str(), "b/1");
     assert_eq!(backend.calls(Operation::Find), 2);
     assert_eq!(coalesce.searches.lock().flights.len(), 0);
 }
@@ -363,7 +364,7 @@ impl Provider for Held {
 
     async fn find(&self, _: &Context, _: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let key = self.answer().await;
-        Ok(vec![RemoteMeta { key: key.to_owned() }])
+        Ok(vec![RemoteMeta { key: at(key) }])
     }
 
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {
@@ -387,7 +388,7 @@ async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_
             };
             if search {
                 let found = coalesce.find(&cx, &FindQuery::default()).await;
-                found.unwrap()[0].key.clone()
+                found.unwrap()[0].key.to_string()
             } else {
                 text(&coalesce.fetch(&cx, &refs(&["a"])).await[0])
             }
@@ -484,7 +485,7 @@ proptest! {
                 let (coalesce, keys) = (&coalesce, &keys);
                 async move {
                     sleep(Duration::from_millis(*start)).await;
-                    let refs: Vec<_> = wanted.iter().map(|index| RemoteRef::current(&keys[*index])).collect();
+                    let refs: Vec<_> = wanted.iter().map(|index| RemoteRef::current(at(&keys[*index]))).collect();
                     let patience = Duration::from_millis(patience.unwrap_or(10_000));
                     if let Ok(answers) = tokio::time::timeout(patience, coalesce.fetch(&Context::default(), &refs)).await {
                         let answers: Vec<_> = answers.iter().map(text).collect();

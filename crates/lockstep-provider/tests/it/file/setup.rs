@@ -6,8 +6,8 @@ use std::{
 
 use lockstep_api::{Limits, StoreKind, StoreProvider, file::FileProvider};
 use lockstep_provider::{
-    Context, EndpointPolicy, ErrorKind, FileFactory, FindQuery, Provider, ProviderError, ProviderFactory,
-    RemoteRef, RemoteSecret, StoreConfig, StoreKey,
+    Context, EndpointPolicy, ErrorKind, FileFactory, FindQuery, Location, Operation, Provider, ProviderError,
+    ProviderFactory, RemoteRef, RemoteSecret, StoreConfig, StoreKey,
 };
 use tempfile::TempDir;
 
@@ -90,7 +90,12 @@ pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
 
 impl Store {
     pub(crate) async fn get(&self, key: &str) -> Result<RemoteSecret, ProviderError> {
-        let refs = [RemoteRef::current(key)];
+        // what is no location is refused by the plan, before any provider sees it
+        let location = Location::new(key).map_err(|error| {
+            let message = format!("key \"{}\" {error}", key.escape_debug());
+            ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
+        })?;
+        let refs = [RemoteRef::current(location)];
         self.0.fetch(&Context::default(), &refs).await.remove(0)
     }
 
@@ -113,7 +118,7 @@ impl Store {
 
     pub(crate) async fn keys(&self, query: &FindQuery) -> Vec<String> {
         let found = self.0.find(&Context::default(), query).await.unwrap();
-        found.into_iter().map(|meta| meta.key).collect()
+        found.into_iter().map(|meta| meta.key.to_string()).collect()
     }
 
     pub(crate) async fn all_keys(&self) -> Vec<String> {

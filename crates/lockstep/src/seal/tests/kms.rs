@@ -4,9 +4,10 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use lockstep_api::StoreProvider;
 use lockstep_provider::{
-    Binding, Credentials, Encryptor, ErrorKind, MemoryBackend, Operation, Provider, ProviderError,
-    ProviderFactory, SecretValue, StoreConfig,
+    Binding, Credentials, Encryptor, ErrorKind, Locator, MemoryBackend, Operation, Provider, ProviderError,
+    ProviderFactory, SecretValue, StoreConfig, Verbatim,
 };
 
 /// A configuration, and the token that came with it.
@@ -48,6 +49,10 @@ impl Kms {
 impl ProviderFactory for Kms {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn locator(&self, _: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(Verbatim))
     }
 
     async fn build(

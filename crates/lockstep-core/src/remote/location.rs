@@ -1,0 +1,342 @@
+use std::{fmt, ops::Deref};
+
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// The longest location, in bytes. AWS' ARNs are the longest names that any backend has.
+const LONGEST: usize = 2048;
+
+/// Where a remote value is, in the one spelling that its provider has for it.
+///
+/// A [`Locator`] makes it from what the user wrote. Grants are matched against it, the request is made from it, and messages show
+/// it: nothing rewrites it on the way. The canonical form per provider is in `docs/permissions.md`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    text: String,
+    /// Where the path begins, if the text begins with what contains it: the mount path of a Vault engine.
+    path: usize,
+    /// How many bytes at the beginning a glob must spell out.
+    anchor: usize,
+}
+
+impl Location {
+    /// A location below what the store itself names.
+    ///
+    /// # Errors
+    /// When it has whitespace or invisible characters, `.` or `..` segments or backslashes, or is empty or too long.
+    pub fn new(text: impl Into<String>) -> Result<Self, LocationError> {
+        let text = text.into();
+        check(&text)?;
+        Ok(Self {
+            text,
+            path: 0,
+            anchor: 0,
+        })
+    }
+
+    /// A location in a container that the store does not name, such as a Vault mount. The path is empty for the container itself.
+    ///
+    /// # Errors
+    /// As [`Location::new`].
+    pub fn within(container: &str, path: &str) -> Result<Self, LocationError> {
+        let text = if path.is_empty() {
+            container.to_owned()
+        } else {
+            format!("{container}/{path}")
+        };
+        let location = Self::new(text)?;
+        Ok(Self {
+            path: (container.len() + 1).min(location.text.len()),
+            ..location
+        })
+    }
+
+    /// A location outside of what the store names, such as an ARN. A glob covers it only if it spells out the first `anchor` bytes.
+    ///
+    /// # Errors
+    /// As [`Location::new`].
+    pub fn anchored(text: impl Into<String>, anchor: usize) -> Result<Self, LocationError> {
+        let location = Self::new(text)?;
+        Ok(Self { anchor, ..location })
+    }
+
+    /// The canonical form.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The container that the store does not name, and the path in it.
+    pub fn in_container(&self) -> Option<(&str, &str)> {
+        let path = self.text.get(self.path..)?;
+        let container = self.text.get(..self.path)?;
+        (!container.is_empty()).then(|| (container.trim_end_matches('/'), path))
+    }
+
+    /// What a glob must spell out to cover the location. Empty for a location below what the store names.
+    pub fn anchor(&self) -> &str {
+        self.text.get(..self.anchor).unwrap_or(&self.text)
+    }
+}
+
+impl Deref for Location {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+/// Why a text is not a location. The message reads on after the name of the field and the text in quotes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocationError {
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// It has whitespace, a control character or another character that nobody sees.
+    #[error("has whitespace or an invisible character in it (U+{:04X}). Remove it; it is never trimmed", u32::from(*.0))]
+    Invisible(char),
+    /// It is too long.
+    #[error("is longer than {LONGEST} bytes")]
+    TooLong,
+    /// It has a segment that means another place.
+    #[error("has a segment \".\" or \"..\"")]
+    Dots,
+    /// It has a backslash, which some servers take for a slash.
+    #[error("has a backslash")]
+    Backslash,
+    /// What the provider does not take.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl LocationError {
+    /// An error of a provider's own: what is wrong, and what to do.
+    pub fn refused(what: impl fmt::Display, hint: impl fmt::Display) -> Self {
+        Self::Refused(format!("{what}. {hint}"))
+    }
+}
+
+/// Checks what holds for the keys and paths of every provider.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn check(text: &str) -> Result<(), LocationError> {
+    if text.is_empty() {
+        return Err(LocationError::Empty);
+    }
+    if text.len() > LONGEST {
+        return Err(LocationError::TooLong);
+    }
+    check_visible(text)?;
+    if text.contains('\\') {
+        return Err(LocationError::Backslash);
+    }
+    if text.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(LocationError::Dots);
+    }
+    Ok(())
+}
+
+/// Checks that a text has no whitespace and no character that nobody sees.
+///
+/// # Errors
+/// The first such character.
+pub fn check_visible(text: &str) -> Result<(), LocationError> {
+    match text.chars().find(|c| is_invisible(*c)) {
+        Some(c) => Err(LocationError::Invisible(c)),
+        None => Ok(()),
+    }
+}
+
+/// Whether nobody sees the character: two texts that differ in it look the same.
+fn is_invisible(c: char) -> bool {
+    use GeneralCategory as Is;
+    c.is_whitespace()
+        || matches!(
+            get_general_category(c),
+            Is::Control
+                | Is::Format
+                | Is::SpaceSeparator
+                | Is::LineSeparator
+                | Is::ParagraphSeparator
+                | Is::PrivateUse
+                | Is::Unassigned
+        )
+        // letters and marks that have no glyph: grapheme joiner, fillers, the empty Braille pattern, variation selectors
+        || matches!(
+            c,
+            '\u{34f}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{17b4}'
+                | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{2800}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{ffa0}'
+                | '\u{e0100}'..='\u{e01ef}'
+        )
+}
+
+/// A key as its provider reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// Where the value is.
+    pub location: Location,
+    /// The version, which the key itself may name (Google); `None` is the current one.
+    pub version: Option<String>,
+}
+
+/// Parses what users write for one store. Pure: the store's spec decides, and nobody is asked.
+///
+/// Two spellings that mean the same value have the same location.
+pub trait Locator: fmt::Debug + Send + Sync {
+    /// Where the value of a key is.
+    ///
+    /// # Errors
+    /// What is wrong with the key or the version.
+    fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError>;
+
+    /// Where a search begins; `None` where it begins at the top of the store.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    fn folder(&self, path: &str) -> Result<Option<Location>, LocationError>;
+
+    /// Where a credential is issued.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    fn issuer(&self, path: &str) -> Result<Location, LocationError> {
+        Location::new(path)
+    }
+}
+
+/// The locator of a store whose keys have one spelling: the key is the location.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Verbatim;
+
+impl Locator for Verbatim {
+    fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
+        Ok(Located {
+            location: Location::new(key)?,
+            version: version.map(str::to_owned),
+        })
+    }
+
+    fn folder(&self, path: &str) -> Result<Option<Location>, LocationError> {
+        check_visible(path)?;
+        let path = path.trim_matches('/');
+        (!path.is_empty()).then(|| Location::new(path)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whitespace_and_invisible_characters_are_errors() {
+        for c in [
+            ' ',
+            '\t',
+            '\n',
+            '\0',
+            '\u{7f}',
+            '\u{85}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{202e}',
+            '\u{2028}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2800}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            for text in [
+                format!("{c}shop/db"),
+                format!("shop/{c}db"),
+                format!("shop/db{c}"),
+            ] {
+                assert_eq!(
+                    Location::new(text.as_str()),
+                    Err(LocationError::Invisible(c)),
+                    "{text:?}"
+                );
+                assert_eq!(
+                    Verbatim.folder(&text),
+                    Err(LocationError::Invisible(c)),
+                    "{text:?}"
+                );
+            }
+        }
+        let message = Location::new("shop/db\u{a0}").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "has whitespace or an invisible character in it (U+00A0). Remove it; it is never trimmed"
+        );
+    }
+
+    #[test]
+    fn visible_text_of_any_script_is_a_location() {
+        for text in [
+            "shop/größe",
+            "店/鍵",
+            "a%2e%2e/b",
+            "a..b",
+            "...",
+            "/shop/db",
+            "arn:aws:x",
+            "e\u{301}",
+        ] {
+            assert_eq!(
+                Location::new(text).map(|found| found.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn text_that_leads_elsewhere_is_no_location() {
+        for (text, error) in [
+            ("", LocationError::Empty),
+            (".", LocationError::Dots),
+            ("a/../b", LocationError::Dots),
+            ("a/.", LocationError::Dots),
+            ("a\\b", LocationError::Backslash),
+            (&*"x".repeat(LONGEST + 1), LocationError::TooLong),
+        ] {
+            assert_eq!(Location::new(text), Err(error));
+        }
+    }
+
+    #[test]
+    fn container_and_path_are_told_apart() {
+        let location = Location::within("team/kv", "shop/db").unwrap();
+        assert_eq!(location.as_str(), "team/kv/shop/db");
+        assert_eq!(location.in_container(), Some(("team/kv", "shop/db")));
+        assert_eq!(
+            Location::within("kv", "").unwrap().in_container(),
+            Some(("kv", ""))
+        );
+        assert_eq!(Location::new("kv/shop").unwrap().in_container(), None);
+    }
+}
