@@ -40,6 +40,10 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 const NEW_CREDENTIAL: &str = "new";
 
 /// How a sync went.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each sync, and it is not kept"
+)]
 pub(super) enum Synced {
     /// The Secret is as it has to be.
     InSync {
