@@ -172,20 +172,24 @@ impl<'a> Candidate<'a> {
 /// Whether the Secret holds what was read, as far as this can be told without hashes: the spec has the generation of the last sync, and
 /// the same remote values have the same versions.
 pub fn is_unchanged(status: &SyncedSecretStatus, generation: Option<i64>, sources: &[SourceStatus]) -> bool {
-    let Some(target) = &status.target else {
-        return false;
-    };
-    let same_spec = match target.generation {
-        Some(synced) => generation == Some(synced),
-        // an earlier version of lockstep recorded none
-        None => is_synced(status) && generation == status.observed_generation,
-    };
     let waits = status
         .rotation
         .as_ref()
         .is_some_and(|rotation| rotation.pending_revision.is_some());
     let have_versions = sources.iter().all(|source| source.version.is_some());
-    same_spec && are_the_same(status, sources) && (!waits || have_versions)
+    has_same_spec(status, generation) && are_the_same(status, sources) && (!waits || have_versions)
+}
+
+/// Whether the Secret was last in sync with the spec of this generation.
+pub fn has_same_spec(status: &SyncedSecretStatus, generation: Option<i64>) -> bool {
+    let Some(target) = &status.target else {
+        return false;
+    };
+    match target.generation {
+        Some(synced) => generation == Some(synced),
+        // an earlier version of lockstep recorded none
+        None => is_synced(status) && generation == status.observed_generation,
+    }
 }
 
 fn is_synced(status: &SyncedSecretStatus) -> bool {

@@ -330,11 +330,13 @@ impl Reconcile {
             });
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
-        // read by the versions of the previous revision: under another key it is that one
+        // read by the versions of the previous revision: under another key it is that one, unless the spec has changed
+        let same_spec =
+            status.is_some_and(|status| revision::has_same_spec(status, self.object.metadata.generation));
         let names = known
             .map(|known| Candidate::new(known, self.is_unchanged(status, &reading)))
             .into_iter()
-            .chain([Candidate::new(&refused.pinned, true)]);
+            .chain([Candidate::new(&refused.pinned, same_spec)]);
         let revision = reading.content(&self.shared.key).revision(names);
         self.write_reading(reading, revision, status, true).await
     }
