@@ -227,7 +227,11 @@ mod tests {
         FingerprintKey::new(vec![byte; 32]).unwrap()
     }
 
-    fn content_of([uid, namespace, name]: [&str; 3], value: &str, byte: u8) -> Content {
+    fn hashed<T>(
+        [uid, namespace, name]: [&str; 3],
+        value: &str,
+        hash: impl FnOnce(&Input<'_>, &Collected) -> T,
+    ) -> T {
         let spec = SyncedSecretSpec::default();
         let input = Input {
             name,
@@ -241,7 +245,13 @@ mod tests {
             values: BTreeMap::from([("password".to_owned(), SecretValue::from(value))]),
             ..Collected::default()
         };
-        Content::of(&input, &collected, &key(byte))
+        hash(&input, &collected)
+    }
+
+    fn content_of(object: [&str; 3], value: &str, byte: u8) -> Content {
+        hashed(object, value, |input, collected| {
+            Content::of(input, collected, &key(byte))
+        })
     }
 
     fn content(value: &str, byte: u8) -> Content {
@@ -277,10 +287,15 @@ mod tests {
         assert_eq!(content.key_id, KNOWN_KEY_ID);
         assert_eq!(content.hash, KNOWN_HASH);
         assert_eq!(content.unbound, KNOWN_UNBOUND);
+        let fingerprint = hashed(["uid", "shop", "database"], "hunter2", |input, collected| {
+            crate::assemble::fingerprint(input, collected, &key(7))
+        });
+        assert_eq!(fingerprint, KNOWN_FINGERPRINT);
     }
 
     const KNOWN_KEY_ID: &str = "2-3bffff45";
     const KNOWN_HASH: &str = "47856bc8";
+    const KNOWN_FINGERPRINT: &str = "54daf0738efd85fee363e89a18685b63c6356ac5d911c1cd4eff93ef27724940";
     const KNOWN_UNBOUND: &str = "3b9f0500";
 
     #[test]

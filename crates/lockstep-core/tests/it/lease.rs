@@ -1040,6 +1040,12 @@ fn names_from_a_store_are_bounded_before_they_are_noted() {
     }
 }
 
+/// Names of requests are in statuses: another format would issue every credential again after an upgrade.
+#[test]
+fn the_request_in_statuses_is_that_of_this_format() {
+    assert_eq!(lease::request_name(&generation()), "10a99bcbc0e47d2f");
+}
+
 /// MACs are in statuses: another format would leave every lease to expire after an upgrade.
 #[test]
 fn the_mac_in_statuses_is_that_of_this_format() {
