@@ -242,3 +242,28 @@ impl Credentials for NamespaceCredentials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::text::is_hidden;
+
+    use super::*;
+
+    #[test]
+    fn only_names_of_kubernetes_are_sent_or_shown_in_commands() {
+        assert!(NamespaceCredentials::check_name("Secret", "vault-token.v1").is_ok());
+        for hostile in [
+            "x; rm -rf ~",
+            "$(id)",
+            "../configmaps/x",
+            "x?watch=1",
+            "a\u{1b}[2J",
+            "a\u{202e}",
+            "",
+        ] {
+            let error = NamespaceCredentials::check_name("Secret", hostile).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{hostile:?}");
+            assert!(!error.to_string().chars().any(is_hidden), "{error}");
+        }
+    }
+}

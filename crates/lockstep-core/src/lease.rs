@@ -135,9 +135,7 @@ pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
     spec.data_from.iter().find_map(|entry| entry.generate.as_ref())
 }
 
-/// How many hexadecimal digits the name of a request has.
-const REQUEST_DIGITS: usize = 16;
-/// How many it had while it was a keyed hash, which another key cannot make again.
+/// How many hexadecimal digits the name of a request had while it was a keyed hash, which another key cannot make again.
 const KEYED_REQUEST_DIGITS: usize = 8;
 
 /// The short name of what is asked for. It is a hash without a key, so that a lost key does not make every request look new. What it
@@ -156,9 +154,10 @@ pub fn request_name(generation: &Generation) -> String {
         field(name.as_bytes());
         field(value.as_bytes());
     }
-    let mut name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    name.truncate(REQUEST_DIGITS);
-    name
+    let hash = hash.finalize();
+    let first = hash.iter().take(8);
+    let number = first.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:016x}")
 }
 
 /// Whether a lease is of this request. The name of an earlier format proves nothing, and makes no new credential due.
@@ -248,7 +247,19 @@ pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> Le
         lease.left = Some(UNPROVEN.to_owned());
         lease.mac = None;
     }
+    trim_disowned(&mut next);
     next
+}
+
+/// How many leases without proof the status goes on to list. Nothing is ever done for them, and they must leave room for others.
+const MAX_DISOWNED: usize = 4;
+
+fn trim_disowned(status: &mut LeaseStatus) {
+    let mut listed = 0;
+    status.old.retain(|lease| {
+        listed += usize::from(is_disowned(lease));
+        !is_disowned(lease) || listed <= MAX_DISOWNED
+    });
 }
 
 /// The longest accessor that a store may give.
@@ -495,7 +506,7 @@ pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
         format!(
             "{MAX_LEFT} credentials that nobody uses could not be revoked, and no other is made beside them before the first ends at {first}. Give the store's login the right to auth/token/revoke-accessor; the condition LeaseUnrevoked says why one was not revoked"
         )
-    } else if old.len() >= MAX_OLD {
+    } else if old.iter().filter(|lease| !is_disowned(lease)).count() >= MAX_OLD {
         format!(
             "{MAX_OLD} credentials wait to be revoked, and no other is made beside them. Check that the store answers, and that the rollout is not held"
         )
@@ -533,6 +544,7 @@ pub fn intend(
     // what an earlier process may have written is in use until another is
     next.old.extend(next.minted.take());
     next.old.extend(next.intent.take().map(lost));
+    trim_disowned(&mut next);
     let mut intent = LeaseIntent {
         store: generation.store.to_string(),
         path: generation.request.path.to_string(),

@@ -127,7 +127,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             kind,
             holds,
             reason,
-            message,
+            &message,
             subject.generation,
             now,
         ));
@@ -314,7 +314,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
     let leases = status.lease.clone();
     let mut add = |kind, holds, reason, message| {
         let message = bounded(message);
-        let one = condition(old, kind, holds, reason, message, subject.generation, now);
+        let one = condition(old, kind, holds, reason, &message, subject.generation, now);
         status.conditions.push(one);
     };
     if let Some((phase, reason, message)) = rotation::progress(rotation.as_ref()) {
@@ -400,7 +400,8 @@ pub fn store_conditions(
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let one = |kind, holds, reason, message| condition(old, kind, holds, reason, message, generation, now);
+    let one =
+        |kind, holds, reason, message: String| condition(old, kind, holds, reason, &message, generation, now);
     match result {
         Ok(notice) => {
             let mut message = "the store answers and takes its credentials".to_owned();
@@ -439,7 +440,7 @@ fn condition(
     kind: ConditionType,
     holds: ConditionStatus,
     reason: Reason,
-    message: String,
+    message: &str,
     generation: i64,
     now: Timestamp,
 ) -> Condition {
@@ -452,7 +453,7 @@ fn condition(
         status: holds,
         reason: reason.to_string(),
         // names in it are chosen by tenants and backends, and terminals show it
-        message: bounded(text::escape(&message).into_owned()),
+        message: bounded(text::escape(message).into_owned()),
         last_transition_time: since,
         observed_generation: Some(generation),
     }

@@ -172,20 +172,24 @@ impl<'a> Candidate<'a> {
 /// Whether the Secret holds what was read, as far as this can be told without hashes: the spec has the generation of the last sync, and
 /// the same remote values have the same versions.
 pub fn is_unchanged(status: &SyncedSecretStatus, generation: Option<i64>, sources: &[SourceStatus]) -> bool {
-    let Some(target) = &status.target else {
-        return false;
-    };
-    let same_spec = match target.generation {
-        Some(synced) => generation == Some(synced),
-        // an earlier version of lockstep recorded none
-        None => is_synced(status) && generation == status.observed_generation,
-    };
     let waits = status
         .rotation
         .as_ref()
         .is_some_and(|rotation| rotation.pending_revision.is_some());
     let have_versions = sources.iter().all(|source| source.version.is_some());
-    same_spec && are_the_same(status, sources) && (!waits || have_versions)
+    has_same_spec(status, generation) && are_the_same(status, sources) && (!waits || have_versions)
+}
+
+/// Whether the Secret was last in sync with the spec of this generation.
+pub fn has_same_spec(status: &SyncedSecretStatus, generation: Option<i64>) -> bool {
+    let Some(target) = &status.target else {
+        return false;
+    };
+    match target.generation {
+        Some(synced) => generation == Some(synced),
+        // an earlier version of lockstep recorded none
+        None => is_synced(status) && generation == status.observed_generation,
+    }
 }
 
 fn is_synced(status: &SyncedSecretStatus) -> bool {
@@ -223,7 +227,11 @@ mod tests {
         FingerprintKey::new(vec![byte; 32]).unwrap()
     }
 
-    fn content_of([uid, namespace, name]: [&str; 3], value: &str, byte: u8) -> Content {
+    fn hashed<T>(
+        [uid, namespace, name]: [&str; 3],
+        value: &str,
+        hash: impl FnOnce(&Input<'_>, &Collected) -> T,
+    ) -> T {
         let spec = SyncedSecretSpec::default();
         let input = Input {
             name,
@@ -237,7 +245,13 @@ mod tests {
             values: BTreeMap::from([("password".to_owned(), SecretValue::from(value))]),
             ..Collected::default()
         };
-        Content::of(&input, &collected, &key(byte))
+        hash(&input, &collected)
+    }
+
+    fn content_of(object: [&str; 3], value: &str, byte: u8) -> Content {
+        hashed(object, value, |input, collected| {
+            Content::of(input, collected, &key(byte))
+        })
     }
 
     fn content(value: &str, byte: u8) -> Content {
@@ -273,10 +287,15 @@ mod tests {
         assert_eq!(content.key_id, KNOWN_KEY_ID);
         assert_eq!(content.hash, KNOWN_HASH);
         assert_eq!(content.unbound, KNOWN_UNBOUND);
+        let fingerprint = hashed(["uid", "shop", "database"], "hunter2", |input, collected| {
+            crate::assemble::fingerprint(input, collected, &key(7))
+        });
+        assert_eq!(fingerprint, KNOWN_FINGERPRINT);
     }
 
     const KNOWN_KEY_ID: &str = "2-3bffff45";
     const KNOWN_HASH: &str = "47856bc8";
+    const KNOWN_FINGERPRINT: &str = "54daf0738efd85fee363e89a18685b63c6356ac5d911c1cd4eff93ef27724940";
     const KNOWN_UNBOUND: &str = "3b9f0500";
 
     #[test]

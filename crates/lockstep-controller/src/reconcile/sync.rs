@@ -41,6 +41,10 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 const NEW_CREDENTIAL: &str = "new";
 
 /// How a sync went.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each sync, and it is not kept"
+)]
 pub(super) enum Synced {
     /// The Secret is as it has to be.
     InSync {
@@ -344,11 +348,13 @@ impl Reconcile {
             });
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
-        // read by the versions of the previous revision: under another key it is that one
+        // read by the versions of the previous revision: under another key it is that one, unless the spec has changed
+        let same_spec =
+            status.is_some_and(|status| revision::has_same_spec(status, self.object.metadata.generation));
         let names = known
             .map(|known| Candidate::new(known, self.is_unchanged(status, &reading)))
             .into_iter()
-            .chain([Candidate::new(&refused.pinned, true)]);
+            .chain([Candidate::new(&refused.pinned, same_spec)]);
         let revision = reading.content(&self.shared).await.revision(names);
         self.write_reading(reading, revision, status, true).await
     }

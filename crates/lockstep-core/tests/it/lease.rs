@@ -822,19 +822,19 @@ fn forgeries() -> Vec<(&'static str, LeaseStatus)> {
         ("no MAC", other(|lease| lease.mac = None)),
         (
             "another accessor",
-            other(|lease| lease.accessor = "root".to_owned()),
+            other(|lease| "root".clone_into(&mut lease.accessor)),
         ),
         (
             "another id",
-            other(|lease| lease.id = "database/creds/admin/1".to_owned()),
+            other(|lease| "database/creds/admin/1".clone_into(&mut lease.id)),
         ),
         (
             "another store",
-            other(|lease| lease.store = "ClusterSecretStore/vault".to_owned()),
+            other(|lease| "ClusterSecretStore/vault".clone_into(&mut lease.store)),
         ),
         (
             "another path",
-            other(|lease| lease.path = "database/creds/admin".to_owned()),
+            other(|lease| "database/creds/admin".clone_into(&mut lease.path)),
         ),
         (
             "another key",
@@ -938,6 +938,29 @@ fn a_forged_lease_is_neither_renewed_nor_revoked() {
 }
 
 #[test]
+fn forged_leases_leave_room_for_those_of_lockstep() {
+    let forged = Lease {
+        mac: None,
+        ..lease("forged")
+    };
+    let mut full = holding(lease("a"));
+    full.old = vec![forged; 31];
+    full.old.push(lease("o"));
+    full.intent = Some(LeaseIntent {
+        accessor: "forged".to_owned(),
+        ..LeaseIntent::default()
+    });
+    let left = lease::disowned(&full, &issuer(), at(10));
+    assert_eq!(left.current, full.current);
+    assert!(
+        left.old.contains(&lease("o")) && left.old.len() < 8,
+        "{}",
+        left.old.len()
+    );
+    assert_eq!(lease::check_room(Some(&left)), Ok(()));
+}
+
+#[test]
 fn a_forged_lease_holds_no_deletion_up() {
     let spec = spec(&json!({}));
     for (case, forged) in forgeries() {
@@ -1015,6 +1038,12 @@ fn names_from_a_store_are_bounded_before_they_are_noted() {
             assert!(!failure.message.contains("CANARY"), "{}", failure.message);
         }
     }
+}
+
+/// Names of requests are in statuses: another format would issue every credential again after an upgrade.
+#[test]
+fn the_request_in_statuses_is_that_of_this_format() {
+    assert_eq!(lease::request_name(&generation()), "10a99bcbc0e47d2f");
 }
 
 /// MACs are in statuses: another format would leave every lease to expire after an upgrade.
