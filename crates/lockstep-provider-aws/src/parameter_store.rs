@@ -218,10 +218,12 @@ impl ParameterStore {
         } else {
             self.names_by_tags(&folder, query).await?
         };
-        let mut found: Vec<RemoteMeta> = names
+        let keys = names
             .iter()
-            .filter_map(|name| name.strip_prefix(self.prefix.as_str()))
-            .filter(|key| filter.matches_key(key.strip_prefix('/').unwrap_or(key)))
+            .filter_map(|name| name.strip_prefix(self.prefix.as_str()));
+        let kept = filter.keep(keys, |key| key.strip_prefix('/').unwrap_or(key))?;
+        let mut found: Vec<RemoteMeta> = kept
+            .into_iter()
             .map(|key| RemoteMeta { key: key.to_owned() })
             .collect();
         found.sort_unstable();

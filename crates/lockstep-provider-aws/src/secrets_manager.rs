@@ -359,10 +359,9 @@ impl SecretsManager {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
             seen += page.len();
-            found.extend(
-                page.into_iter()
-                    .filter_map(|entry| self.matching(&entry, &filter)),
-            );
+            for entry in page {
+                found.extend(self.matching(&entry, &filter)?);
+            }
             if !turn_page(&mut after, answer.next_token.take(), seen)? {
                 break;
             }
@@ -372,15 +371,22 @@ impl SecretsManager {
         Ok(found)
     }
 
-    fn matching(&self, entry: &SecretListEntry, filter: &KeyFilter) -> Option<RemoteMeta> {
-        let key = entry.name()?.strip_prefix(&self.prefix)?;
+    fn matching(
+        &self,
+        entry: &SecretListEntry,
+        filter: &KeyFilter,
+    ) -> Result<Option<RemoteMeta>, ProviderError> {
+        let Some(key) = entry.name().and_then(|name| name.strip_prefix(&self.prefix)) else {
+            return Ok(None);
+        };
         let tags: BTreeMap<String, String> = entry
             .tags()
             .iter()
             .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
             .collect();
-        let matches = entry.deleted_date().is_none() && filter.matches_key(key) && filter.matches_tags(&tags);
-        matches.then(|| RemoteMeta { key: key.to_owned() })
+        let matches =
+            entry.deleted_date().is_none() && filter.matches_tags(&tags) && filter.matches_key(key)?;
+        Ok(matches.then(|| RemoteMeta { key: key.to_owned() }))
     }
 
     /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the

@@ -260,11 +260,9 @@ impl SecretManager {
                 _ => failed.error(&purpose),
             })?;
             seen += answer.secrets.len();
-            let matching = answer
-                .secrets
-                .iter()
-                .filter_map(|secret| matching(secret, &begin, &filter));
-            found.extend(matching);
+            for secret in &answer.secrets {
+                found.extend(matching(secret, &begin, &filter)?);
+            }
             if !turn_page(&mut after, answer.next_page_token, seen)? {
                 break;
             }
@@ -293,11 +291,13 @@ fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
     terms.join(" AND ")
 }
 
-fn matching(secret: &Secret, begin: &str, filter: &KeyFilter) -> Option<RemoteMeta> {
-    let key = secret.name.rsplit('/').next().filter(|key| !key.is_empty())?;
+fn matching(secret: &Secret, begin: &str, filter: &KeyFilter) -> Result<Option<RemoteMeta>, ProviderError> {
+    let Some(key) = secret.name.rsplit('/').next().filter(|key| !key.is_empty()) else {
+        return Ok(None);
+    };
     let labels: BTreeMap<String, String> = secret.labels.clone().into_iter().collect();
-    let matches = key.starts_with(begin) && filter.matches_key(key) && filter.matches_tags(&labels);
-    matches.then(|| RemoteMeta { key: key.to_owned() })
+    let matches = key.starts_with(begin) && filter.matches_tags(&labels) && filter.matches_key(key)?;
+    Ok(matches.then(|| RemoteMeta { key: key.to_owned() }))
 }
 
 /// The number of a version, from the full name that an answer tells, which has the project's number.

@@ -45,18 +45,11 @@ impl Vault {
         })?;
         let root = self.root(query.path.as_deref())?;
         let keys = self.list_all(root).await?;
-        let mut found: Vec<(RemoteMeta, Location)> = keys
-            .into_iter()
-            .map(|location| {
-                (
-                    RemoteMeta {
-                        key: key_of(self.mount.as_deref(), self.version, &location),
-                    },
-                    location,
-                )
-            })
-            .filter(|(meta, _)| filter.matches_key(&meta.key))
-            .collect();
+        let listed = keys.into_iter().map(|location| {
+            let key = key_of(self.mount.as_deref(), self.version, &location);
+            (RemoteMeta { key }, location)
+        });
+        let mut found: Vec<(RemoteMeta, Location)> = filter.keep(listed, |(meta, _)| &meta.key)?;
         if !query.tags.is_empty() {
             found = stream::iter(found)
                 .map(|(meta, location)| async {

@@ -136,7 +136,7 @@ pub(super) fn find(
         stop.check(Operation::Find)?;
         match step {
             Step::Entry(key, facts) => {
-                if facts.kind == Kind::File && path::flaw(key).is_none() && filter.matches_key(key) {
+                if facts.kind == Kind::File && path::flaw(key).is_none() && filter.matches_key(key)? {
                     found.push(RemoteMeta { key: key.to_owned() });
                 }
                 if found.len() > MOST_FOUND {

@@ -131,11 +131,10 @@ impl Provider for FileProvider {
                 }
                 folder::find(&folder, &start, &filter, stop)
             }
-            Content::Document(fields, _) => Ok(fields
-                .into_keys()
-                .filter(|key| filter.matches_key(key))
-                .map(|key| RemoteMeta { key })
-                .collect()),
+            Content::Document(fields, _) => {
+                let found = filter.keep(fields.into_keys(), |key| key)?;
+                Ok(found.into_iter().map(|key| RemoteMeta { key }).collect())
+            }
         };
         self.blocking(cx, Operation::Find, work).await
     }

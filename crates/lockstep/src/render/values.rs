@@ -168,10 +168,10 @@ impl Provider for Folder {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        Ok(self
-            .files
-            .keys()
-            .filter(|key| filter.matches_key(key) && !self.is_version(key))
+        let keys = self.files.keys().filter(|key| !self.is_version(key));
+        let found = filter.keep(keys, |key| key)?;
+        Ok(found
+            .into_iter()
             .map(|key| RemoteMeta { key: key.clone() })
             .collect())
     }
