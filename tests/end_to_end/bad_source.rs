@@ -162,7 +162,7 @@ const SICKNESSES: [Sickness; 9] = [
         mood: Mood::Endless,
         reason: "Malformed",
         outcome: "malformed",
-        said: "the server's answer (status 200) is longer than 4194304 bytes",
+        said: "the server's answer (status 200) is longer than 2097152 bytes",
     },
     Sickness {
         name: "denied",

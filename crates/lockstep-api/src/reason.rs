@@ -112,7 +112,7 @@ reasons! {
     DuplicateKey,
     /// A key is not allowed in a Secret.
     InvalidKey,
-    /// The Secret would be larger than 1 MiB.
+    /// The Secret would be larger than 1 MiB, or its remote values are larger than 4 MiB together.
     TooLarge,
     /// A value could not be decoded.
     DecodeFailed,

@@ -41,15 +41,23 @@ pub enum YamlError {
 /// # Errors
 /// See [`YamlError`]; never a word of the text.
 pub fn check(text: &str, most_bytes: usize) -> Result<(), YamlError> {
+    check_nodes(text, most_bytes, MAX_NODES)
+}
+
+/// The same with another bound of nodes.
+///
+/// # Errors
+/// As of [`check`].
+pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(), YamlError> {
     if opens_too_many_brackets(text.as_bytes()) {
         return Err(YamlError::TooDeep);
     }
     if text.len() > SHORT {
-        count_nodes(text)?;
+        count_nodes(text, most_nodes)?;
     }
     let meter = Meter {
         bytes: Cell::new(most_bytes),
-        nodes: Cell::new(MAX_NODES),
+        nodes: Cell::new(most_nodes),
     };
     let measured = Measure(&meter).deserialize(serde_yaml_ng::Deserializer::from_str(text));
     measured.map_err(|error| {
@@ -77,12 +85,12 @@ fn opens_too_many_brackets(text: &[u8]) -> bool {
 }
 
 /// Counts the nodes as they are written, without loading them: the loader holds a hundred bytes for each.
-fn count_nodes(text: &str) -> Result<(), YamlError> {
+fn count_nodes(text: &str, most: usize) -> Result<(), YamlError> {
     let mut nodes = 0_usize;
     for event in granit_parser::Parser::new_from_str(text) {
         let (event, _) = event.map_err(|_| YamlError::Invalid { at: None })?;
         nodes += usize::from(event.is_node());
-        if nodes > MAX_NODES {
+        if nodes > most {
             return Err(YamlError::TooLarge);
         }
     }

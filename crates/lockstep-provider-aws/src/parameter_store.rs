@@ -210,8 +210,10 @@ impl ParameterStore {
                 self.names_by_tags(&folder, query, &mut seen).await?
             };
             let keys = names.iter().filter_map(|name| name.strip_prefix(prefix));
-            for key in keys.filter(|key| matches(&filter, key)) {
-                found.push(lockstep_provider::found(key)?);
+            for key in keys {
+                if matches(&filter, key)? {
+                    found.push(lockstep_provider::found(key)?);
+                }
             }
         }
         found.sort_unstable();
@@ -345,8 +347,8 @@ fn folders(prefix: &str, filter: &KeyFilter) -> Vec<String> {
 }
 
 /// Whether a key matches. Where it begins with a slash, the name that is looked for does not.
-fn matches(filter: &KeyFilter, key: &str) -> bool {
-    filter.matches_location(key) && filter.matches_name(key.strip_prefix('/').unwrap_or(key))
+fn matches(filter: &KeyFilter, key: &str) -> Result<bool, ProviderError> {
+    Ok(filter.matches_location(key) && filter.matches_name(key.strip_prefix('/').unwrap_or(key))?)
 }
 
 /// Whether a parameter is what was asked for: by name or ARN, and by version or label. A name and its ARN may be asked for

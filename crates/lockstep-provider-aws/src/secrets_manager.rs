@@ -371,8 +371,10 @@ impl SecretsManager {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
             *seen += page.len();
-            for key in page.iter().filter_map(|entry| self.matching(entry, filter)) {
-                found.push(lockstep_provider::found(key)?);
+            for entry in &page {
+                if let Some(key) = self.matching(entry, filter)? {
+                    found.push(lockstep_provider::found(key)?);
+                }
             }
             if !turn_page(&mut after, answer.next_token.take(), *seen)? {
                 return Ok(());
@@ -380,15 +382,23 @@ impl SecretsManager {
         }
     }
 
-    fn matching<'a>(&self, entry: &'a SecretListEntry, filter: &KeyFilter) -> Option<&'a str> {
-        let key = entry.name()?.strip_prefix(&self.locator.prefix)?;
+    fn matching<'a>(
+        &self,
+        entry: &'a SecretListEntry,
+        filter: &KeyFilter,
+    ) -> Result<Option<&'a str>, ProviderError> {
+        let name = entry.name();
+        let Some(key) = name.and_then(|name| name.strip_prefix(&self.locator.prefix)) else {
+            return Ok(None);
+        };
         let tags: BTreeMap<String, String> = entry
             .tags()
             .iter()
             .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
             .collect();
-        let matches = entry.deleted_date().is_none() && filter.matches_key(key) && filter.matches_tags(&tags);
-        matches.then_some(key)
+        let matches =
+            entry.deleted_date().is_none() && filter.matches_tags(&tags) && filter.matches_key(key)?;
+        Ok(matches.then_some(key))
     }
 
     /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the

@@ -277,12 +277,10 @@ impl SecretManager {
                 _ => failed.error(&purpose),
             })?;
             *seen += answer.secrets.len();
-            for key in answer
-                .secrets
-                .iter()
-                .filter_map(|secret| matching(secret, begin, filter))
-            {
-                found.push(lockstep_provider::found(key)?);
+            for secret in &answer.secrets {
+                if let Some(key) = matching(secret, begin, filter)? {
+                    found.push(lockstep_provider::found(key)?);
+                }
             }
             if !turn_page(&mut after, answer.next_page_token, *seen)? {
                 return Ok(());
@@ -309,11 +307,17 @@ fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
     terms.join(" AND ")
 }
 
-fn matching<'a>(secret: &'a Secret, begin: &str, filter: &KeyFilter) -> Option<&'a str> {
-    let key = secret.name.rsplit('/').next().filter(|key| !key.is_empty())?;
+fn matching<'a>(
+    secret: &'a Secret,
+    begin: &str,
+    filter: &KeyFilter,
+) -> Result<Option<&'a str>, ProviderError> {
+    let Some(key) = secret.name.rsplit('/').next().filter(|key| !key.is_empty()) else {
+        return Ok(None);
+    };
     let labels: BTreeMap<String, String> = secret.labels.clone().into_iter().collect();
-    let matches = key.starts_with(begin) && filter.matches_key(key) && filter.matches_tags(&labels);
-    matches.then_some(key)
+    let matches = key.starts_with(begin) && filter.matches_tags(&labels) && filter.matches_key(key)?;
+    Ok(matches.then_some(key))
 }
 
 /// The number of a version, from the full name that an answer tells, which has the project's number.

@@ -241,7 +241,7 @@ impl Vault {
             };
             let below = folder.path.join(segment);
             // what is not granted cannot keep the search from what is
-            if !self.concerns(&below, is_folder, filter) {
+            if !self.concerns(&below, is_folder, filter)? {
                 continue;
             }
             if segment.contains('/') || path::check(segment).is_err() {
@@ -259,13 +259,13 @@ impl Vault {
     }
 
     /// Whether a key, or a key in a folder, may be granted.
-    fn concerns(&self, path: &KvPath, is_folder: bool, filter: &KeyFilter) -> bool {
+    fn concerns(&self, path: &KvPath, is_folder: bool, filter: &KeyFilter) -> Result<bool, ProviderError> {
         let text = match self.locator.mount {
             Some(_) => path.path.clone(),
             None => format!("{}/{}", path.mount, path.path),
         };
         if is_folder {
-            filter.reaches(&format!("{text}/"))
+            Ok(filter.reaches(&format!("{text}/")))
         } else {
             filter.matches_key(&text)
         }

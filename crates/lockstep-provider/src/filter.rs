@@ -1,11 +1,22 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use regex::{Regex, RegexBuilder};
+use lockstep_core::search;
+use regex::Regex;
 
 use crate::{ErrorKind, FindQuery, Location, Operation, ProviderError, RemoteMeta, Scope};
 
-/// How large a compiled pattern may get, in bytes: a user's pattern must not eat the operator's memory.
-const PATTERN_SIZE_LIMIT: usize = 1 << 20;
+/// The longest key that is compared with a pattern, in bytes.
+const LONGEST_KEY: usize = 4096;
+/// How long the keys of one search may be compared with its pattern. The keys and the pattern may be those of somebody who means
+/// harm, and this runs on the threads that everybody shares.
+const MATCHING: Duration = Duration::from_millis(500);
 
 /// A [`FindQuery`] made ready to be asked of many keys: the one meaning of scope, path, name and tags for every provider.
 ///
@@ -19,6 +30,8 @@ pub struct KeyFilter {
     begin: String,
     name: Option<Regex>,
     tags: BTreeMap<String, String>,
+    /// Nanoseconds for which keys were compared with the pattern.
+    spent: Arc<AtomicU64>,
 }
 
 impl KeyFilter {
@@ -29,16 +42,16 @@ impl KeyFilter {
     pub fn new(query: &FindQuery) -> Result<Self, ProviderError> {
         let name = match &query.name {
             None => None,
-            Some(pattern) => {
-                Some(RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build().map_err(|_| {
-                    ProviderError::new(
-                        ErrorKind::ConfigInvalid,
-                        Operation::Find,
-                        format!("find.name.regexp \"{pattern}\" is not a regular expression that can be used"),
-                    )
-                    .with_hint("It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB.")
-                })?)
-            }
+            Some(pattern) => Some(search::compile(pattern, LONGEST_KEY, false).map_err(|_| {
+                ProviderError::new(
+                    ErrorKind::ConfigInvalid,
+                    Operation::Find,
+                    format!("find.name.regexp \"{pattern}\" is not a regular expression that can be used"),
+                )
+                .with_hint(
+                    "It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB.",
+                )
+            })?),
         };
         let path = query.path.as_ref();
         Ok(Self {
@@ -46,12 +59,16 @@ impl KeyFilter {
             begin: path.map(|path| format!("{path}/")).unwrap_or_default(),
             name,
             tags: query.tags.clone(),
+            spent: Arc::default(),
         })
     }
 
     /// Whether a key is granted, and has the path and the name that are looked for.
-    pub fn matches_key(&self, key: &str) -> bool {
-        self.matches_location(key) && self.matches_name(key)
+    ///
+    /// # Errors
+    /// As of [`KeyFilter::matches_name`].
+    pub fn matches_key(&self, key: &str) -> Result<bool, ProviderError> {
+        Ok(self.matches_location(key) && self.matches_name(key)?)
     }
 
     /// Whether a key is granted and lies below the path.
@@ -70,8 +87,28 @@ impl KeyFilter {
     }
 
     /// Whether a key has the name that is looked for.
-    pub fn matches_name(&self, key: &str) -> bool {
-        self.name.as_ref().is_none_or(|name| name.is_match(key))
+    ///
+    /// # Errors
+    /// `Malformed` when the key is longer than 4096 bytes, `ConfigInvalid` when the pattern takes too long for all keys of the
+    /// search together.
+    pub fn matches_name(&self, key: &str) -> Result<bool, ProviderError> {
+        let Some(name) = &self.name else {
+            return Ok(true);
+        };
+        if key.len() > LONGEST_KEY {
+            let message = format!("the store holds a key of more than {LONGEST_KEY} bytes");
+            return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message));
+        }
+        let begun = Instant::now();
+        let matches = name.is_match(key);
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let before = self.spent.fetch_add(took, Ordering::Relaxed);
+        if Duration::from_nanos(before.saturating_add(took)) > MATCHING {
+            let message = "find.name.regexp takes too long for the keys that there are";
+            let error = ProviderError::new(ErrorKind::ConfigInvalid, Operation::Find, message);
+            return Err(error.with_hint("Use a simpler pattern, or narrow the search down with find.path"));
+        }
+        Ok(matches)
     }
 
     /// The folders below which every key lies that matches: see [`Scope::folders`].
@@ -82,6 +119,24 @@ impl KeyFilter {
     /// What every key begins with that matches: see [`Scope::beginnings`].
     pub fn beginnings(&self) -> Vec<String> {
         self.scope.beginnings(&self.begin)
+    }
+
+    /// The items whose keys match.
+    ///
+    /// # Errors
+    /// As of [`KeyFilter::matches_key`].
+    pub fn keep<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        key: impl Fn(&T) -> &str,
+    ) -> Result<Vec<T>, ProviderError> {
+        let mut kept = Vec::new();
+        for item in items {
+            if self.matches_key(key(&item))? {
+                kept.push(item);
+            }
+        }
+        Ok(kept)
     }
 
     /// Whether a value's tags are those that are looked for.
@@ -127,8 +182,10 @@ mod tests {
             ..FindQuery::default()
         })
         .unwrap();
-        assert!(filter.matches_key("shop/database"));
-        assert!(!filter.matches_key("shop/eu/database") && !filter.matches_key("blog/database"));
+        assert!(filter.matches_key("shop/database").unwrap());
+        assert!(
+            !filter.matches_key("shop/eu/database").unwrap() && !filter.matches_key("blog/database").unwrap()
+        );
         assert_eq!(filter.folders(), ["shop"]);
     }
 
@@ -142,22 +199,25 @@ mod tests {
     #[test]
     fn a_path_finds_what_lies_below_it_and_no_neighbour() {
         let filter = filter(Some("shop"), None);
-        assert!(filter.matches_key("shop/database"));
-        assert!(filter.matches_key("shop/eu/database"));
-        assert!(!filter.matches_key("shopping/cart"));
-        assert!(!filter.matches_key("shop"));
+        assert!(filter.matches_key("shop/database").unwrap());
+        assert!(filter.matches_key("shop/eu/database").unwrap());
+        assert!(!filter.matches_key("shopping/cart").unwrap());
+        assert!(!filter.matches_key("shop").unwrap());
     }
 
     #[test]
     fn without_a_path_every_key_matches() {
-        assert!(filter(None, None).matches_key("anything"));
+        assert!(filter(None, None).matches_key("anything").unwrap());
     }
 
     #[test]
     fn a_name_is_looked_for_anywhere_in_the_key() {
         let filter = filter(Some("shop"), Some("data|^smtp$"));
-        assert!(filter.matches_key("shop/database"));
-        assert!(!filter.matches_key("shop/smtp"), "^ is the beginning of the key");
+        assert!(filter.matches_key("shop/database").unwrap());
+        assert!(
+            !filter.matches_key("shop/smtp").unwrap(),
+            "^ is the beginning of the key"
+        );
     }
 
     #[test]
@@ -171,6 +231,22 @@ mod tests {
         assert!(filter.matches_tags(&tags(&[("team", "shop"), ("env", "prod")])));
         assert!(!filter.matches_tags(&tags(&[("team", "blog")])));
         assert!(!filter.matches_tags(&tags(&[])));
+    }
+
+    #[test]
+    fn a_pattern_that_takes_long_ends_the_search() {
+        let slow = filter(None, Some(r"\b(?:a?){2000}[^a]\b(?:é|x){500}$"));
+        let key = "é".to_owned() + &"a".repeat(4000);
+        let begun = Instant::now();
+        let error = slow
+            .keep(std::iter::repeat_n(key, 100_000), |key| key)
+            .unwrap_err();
+        assert!(error.message.contains("takes too long"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        let error = filter(None, Some("x"))
+            .matches_key(&"x".repeat(5000))
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed);
     }
 
     #[test]

@@ -5,18 +5,22 @@ use std::{
     fmt,
 };
 
-use lockstep_core::property;
+use lockstep_core::{
+    property,
+    yaml::{self, YamlError},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::Value;
 
-use super::path::shown;
+use super::{MOST_BYTES, path::shown};
 use crate::{ErrorKind, Operation, ProviderError, SecretValue};
 
-/// The most brackets of a YAML document that may be open at once.
-const DEEPEST: usize = 5000;
+/// The most nodes of a YAML document, each alias counted as what it stands for. The file is the administrator's, and may hold more
+/// than what a tenant sends.
+const MOST_NODES: usize = 250_000;
 
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +70,12 @@ pub(super) fn parse(
     operation: Operation,
 ) -> Result<Fields, ProviderError> {
     let fields = match format {
-        Format::Yaml if is_too_deep(bytes) => Err(None),
-        Format::Yaml => yaml(bytes).map_err(|error| {
-            error
-                .location()
-                .map(|location| (location.line(), location.column()))
+        Format::Yaml => checked(bytes).and_then(|()| {
+            yaml(bytes).map_err(|error| {
+                error
+                    .location()
+                    .map(|location| (location.line(), location.column()))
+            })
         }),
         Format::Json => json(bytes),
     };
@@ -106,17 +111,13 @@ fn place(bytes: &[u8], index: usize) -> (usize, usize) {
     lines.fold((0, 1), |(line, _), text| (line + 1, text.len() + 1))
 }
 
-/// Whether brackets are nested so deep that reading them would take minutes: the reader's time grows with the square of
-/// the depth. Brackets in texts are counted, too, so the bound is far above what anybody nests.
-fn is_too_deep(bytes: &[u8]) -> bool {
-    let mut depth = 0_usize;
-    bytes.iter().any(|byte| {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth > DEEPEST
+/// Checks what a document comes to once its aliases are expanded, before any of them is.
+fn checked(bytes: &[u8]) -> Result<(), At> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Some(place(bytes, error.valid_up_to())))?;
+    let most = usize::try_from(MOST_BYTES).unwrap_or(usize::MAX);
+    yaml::check_nodes(text, most, MOST_NODES).map_err(|error| match error {
+        YamlError::Invalid { at } => at,
+        YamlError::TooDeep | YamlError::TooLarge => None,
     })
 }
 
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn a_document_that_is_nested_without_end_is_refused_at_once() {
         let start = std::time::Instant::now();
-        for depth in [200, DEEPEST - 1, 1 << 20] {
+        for depth in [200, yaml::MAX_OPEN_BRACKETS, 1 << 20] {
             let deep = format!("a: {}", "[".repeat(depth));
             assert_eq!(read(&deep, Format::Yaml).unwrap_err().kind, ErrorKind::Malformed);
             let deep = format!("{{\"a\": {}", "[".repeat(depth));

@@ -135,7 +135,7 @@ pub(super) fn find(
         stop.check(Operation::Find)?;
         match step {
             Step::Entry(key, facts) => {
-                if facts.kind == Kind::File && !path::is_hidden(key) && filter.matches_key(key) {
+                if facts.kind == Kind::File && !path::is_hidden(key) && filter.matches_key(key)? {
                     found.push(crate::found(key)?);
                 }
                 if found.len() > MOST_FOUND {

@@ -115,11 +115,10 @@ impl Provider for FileProvider {
         let filter = KeyFilter::new(query)?;
         let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
             Content::Folder(folder) => folder::find(&folder, &filter, stop),
-            Content::Document(fields, _) => fields
-                .into_keys()
-                .filter(|key| filter.matches_key(key))
-                .map(|key| found(&key))
-                .collect(),
+            Content::Document(fields, _) => {
+                let kept = filter.keep(fields.into_keys(), |key| key)?;
+                kept.iter().map(|key| found(key)).collect()
+            }
         };
         self.blocking(cx, Operation::Find, work).await
     }

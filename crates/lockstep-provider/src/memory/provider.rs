@@ -54,12 +54,11 @@ impl Provider for MemoryProvider {
         let filter = KeyFilter::new(query)?;
         let _in_flight = self.backend.request(Operation::Find).await?;
         let state = self.backend.read();
-        let found = state.entries.iter().filter(|(key, entry)| {
-            entry.versions.last().is_some_and(Option::is_some)
-                && filter.matches_key(key)
-                && filter.matches_tags(&entry.tags)
+        let found = state.entries.iter().filter(|(_, entry)| {
+            entry.versions.last().is_some_and(Option::is_some) && filter.matches_tags(&entry.tags)
         });
-        found.map(|(key, _)| crate::found(key)).collect()
+        let kept = filter.keep(found, |(key, _)| key)?;
+        kept.into_iter().map(|(key, _)| crate::found(key)).collect()
     }
 
     async fn decrypt(&self, _: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {

@@ -168,15 +168,17 @@ impl Provider for Folder {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        // a key may begin with a slash, and the path of a file does not
-        let spelled = |key: &String| {
-            let rooted = format!("/{key}");
-            [key.clone(), rooted]
-                .into_iter()
-                .find(|key| filter.matches_key(key))
-        };
-        let keys = self.files.keys().filter(|key| !self.is_version(key));
-        keys.filter_map(spelled).map(|key| found(&key)).collect()
+        let mut all = Vec::new();
+        for key in self.files.keys().filter(|key| !self.is_version(key)) {
+            // a key may begin with a slash, and the path of a file does not
+            for spelled in [key.clone(), format!("/{key}")] {
+                if filter.matches_key(&spelled)? {
+                    all.push(found(&spelled)?);
+                    break;
+                }
+            }
+        }
+        Ok(all)
     }
 
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {

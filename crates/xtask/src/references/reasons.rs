@@ -137,7 +137,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::InvalidKey => {
             "Rename the key: letters, digits, `-`, `_` and `.`, at most 253 characters. `rewrite` does so for many."
         }
-        Reason::TooLarge => "Spread the values over several Secrets.",
+        Reason::TooLarge => "Spread the values over several SyncedSecrets, or let `find` match fewer.",
         Reason::DecodeFailed => {
             "Correct `decodingStrategy`, or the value at the source; `Auto` takes both forms."
         }

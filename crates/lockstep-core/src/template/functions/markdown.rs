@@ -38,9 +38,14 @@ names is written untouched.
 | templates called within templates | 32, and none may call itself |
 | elements of a `range` over a number, and of `until`, `untilStep` and `seq` | 10,000 |
 | iterations of all loops together | 100,000 |
-| time | 1 s, looked at before each call of a function and now and then in loops |
-| time of all templates of a Secret together | 2 s, looked at before each template |
+| values that the arguments of one action, and that variables and open blocks hold at the same time | 16 MiB each |
+| the parts of one value, such as the elements of a list | about 50,000, and 4 MiB together |
+| YAML that is read, by `fromYaml` and `templateFrom`, with each alias counted as what it stands for | 1 MiB, 50,000 nodes |
+| brackets that are open at once in YAML, those in texts included | 512 |
+| time | 1 s, checked before each call of a function, in loops, and between two matches of a regular expression |
+| time of all templates of a Secret together | 2 s, checked before each template |
 | a compiled regular expression | 1 MiB |
+| the text that a regular expression searches | 1 MiB for a small expression, 16 KiB for the largest |
 
 ## Differences from Go and Sprig
 
