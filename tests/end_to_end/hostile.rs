@@ -73,7 +73,7 @@ impl Watcher {
             ended: Arc::clone(&ended),
         };
         let note = move |change: &dyn Fn(&mut Seen)| {
-            change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner))
+            change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
         };
         let (still, stops) = (note.clone(), Arc::clone(&ended));
         let memory = move || {

@@ -178,11 +178,11 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_has_its_share_and_no_more() {
         let places = Places::new(4, 2);
-        let _hostile = (places.acquire("hostile").await, places.acquire("hostile").await);
+        let hostile = (places.acquire("hostile").await, places.acquire("hostile").await);
         let mut third = Box::pin(places.acquire("hostile"));
         assert!(poll!(&mut third).is_pending(), "although two are free");
         let _quiet = places.acquire("quiet").now_or_never().expect("there is room");
-        drop(_hostile);
+        drop(hostile);
         assert!(poll!(&mut third).is_ready());
     }
 

@@ -218,7 +218,12 @@ mod tests {
     #[test]
     fn aliases_count_as_what_they_stand_for() {
         let value = "x".repeat(100_000);
-        let fields = |count: usize| (0..count).map(|n| format!("k{n}: *a\n")).collect::<String>();
+        let fields = |count: usize| {
+            (0..count)
+                .map(|n| format!("k{n}: *a\n"))
+                .collect::<Vec<_>>()
+                .concat()
+        };
         assert_eq!(check(&format!("a: &a {value}\n{}", fields(9)), MOST), Ok(()));
         assert_eq!(
             check(&format!("a: &a {value}\n{}", fields(10)), MOST),
@@ -228,11 +233,12 @@ mod tests {
 
     #[test]
     fn nested_aliases_are_refused_in_no_time() {
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..100 {
+        let levels = (1..100).map(|level| {
             let before = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", "));
-        }
+            format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", "))
+        });
+        let first = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let bomb = std::iter::once(first).chain(levels).collect::<Vec<_>>().concat();
         let begun = std::time::Instant::now();
         assert_eq!(check(&bomb, MOST), Err(YamlError::TooLarge));
         assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
@@ -245,8 +251,8 @@ mod tests {
             check(&format!("[{}]", "a,".repeat(500_000)), MOST),
             Err(YamlError::TooLarge)
         );
-        let anchors: String = (0..60_000).map(|n| format!("- &a{n} x\n")).collect();
-        assert_eq!(check(&anchors, MOST), Err(YamlError::TooLarge));
+        let anchors: Vec<_> = (0..60_000).map(|n| format!("- &a{n} x\n")).collect();
+        assert_eq!(check(&anchors.concat(), MOST), Err(YamlError::TooLarge));
     }
 
     #[test]
@@ -270,6 +276,6 @@ mod tests {
             assert_eq!(check(text, MOST), Ok(()), "{text}");
         }
         assert!(matches!(check("a: *b", MOST), Err(YamlError::Invalid { .. })));
-        assert!(matches!(check("a: &a [*a]", MOST), Err(_)));
+        assert!(check("a: &a [*a]", MOST).is_err());
     }
 }

@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_pattern_that_takes_long_ends_the_search() {
-        let slow = filter(None, Some(r"\b(?:a?){2000}[^a]\b(?:é|x){500}$"));
-        let key = "é".to_owned() + &"a".repeat(4000);
+        let slow = filter(None, Some("(a.*){10}[^a]"));
+        let key = "a".repeat(4000);
         let begun = Instant::now();
         let error = slow
             .keep(std::iter::repeat_n(key, 100_000), |key| key)

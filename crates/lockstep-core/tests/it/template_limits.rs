@@ -132,10 +132,9 @@ fn a_text_too_long_for_its_expression_is_refused_by_name() {
 #[test]
 fn what_a_template_holds_at_once_is_bounded() {
     const FULL: &str = "the template would hold more than 16 MiB of values at the same time.";
-    let declared: String = (0..20).map(|n| format!("{{{{ $x{n} := .big }}}}")).collect();
-    let made: String = (0..20)
-        .map(|n| format!("{{{{ $x{n} := repeat 1000000 \"x\" }}}}"))
-        .collect();
+    let twenty = |action: fn(usize) -> String| (0..20).map(action).collect::<Vec<_>>().concat();
+    let declared = twenty(|n| format!("{{{{ $x{n} := .big }}}}"));
+    let made = twenty(|n| format!("{{{{ $x{n} := repeat 1000000 \"x\" }}}}"));
     for text in [
         declared,
         made,
