@@ -120,11 +120,18 @@ impl Vault {
             let path = folder.strip_prefix(mount).unwrap_or_default();
             path.trim_start_matches('/').to_owned()
         };
-        let path = |folder| KvPath {
+        let path_of = |folder| KvPath {
             mount: mount.to_owned(),
             path: below(folder),
         };
-        Ok(filter.folders().into_iter().map(path).collect())
+        // what no key can begin with holds no keys
+        let possible = |folder: &String| folder.is_empty() || path::check(folder).is_ok();
+        Ok(filter
+            .folders()
+            .into_iter()
+            .filter(possible)
+            .map(path_of)
+            .collect())
     }
 
     /// Every key below these folders that may be granted.

@@ -1,9 +1,9 @@
 //! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
 
-use lockstep_provider_testkit::at;
 use std::time::{Duration, Instant};
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
+use lockstep_provider_testkit::at;
 use serde_json::json;
 
 use lockstep_testkit::proxy::{Fate, Proxy};

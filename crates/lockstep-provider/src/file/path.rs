@@ -106,7 +106,17 @@ mod tests {
             assert_eq!(store_path(path).unwrap(), expected);
         }
         for path in [
-            "/", "/etc", "..", "a/..", "a/../b", "a\0b", "a\nb", "a b", "a\u{a0}", "a\u{200b}", "a\\..\\b",
+            "/",
+            "/etc",
+            "..",
+            "a/..",
+            "a/../b",
+            "a\0b",
+            "a\nb",
+            "a b",
+            "a\u{a0}",
+            "a\u{200b}",
+            "a\\..\\b",
         ] {
             let error = store_path(path).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ConfigInvalid);
