@@ -38,6 +38,15 @@ impl AwsLocator {
         })
     }
 
+    /// Whether a name can begin so: no search begins with an ARN.
+    pub(crate) fn can_begin(&self, begin: &str) -> bool {
+        begin.bytes().all(|byte| match self.service {
+            Some(AwsService::SecretsManager) => in_secret(byte),
+            Some(AwsService::ParameterStore) => in_parameter(byte),
+            None => false,
+        })
+    }
+
     /// The name or ARN that a location means.
     ///
     /// # Errors

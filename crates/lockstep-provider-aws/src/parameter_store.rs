@@ -203,7 +203,7 @@ impl ParameterStore {
         })?;
         let prefix = self.locator.prefix.as_str();
         let (mut found, mut seen) = (Vec::new(), 0);
-        for folder in folders(prefix, &filter) {
+        for folder in self.folders(&filter) {
             let names = if query.tags.is_empty() {
                 self.names_by_path(&folder, &mut seen).await?
             } else {
@@ -329,21 +329,22 @@ impl ParameterStore {
             None => name,
         })
     }
-}
 
-/// The folders to list: names have no folder above the first slash, and a listing by path needs one.
-fn folders(prefix: &str, filter: &KeyFilter) -> Vec<String> {
-    let beginnings = filter.beginnings().into_iter();
-    let names = beginnings.map(|beginning| format!("{prefix}{beginning}"));
-    let rooted = |folder: String| match folder.as_str() {
-        "" => "/".to_owned(),
-        folder if folder.starts_with('/') => folder.to_owned(),
-        folder => format!("/{folder}"),
-    };
-    lockstep_core::remote::folders(names)
-        .into_iter()
-        .map(rooted)
-        .collect()
+    /// The folders to list: names have no folder above the first slash, and a listing by path needs one.
+    fn folders(&self, filter: &KeyFilter) -> Vec<String> {
+        let beginnings = filter.beginnings().into_iter();
+        let possible = beginnings.filter(|begin| self.locator.can_begin(begin));
+        let names = possible.map(|begin| format!("{}{begin}", self.locator.prefix));
+        let rooted = |folder: String| match folder.as_str() {
+            "" => "/".to_owned(),
+            folder if folder.starts_with('/') => folder.to_owned(),
+            folder => format!("/{folder}"),
+        };
+        lockstep_core::remote::folders(names)
+            .into_iter()
+            .map(rooted)
+            .collect()
+    }
 }
 
 /// Whether a key matches. Where it begins with a slash, the name that is looked for does not.

@@ -315,7 +315,8 @@ impl SecretsManager {
     pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let filter = KeyFilter::new(query)?;
         let (mut found, mut seen) = (Vec::new(), 0);
-        for begin in filter.beginnings() {
+        let beginnings = filter.beginnings().into_iter();
+        for begin in beginnings.filter(|begin| self.locator.can_begin(begin)) {
             self.find_below(&begin, query, &filter, &mut found, &mut seen)
                 .await?;
         }

@@ -154,7 +154,8 @@ pub(crate) fn is_number(text: &str) -> bool {
     (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether a text has only characters of ids and aliases, and some.
+pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

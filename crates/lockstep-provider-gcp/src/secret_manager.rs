@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Place},
     crc,
     error::{Failed, Purpose, Why},
-    name::{LATEST, Name, is_number},
+    name::{LATEST, Name, is_number, is_word},
     provider::{CONCURRENCY, turn_page},
     transport::Transport,
 };
@@ -228,7 +228,9 @@ impl SecretManager {
             ..query.clone()
         })?;
         let (mut found, mut seen) = (Vec::new(), 0);
-        for begin in query.scope.beginnings(begin) {
+        // an id has no other characters
+        let possible = |longer: &String| longer == begin || is_word(longer);
+        for begin in query.scope.beginnings(begin).into_iter().filter(possible) {
             self.find_below(&begin, query, &filter, &mut found, &mut seen)
                 .await?;
         }
@@ -292,12 +294,6 @@ impl SecretManager {
 /// What the service looks for itself, so that fewer pages come. What is found is looked at here all the same: there, text
 /// matches anywhere in a name, and in any case.
 fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
-    let is_word = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-    };
     let name = is_word(begin).then(|| format!("name:{begin}"));
     let labels = tags
         .iter()

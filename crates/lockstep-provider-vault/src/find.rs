@@ -24,7 +24,7 @@ const DEEPEST: usize = 32;
 /// The names of one page.
 const PAGE: usize = 1000;
 
-fn too_much(what: String) -> ProviderError {
+fn too_much(what: &str) -> ProviderError {
     let message = format!("there are more than {what} to search");
     ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
         .with_hint("Narrow it down with find.path")
@@ -113,18 +113,25 @@ impl Vault {
                 ));
             }
         };
-        let below = |folder: String| match self.locator.mount {
-            Some(_) => folder,
-            None => {
-                let path = folder.strip_prefix(mount).unwrap_or_default();
-                path.trim_start_matches('/').to_owned()
+        let below = |folder: String| {
+            if self.locator.mount.is_some() {
+                return folder;
             }
+            let path = folder.strip_prefix(mount).unwrap_or_default();
+            path.trim_start_matches('/').to_owned()
         };
-        let path = |folder| KvPath {
+        let path_of = |folder| KvPath {
             mount: mount.to_owned(),
             path: below(folder),
         };
-        Ok(filter.folders().into_iter().map(path).collect())
+        // what no key can begin with holds no keys
+        let possible = |folder: &String| folder.is_empty() || path::check(folder).is_ok();
+        Ok(filter
+            .folders()
+            .into_iter()
+            .filter(possible)
+            .map(path_of)
+            .collect())
     }
 
     /// Every key below these folders that may be granted.
@@ -142,7 +149,7 @@ impl Vault {
             }
             listed += level.len();
             if listed > MOST_FOLDERS {
-                return Err(too_much(format!("{MOST_FOLDERS} folders")));
+                return Err(too_much(&format!("{MOST_FOLDERS} folders")));
             }
             let mut pages = stream::iter(level)
                 .map(|folder| self.list(folder, filter))
@@ -152,10 +159,10 @@ impl Vault {
                 keys.extend(found);
                 next.extend(folders);
                 if keys.len() > MOST_KEYS {
-                    return Err(too_much(format!("{MOST_KEYS} keys")));
+                    return Err(too_much(&format!("{MOST_KEYS} keys")));
                 }
                 if listed + next.len() > MOST_FOLDERS {
-                    return Err(too_much(format!("{MOST_FOLDERS} folders")));
+                    return Err(too_much(&format!("{MOST_FOLDERS} folders")));
                 }
             }
             level = next;
@@ -163,7 +170,7 @@ impl Vault {
         if level.is_empty() {
             Ok(keys)
         } else {
-            Err(too_much(format!("{DEEPEST} levels of folders")))
+            Err(too_much(&format!("{DEEPEST} levels of folders")))
         }
     }
 
@@ -226,7 +233,7 @@ impl Vault {
             let before = seen.len();
             seen.extend(names);
             if seen.len() > MOST_KEYS {
-                return Err(too_much(format!("{MOST_KEYS} keys")));
+                return Err(too_much(&format!("{MOST_KEYS} keys")));
             }
             if last.is_none() || seen.len() == before {
                 break;

@@ -27,17 +27,13 @@ pub(crate) fn check(path: &str) -> Result<(), LocationError> {
 /// When its first segment is reserved.
 pub(crate) fn check_mount(path: &str) -> Result<(), LocationError> {
     let first = path.split('/').next().unwrap_or_default();
-    match RESERVED.contains(&first) {
-        true => Err(reserved(first)),
-        false => Ok(()),
+    if RESERVED.contains(&first) {
+        return Err(LocationError::refused(
+            format!("leads to \"{first}\", which is the server's own"),
+            "Keys lie below the mount path of a secrets engine",
+        ));
     }
-}
-
-fn reserved(segment: &str) -> LocationError {
-    LocationError::refused(
-        format!("leads to \"{segment}\", which is the server's own"),
-        "Keys lie below the mount path of a secrets engine",
-    )
+    Ok(())
 }
 
 /// A path in a key/value engine.
@@ -165,12 +161,11 @@ impl KvLocator {
 impl Locator for KvLocator {
     fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
         check(key)?;
-        let location = match &self.mount {
-            Some(mount) => Location::new(self.below(mount, key))?,
-            None => {
-                let (mount, path) = self.apart(key)?;
-                Location::within(mount, path)?
-            }
+        let location = if let Some(mount) = &self.mount {
+            Location::new(self.below(mount, key))?
+        } else {
+            let (mount, path) = self.apart(key)?;
+            Location::within(mount, path)?
         };
         Ok(Located {
             location,

@@ -173,8 +173,8 @@ pub(crate) struct RenderArguments {
     /// lists, or else its *.yaml, *.yml and *.json files.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Folder with the remote values: the path of a file is the key, its content the value, a final line break
-    /// included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
+    /// Folder with the remote values: the path of a file is the key in the canonical form of its provider (in Vault the path below the
+    /// mount), its content the value, a final line break included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
     /// (metadataPolicy: Fetch) in KEY@metadata. Without a
     /// folder, everything is checked that can be before the first read, and the reads are listed.
     #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_VALUES")]

@@ -199,7 +199,7 @@ impl Reconcile {
         if let Some(refused) = refused
             .filter(|refused| rotation::still_says(refused, &reading.fingerprint, &reading.collected.sources))
         {
-            return self.stay_back(status, refused, why).await;
+            return Box::pin(self.stay_back(status, refused, why)).await;
         }
         if let Some(known) = known
             && cause.is_none()
@@ -263,12 +263,12 @@ impl Reconcile {
         self.decrypt(&mut reading).await?;
         let revision = self.revision(status, &reading, refused).await;
         if let Some(refused) = refused.filter(|refused| refused.revision == revision.name) {
-            return self.stay_back(status, refused, why).await;
+            return Box::pin(self.stay_back(status, refused, why)).await;
         }
         if let Entry::Wait(waits_for, next) = enter(&revision.name) {
             let revision = revision.name;
             if let Some(refused) = back {
-                let mut synced = self.stay_back(status, refused, why).await?;
+                let mut synced = Box::pin(self.stay_back(status, refused, why)).await?;
                 if let Synced::InSync { waits, .. } = &mut synced {
                     *waits = Some(Box::new(Waiting {
                         revision,

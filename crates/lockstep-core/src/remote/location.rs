@@ -160,7 +160,7 @@ pub fn check_visible(text: &str) -> Result<(), LocationError> {
 }
 
 /// Whether nobody sees the character: two texts that differ in it look the same.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     use GeneralCategory as Is;
     c.is_whitespace()
         || matches!(

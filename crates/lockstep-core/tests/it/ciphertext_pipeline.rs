@@ -1,6 +1,5 @@
 //! A ciphertext on its way through the pipeline: who may use it, what it costs, and what goes wrong with it.
 
-use crate::at;
 use std::collections::BTreeMap;
 
 use lockstep_api::{Access, AccessNamespaces, CiphertextScope, Reason, StoreRef, SyncedSecretSpec};
@@ -16,6 +15,8 @@ use lockstep_core::{
     revision::Content,
 };
 use serde_json::{Value, json};
+
+use crate::at;
 
 fn store() -> StoreRef {
     serde_json::from_value(json!({ "name": "kms" })).unwrap()

@@ -1,6 +1,5 @@
 //! The forecast of calls, against hand-made sums and against the schedule itself.
 
-use crate::at;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
@@ -13,6 +12,8 @@ use lockstep_core::{
     schedule::{self, Rhythm, Seat},
 };
 use proptest::prelude::*;
+
+use crate::at;
 
 const HOUR: u64 = 3600;
 

@@ -1,9 +1,9 @@
 //! How many calls reads cost, and whose failure is whose.
 
-use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{ErrorKind, RemoteRef};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::aws::{Aws, Trouble};
 
 use crate::bench::{Store, text};

@@ -1,6 +1,5 @@
 //! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
 
-use lockstep_provider_testkit::at;
 use std::{sync::Arc, time::Duration};
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
@@ -10,6 +9,7 @@ use lockstep_provider::{
     layers::{StackOptions, stack},
 };
 use lockstep_provider_aws::AwsFactory;
+use lockstep_provider_testkit::at;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
 use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY};
 use serde_json::{Value, json};

@@ -1,10 +1,10 @@
 //! What a store's limits count: calls that go out, whatever they ask for.
 
-use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_api::Limits;
 use lockstep_provider::RemoteRef;
+use lockstep_provider_testkit::at;
 use lockstep_testkit::aws::Aws;
 
 use crate::bench::{ONCE, Store, text};

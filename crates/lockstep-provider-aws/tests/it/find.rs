@@ -1,8 +1,12 @@
 //! What a search asks the service for.
 
-use lockstep_provider::{ErrorKind, FindQuery};
+use lockstep_provider::{ErrorKind, FindQuery, Pattern, Scope};
 use lockstep_provider_testkit::at;
-use lockstep_testkit::aws::{Aws, Trouble};
+use lockstep_testkit::{
+    aws::{Aws, Trouble},
+    proxy::{Fate, Proxy},
+};
+use serde_json::json;
 
 use crate::bench::{Store, and, objects, spec};
 
@@ -84,5 +88,46 @@ async fn a_search_of_a_service_in_trouble_finds_nothing_rather_than_a_part() {
         let store = Store::of(service, &aws).await;
         let error = store.find(FindQuery::default()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::RateLimited, "{service}");
+    }
+}
+
+fn granted(globs: &[&str]) -> FindQuery {
+    FindQuery {
+        scope: Scope::patterns(globs.iter().filter_map(|glob| Pattern::new(glob))),
+        ..FindQuery::default()
+    }
+}
+
+#[tokio::test]
+async fn a_search_begins_where_the_grant_does() {
+    let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/*";
+    for (service, globs, filter) in [
+        ("SecretsManager", ["shop/db-*", "blog/*", arn], "shop/db-"),
+        ("ParameterStore", ["/shop/db-*", "/blog/*", arn], "\"/shop\""),
+    ] {
+        let proxy = Proxy::start("127.0.0.1:1").await;
+        let names = json!({
+            "SecretList": [{ "Name": "shop/db-1" }, { "Name": "shop/smtp" }, { "Name": "admin/root" }],
+            "Parameters": [{ "Name": "/shop/db-1" }, { "Name": "/shop/smtp" }, { "Name": "/admin/root" }],
+        });
+        let content = [("Content-Type", "application/x-amz-json-1.1")];
+        proxy.all(Fate::answer(200, &content, &names.to_string()));
+        let store = Store::new(spec(service, proxy.address()), &objects()).await;
+        let found = store.find(granted(&globs)).await.unwrap();
+        assert_eq!(found, [globs[0].replace('*', "1")], "{service}");
+        let requests = proxy.requests();
+        assert_eq!(
+            requests.len(),
+            2,
+            "one search for each beginning of a name: {requests:?}"
+        );
+        assert!(
+            requests.iter().any(|request| request.body.contains(filter)),
+            "{requests:?}"
+        );
+        assert!(
+            !requests.iter().any(|request| request.body.contains("arn:")),
+            "{requests:?}"
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! Keys of KMS: the suite for keys, against the stand-in and against moto, and what is AWS' own.
 
-use lockstep_provider_testkit::at;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use lockstep_provider::{
     RemoteRef, SecretValue, StoreConfig,
 };
 use lockstep_provider_aws::AwsFactory;
-use lockstep_provider_testkit::{KeySubject, Quiet};
+use lockstep_provider_testkit::{KeySubject, Quiet, at};
 use lockstep_testkit::{
     Moto,
     aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, SECRET_ACCESS_KEY, Trouble},

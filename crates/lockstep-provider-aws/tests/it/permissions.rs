@@ -1,10 +1,10 @@
 //! The least policy of `docs/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
 
-use lockstep_provider_testkit::at;
 use std::collections::BTreeMap;
 
 use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws};
 use serde_json::json;
 

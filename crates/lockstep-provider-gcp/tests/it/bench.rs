@@ -1,6 +1,5 @@
 //! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
 
-use lockstep_provider_testkit::at;
 use std::sync::Arc;
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
@@ -9,6 +8,7 @@ use lockstep_provider::{
     RemoteSecret, StoreConfig, StoreKey,
 };
 use lockstep_provider_gcp::GcpFactory;
+use lockstep_provider_testkit::at;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
 use lockstep_testkit::gcp::{Gcp, PROJECT};
 use serde_json::{Value, json};

@@ -1,12 +1,12 @@
 //! What a service in trouble, or something in its place, is told as.
 
-use lockstep_provider_testkit::at;
 use std::time::{Duration, Instant};
 
 use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{
     Binding, Ciphertext, Context, EndpointPolicy, ErrorKind, Provider as _, RemoteRef, layers::Timeout,
 };
+use lockstep_provider_testkit::at;
 use lockstep_testkit::{
     gcp::{self, Gcp, Trouble},
     proxy::{Fate, Proxy},

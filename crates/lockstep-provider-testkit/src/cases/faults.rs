@@ -1,4 +1,3 @@
-use crate::at;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,6 +9,7 @@ use super::client;
 use crate::{
     Skip, Subject,
     assert::{Client, assert_clean},
+    at,
 };
 
 const KEY: &str = "shop/database";

@@ -1,10 +1,10 @@
-use crate::at;
 use lockstep_provider::{ErrorKind, FindQuery, RemoteRef};
 
 use super::client;
 use crate::{
     Skip, Subject,
     assert::{Client, assert_names},
+    at,
 };
 
 const KEYS: [&str; 5] = [

@@ -1,4 +1,3 @@
-use crate::at;
 use lockstep_provider::{ErrorKind, RemoteRef};
 use serde_json::Value;
 
@@ -6,6 +5,7 @@ use super::client;
 use crate::{
     CANARY, Skip, Subject,
     assert::{assert_fields, assert_names},
+    at,
 };
 
 const KEY: &str = "shop/database";

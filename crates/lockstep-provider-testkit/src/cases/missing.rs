@@ -1,10 +1,10 @@
-use crate::at;
 use lockstep_provider::{ErrorKind, Location, RemoteRef};
 
 use super::client;
 use crate::{
     Skip, Subject,
     assert::{assert_fields, assert_names},
+    at,
 };
 
 /// The message names the key as the user wrote it.

@@ -1,10 +1,10 @@
-use crate::at;
 use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef};
 
 use super::client;
 use crate::{
     Skip, Subject,
     assert::{assert_clean, assert_fields, assert_names},
+    at,
 };
 
 /// Also for references that fail, and for those that are asked twice.

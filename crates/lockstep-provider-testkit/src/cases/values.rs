@@ -1,9 +1,8 @@
-use crate::at;
 use lockstep_core::property;
 use lockstep_provider::{ErrorKind, RemoteRef};
 
 use super::client;
-use crate::{Skip, Subject, assert::assert_fields};
+use crate::{Skip, Subject, assert::assert_fields, at};
 
 /// A value is one JSON object with the fields that were stored.
 ///

@@ -1,10 +1,10 @@
-use crate::at;
 use lockstep_provider::{ErrorKind, RemoteRef};
 
 use super::client;
 use crate::{
     Skip, Subject,
     assert::{assert_fields, assert_names},
+    at,
 };
 
 const KEY: &str = "shop/database";

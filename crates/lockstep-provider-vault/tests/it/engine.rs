@@ -1,9 +1,9 @@
 //! Engines, namespaces, keys and versions of the real server.
 
-use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{Context, ErrorKind, Operation, RemoteRef};
+use lockstep_provider_testkit::at;
 use serde_json::json;
 
 use lockstep_testkit::proxy::Proxy;

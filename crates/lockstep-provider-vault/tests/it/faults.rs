@@ -1,6 +1,5 @@
 //! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
 
-use lockstep_provider_testkit::at;
 use std::{
     sync::{
         Arc,
@@ -10,6 +9,7 @@ use std::{
 };
 
 use lockstep_provider::{Context, EndpointPolicy, ErrorKind, FindQuery, Operation, RemoteRef};
+use lockstep_provider_testkit::at;
 use serde_json::json;
 use tokio::net::TcpListener;
 

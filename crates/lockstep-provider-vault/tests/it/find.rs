@@ -170,7 +170,15 @@ async fn a_search_lists_only_what_may_hold_granted_keys() {
         }
     });
     let found = store
-        .find(granted(&["shop/d*", "shop/eu/*", "blog/x-*", "blog/x-1"]))
+        .find(granted(&[
+            "shop/d*",
+            "shop/eu/*",
+            "blog/x-*",
+            "blog/x-1",
+            "../sys/*",
+            "my folder/*",
+            "a//b*",
+        ]))
         .await;
     assert_eq!(
         found.unwrap(),

@@ -1,6 +1,5 @@
 //! Credentials of a real database engine over a real PostgreSQL, and of the pki engine.
 
-use lockstep_provider_testkit::at;
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
@@ -8,6 +7,7 @@ use lockstep_api::GenerateMethod;
 use lockstep_provider::{
     Context, ErrorKind, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, Warrant,
 };
+use lockstep_provider_testkit::at;
 use lockstep_testkit::{
     OpenBao, PostgreSql,
     proxy::{Fate, Proxy},

@@ -1,10 +1,10 @@
 //! The life of a token: one login per store identity, renewal before the end, a fresh login when the server no longer
 //! takes it.
 
-use lockstep_provider_testkit::at;
 use std::time::Duration;
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, RemoteRef};
+use lockstep_provider_testkit::at;
 use lockstep_testkit::{
     OpenBao,
     proxy::{Fate, Proxy},

@@ -28,7 +28,7 @@ pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
         return Err(invalid("is absolute"));
     }
     if path.contains(is_forbidden) {
-        return Err(invalid("has whitespace, a control character or a backslash"));
+        return Err(invalid("has whitespace, an invisible character or a backslash"));
     }
     let segments: Vec<_> = path
         .split('/')
@@ -49,7 +49,7 @@ pub(super) fn flaw(key: &str) -> Option<&'static str> {
         return Some("is absolute");
     }
     if key.contains(is_forbidden) {
-        return Some("has whitespace, a control character or a backslash");
+        return Some("has whitespace, an invisible character or a backslash");
     }
     key.split('/').find_map(|segment| match segment {
         "" => Some("has an empty segment"),
@@ -67,7 +67,7 @@ pub(super) fn is_hidden(path: &str) -> bool {
 
 /// Backslashes separate folders on some systems; a key with one would mean different things.
 fn is_forbidden(character: char) -> bool {
-    character.is_control() || character.is_whitespace() || character == '\\'
+    lockstep_core::remote::is_invisible(character) || character == '\\'
 }
 
 /// A key is the path of a file below the store's folder, or the name of a field of its document.
@@ -106,7 +106,17 @@ mod tests {
             assert_eq!(store_path(path).unwrap(), expected);
         }
         for path in [
-            "/", "/etc", "..", "a/..", "a/../b", "a\0b", "a\nb", "a b", "a\u{a0}", "a\\..\\b",
+            "/",
+            "/etc",
+            "..",
+            "a/..",
+            "a/../b",
+            "a\0b",
+            "a\nb",
+            "a b",
+            "a\u{a0}",
+            "a\u{200b}",
+            "a\\..\\b",
         ] {
             let error = store_path(path).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ConfigInvalid);

@@ -339,7 +339,7 @@ mod tests {
         for n in 0..50 {
             backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(600)));
             let _ = limit
-                .fetch(&cx, &[RemoteRef::current(at(&format!("hostile-{n}")))])
+                .fetch(&cx, &[RemoteRef::current(at(format!("hostile-{n}")))])
                 .await;
         }
         let begun = Instant::now();

@@ -1,7 +1,6 @@
 //! Nothing is shared between two store identities: through [`Clients`] and every layer, the same key of each is a request
 //! of its own, to a client of its own, with an answer of its own.
 
-use lockstep_provider_testkit::at;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
@@ -10,6 +9,7 @@ use lockstep_provider::{
     Binding, Ciphertext, Clients, Context, EndpointPolicy, ErrorKind, FetchMetrics, FindQuery, MemoryBackend,
     MemoryFactory, Operation, Provider, ProviderError, Registry, RemoteRef, StoreConfig, StoreKey,
 };
+use lockstep_provider_testkit::at;
 
 use crate::credentials::NoCredentials;
 

@@ -1,12 +1,12 @@
 //! What a folder of files answers, and what it refuses.
 
-use lockstep_provider_testkit::at;
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
 
 use lockstep_provider::{
     Context, ErrorKind, FileFactory, FindQuery, Pattern, Provider as _, ProviderFactory as _, RemoteRef,
     Scope, layers::Timeout,
 };
+use lockstep_provider_testkit::at;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::setup::{Files, Store, config};

@@ -20,7 +20,7 @@ fn every_file_that_is_read_is_within_the_grant() {
         "team/kv/",
     ] {
         for name in ["db", "root", "größe", "token", "a.b", "%2e%2e"] {
-            files.write(&format!("{folder}{name}"), &format!("{folder}{name}"));
+            files.write(&format!("{folder}{name}"), format!("{folder}{name}"));
         }
     }
     let store = runtime.block_on(files.store(""));
