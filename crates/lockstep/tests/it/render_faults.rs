@@ -58,20 +58,29 @@ fn render(manifest: &str, values: &[(&str, &[u8])]) -> (i32, String, String) {
 #[test]
 fn a_key_begins_no_document_and_acts_on_no_terminal() {
     let key = r"x\n---\nkind: CANARY\e[2J\u202E";
-    let spec = format!("  data: [{{ secretKey: a, remoteRef: {{ key: \"{key}\" }} }}]\n");
-    let folder = tempfile::tempdir().expect("a folder");
-    let manifest = folder.path().join("manifest.yaml");
-    fs::write(&manifest, synced(&spec)).expect("a file");
-    let output = lockstep(&["render", "-f", manifest.to_str().expect("UTF-8")]);
-    let output = output.get_output();
-    let (shown, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        shown.contains("SyncedSecret shop/database reads"),
-        "{shown}{said}"
-    );
-    for line in shown.lines().chain(said.lines()) {
-        assert!(!line.starts_with("kind: CANARY"), "{shown}{said}");
-        assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+    let rows = [
+        (format!("{{ key: \"{key}\" }}"), "spec.data[0].remoteRef.key"),
+        (
+            format!("{{ key: k, property: \"{key}\" }}"),
+            "SyncedSecret shop/database reads",
+        ),
+    ];
+    for (reference, expected) in rows {
+        let spec = format!("  data: [{{ secretKey: a, remoteRef: {reference} }}]\n");
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = folder.path().join("manifest.yaml");
+        fs::write(&manifest, synced(&spec)).expect("a file");
+        let output = lockstep(&["render", "-f", manifest.to_str().expect("UTF-8")]);
+        let output = output.get_output();
+        let (shown, said) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            shown.contains(expected) || said.contains(expected),
+            "{shown}{said}"
+        );
+        for line in shown.lines().chain(said.lines()) {
+            assert!(!line.starts_with("kind: CANARY"), "{shown}{said}");
+            assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+        }
     }
 }
 

@@ -96,7 +96,7 @@ fn piece() -> impl Strategy<Value = Piece> {
             Piece { before: line.clone(), after: line, value: None }
         }),
         1 => Just(()).prop_map(|()| {
-            let lines = "    - { secretKey: NAME, remoteRef: { key: \"plaintext: no\" } } # plaintext: no\n".to_owned();
+            let lines = "    - { secretKey: NAME, remoteRef: { key: a, property: \"plaintext: no\" } } # plaintext: no\n".to_owned();
             Piece { before: lines.clone(), after: lines, value: None }
         }),
     ]
