@@ -247,10 +247,10 @@ async fn an_immutable_secret_is_replaced() {
     room.put("a", json!({ "x": "2" })).await;
     room.refresh("fixed", "1").await;
     let after = room
+        // it is mutable until its uid is recorded
         .wait_for_secret("fixed", "the new value", |secret| {
-            text(secret, "x").as_deref() == Some("2")
+            text(secret, "x").as_deref() == Some("2") && secret.immutable == Some(true)
         })
         .await;
     assert_ne!(before.metadata.uid, after.metadata.uid);
-    assert_eq!(after.immutable, Some(true));
 }
