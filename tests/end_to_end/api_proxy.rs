@@ -285,7 +285,7 @@ impl Scene {
                 "apiVersion": "lockstep.dev/v1alpha1", "kind": "ClusterSecretStore", "metadata": { "name": "files" },
                 "spec": {
                     "provider": { "file": { "path": "team" } },
-                    "access": [{ "namespaces": { "selector": { "matchLabels": {} } }, "keys": ["*"] }],
+                    "access": [{ "namespaces": { "names": [NAMESPACE, "default"] }, "keys": ["*"] }],
                 },
             },
         ]);
