@@ -1,5 +1,7 @@
-//! One bounded HTTP request and its answer: no connection that the store's endpoint policy refuses, no environment, no proxy, no redirects to another server, no answer of any length,
-//! and nothing kept of it that is not wiped. For providers whose services have no client that can be bounded.
+//! Bounded HTTP requests, for providers whose services have no client that can be bounded.
+//!
+//! A client connects only where the endpoint policy of its store allows it. It uses no environment, no proxy and no redirect to another
+//! server. Answers have a bounded length, and what is kept of them is wiped.
 
 mod body;
 mod endpoint;

@@ -12,8 +12,11 @@ use super::{cluster::Cluster, operator::Operator, show::wait_for, source::Story}
 
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The counter that grows with each write of a Secret.
-const WRITES: &str = "lockstep_secret_writes_total{outcome=\"updated\"}";
+/// The counters that grow with each write of a Secret.
+const WRITES: [&str; 2] = [
+    "lockstep_secret_writes_total{outcome=\"created\"}",
+    "lockstep_secret_writes_total{outcome=\"updated\"}",
+];
 
 /// What one looks at: the SyncedSecret and its Secret, as the administrator.
 #[derive(Debug)]
@@ -126,9 +129,12 @@ impl Follower {
                 "{ready} is {}",
                 lines.join(" ")
             );
-            let writes = operator.metrics(WRITES).await?;
-            let count = writes.first().map_or(0.0, |line| value(line));
-            ensure!(count > before, "{WRITES} is {count}, as before");
+            let mut writes = Vec::new();
+            for counter in WRITES {
+                writes.extend(operator.metrics(counter).await?);
+            }
+            let count: f64 = writes.iter().map(|line| value(line)).sum();
+            ensure!(count > before, "lockstep has written {count} Secrets, as before");
             lines.extend(writes);
             Ok((lines, count))
         })
