@@ -15,17 +15,17 @@ use serde_yaml_ng::{Deserializer, Value};
 use super::{cluster::Cluster, show::wait_for};
 use crate::workspace;
 
-const BASE: &str = "deploy/kustomize/base";
+pub(crate) const BASE: &str = "deploy/kustomize/base";
 /// What runs the operator as a pod, in front of which nothing stands here.
 const LEFT_OUT: [&str; 3] = ["Deployment", "Service", "NetworkPolicy"];
 const DEFINITIONS_SERVED: Duration = Duration::from_secs(30);
 
-/// The objects of lockstep itself, ready for `kubectl apply -f -`.
+/// The objects of lockstep itself, from a folder of `deploy/kustomize`, ready for `kubectl apply -f -`.
 ///
 /// # Errors
 /// When kubectl does not build them.
-pub(crate) async fn manifests(cluster: &Cluster) -> Result<String> {
-    let folder = workspace::root().join(BASE).display().to_string();
+pub(crate) async fn manifests(cluster: &Cluster, folder: &str) -> Result<String> {
+    let folder = workspace::root().join(folder).display().to_string();
     let all = cluster.kubectl(&["kustomize", &folder], None).await?;
     without_pods(&all)
 }

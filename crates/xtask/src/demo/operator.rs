@@ -18,7 +18,7 @@ use lockstep_testkit::{
     ports,
 };
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, source::Source};
 
 /// The port of the operator, when it is free.
 const PORT: u16 = 8080;
@@ -40,7 +40,7 @@ impl Operator {
     ///
     /// # Errors
     /// When it ends, or is not ready within a minute; the message ends with its log.
-    pub(crate) async fn start(cluster: &Cluster, binary: &Path, file_root: Option<&Path>) -> Result<Self> {
+    pub(crate) async fn start(cluster: &Cluster, binary: &Path, source: &Source) -> Result<Self> {
         let kubeconfig = cluster.kubeconfig_of(NAMESPACE, SERVICE_ACCOUNT).await?;
         let listen = format!("127.0.0.1:{}", ports::preferably(PORT)?);
         let mut spec = ProcessSpec::new("lockstep", binary, cluster.folder())
@@ -50,7 +50,10 @@ impl Operator {
             .args(["--listen", &listen])
             // the demo's OpenBao listens on a loopback address
             .arg("--unsafe-allow-local-store-endpoints");
-        if let Some(root) = file_root {
+        for audience in source.audiences() {
+            spec = spec.args(["--token-audiences", audience]);
+        }
+        if let Some(root) = source.file_root() {
             spec = spec.arg("--file-root").arg(root);
         }
         let mut operator = Self {

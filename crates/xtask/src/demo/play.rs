@@ -117,7 +117,7 @@ async fn play(
     applied: &mut Vec<String>,
 ) -> Result<(Source, Operator)> {
     let source = start_source(arguments, show, cluster).await?;
-    let manifests = install::manifests(cluster).await?;
+    let manifests = install::manifests(cluster, source.installation()).await?;
     if !cluster.is_own() {
         install::ensure_nothing_is_there(cluster, source.namespaces()).await?;
         ending::ask(show, arguments, &source)?;
@@ -125,11 +125,14 @@ async fn play(
     applied.push(manifests.clone());
     show.step("installed", LIMIT, async {
         install::install(cluster, &manifests).await?;
-        let seen = "definitions, rights and admission policies of deploy/kustomize/base";
-        Ok(((), seen.to_owned()))
+        let seen = format!(
+            "definitions, rights and admission policies of {}",
+            source.installation()
+        );
+        Ok(((), seen))
     })
     .await?;
-    let operator = start_operator(show, cluster, binary, source.file_root()).await?;
+    let operator = start_operator(show, cluster, binary, &source).await?;
     let told = tell(show, cluster, &source, &operator, applied).await;
     told.map_err(|error| operator.explain(&error))?;
     // on a cluster with nodes, pods cannot be made to break in time
@@ -172,15 +175,10 @@ async fn start_source(arguments: &Arguments, show: &Show, cluster: &Cluster) -> 
     }
 }
 
-async fn start_operator(
-    show: &Show,
-    cluster: &Cluster,
-    binary: &Path,
-    file_root: Option<&Path>,
-) -> Result<Operator> {
+async fn start_operator(show: &Show, cluster: &Cluster, binary: &Path, source: &Source) -> Result<Operator> {
     let operator = show
         .step("lockstep", LIMIT, async {
-            let operator = Operator::start(cluster, binary, file_root).await?;
+            let operator = Operator::start(cluster, binary, source).await?;
             operator.is_refused_to_list_secrets().await?;
             operator.is_refused_to_patch_secrets().await?;
             let seen = format!("running as system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");

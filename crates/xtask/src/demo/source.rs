@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{aws::Aws, cluster::Cluster, files::Files, gcp::Gcp, show::Show, vault::Vault};
+use super::{aws::Aws, cluster::Cluster, files::Files, gcp::Gcp, install::BASE, show::Show, vault::Vault};
 use crate::workspace;
 
 /// What the example declares, and what the demo changes.
@@ -40,6 +40,22 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// The folder that lockstep is installed from.
+    pub(crate) fn installation(&self) -> &'static str {
+        match self {
+            Self::Aws(_) => "deploy/kustomize/overlays/aws",
+            Self::Vault(_) | Self::Gcp(_) | Self::Files(_) => BASE,
+        }
+    }
+
+    /// The audiences of tokens that the installation allows, if they are not the default.
+    pub(crate) fn audiences(&self) -> &'static [&'static str] {
+        match self {
+            Self::Aws(_) => &["vault", "openbao", "sts.amazonaws.com"],
+            Self::Vault(_) | Self::Gcp(_) | Self::Files(_) => &[],
+        }
+    }
+
     pub(crate) fn story(&self) -> &'static Story {
         match self {
             Self::Vault(_) => &super::vault::STORY,
