@@ -182,11 +182,7 @@ impl Config {
 pub(crate) fn locator(spec: &VaultProvider) -> Result<KvLocator, ProviderError> {
     let mount = match spec.path.as_deref() {
         None | Some("") => None,
-        Some(path) => {
-            let mount = mount("path", path)?;
-            path::check_mount(&mount).map_err(|error| invalid("path", error))?;
-            Some(mount)
-        }
+        Some(path) => Some(engine_mount("path", path)?),
     };
     Ok(KvLocator {
         mount,
@@ -204,11 +200,11 @@ fn transit(spec: &VaultTransit) -> Result<Key, ProviderError> {
             "must be the name of a key: letters, digits, '-', '_' and '.'",
         ));
     }
-    Ok(Key {
-        mount: mount("transit.path", &spec.path)?,
-        name: name.to_owned(),
-        derived: spec.derived,
-    })
+    Ok(Key::new(
+        engine_mount("transit.path", &spec.path)?,
+        name.to_owned(),
+        spec.derived,
+    ))
 }
 
 fn server(text: &str) -> Result<Url, ProviderError> {
@@ -332,6 +328,13 @@ fn mount(field: &str, text: &str) -> Result<String, ProviderError> {
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     path::check(inner).map_err(|error| invalid(field, error))?;
     Ok(inner.to_owned())
+}
+
+/// The mount path of a secrets engine. The server's own mounts are refused.
+fn engine_mount(field: &str, text: &str) -> Result<String, ProviderError> {
+    let mount = mount(field, text)?;
+    path::check_mount(&mount).map_err(|error| invalid(field, error))?;
+    Ok(mount)
 }
 
 fn name(field: &str, text: &str) -> Result<String, ProviderError> {

@@ -122,6 +122,46 @@ fn mount_and_namespace_lose_a_slash_at_the_ends_and_must_be_paths() {
     refused(&namespace, "namespace");
 }
 
+fn transit_at(path: &str) -> VaultProvider {
+    let transit = VaultTransit {
+        path: path.to_owned(),
+        key: "shop".to_owned(),
+        derived: false,
+    };
+    VaultProvider {
+        transit: Some(transit),
+        ..spec("https://vault", token())
+    }
+}
+
+#[test]
+fn transit_path_loses_a_slash_at_the_ends() {
+    for path in ["transit", "/transit/", "team/transit", "authority"] {
+        let key = Config::new(&transit_at(path)).unwrap().transit.unwrap();
+        assert_eq!(key.mount, path.trim_matches('/'));
+    }
+}
+
+#[test]
+fn transit_path_must_not_be_a_reserved_mount() {
+    for reserved in [
+        "sys",
+        "/sys/",
+        "sys/policies/acl",
+        "auth",
+        "auth/token",
+        "identity",
+        "/identity/",
+        "cubbyhole",
+        "cubbyhole/a",
+    ] {
+        refused(&transit_at(reserved), "transit.path");
+    }
+    for bad in ["", "/", "a//b", "../sys", "a b"] {
+        refused(&transit_at(bad), "transit.path");
+    }
+}
+
 #[test]
 fn an_empty_mount_or_namespace_is_none() {
     let mut empty = spec("https://vault", token());

@@ -1,6 +1,7 @@
 //! The engines that issue credentials, and where in each of them.
 //!
-//! Everything else is refused: a request to another engine, or to another path of one of these, may write.
+//! Everything else is refused: a request to another engine, or to another path of one of these, may write. For the same reason, values
+//! are encrypted and decrypted only where the server has a transit engine.
 
 use serde::Deserialize;
 
@@ -43,6 +44,9 @@ const ENGINES: &[(&str, &[&str])] = &[
 /// What the names of engines begin with that are not built in.
 const PLUGINS: [&str; 2] = ["vault-plugin-secrets-", "openbao-plugin-secrets-"];
 
+/// The type of the engine that encrypts and decrypts.
+const TRANSIT: &str = "transit";
+
 /// An engine, as the server tells of it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Mount {
@@ -83,6 +87,20 @@ pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
         format!("is not one at which an engine of type {name} issues credentials"),
         format!("Below its mount path these are: {}", shown.join(", ")),
     ))
+}
+
+/// Checks that an engine is a transit engine, and that a path is its whole mount path, without slashes at the ends.
+///
+/// # Errors
+/// What is wrong with the path, to be read after it.
+pub(crate) fn check_transit(mount: &Mount, path: &str) -> Result<(), &'static str> {
+    if mount.kind != TRANSIT {
+        return Err("is not a transit engine");
+    }
+    if path.is_empty() || mount.path.strip_suffix('/').unwrap_or(&mount.path) != path {
+        return Err("is not the mount path of the transit engine there");
+    }
+    Ok(())
 }
 
 fn is_like(pattern: &str, path: &str) -> bool {
@@ -142,6 +160,57 @@ mod tests {
             ("database", "", "database/creds/shop"),
         ] {
             assert!(!is_allowed(kind, mount, path), "{kind} {path}");
+        }
+    }
+
+    #[test]
+    fn only_a_transit_engine_at_exactly_this_path_is_one() {
+        let checked = |kind: &str, mount: &str, path: &str| {
+            let mount = Mount {
+                path: mount.to_owned(),
+                kind: kind.to_owned(),
+            };
+            check_transit(&mount, path)
+        };
+        for (mount, path) in [
+            ("transit/", "transit"),
+            ("team/transit/", "team/transit"),
+            ("transit", "transit"),
+        ] {
+            assert_eq!(checked("transit", mount, path), Ok(()), "{mount} {path}");
+        }
+        for kind in [
+            "kv",
+            "generic",
+            "cubbyhole",
+            "system",
+            "token",
+            "database",
+            "transform",
+            "Transit",
+            "vault-plugin-secrets-transit",
+            "",
+        ] {
+            assert_eq!(
+                checked(kind, "transit/", "transit"),
+                Err("is not a transit engine"),
+                "{kind}"
+            );
+        }
+        for (mount, path) in [
+            ("transit/", "transit/encrypt"),
+            ("transit/", "other"),
+            ("team/transit/", "transit"),
+            ("transit/", "team/transit"),
+            ("transit//", "transit"),
+            ("/", ""),
+            ("", ""),
+        ] {
+            assert_eq!(
+                checked("transit", mount, path),
+                Err("is not the mount path of the transit engine there"),
+                "{mount} {path}"
+            );
         }
     }
 

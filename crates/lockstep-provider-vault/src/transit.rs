@@ -1,15 +1,32 @@
 //! The transit engine: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+//!
+//! A key/value engine of version 1 would store what it is sent, plaintext included. Each client therefore asks the server once which
+//! engine is at the path, and sends nothing there unless it is a transit engine.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lockstep_core::text::hcl_quote;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
 use zeroize::Zeroizing;
 
-use crate::{answer::Answer, auth::Authenticated, error::Purpose};
+use crate::{
+    answer::Answer,
+    auth::Authenticated,
+    endpoint::MountOf,
+    engine::{self, Mount},
+    error::Purpose,
+};
 
 /// The longest value that goes out as it is: no Secret holds more.
 const LONGEST: usize = 1 << 20;
@@ -23,9 +40,30 @@ pub(crate) struct Key {
     pub(crate) name: String,
     /// Whether the binding is the context that the key is derived with, in place of associated data.
     pub(crate) derived: bool,
+    /// What the server said of the engine. Clones share it, because they belong to one client.
+    engine: Arc<EngineCheck>,
+}
+
+/// Whether the server has confirmed the engine, so that it is asked once per client.
+#[derive(Debug, Default)]
+struct EngineCheck {
+    is_confirmed: AtomicBool,
+    /// Checks that have ended, well or badly.
+    attempts: AtomicU64,
+    /// Why the last check failed, for the requests that waited for it.
+    failure: Mutex<Option<ProviderError>>,
 }
 
 impl Key {
+    pub(crate) fn new(mount: String, name: String, derived: bool) -> Self {
+        Self {
+            mount,
+            name,
+            derived,
+            engine: Arc::default(),
+        }
+    }
+
     /// Where the binding goes: associated data and context.
     fn place(&self, binding: &Binding) -> (Option<String>, Option<String>) {
         let encoded = Some(BASE64_STANDARD.encode(binding.to_bytes()));
@@ -36,6 +74,11 @@ impl Key {
         }
     }
 
+    /// The path of an operation with this key, as a policy names it.
+    fn path(&self, operation: Operation) -> String {
+        format!("{}/{}/{}", self.mount, operation.label(), self.name)
+    }
+
     fn purpose(&self, operation: Operation, identity: String) -> Purpose {
         let verb = operation.label();
         Purpose {
@@ -44,8 +87,75 @@ impl Key {
             identity,
             missing: format!("transit key \"{}\" does not exist", self.name),
             mount: self.mount.clone(),
-            policy: Some((format!("{}/{verb}/{}", self.mount, self.name), "update")),
+            policy: Some((self.path(operation), "update")),
         }
+    }
+
+    /// Checks that the server has a transit engine at the mount path. Requests that arrive during a check wait for it and share its
+    /// result. A success is remembered, a failure is not.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not say.
+    async fn check_engine(&self, server: &Authenticated, operation: Operation) -> Result<(), ProviderError> {
+        let check = &self.engine;
+        if check.is_confirmed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let seen = check.attempts.load(Ordering::Acquire);
+        let mut failure = check.failure.lock().await;
+        if check.is_confirmed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if check.attempts.load(Ordering::Acquire) != seen
+            && let Some(error) = &*failure
+        {
+            return Err(error.clone());
+        }
+        let result = self.ask_for_engine(server, operation).await;
+        match &result {
+            Ok(()) => check.is_confirmed.store(true, Ordering::Release),
+            Err(error) => *failure = Some(error.clone()),
+        }
+        check.attempts.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
+    /// Asks the server which engine is at the mount path.
+    async fn ask_for_engine(
+        &self,
+        server: &Authenticated,
+        operation: Operation,
+    ) -> Result<(), ProviderError> {
+        let purpose = Purpose {
+            doing: format!("asking which engine is at \"{}\"", self.mount),
+            missing: format!("the server has no engine at \"{}\"", self.mount),
+            ..self.purpose(operation, server.identity())
+        };
+        let endpoint = MountOf {
+            path: self.mount.clone(),
+        };
+        let answer = server.send(operation, &endpoint).await?;
+        if !answer.is_success() {
+            let error = purpose.failed(&answer);
+            return Err(match error.kind {
+                // the server says the same of a mount that it does not have
+                ErrorKind::PermissionDenied => error.with_hint(format!(
+                    "Check spec.provider.vault.transit.path. The policy needs: path {} {{ capabilities = [\"update\"] }}",
+                    hcl_quote(&self.path(operation))
+                )),
+                // it is the engine that is missing: the value must not count as gone
+                ErrorKind::NotFound => ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message)
+                    .with_hint("Check spec.provider.vault.transit.path"),
+                _ => error,
+            });
+        }
+        let mount = answer.envelope().and_then(|envelope| envelope.parse::<Mount>());
+        let mount = mount.ok_or_else(|| purpose.malformed(&answer, "does not name an engine"))?;
+        engine::check_transit(&mount, &self.mount).map_err(|what| {
+            let message = format!("\"{}\" {what}, so nothing was sent to it", self.mount);
+            ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
+                .with_hint("Set spec.provider.vault.transit.path to the mount path of the transit engine")
+        })
     }
 
     /// Decrypts.
@@ -63,6 +173,7 @@ impl Key {
             .ok()
             .filter(|text| text.starts_with("vault:v"))
             .ok_or_else(|| self.undecryptable())?;
+        self.check_engine(server, Operation::Decrypt).await?;
         let (associated_data, context) = self.place(&ciphertext.binding);
         let endpoint = DecryptDataRequest {
             mount: self.mount.clone(),
@@ -191,6 +302,7 @@ impl Encryptor for TransitEncryptor {
     }
 
     async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
+        self.key.check_engine(&self.server, Operation::Encrypt).await?;
         let purpose = self.key.purpose(Operation::Encrypt, self.server.identity());
         let (associated_data, context) = self.key.place(binding);
         let endpoint = EncryptDataRequest {

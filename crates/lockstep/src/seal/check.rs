@@ -37,7 +37,7 @@ pub(super) fn check(arguments: &SealArguments) -> ExitCode {
         SealFormat::Json => {
             let document = json!({ "findings": findings, "files": sources.len(), "skipped": skipped });
             match serde_json::to_string_pretty(&document) {
-                Ok(text) => output::print(&(text + "\n")),
+                Ok(text) => output::print_json(&(text + "\n")),
                 Err(error) => return exit::failed(&format!("the output cannot be made: {error}")),
             }
         }

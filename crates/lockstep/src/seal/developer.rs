@@ -100,6 +100,9 @@ impl Developer {
             };
             if let Some(address) = &self.vault_address {
                 vault.server.clone_from(address);
+                // a manifest must not decide which certificates prove the developer's own server
+                vault.ca_bundle = None;
+                vault.ca_provider = None;
             }
             if let Some(ca) = &self.ca {
                 vault.ca_provider = None;

@@ -1,6 +1,7 @@
 //! What of a text is to be sealed, and what in it is plaintext.
 
 use lockstep_api::{CiphertextScope, StoreRef};
+use lockstep_core::text::shell_quote;
 use lockstep_provider::{Binding, SecretValue};
 use serde_json::Value;
 
@@ -236,9 +237,14 @@ impl Scan<'_> {
                 message,
             )
         };
+        // standard input has a name, but no path
+        let file = match self.source.path {
+            Some(_) => self.source.name.as_str(),
+            None => "-",
+        };
         self.plaintexts.push(finding(format!(
             "it is not sealed. Run: lockstep seal -f {}",
-            self.source.name
+            shell_quote(file)
         )));
         let other = ["plaintextFile", "remoteRef", "ciphertext"]
             .into_iter()

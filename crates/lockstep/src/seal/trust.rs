@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use lockstep_api::StoreProvider;
+use lockstep_core::text::shell_quote;
 use url::{Host, Url};
 
 /// Hosts that the developer trusts, in lower case.
@@ -63,6 +64,11 @@ impl Trusted {
             return Err(format!("{field}: \"{endpoint}\" has no host"));
         };
         let name = host.to_string().to_ascii_lowercase();
+        if !name.bytes().all(is_of_host) {
+            return Err(format!(
+                "{field}: host \"{name}\" has a character that is not allowed. Use letters, digits, '.', ':', '[', ']' and '-' only"
+            ));
+        }
         if url.scheme() != "https" && !is_loopback(&host) {
             return Err(format!(
                 "{field}: \"{endpoint}\" is not https, so others could read your credentials and the plaintext. Use https"
@@ -73,9 +79,15 @@ impl Trusted {
             return Ok(());
         }
         Err(format!(
-            "{field}: host \"{name}\" is not that of {whose}, and would get your credentials and the plaintext. If you trust it, add --trust-endpoint {name}"
+            "{field}: host \"{name}\" is not that of {whose}, and would get your credentials and the plaintext. If you trust it, add --trust-endpoint {}",
+            shell_quote(&name)
         ))
     }
+}
+
+/// Whether a byte may be in a host. URLs allow more, such as `$` and `;`, which a shell acts on.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".:[]-".contains(&byte)
 }
 
 fn is_loopback(host: &Host<&str>) -> bool {
@@ -175,6 +187,51 @@ mod tests {
             let message = checked(&[], bad.clone()).unwrap_err();
             assert!(message.contains("add --trust-endpoint "), "{bad}: {message}");
         }
+    }
+
+    #[test]
+    fn host_with_other_characters_is_refused_even_if_trusted() {
+        for host in [
+            "$(id).example.org",
+            "a;id.example.org",
+            "a&id.example.org",
+            "a'b.example.org",
+            "a!b.example.org",
+            "a_b.example.org",
+            "*.example.org",
+        ] {
+            for (field, provider) in [
+                ("spec.provider.aws.kms.endpoint", aws(&format!("https://{host}"))),
+                (
+                    "spec.provider.gcp.kms.endpoint",
+                    gcp(&format!("https://{host}:8443/")),
+                ),
+                (
+                    "spec.provider.vault.server",
+                    vault(&format!("https://{host}:8200")),
+                ),
+            ] {
+                for trusted in [&[][..], &[host]] {
+                    let message = checked(trusted, provider.clone()).unwrap_err();
+                    let wanted = format!("{field}: host \"{host}\" has a character that is not allowed");
+                    assert!(message.starts_with(&wanted), "{message}");
+                    assert!(!message.contains("--trust-endpoint"), "{message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn host_in_the_advice_is_quoted_for_a_shell() {
+        let message = checked(&[], vault("https://[2001:db8::1]:8200")).unwrap_err();
+        assert!(
+            message.ends_with("add --trust-endpoint '[2001:db8::1]'"),
+            "{message}"
+        );
+        assert_eq!(
+            checked(&["[2001:db8::1]"], vault("https://[2001:db8::1]:8200")),
+            Ok(())
+        );
     }
 
     #[test]

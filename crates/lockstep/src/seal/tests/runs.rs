@@ -203,6 +203,36 @@ fn the_operators_credentials_are_never_used() {
 }
 
 #[test]
+fn certificates_of_a_manifest_do_not_prove_the_developers_server() {
+    let store = "{ name: transit, kind: ClusterSecretStore }";
+    let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);
+    let provided = "caProvider: { type: ConfigMap, name: ca, key: ca.crt }";
+    let bundled = "caBundle: Q0VSVElGSUNBVEU=\n      namespace: team";
+    let own = ["--vault-address", "https://127.0.0.1:8200"];
+    let trusted = ["--trust-endpoint", "vault.vault.svc"];
+    let bundle = "Q0VSVElGSUNBVEU=";
+    for (certificates, address, server, wanted) in [
+        (provided, own, "https://127.0.0.1:8200", None),
+        (bundled, own, "https://127.0.0.1:8200", None),
+        (bundled, trusted, "https://vault.vault.svc:8200", Some(bundle)),
+    ] {
+        let folder = folder(&[("b.yaml", &text)]);
+        let stores = STORES.replace(provided, certificates);
+        fs::write(folder.path().join("stores.yaml"), stores).unwrap();
+        let more = [&["--vault-token", "CANARY-typed"][..], &address].concat();
+        let vault = Kms::new("vault");
+        assert_eq!(faults(&seal_with(folder.path(), &more, &vault)), [""; 0]);
+        let (config, _) = vault.configs.lock().unwrap().pop().unwrap();
+        let spec = config.provider.vault.unwrap();
+        assert_eq!(spec.server, server);
+        assert_eq!(spec.ca_bundle.as_deref(), wanted, "{certificates}");
+        assert!(spec.ca_provider.is_none(), "{certificates}");
+        let namespace = (certificates == bundled).then_some("team");
+        assert_eq!(spec.namespace.as_deref(), namespace, "{certificates}");
+    }
+}
+
+#[test]
 fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
     let store = "{ name: transit, kind: ClusterSecretStore }";
     let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);

@@ -259,6 +259,33 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
 }
 
 #[test]
+fn file_in_the_advice_is_quoted_for_a_shell() {
+    let text = object("  - { secretKey: a, plaintext: CANARY }\n");
+    for (name, shown) in [
+        ("deploy/manifest.yaml", "deploy/manifest.yaml"),
+        ("a b.yaml", "'a b.yaml'"),
+        ("$(id).yaml", "'$(id).yaml'"),
+        ("a;id.yaml", "'a;id.yaml'"),
+    ] {
+        let mut source = source(&text);
+        name.clone_into(&mut source.name);
+        let scan = scan(&source, None);
+        assert_eq!(
+            scan.plaintexts[0].message,
+            format!("it is not sealed. Run: lockstep seal -f {shown}")
+        );
+    }
+    let mut source = source(&text);
+    "standard input".clone_into(&mut source.name);
+    source.path = None;
+    let scan = scan(&source, None);
+    assert_eq!(
+        scan.plaintexts[0].message,
+        "it is not sealed. Run: lockstep seal -f -"
+    );
+}
+
+#[test]
 fn a_namespace_of_the_command_line_is_the_one_of_objects_without() {
     let text = object("  - { secretKey: a, plaintext: x }\n").replace(", namespace: shop", "");
     let source = source(&text);
