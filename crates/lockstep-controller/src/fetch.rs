@@ -183,6 +183,12 @@ async fn decrypted(
         )));
     }
     let decrypted = provider.decrypt(cx, &decryption.ciphertext).await?;
+    // no cipher makes a text shorter, and the length of the ciphertext is bounded
+    if decrypted.len() > decryption.ciphertext.bytes.len() {
+        return Err(failed(
+            "the store answered with more bytes than the ciphertext can hold".to_owned(),
+        ));
+    }
     decryption
         .open(&decrypted)
         .map_err(|error| failed(format!("the ciphertext {error}")))

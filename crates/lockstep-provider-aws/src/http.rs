@@ -141,13 +141,16 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
         let answer = self.inner.call(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await.inspect_err(|error| log(&url, error))?;
-            let announced = answer.headers().get("content-length");
-            let length = announced
-                .and_then(|length| length.parse().ok())
-                .unwrap_or(LONGEST_BODY);
-            let taken = Arc::new(room::take(length.min(LONGEST_BODY)).await.ok_or_else(no_room)?);
+            let headers = answer.headers();
+            // who sends chunks may announce any length
+            let announced = (!headers.contains_key("transfer-encoding"))
+                .then(|| headers.get("content-length"))
+                .flatten();
+            let length = longest(announced);
+            let taken = Arc::new(room::take(length).await.ok_or_else(no_room)?);
             let limit = move |body: SdkBody| {
-                let (limited, taken) = (Limited::new(body, LONGEST_BODY), Arc::clone(&taken));
+                // no more is read than there is room for
+                let (limited, taken) = (Limited::new(body, length), Arc::clone(&taken));
                 // what the closure holds goes with the body
                 SdkBody::from_body_1_x(limited.map_frame(move |frame| {
                     let _held = &taken;
@@ -157,6 +160,12 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
             Ok(answer.map(limit))
         })
     }
+}
+
+/// How many bytes are read of a body that announces this length.
+fn longest(announced: Option<&str>) -> usize {
+    let length: Option<usize> = announced.and_then(|length| length.parse().ok());
+    length.map_or(LONGEST_BODY, |length| length.min(LONGEST_BODY))
 }
 
 fn refused(error: EndpointError) -> HttpConnectorFuture {
@@ -169,4 +178,25 @@ fn log(url: &Url, error: &ConnectorError) {
     let otherwise = if error.is_timeout() { "timed out" } else { "other" };
     let reason = lockstep_http::reason(error).unwrap_or(otherwise);
     tracing::info!(server, reason, "could not connect to a store");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_to_the_length_that_it_announces_and_else_to_the_longest() {
+        assert_eq!(longest(Some("17")), 17);
+        assert_eq!(longest(Some("0")), 0);
+        for unknown in [
+            None,
+            Some(""),
+            Some("-1"),
+            Some("many"),
+            Some("99999999999999999999999"),
+        ] {
+            assert_eq!(longest(unknown), LONGEST_BODY, "{unknown:?}");
+        }
+        assert_eq!(longest(Some("9000000000")), LONGEST_BODY);
+    }
 }

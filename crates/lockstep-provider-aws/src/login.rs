@@ -35,6 +35,8 @@ use crate::{
 
 /// The annotation of a ServiceAccount that names its role.
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+/// The longest token, id or key that an answer may hold, in bytes.
+const LONGEST: usize = 32 * 1024;
 
 /// Credentials and how long they live; `None` for those without an end.
 type Grant = (Key, Option<Duration>);
@@ -259,7 +261,15 @@ impl Door {
             ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
         };
         let credentials = credentials.ok_or_else(malformed)?;
-        if credentials.access_key_id.is_empty() || credentials.secret_access_key.is_empty() {
+        let parts = [
+            &credentials.access_key_id,
+            &credentials.secret_access_key,
+            &credentials.session_token,
+        ];
+        if credentials.access_key_id.is_empty()
+            || credentials.secret_access_key.is_empty()
+            || parts.iter().any(|part| part.len() > LONGEST)
+        {
             return Err(malformed());
         }
         let expiry = SystemTime::try_from(credentials.expiration).map_err(|_| malformed())?;

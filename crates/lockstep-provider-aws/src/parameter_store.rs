@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use aws_sdk_ssm::{
     Client,
     config::Builder,
-    types::{Parameter, ParameterStringFilter, ResourceTypeForTagging},
+    types::{Parameter, ParameterMetadata, ParameterStringFilter, ResourceTypeForTagging},
 };
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
@@ -20,7 +20,7 @@ use crate::{
     error::{Failed, Purpose, invalid_key},
     http::Http,
     locate::{AwsLocator, check_version},
-    provider::{CONCURRENCY, created, tags_as_value, turn_page},
+    provider::{CONCURRENCY, Place, Seen, created, tags_as_value, turn_page},
 };
 
 /// The most names that one call takes.
@@ -32,6 +32,8 @@ const TAGS_ACTION: &str = "ssm:ListTagsForResource on this parameter";
 /// The most names of one page, by path and by tags.
 pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
+/// The longest name that is taken for one, in bytes.
+const LONGEST_NAME: usize = 2048;
 
 /// Reads from Parameter Store.
 pub(crate) struct ParameterStore {
@@ -201,19 +203,13 @@ impl ParameterStore {
             tags: std::collections::BTreeMap::new(),
             ..query.clone()
         })?;
-        let prefix = self.locator.prefix.as_str();
-        let (mut found, mut seen) = (Vec::new(), 0);
+        let (mut found, mut seen) = (Vec::new(), Seen::default());
         for folder in self.folders(&filter) {
-            let names = if query.tags.is_empty() {
-                self.names_by_path(&folder, &mut seen).await?
+            if query.tags.is_empty() {
+                self.find_by_path(&folder, &filter, &mut found, &mut seen).await?;
             } else {
-                self.names_by_tags(&folder, query, &mut seen).await?
-            };
-            let keys = names.iter().filter_map(|name| name.strip_prefix(prefix));
-            for key in keys {
-                if matches(&filter, key)? {
-                    found.push(lockstep_provider::found(key)?);
-                }
+                self.find_by_tags(&folder, query, &filter, &mut found, &mut seen)
+                    .await?;
             }
         }
         found.sort_unstable();
@@ -221,10 +217,16 @@ impl ParameterStore {
         Ok(found)
     }
 
-    async fn names_by_path(&self, folder: &str, seen: &mut usize) -> Result<Vec<String>, ProviderError> {
+    /// Adds the keys below a folder that match.
+    async fn find_by_path(
+        &self,
+        folder: &str,
+        filter: &KeyFilter,
+        found: &mut Vec<RemoteMeta>,
+        seen: &mut Seen,
+    ) -> Result<(), ProviderError> {
         let purpose = self.finding(folder, "ssm:GetParametersByPath");
-        let mut names = Vec::new();
-        let mut after: Option<String> = None;
+        let mut place = Place::default();
         loop {
             let answer = self
                 .caller
@@ -235,7 +237,7 @@ impl ParameterStore {
                         .recursive(true)
                         .with_decryption(false)
                         .max_results(PAGE_BY_PATH)
-                        .set_next_token(after.clone())
+                        .set_next_token(place.token.clone())
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -243,26 +245,30 @@ impl ParameterStore {
                 .await;
             let mut answer = match answer {
                 Ok(answer) => answer,
-                Err(failed) if failed.is_missing() => return Ok(names),
+                Err(failed) if failed.is_missing() => return Ok(()),
                 Err(failed) => return Err(failed.error(&purpose)),
             };
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
-            *seen += page.len();
-            names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
-                return Ok(names);
+            seen.keys += page.len();
+            let names = page.iter().filter_map(Parameter::name);
+            self.keep(names, filter, &purpose, found)?;
+            if !turn_page(&mut place, answer.next_token.take(), seen)? {
+                return Ok(());
             }
         }
     }
 
-    async fn names_by_tags(
+    /// Adds the keys below a folder that have the tags and match.
+    async fn find_by_tags(
         &self,
         folder: &str,
         query: &FindQuery,
-        seen: &mut usize,
-    ) -> Result<Vec<String>, ProviderError> {
+        filter: &KeyFilter,
+        found: &mut Vec<RemoteMeta>,
+        seen: &mut Seen,
+    ) -> Result<(), ProviderError> {
         let purpose = self.finding(folder, "ssm:DescribeParameters");
         let by = |key: String, option: &str, value: &str| {
             ParameterStringFilter::builder()
@@ -279,8 +285,7 @@ impl ParameterStore {
         if folder != "/" {
             filters.push(by("Path".to_owned(), "Recursive", folder)?);
         }
-        let mut names = Vec::new();
-        let mut after: Option<String> = None;
+        let mut place = Place::default();
         loop {
             let answer = self
                 .caller
@@ -289,7 +294,7 @@ impl ParameterStore {
                         .describe_parameters()
                         .set_parameter_filters(Some(filters.clone()))
                         .max_results(PAGE_BY_TAGS)
-                        .set_next_token(after.clone())
+                        .set_next_token(place.token.clone())
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -299,12 +304,36 @@ impl ParameterStore {
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
-            *seen += page.len();
-            names.extend(page.into_iter().filter_map(|parameter| parameter.name));
-            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
-                return Ok(names);
+            seen.keys += page.len();
+            let names = page.iter().filter_map(ParameterMetadata::name);
+            self.keep(names, filter, &purpose, found)?;
+            if !turn_page(&mut place, answer.next_token.take(), seen)? {
+                return Ok(());
             }
         }
+    }
+
+    /// Adds the keys of one page that match. Nothing else of the page is kept: a service that lies would fill the memory.
+    fn keep<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        filter: &KeyFilter,
+        purpose: &Purpose,
+        found: &mut Vec<RemoteMeta>,
+    ) -> Result<(), ProviderError> {
+        for name in names {
+            if name.len() > LONGEST_NAME {
+                let what = format!("holds a name of more than {LONGEST_NAME} bytes");
+                return Err(purpose.malformed(&what));
+            }
+            let Some(key) = name.strip_prefix(self.locator.prefix.as_str()) else {
+                continue;
+            };
+            if matches(filter, key)? {
+                found.push(lockstep_provider::found(key)?);
+            }
+        }
+        Ok(())
     }
 
     fn finding(&self, folder: &str, action: &'static str) -> Purpose {

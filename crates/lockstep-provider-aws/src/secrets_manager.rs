@@ -27,11 +27,15 @@ use crate::{
     error::{Failed, Purpose, Why, invalid_key},
     http::Http,
     locate::{AwsLocator, check_version},
-    provider::{CONCURRENCY, created, tags_as_value, turn_page},
+    provider::{CONCURRENCY, LONGEST_TOKEN, Place, Seen, created, tags_as_value, turn_page},
 };
 
 /// The most ids that one call takes.
 pub(crate) const BATCH: usize = 20;
+/// The longest value that a batch may hold, with its version, in bytes. The service stores 64 KiB at most.
+const LONGEST_IN_BATCH: usize = 128 * 1024;
+/// The most bytes that all values of a batch may have together.
+const MOST_IN_BATCH: usize = 4 << 20;
 /// How long single reads are made after a batch was denied.
 const DENIED_FOR: Duration = Duration::from_secs(3600);
 /// The most names of one page of a listing.
@@ -237,6 +241,7 @@ impl SecretsManager {
     /// What is known of these ids after one call. An id that is not in the answer was not told of: it is read alone.
     async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
         let mut told = HashMap::new();
+        let mut kept = 0;
         let mut after: Option<String> = None;
         // A page at least for each id would be odd, more than that an answer without end.
         for _ in 0..=ids.len() {
@@ -267,15 +272,26 @@ impl SecretsManager {
             for value in answer.secret_values.take().unwrap_or_default() {
                 let names = [value.name.as_deref(), value.arn.as_deref()];
                 // A name and its ARN may be asked for together, and are answered once.
-                let ids: Vec<&String> = ids.iter().filter(|id| is_named(id, names)).collect();
+                let named: Vec<&String> = ids.iter().filter(|id| is_named(id, names)).collect();
+                if named.is_empty() {
+                    continue;
+                }
                 let secret = secret(
                     value.secret_string,
                     value.secret_binary,
                     value.version_id,
                     value.created_date.as_ref(),
                 );
-                if let Some(secret) = secret {
-                    told.extend(ids.into_iter().map(|id| (id.clone(), Ok(secret.clone()))));
+                let Some(outcome) = secret.map(fits) else {
+                    continue;
+                };
+                kept += outcome.as_ref().map_or(0, length);
+                told.extend(named.into_iter().map(|id| (id.clone(), outcome.clone())));
+                if kept > MOST_IN_BATCH {
+                    for id in ids {
+                        told.entry(id.clone()).or_insert_with(|| Err(Failed::garbage()));
+                    }
+                    return told;
                 }
             }
             for error in answer.errors() {
@@ -284,7 +300,8 @@ impl SecretsManager {
                     told.insert(id.clone(), Err(failed));
                 }
             }
-            after = answer.next_token.take().filter(|token| !token.is_empty());
+            let next = answer.next_token.take();
+            after = next.filter(|token| (1..=LONGEST_TOKEN).contains(&token.len()));
             if after.is_none() {
                 break;
             }
@@ -314,7 +331,7 @@ impl SecretsManager {
     /// The keys that match, sorted.
     pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let filter = KeyFilter::new(query)?;
-        let (mut found, mut seen) = (Vec::new(), 0);
+        let (mut found, mut seen) = (Vec::new(), Seen::default());
         let beginnings = filter.beginnings().into_iter();
         for begin in beginnings.filter(|begin| self.locator.can_begin(begin)) {
             self.find_below(&begin, query, &filter, &mut found, &mut seen)
@@ -332,7 +349,7 @@ impl SecretsManager {
         query: &FindQuery,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut usize,
+        seen: &mut Seen,
     ) -> Result<(), ProviderError> {
         let begin = format!("{}{begin}", self.locator.prefix);
         let mut filters: Vec<Filter> = query
@@ -352,7 +369,7 @@ impl SecretsManager {
             missing: "there is nothing to list".to_owned(),
             action: "secretsmanager:ListSecrets",
         };
-        let mut after: Option<String> = None;
+        let mut place = Place::default();
         loop {
             let answer = self
                 .caller
@@ -361,7 +378,7 @@ impl SecretsManager {
                         .list_secrets()
                         .max_results(PAGE)
                         .set_filters((!filters.is_empty()).then(|| filters.clone()))
-                        .set_next_token(after.clone())
+                        .set_next_token(place.token.clone())
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -371,13 +388,13 @@ impl SecretsManager {
             let Some(page) = answer.secret_list.take() else {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
-            *seen += page.len();
+            seen.keys += page.len();
             for entry in &page {
                 if let Some(key) = self.matching(entry, filter)? {
                     found.push(lockstep_provider::found(key)?);
                 }
             }
-            if !turn_page(&mut after, answer.next_token.take(), *seen)? {
+            if !turn_page(&mut place, answer.next_token.take(), seen)? {
                 return Ok(());
             }
         }
@@ -500,9 +517,35 @@ fn secret(
     })
 }
 
+/// How many bytes a value and its version have.
+fn length(secret: &RemoteSecret) -> usize {
+    secret.value.len() + secret.version.as_ref().map_or(0, String::len)
+}
+
+/// A value of a batch, if it is no longer than the service stores.
+fn fits(secret: RemoteSecret) -> Result<RemoteSecret, Failed> {
+    if length(&secret) > LONGEST_IN_BATCH {
+        return Err(Failed::garbage());
+    }
+    Ok(secret)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_of_a_batch_is_refused_where_it_or_its_version_is_longer_than_the_service_stores() {
+        let of = |value: usize, version: usize| {
+            let (value, version) = ("x".repeat(value), "v".repeat(version));
+            secret(Some(value), None, Some(version), None).map(fits)
+        };
+        assert!(of(65_536, 36).unwrap().is_ok());
+        for (value, version) in [(LONGEST_IN_BATCH, 1), (1, LONGEST_IN_BATCH)] {
+            let failed = of(value, version).unwrap().unwrap_err();
+            assert_eq!(failed.why(), Some(Why::Garbage));
+        }
+    }
 
     #[test]
     fn an_id_names_a_secret_by_name_and_by_arn_with_and_without_its_end() {

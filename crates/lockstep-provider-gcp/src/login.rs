@@ -27,6 +27,8 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
+/// The longest token, in bytes.
+const LONGEST_TOKEN: usize = 32 * 1024;
 /// How long a token lives of which that is not said.
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
 /// How often the library is asked for the operator's own token, which it renews itself and gives out at once.
@@ -253,13 +255,31 @@ fn form(fields: &[(&str, &str)]) -> Body {
 }
 
 fn bearer(token: &Zeroizing<String>, lifetime: Duration) -> Result<Token, ProviderError> {
-    let text = Zeroizing::new(format!("Bearer {}", token.as_str()));
-    let is_word = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let header = HeaderValue::from_str(&text).ok().filter(|_| is_word);
+    let is_word =
+        (1..=LONGEST_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = is_word.then(|| Zeroizing::new(format!("Bearer {}", token.as_str())));
+    let header = text.and_then(|text| HeaderValue::from_str(&text).ok());
     let mut header = header.ok_or_else(|| {
         let message = "the answer to the login holds no token";
         ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
     })?;
     header.set_sensitive(true);
     Ok((header, Some(lifetime)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word_of_bounded_length() {
+        let of = |text: String| bearer(&Zeroizing::new(text), USUAL_LIFETIME);
+        let (header, lifetime) = of("t".repeat(LONGEST_TOKEN)).unwrap();
+        assert!(header.is_sensitive());
+        assert_eq!(header.len(), "Bearer ".len() + LONGEST_TOKEN);
+        assert_eq!(lifetime, Some(USUAL_LIFETIME));
+        for bad in [String::new(), "a b".to_owned(), "t".repeat(LONGEST_TOKEN + 1)] {
+            assert_eq!(of(bad).unwrap_err().kind, ErrorKind::Malformed);
+        }
+    }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// The longest body that is looked at, in bytes: Google's own errors are a few KiB.
+const LONGEST: usize = 64 * 1024;
+
 /// Why a service says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -41,6 +44,9 @@ struct Envelope {
 
 /// What an answer of that status means, and when the service wants to be asked again if it says so.
 pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
+    if body.len() > LONGEST {
+        return (of_status(status, false), None);
+    }
     let error = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error);
     let error = match error {
         Ok(Value::Object(error)) => error,
@@ -209,6 +215,18 @@ mod tests {
             for body in [&b"<html>CANARY</html>"[..], b"", b"{\"error\":", b"{}", b"[]"] {
                 assert_eq!(read(status, body), (want, None), "{status}");
             }
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_too_long_is_judged_by_its_status_alone() {
+        for (status, want) in [(404, Why::Garbage), (429, Why::Throttled), (503, Why::Broken)] {
+            let mut body = br#"{"error":{"status":"NOT_FOUND"}}"#.to_vec();
+            assert_eq!(read(status, &body).0, Why::Missing, "{status}");
+            body.resize(LONGEST, b' ');
+            assert_eq!(read(status, &body).0, Why::Missing, "{status}");
+            body.push(b' ');
+            assert_eq!(read(status, &body), (want, None), "{status}");
         }
     }
 

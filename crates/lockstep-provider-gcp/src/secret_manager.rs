@@ -9,7 +9,8 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::gcp::GcpVersionSelection;
 use lockstep_provider::{
-    FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    ErrorKind, FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue,
 };
 use serde_json::json;
 
@@ -27,6 +28,10 @@ use crate::{
 pub(crate) const PAGE: i32 = 100;
 /// How many pages of versions are looked through for one that is enabled.
 const MOST_PAGES: usize = 10;
+/// How many pages are turned in one search.
+const MOST_TURNED: usize = 1000;
+/// The longest token of a page, in bytes.
+const LONGEST_TOKEN: usize = 32 * 1024;
 
 /// A secret that nobody has.
 const NOBODY: &str = "lockstep-check-of-the-store";
@@ -46,6 +51,50 @@ pub(crate) struct SecretManager {
 
 /// A call that failed, and the right that it takes.
 struct Refusal(Failed, &'static str);
+
+/// What a search has seen, in all that it lists.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How many keys, whether they match or not.
+    keys: usize,
+    /// How many pages were turned.
+    turned: usize,
+}
+
+/// Where one listing is.
+#[derive(Debug, Default)]
+struct Listing {
+    /// The token of the page; that of the first is empty.
+    token: String,
+    /// The token of the page before.
+    before: String,
+}
+
+impl Listing {
+    /// Goes on to the next page. `false`: there is none, or it is the same again.
+    ///
+    /// # Errors
+    /// As of [`turn_page`], also when there are too many pages; `Malformed` when the search goes in circles or the token is too
+    /// long to be one.
+    fn turn(&mut self, next: String, seen: &mut Seen) -> Result<bool, ProviderError> {
+        let last = self.token.clone();
+        if !turn_page(&mut self.token, next, seen.keys)? {
+            return Ok(false);
+        }
+        if self.token == self.before || self.token.len() > LONGEST_TOKEN {
+            let message = "the pages of the service's answer do not follow each other";
+            return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message));
+        }
+        seen.turned += 1;
+        if seen.turned > MOST_TURNED {
+            let message = format!("there are more than {MOST_TURNED} pages to search");
+            let error = ProviderError::new(ErrorKind::Unsupported, Operation::Find, message);
+            return Err(error.with_hint("Narrow it down with find.path or find.tags"));
+        }
+        self.before = last;
+        Ok(true)
+    }
+}
 
 impl SecretManager {
     pub(crate) fn new(config: &Config, place: Place, caller: Arc<Caller>) -> Self {
@@ -227,7 +276,7 @@ impl SecretManager {
             path: None,
             ..query.clone()
         })?;
-        let (mut found, mut seen) = (Vec::new(), 0);
+        let (mut found, mut seen) = (Vec::new(), Seen::default());
         // an id has no other characters
         let possible = |longer: &String| longer == begin || is_word(longer);
         for begin in query.scope.beginnings(begin).into_iter().filter(possible) {
@@ -246,7 +295,7 @@ impl SecretManager {
         query: &FindQuery,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut usize,
+        seen: &mut Seen,
     ) -> Result<(), ProviderError> {
         let narrowed = narrowed(begin, &query.tags);
         let purpose = Purpose {
@@ -256,7 +305,7 @@ impl SecretManager {
             missing: format!("\"{}\" does not exist", self.place.parent()),
             role: LIST,
         };
-        let mut after = String::new();
+        let mut listing = Listing::default();
         loop {
             let answer = self
                 .caller
@@ -266,25 +315,22 @@ impl SecretManager {
                         .set_parent(self.place.parent())
                         .set_filter(&narrowed)
                         .set_page_size(PAGE)
-                        .set_page_token(&after)
+                        .set_page_token(&listing.token)
                         .send()
                 })
                 .await;
             // Where a project is missing, nothing is said of a value.
             let answer = answer.map_err(|failed| match failed.why() {
-                Some(Why::Missing) => purpose.failed(
-                    lockstep_provider::ErrorKind::ConfigInvalid,
-                    purpose.missing.clone(),
-                ),
+                Some(Why::Missing) => purpose.failed(ErrorKind::ConfigInvalid, purpose.missing.clone()),
                 _ => failed.error(&purpose),
             })?;
-            *seen += answer.secrets.len();
+            seen.keys += answer.secrets.len();
             for secret in &answer.secrets {
                 if let Some(key) = matching(secret, begin, filter)? {
                     found.push(lockstep_provider::found(key)?);
                 }
             }
-            if !turn_page(&mut after, answer.next_page_token, *seen)? {
+            if !listing.turn(answer.next_page_token, seen)? {
                 return Ok(());
             }
         }
@@ -372,6 +418,37 @@ mod tests {
         ] {
             assert!(secret(bad, "database").is_none());
         }
+    }
+
+    #[test]
+    fn a_listing_ends_without_a_token_and_with_the_same_one_and_goes_in_no_circles() {
+        let (mut listing, mut seen) = (Listing::default(), Seen::default());
+        assert!(listing.turn("a".to_owned(), &mut seen).unwrap());
+        assert_eq!(listing.token, "a");
+        assert!(listing.turn("b".to_owned(), &mut seen).unwrap());
+        assert!(!listing.turn("b".to_owned(), &mut seen).unwrap());
+        let error = listing.turn("a".to_owned(), &mut seen).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+        assert!(!listing.turn(String::new(), &mut seen).unwrap());
+        let long = "x".repeat(LONGEST_TOKEN + 1);
+        let error = Listing::default().turn(long, &mut seen).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+
+    #[test]
+    fn a_search_turns_so_many_pages_in_all_its_listings_and_no_more() {
+        let mut seen = Seen::default();
+        let mut listing = Listing::default();
+        for number in 0..MOST_TURNED {
+            if number % 100 == 0 {
+                listing = Listing::default();
+            }
+            assert!(listing.turn(number.to_string(), &mut seen).unwrap());
+        }
+        let error = listing.turn("more".to_owned(), &mut seen).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        let hint = error.hint.unwrap_or_default();
+        assert!(hint.contains("find.path"), "{hint}");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, Secret
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
+/// The longest token, in bytes. Each store keeps its own, and a server could answer with one of any length.
+const LONGEST_TOKEN: usize = 32 * 1024;
+
 /// A token, as the header that carries it. Its `Debug` says `Sensitive`.
 ///
 /// White space at the ends is cut off: a newline at the end is what a Secret made from a file has.
@@ -16,6 +19,11 @@ pub(crate) fn token_header(token: &[u8], what: &str) -> Result<HeaderValue, Prov
     let trimmed = token.trim_ascii();
     if trimmed.is_empty() {
         return Err(unavailable(format!("{what} is empty")));
+    }
+    if trimmed.len() > LONGEST_TOKEN {
+        return Err(unavailable(format!(
+            "{what} is longer than {LONGEST_TOKEN} bytes"
+        )));
     }
     if !trimmed.iter().all(u8::is_ascii_graphic) {
         return Err(unavailable(format!("{what} holds characters that no token has")).with_hint(

@@ -28,8 +28,14 @@ use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error:
 
 /// Events of key/value engines, of both versions.
 const TYPES: &str = "kv*";
-/// The longest event, in bytes: it holds paths and numbers.
-const LONGEST: usize = 256 << 10;
+/// The longest message that the connection survives, in bytes.
+const LONGEST_MESSAGE: usize = 256 << 10;
+/// The longest event that is read, in bytes: it holds paths and numbers.
+const LONGEST: usize = 16 << 10;
+/// The longest path of an event, in bytes: no key is longer.
+const LONGEST_PATH: usize = 2048;
+/// The most digits of a version.
+const MOST_DIGITS: usize = 20;
 /// After so long without any event the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(30);
 /// Who has not answered so often is not.
@@ -87,6 +93,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
         };
         self.unanswered = 0;
         match frame {
+            Some(Ok(tungstenite::Message::Text(text))) if text.as_str().len() > LONGEST => Ok(Heard::Garbage),
             Some(Ok(tungstenite::Message::Text(text))) => Ok(Heard::Text(text.as_str().to_owned())),
             Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => Ok(Heard::Alive),
             Some(Ok(tungstenite::Message::Binary(_) | tungstenite::Message::Frame(_))) => Ok(Heard::Garbage),
@@ -138,8 +145,8 @@ impl Subscription {
         match self.server.connect(&subscribe).await? {
             Connection::Open(connection) => {
                 let config = WebSocketConfig::default()
-                    .max_message_size(Some(LONGEST))
-                    .max_frame_size(Some(LONGEST));
+                    .max_message_size(Some(LONGEST_MESSAGE))
+                    .max_frame_size(Some(LONGEST_MESSAGE));
                 let frames = WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await;
                 Ok(Socket::new(frames))
             }
@@ -251,7 +258,8 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
         return told(Told::Malformed, at);
     };
     let field = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
-    let Some(path) = field("data_path").or_else(|| field("path")) else {
+    let path = field("data_path").or_else(|| field("path"));
+    let Some(path) = path.filter(|path| path.len() <= LONGEST_PATH) else {
         return told(Told::Malformed, at);
     };
     let Some((engine, verb)) = kind.split_once('/') else {
@@ -288,7 +296,8 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
         keys.push(name.to_owned());
     }
     let number = field("current_version").filter(|text| {
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && *text != "0";
+        let is_number =
+            text.len() <= MOST_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) && *text != "0";
         is_number && matches!(verb, "data-write" | "data-patch") && version == KvVersion::V2
     });
     let what = match number {
@@ -389,6 +398,33 @@ mod tests {
             () = answering => panic!("the connection ended"),
             () = listening => {}
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_is_too_long_is_garbage_and_the_one_after_it_is_heard() {
+        let (mut socket, mut there) = connection().await;
+        for length in [LONGEST + 1, LONGEST] {
+            let text = "x".repeat(length);
+            let sent = there.send(tungstenite::Message::Text(text.into())).await;
+            sent.unwrap();
+        }
+        assert_eq!(socket.next().await.unwrap(), Heard::Garbage);
+        assert_eq!(socket.next().await.unwrap(), Heard::Text("x".repeat(LONGEST)));
+    }
+
+    #[test]
+    fn a_path_that_no_key_can_have_is_malformed_and_a_number_that_is_none_is_no_version() {
+        let of = |path: &str, number: &str| {
+            let metadata = json!({ "path": path, "current_version": number });
+            let text = event("kv-v2/data-write", "secret/", &metadata);
+            message(&text, Some("secret"), KvVersion::V2).told
+        };
+        let begin = "secret/data/";
+        let longest = format!("{begin}{}", "x".repeat(LONGEST_PATH - begin.len()));
+        assert!(matches!(of(&longest, "7"), Told::Became(_)));
+        assert_eq!(of(&format!("{longest}x"), "7"), Told::Malformed);
+        let digits = "9".repeat(MOST_DIGITS + 1);
+        assert!(matches!(of("secret/data/shop", &digits), Told::Changed(_)));
     }
 
     fn keys(message: &Message) -> Vec<&str> {

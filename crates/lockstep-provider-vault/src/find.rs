@@ -1,6 +1,10 @@
 //! Looking for values: names by listing folder after folder, tags by reading the custom metadata of each.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_api::vault::KvVersion;
@@ -23,6 +27,10 @@ const MOST_FOLDERS: usize = 10_000;
 const DEEPEST: usize = 32;
 /// The names of one page.
 const PAGE: usize = 1000;
+/// The longest name and the longest path, in bytes: no key is longer.
+const LONGEST: usize = 2048;
+/// The most bytes of names that are kept in one search.
+const MOST_BYTES: usize = 4 << 20;
 
 fn too_much(what: &str) -> ProviderError {
     let message = format!("there are more than {what} to search");
@@ -50,6 +58,40 @@ impl Folder {
             path,
             root: self.root.clone(),
         }
+    }
+}
+
+/// How much one search keeps, in all folders: several are listed at the same time.
+#[derive(Debug, Default)]
+struct Kept {
+    keys: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Kept {
+    /// Counts a key.
+    fn key(&self, path: &KvPath) -> Result<(), ProviderError> {
+        if self.keys.fetch_add(1, Ordering::Relaxed) >= MOST_KEYS {
+            return Err(too_much(&format!("{MOST_KEYS} keys")));
+        }
+        self.paths([path])
+    }
+
+    /// Counts a folder.
+    fn folder(&self, folder: &Folder) -> Result<(), ProviderError> {
+        self.paths([&folder.path, &folder.root])
+    }
+
+    fn paths<'a>(&self, paths: impl IntoIterator<Item = &'a KvPath>) -> Result<(), ProviderError> {
+        let bytes: usize = paths
+            .into_iter()
+            .map(|path| path.mount.len() + path.path.len())
+            .sum();
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > MOST_BYTES {
+            return Err(too_much(&format!("{} MiB of names", MOST_BYTES >> 20)));
+        }
+        Ok(())
     }
 }
 
@@ -141,6 +183,7 @@ impl Vault {
         filter: &KeyFilter,
     ) -> Result<BTreeSet<KvPath>, ProviderError> {
         let mut keys = BTreeSet::new();
+        let kept = Kept::default();
         let mut listed = 0;
         let mut level: Vec<Folder> = roots.into_iter().map(Folder::root).collect();
         for _ in 0..=DEEPEST {
@@ -152,7 +195,7 @@ impl Vault {
                 return Err(too_much(&format!("{MOST_FOLDERS} folders")));
             }
             let mut pages = stream::iter(level)
-                .map(|folder| self.list(folder, filter))
+                .map(|folder| self.list(folder, filter, &kept))
                 .buffer_unordered(CONCURRENCY);
             let mut next = Vec::new();
             while let Some((found, folders)) = pages.try_next().await? {
@@ -199,16 +242,19 @@ impl Vault {
         })
     }
 
-    /// The keys and the folders of one folder, page after page where the server has pages.
+    /// The keys and the folders of one folder that may be granted, page after page where the server has pages. Of other names a
+    /// hash is kept alone: a server that lies would fill the memory with them.
     async fn list(
         &self,
         folder: Folder,
         filter: &KeyFilter,
+        kept: &Kept,
     ) -> Result<(Vec<KvPath>, Vec<Folder>), ProviderError> {
         let policy = folder.path.metadata_policy(self.locator.version);
         let policy = policy.trim_end_matches('/');
         let purpose = self.listing(&folder, filter)?;
-        let mut seen = HashSet::new();
+        let (hasher, mut seen) = (RandomState::new(), HashSet::new());
+        let (mut keys, mut folders) = (Vec::new(), Vec::new());
         let mut after = None;
         loop {
             let page = ListPage {
@@ -230,37 +276,46 @@ impl Vault {
             };
             // A server without pages answers everything at once, and the same again to a second request.
             let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
+            if last.as_ref().is_some_and(|last| last.len() > LONGEST) {
+                let what = format!("ends with a name of more than {LONGEST} bytes");
+                return Err(purpose.malformed(&answer, &what));
+            }
             let before = seen.len();
-            seen.extend(names);
-            if seen.len() > MOST_KEYS {
-                return Err(too_much(&format!("{MOST_KEYS} keys")));
+            for name in names {
+                if !seen.insert(hasher.hash_one(&name)) {
+                    continue;
+                }
+                if seen.len() > MOST_KEYS {
+                    return Err(too_much(&format!("{MOST_KEYS} keys")));
+                }
+                let (segment, is_folder) = match name.strip_suffix('/') {
+                    Some(folder) => (folder, true),
+                    None => (name.as_str(), false),
+                };
+                let below = folder.path.join(segment);
+                // what is not granted cannot keep the search from what is
+                if !self.concerns(&below, is_folder, filter)? {
+                    continue;
+                }
+                let is_long = below.path.len() > LONGEST;
+                if is_long || segment.contains('/') || path::check(segment).is_err() {
+                    let message = format!("{} gives a name that no key can have", purpose.doing);
+                    return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+                        .with_hint("Names have no whitespace and no invisible characters. Rename it"));
+                }
+                if is_folder {
+                    let below = folder.below(below);
+                    kept.folder(&below)?;
+                    folders.push(below);
+                } else {
+                    kept.key(&below)?;
+                    keys.push(below);
+                }
             }
             if last.is_none() || seen.len() == before {
                 break;
             }
             after = last;
-        }
-        let (mut keys, mut folders) = (Vec::new(), Vec::new());
-        for name in seen {
-            let (segment, is_folder) = match name.strip_suffix('/') {
-                Some(folder) => (folder, true),
-                None => (name.as_str(), false),
-            };
-            let below = folder.path.join(segment);
-            // what is not granted cannot keep the search from what is
-            if !self.concerns(&below, is_folder, filter)? {
-                continue;
-            }
-            if segment.contains('/') || path::check(segment).is_err() {
-                let message = format!("{} gives a name that no key can have", purpose.doing);
-                return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
-                    .with_hint("Names have no whitespace and no invisible characters. Rename it"));
-            }
-            if is_folder {
-                folders.push(folder.below(below));
-            } else {
-                keys.push(below);
-            }
         }
         Ok((keys, folders))
     }
@@ -318,5 +373,46 @@ impl Vault {
         };
         Ok(metadata.is_readable(self.clock.now())
             && filter.matches_tags(&metadata.custom_metadata.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(length: usize) -> KvPath {
+        KvPath {
+            mount: "kv".to_owned(),
+            path: "x".repeat(length - 2),
+        }
+    }
+
+    #[test]
+    fn a_search_keeps_so_many_keys_and_no_more() {
+        let kept = Kept::default();
+        for _ in 0..MOST_KEYS {
+            kept.key(&path(8)).unwrap();
+        }
+        let error = kept.key(&path(8)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        assert!(error.message.contains("10000 keys"), "{error}");
+    }
+
+    #[test]
+    fn keys_and_folders_share_the_bytes_of_a_search() {
+        let kept = Kept::default();
+        let folder = Folder::root(path(1024));
+        for _ in 0..MOST_BYTES / 4096 {
+            // a folder holds its path and that of its root
+            kept.folder(&folder).unwrap();
+            kept.key(&path(2048)).unwrap();
+        }
+        for error in [
+            kept.folder(&folder).unwrap_err(),
+            kept.key(&path(2048)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+            assert!(error.message.contains("4 MiB of names"), "{error}");
+        }
     }
 }

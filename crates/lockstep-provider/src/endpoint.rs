@@ -110,7 +110,10 @@ fn is_local_v6(address: Ipv6Addr) -> bool {
     // Metadata services at unique local addresses: AWS, Google Cloud.
     let is_metadata =
         segments[..2] == [0xfd00, 0x0ec2] || address == Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254);
-    address.is_unspecified()
+    // NAT64 for local use (RFC 8215): where the IPv4 address is in it depends on the prefix length that the network chose
+    let is_local_nat64 = segments[..3] == [0x0064, 0xff9b, 0x0001];
+    is_local_nat64
+        || address.is_unspecified()
         || address.is_loopback()
         || address.is_unicast_link_local()
         || address.is_multicast()
@@ -180,6 +183,7 @@ mod tests {
         "64:ff9b::127.0.0.1",
         "64:ff9b::169.254.169.254",
         "64:ff9b:1::127.0.0.1",
+        "64:ff9b:1:a9fe:a9:fe00::",
         "2002:7f00:1::",
         "2002:a9fe:a9fe::1",
         "2001:0:102:304:0:0:80ff:fffe",

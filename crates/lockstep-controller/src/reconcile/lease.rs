@@ -40,6 +40,9 @@ fn leases(status: Option<&SyncedSecretStatus>) -> Option<&LeaseStatus> {
     status?.lease.as_ref()
 }
 
+/// The largest credential that is taken over. It is remembered for as long as its lease lasts.
+const MAX_CREDENTIAL_BYTES: usize = 128 * 1024;
+
 impl Reconcile {
     /// The credential that the Secret has to hold, and its fields where this process still has them.
     pub(super) fn generated(&self, status: Option<&SyncedSecretStatus>) -> Option<Generated> {
@@ -118,6 +121,13 @@ impl Reconcile {
         self.count("mint", minted.as_ref().map(drop).map_err(|error| error.kind));
         let minted = minted.map_err(failed)?;
         // the intent stays, and with it the credential is revoked
+        if minted.value.len() > MAX_CREDENTIAL_BYTES {
+            let message = format!(
+                "{place}: {store} made a credential of {} bytes. At most {MAX_CREDENTIAL_BYTES} are allowed",
+                minted.value.len()
+            );
+            return Err(Failure::new(Reason::TooLarge, message));
+        }
         minted.id.as_deref().map_or(Ok(()), lease::check_id)?;
         let name = lease::request_name(generation);
         let noted = lease::minted(&intent, name, &minted, &self.issuer(), asked);
