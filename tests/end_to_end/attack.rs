@@ -16,6 +16,8 @@ use lockstep_testkit::{
 use serde_json::{Value, json};
 
 const CANARY: &str = "canary-5d1f0c7a94e2-must-not-be-read";
+/// A value that can be guessed.
+const PIN: &str = "4711";
 const TENANT: &str = "shop";
 
 /// Every request of the operator's account on Secrets, with the request and the response.
@@ -38,7 +40,7 @@ fn target(name: &'static str, owner: Option<&'static str>, more: Value) -> Targe
     let mut object = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": { "name": name, "namespace": TENANT, "annotations": {} },
-        "stringData": { "password": CANARY },
+        "stringData": { "password": CANARY, "pin": PIN },
     });
     if let Some(owner) = owner {
         object["metadata"]["annotations"]["lockstep.dev/owner"] = json!(owner);
@@ -452,6 +454,40 @@ async fn policy_is_enforced(client: &Client) {
     panic!("the policy is not enforced");
 }
 
+/// The answer to a dry run names the field manager of each key, and a value that does not change keeps its manager. So no dry run
+/// with data may pass, also not on Secrets that the account may write.
+async fn no_guess_is_confirmed(token: &Client) {
+    for (name, annotations, manager) in [
+        ("owned", json!({ "lockstep.dev/owner": "other" }), "thief"),
+        ("offered", json!({ "lockstep.dev/owner": "mine" }), "thief"),
+        (
+            "merged",
+            json!({ "lockstep.dev/merge": "mine, other" }),
+            "lockstep-merge:mine",
+        ),
+        (
+            "owned",
+            json!({ "lockstep.dev/owner": "other", "lockstep.dev/claim": "other" }),
+            "thief",
+        ),
+    ] {
+        let attempt = Attempt {
+            method: Method::PUT,
+            path: format!("{}/{name}?dryRun=All&fieldManager={manager}", collection()),
+            content_type: JSON,
+            accept: METADATA,
+            body: json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": { "name": name, "annotations": annotations },
+                "stringData": { "pin": PIN },
+            })
+            .to_string(),
+        };
+        let (status, answer) = send(token, &attempt).await;
+        assert_eq!(status, 403, "{name}: {answer}");
+    }
+}
+
 fn all_attempts() -> Vec<Attempt> {
     let mut all = Vec::new();
     for target in targets() {
@@ -493,6 +529,8 @@ async fn operators_token_reads_no_secret_by_any_request() {
     reads("foreign", &mut control);
     let (_, found) = attack(&admin, control).await;
     assert!(found.len() > 10, "{found:?}");
+
+    no_guess_is_confirmed(&token).await;
 
     let mut sent = 0;
     // the namespaced overlay has the same policy and other roles: a part of the attempts shows those

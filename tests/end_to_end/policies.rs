@@ -526,3 +526,58 @@ async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
         after.status
     );
 }
+
+#[tokio::test]
+async fn a_secret_that_was_merged_into_is_never_replaced_or_deleted() {
+    let room = stage().await.room("merged").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let annotations = json!({ "lockstep.dev/owner": "b", "lockstep.dev/merge": "s" });
+    somebodys_secret(&room, "shared", annotations).await;
+    grant_merge(&room, "shared").await;
+    let spec = |target: Value| from(&room, json!({ "target": target }));
+    room.declare("s", spec(json!({ "name": "shared", "creationPolicy": "Merge" })))
+        .await;
+    room.wait_for_reason("s", "Synced").await;
+    // its uid is in the status, and it is not lockstep's to delete
+    room.change("s", spec(json!({ "name": "own", "creationPolicy": "Owner" })))
+        .await;
+    room.wait_for_secret("own", "the new Secret", |secret| text(secret, "x").is_some())
+        .await;
+    room.wait_for_reason("s", "Synced").await;
+    let kept = room.secrets().get("shared").await.unwrap();
+    assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
+    // nor to replace
+    let replace =
+        json!({ "name": "shared", "template": { "type": "example.org/other", "mergePolicy": "Merge" } });
+    room.change("s", spec(replace)).await;
+    room.wait_for_reason("s", "TargetForeign").await;
+    let kept = room.secrets().get("shared").await.unwrap();
+    assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
+}
+
+#[tokio::test]
+async fn a_secret_that_another_one_adopted_is_not_deleted_after_a_rename() {
+    let room = stage().await.room("adopted").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let named = |name: &str| from(&room, json!({ "target": { "name": name } }));
+    room.declare("old", named("first")).await;
+    room.wait_for_reason("old", "Synced").await;
+    somebodys_secret(&room, "second", json!({})).await;
+    room.change("old", named("second")).await;
+    room.wait_for_reason("old", "TargetForeign").await;
+    let adopt = json!({ "metadata": { "annotations": { "lockstep.dev/adopt": "new" } } });
+    room.secrets()
+        .patch("first", &PatchParams::default(), &Patch::Merge(adopt))
+        .await
+        .unwrap();
+    room.declare("new", named("first")).await;
+    room.wait_for_reason("new", "Synced").await;
+    room.secrets()
+        .delete("second", &DeleteParams::default())
+        .await
+        .unwrap();
+    room.refresh("old", "again").await;
+    room.wait_for_reason("old", "Synced").await;
+    let kept = room.secrets().get("first").await.unwrap();
+    assert_eq!(kept.metadata.annotations.unwrap()["lockstep.dev/owner"], "new");
+}

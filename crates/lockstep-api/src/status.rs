@@ -85,6 +85,10 @@ pub struct TargetStatus {
     /// Whether it holds this revision and no other: the target is versioned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub versioned: bool,
+    /// merged is true if the Secret belongs to someone else, and lockstep merged keys into it (`creationPolicy: Merge`). lockstep
+    /// neither replaces nor deletes such a Secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merged: bool,
     /// When the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change_time: Option<String>,

@@ -165,11 +165,25 @@ impl SecretWriter {
         }
     }
 
-    /// Deletes the Secret of that uid.
+    /// Deletes the Secret of that uid, if it is still this SyncedSecret's. Someone may have handed it over to another SyncedSecret, and
+    /// the policy lets a deletion of any Secret of lockstep pass: a claim tells them apart. An immutable Secret cannot be handed over.
     ///
     /// # Errors
     /// Why it was not deleted.
     pub async fn delete(&self, owner: &Owner<'_>, uid: &str) -> Result<Deletion, WriteError> {
+        if self.is_policy_proven() {
+            match self.claim(owner).await {
+                Ok(found) if found.uid != uid => return Ok(Deletion::Replaced),
+                Ok(_) | Err(ApiError::Immutable) => {}
+                Err(ApiError::NotFound) => return Ok(Deletion::Gone),
+                Err(ApiError::Denied) => return Ok(Deletion::Replaced),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.delete_claimed(owner, uid).await
+    }
+
+    async fn delete_claimed(&self, owner: &Owner<'_>, uid: &str) -> Result<Deletion, WriteError> {
         let preconditions = Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: None,
@@ -187,11 +201,15 @@ impl SecretWriter {
     /// # Errors
     /// Why it was not deleted.
     pub async fn delete_intended(&self, owner: &Owner<'_>) -> Result<Deletion, WriteError> {
-        if !self.is_policy_proven() {
-            return Ok(Deletion::Replaced);
+        // a claim shows something only where the policy is enforced for this very Secret
+        match self.prove(owner).await {
+            Err(ApiError::Denied) if self.is_policy_proven() => {}
+            Err(ApiError::NotFound) => return Ok(Deletion::Gone),
+            Ok(_) | Err(ApiError::Denied | ApiError::Immutable) => return Ok(Deletion::Replaced),
+            Err(error) => return Err(error.into()),
         }
         match self.claim(owner).await {
-            Ok(identity) => self.delete(owner, &identity.uid).await,
+            Ok(identity) => self.delete_claimed(owner, &identity.uid).await,
             Err(ApiError::NotFound) => Ok(Deletion::Gone),
             // someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
             Err(ApiError::Denied | ApiError::Immutable) => Ok(Deletion::Replaced),
@@ -223,9 +241,17 @@ impl SecretWriter {
                 self.identity(request).await.map(Some)
             }
             Request::Claim => self.claim(owner).await.map(Some),
+            Request::Prove => self.prove(owner).await.map(Some),
+            Request::ProveCreate => {
+                let name = unused_name(owner);
+                let nobodys = bare(&name, &[]);
+                let manifest = Manifest::new(owner, &nobodys, None, Base64Data(&nobodys.data));
+                let body = serde_json::to_vec(&manifest).map_err(unbuildable)?;
+                let request = requests(owner.namespace).create(&post_params(true), body);
+                self.identity(request).await.map(Some)
+            }
             Request::Rehearse => {
-                let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
-                let name = format!("lockstep-rehearsal-{uid}");
+                let name = unused_name(owner);
                 let rehearsal = manifest(None, secret.immutable).named(&name);
                 let body = serde_json::to_vec(&rehearsal).map_err(unbuildable)?;
                 let request = requests(owner.namespace).create(&post_params(true), body);
@@ -246,20 +272,23 @@ impl SecretWriter {
     /// A dry-run replacement that the admission policy allows only on a Secret of this SyncedSecret. It sends no type, so that the
     /// stored one is kept, and no value.
     async fn claim(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
-        let claim = DesiredSecret {
-            name: owner.target.to_owned(),
-            secret_type: None,
-            labels: BTreeMap::new(),
-            annotations: [annotation::OWNER, annotation::CLAIM]
-                .map(|key| (key.to_owned(), owner.name.to_owned()))
-                .into(),
-            data: CLAIM_DATA
-                .map(|(key, value)| (key.to_owned(), SecretValue::from(value)))
-                .into(),
-            immutable: false,
-            creation_policy: CreationPolicy::Orphan,
-        };
-        let manifest = Manifest::new(owner, &claim, None, Base64Data(&claim.data));
+        let claim = [(annotation::OWNER, owner.name), (annotation::CLAIM, owner.name)];
+        self.rehearse_replacement(owner, &claim).await
+    }
+
+    /// A dry-run replacement in the name of an owner that cannot exist: the policy refuses it, if it is enforced for this Secret.
+    async fn prove(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
+        self.rehearse_replacement(owner, &[(annotation::OWNER, NOBODY)])
+            .await
+    }
+
+    async fn rehearse_replacement(
+        &self,
+        owner: &Owner<'_>,
+        annotations: &[(&str, &str)],
+    ) -> Result<SecretIdentity, ApiError> {
+        let secret = bare(owner.target, annotations);
+        let manifest = Manifest::new(owner, &secret, None, Base64Data(&secret.data));
         let body = serde_json::to_vec(&manifest).map_err(unbuildable)?;
         let request = requests(owner.namespace).replace(owner.target, &post_params(true), body);
         self.identity(request).await
@@ -315,6 +344,31 @@ impl SecretWriter {
                 transient: true,
             }),
         }
+    }
+}
+
+/// No SyncedSecret can have this name.
+const NOBODY: &str = "lockstep.dev/nobody";
+
+/// A name that no Secret has.
+fn unused_name(owner: &Owner<'_>) -> String {
+    let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
+    format!("lockstep-rehearsal-{uid}")
+}
+
+/// A Secret without type and values, for dry runs.
+fn bare(name: &str, annotations: &[(&str, &str)]) -> DesiredSecret {
+    let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    DesiredSecret {
+        name: name.to_owned(),
+        secret_type: None,
+        labels: BTreeMap::new(),
+        annotations: annotations.iter().map(text).collect(),
+        data: CLAIM_DATA
+            .map(|(key, value)| (key.to_owned(), SecretValue::from(value)))
+            .into(),
+        immutable: false,
+        creation_policy: CreationPolicy::Orphan,
     }
 }
 

@@ -207,9 +207,14 @@ const WINDOW_SPREAD: Duration = Duration::from_secs(60);
 /// How soon the Secret is looked at again after a look that the API server did not answer.
 const PROBE_RETRY: Duration = Duration::from_secs(30);
 
+/// The shortest time between two reads of the sources.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The time between two refreshes that a spec asks for.
 pub fn interval(spec: &SyncedSecretSpec) -> Duration {
-    spec.refresh_interval.unwrap_or(DEFAULT_REFRESH_INTERVAL).to_std()
+    let interval = spec.refresh_interval.unwrap_or(DEFAULT_REFRESH_INTERVAL).to_std();
+    // a shorter one is an error, which is not to be told again without a pause
+    interval.max(MIN_REFRESH_INTERVAL)
 }
 
 /// A time so much later; the end of time when it is beyond it.

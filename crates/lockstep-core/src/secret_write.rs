@@ -3,24 +3,20 @@
 //! [`SecretWrite`] decides; the caller sends each [`Request`] to the API server and feeds the [`Answer`] back.
 //!
 //! ```text
-//!                      ┌── uid known ──▶ Replace(uid) ─────────────────────────┐
-//! start ───────────────┤                    │ 404, 409          │ immutable    │ 200
-//!                      └── otherwise ──▶ Create ◀──────────┐      ▼            ▼
-//!                                           │ exists       │   Rehearse       Done
-//!                                           ▼              │      │ 201        ▲
-//!                                        Replace(no uid) ──┼──────┼────────────┤
-//!                                           │ immutable    │      ▼            │
-//!                                           ▼              └── Delete(uid)     │
-//!                                        Claim ─── ours ──▶ Rehearse           │
-//!                                           └── otherwise ──▶ NotAdoptable     │
-//!                                                                  Create ─────┘
+//! start ──▶ uid recorded ──▶ Replace(uid) ── 200 ──▶ Done
+//!    │                          │ 404, 409 ──▶ Create
+//!    │                          └ immutable ─▶ Claim ── ours ──▶ Rehearse ──▶ Delete(uid) ──▶ Create
+//!    └────▶ otherwise ──▶ Create ── 201 ──▶ Done
+//!                           └ exists ──▶ Prove ── refused ──▶ Replace(no uid) ── 200 ──▶ Done
+//!                                                                └ immutable ──▶ Claim
 //! ```
 //!
 //! Two rules keep other people's Secrets safe:
 //!
 //! - A Secret is deleted only by a uid that status recorded, or that a [`Request::Claim`] proved to belong to this SyncedSecret.
-//! - A request without a uid is sent only while the admission policy is proven, because the policy alone decides then whether the
-//!   Secret may be replaced.
+//! - A request without a uid is sent only after [`Request::Prove`] showed that the admission policy is enforced for this very Secret,
+//!   because the policy alone decides then whether the Secret may be replaced.
+//! - A Secret that keys were merged into is never taken for one that lockstep wrote.
 //!
 //! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
 //! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
@@ -32,7 +28,7 @@ use lockstep_api::{SyncedSecretStatus, TargetStatus};
 pub fn recorded_uid<'a>(status: Option<&'a SyncedSecretStatus>, name: &str) -> Option<&'a str> {
     let status = status?;
     let mut recorded = status.versions.iter().chain(&status.target);
-    let is_of = |target: &&TargetStatus| target.name == name && !target.uid.is_empty();
+    let is_of = |target: &&TargetStatus| target.name == name && !target.uid.is_empty() && !target.merged;
     recorded.find(is_of).map(|target| target.uid.as_str())
 }
 
@@ -57,6 +53,11 @@ pub enum Request {
         /// Whether the Secret is sent as immutable.
         sealed: bool,
     },
+    /// Dry-run `PUT` in the name of an owner that does not exist. The admission policy refuses it, if it is enforced for this Secret.
+    Prove,
+    /// Dry-run `POST` without an owner. It proves the policy for the namespace where the Secret is immutable, so that no `PUT` reaches
+    /// the policy.
+    ProveCreate,
     /// Dry-run `PUT` that the admission policy allows only on a Secret of this SyncedSecret. The answer holds its uid.
     Claim,
     /// Dry-run `POST` of the desired Secret under an unused name, so that nothing is deleted for a Secret that cannot be created.
@@ -149,7 +150,7 @@ pub enum Step<E> {
 }
 
 /// Upper bound for the requests of one write: someone who deletes and creates the Secret all the time cannot keep it going.
-const MAX_REQUESTS: usize = 8;
+const MAX_REQUESTS: usize = 10;
 
 /// One write of one Secret.
 #[derive(Debug, Clone)]
@@ -198,36 +199,46 @@ impl SecretWrite {
                 };
                 done(identity, how, !self.immutable)
             }
-            (Request::Create, Answer::AlreadyExists) if self.policy_proven => self.send(Request::Replace {
+            (Request::Create, Answer::AlreadyExists) if self.policy_proven => self.send(Request::Prove),
+            (Request::Create, Answer::AlreadyExists)
+            | (Request::Prove | Request::ProveCreate, Answer::Written(_)) => {
+                Step::Failed(WriteFailure::Unproven)
+            }
+            (Request::Prove, Answer::Denied) => self.send(Request::Replace {
                 uid: None,
                 sealed: false,
             }),
-            (Request::Create, Answer::AlreadyExists) => Step::Failed(WriteFailure::Unproven),
+            // a Secret that is immutable already can only be replaced by the same content
+            (Request::Prove, Answer::Immutable) if self.immutable => self.send(Request::ProveCreate),
+            (Request::ProveCreate, Answer::Denied) => self.send(Request::Replace {
+                uid: None,
+                sealed: true,
+            }),
             (Request::Replace { sealed, .. }, Answer::Written(identity)) => {
                 done(identity, How::Updated, sealed == self.immutable)
             }
             // someone deleted the Secret, or deleted it and created another one
             (Request::Replace { uid: Some(_), .. }, Answer::NotFound | Answer::Conflict) => {
+                self.owned_uid = None;
                 self.send(Request::Create)
             }
-            (Request::Replace { uid: Some(_), .. }, Answer::Immutable) => self.send(Request::Rehearse),
-            // a Secret that is immutable already can only be replaced by the same content
-            (
-                Request::Replace {
-                    uid: None,
-                    sealed: false,
-                },
-                Answer::Immutable,
-            ) if self.immutable => self.send(Request::Replace {
-                uid: None,
-                sealed: true,
-            }),
-            (Request::Replace { uid: None, .. }, Answer::Immutable) => self.send(Request::Claim),
+            // someone else may have adopted the Secret meanwhile; without the policy a claim would show nothing
+            (Request::Replace { uid: Some(_), .. }, Answer::Immutable) if !self.policy_proven => {
+                self.send(Request::Rehearse)
+            }
+            (Request::Replace { .. }, Answer::Immutable) => self.send(Request::Claim),
             (Request::Claim, Answer::Written(identity)) => {
                 self.owned_uid = Some(identity.uid);
                 self.send(Request::Rehearse)
             }
-            (Request::Claim, Answer::Denied | Answer::Immutable) => Step::Failed(WriteFailure::NotAdoptable),
+            // an immutable Secret cannot be adopted: it is the one whose uid the status records
+            (Request::Claim, Answer::Immutable) if self.owned_uid.is_some() => self.send(Request::Rehearse),
+            (Request::Claim, Answer::Denied) if self.owned_uid.is_some() => {
+                Step::Failed(WriteFailure::Foreign)
+            }
+            (Request::Claim, Answer::Denied | Answer::Immutable) | (Request::Prove, Answer::Immutable) => {
+                Step::Failed(WriteFailure::NotAdoptable)
+            }
             (Request::Rehearse, Answer::Written(_)) => match self.owned_uid.clone() {
                 Some(uid) => self.send(Request::Delete { uid }),
                 None => Step::Failed(WriteFailure::Raced),

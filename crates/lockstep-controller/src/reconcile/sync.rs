@@ -544,6 +544,19 @@ impl Reconcile {
             })
             .await?;
         let versioned = self.object.spec.target.versioned;
+        let is_noted = |name: &str| {
+            let mut noted = status.into_iter().flat_map(|status| &status.versions);
+            noted.any(|noted| noted.name == name)
+        };
+        if known.is_some_and(|known| known.name != secret.name) && !versioned && !is_noted(&secret.name) {
+            // otherwise nothing would record it if the process ended, or failed to delete the one of the earlier name
+            let renamed = TargetStatus {
+                name: secret.name.clone(),
+                merged: secret.creation_policy == CreationPolicy::Merge,
+                ..TargetStatus::default()
+            };
+            self.record(status, renamed).await?;
+        }
         if versioned {
             secret.name = versions::name(&secret.name, &revision.name);
             secret.immutable = true;
@@ -594,6 +607,7 @@ impl Reconcile {
             key_id: Some(revision.key_id.clone()),
             fingerprint,
             versioned: self.object.spec.target.versioned,
+            merged: secret.creation_policy == CreationPolicy::Merge,
             generation: None,
             last_change_time: None,
         };
@@ -681,7 +695,7 @@ impl Reconcile {
 
     /// Removes a Secret of another name that this SyncedSecret wrote.
     pub(super) async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
-        if self.object.spec.target.creation_policy != CreationPolicy::Owner {
+        if self.object.spec.target.creation_policy != CreationPolicy::Owner || old.merged {
             return Ok(());
         }
         let owner = self.owner_of_name(&old.name);
@@ -698,6 +712,9 @@ impl Reconcile {
         owner: &Owner<'_>,
         recorded: &TargetStatus,
     ) -> Result<Deletion, WriteError> {
+        if recorded.merged {
+            return Ok(Deletion::Replaced);
+        }
         let _slot = self.shared.writes.acquire(self.priority).await;
         if recorded.uid.is_empty() {
             self.shared.writer.delete_intended(owner).await

@@ -21,6 +21,8 @@ use crate::{
 
 /// The shortest time between two proofs.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+/// After this many proofs in a row that found nothing out, the policy does not count as proven.
+const PROOF_LAPSES_AFTER: u32 = 2;
 /// How long the start waits for the admission policies to take effect: the API server needs a moment after an install.
 const SELF_TEST_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,7 @@ pub(super) fn keep_proving(
 ) {
     let (shared, options, readiness) = (shared.clone(), options.clone(), readiness.clone());
     tasks.spawn("admission self-test", CancellationToken::new(), async move {
+        let mut unknown: u32 = 0;
         loop {
             // the second policy guards tokens; the operator works without it, and says so
             let tokens = match shared.account.as_ref() {
@@ -159,6 +162,10 @@ pub(super) fn keep_proving(
             sleep_and_retry_audiences(&shared, &audiences, interval).await;
             audiences.run_again(&shared).await;
             let verdict = admission::secrets(&shared.client, &options.operator_namespace).await;
+            unknown = match verdict {
+                Verdict::Unknown(_) => unknown.saturating_add(1),
+                Verdict::Enforced | Verdict::Open => 0,
+            };
             match verdict {
                 Verdict::Enforced => {
                     proven = true;
@@ -184,6 +191,10 @@ pub(super) fn keep_proving(
                 // an API server that is away proves nothing either way
                 Verdict::Unknown(why) => {
                     tracing::warn!(why, "the admission policy could not be proven again");
+                    if unknown >= PROOF_LAPSES_AFTER {
+                        shared.metrics.admission.with_label_values(&["secrets"]).set(0);
+                        shared.policy_proven.store(false, Ordering::Release);
+                    }
                 }
             }
         }

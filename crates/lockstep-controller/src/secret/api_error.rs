@@ -56,8 +56,8 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
         return ApiError::NamespaceTerminating;
     }
     match status.code {
-        403 if is_policy_denial(&status.message) => {
-            if status.message.contains("finalizers") {
+        403 if let Some(why) = policy_denial(&status.message) => {
+            if why.contains("finalizers or is being deleted") {
                 ApiError::DeniedDeletion
             } else {
                 ApiError::Denied
@@ -115,9 +115,12 @@ fn is_immutability(details: Option<&StatusDetails>) -> bool {
     !causes(details).is_empty() && causes(details).iter().all(immutable)
 }
 
-/// Whether a refusal comes from lockstep's own admission policy for Secrets.
-fn is_policy_denial(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy") && message.contains(POLICY)
+/// Why lockstep's own admission policy for Secrets refused, if it did. The message also holds names that people chose, and what the
+/// API server writes around the policy's name cannot be part of one.
+fn policy_denial(message: &str) -> Option<&str> {
+    let (_, refusal) = message.split_once(&format!("ValidatingAdmissionPolicy '{POLICY}' with binding "))?;
+    let (_, why) = refusal.split_once("denied request: ")?;
+    Some(why)
 }
 
 /// A reason of the API server: one word of letters, or nothing.
@@ -173,8 +176,21 @@ mod tests {
         let rows = [
             (api(403, "Forbidden", &policy("no")), ApiError::Denied),
             (
-                api(403, "Forbidden", &policy("it has finalizers")),
+                api(
+                    403,
+                    "Forbidden",
+                    &policy("lockstep does not delete a Secret that has finalizers or is being deleted"),
+                ),
                 ApiError::DeniedDeletion,
+            ),
+            // the words are in the name of the Secret
+            (
+                api(
+                    403,
+                    "Forbidden",
+                    &policy("no").replace("\"x\"", "\"my-finalizers\""),
+                ),
+                ApiError::Denied,
             ),
             (api(403, "Forbidden", rbac), ApiError::Forbidden),
             (api(404, "NotFound", ""), ApiError::NotFound),
@@ -227,6 +243,11 @@ mod tests {
             )]),
             api(422, "Invalid", "Secret \"immutable\" is invalid"),
             api(403, "Forbidden", "User cannot update"),
+            api(
+                403,
+                "Forbidden",
+                "secrets \"lockstep-secrets\" is forbidden: ValidatingAdmissionPolicy 'quota' with binding 'b' denied request: no",
+            ),
         ];
         for error in rows {
             let classified = classify(&error);

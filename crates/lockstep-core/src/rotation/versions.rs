@@ -160,13 +160,14 @@ pub fn intend(old: Option<&SyncedSecretStatus>, name: &str, revision: &str) -> O
 
 /// The earlier Secrets once `target` is written.
 pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus> {
-    let replaced = old
-        .target
-        .iter()
-        .filter(|before| before.name != target.name && (before.versioned || target.versioned));
+    let replaced = old.target.iter().filter(|before| {
+        before.name != target.name && (before.versioned || target.versioned) && !before.merged
+    });
     let mut all: Vec<TargetStatus> = Vec::new();
     for version in replaced.chain(&old.versions) {
-        if version.name != target.name && !all.iter().any(|known| known.name == version.name) {
+        // what only an earlier name recorded was removed before this is reported
+        let is_kept = version.versioned || target.versioned;
+        if is_kept && version.name != target.name && !all.iter().any(|known| known.name == version.name) {
             all.push(version.clone());
         }
     }

@@ -2,7 +2,7 @@
 //! Secret in between.
 
 use lockstep_core::secret_write::{
-    Answer, Done, How, Request, SecretIdentity, SecretWrite, Step, WriteFailure,
+    Answer, Done, How, Request, SecretIdentity, SecretWrite, Step, WriteFailure, recorded_uid,
 };
 use proptest::prelude::*;
 
@@ -65,6 +65,12 @@ impl Server {
                 Some(stored) if stored.owner == Some(US) => Answer::Written(Self::identity(stored.uid)),
                 Some(_) => Answer::Denied,
             },
+            Request::Prove => match &self.stored {
+                None => Answer::NotFound,
+                Some(stored) if stored.immutable => Answer::Immutable,
+                Some(_) => Answer::Denied,
+            },
+            Request::ProveCreate => Answer::Denied,
             Request::Rehearse => Answer::Written(Self::identity(0)),
             Request::Delete { uid } => match self.stored.clone() {
                 None => Answer::NotFound,
@@ -170,6 +176,8 @@ enum Event {
     },
     /// Someone edits the content of a mutable Secret.
     Edited(u8),
+    /// Someone hands a mutable Secret over to another SyncedSecret, which adopts it.
+    HandedOver,
 }
 
 fn desired() -> impl Strategy<Value = Desired> {
@@ -187,6 +195,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<bool>(), any::<bool>(), 0..2u8)
             .prop_map(|(adopt, immutable, kind)| Event::Taken { adopt, immutable, kind }),
         1 => (3..6u8).prop_map(Event::Edited),
+        1 => Just(Event::HandedOver),
     ]
 }
 
@@ -214,6 +223,14 @@ proptest! {
                     let uid = server.new_uid();
                     let adopt = adopt.then_some(US);
                     server.stored = Some(Stored { uid, owner: None, adopt, immutable, kind, content: 9 });
+                }
+                Event::HandedOver => {
+                    if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
+                        stored.owner = Some("another");
+                        stored.adopt = None;
+                        let uid = stored.uid;
+                        server.ours.retain(|ours| *ours != uid);
+                    }
                 }
                 Event::Edited(content) => {
                     if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
@@ -337,6 +354,43 @@ fn foreign_secret_is_left_alone() {
 }
 
 #[test]
+fn policy_that_is_not_enforced_for_the_secret_stops_the_write() {
+    let (mut write, _) = SecretWrite::start(None, true, true);
+    assert_eq!(
+        write.resume(Answer::<()>::AlreadyExists),
+        Step::Send(Request::Prove)
+    );
+    let mut fixed = write.clone();
+    let let_through = Answer::<()>::Written(Server::identity(7));
+    assert_eq!(
+        write.resume(let_through.clone()),
+        Step::Failed(WriteFailure::Unproven)
+    );
+    assert_eq!(
+        fixed.resume(Answer::<()>::Immutable),
+        Step::Send(Request::ProveCreate)
+    );
+    assert_eq!(fixed.resume(let_through), Step::Failed(WriteFailure::Unproven));
+}
+
+#[test]
+fn secret_that_was_merged_into_has_no_recorded_uid() {
+    let target = |merged| lockstep_api::TargetStatus {
+        name: "s".to_owned(),
+        uid: "theirs".to_owned(),
+        merged,
+        ..lockstep_api::TargetStatus::default()
+    };
+    for (merged, expected) in [(false, Some("theirs")), (true, None)] {
+        let status = lockstep_api::SyncedSecretStatus {
+            target: Some(target(merged)),
+            ..lockstep_api::SyncedSecretStatus::default()
+        };
+        assert_eq!(recorded_uid(Some(&status), "s"), expected);
+    }
+}
+
+#[test]
 fn write_ends_when_someone_recreates_the_secret_forever() {
     let (mut write, mut request) = SecretWrite::start(Some("1"), true, true);
     let mut sent = 1;
@@ -344,6 +398,7 @@ fn write_ends_when_someone_recreates_the_secret_forever() {
         let answer = match request {
             Request::Replace { .. } => Answer::<()>::Immutable,
             Request::Create => Answer::AlreadyExists,
+            Request::Prove | Request::ProveCreate => Answer::Denied,
             Request::Claim | Request::Rehearse => Answer::Written(Server::identity(1)),
             Request::Delete { .. } => Answer::Deleted,
         };
@@ -354,5 +409,5 @@ fn write_ends_when_someone_recreates_the_secret_forever() {
         sent += 1;
     };
     assert_eq!(step, Step::Failed(WriteFailure::Raced));
-    assert!(sent <= 8, "{sent} requests");
+    assert!(sent <= 10, "{sent} requests");
 }
