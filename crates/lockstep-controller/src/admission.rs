@@ -7,10 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{Secret, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
@@ -18,6 +15,8 @@ use kube::{
 use lockstep_api::SyncedSecret;
 use lockstep_core::decide::later;
 use serde_json::json;
+
+use crate::tokens;
 
 /// The name that is tried; it never comes to exist.
 pub const SELF_TEST_NAME: &str = "lockstep-admission-self-test";
@@ -181,14 +180,7 @@ pub async fn secrets(client: &Client, namespace: &str) -> Verdict {
 /// Asks for a token of the operator's own account, for an audience that is on no list, as a dry run.
 pub async fn token_requests(client: &Client, namespace: &str, service_account: &str) -> Verdict {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: vec![SELF_TEST_NAME.to_owned()],
-            expiration_seconds: Some(600),
-            bound_object_ref: None,
-        },
-        ..TokenRequest::default()
-    };
+    let request = tokens::request(SELF_TEST_NAME);
     let params = PostParams {
         dry_run: true,
         ..PostParams::default()

@@ -17,14 +17,11 @@ use std::{
 
 use futures::future::join_all;
 use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION};
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
-};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, api::PostParams, client::Body};
 use zeroize::Zeroizing;
 
-use crate::credentials::TOKEN_SECONDS;
+use crate::tokens;
 
 /// A part of every audience that API servers use by default. It is never requested, whatever is allowed.
 pub const RESERVED: &str = "kubernetes.default";
@@ -202,14 +199,7 @@ async fn mint(
     audience: &str,
 ) -> Result<Zeroizing<String>, Unusable> {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: vec![audience.to_owned()],
-            expiration_seconds: Some(TOKEN_SECONDS),
-            bound_object_ref: None,
-        },
-        ..TokenRequest::default()
-    };
+    let request = tokens::request(audience);
     let answer = api
         .create_token_request(name, &PostParams::default(), &request)
         .await;
@@ -254,6 +244,7 @@ mod tests {
     use std::{convert::Infallible, sync::Arc};
 
     use http::Response;
+    use k8s_openapi::api::authentication::v1::TokenRequest;
     use serde_json::json;
     use tower::service_fn;
 

@@ -139,10 +139,10 @@ impl Shared {
         }
     }
 
-    /// Checks every store again, and with a new login where `anew`; who depends on them looks again too.
-    pub async fn recheck_stores(&self, anew: bool) {
+    /// Checks every store again, and wakes the SyncedSecrets that depend on them. With `new_login`, every store logs in again.
+    pub async fn recheck_stores(&self, new_login: bool) {
         let stores = self.index().store_keys();
-        if anew {
+        if new_login {
             for store in &stores {
                 self.clients.drop_client(store).await;
             }

@@ -9,10 +9,7 @@ use std::{
 use async_trait::async_trait;
 use k8s_openapi::{
     ByteString,
-    api::{
-        authentication::v1::{TokenRequest, TokenRequestSpec},
-        core::v1::{ConfigMap, Secret, ServiceAccount},
-    },
+    api::core::v1::{ConfigMap, Secret, ServiceAccount},
 };
 use kube::{Api, Client, api::PostParams};
 use lockstep_api::CredentialKind;
@@ -23,10 +20,8 @@ use crate::{
     audiences::Audiences,
     identity::Account,
     index::{CredentialKey, Index},
+    tokens,
 };
-
-/// How long a requested token lives, in seconds: what the admission policy allows at most.
-pub const TOKEN_SECONDS: i64 = 600;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -195,14 +190,7 @@ impl Credentials for NamespaceCredentials {
             ProviderError::new(kind, Operation::Configure, message).with_hint(unusable.hint())
         })?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: vec![audience.to_owned()],
-                expiration_seconds: Some(TOKEN_SECONDS),
-                bound_object_ref: None,
-            },
-            ..TokenRequest::default()
-        };
+        let request = tokens::request(audience);
         let answer = bounded(api.create_token_request(name, &PostParams::default(), &request)).await?;
         let namespace = &self.namespace;
         match answer {

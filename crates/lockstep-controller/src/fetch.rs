@@ -91,7 +91,7 @@ impl Meter {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to count anew, for another read of the same SyncedSecret; its place stays.
+    /// Starts counting again, for another read of the same SyncedSecret; its place stays.
     fn begin(&self) {
         *self.bytes() = 0;
     }

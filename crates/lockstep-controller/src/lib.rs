@@ -26,6 +26,7 @@ pub mod run;
 pub mod secret;
 pub mod stores;
 pub mod tasks;
+mod tokens;
 pub mod verifier;
 pub mod wake;
 pub mod watch;

@@ -69,9 +69,9 @@ impl AudienceProof {
         changed
     }
 
-    /// Tries every audience again. Stores log in anew after one turned out to be the API server's own, so that none goes on with
+    /// Tries every audience again. Stores log in again after one turned out to be the API server's own, so that none goes on with
     /// it; and are checked again after one became usable that a store was refused. An API server that is away for a moment
-    /// makes no store log in anew.
+    /// makes no store log in again.
     async fn run_again(&self, shared: &Shared) {
         let changed = self.run(&shared.client, &shared.audiences, &shared.metrics).await;
         let verdict = |wanted| changed.iter().any(|(_, verdict)| *verdict == wanted);
