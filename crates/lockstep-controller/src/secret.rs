@@ -54,15 +54,6 @@ pub enum Drift {
     Gone,
 }
 
-/// What a deletion came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// The Secret does not exist any more.
-    Gone,
-    /// Another Secret of that name exists, and was left alone.
-    Replaced,
-}
-
 /// A SyncedSecret and the Secret that it writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -90,6 +81,7 @@ impl std::fmt::Debug for SecretWriter {
     }
 }
 
+type SecretManifest<'a> = Manifest<'a, Base64Data<'a>>;
 type Built = Result<HttpRequest<Vec<u8>>, kube::core::request::Error>;
 
 fn requests(namespace: &str) -> UrlBuilder {
@@ -165,32 +157,30 @@ impl SecretWriter {
         }
     }
 
-    /// Deletes the Secret of that uid, if it is still this SyncedSecret's. Someone may have handed it over to another SyncedSecret, and
+    /// Deletes the Secret of that uid, if it is still this SyncedSecret's. Another Secret of that name is left alone. Someone may have handed it over to another SyncedSecret, and
     /// the policy lets a deletion of any Secret of lockstep pass: a claim tells them apart. An immutable Secret cannot be handed over.
     ///
     /// # Errors
     /// Why it was not deleted.
-    pub async fn delete(&self, owner: &Owner<'_>, uid: &str) -> Result<Deletion, WriteError> {
+    pub async fn delete(&self, owner: &Owner<'_>, uid: &str) -> Result<(), WriteError> {
         if self.is_policy_proven() {
             match self.claim(owner).await {
-                Ok(found) if found.uid != uid => return Ok(Deletion::Replaced),
+                Ok(found) if found.uid != uid => return Ok(()),
                 Ok(_) | Err(ApiError::Immutable) => {}
-                Err(ApiError::NotFound) => return Ok(Deletion::Gone),
-                Err(ApiError::Denied) => return Ok(Deletion::Replaced),
+                Err(ApiError::NotFound | ApiError::Denied) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
         self.delete_claimed(owner, uid).await
     }
 
-    async fn delete_claimed(&self, owner: &Owner<'_>, uid: &str) -> Result<Deletion, WriteError> {
+    async fn delete_claimed(&self, owner: &Owner<'_>, uid: &str) -> Result<(), WriteError> {
         let preconditions = Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: None,
         };
         match self.send_deletion(owner, preconditions, false).await {
-            Ok(()) | Err(ApiError::NotFound) => Ok(Deletion::Gone),
-            Err(ApiError::Conflict) => Ok(Deletion::Replaced),
+            Ok(()) | Err(ApiError::NotFound | ApiError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -200,19 +190,20 @@ impl SecretWriter {
     ///
     /// # Errors
     /// Why it was not deleted.
-    pub async fn delete_intended(&self, owner: &Owner<'_>) -> Result<Deletion, WriteError> {
+    pub async fn delete_intended(&self, owner: &Owner<'_>) -> Result<(), WriteError> {
+        if !self.is_policy_proven() {
+            return Ok(());
+        }
         // a claim shows something only where the policy is enforced for this very Secret
         match self.prove(owner).await {
-            Err(ApiError::Denied) if self.is_policy_proven() => {}
-            Err(ApiError::NotFound) => return Ok(Deletion::Gone),
-            Ok(_) | Err(ApiError::Denied | ApiError::Immutable) => return Ok(Deletion::Replaced),
+            Err(ApiError::Denied) => {}
+            Ok(_) | Err(ApiError::NotFound | ApiError::Immutable) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         match self.claim(owner).await {
             Ok(identity) => self.delete_claimed(owner, &identity.uid).await,
-            Err(ApiError::NotFound) => Ok(Deletion::Gone),
-            // someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
-            Err(ApiError::Denied | ApiError::Immutable) => Ok(Deletion::Replaced),
+            // gone, or someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
+            Err(ApiError::NotFound | ApiError::Denied | ApiError::Immutable) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -230,15 +221,10 @@ impl SecretWriter {
         let manifest =
             |uid, sealed| Manifest::new(owner, secret, uid, Base64Data(&secret.data)).sealed(sealed);
         match request {
-            Request::Create => {
-                let body = serde_json::to_vec(&manifest(None, false)).map_err(unbuildable)?;
-                let request = requests(owner.namespace).create(&post_params(false), body);
-                self.identity(request).await.map(Some)
-            }
+            Request::Create => self.create(owner, &manifest(None, false), false).await.map(Some),
             Request::Replace { uid, sealed } => {
-                let body = serde_json::to_vec(&manifest(uid.as_deref(), *sealed)).map_err(unbuildable)?;
-                let request = requests(owner.namespace).replace(owner.target, &post_params(false), body);
-                self.identity(request).await.map(Some)
+                let manifest = manifest(uid.as_deref(), *sealed);
+                self.replace(owner, &manifest, false).await.map(Some)
             }
             Request::Claim => self.claim(owner).await.map(Some),
             Request::Prove => self.prove(owner).await.map(Some),
@@ -246,16 +232,12 @@ impl SecretWriter {
                 let name = unused_name(owner);
                 let nobodys = bare(&name, &[]);
                 let manifest = Manifest::new(owner, &nobodys, None, Base64Data(&nobodys.data));
-                let body = serde_json::to_vec(&manifest).map_err(unbuildable)?;
-                let request = requests(owner.namespace).create(&post_params(true), body);
-                self.identity(request).await.map(Some)
+                self.create(owner, &manifest, true).await.map(Some)
             }
             Request::Rehearse => {
                 let name = unused_name(owner);
                 let rehearsal = manifest(None, secret.immutable).named(&name);
-                let body = serde_json::to_vec(&rehearsal).map_err(unbuildable)?;
-                let request = requests(owner.namespace).create(&post_params(true), body);
-                self.identity(request).await.map(Some)
+                self.create(owner, &rehearsal, true).await.map(Some)
             }
             Request::Delete { uid } => {
                 let preconditions = Preconditions {
@@ -289,8 +271,28 @@ impl SecretWriter {
     ) -> Result<SecretIdentity, ApiError> {
         let secret = bare(owner.target, annotations);
         let manifest = Manifest::new(owner, &secret, None, Base64Data(&secret.data));
-        let body = serde_json::to_vec(&manifest).map_err(unbuildable)?;
-        let request = requests(owner.namespace).replace(owner.target, &post_params(true), body);
+        self.replace(owner, &manifest, true).await
+    }
+
+    async fn create(
+        &self,
+        owner: &Owner<'_>,
+        manifest: &SecretManifest<'_>,
+        dry_run: bool,
+    ) -> Result<SecretIdentity, ApiError> {
+        let body = serde_json::to_vec(manifest).map_err(unbuildable)?;
+        let request = requests(owner.namespace).create(&post_params(dry_run), body);
+        self.identity(request).await
+    }
+
+    async fn replace(
+        &self,
+        owner: &Owner<'_>,
+        manifest: &SecretManifest<'_>,
+        dry_run: bool,
+    ) -> Result<SecretIdentity, ApiError> {
+        let body = serde_json::to_vec(manifest).map_err(unbuildable)?;
+        let request = requests(owner.namespace).replace(owner.target, &post_params(dry_run), body);
         self.identity(request).await
     }
 

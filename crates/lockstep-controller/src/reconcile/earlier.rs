@@ -113,7 +113,7 @@ impl Reconcile {
             let owner = self.owner_of_name(&version.name);
             match self.delete_recorded(&owner, &version).await {
                 // someone else took it over, and it is not lockstep's to remove
-                Ok(_) | Err(WriteError::Foreign) => {
+                Ok(()) | Err(WriteError::Foreign) => {
                     tracing::info!(secret = %version.name, "an earlier revision is cleared away");
                     cleared.push(version.name);
                 }

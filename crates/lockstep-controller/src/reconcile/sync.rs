@@ -31,7 +31,7 @@ use crate::{
     fair::Places,
     fetch::{self, Stores},
     index::{ObjectKey, Surroundings, store_key},
-    secret::{Deletion, Owner, WriteError},
+    secret::{Owner, WriteError},
 };
 
 /// How long the sources of one SyncedSecret may take together.
@@ -689,8 +689,8 @@ impl Reconcile {
         };
         let _slot = self.shared.writes.acquire(self.priority).await;
         let deleted = self.shared.writer.delete(&owner, uid).await;
-        self.count_write(deleted.as_ref().map(|_| "deleted"));
-        deleted.map(drop).map_err(|error| error.failure(&owner))
+        self.count_write(deleted.as_ref().map(|()| "deleted"));
+        deleted.map_err(|error| error.failure(&owner))
     }
 
     /// Removes a Secret of another name that this SyncedSecret wrote.
@@ -701,7 +701,7 @@ impl Reconcile {
         let owner = self.owner_of_name(&old.name);
         match self.delete_recorded(&owner, old).await {
             // someone else took it over, and it is not lockstep's to remove
-            Ok(_) | Err(WriteError::Foreign) => Ok(()),
+            Ok(()) | Err(WriteError::Foreign) => Ok(()),
             Err(error) => Err(error.failure(&owner)),
         }
     }
@@ -711,9 +711,9 @@ impl Reconcile {
         &self,
         owner: &Owner<'_>,
         recorded: &TargetStatus,
-    ) -> Result<Deletion, WriteError> {
+    ) -> Result<(), WriteError> {
         if recorded.merged {
-            return Ok(Deletion::Replaced);
+            return Ok(());
         }
         let _slot = self.shared.writes.acquire(self.priority).await;
         if recorded.uid.is_empty() {
