@@ -164,7 +164,7 @@ async fn a_kill_at_any_write_of_a_rollout_restarts_each_target_once() {
 
 #[tokio::test]
 async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
-    let back = rollout(&json!({ "onFailure": "Rollback", "progressDeadline": "2s" }));
+    let back = rollout(&json!({ "onFailure": "Rollback" }));
     let mut trial = Trial::set("kill-rollback", back).await;
     let mut nth = 0;
     loop {
@@ -173,6 +173,7 @@ async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
         let good = trial.everywhere(&good_value).await;
         trial.fleet.pods.require("api", ANNOTATION, &good);
         let worker = trial.generations().await[1];
+        trial.fleet.progress_deadline("2s").await;
         let fault = if nth % 2 == 0 {
             Fault::Hangs
         } else {
@@ -207,6 +208,7 @@ async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
         if !struck {
             break;
         }
+        trial.fleet.progress_deadline("10m").await;
         nth += 1;
     }
     // forward: the Secret, its status, a restart, what was seen; back: the same

@@ -173,7 +173,7 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
         json!({ "revisionHistoryLimit": 1 }),
         json!({
             "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
-            "minimumInterval": "0s", "progressDeadline": "3s",
+            "minimumInterval": "0s",
         }),
     )
     .await;
@@ -199,6 +199,7 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     assert_eq!(after["spec"], expected, "nothing else changed");
 
     // a wave that does not become ready: the rest stays on the Secret that it has
+    fleet.progress_deadline("3s").await;
     fleet.pods.break_app("api");
     fleet.put("two").await;
     let second = holds(&fleet, "two").await;
@@ -212,6 +213,7 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     let third = holds(&fleet, "three").await;
     phase(&fleet, &third, RolloutPhase::Held).await;
     only_these_are_left(&fleet, &[&first, &second, &third]).await;
+    fleet.progress_deadline("10m").await;
     fleet.pods.mend_app("api");
     let object = phase(&fleet, &third, RolloutPhase::Complete).await;
     for name in ["api", "worker"] {
@@ -271,15 +273,17 @@ async fn a_rollback_moves_the_references_back_and_writes_nothing() {
         json!({ "deletionPolicy": "Delete" }),
         json!({
             "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
-            "minimumInterval": "0s", "progressDeadline": "3s", "onFailure": "Rollback",
+            "minimumInterval": "0s", "onFailure": "Rollback",
         }),
     )
     .await;
     phase(&fleet, &first, RolloutPhase::Complete).await;
     let good = fleet.room.secrets().get(&first).await.unwrap();
+    fleet.progress_deadline("3s").await;
     fleet.pods.break_app("api");
     fleet.put("two").await;
     let object = fleet.says("RollingBack", "").await;
+    fleet.progress_deadline("10m").await;
     let second = object.status.unwrap().rotation.unwrap().refused.unwrap().revision;
     fleet.pods.mend_app("api");
     let object = phase(&fleet, &first, RolloutPhase::RolledBack).await;
