@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use lockstep_testkit::operator;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
+    rights::as_operator,
     stage::{Room, eventually, message, ready, stage, text},
     witness::one,
 };
@@ -580,4 +586,54 @@ async fn a_secret_that_another_one_adopted_is_not_deleted_after_a_rename() {
     room.wait_for_reason("old", "Synced").await;
     let kept = room.secrets().get("first").await.unwrap();
     assert_eq!(kept.metadata.annotations.unwrap()["lockstep.dev/owner"], "new");
+}
+
+/// A cluster administrator exempts a namespace from the policy by a selector in its binding. The proof at start is of another namespace.
+#[tokio::test]
+async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
+    let room = stage().await.room("unguarded").await;
+    room.put("a", json!({ "x": "1" })).await;
+    somebodys_secret(&room, "s", json!({})).await;
+    let policies = ApiResource::from_gvk(&GroupVersionKind::gvk(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+    ));
+    let bindings: Api<DynamicObject> = Api::all_with(room.client.clone(), &policies);
+    let selector = json!({ "matchExpressions": [
+        { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [room.namespace] },
+    ] });
+    let exempt = json!({ "spec": { "matchResources": { "namespaceSelector": selector } } });
+    bindings
+        .patch("lockstep-secrets", &PatchParams::default(), &Patch::Merge(exempt))
+        .await
+        .unwrap();
+    let operators: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let unowned: Secret = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    eventually("a namespace without the policy", || async {
+        operators.create(&dry_run, &unowned).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    room.declare("s", from(&room, json!({}))).await;
+    let object = room.wait_for_reason("s", "TargetForeign").await;
+    assert!(
+        message(&object).contains("is not enforced in namespace"),
+        "{}",
+        message(&object)
+    );
+    let kept = room.secrets().get("s").await.unwrap();
+    assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
+
+    let everywhere = json!({ "spec": { "matchResources": { "namespaceSelector": { "matchExpressions": null } } } });
+    bindings
+        .patch("lockstep-secrets", &PatchParams::default(), &Patch::Merge(everywhere))
+        .await
+        .unwrap();
 }

@@ -125,7 +125,7 @@ impl WriteError {
             Self::Unproven => Failure::new(
                 Reason::TargetForeign,
                 format!(
-                    "Secret \"{target}\" already exists, and lockstep runs without the admission policy that decides whether it may be replaced. Install the policy, or delete the Secret"
+                    "Secret \"{target}\" already exists, and the admission policy lockstep-secrets, which decides whether lockstep may replace it, is not enforced in namespace \"{namespace}\". Enforce the policy there, or delete the Secret"
                 ),
             ),
             Self::Raced => Failure::new(

@@ -230,3 +230,46 @@ async fn a_denial_names_the_path_that_the_policy_lacks() {
     );
     assert!(error.to_string().contains(&line), "{error}");
 }
+
+/// Version 1 of the key/value engine stores whatever a client writes to `encrypt/NAME`.
+#[tokio::test]
+async fn nothing_is_sent_to_an_engine_that_is_not_transit() {
+    let mut subject = Transit::new(false).await;
+    subject.mount = unique("kv");
+    subject.bao.enable_kv(&subject.mount, 1).await.unwrap();
+    let policy = unique("anything");
+    let rules = format!(
+        "path \"{}/*\" {{ capabilities = [\"create\", \"read\", \"update\", \"list\"] }}",
+        subject.mount
+    );
+    subject.bao.put_policy(&policy, &rules).await.unwrap();
+    let token = subject.bao.create_token(&[&policy]).await.unwrap();
+
+    let encryptor = subject.encryptor_of("shop", &token).await;
+    let binding = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+    let value = SecretValue::from("CANARY");
+    let error = encryptor.encrypt(&value, &binding).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert!(
+        error.to_string().contains("spec.provider.vault.transit.path"),
+        "{error}"
+    );
+
+    subject.operator = token;
+    let ciphertext = Ciphertext {
+        bytes: b"vault:v1:CANARY".to_vec(),
+        binding,
+    };
+    let provider = subject.provider().await;
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+
+    for path in ["encrypt/shop", "decrypt/shop"] {
+        assert_eq!(subject.proxy.count(path), 0, "{path} was requested");
+        let stored = subject.bao.get(&format!("{}/{path}", subject.mount)).await;
+        assert!(stored.is_err(), "{path} was stored");
+    }
+}
