@@ -47,7 +47,7 @@ impl Generate {
 pub struct VaultGenerate {
     /// path is where the engine issues credentials, with its mount path and without `/v1`: `database/creds/shop`. The store's own
     /// `path` does not apply here; the store's `access[].generate` does. The engine must be of a type that issues credentials, which
-    /// the server is asked for: `docs/leases.md` lists the types and paths. Whitespace is an error.
+    /// the server is asked for: `docs/guides/leases.md` lists the types and paths. Whitespace is an error.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub path: String,
     /// The method. Default: `GET`, and `POST` where there are parameters.

@@ -210,7 +210,7 @@ pub struct Access {
     pub namespaces: AccessNamespaces,
     /// keys are the globs of the keys that may be read. They are matched against the canonical form of a key, which is what is
     /// read: in Vault the path below the mount (`path`), in AWS the name below `prefix`, in Google the id of the secret.
-    /// `docs/permissions.md` describes it per provider. `*` and `?` match within one path segment, `**` matches across them. An ARN
+    /// `docs/reference/permissions.md` describes it per provider. `*` and `?` match within one path segment, `**` matches across them. An ARN
     /// is granted only by a glob that spells out everything before the name. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]

@@ -169,7 +169,7 @@ pub struct DataEntry {
 )]
 pub struct RemoteRef {
     /// key names the remote value. It is parsed into the canonical form of the store's provider, which `access[].keys` of a
-    /// ClusterSecretStore are matched against and which is read; `docs/permissions.md` describes it. Whitespace and invisible
+    /// ClusterSecretStore are matched against and which is read; `docs/reference/permissions.md` describes it. Whitespace and invisible
     /// characters are an error.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^\S+$"))]
     pub key: String,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// Types of engines, and the paths below their mount at which they issue credentials. `+` is any one segment.
 ///
-/// `docs/leases.md` has the same list.
+/// `docs/guides/leases.md` has the same list.
 const ENGINES: &[(&str, &[&str])] = &[
     ("ad", &["creds/+"]),
     ("alicloud", &["creds/+"]),

@@ -406,7 +406,7 @@ pub(crate) struct DocsArguments {
 /// A generated page of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DocsPage {
-    /// docs/cli.md: the command line.
+    /// docs/reference/cli.md: the command line.
     Cli,
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn print(page: DocsPage) -> io::Result<()> {
     }
 }
 
-/// The page `docs/cli.md`, from the definition of the command line.
+/// The page `docs/reference/cli.md`, from the definition of the command line.
 fn cli_markdown() -> String {
     let mut root = Cli::command();
     root.build();

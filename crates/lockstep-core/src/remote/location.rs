@@ -8,7 +8,7 @@ const LONGEST: usize = 2048;
 /// Where a remote value is, in the one spelling that its provider has for it.
 ///
 /// A [`Locator`] makes it from what the user wrote. Grants are matched against it, the request is made from it, and messages show
-/// it: nothing rewrites it on the way. The canonical form per provider is in `docs/permissions.md`.
+/// it: nothing rewrites it on the way. The canonical form per provider is in `docs/reference/permissions.md`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
     text: String,

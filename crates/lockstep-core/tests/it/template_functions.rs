@@ -57,7 +57,7 @@ fn nothing_random_timed_or_outside_is_known() {
 fn the_documentation_is_current() {
     assert_eq!(
         template::functions_markdown(),
-        include_str!("../../../../docs/functions.md"),
-        "docs/functions.md is generated: see lockstep_core::template::functions_markdown"
+        include_str!("../../../../docs/reference/functions.md"),
+        "docs/reference/functions.md is generated: see lockstep_core::template::functions_markdown"
     );
 }

@@ -1,4 +1,4 @@
-//! The least policy of `docs/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
+//! The least policy of `docs/reference/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
 
 /// The rows of the page's table for AWS: what is used, and the actions that it says the policy needs.
 fn rows() -> Vec<(String, Vec<String>)> {
-    let page = include_str!("../../../../docs/permissions.md");
+    let page = include_str!("../../../../docs/reference/permissions.md");
     let (_, section) = page.split_once("## At AWS").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let table = section.lines().filter(|line| line.starts_with("| "));

@@ -20,7 +20,7 @@ Metrics of the process itself (`process_cpu_seconds_total`, `process_resident_me
 too, on Linux.
 ";
 
-/// The page `docs/metrics.md`.
+/// The page `docs/reference/metrics.md`.
 pub(super) fn page() -> String {
     let mut page = format!("{HEADER}{INTRODUCTION}");
     section(&mut page, "The operator", lockstep_controller::metrics::METRICS);

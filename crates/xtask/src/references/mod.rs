@@ -24,13 +24,13 @@ pub(crate) const GENERATOR: Generator = Generator {
 
 fn make() -> Result<Files> {
     Ok(Files::from([
-        (PathBuf::from("docs/cli.md"), command_line()?),
+        (PathBuf::from("docs/reference/cli.md"), command_line()?),
         (
-            PathBuf::from("docs/functions.md"),
+            PathBuf::from("docs/reference/functions.md"),
             lockstep_core::template::functions_markdown(),
         ),
-        (PathBuf::from("docs/metrics.md"), metrics::page()),
-        (PathBuf::from("docs/reasons.md"), reasons::page()),
+        (PathBuf::from("docs/reference/metrics.md"), metrics::page()),
+        (PathBuf::from("docs/reference/reasons.md"), reasons::page()),
     ]))
 }
 

@@ -20,7 +20,7 @@ A sync that fails leaves the Secret as it was: never half a Secret.
 |---|---|---|
 ";
 
-/// The page `docs/reasons.md`.
+/// The page `docs/reference/reasons.md`.
 pub(super) fn page() -> String {
     let mut page = format!("{HEADER}{INTRODUCTION}");
     for reason in Reason::ALL {
