@@ -1,4 +1,4 @@
-//! Dependencies point one way.
+//! Dependencies point one way, between crates and between the files of a crate.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,9 @@
     clippy::use_debug,
     reason = "a test that cannot go on fails"
 )]
+
+#[path = "architecture/imports.rs"]
+mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};
 

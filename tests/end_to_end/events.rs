@@ -109,7 +109,6 @@ async fn received_by(room: &Room, store: &str, outcome: &str) -> f64 {
 async fn room_with(prefix: &str) -> (Room, Aws) {
     let room = stage().await.room(prefix).await;
     let aws = Aws::start().await.unwrap();
-    aws.visibility(Duration::from_secs(1));
     aws.put_secret("shop/a", "first");
     add_store(&room, &aws.address(), &aws.queue_url()).await;
     room.declare("a", spec("shop/a")).await;
@@ -236,6 +235,7 @@ async fn allow_writes(room: &Room) {
 #[tokio::test]
 async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
     let (room, aws) = room_with("events-refused").await;
+    aws.visibility(Duration::from_secs(1));
     refuse_writes(&room).await;
     let version = aws.put_secret("shop/a", "second");
     aws.send(&Aws::label_updated("shop/a", &version));

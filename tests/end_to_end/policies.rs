@@ -631,9 +631,14 @@ async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
     let kept = room.secrets().get("s").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
 
-    let everywhere = json!({ "spec": { "matchResources": { "namespaceSelector": { "matchExpressions": null } } } });
+    let everywhere =
+        json!({ "spec": { "matchResources": { "namespaceSelector": { "matchExpressions": null } } } });
     bindings
-        .patch("lockstep-secrets", &PatchParams::default(), &Patch::Merge(everywhere))
+        .patch(
+            "lockstep-secrets",
+            &PatchParams::default(),
+            &Patch::Merge(everywhere),
+        )
         .await
         .unwrap();
 }

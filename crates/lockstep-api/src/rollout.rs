@@ -264,6 +264,19 @@ pub struct RolloutStatus {
     pub previous: Option<PreviousRevision>,
 }
 
+impl RolloutStatus {
+    /// Whether the previous revision must be written before the rollout can go on.
+    pub const fn awaits_rollback(&self) -> bool {
+        matches!(self.phase, RolloutPhase::RollingBack) && !self.rollback
+    }
+
+    /// The number of waves.
+    pub fn waves(&self) -> i64 {
+        let waves = self.targets.iter().map(|target| target.wave);
+        waves.max().unwrap_or_default()
+    }
+}
+
 /// A revision that the targets ran on before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,7 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use lockstep_api::SyncedSecret;
-use lockstep_core::decide::later;
+use lockstep_core::time::later;
 use serde_json::json;
 
 use crate::tokens;

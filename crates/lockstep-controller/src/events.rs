@@ -1,7 +1,7 @@
 //! What stores tell of changes: one task for each store that has events listens, wakes who is concerned, and acknowledges
 //! what has been dealt with. What is told is a hint; whether anything changed, the next read finds out.
 
-mod listen;
+pub(crate) mod listen;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,7 +14,7 @@ use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Shared, index::ObjectKey, metrics::Metrics, tasks::Tasks};
+use crate::{index::ObjectKey, metrics::Metrics, tasks::Tasks};
 
 /// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
 /// hundred bytes here, and what is forgotten is given out again.
@@ -22,6 +22,9 @@ const MOST: Most = Most {
     messages: 10_000,
     bytes: 16 << 20,
 };
+
+/// Outcomes of a message, as labels of a metric.
+const OUTCOMES: [&str; 6] = ["woken", "unknown", "anything", "ignored", "repeated", "malformed"];
 
 /// What stores tell of changes.
 #[derive(Debug)]
@@ -75,20 +78,6 @@ impl Events {
             .send_if_modified(|listed| listed.insert(scope.map(str::to_owned)));
     }
 
-    /// Starts a task for each store that has events, ends those of stores that no longer have, and those that listen with
-    /// what the store was before.
-    pub fn follow(&self, shared: &Arc<Shared>) {
-        let wanted = || shared.index().listening();
-        self.follow_wanted(wanted, |store, token, done| {
-            let (shared, mut listed, scopes) = (shared.clone(), self.listed.subscribe(), self.scopes);
-            self.tasks.spawn("store events", token, async move {
-                if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
-                    listen::listen(&shared, &store, &done).await;
-                }
-            });
-        });
-    }
-
     /// Ends the listeners that are not wanted, and begins those that are missing. What is wanted is asked for under the lock:
     /// whoever asked before a store was deleted and came to it after would begin anew what was ended.
     fn follow_wanted(
@@ -137,7 +126,7 @@ impl Events {
         lock(&self.hints).forget(store);
         self.forget_troubles(store);
         let label = store.label();
-        for outcome in listen::OUTCOMES {
+        for outcome in OUTCOMES {
             // an error says that there is no such series, which is what is wanted
             let _ = metrics.events.remove_label_values(&[label.as_str(), outcome]);
         }

@@ -13,9 +13,10 @@ use lockstep_api::{
 use lockstep_core::{
     access::{self, Grant, Namespace},
     hints::{self, Wanted},
-    plan::{self, Rival, StoreView},
+    plan::Rival,
     rotation::versions,
     schedule::Seat,
+    spec::{self, StoreView},
 };
 use lockstep_provider::{EndpointPolicy, Locator, ProviderError, Registry, StoreConfig, StoreKey};
 
@@ -186,13 +187,13 @@ impl Index {
     /// Takes in a SyncedSecret; answers which others have to look again, because they want the same Secret.
     pub fn apply_object(&mut self, object: &SyncedSecret) -> BTreeSet<ObjectKey> {
         let key = ObjectKey::of(object);
-        let target = plan::target_name(&key.name, &object.spec.target).to_owned();
+        let target = spec::target_name(&key.name, &object.spec.target).to_owned();
         let written = object.status.as_ref().and_then(|status| status.target.as_ref());
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        let leader = plan::leader(&object.spec);
+        let leader = spec::primary_store(&object.spec);
         let state = ObjectState {
             seat: leader.map(|leader| {
-                let seat = plan::seat(&object.spec, &leader, &uid);
+                let seat = spec::seat(&object.spec, &leader, &uid);
                 (store_key(&key.namespace, &leader), seat)
             }),
             uid,
@@ -205,7 +206,7 @@ impl Index {
             holds: written.is_some_and(|written| versions::is_target(&target, &object.spec.target, written)),
             target,
             merges: object.spec.target.creation_policy == CreationPolicy::Merge,
-            stores: plan::store_refs(&object.spec)
+            stores: spec::store_refs(&object.spec)
                 .iter()
                 .map(|store| store_key(&key.namespace, store))
                 .collect(),
@@ -542,7 +543,7 @@ impl Index {
     /// What a reconcile of this object needs to know.
     pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> Surroundings {
         let namespace = self.namespaces.get(key.namespace.as_ref());
-        let views = plan::store_refs(&object.spec)
+        let views = spec::store_refs(&object.spec)
             .into_iter()
             .filter_map(|reference| {
                 let grant = self.grant(&key.namespace, &reference)?;

@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod manifest;
 pub mod metrics;
 pub mod objects;
+pub mod owner;
 pub mod reconcile;
 pub mod run;
 pub mod secret;

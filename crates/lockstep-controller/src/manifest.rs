@@ -8,7 +8,7 @@ use lockstep_api::{CreationPolicy, SyncedSecret, annotation};
 use lockstep_core::{assemble::DesiredSecret, remote::SecretValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::secret::Owner;
+use crate::owner::Owner;
 
 /// A Secret. `D` is its data: [`Base64Data`] where Kubernetes is to take it, something else where people look at it.
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 
 mod earlier;
 mod heard;
+mod item;
 mod lease;
 mod report;
 mod rollout;
@@ -10,39 +11,34 @@ mod sync;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt;
-use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus, TargetStatus, annotation};
+use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus};
 use lockstep_core::{
     Failure,
-    decide::{self, Observed, Step, Why},
-    lease::Issuer,
-    plan,
+    decide::{self, Step, Why},
     remote::Requeue,
     report::Outcome,
-    rotation::versions,
     schedule::{Rhythm, Seat},
+    spec,
+    time::later,
 };
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::{report::Said, sync::Synced};
+use self::{item::Reconcile, report::Said, sync::Synced};
 use crate::{
     context::Shared,
-    fetch::Meter,
     index::{ObjectKey, store_key},
     lanes::Priority,
-    secret::{Drift, Owner},
+    secret::Drift,
 };
 
 /// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(300);
-
-/// How soon an object is looked at again of which a newer version is on its way.
-const STALE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Reconciles one object. It never fails: what goes wrong is reported in status and tried again.
 ///
@@ -92,143 +88,7 @@ async fn guard<T>(work: impl Future<Output = T>) -> Result<T, Fault> {
     }
 }
 
-struct Reconcile {
-    key: ObjectKey,
-    uid: String,
-    object: Arc<SyncedSecret>,
-    shared: Arc<Shared>,
-    priority: Priority,
-    /// Whether it may ask the stores: it waited in their lane. A rollout does not, so that it goes on while a store hangs.
-    asks_stores: bool,
-    /// What it has read, and its place among those with large values.
-    meter: Meter,
-    /// Whether others wait for its lane, and with it for the same store.
-    backlog: Backlog,
-    /// The status that this reconcile wrote last: it writes more than one where a credential is made.
-    committed: Mutex<Option<SyncedSecretStatus>>,
-    /// The version of the object that the last known status is of: a write of the status is for no later one.
-    version: Mutex<Option<String>>,
-}
-
 impl Reconcile {
-    fn new(key: ObjectKey, object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Self {
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        let meter = Meter::new(shared.large.clone(), &key.namespace);
-        Self {
-            key,
-            uid,
-            object,
-            shared,
-            meter,
-            priority: Priority::Low,
-            asks_stores: true,
-            backlog: Backlog::default(),
-            committed: Mutex::default(),
-            version: Mutex::default(),
-        }
-    }
-
-    fn observed<'a>(&'a self, status: Option<&'a SyncedSecretStatus>) -> Observed<'a> {
-        Observed {
-            uid: &self.uid,
-            generation: self.object.metadata.generation.unwrap_or_default(),
-            deleting: self.object.metadata.deletion_timestamp.is_some(),
-            deleted_at: self
-                .object
-                .metadata
-                .deletion_timestamp
-                .as_ref()
-                .map(|time| time.0),
-            guarded: self.is_guarded(),
-            ahead: self.shared.clock.now().duration_since(self.shared.steady.now()),
-            refresh: self.annotation(annotation::REFRESH),
-            rotate_now: self.annotation(annotation::ROTATE_NOW),
-            spec: &self.object.spec,
-            status,
-            issuer: self.issuer(),
-        }
-    }
-
-    /// What leases of this object are proven with.
-    fn issuer(&self) -> Issuer<'_> {
-        Issuer {
-            key: &self.shared.key,
-            uid: &self.uid,
-            namespace: &self.key.namespace,
-            name: &self.key.name,
-        }
-    }
-
-    /// Whether the object waits for its leases to be revoked before it goes.
-    fn is_guarded(&self) -> bool {
-        let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
-        finalizers.iter().any(|name| name == annotation::REVOKE_LEASE)
-    }
-
-    fn annotation(&self, name: &str) -> Option<&str> {
-        let annotations = self.object.metadata.annotations.as_ref()?;
-        annotations.get(name).map(String::as_str)
-    }
-
-    fn owner(&self) -> Owner<'_> {
-        Owner {
-            object: &self.object,
-            namespace: &self.key.namespace,
-            name: &self.key.name,
-            target: plan::target_name(&self.key.name, &self.object.spec.target),
-        }
-    }
-
-    /// The same for a Secret of that name.
-    fn owner_of_name<'a>(&'a self, target: &'a str) -> Owner<'a> {
-        Owner {
-            target,
-            ..self.owner()
-        }
-    }
-
-    /// The same for the Secret that was written last, which of a versioned target has another name than the spec says.
-    fn owner_of<'a>(&'a self, written: Option<&'a TargetStatus>) -> Owner<'a> {
-        match written.filter(|written| self.is_target(written)) {
-            Some(written) => self.owner_of_name(&written.name),
-            None => self.owner(),
-        }
-    }
-
-    /// The status that this reconcile wrote last.
-    fn committed(&self) -> Option<SyncedSecretStatus> {
-        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        committed.clone()
-    }
-
-    /// Whether the Secret that was written last is the one that the spec means.
-    fn is_target(&self, written: &TargetStatus) -> bool {
-        versions::is_target(self.owner().target, &self.object.spec.target, written)
-    }
-
-    fn decide(&self) -> (Step, Option<SyncedSecretStatus>) {
-        let shared = &self.shared;
-        let now = shared.clock.now();
-        shared.objects.with(&self.key, &self.uid, |tracked| {
-            if tracked.is_stale(&self.object) {
-                // the controller hands out the newer one in a moment
-                return (Step::Idle(STALE_PAUSE), None);
-            }
-            let status = tracked.status(&self.object);
-            *self.version.lock().unwrap_or_else(PoisonError::into_inner) = tracked.version(&self.object);
-            if let Some(status) = &status {
-                tracked.note_status(status);
-            }
-            let step = decide::decide(
-                &self.observed(status.as_ref()),
-                &mut tracked.memory,
-                shared.settings,
-                now,
-            );
-            (step, status)
-        })
-    }
-
     async fn run(self) -> Option<Duration> {
         // what was due may have been done, or have changed, while this waited
         let (step, status) = self.decide();
@@ -266,7 +126,7 @@ impl Reconcile {
         if !self.asks_stores {
             return BTreeSet::new();
         }
-        plan::store_refs(&self.object.spec)
+        spec::store_refs(&self.object.spec)
             .iter()
             .map(|store| store_key(&self.key.namespace, store))
             .collect()
@@ -353,17 +213,6 @@ impl Reconcile {
         self.shared.metrics.probes.with_label_values(&[outcome]).inc();
     }
 
-    fn remember<T>(
-        &self,
-        change: impl FnOnce(&mut crate::objects::Tracked, Observed<'_>, decide::Settings) -> T,
-    ) -> T {
-        let settings = self.shared.settings;
-        self.shared.objects.with(&self.key, &self.uid, |tracked| {
-            let observed = self.observed(None);
-            change(tracked, observed, settings)
-        })
-    }
-
     async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
@@ -402,7 +251,7 @@ impl Reconcile {
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
-                self.remember(|tracked, _, _| tracked.memory.retry_at = Some(decide::later(now, wait)));
+                self.remember(|tracked, _, _| tracked.memory.retry_at = Some(later(now, wait)));
                 Reason::SourceDeleted.as_str()
             }
             Err(failure) => self.fail(status, &failure).await,

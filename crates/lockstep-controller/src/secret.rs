@@ -22,7 +22,7 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
     core::request::Request as UrlBuilder,
 };
-use lockstep_api::{CreationPolicy, SyncedSecret, TargetStatus, annotation};
+use lockstep_api::{CreationPolicy, TargetStatus, annotation};
 use lockstep_core::{
     assemble::DesiredSecret,
     remote::SecretValue,
@@ -35,6 +35,7 @@ pub use self::error::WriteError;
 use crate::{
     identity::Account,
     manifest::{Base64Data, Manifest},
+    owner::Owner,
 };
 
 /// How long one request to the API server may take.
@@ -52,19 +53,6 @@ pub enum Drift {
     Edited,
     /// It does not exist.
     Gone,
-}
-
-/// A SyncedSecret and the Secret that it writes.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
-    /// The SyncedSecret.
-    pub object: &'a SyncedSecret,
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// The name of the Secret.
-    pub target: &'a str,
 }
 
 /// Writes Secrets.
@@ -409,7 +397,7 @@ mod tests {
 
     #[test]
     fn no_error_of_the_api_server_reaches_a_message_with_its_text() {
-        let object = SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
+        let object = lockstep_api::SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
         let owner = Owner {
             object: &object,
             namespace: "shop",

@@ -14,7 +14,10 @@ use kube::{
 use lockstep_api::{Verify, VerifyHttpGet, VerifyJob};
 use lockstep_core::{
     names,
-    rotation::verify::{self, Attempt, Check},
+    rotation::{
+        Check,
+        verify::{self, Attempt},
+    },
     text::shell_quote,
 };
 use serde_json::{Value, json};

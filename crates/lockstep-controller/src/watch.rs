@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Shared,
+    events,
     index::{CredentialKey, StoreEntry},
     tasks::Tasks,
 };
@@ -255,7 +256,7 @@ impl CredentialWatches {
 
     /// Starts the watches that the index asks for, and ends the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
-        shared.events.follow(shared);
+        events::listen::follow(shared);
         let mut running = self
             .running
             .lock()
@@ -340,7 +341,7 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 async fn changed(shared: &Arc<Shared>, key: &CredentialKey, version: &str) {
     let stores = shared.index_mut().apply_credential(key, version);
     if !stores.is_empty() {
-        shared.events.follow(shared);
+        events::listen::follow(shared);
     }
     for store in stores {
         tracing::info!(store = %store, credential = key.name, "a credential changed");

@@ -18,6 +18,7 @@ use crate::{
     property::{self, Document, PropertyError},
     remote::{ErrorKind, Location, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
     rewrite::rewrite,
+    spec,
     template::{self, Budget},
     text,
 };
@@ -130,8 +131,8 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
 fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
     let (index, _) = fetched.found.first_key_value()?;
     let entry = input.spec.data_from.get(*index)?;
-    let place = plan::data_from_place(*index, entry);
-    let store = plan::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
+    let place = spec::data_from_place(*index, entry);
+    let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
     let message = format!("{place}: {store}: there is no remote value that matches");
     Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
 }
@@ -154,7 +155,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
     let budget = Budget::begin();
     let mut documents = Documents::default();
     for (index, entry) in input.spec.data.iter().enumerate() {
-        let place = plan::data_place(index, &entry.secret_key);
+        let place = spec::data_place(index, &entry.secret_key);
         in_time(budget, &place)?;
         let value = if let Some(text) = &entry.ciphertext {
             keys.claim(&entry.secret_key, &place, true)?;
@@ -176,7 +177,7 @@ fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failur
         }
     }
     for (index, entry) in input.spec.data_from.iter().enumerate() {
-        let place = plan::data_from_place(index, entry);
+        let place = spec::data_from_place(index, entry);
         let value = fetched
             .generated
             .as_ref()
@@ -339,7 +340,7 @@ fn lookup<'a>(
 }
 
 fn store<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
-    plan::store_ref(input.spec, own).ok_or_else(|| {
+    spec::store_ref(input.spec, own).ok_or_else(|| {
         Failure::new(
             Reason::InvalidSpec,
             format!("{place}: secretStoreRef is needed, here or on top"),
@@ -531,7 +532,7 @@ fn generated_source(input: &Input<'_>, fetched: &Fetched) -> Option<SourceStatus
         .data_from
         .iter()
         .find(|entry| entry.generate.is_some())?;
-    let store = plan::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
+    let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
     Some(SourceStatus {
         store: store.to_string(),
         key: entry.generate.as_ref()?.vault.path.clone(),
@@ -564,7 +565,7 @@ mod tests {
             spec,
             stores: &BTreeMap::from([(
                 serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
-                plan::StoreView {
+                spec::StoreView {
                     grant: crate::access::Grant::Everything,
                     locator: Ok(std::sync::Arc::new(crate::remote::Verbatim)),
                 },

@@ -27,6 +27,7 @@ use crate::{
     lease::{self, Action, Issuer},
     rotation::{self, rollout},
     schedule::{self, Rhythm},
+    time::{later, until},
 };
 
 /// What is known about the object from the API server.
@@ -215,14 +216,6 @@ pub fn interval(spec: &SyncedSecretSpec) -> Duration {
     let interval = spec.refresh_interval.unwrap_or(DEFAULT_REFRESH_INTERVAL).to_std();
     // a shorter one is an error, which is not to be told again without a pause
     interval.max(MIN_REFRESH_INTERVAL)
-}
-
-/// A time so much later; the end of time when it is beyond it.
-pub fn later(now: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| now.checked_add(by).ok())
-        .unwrap_or(Timestamp::MAX)
 }
 
 /// Decides what is due, and plans what was not yet planned.
@@ -461,12 +454,6 @@ fn probe_or_idle(
         (Some(at), None) | (None, Some(at)) => Step::Idle(until(at, now)),
         (None, None) => Step::Await,
     }
-}
-
-fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now))
-        .unwrap_or(Duration::ZERO)
-        .max(Duration::from_millis(1))
 }
 
 fn ready_reason(status: Option<&SyncedSecretStatus>) -> Option<&str> {

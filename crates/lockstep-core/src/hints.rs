@@ -28,8 +28,9 @@ use jiff::Timestamp;
 use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
 
 use crate::{
-    Failure, plan,
+    Failure,
     remote::{ErrorKind, ProviderError, RemoteSecret, Requeue},
+    spec,
 };
 
 /// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
@@ -69,11 +70,11 @@ impl Wanted {
 pub fn wanted(spec: &SyncedSecretSpec) -> BTreeSet<(StoreRef, Wanted)> {
     let data = spec.data.iter().filter_map(|entry| {
         let reference = entry.remote_ref.as_ref()?;
-        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        let store = spec::store_ref(spec, entry.secret_store_ref.as_ref())?;
         Some((store.clone(), Wanted::Key(reference.key.clone())))
     });
     let data_from = spec.data_from.iter().filter_map(|entry| {
-        let store = plan::store_ref(spec, entry.secret_store_ref.as_ref())?;
+        let store = spec::store_ref(spec, entry.secret_store_ref.as_ref())?;
         let wanted = match (&entry.extract, &entry.find) {
             (Some(extract), _) => Wanted::Key(extract.key.clone()),
             (None, Some(find)) => Wanted::Found(find.path.clone()),

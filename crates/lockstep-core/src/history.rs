@@ -10,6 +10,8 @@ use lockstep_api::{RevisionRecord, RolloutPhase, SourceStatus, SyncedSecretStatu
 
 use crate::time::to_seconds;
 
+/// How many sources a status lists.
+pub const MAX_SOURCES: usize = 64;
 /// How many revisions a status remembers.
 pub const MAX_RECORDS: usize = 10;
 /// How many of the sources that changed a record lists.

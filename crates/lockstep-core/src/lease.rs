@@ -38,13 +38,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Failure,
-    decide::later,
     fingerprint::{FingerprintKey, Hasher},
-    plan::Generation,
-    remote::{ErrorKind, Minted, Requeue, Warrant},
-    rotation::{self, Reach},
+    remote::{ErrorKind, LeaseRequest, Minted, Requeue, Warrant},
+    rotation::coverage::{self, Coverage},
     schedule, text,
-    time::to_seconds,
+    time::{later, to_seconds},
 };
 
 /// How long a SyncedSecret that is deleted waits for a store that does not answer, before its leases are left to expire.
@@ -102,15 +100,15 @@ impl Retention {
     }
 
     /// Since when nobody uses a lease any more, as far as it is known.
-    fn unused_at(self, old: &Lease, reach: Option<Reach>) -> Option<Timestamp> {
+    fn unused_at(self, old: &Lease, reach: Option<Coverage>) -> Option<Timestamp> {
         if old.unwritten {
             return Some(Timestamp::MIN);
         }
         let replaced = time(old.replaced.as_deref()?);
         match reach {
-            Some(Reach::Everywhere) => Some(Timestamp::MIN),
-            Some(Reach::Underway) => None,
-            Some(Reach::Ended(at)) => Some(later(at.max(replaced), self.revoke_after)),
+            Some(Coverage::Complete) => Some(Timestamp::MIN),
+            Some(Coverage::InProgress) => None,
+            Some(Coverage::Ended(at)) => Some(later(at.max(replaced), self.revoke_after)),
             None if self.has_targets => None,
             None => Some(later(replaced, self.revoke_after)),
         }
@@ -137,6 +135,17 @@ pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
 
 /// How many hexadecimal digits the name of a request had while it was a keyed hash, which another key cannot make again.
 const KEYED_REQUEST_DIGITS: usize = 8;
+
+/// The credential of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The entry of `dataFrom` that wants it.
+    pub entry: usize,
+    /// The store that makes it.
+    pub store: StoreRef,
+    /// What is asked for.
+    pub request: LeaseRequest,
+}
 
 /// The short name of what is asked for. It is a hash without a key, so that a lost key does not make every request look new. What it
 /// hashes is in the spec of the same object, in the clear.
@@ -376,7 +385,7 @@ pub fn next(
         .intent
         .iter()
         .map(|intent| (Timestamp::MIN, Action::Revoke(intent.accessor.clone())));
-    let reach = rotation::reach(status);
+    let reach = coverage::of(status);
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.left.is_some() {

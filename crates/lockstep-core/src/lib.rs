@@ -29,6 +29,7 @@ pub mod rotation;
 pub mod schedule;
 pub mod search;
 pub mod secret_write;
+pub mod spec;
 pub mod template;
 pub mod text;
 pub mod time;

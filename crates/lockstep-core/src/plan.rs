@@ -6,32 +6,24 @@ use std::{
 };
 
 use lockstep_api::{
-    DataEntry, DataFromEntry, MetadataPolicy, Reason, RefreshPolicy, RemoteRef as SpecRef, StoreKind,
-    StoreRef, SyncedSecretSpec, Target, synced_secret::Extract,
+    DataEntry, Reason, RefreshPolicy, RemoteRef as SpecRef, StoreKind, StoreRef, SyncedSecretSpec,
+    synced_secret::Extract,
 };
 
 use crate::{
     Failure,
     access::Grant,
     ciphertext::{Binding, CiphertextError, Sealed},
-    lease, names,
+    lease::{self, Generation},
+    names,
     remote::{
-        Ciphertext, FindQuery, LeaseRequest, Location, LocationError, Locator, Part, ProviderError,
-        RemoteRef, Requeue, SecretValue,
+        Ciphertext, FindQuery, LeaseRequest, Location, LocationError, Locator, Part, RemoteRef, Requeue,
+        SecretValue,
     },
     rotation::{self, Windows},
-    schedule::Seat,
+    spec::{self, StoreView, data_from_place, data_place, part, store_ref},
     template,
 };
-
-/// A store, as far as a plan needs to know it.
-#[derive(Debug, Clone)]
-pub struct StoreView {
-    /// What the SyncedSecret's namespace may read from it.
-    pub grant: Grant,
-    /// Parses what users write for it; the error of a store whose spec cannot work.
-    pub locator: Result<Arc<dyn Locator>, ProviderError>,
-}
 
 /// Another SyncedSecret that writes the same Secret and is older.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +52,8 @@ pub struct Input<'a> {
 impl Input<'_> {
     /// The name of the Secret.
     pub fn target_name(&self) -> &str {
-        target_name(self.name, &self.spec.target)
+        spec::target_name(self.name, &self.spec.target)
     }
-}
-
-/// The name of the Secret that a SyncedSecret writes.
-pub fn target_name<'a>(name: &'a str, target: &'a Target) -> &'a str {
-    target.name.as_deref().unwrap_or(name)
 }
 
 /// One read of the plan.
@@ -118,17 +105,6 @@ impl Decryption {
     }
 }
 
-/// The credential of the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Generation {
-    /// The entry of `dataFrom` that wants it.
-    pub entry: usize,
-    /// The store that makes it.
-    pub store: StoreRef,
-    /// What is asked for.
-    pub request: LeaseRequest,
-}
-
 /// What has to be read.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -153,7 +129,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     check_spec(input.spec)?;
     let windows = rotation::windows(input.spec.rotation.as_ref())?;
     rotation::check(input.spec)?;
-    rotation::versions::check(input)?;
+    rotation::versions::check(input.target_name(), &input.spec.target)?;
     if let Some(rival) = input.rival {
         return Err(Failure::new(
             Reason::Conflict,
@@ -297,22 +273,6 @@ fn decryption(
     })
 }
 
-/// How messages name an entry of `data`.
-pub fn data_place(index: usize, secret_key: &str) -> String {
-    format!("data[{index}] (secretKey \"{secret_key}\")")
-}
-
-/// How messages name an entry of `dataFrom`.
-pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
-    if entry.find.is_some() {
-        format!("dataFrom[{index}].find")
-    } else if entry.generate.is_some() {
-        format!("dataFrom[{index}].generate")
-    } else {
-        format!("dataFrom[{index}].extract")
-    }
-}
-
 /// The reference that a spec's `remoteRef` means.
 ///
 /// # Errors
@@ -366,16 +326,6 @@ fn reference(
     })
 }
 
-/// The location that a key of a store means, if it means one.
-pub(crate) fn location_of(
-    stores: &BTreeMap<StoreRef, StoreView>,
-    store: &StoreRef,
-    key: &str,
-) -> Option<Location> {
-    let locator = stores.get(store)?.locator.as_ref().ok()?;
-    Some(locator.locate(key, None).ok()?.location)
-}
-
 fn locator<'a>(view: &'a StoreView, store: &StoreRef, place: &str) -> Result<&'a Arc<dyn Locator>, Failure> {
     let locator = view.locator.as_ref();
     locator.map_err(|error| Failure::provider(&format!("{place}: {store}"), error))
@@ -393,52 +343,6 @@ fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// What of a value a metadata policy reads.
-pub fn part(policy: MetadataPolicy) -> Part {
-    match policy {
-        MetadataPolicy::None => Part::Value,
-        MetadataPolicy::Fetch => Part::Metadata,
-    }
-}
-
-/// The store of an entry: its own, or the SyncedSecret's.
-pub fn store_ref<'a>(spec: &'a SyncedSecretSpec, own: Option<&'a StoreRef>) -> Option<&'a StoreRef> {
-    own.or(spec.secret_store_ref.as_ref())
-}
-
-/// Every store that a spec names.
-pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
-    let own = spec
-        .data
-        .iter()
-        .map(|entry| entry.secret_store_ref.as_ref())
-        .chain(spec.data_from.iter().map(|entry| entry.secret_store_ref.as_ref()));
-    own.filter_map(|own| store_ref(spec, own)).cloned().collect()
-}
-
-/// The store whose turns a SyncedSecret takes: the one on top, or the first that it names.
-pub fn leader(spec: &SyncedSecretSpec) -> Option<StoreRef> {
-    let first = || store_refs(spec).pop_first();
-    spec.secret_store_ref.clone().or_else(first)
-}
-
-/// Where a SyncedSecret sits among those that `leader` leads: beside all that read the same key of it first.
-pub fn seat(spec: &SyncedSecretSpec, leader: &StoreRef, uid: &str) -> Seat {
-    let led = |own: Option<&StoreRef>| store_ref(spec, own) == Some(leader);
-    let data = spec
-        .data
-        .iter()
-        .filter(|entry| led(entry.secret_store_ref.as_ref()));
-    let data_from = spec
-        .data_from
-        .iter()
-        .filter(|entry| led(entry.secret_store_ref.as_ref()));
-    let keys = data.filter_map(|entry| entry.remote_ref.as_ref().map(|reference| &reference.key));
-    let extracts = data_from.filter_map(|entry| entry.extract.as_ref().map(|extract| &extract.key));
-    let first = keys.chain(extracts).next();
-    first.map_or_else(|| Seat::of_object(uid), |key| Seat::of_key(key))
 }
 
 fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {

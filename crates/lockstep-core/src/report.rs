@@ -8,14 +8,14 @@ use lockstep_api::{
 };
 
 use crate::{
-    Failure, history, lease,
+    Failure,
+    history::{self, MAX_SOURCES},
+    lease,
     rotation::{self, Written},
     text,
     time::to_seconds,
 };
 
-/// How many sources a status lists.
-pub const MAX_SOURCES: usize = 64;
 /// How long a message may be, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 2048;
 

@@ -19,8 +19,8 @@ use crate::{
     assemble::erased::Json as _,
     collect::Collected,
     fingerprint::{FingerprintKey, Hasher},
+    history::MAX_SOURCES,
     plan::Input,
-    report::MAX_SOURCES,
 };
 
 /// The format of revisions. Raise it when the same content begins to get another hash.

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{decide::later, remote::Requeue};
+use crate::{remote::Requeue, time::later};
 
 /// The slow recheck of what waits for a change; where the refresh interval is shorter, the interval is.
 pub const SLOW_RECHECK: Duration = Duration::from_secs(600);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Where the current time comes from: the system in the binary, a test's own in tests.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -53,7 +53,7 @@ impl SteadyClock {
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        crate::decide::later(self.began, self.passed())
+        later(self.began, self.passed())
     }
 }
 
@@ -65,4 +65,19 @@ pub(crate) fn to_seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second())
         .unwrap_or(time)
         .to_string()
+}
+
+/// Adds a duration to a time. Returns the end of time when the sum is beyond it.
+pub fn later(now: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| now.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// The time from `now` until `at`, at least a millisecond.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now))
+        .unwrap_or(Duration::ZERO)
+        .max(Duration::from_millis(1))
 }

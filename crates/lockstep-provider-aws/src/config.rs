@@ -6,10 +6,17 @@ use lockstep_api::{AwsProvider, SecretKeyRef, StoreKind, aws::AwsService, cipher
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
 
-use crate::kms::Key;
-
 /// How many characters the name of a session may have.
 const SESSION_NAME: usize = 64;
+
+/// The KMS key of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct KmsKey {
+    /// Its id, its ARN, or an alias.
+    pub(crate) id: String,
+    /// Address of the service, where it is not AWS' own.
+    pub(crate) endpoint: Option<String>,
+}
 
 /// A checked configuration. It holds no credential, only where credentials are.
 #[derive(Clone)]
@@ -23,7 +30,7 @@ pub(crate) struct Config {
     /// What every name begins with.
     pub(crate) prefix: String,
     /// The key that decrypts.
-    pub(crate) kms: Option<Key>,
+    pub(crate) kms: Option<KmsKey>,
     /// How to get credentials.
     pub(crate) login: Login,
 }
@@ -137,7 +144,7 @@ pub(crate) fn names(spec: &AwsProvider) -> Result<(String, String), ProviderErro
     Ok((region.to_owned(), prefix))
 }
 
-fn kms(spec: &AwsKms) -> Result<Key, ProviderError> {
+fn kms(spec: &AwsKms) -> Result<KmsKey, ProviderError> {
     let id = spec.key_id.as_str();
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
     if id.is_empty() || id.len() > 2048 || !id.bytes().all(is_good) {
@@ -146,7 +153,7 @@ fn kms(spec: &AwsKms) -> Result<Key, ProviderError> {
             "must be the ARN or the id of a KMS key, or alias/ and a name",
         ));
     }
-    Ok(Key {
+    Ok(KmsKey {
         id: id.to_owned(),
         endpoint: endpoint("kms.endpoint", spec.endpoint.as_deref())?,
     })

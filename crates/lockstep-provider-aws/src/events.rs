@@ -16,10 +16,11 @@ use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderErro
 use url::Url;
 
 use crate::{
-    client::{Caller, common},
+    client::Caller,
     config::Config,
     error::{Failed, Purpose},
     http::Http,
+    sdk::common,
 };
 
 /// How long one call waits for a message, in seconds: the most that the service allows.

@@ -8,10 +8,11 @@ use aws_smithy_types::Blob;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 
 use crate::{
-    client::{Caller, common},
-    config::Config,
+    client::Caller,
+    config::{Config, KmsKey},
     error::{Failed, Purpose, Why},
     http::Http,
+    sdk::common,
 };
 
 /// The longest value that a symmetric key encrypts, in bytes.
@@ -19,25 +20,16 @@ const LONGEST: usize = 4096;
 /// The longest ciphertext that it decrypts, in bytes.
 const LONGEST_CIPHERTEXT: usize = 6144;
 
-/// The key of a store.
-#[derive(Debug, Clone)]
-pub(crate) struct Key {
-    /// Its id, its ARN, or an alias.
-    pub(crate) id: String,
-    /// Address of the service, where it is not AWS' own.
-    pub(crate) endpoint: Option<String>,
-}
-
 /// Calls KMS as one identity.
 #[derive(Debug)]
 pub(crate) struct Kms {
     client: Client,
     caller: Arc<Caller>,
-    key: Key,
+    key: KmsKey,
 }
 
 impl Kms {
-    pub(crate) fn new(config: &Config, key: Key, caller: Arc<Caller>, http: &Http) -> Self {
+    pub(crate) fn new(config: &Config, key: KmsKey, caller: Arc<Caller>, http: &Http) -> Self {
         let settings = common!(aws_sdk_kms, &config.region, key.endpoint.as_deref(), http);
         Self {
             client: Client::from_conf(settings.build()),

@@ -26,6 +26,8 @@ mod locate;
 mod login;
 mod parameter_store;
 mod provider;
+mod sdk;
 mod secrets_manager;
+mod value;
 
 pub use provider::AwsFactory;

@@ -26,11 +26,11 @@ use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
 
 use crate::{
-    client::common,
     config::{self, Login, Source},
     credential::{clean_word, unavailable, word},
     error::Failed,
     http::Http,
+    sdk::common,
 };
 
 /// The annotation of a ServiceAccount that names its role.

@@ -10,17 +10,19 @@ use aws_sdk_ssm::{
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue,
 };
 
 use crate::{
     alone::Alone,
-    client::{Caller, common},
+    client::Caller,
     config::Config,
     error::{Failed, Purpose, invalid_key},
     http::Http,
     locate::{AwsLocator, check_version},
-    provider::{CONCURRENCY, Place, Seen, created, tags_as_value, turn_page},
+    sdk::common,
+    value::{NARROW, created, tags_as_value},
 };
 
 /// The most names that one call takes.
@@ -89,7 +91,7 @@ impl ParameterStore {
     /// Reads tags: one result per reference, in order.
     pub(crate) async fn tags(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let reads: Vec<_> = refs.iter().map(|reference| self.tags_of(reference)).collect();
-        stream::iter(reads).buffered(CONCURRENCY).collect().await
+        stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
     async fn tags_of(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
@@ -137,7 +139,7 @@ impl ParameterStore {
 
     async fn read_pages(&self, pages: impl Iterator<Item = Vec<String>>) -> Told {
         let pages: Vec<_> = pages.map(|page| self.read_page(page)).collect();
-        let pages: Vec<Told> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
+        let pages: Vec<Told> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
         pages.into_iter().flatten().collect()
     }
 
@@ -203,12 +205,13 @@ impl ParameterStore {
             tags: std::collections::BTreeMap::new(),
             ..query.clone()
         })?;
-        let (mut found, mut seen) = (Vec::new(), Seen::default());
+        let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         for folder in self.folders(&filter) {
             if query.tags.is_empty() {
-                self.find_by_path(&folder, &filter, &mut found, &mut seen).await?;
+                self.find_by_path(&folder, &filter, &mut found, &mut paging)
+                    .await?;
             } else {
-                self.find_by_tags(&folder, query, &filter, &mut found, &mut seen)
+                self.find_by_tags(&folder, query, &filter, &mut found, &mut paging)
                     .await?;
             }
         }
@@ -223,10 +226,10 @@ impl ParameterStore {
         folder: &str,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut Seen,
+        paging: &mut Paging,
     ) -> Result<(), ProviderError> {
         let purpose = self.finding(folder, "ssm:GetParametersByPath");
-        let mut place = Place::default();
+        let mut listing = Listing::default();
         loop {
             let answer = self
                 .caller
@@ -237,7 +240,7 @@ impl ParameterStore {
                         .recursive(true)
                         .with_decryption(false)
                         .max_results(PAGE_BY_PATH)
-                        .set_next_token(place.token.clone())
+                        .set_next_token(listing.token().map(str::to_owned))
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -251,10 +254,10 @@ impl ParameterStore {
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
-            seen.keys += page.len();
+            paging.add_keys(page.len());
             let names = page.iter().filter_map(Parameter::name);
             self.keep(names, filter, &purpose, found)?;
-            if !turn_page(&mut place, answer.next_token.take(), seen)? {
+            if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
             }
         }
@@ -267,7 +270,7 @@ impl ParameterStore {
         query: &FindQuery,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut Seen,
+        paging: &mut Paging,
     ) -> Result<(), ProviderError> {
         let purpose = self.finding(folder, "ssm:DescribeParameters");
         let by = |key: String, option: &str, value: &str| {
@@ -285,7 +288,7 @@ impl ParameterStore {
         if folder != "/" {
             filters.push(by("Path".to_owned(), "Recursive", folder)?);
         }
-        let mut place = Place::default();
+        let mut listing = Listing::default();
         loop {
             let answer = self
                 .caller
@@ -294,7 +297,7 @@ impl ParameterStore {
                         .describe_parameters()
                         .set_parameter_filters(Some(filters.clone()))
                         .max_results(PAGE_BY_TAGS)
-                        .set_next_token(place.token.clone())
+                        .set_next_token(listing.token().map(str::to_owned))
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -304,10 +307,10 @@ impl ParameterStore {
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
-            seen.keys += page.len();
+            paging.add_keys(page.len());
             let names = page.iter().filter_map(ParameterMetadata::name);
             self.keep(names, filter, &purpose, found)?;
-            if !turn_page(&mut place, answer.next_token.take(), seen)? {
+            if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
             }
         }

@@ -1,11 +1,9 @@
 //! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use aws_smithy_types::DateTime;
 use futures::join;
-use jiff::Timestamp;
 use lockstep_api::{AwsProvider, StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
@@ -27,15 +25,6 @@ use crate::{
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
-
-/// How many calls of one request are under way at once.
-pub(crate) const CONCURRENCY: usize = 8;
-/// The most keys that are looked at in one search.
-const MOST_KEYS: usize = 10_000;
-/// The most pages that are turned in one search.
-const MOST_PAGES: usize = 1000;
-/// The longest token of a page, in bytes.
-pub(crate) const LONGEST_TOKEN: usize = 32 * 1024;
 
 /// Makes `aws` providers. Those that may connect to the same addresses share connections.
 #[derive(Debug, Clone, Default)]
@@ -251,115 +240,4 @@ fn no_service(operation: Operation) -> ProviderError {
     let message = "the store has a KMS key alone: spec.provider.aws.service is not set";
     ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
         .with_hint("Set it to SecretsManager or ParameterStore, or use ciphertext in place of remoteRef")
-}
-
-/// What a search has seen, in all that it lists.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// How many keys, whether they match or not.
-    pub(crate) keys: usize,
-    /// How many pages were turned.
-    turned: usize,
-}
-
-/// Where one listing is.
-#[derive(Debug, Default)]
-pub(crate) struct Place {
-    /// The token of the page; the first has none.
-    pub(crate) token: Option<String>,
-    /// The token of the page before.
-    before: Option<String>,
-}
-
-/// Goes on to the next page of a search. `false`: there is none, or it is the same again.
-///
-/// # Errors
-/// `Unsupported` when the search would not end soon, `Malformed` when it goes in circles or the token is too long to be one.
-pub(crate) fn turn_page(
-    place: &mut Place,
-    next: Option<String>,
-    seen: &mut Seen,
-) -> Result<bool, ProviderError> {
-    let too_many = |what: String| {
-        let message = format!("there are more than {what} to search");
-        ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
-            .with_hint("Narrow it down with find.path")
-    };
-    if seen.keys > MOST_KEYS {
-        return Err(too_many(format!("{MOST_KEYS} keys")));
-    }
-    let next = next.filter(|token| !token.is_empty());
-    if next.is_none() || next == place.token {
-        return Ok(false);
-    }
-    if next == place.before || next.as_ref().is_some_and(|token| token.len() > LONGEST_TOKEN) {
-        let message = "the pages of the service's answer do not follow each other";
-        return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message));
-    }
-    seen.turned += 1;
-    if seen.turned > MOST_PAGES {
-        return Err(too_many(format!("{MOST_PAGES} pages")));
-    }
-    place.before = std::mem::replace(&mut place.token, next);
-    Ok(true)
-}
-
-/// Tags, as the JSON object that is read in place of a value.
-pub(crate) fn tags_as_value(tags: &BTreeMap<&str, &str>) -> RemoteSecret {
-    RemoteSecret {
-        // a map of texts is always JSON
-        value: SecretValue::from(serde_json::to_string(tags).unwrap_or_default()),
-        version: None,
-        created: None,
-        fresh_for: None,
-    }
-}
-
-/// When a version was created.
-pub(crate) fn created(date: Option<&DateTime>) -> Option<Timestamp> {
-    let date = date?;
-    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
-    #[test]
-    fn a_listing_ends_without_a_token_and_with_the_same_one_and_goes_in_no_circles() {
-        let (mut place, mut seen) = (Place::default(), Seen::default());
-        assert!(turn_page(&mut place, token("a"), &mut seen).unwrap());
-        assert_eq!(place.token, token("a"));
-        assert!(turn_page(&mut place, token("b"), &mut seen).unwrap());
-        for last in [None, token(""), token("b")] {
-            assert!(!turn_page(&mut place, last, &mut seen).unwrap());
-        }
-        let long = "x".repeat(LONGEST_TOKEN + 1);
-        for bad in ["a", long.as_str()] {
-            let error = turn_page(&mut place, token(bad), &mut seen).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_search_turns_so_many_pages_in_all_its_listings_and_no_more() {
-        let mut seen = Seen::default();
-        let mut place = Place::default();
-        for number in 0..MOST_PAGES {
-            if number % 100 == 0 {
-                place = Place::default();
-            }
-            assert!(turn_page(&mut place, token(&number.to_string()), &mut seen).unwrap());
-        }
-        let error = turn_page(&mut place, token("more"), &mut seen).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
-        assert!(!turn_page(&mut place, None, &mut seen).unwrap());
-        seen.keys = MOST_KEYS + 1;
-        let error = turn_page(&mut place, None, &mut seen).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
-    }
 }

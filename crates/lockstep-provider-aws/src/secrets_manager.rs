@@ -15,19 +15,20 @@ use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    FindQuery, KeyFilter, Notice, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue,
+    CONCURRENT_CALLS, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice, Operation, Paging, Part,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 
 use crate::{
     alone::Alone,
-    client::{Caller, common},
+    client::Caller,
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
     http::Http,
     locate::{AwsLocator, check_version},
-    provider::{CONCURRENCY, LONGEST_TOKEN, Place, Seen, created, tags_as_value, turn_page},
+    sdk::common,
+    value::{NARROW, created, tags_as_value},
 };
 
 /// The most ids that one call takes.
@@ -165,7 +166,7 @@ impl SecretsManager {
                 })
             })
             .collect();
-        stream::iter(reads).buffered(CONCURRENCY).collect().await
+        stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
     /// Reads current values, each id once.
@@ -176,7 +177,7 @@ impl SecretsManager {
         let in_batches = together.len() > 1 && !self.denied();
         if in_batches {
             let pages: Vec<_> = together.chunks(BATCH).map(|page| self.read_batch(page)).collect();
-            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENCY).collect().await;
+            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
             values.extend(pages.into_iter().flatten());
         }
         // What a batch does not tell of is read alone.
@@ -189,7 +190,7 @@ impl SecretsManager {
             .chain(&alone)
             .map(|id| async move { (id.clone(), self.read_one(id, None).await) })
             .collect();
-        let single: Vec<_> = stream::iter(single).buffered(CONCURRENCY).collect().await;
+        let single: Vec<_> = stream::iter(single).buffered(CONCURRENT_CALLS).collect().await;
         values.extend(single);
         let failed = |id: &String| values.get(id).and_then(|outcome| outcome.as_ref().err());
         if in_batches && !self.denied() {
@@ -203,7 +204,7 @@ impl SecretsManager {
     /// Reads tags: one result per reference, in order.
     pub(crate) async fn tags(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let reads: Vec<_> = refs.iter().map(|reference| self.tags_of(reference)).collect();
-        stream::iter(reads).buffered(CONCURRENCY).collect().await
+        stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
     async fn tags_of(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
@@ -301,7 +302,7 @@ impl SecretsManager {
                 }
             }
             let next = answer.next_token.take();
-            after = next.filter(|token| (1..=LONGEST_TOKEN).contains(&token.len()));
+            after = next.filter(|token| (1..=MAX_TOKEN_BYTES).contains(&token.len()));
             if after.is_none() {
                 break;
             }
@@ -331,10 +332,10 @@ impl SecretsManager {
     /// The keys that match, sorted.
     pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let filter = KeyFilter::new(query)?;
-        let (mut found, mut seen) = (Vec::new(), Seen::default());
+        let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         let beginnings = filter.beginnings().into_iter();
         for begin in beginnings.filter(|begin| self.locator.can_begin(begin)) {
-            self.find_below(&begin, query, &filter, &mut found, &mut seen)
+            self.find_below(&begin, query, &filter, &mut found, &mut paging)
                 .await?;
         }
         found.sort_unstable();
@@ -349,7 +350,7 @@ impl SecretsManager {
         query: &FindQuery,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut Seen,
+        paging: &mut Paging,
     ) -> Result<(), ProviderError> {
         let begin = format!("{}{begin}", self.locator.prefix);
         let mut filters: Vec<Filter> = query
@@ -369,7 +370,7 @@ impl SecretsManager {
             missing: "there is nothing to list".to_owned(),
             action: "secretsmanager:ListSecrets",
         };
-        let mut place = Place::default();
+        let mut listing = Listing::default();
         loop {
             let answer = self
                 .caller
@@ -378,7 +379,7 @@ impl SecretsManager {
                         .list_secrets()
                         .max_results(PAGE)
                         .set_filters((!filters.is_empty()).then(|| filters.clone()))
-                        .set_next_token(place.token.clone())
+                        .set_next_token(listing.token().map(str::to_owned))
                         .customize()
                         .config_override(Builder::new().credentials_provider(key))
                         .send()
@@ -388,13 +389,13 @@ impl SecretsManager {
             let Some(page) = answer.secret_list.take() else {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
-            seen.keys += page.len();
+            paging.add_keys(page.len());
             for entry in &page {
                 if let Some(key) = self.matching(entry, filter)? {
                     found.push(lockstep_provider::found(key)?);
                 }
             }
-            if !turn_page(&mut place, answer.next_token.take(), seen)? {
+            if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
             }
         }

@@ -10,10 +10,17 @@ use lockstep_api::{
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
 
-use crate::kms::Key;
-
 /// The annotation of a ServiceAccount that names the service account of Google that it may act as.
 pub(crate) const ANNOTATION: &str = "iam.gke.io/gcp-service-account";
+
+/// The KMS key of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct KmsKey {
+    /// Its name: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+    pub(crate) name: String,
+    /// Address of the service.
+    pub(crate) endpoint: Url,
+}
 
 /// A checked configuration. It holds no credential, only where credentials are.
 #[derive(Clone)]
@@ -23,7 +30,7 @@ pub(crate) struct Config {
     /// What is read where the latest version cannot be.
     pub(crate) selection: GcpVersionSelection,
     /// The key that decrypts.
-    pub(crate) kms: Option<Key>,
+    pub(crate) kms: Option<KmsKey>,
     /// How to log in.
     pub(crate) login: Login,
 }
@@ -188,7 +195,7 @@ pub(crate) fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> 
     }))
 }
 
-fn kms(spec: &GcpKms) -> Result<Key, ProviderError> {
+fn kms(spec: &GcpKms) -> Result<KmsKey, ProviderError> {
     let name = spec.key.as_str();
     let parts: Vec<&str> = name.split('/').collect();
     let is_word = |text: &str| {
@@ -208,7 +215,7 @@ fn kms(spec: &GcpKms) -> Result<Key, ProviderError> {
             "must be the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K",
         ));
     }
-    Ok(Key {
+    Ok(KmsKey {
         name: name.to_owned(),
         endpoint: address(
             "kms.endpoint",

@@ -7,7 +7,7 @@ use google_cloud_gax::error::Error;
 use lockstep_http::NOT_CONNECTED_HINT;
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 
-use crate::{http::Answer, refusal};
+use crate::{answer::Answer, refusal};
 
 pub(crate) use crate::refusal::Why;
 
@@ -168,7 +168,7 @@ impl Failed {
             Self::TooLong { status } => {
                 return purpose.malformed(&format!(
                     "is longer than {} bytes (status {status})",
-                    crate::http::LONGEST_BODY
+                    crate::answer::LONGEST_BODY
                 ));
             }
             Self::Refused {

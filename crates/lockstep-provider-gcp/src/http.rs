@@ -1,7 +1,7 @@
 //! One bounded HTTP request and its answer. Everything that reaches the network goes through [`Http::send`], except what
 //! finds the operator's own identity.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -14,10 +14,11 @@ use reqwest::{
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::error::Failed;
+use crate::{
+    answer::{Answer, LONGEST_BODY},
+    error::Failed,
+};
 
-/// The longest body that is read. A page of a hundred secrets, each with its labels, annotations and topics, is well below.
-pub(crate) const LONGEST_BODY: usize = 2 << 20;
 /// How many connections to one host are kept that nobody uses.
 const KEPT_CONNECTIONS: usize = 32;
 
@@ -43,16 +44,6 @@ pub(crate) enum Body {
     Json(Zeroizing<Vec<u8>>),
     /// A form.
     Form(Zeroizing<String>),
-}
-
-/// What a server said, whatever the status.
-pub(crate) struct Answer {
-    /// The status.
-    pub(crate) status: u16,
-    /// When it wants to be asked again.
-    pub(crate) retry_after: Option<Duration>,
-    /// What it said.
-    pub(crate) body: lockstep_http::Body,
 }
 
 impl Http {

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_kms_v1::client::KeyManagementService;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
-use url::Url;
 
 use crate::{
     client::Caller,
+    config::KmsKey,
     crc,
     error::{Failed, Purpose, Why},
 };
@@ -23,24 +23,15 @@ const DECRYPT: &str =
 const ENCRYPT: &str =
     "cloudkms.cryptoKeyVersions.useToEncrypt: grant it roles/cloudkms.cryptoKeyEncrypter on the key";
 
-/// The key of a store.
-#[derive(Debug, Clone)]
-pub(crate) struct Key {
-    /// Its name: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
-    pub(crate) name: String,
-    /// Address of the service.
-    pub(crate) endpoint: Url,
-}
-
 /// Calls Cloud KMS as one identity.
 #[derive(Debug)]
 pub(crate) struct Kms {
     caller: Arc<Caller>,
-    key: Key,
+    key: KmsKey,
 }
 
 impl Kms {
-    pub(crate) fn new(key: Key, caller: Arc<Caller>) -> Self {
+    pub(crate) fn new(key: KmsKey, caller: Arc<Caller>) -> Self {
         Self { caller, key }
     }
 

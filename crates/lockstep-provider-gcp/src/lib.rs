@@ -19,6 +19,7 @@
 //! metadata server), for a token and for nothing else. What it sends and reads for that cannot be bounded from here but for
 //! its time; it goes to addresses that whoever runs the operator chose.
 
+mod answer;
 #[cfg(test)]
 mod canary_tests;
 mod client;

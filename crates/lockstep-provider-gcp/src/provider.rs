@@ -28,11 +28,6 @@ use crate::{
     secret_manager::SecretManager,
 };
 
-/// How many calls of one request are under way at once.
-pub(crate) const CONCURRENCY: usize = 8;
-/// The most keys that are looked at in one search.
-const MOST_KEYS: usize = 10_000;
-
 /// Makes `gcp` providers. Those that connect in the same way share connections: a connection that one store may not make is
 /// never taken over from another.
 #[derive(Debug, Clone, Default)]
@@ -219,19 +214,4 @@ fn no_project(operation: Operation) -> ProviderError {
     let message = "the store has a KMS key alone: spec.provider.gcp.projectID is not set";
     ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
         .with_hint("Set it, or use ciphertext in place of remoteRef")
-}
-
-/// Goes on to the next page of a search that has seen so many keys. `false`: there is none, or it is the same again.
-///
-/// # Errors
-/// `Unsupported` when the search would not end soon.
-pub(crate) fn turn_page(after: &mut String, next: String, seen: usize) -> Result<bool, ProviderError> {
-    if seen > MOST_KEYS {
-        let message = format!("there are more than {MOST_KEYS} keys to search");
-        let error = ProviderError::new(ErrorKind::Unsupported, Operation::Find, message);
-        return Err(error.with_hint("Narrow it down with find.path or find.tags"));
-    }
-    let goes_on = !next.is_empty() && next != *after;
-    *after = next;
-    Ok(goes_on)
 }

@@ -9,8 +9,8 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::gcp::GcpVersionSelection;
 use lockstep_provider::{
-    ErrorKind, FindQuery, KeyFilter, Operation, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue,
+    CONCURRENT_CALLS, ErrorKind, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use serde_json::json;
 
@@ -20,18 +20,15 @@ use crate::{
     crc,
     error::{Failed, Purpose, Why},
     name::{LATEST, Name, is_number, is_word},
-    provider::{CONCURRENCY, turn_page},
     transport::Transport,
 };
 
 /// How many secrets a page of a list holds. Annotations and labels of one may have some 24 KiB.
 pub(crate) const PAGE: i32 = 100;
+/// How a user narrows a search that is too large.
+const NARROW: &str = "Narrow it down with find.path or find.tags";
 /// How many pages of versions are looked through for one that is enabled.
 const MOST_PAGES: usize = 10;
-/// How many pages are turned in one search.
-const MOST_TURNED: usize = 1000;
-/// The longest token of a page, in bytes.
-const LONGEST_TOKEN: usize = 32 * 1024;
 
 /// A secret that nobody has.
 const NOBODY: &str = "lockstep-check-of-the-store";
@@ -52,50 +49,6 @@ pub(crate) struct SecretManager {
 /// A call that failed, and the right that it takes.
 struct Refusal(Failed, &'static str);
 
-/// What a search has seen, in all that it lists.
-#[derive(Debug, Default)]
-struct Seen {
-    /// How many keys, whether they match or not.
-    keys: usize,
-    /// How many pages were turned.
-    turned: usize,
-}
-
-/// Where one listing is.
-#[derive(Debug, Default)]
-struct Listing {
-    /// The token of the page; that of the first is empty.
-    token: String,
-    /// The token of the page before.
-    before: String,
-}
-
-impl Listing {
-    /// Goes on to the next page. `false`: there is none, or it is the same again.
-    ///
-    /// # Errors
-    /// As of [`turn_page`], also when there are too many pages; `Malformed` when the search goes in circles or the token is too
-    /// long to be one.
-    fn turn(&mut self, next: String, seen: &mut Seen) -> Result<bool, ProviderError> {
-        let last = self.token.clone();
-        if !turn_page(&mut self.token, next, seen.keys)? {
-            return Ok(false);
-        }
-        if self.token == self.before || self.token.len() > LONGEST_TOKEN {
-            let message = "the pages of the service's answer do not follow each other";
-            return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message));
-        }
-        seen.turned += 1;
-        if seen.turned > MOST_TURNED {
-            let message = format!("there are more than {MOST_TURNED} pages to search");
-            let error = ProviderError::new(ErrorKind::Unsupported, Operation::Find, message);
-            return Err(error.with_hint("Narrow it down with find.path or find.tags"));
-        }
-        self.before = last;
-        Ok(true)
-    }
-}
-
 impl SecretManager {
     pub(crate) fn new(config: &Config, place: Place, caller: Arc<Caller>) -> Self {
         Self {
@@ -108,7 +61,7 @@ impl SecretManager {
     /// Reads values: one result per reference, in order.
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let reads: Vec<_> = refs.iter().map(|reference| self.read(reference)).collect();
-        stream::iter(reads).buffered(CONCURRENCY).collect().await
+        stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
     async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
@@ -276,11 +229,11 @@ impl SecretManager {
             path: None,
             ..query.clone()
         })?;
-        let (mut found, mut seen) = (Vec::new(), Seen::default());
+        let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         // an id has no other characters
         let possible = |longer: &String| longer == begin || is_word(longer);
         for begin in query.scope.beginnings(begin).into_iter().filter(possible) {
-            self.find_below(&begin, query, &filter, &mut found, &mut seen)
+            self.find_below(&begin, query, &filter, &mut found, &mut paging)
                 .await?;
         }
         found.sort_unstable();
@@ -295,7 +248,7 @@ impl SecretManager {
         query: &FindQuery,
         filter: &KeyFilter,
         found: &mut Vec<RemoteMeta>,
-        seen: &mut Seen,
+        paging: &mut Paging,
     ) -> Result<(), ProviderError> {
         let narrowed = narrowed(begin, &query.tags);
         let purpose = Purpose {
@@ -315,7 +268,7 @@ impl SecretManager {
                         .set_parent(self.place.parent())
                         .set_filter(&narrowed)
                         .set_page_size(PAGE)
-                        .set_page_token(&listing.token)
+                        .set_page_token(listing.token().unwrap_or_default())
                         .send()
                 })
                 .await;
@@ -324,13 +277,13 @@ impl SecretManager {
                 Some(Why::Missing) => purpose.failed(ErrorKind::ConfigInvalid, purpose.missing.clone()),
                 _ => failed.error(&purpose),
             })?;
-            seen.keys += answer.secrets.len();
+            paging.add_keys(answer.secrets.len());
             for secret in &answer.secrets {
                 if let Some(key) = matching(secret, begin, filter)? {
                     found.push(lockstep_provider::found(key)?);
                 }
             }
-            if !listing.turn(answer.next_page_token, seen)? {
+            if !listing.turn(Some(answer.next_page_token), paging)? {
                 return Ok(());
             }
         }
@@ -418,37 +371,6 @@ mod tests {
         ] {
             assert!(secret(bad, "database").is_none());
         }
-    }
-
-    #[test]
-    fn a_listing_ends_without_a_token_and_with_the_same_one_and_goes_in_no_circles() {
-        let (mut listing, mut seen) = (Listing::default(), Seen::default());
-        assert!(listing.turn("a".to_owned(), &mut seen).unwrap());
-        assert_eq!(listing.token, "a");
-        assert!(listing.turn("b".to_owned(), &mut seen).unwrap());
-        assert!(!listing.turn("b".to_owned(), &mut seen).unwrap());
-        let error = listing.turn("a".to_owned(), &mut seen).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
-        assert!(!listing.turn(String::new(), &mut seen).unwrap());
-        let long = "x".repeat(LONGEST_TOKEN + 1);
-        let error = Listing::default().turn(long, &mut seen).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
-    }
-
-    #[test]
-    fn a_search_turns_so_many_pages_in_all_its_listings_and_no_more() {
-        let mut seen = Seen::default();
-        let mut listing = Listing::default();
-        for number in 0..MOST_TURNED {
-            if number % 100 == 0 {
-                listing = Listing::default();
-            }
-            assert!(listing.turn(number.to_string(), &mut seen).unwrap());
-        }
-        let error = listing.turn("more".to_owned(), &mut seen).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
-        let hint = error.hint.unwrap_or_default();
-        assert!(hint.contains("find.path"), "{hint}");
     }
 
     #[test]

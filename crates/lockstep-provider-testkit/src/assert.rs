@@ -6,7 +6,7 @@ use lockstep_provider::{
     Context, ErrorKind, FindQuery, Operation, Provider, ProviderError, RemoteRef, RemoteSecret,
 };
 
-use crate::CANARY;
+use crate::{CANARY, Subject};
 
 /// A client under test.
 pub(crate) struct Client(pub(crate) Arc<dyn Provider>);
@@ -112,4 +112,9 @@ pub(crate) fn assert_fields(secret: &RemoteSecret, pairs: &[(&str, &str)]) {
         fields(secret) == expected(pairs),
         "the fields must be those that were stored"
     );
+}
+
+/// A client of the subject.
+pub(crate) async fn client(subject: &impl Subject) -> Client {
+    Client(subject.provider().await)
 }

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use lockstep_api::{Access, AccessNamespaces, StoreRef, SyncedSecretSpec};
 use lockstep_core::{
     access::{Grant, Namespace},
-    plan::{self, Input, StoreView},
+    plan::{self, Input},
+    spec::StoreView,
 };
 use lockstep_provider::{Locator, RemoteRef};
 use proptest::{

@@ -31,33 +31,24 @@
 #![expect(clippy::panic, reason = "a case of the suite fails as a test does")]
 
 mod assert;
+mod canary;
 pub mod cases;
 pub mod grants;
 pub mod keys;
+mod location;
 mod logs;
 mod objects;
 mod quiet;
 mod run;
 mod subject;
 
+pub use canary::CANARY;
 pub use keys::KeySubject;
+pub use location::at;
 pub use objects::Objects;
 pub use quiet::Quiet;
 pub use run::run;
 pub use subject::{Skip, Subject};
-
-/// The location with that text.
-///
-/// # Panics
-/// When no location can have it.
-pub fn at(text: impl AsRef<str>) -> lockstep_provider::Location {
-    let text = text.as_ref();
-    lockstep_provider::Location::new(text)
-        .unwrap_or_else(|error| panic!("\"{}\" {error}", text.escape_debug()))
-}
-
-/// In every value that the suite stores, and in every field that the user does not name: it must never be seen.
-pub const CANARY: &str = "CANARY";
 
 /// One test for each case. The argument is an expression that makes a future of a new [`Subject`]; it is evaluated once
 /// for each case, so that a broken backend breaks no other case.

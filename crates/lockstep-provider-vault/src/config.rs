@@ -9,10 +9,18 @@ use lockstep_provider::{ErrorKind, Operation, ProviderError};
 use reqwest::header::HeaderValue;
 use url::Url;
 
-use crate::{
-    path::{self, KvLocator},
-    transit::Key,
-};
+use crate::path::{self, KvLocator};
+
+/// The transit key of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TransitKey {
+    /// Mount path of the engine, without slashes at its ends.
+    pub(crate) mount: String,
+    /// Name of the key.
+    pub(crate) name: String,
+    /// Whether the binding is the context that the key is derived with, in place of associated data.
+    pub(crate) derived: bool,
+}
 
 /// A checked configuration. It holds no credential, only where credentials are.
 #[derive(Clone)]
@@ -26,7 +34,7 @@ pub(crate) struct Config {
     /// Where certificate authorities come from.
     pub(crate) authorities: Authorities,
     /// The key that decrypts.
-    pub(crate) transit: Option<Key>,
+    pub(crate) transit: Option<TransitKey>,
     /// How to log in.
     pub(crate) method: Method,
 }
@@ -190,7 +198,7 @@ pub(crate) fn locator(spec: &VaultProvider) -> Result<KvLocator, ProviderError> 
     })
 }
 
-fn transit(spec: &VaultTransit) -> Result<Key, ProviderError> {
+fn transit(spec: &VaultTransit) -> Result<TransitKey, ProviderError> {
     let name = spec.key.as_str();
     // it becomes a segment of the path
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -200,11 +208,11 @@ fn transit(spec: &VaultTransit) -> Result<Key, ProviderError> {
             "must be the name of a key: letters, digits, '-', '_' and '.'",
         ));
     }
-    Ok(Key::new(
-        engine_mount("transit.path", &spec.path)?,
-        name.to_owned(),
-        spec.derived,
-    ))
+    Ok(TransitKey {
+        mount: engine_mount("transit.path", &spec.path)?,
+        name: name.to_owned(),
+        derived: spec.derived,
+    })
 }
 
 fn server(text: &str) -> Result<Url, ProviderError> {

@@ -67,7 +67,7 @@ impl ProviderFactory for VaultFactory {
             events,
             server,
             locator: config.locator,
-            transit: config.transit,
+            transit: config.transit.map(Key::new),
             clock,
         }))
     }
@@ -79,7 +79,7 @@ impl ProviderFactory for VaultFactory {
     ) -> Result<Arc<dyn Encryptor>, ProviderError> {
         let connect = Connect::from(config);
         let config = configured(config)?;
-        let Some(key) = config.transit.clone() else {
+        let Some(key) = config.transit.clone().map(Key::new) else {
             return Err(no_key(Operation::Configure));
         };
         let server = server(&config, connect, Arc::new(SystemClock), credentials, false).await?;

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::{
     answer::Answer,
     auth::Authenticated,
+    config::TransitKey,
     endpoint::MountOf,
     engine::{self, Mount},
     error::Purpose,
@@ -55,7 +56,8 @@ struct EngineCheck {
 }
 
 impl Key {
-    pub(crate) fn new(mount: String, name: String, derived: bool) -> Self {
+    pub(crate) fn new(key: TransitKey) -> Self {
+        let TransitKey { mount, name, derived } = key;
         Self {
             mount,
             name,

@@ -1,25 +1,8 @@
 //! Where the clients of a store may connect.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lockstep_api::StoreKind;
-
-use crate::{StoreConfig, layers::DEFAULT_TIMEOUT};
-
-/// Connect timeouts, longest first. There are few, so that stores can share clients.
-const CONNECT_TIMEOUTS: [Duration; 8] = [
-    Duration::from_secs(5),
-    Duration::from_secs(2),
-    Duration::from_secs(1),
-    Duration::from_millis(500),
-    Duration::from_millis(250),
-    Duration::from_millis(100),
-    Duration::from_millis(25),
-    Duration::from_millis(5),
-];
 
 /// Where the clients of a store may connect. Clients check every connection, by the address that they connect to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,22 +49,6 @@ impl EndpointPolicy {
                         .is_ok_and(|address| address.is_loopback())
             }
         }
-    }
-}
-
-impl StoreConfig {
-    /// How long connecting may take, TLS included: 5 s, or less than that where `limits.timeout` is short. It is at most half
-    /// of `limits.timeout`, so that a dropped connection attempt ends with the same error as a refused one.
-    pub fn connect_timeout(&self) -> Duration {
-        let timeout = self
-            .limits
-            .timeout
-            .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
-        let fits = |candidate: &Duration| *candidate <= timeout / 2;
-        CONNECT_TIMEOUTS
-            .into_iter()
-            .find(fits)
-            .unwrap_or(Duration::from_millis(1))
     }
 }
 
@@ -150,11 +117,9 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_api::{Limits, StoreProvider};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::StoreKey;
 
     const LOCAL: &[&str] = &[
         "0.0.0.0",
@@ -260,34 +225,6 @@ mod tests {
             );
         }
         assert_eq!(EndpointPolicy::default(), EndpointPolicy::Tenant);
-    }
-
-    #[test]
-    fn connecting_ends_before_the_request_does() {
-        for (timeout, want) in [
-            (None, "5s"),
-            (Some("60s"), "5s"),
-            (Some("9s"), "2s"),
-            (Some("1s"), "500ms"),
-            (Some("1ms"), "1ms"),
-        ] {
-            let config = StoreConfig {
-                key: StoreKey {
-                    kind: StoreKind::SecretStore,
-                    namespace: Some("shop".to_owned()),
-                    name: "vault".to_owned(),
-                },
-                provider: StoreProvider::default(),
-                limits: Limits {
-                    timeout: timeout.map(|text| text.parse().unwrap()),
-                    ..Limits::default()
-                },
-                events: None,
-                endpoints: EndpointPolicy::Tenant,
-            };
-            let want: lockstep_api::Duration = want.parse().unwrap();
-            assert_eq!(config.connect_timeout(), want.to_std(), "{timeout:?}");
-        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod beneath;
 mod document;
 mod error;
 mod factory;
+mod facts;
 mod folder;
 mod path;
 mod place;

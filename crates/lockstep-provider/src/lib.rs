@@ -12,11 +12,13 @@ pub mod layers;
 pub mod login;
 pub mod memory;
 pub mod metrics;
+mod paging;
 mod parts;
 mod provider;
 pub mod room;
 #[cfg(test)]
 mod testing;
+mod timeout;
 
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
@@ -36,5 +38,7 @@ pub use lockstep_core::{
 pub use login::{Door, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
+pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};
 pub use parts::Parts;
-pub use provider::{Backlog, Capability, Context, Encryptor, Notice, Provider};
+pub use provider::{Backlog, CONCURRENT_CALLS, Capability, Context, Encryptor, Notice, Provider};
+pub use timeout::DEFAULT_TIMEOUT;

@@ -13,6 +13,9 @@ use crate::{
     ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
+/// Most calls of one request that run at the same time.
+pub const CONCURRENT_CALLS: usize = 8;
+
 /// A client of one store with one identity. Everything that a tenant could influence was checked before.
 #[async_trait]
 pub trait Provider: Send + Sync + fmt::Debug {

@@ -11,7 +11,7 @@ use lockstep_controller::audiences::RESERVED;
 use lockstep_core::text;
 use lockstep_provider::SecretValue;
 
-use crate::logging::Directives;
+use crate::logging::{Directives, LogFormat};
 
 /// Keeps Kubernetes Secrets in lockstep with a key management system or secret manager.
 ///
@@ -148,15 +148,6 @@ pub(crate) struct RunArguments {
     /// Context of the kubeconfig file; of the default one (KUBECONFIG, ~/.kube/config) when --kubeconfig is not given.
     #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
     pub(crate) context: Option<String>,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Show the Secrets that SyncedSecrets make, without a cluster.

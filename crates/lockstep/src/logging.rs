@@ -2,13 +2,21 @@
 
 use std::{fmt, str::FromStr};
 
+use clap::ValueEnum;
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer, filter, fmt as format, layer::SubscriberExt, registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
-use crate::cli::LogFormat;
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Crates that say more than anybody wants to know, and are asked for warnings only unless `--log-level` names them.
 const NOISY: [&str; 10] = [

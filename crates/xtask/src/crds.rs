@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use kube::ResourceExt as _;
 
-use crate::generate::{self, Files, Generator};
+use crate::generator::{self, Files, Generator};
 
 /// Client-side `kubectl apply` keeps the whole object in an annotation, and annotations end at 256 KiB together; below
 /// this there is room for what clusters add.
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    generate::run_one(&GENERATOR, arguments.check)
+    generator::run(&GENERATOR, arguments.check)
 }
 
 fn make() -> Result<Files> {

@@ -10,9 +10,6 @@ use tokio::{
 use super::{Doing, lock};
 use crate::context::Shared;
 
-/// What a message came to, as metrics name it.
-pub(super) const OUTCOMES: [&str; 6] = ["woken", "unknown", "anything", "ignored", "repeated", "malformed"];
-
 /// How long a source that fails is left alone at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long one call may take: longer than any source waits for a message.
@@ -30,8 +27,23 @@ const PACE: Duration = Duration::from_millis(50);
 /// acknowledged together.
 const MOST_DONE: usize = 1_000;
 
+/// Starts a listener for each store that has events. Ends the listeners of stores that no longer have events, and of stores
+/// that changed.
+pub(crate) fn follow(shared: &Arc<Shared>) {
+    let events = &shared.events;
+    let wanted = || shared.index().listening();
+    events.follow_wanted(wanted, |store, token, done| {
+        let (shared, mut listed, scopes) = (shared.clone(), events.listed.subscribe(), events.scopes);
+        events.tasks.spawn("store events", token, async move {
+            if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
+                listen(&shared, &store, &done).await;
+            }
+        });
+    });
+}
+
 /// Listens to a store until dropped.
-pub(super) async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
+async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
     let label = store.label();
     let listening = shared
         .metrics

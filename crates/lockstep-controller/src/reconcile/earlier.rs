@@ -8,7 +8,7 @@ use lockstep_core::{
     rotation::{rollout::MAX_TARGETS, versions},
 };
 
-use super::{Reconcile, report::Said};
+use super::{item::Reconcile, report::Said};
 use crate::{
     secret::{Drift, WriteError},
     workloads::Carried,

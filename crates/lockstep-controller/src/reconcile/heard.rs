@@ -10,7 +10,7 @@ use lockstep_core::{
 };
 use lockstep_provider::{ErrorKind, ProviderError, StoreKey};
 
-use super::Reconcile;
+use super::item::Reconcile;
 use crate::{fetch::Stores as _, index::store_key};
 
 impl Reconcile {

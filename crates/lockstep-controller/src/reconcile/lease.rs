@@ -16,16 +16,17 @@ use lockstep_api::{
 use lockstep_core::{
     Failure,
     collect::Generated,
-    lease::{self, Action},
-    plan::{self, Generation},
+    lease::{self, Action, Generation},
+    plan,
     remote::Requeue,
     report::{self, Outcome},
+    spec,
 };
 use lockstep_provider::{ErrorKind, LeaseHandle, Location, Operation, Provider, ProviderError};
 use serde_json::json;
 
 use super::{
-    Reconcile,
+    item::Reconcile,
     report::{METADATA_ONLY, Said},
 };
 use crate::{admission::Verdict, fetch::Stores as _, secret::WRITE_TIMEOUT};
@@ -82,7 +83,7 @@ impl Reconcile {
             store,
             request,
         } = generation;
-        let place = plan::data_from_place(*entry, &self.object.spec.data_from[*entry]);
+        let place = spec::data_from_place(*entry, &self.object.spec.data_from[*entry]);
         let failed = |error: ProviderError| Failure::provider(&format!("{place}: {store}"), &error);
         let provider = self.provider(store).await.map_err(failed)?;
         if !provider.capability().leases {

@@ -15,15 +15,16 @@ use lockstep_api::{
 };
 use lockstep_core::{
     Failure,
-    decide::{self, Belief},
+    decide::Belief,
     history,
     remote::Requeue,
     report::{self, Outcome, Subject},
     text,
+    time::later,
 };
 use serde_json::json;
 
-use super::Reconcile;
+use super::item::Reconcile;
 use crate::secret::{self, WRITE_TIMEOUT};
 
 /// The metadata that the API server answers with.
@@ -114,7 +115,7 @@ impl Reconcile {
             Write::Gone => ("ok", Said::ToNobody),
             Write::Superseded => {
                 tracing::info!("another process wrote the status meanwhile: what this one found is dropped");
-                let soon = decide::later(self.shared.clock.now(), SUPERSEDED_PAUSE);
+                let soon = later(self.shared.clock.now(), SUPERSEDED_PAUSE);
                 self.remember(|tracked, _, _| {
                     let memory = &mut tracked.memory;
                     memory.retry_at = Some(memory.retry_at.map_or(soon, |at| at.min(soon)));

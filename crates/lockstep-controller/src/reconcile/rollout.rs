@@ -4,18 +4,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus, TargetState};
 use lockstep_core::{
-    decide,
     report::Outcome,
     rotation::{
-        self,
-        rollout::{self, Circumstances},
-        verify::{self, Attempt, Check},
+        self, Check, RolloutInput, rollout,
+        verify::{self, Attempt},
         workload::{Sight, Target},
     },
     text::shell_quote,
+    time::later,
 };
 
-use super::Reconcile;
+use super::item::Reconcile;
 use crate::{
     identity::Account,
     verifier::Place,
@@ -94,7 +93,7 @@ impl Reconcile {
         }
         let restarted = shared.workloads.restarted(namespace, &names);
         let check = Box::pin(self.verify(&next, spec)).await;
-        let cx = Circumstances {
+        let cx = RolloutInput {
             spec,
             seen: &seen,
             restarted: &restarted,
@@ -140,7 +139,7 @@ impl Reconcile {
                         "the admission policy lockstep-workloads does not refuse what it must refuse; nothing is restarted"
                     );
                     let grant = "kubectl apply --server-side -k deploy/kustomize/base, which installs the admission policy lockstep-workloads: without it lockstep restarts nothing";
-                    rollout::refused(&mut next, &workload, &Circumstances { grant, ..cx });
+                    rollout::refused(&mut next, &workload, &RolloutInput { grant, ..cx });
                     "unguarded"
                 }
                 // the next look will tell
@@ -198,7 +197,7 @@ impl Reconcile {
             let pause = self.shared.workloads.pause(&self.key.namespace, &names);
             let wait = next.map(|next| Duration::try_from(next.duration_since(steady)).unwrap_or_default());
             let wait = wait.map(|wait| wait.max(pause));
-            let next = wait.map(|wait| decide::later(now, wait));
+            let next = wait.map(|wait| later(now, wait));
             self.remember(|tracked, _, _| tracked.memory.next_look = next);
         }
         self.report(status, Outcome::Stepped(rotation)).await;

@@ -20,18 +20,19 @@ use lockstep_core::{
     remote::{Requeue, SecretValue},
     report::Waiting,
     revision::{self, Candidate, Content, Revision},
-    rotation::{self, Change, Entry, versions},
+    rotation::{self, Change, Entry, references},
     secret_write::{self, Done, SecretIdentity},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
-use super::Reconcile;
+use super::item::Reconcile;
 use crate::{
     context::Shared,
     fair::Places,
     fetch::{self, Stores},
     index::{ObjectKey, Surroundings, store_key},
-    secret::{Owner, WriteError},
+    owner::Owner,
+    secret::WriteError,
 };
 
 /// How long the sources of one SyncedSecret may take together.
@@ -558,7 +559,7 @@ impl Reconcile {
             self.record(status, renamed).await?;
         }
         if versioned {
-            secret.name = versions::name(&secret.name, &revision.name);
+            secret.name = references::name(&secret.name, &revision.name);
             secret.immutable = true;
             Box::pin(self.intend(status, &secret.name, &revision.name)).await?;
         }

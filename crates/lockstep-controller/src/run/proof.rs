@@ -8,7 +8,7 @@ use std::{
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, RunError};
+use super::options::{Options, RunError};
 use crate::{
     admin::Readiness,
     admission::{self, Verdict},

@@ -3,7 +3,8 @@
 use lockstep_api::{Reason, annotation};
 use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure, text::shell_quote};
 
-use super::{Owner, api_error::ApiError};
+use super::api_error::ApiError;
+use crate::owner::Owner;
 
 /// Why a Secret was not written, probed or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,14 @@ use lockstep_core::{assemble::DesiredSecret, secret_write::SecretIdentity, text:
 use serde_json::json;
 
 use super::{
-    Drift, Owner, SecretWriter, WriteError,
+    Drift, SecretWriter, WriteError,
     api_error::{ApiError, FieldConflict},
     requests,
 };
-use crate::manifest::{Base64Data, Manifest};
+use crate::{
+    manifest::{Base64Data, Manifest},
+    owner::Owner,
+};
 
 /// Field managers of SyncedSecrets that merge begin with this.
 const MANAGER_PREFIX: &str = "lockstep-merge:";

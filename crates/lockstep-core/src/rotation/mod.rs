@@ -18,12 +18,15 @@
 //! Nothing of this is kept in memory: what is written stands in `status.target`, what waits and what is rolled out in
 //! `status.rotation`, and each look at the sources and at the targets decides anew. So a restart at any point changes nothing.
 
+pub mod coverage;
+mod input;
+mod messages;
+pub mod references;
 mod rollback;
 pub mod rollout;
 pub mod verify;
 pub mod versions;
 mod window;
-mod words;
 pub mod workload;
 
 use std::time::Duration;
@@ -31,14 +34,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lockstep_api::{
     PreviousRevision, Reason, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase,
-    RotationStatus, SourceStatus, SyncedSecretStatus, TargetState, TargetStatus, WaitsFor,
+    RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor,
 };
 
 pub use self::{
+    input::{Check, RolloutInput},
     rollback::{check, check_sources, pin, refused, still_says},
     window::{Opening, Windows},
 };
-use crate::{Failure, decide::later, lease, time::to_seconds};
+use crate::{
+    Failure, lease,
+    time::{later, to_seconds},
+};
 
 /// A change that could be written.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +90,7 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     let (Some(spec), Some(last)) = (change.rollout, change.last_rollout) else {
         return Entry::Now;
     };
-    if rollout::awaits_rollback(last) {
+    if last.awaits_rollback() {
         // forward is as good a way out of a failure as back
         return Entry::Now;
     }
@@ -200,7 +207,7 @@ pub fn written(
         }
         (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
         // what the sources held before makes the same Secret
-        (Some(_), None) if back.is_some() && last.is_some_and(rollout::awaits_rollback) => {
+        (Some(_), None) if back.is_some() && last.is_some_and(RolloutStatus::awaits_rollback) => {
             back = None;
             last.map(rollout::cannot_go_back)
         }
@@ -273,7 +280,7 @@ pub fn stepped(
     now: Timestamp,
 ) -> RotationStatus {
     let mut next = old.clone();
-    if rollout::awaits_rollback(&rollout)
+    if rollout.awaits_rollback()
         && let (Some((target, sources)), Some(pinned)) = (held, rollout.previous.clone())
     {
         let message = rollout.message.clone().unwrap_or_default();
@@ -292,7 +299,7 @@ pub fn stepped(
 /// How far the rollout is, in a sentence, and why; `None` where there never was one.
 pub fn progress(status: Option<&RotationStatus>) -> Option<(RolloutPhase, Reason, String)> {
     let rollout = status?.rollout.as_ref()?;
-    let (reason, message) = words::progress(rollout);
+    let (reason, message) = messages::progress(rollout);
     Some((rollout.phase, reason, message))
 }
 
@@ -318,34 +325,7 @@ pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
     status
         .filter(|status| status.refused.is_some())
         .and_then(|status| status.rollout.as_ref())
-        .is_some_and(rollout::awaits_rollback)
-}
-
-/// How far the revision that the Secret has is known to have come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Its rollout goes on or is held, or a target keeps pods on an earlier one.
-    Underway,
-    /// Its rollout ended then, and does not prove that no pod runs on an earlier one: a target does not exist, or there is none.
-    Ended(Timestamp),
-    /// Every pod of every target runs on it.
-    Everywhere,
-}
-
-/// How far the revision that the Secret has is known to have come; `None` where nothing was ever rolled out.
-pub fn reach(status: &SyncedSecretStatus) -> Option<Reach> {
-    let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
-    let target = status.target.as_ref()?;
-    let any = |state: TargetState| rollout.targets.iter().any(|target| target.state == state);
-    if !rollout.phase.is_over() || rollout.revision != target.revision || any(TargetState::Partial) {
-        return Some(Reach::Underway);
-    }
-    let proves = |state| matches!(state, TargetState::Ready | TargetState::ScaledToZero);
-    if !rollout.targets.is_empty() && rollout.targets.iter().all(|target| proves(target.state)) {
-        return Some(Reach::Everywhere);
-    }
-    let end = rollout.end_time.as_deref().unwrap_or(&rollout.start_time);
-    Some(end.parse().map_or(Reach::Underway, Reach::Ended))
+        .is_some_and(RolloutStatus::awaits_rollback)
 }
 
 /// The oldest version among the sources, and when it is older than `maxAge`.

@@ -9,8 +9,8 @@ use lockstep_api::{
 
 use crate::{
     Failure,
-    plan::{self, StoreView},
-    report::MAX_SOURCES,
+    history::MAX_SOURCES,
+    spec::{self, StoreView},
 };
 
 /// The revision that was rolled back, as long as the spec still says that it may be.
@@ -87,8 +87,8 @@ pub fn pin(
     sources: &[SourceStatus],
 ) -> SyncedSecretSpec {
     let location = |own: Option<&StoreRef>, key: &str| {
-        let store = plan::store_ref(spec, own)?;
-        let location = plan::location_of(stores, store, key);
+        let store = spec::store_ref(spec, own)?;
+        let location = spec::location_of(stores, store, key);
         let key = location.map_or_else(|| key.to_owned(), |location| location.to_string());
         Some((store.to_string(), key))
     };
@@ -170,11 +170,11 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     };
     for (index, entry) in spec.data_from.iter().enumerate() {
         if entry.find.is_some() {
-            let place = plan::data_from_place(index, entry);
+            let place = spec::data_from_place(index, entry);
             return refuse(place, "is a search, which has no version");
         }
         if entry.generate.is_some() {
-            let place = plan::data_from_place(index, entry);
+            let place = spec::data_from_place(index, entry);
             return refuse(place, "makes a credential, which nothing can read again");
         }
     }
@@ -186,7 +186,7 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
             .is_some_and(|reference| fetches(reference.metadata_policy))
     });
     if let Some(index) = metadata {
-        let place = plan::data_place(index, &spec.data[index].secret_key);
+        let place = spec::data_place(index, &spec.data[index].secret_key);
         return refuse(place, "reads metadata, which has no version");
     }
     let extracted = spec.data_from.iter().position(|entry| {
@@ -196,7 +196,7 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
             .is_some_and(|extract| fetches(extract.metadata_policy))
     });
     if let Some(index) = extracted {
-        let place = plan::data_from_place(index, &spec.data_from[index]);
+        let place = spec::data_from_place(index, &spec.data_from[index]);
         return refuse(place, "reads metadata, which has no version");
     }
     Ok(())

@@ -40,10 +40,11 @@ use lockstep_api::{
 };
 
 use super::{
-    verify::{self, Check, Judgement},
+    input::RolloutInput,
+    verify::{self, Judgement},
     workload::{Readiness, Sight, Target, Workload},
 };
-use crate::{decide::later, time::to_seconds};
+use crate::time::{later, to_seconds};
 
 /// How often targets are looked at while they stand still or soak, and at most while they move.
 const SLOW_LOOK: std::time::Duration = std::time::Duration::from_secs(15);
@@ -53,23 +54,6 @@ const QUICK_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 const ANY: &str = "*";
 /// The most targets of one rollout.
 pub const MAX_TARGETS: usize = 256;
-
-/// What a step of a rollout depends on.
-#[derive(Debug, Clone, Copy)]
-pub struct Circumstances<'a> {
-    /// What the spec says.
-    pub spec: &'a Rollout,
-    /// What was seen of the targets that [`looks`] names. One that is not in it is as good as unknown.
-    pub seen: &'a BTreeMap<Target, Sight>,
-    /// When which target was last restarted, also by rollouts of other Secrets.
-    pub restarted: &'a BTreeMap<Target, Timestamp>,
-    /// What was seen of the check that [`verify::wanted`] names; `Unknown` where there is none.
-    pub check: &'a Check,
-    /// The command that grants the right to restart workloads of the namespace.
-    pub grant: &'a str,
-    /// Now.
-    pub now: Timestamp,
-}
 
 /// A step of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +145,7 @@ pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
     RolloutStatus {
         phase: RolloutPhase::Held,
         previous: None,
-        message: Some(super::words::nothing_earlier(failed)),
+        message: Some(super::messages::nothing_earlier(failed)),
         ..failed.clone()
     }
 }
@@ -256,7 +240,7 @@ fn in_waves(targets: &[Target], sizes: &[usize], before: i64) -> Vec<TargetProgr
 pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
     !rollout.rollback
         && !rollout.phase.is_over()
-        && !awaits_rollback(rollout)
+        && !rollout.awaits_rollback()
         && rollout.generation != Some(generation)
 }
 
@@ -289,7 +273,7 @@ pub fn resolve(
         return RolloutStatus {
             phase: RolloutPhase::Held,
             generation: None,
-            message: Some(super::words::too_many(all)),
+            message: Some(super::messages::too_many(all, MAX_TARGETS)),
             ..rollout.clone()
         };
     }
@@ -300,28 +284,18 @@ pub fn resolve(
     next.targets.extend(in_waves(&fresh, &sizes(spec), next.wave));
     next.wave = next.wave.max(1);
     // a wave whose targets all went is over
-    while next.wave < waves(&next) && !next.targets.iter().any(|target| target.wave == next.wave) {
+    while next.wave < next.waves() && !next.targets.iter().any(|target| target.wave == next.wave) {
         next.wave += 1;
     }
-    if next.wave > waves(&next) {
+    if next.wave > next.waves() {
         finish(&mut next, now);
     }
     next
 }
 
-/// How many waves there are.
-pub fn waves(rollout: &RolloutStatus) -> i64 {
-    rollout
-        .targets
-        .iter()
-        .map(|target| target.wave)
-        .max()
-        .unwrap_or_default()
-}
-
 /// The targets that a step has to see.
 pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
-    if rollout.phase.is_over() || awaits_rollback(rollout) {
+    if rollout.phase.is_over() || rollout.awaits_rollback() {
         return Vec::new();
     }
     let now = rollout
@@ -331,13 +305,8 @@ pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
     now.map(Target::from).collect()
 }
 
-/// Whether the previous revision has to be written before anything else happens.
-pub const fn awaits_rollback(rollout: &RolloutStatus) -> bool {
-    matches!(rollout.phase, RolloutPhase::RollingBack) && !rollout.rollback
-}
-
 /// Goes as far as what was seen allows.
-pub fn step(rollout: &RolloutStatus, cx: &Circumstances<'_>) -> Step {
+pub fn step(rollout: &RolloutStatus, cx: &RolloutInput<'_>) -> Step {
     let mut next = rollout.clone();
     let mut restart = Vec::new();
     if looks(rollout).is_empty() {
@@ -385,7 +354,7 @@ fn judge(
     target: &mut TargetProgress,
     workload: &Workload,
     rollout: &RolloutStatus,
-    cx: &Circumstances<'_>,
+    cx: &RolloutInput<'_>,
 ) -> Verdict {
     let carries = workload.revision.as_deref() == Some(rollout.revision.as_str());
     if target.updated_time.is_none() {
@@ -456,7 +425,7 @@ fn judge(
 }
 
 /// From the states of the wave's targets to the phase of the rollout.
-fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
+fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     let moving = if next.rollback {
         RolloutPhase::RollingBack
     } else {
@@ -531,9 +500,9 @@ fn settle(next: &mut RolloutStatus, cx: &Circumstances<'_>, blind: bool) {
 }
 
 /// The wave is done.
-fn advance(next: &mut RolloutStatus, cx: &Circumstances<'_>, moving: RolloutPhase) {
+fn advance(next: &mut RolloutStatus, cx: &RolloutInput<'_>, moving: RolloutPhase) {
     next.message = None;
-    if next.wave >= waves(next) {
+    if next.wave >= next.waves() {
         finish(next, cx.now);
     } else {
         next.wave += 1;
@@ -542,10 +511,10 @@ fn advance(next: &mut RolloutStatus, cx: &Circumstances<'_>, moving: RolloutPhas
 }
 
 /// The rollout stops; where the new value is to blame, and the spec says so, it goes back.
-fn stop(next: &mut RolloutStatus, cx: &Circumstances<'_>, blamed: bool) {
+fn stop(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blamed: bool) {
     let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
     let goes_back = blamed && back && !next.rollback;
-    next.message = Some(super::words::stopped(next, cx.spec, cx.grant, goes_back));
+    next.message = Some(super::messages::stopped(next, cx.spec, cx.grant, goes_back));
     next.soak_until = None;
     next.phase = if goes_back {
         RolloutPhase::RollingBack
@@ -573,11 +542,11 @@ pub fn restarted(rollout: &mut RolloutStatus, target: &Target, now: Timestamp) {
 }
 
 /// Notes that lockstep has no right to restart a target.
-pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &Circumstances<'_>) {
+pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &RolloutInput<'_>) {
     if let Some(progress) = find(rollout, target) {
         progress.state = TargetState::Forbidden;
         rollout.phase = RolloutPhase::Held;
-        rollout.message = Some(super::words::stopped(rollout, cx.spec, cx.grant, false));
+        rollout.message = Some(super::messages::stopped(rollout, cx.spec, cx.grant, false));
     }
 }
 
@@ -589,7 +558,7 @@ fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut T
 /// The same rollout, when what it brings is what the source says: no longer the way back from something, and with no way back
 /// where the spec does not say so any more.
 pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
-    if awaits_rollback(rollout) && spec.on_failure == OnFailure::Hold {
+    if rollout.awaits_rollback() && spec.on_failure == OnFailure::Hold {
         return RolloutStatus {
             phase: RolloutPhase::Held,
             ..rollout.clone()
@@ -613,7 +582,7 @@ pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
 pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     let mut next = rollout.clone();
     // one that was to go back and has not yet is tried forward once more
-    if next.phase != RolloutPhase::Held && !awaits_rollback(&next) {
+    if next.phase != RolloutPhase::Held && !next.awaits_rollback() {
         return next;
     }
     for target in next.targets.iter_mut().filter(|target| target.state.stops()) {
@@ -642,7 +611,7 @@ pub fn next_look(
     restarts: &BTreeMap<Target, Timestamp>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    if rollout.phase.is_over() || awaits_rollback(rollout) {
+    if rollout.phase.is_over() || rollout.awaits_rollback() {
         return None;
     }
     let wave = rollout

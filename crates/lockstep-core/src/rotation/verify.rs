@@ -29,8 +29,11 @@ use lockstep_api::{
 };
 use serde_json::{Map, Value, json};
 
-use super::rollout::Circumstances;
-use crate::{decide::later, schedule, text, time::to_seconds};
+use super::input::{Check, RolloutInput};
+use crate::{
+    schedule, text,
+    time::{later, to_seconds},
+};
 
 /// What the names of Jobs begin with; the admission policy `lockstep-jobs` holds lockstep to it.
 pub const JOB_PREFIX: &str = "lockstep-verify-";
@@ -38,23 +41,6 @@ pub const JOB_PREFIX: &str = "lockstep-verify-";
 const NAME_PART: usize = 30;
 /// How long a Job that has finished stays at least: somebody has to look at it before it goes.
 const JOB_STAYS: Duration = Duration::from_secs(3600);
-
-/// What a look at a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// The API server did not answer: nothing is known.
-    Unknown,
-    /// It passed.
-    Passed,
-    /// It has not passed yet, and why.
-    NotYet(String),
-    /// It failed, and how.
-    Failed(String),
-    /// It cannot be made, and why: nobody's value is to blame.
-    Blocked(String),
-    /// lockstep may not make it, and who can grant it how.
-    Forbidden(String),
-}
 
 /// What an attempt belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +66,7 @@ pub(super) enum Judgement {
 /// The check that a step has to see, if any: one that is under way.
 pub fn wanted<'a>(rollout: &'a RolloutStatus, spec: &Rollout) -> Option<&'a VerificationStatus> {
     spec.verify.as_ref()?;
-    if rollout.rollback || rollout.phase.is_over() || super::rollout::awaits_rollback(rollout) {
+    if rollout.rollback || rollout.phase.is_over() || rollout.awaits_rollback() {
         return None;
     }
     of_wave(rollout).filter(|check| check.state.is_under_way())
@@ -123,7 +109,7 @@ pub(super) fn supersede(rollout: &mut RolloutStatus) {
 }
 
 /// Takes in what was found of the check under way.
-pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumstances<'_>) -> Judgement {
+pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutInput<'_>) -> Judgement {
     let Some(check) = &mut rollout.verification else {
         return Judgement::Waits;
     };
@@ -165,7 +151,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &Circumsta
 }
 
 /// Whether the check has had its time.
-fn is_late(check: &VerificationStatus, verify: &Verify, cx: &Circumstances<'_>) -> bool {
+fn is_late(check: &VerificationStatus, verify: &Verify, cx: &RolloutInput<'_>) -> bool {
     let began = check.start_time.parse().ok();
     began.is_some_and(|began| cx.now >= later(began, verify.timeout()))
 }

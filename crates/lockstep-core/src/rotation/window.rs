@@ -9,7 +9,7 @@ use croner::{
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use lockstep_api::RotationWindow;
 
-use crate::decide::later;
+use crate::time::later;
 
 /// The shortest window: a shorter one could pass between two looks.
 const SHORTEST: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::fmt;
 use lockstep_api::{TargetProgress, WorkloadKind, annotation};
 use serde_json::{Value, json};
 
-use super::versions::{self, References};
+use super::references::{self, References};
 use crate::schedule;
 
 /// A workload of the SyncedSecret's namespace.
@@ -129,7 +129,7 @@ pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -
         .and_then(|annotations| annotations.get(revision_annotation(secret)))
         .and_then(Value::as_str);
     let (references, revision) = if versioned {
-        let (seen, revision) = versions::read(object, secret, revision);
+        let (seen, revision) = references::read(object, secret, revision);
         if seen.all.is_empty() {
             return Sight::NoReference;
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use super::{MAX_OUTPUT, TemplateError};
+use super::{TemplateError, limits::MAX_OUTPUT};
 use crate::yaml::{self, YamlError};
 
 /// A YAML map of texts. The parser's own messages may hold values, so that none of them passes.

@@ -1,24 +1,18 @@
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use gtmpl_ng::{Context, Limits, Template, Value};
 
 use super::{
     TemplateError, diagnose,
     functions::{FUNCTIONS, OURS},
+    limits::{DEADLINE, MAX_OUTPUT},
     session,
     source::Source,
 };
 use crate::remote::SecretValue;
 
-/// How large the output of a template may be, in bytes: as large as a Secret.
-pub const MAX_OUTPUT: usize = 1024 * 1024;
 /// How large the values that a template may read may be together, in bytes.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
-/// How long a template may take. The engine looks at it before each call of a function, and functions that loop do within.
-pub(super) const DEADLINE: Duration = Duration::from_secs(1);
 const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 
 /// Renders a template over the keys of a Secret.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, time::Instant};
 
 use gtmpl_ng::Value;
 
-use super::{MAX_OUTPUT, render::DEADLINE};
+use super::limits::{DEADLINE, MAX_OUTPUT};
 
 /// How much memory the parts of one action may take, and how much everything that variables and blocks hold.
 pub(super) const MAX_HELD: usize = 16 << 20;

@@ -10,9 +10,10 @@ use lockstep_core::{
     ciphertext::{Binding, Sealed},
     collect::{self, Collected, Fetched, Outcome},
     fingerprint::FingerprintKey,
-    plan::{self, Input, StoreView},
+    plan::{self, Input},
     remote::{ErrorKind, Operation, ProviderError, Requeue, SecretValue, Verbatim},
     revision::Content,
+    spec::StoreView,
 };
 use serde_json::{Value, json};
 

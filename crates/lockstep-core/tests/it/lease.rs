@@ -10,8 +10,8 @@ use lockstep_api::{
 use lockstep_core::{
     decide::{Memory, Observed, Settings, Step, Why, decide},
     fingerprint::FingerprintKey,
+    lease::Generation,
     lease::{self, Action, Cause, Issuer, Retention, Retries},
-    plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
     rotation,

@@ -13,8 +13,8 @@ use lockstep_api::{
 };
 use lockstep_core::{
     fingerprint::FingerprintKey,
+    lease::Generation,
     lease::{self, Action, Issuer, Retention, Retries},
-    plan::Generation,
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
 };

@@ -6,9 +6,10 @@ use lockstep_api::{Access, AccessNamespaces, Reason, SourceStatus, StoreRef, Syn
 use lockstep_core::{
     Failure,
     access::{Grant, Namespace},
-    plan::{self, Input, Plan, StoreView},
+    plan::{self, Input, Plan},
     remote::{ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, Verbatim},
     rotation,
+    spec::StoreView,
 };
 use serde_json::{Value, json};
 

@@ -8,8 +8,9 @@ use lockstep_api::{
     Verify, VerifyHttpGet, VerifyJob, WorkloadKind,
 };
 use lockstep_core::rotation::{
-    rollout::{self, Circumstances, MAX_TARGETS, Step},
-    verify::{self, Attempt, Check},
+    Check, RolloutInput,
+    rollout::{self, MAX_TARGETS, Step},
+    verify::{self, Attempt},
     workload::{Readiness, Sight, Target, Workload},
 };
 use serde_json::json;
@@ -73,7 +74,7 @@ fn look_and_check(
         .iter()
         .map(|(name, sight)| (target(name), sight.clone()))
         .collect();
-    let cx = Circumstances {
+    let cx = RolloutInput {
         spec,
         seen: &seen,
         restarted: &BTreeMap::new(),
@@ -223,10 +224,7 @@ fn only_a_target_that_was_ready_before_is_reason_to_roll_back() {
             61,
         );
         assert_eq!((late.phase, state(&late, "a")), expected, "{before:?}");
-        assert_eq!(
-            rollout::awaits_rollback(&late),
-            expected.0 == RolloutPhase::RollingBack
-        );
+        assert_eq!(late.awaits_rollback(), expected.0 == RolloutPhase::RollingBack);
     }
     // a controller that gives up is believed before the deadline
     let (restarted, _) = look(
@@ -260,7 +258,7 @@ fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further()
         &[("a", there("new", Readiness::Ready)), ("b", bad)],
         60,
     );
-    assert!(rollout::awaits_rollback(&failed) && rollout::looks(&failed).is_empty());
+    assert!(failed.awaits_rollback() && rollout::looks(&failed).is_empty());
     let back = rollout::begin_rollback(&failed, "old", &spec, at(61));
     let names: Vec<&str> = back.targets.iter().map(|target| target.name.as_str()).collect();
     assert_eq!(
@@ -354,7 +352,7 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
     let seen = BTreeMap::from([(target("a"), there("", Readiness::Ready))]);
     let restarted = BTreeMap::from([(target("a"), at(100))]);
     for (now, expected) in [(159, 0), (160, 1)] {
-        let cx = Circumstances {
+        let cx = RolloutInput {
             spec: &spec,
             seen: &seen,
             restarted: &restarted,
@@ -370,7 +368,7 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
         phase: RolloutPhase::RollingBack,
         ..first.clone()
     };
-    let cx = Circumstances {
+    let cx = RolloutInput {
         spec: &spec,
         seen: &seen,
         restarted: &restarted,
@@ -534,7 +532,7 @@ fn a_check_that_fails_or_is_late_stops_the_rollout_until_another_is_asked_for() 
         assert_eq!((on.phase, on.wave), (RolloutPhase::Progressing, 2));
 
         let (gone, _) = look_and_check(&verifying(&back), &back, &new, &found, now);
-        assert!(rollout::awaits_rollback(&gone), "{:?}", gone.phase);
+        assert!(gone.awaits_rollback(), "{:?}", gone.phase);
         assert!(!gone.message.as_ref().unwrap().contains("rotate-now"));
         let returned = rollout::begin_rollback(&gone, "old", &back, at(700));
         assert_eq!(returned.verification, None);
@@ -576,7 +574,7 @@ fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_whe
             (RolloutPhase::Verifying, None, (1, 1, VerificationState::Running))
         );
         let (late, _) = look_and_check(&on, &spec, &new, &not_yet(), 5030);
-        assert!(rollout::awaits_rollback(&late));
+        assert!(late.awaits_rollback());
     }
 }
 
@@ -773,7 +771,7 @@ fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
         0,
     );
     let (failed, _) = look(&moving, &spec, &[("a", there("new", Readiness::Failed))], 5);
-    assert!(rollout::awaits_rollback(&failed));
+    assert!(failed.awaits_rollback());
     let again = rollout::retry(&failed, at(10));
     assert_eq!(
         (again.phase, again.message.as_ref()),

@@ -12,10 +12,11 @@ use lockstep_api::{
 use lockstep_core::{
     report::{Outcome, Subject, report},
     rotation::{
-        self, Change, Entry, Windows,
-        rollout::{self, Circumstances},
-        verify::{self, Attempt, Check},
-        versions::{self, References},
+        self, Change, Check, Entry, RolloutInput, Windows,
+        references::{self, References},
+        rollout,
+        verify::{self, Attempt},
+        versions,
         workload::{Readiness, Sight, Target, Workload},
     },
 };
@@ -142,7 +143,7 @@ impl World {
         };
         let target = TargetStatus {
             name: if self.versioned {
-                versions::name("database", &revision(number))
+                references::name("database", &revision(number))
             } else {
                 "database".to_owned()
             },
@@ -354,7 +355,7 @@ impl World {
             Some(check) => self.check(&next, &check),
             None => Check::Unknown,
         };
-        let cx = Circumstances {
+        let cx = RolloutInput {
             spec: &spec,
             seen: &seen,
             restarted: &BTreeMap::new(),
@@ -627,7 +628,7 @@ proptest! {
                     prop_assert_eq!(&world.secrets, &BTreeSet::from([newest.clone()]), "earlier ones are cleared away");
                 }
                 if verifies && !there.is_empty() {
-                    for wave in 1..=rollout::waves(rollout) {
+                    for wave in 1..=rollout.waves() {
                         let check = (rollout.start_time.clone(), newest.clone(), wave);
                         prop_assert!(world.verified.contains(&check), "wave {} was never verified", wave);
                     }

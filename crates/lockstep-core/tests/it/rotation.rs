@@ -8,9 +8,9 @@ use lockstep_api::{
     TargetStatus, WaitsFor,
 };
 use lockstep_core::{
-    decide::later,
     report::{Outcome, Subject, report},
     rotation::{self, Change, Entry, Opening, Windows},
+    time::later,
 };
 use proptest::prelude::*;
 

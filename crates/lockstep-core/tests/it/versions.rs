@@ -7,7 +7,8 @@ use lockstep_api::{
     TargetStatus, WorkloadKind,
 };
 use lockstep_core::rotation::{
-    versions::{self, Reference, References},
+    references::{self, Reference, References},
+    versions,
     workload::{self, Readiness, Sight, Target, Workload},
 };
 use serde_json::{Value, json};
@@ -166,7 +167,7 @@ fn names_of_versions_are_told_from_those_of_others() {
         ("database00000001", false),
         ("data-00000001", false),
     ] {
-        assert_eq!(versions::is_of("database", name), expected, "{name}");
+        assert_eq!(references::is_of("database", name), expected, "{name}");
     }
     let spec = SecretTarget {
         versioned: true,
@@ -184,7 +185,7 @@ fn names_of_versions_are_told_from_those_of_others() {
 
 fn version(revision: &str) -> TargetStatus {
     TargetStatus {
-        name: versions::name("database", revision),
+        name: references::name("database", revision),
         revision: revision.to_owned(),
         versioned: true,
         ..TargetStatus::default()

@@ -5,10 +5,9 @@ use std::{
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef, layers::Timeout};
 
-use super::client;
 use crate::{
     Skip, Subject,
-    assert::{Client, assert_clean},
+    assert::{Client, assert_clean, client},
     at,
 };
 

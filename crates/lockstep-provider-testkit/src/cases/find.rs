@@ -1,9 +1,8 @@
 use lockstep_provider::{ErrorKind, FindQuery, RemoteRef};
 
-use super::client;
 use crate::{
     Skip, Subject,
-    assert::{Client, assert_names},
+    assert::{Client, assert_names, client},
     at,
 };
 

@@ -1,10 +1,9 @@
 use lockstep_provider::{ErrorKind, RemoteRef};
 use serde_json::Value;
 
-use super::client;
 use crate::{
     CANARY, Skip, Subject,
-    assert::{assert_fields, assert_names},
+    assert::{assert_fields, assert_names, client},
     at,
 };
 

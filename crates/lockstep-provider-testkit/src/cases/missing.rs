@@ -1,9 +1,8 @@
 use lockstep_provider::{ErrorKind, Location, RemoteRef};
 
-use super::client;
 use crate::{
     Skip, Subject,
-    assert::{assert_fields, assert_names},
+    assert::{assert_fields, assert_names, client},
     at,
 };
 

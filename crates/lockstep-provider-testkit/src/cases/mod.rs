@@ -16,8 +16,6 @@ pub use results::*;
 pub use values::*;
 pub use versions::*;
 
-use crate::{Subject, assert::Client};
-
 /// The names of all cases, in the order of [`behaviour!`](crate::behaviour).
 pub const NAMES: [&str; 31] = [
     "values_are_answered_with_all_their_fields",
@@ -52,7 +50,3 @@ pub const NAMES: [&str; 31] = [
     "what_the_capability_denies_is_unsupported",
     "a_working_store_passes_its_check",
 ];
-
-async fn client(subject: &impl Subject) -> Client {
-    Client(subject.provider().await)
-}

@@ -1,8 +1,11 @@
 use lockstep_core::property;
 use lockstep_provider::{ErrorKind, RemoteRef};
 
-use super::client;
-use crate::{Skip, Subject, assert::assert_fields, at};
+use crate::{
+    Skip, Subject,
+    assert::{assert_fields, client},
+    at,
+};
 
 /// A value is one JSON object with the fields that were stored.
 ///

@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, path::Path};
 
-use super::beneath::{Beneath, Trouble};
+use super::{beneath::Beneath, facts::Trouble};
 
 /// Why a file below a folder was not read. The sentence goes on after the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The sentences for what goes wrong.
 
-use super::{MOST_BYTES, beneath::Trouble, path::shown};
+use super::{MOST_BYTES, facts::Trouble, path::shown};
 use crate::{ErrorKind, Operation, ProviderError};
 
 /// The store itself cannot be read. That it is not there is never told as `NotFound`: a volume that is not mounted must

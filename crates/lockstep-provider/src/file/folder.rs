@@ -7,8 +7,10 @@ use std::{
 
 use super::{
     MOST_BYTES,
-    beneath::{Beneath, Facts, Kind, Trouble},
-    error, path,
+    beneath::Beneath,
+    error,
+    facts::{Facts, Kind, Trouble},
+    path,
     stop::Stop,
 };
 use crate::{ErrorKind, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteSecret, SecretValue};

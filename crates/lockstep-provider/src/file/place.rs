@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::{
-    beneath::{Beneath, Facts, Kind, Trouble},
+    beneath::Beneath,
     document::{self, Fields, Format},
-    error, folder,
+    error,
+    facts::{Facts, Kind, Trouble},
+    folder,
     path::shown,
 };
 use crate::{ErrorKind, Operation, ProviderError};

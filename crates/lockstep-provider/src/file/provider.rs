@@ -5,9 +5,10 @@ use futures::stream::BoxStream;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
-    beneath::Facts,
     document::{Field, Fields},
-    error, folder, path,
+    error,
+    facts::Facts,
+    folder, path,
     place::{Content, Place},
     stop::Stop,
     watch::{self, Fingerprint, Pace},

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    beneath::{Kind, Trouble},
+    facts::{Kind, Trouble},
     folder::{self, Step},
     place::Place,
 };

@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use super::{
-    DEFAULT_MAX_CONCURRENT, DEFAULT_TIMEOUT,
+    DEFAULT_MAX_CONCURRENT,
     adaptive::{Adaptive, Turn},
     deadline,
     gate::{Gate, Verdict},
     holds::{Holds, Scope},
     pace::Pace,
 };
-use crate::{Context, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
+use crate::{Context, DEFAULT_TIMEOUT, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
 
 /// How long a request waits for a slot at most where the store is paced: those before it wait for their turns. Whoever asked
 /// may give up sooner.

@@ -43,10 +43,11 @@ pub use observe::Observe;
 pub use retry::Retry;
 pub use timeout::Timeout;
 
-use crate::{Context, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, RemoteRef, StoreConfig};
+use crate::{
+    Context, DEFAULT_TIMEOUT, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, RemoteRef,
+    StoreConfig,
+};
 
-/// `limits.timeout` when the store sets none.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `limits.maxConcurrent` when the store sets none.
 pub const DEFAULT_MAX_CONCURRENT: u32 = 32;
 

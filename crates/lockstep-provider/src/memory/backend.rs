@@ -9,11 +9,8 @@ use jiff::Timestamp;
 use lockstep_core::time::{SharedClock, SystemClock};
 use tokio::sync::watch;
 
-use super::{
-    faults::{Fault, Faults},
-    provider::MemoryProvider,
-};
-use crate::{Binding, Ciphertext, ErrorKind, Operation, Provider, ProviderError, SecretValue};
+use super::faults::{Fault, Faults};
+use crate::{Binding, Ciphertext, ErrorKind, Operation, ProviderError, SecretValue};
 
 /// A backend in memory. Clones share it, and every provider that it makes reads it: a test holds one clone, changes
 /// values and orders faults while the code under test runs.
@@ -22,8 +19,8 @@ pub struct MemoryBackend {
     state: Arc<RwLock<State>>,
     hung: Arc<watch::Sender<bool>>,
     clock: SharedClock,
-    batch: usize,
-    only_current_in_batches: bool,
+    pub(super) batch: usize,
+    pub(super) only_current_in_batches: bool,
 }
 
 #[derive(Default)]
@@ -90,21 +87,6 @@ impl MemoryBackend {
     pub fn with_only_current_in_batches(mut self) -> Self {
         self.only_current_in_batches = true;
         self
-    }
-
-    /// A client of this backend, called "memory".
-    pub fn provider(&self) -> Arc<dyn Provider> {
-        self.provider_named("memory")
-    }
-
-    /// A client of this backend under the name of another.
-    pub fn provider_named(&self, name: &'static str) -> Arc<dyn Provider> {
-        Arc::new(MemoryProvider {
-            backend: self.clone(),
-            name,
-            batch: self.batch,
-            only_current_in_batches: self.only_current_in_batches,
-        })
     }
 
     /// Stores a value as the next version of a key, and returns the version.

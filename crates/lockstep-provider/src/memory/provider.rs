@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::backend::{MemoryBackend, State};
@@ -13,6 +15,23 @@ pub(super) struct MemoryProvider {
     pub(super) name: &'static str,
     pub(super) batch: usize,
     pub(super) only_current_in_batches: bool,
+}
+
+impl MemoryBackend {
+    /// A client of this backend, called "memory".
+    pub fn provider(&self) -> Arc<dyn Provider> {
+        self.provider_named("memory")
+    }
+
+    /// A client of this backend under the name of another.
+    pub fn provider_named(&self, name: &'static str) -> Arc<dyn Provider> {
+        Arc::new(MemoryProvider {
+            backend: self.clone(),
+            name,
+            batch: self.batch,
+            only_current_in_batches: self.only_current_in_batches,
+        })
+    }
 }
 
 #[async_trait]

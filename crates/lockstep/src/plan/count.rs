@@ -9,6 +9,7 @@ use lockstep_core::{
     forecast::{Calls, Object, Store, Wants},
     plan::{self, Plan},
     remote::Part,
+    spec,
 };
 use lockstep_provider::{Costs, Registry, StoreKey};
 
@@ -70,13 +71,13 @@ fn one(
     let input = placed.input(&around);
     let plan = plan::plan(&input)?;
     let key = |store: &StoreRef| store_key(&placed.namespace, store);
-    for store in plan::store_refs(input.spec) {
+    for store in spec::store_refs(input.spec) {
         if let Entry::Vacant(place) = stores.entry(key(&store)) {
             let known = known(place.key(), index, registry)?;
             place.insert(known);
         }
     }
-    let leader = plan::leader(input.spec).ok_or_else(|| {
+    let leader = spec::primary_store(input.spec).ok_or_else(|| {
         // a plan without a store is refused above
         Failure::new(Reason::InvalidSpec, "secretStoreRef is needed")
     })?;
@@ -85,7 +86,7 @@ fn one(
     let periodic = input.spec.refresh_policy == RefreshPolicy::Periodic;
     Ok(Object {
         // the uid is the cluster's to give: the name stands in for it
-        seat: plan::seat(
+        seat: spec::seat(
             input.spec,
             &leader,
             &format!("{}/{}", placed.namespace, placed.name),
@@ -135,7 +136,7 @@ fn wants(plan: &Plan, key: &impl Fn(&StoreRef) -> StoreKey) -> BTreeMap<StoreKey
 fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &impl Fn(&StoreRef) -> StoreKey) {
     let spec = &placed.object.spec;
     let mut add = |own: Option<&StoreRef>, call: Calls| {
-        let store = plan::store_ref(spec, own).and_then(|store| wants.get_mut(&key(store)));
+        let store = spec::store_ref(spec, own).and_then(|store| wants.get_mut(&key(store)));
         if let Some(wants) = store {
             wants.entries += call;
         }
@@ -154,13 +155,13 @@ fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &imp
         if let Some(remote) = &entry.remote_ref {
             add(
                 entry.secret_store_ref.as_ref(),
-                reads(plan::part(remote.metadata_policy)),
+                reads(spec::part(remote.metadata_policy)),
             );
         }
     }
     for entry in &spec.data_from {
         let call = match &entry.extract {
-            Some(extract) => reads(plan::part(extract.metadata_policy)),
+            Some(extract) => reads(spec::part(extract.metadata_policy)),
             // one is made when there is none, not at each refresh
             None if entry.generate.is_some() => Calls::default(),
             None => Calls {

@@ -6,13 +6,15 @@ use lockstep_api::{CreationPolicy, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
-    secret::{Owner, WriteError},
+    owner::Owner,
+    secret::WriteError,
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Outcome},
     plan::{self, Plan},
+    spec,
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
@@ -174,7 +176,7 @@ pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> O
         ));
     }
     let spec = &placed.object.spec;
-    let target = plan::target_name(&placed.name, &spec.target);
+    let target = spec::target_name(&placed.name, &spec.target);
     if spec.suspend {
         return Some("it is suspended: nothing is written until spec.suspend is false".to_owned());
     }

@@ -7,7 +7,7 @@ use std::{
 
 use lockstep_controller::{
     manifest::{Base64Data, Manifest},
-    secret::Owner,
+    owner::Owner,
 };
 use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue, text};
 use serde::{Serialize, Serializer, ser::SerializeMap};

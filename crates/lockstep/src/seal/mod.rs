@@ -24,7 +24,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode};
 
 use lockstep_provider::Registry;
 
-use self::{developer::Developer, report::Report, scan::Scan, trust::Trusted, work::Stores};
+use self::{developer::Developer, report::Report, trust::Trusted, work::Stores};
 use crate::{
     cli::{SealArguments, SealFormat},
     exit,
@@ -74,7 +74,7 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         .collect();
     let namespace = arguments.namespace.as_deref().unwrap_or(work::NAMESPACE);
     let mut server = Objects::none(namespace);
-    for scan in scans.iter_mut().filter(|scan| !blocked(scan)) {
+    for scan in scans.iter_mut().filter(|scan| !scan.is_blocked()) {
         scan.admission(&mut server);
     }
     let everything = [store_sources, sources.clone()].concat();
@@ -133,9 +133,4 @@ fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
         return exit::failed(&report.summary());
     }
     exit::printed(printed)
-}
-
-/// Why nothing in a text may be sealed, if so.
-fn blocked(scan: &Scan<'_>) -> bool {
-    !scan.faults.is_empty() || !scan.unreadable.is_empty()
 }

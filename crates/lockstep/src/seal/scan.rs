@@ -131,6 +131,11 @@ fn is_about_secrets(text: &str) -> bool {
 }
 
 impl Scan<'_> {
+    /// Whether nothing in the text may be sealed, because something in it is wrong.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.faults.is_empty() || !self.unreadable.is_empty()
+    }
+
     /// The text with each entry's ciphertext in its place, when nothing else becomes different by that.
     pub(super) fn sealed(&self, ciphertexts: &[String]) -> Option<String> {
         let all = || self.entries.iter().zip(ciphertexts);

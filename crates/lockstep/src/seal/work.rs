@@ -14,7 +14,6 @@ use lockstep_core::ciphertext::Binding;
 use lockstep_provider::{Encryptor, Registry, SecretValue, StoreKey};
 
 use super::{
-    blocked,
     developer::{self, Developer},
     encrypt,
     finding::Finding,
@@ -125,7 +124,7 @@ pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: b
         report.notes.extend(scan.skipped.clone());
         jobs.extend(prepare(index, scan, stores));
     }
-    jobs.retain(|job| !scans.get(job.at.0).is_none_or(blocked));
+    jobs.retain(|job| !scans.get(job.at.0).is_none_or(Scan::is_blocked));
     let used: BTreeMap<_, _> = jobs.iter().map(|job| (job.at, job.store.clone())).collect();
     let outcomes = if dry_run {
         BTreeMap::new()
@@ -153,10 +152,10 @@ pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: b
             };
             sealed.push(Sealed::new(entry, store, kms, key, envelope));
         }
-        if !blocked(scan) && !dry_run {
+        if !scan.is_blocked() && !dry_run {
             put(scan, &texts, &mut report);
         }
-        if blocked(scan) {
+        if scan.is_blocked() {
             report.total += scan.entries.len();
             report.faults.append(&mut scan.unreadable);
             report.faults.append(&mut scan.faults);

@@ -8,7 +8,7 @@ use lockstep_api::{
     RotationPhase, RotationStatus, SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
 use lockstep_core::{
-    rotation::{self, Opening, rollout},
+    rotation::{self, Opening},
     text,
 };
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
 
 fn wave(rotation: &RotationStatus) -> String {
     let rollout = rotation.rollout.as_ref();
-    let (wave, waves) = rollout.map_or((0, 0), |rollout| (rollout.wave, rollout::waves(rollout)));
+    let (wave, waves) = rollout.map_or((0, 0), |rollout| (rollout.wave, rollout.waves()));
     format!("wave {wave} of {waves}")
 }
 

@@ -11,7 +11,7 @@ use lockstep_api::{ClusterSecretStore, ConditionStatus, ConditionType, SyncedSec
 use lockstep_testkit::operator;
 use serde_json::{Value, json};
 
-use super::{FirstSync, stand_in::StandIn};
+use super::arguments::FirstSync;
 
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
@@ -50,10 +50,15 @@ pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the store, and the Secret with its credentials.
-pub(crate) async fn store(client: &Client, namespace: &str, stand_in: &StandIn) -> Result<()> {
+/// Creates the store, and the Secret with its credentials.
+pub(crate) async fn store(
+    client: &Client,
+    namespace: &str,
+    credentials: Value,
+    provider: Value,
+) -> Result<()> {
     let credentials: Secret = serde_json::from_value(json!({
-        "metadata": { "name": CREDENTIALS }, "stringData": stand_in.credentials(),
+        "metadata": { "name": CREDENTIALS }, "stringData": credentials,
     }))?;
     let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
     api.create(&PostParams::default(), &credentials)
@@ -63,7 +68,7 @@ pub(crate) async fn store(client: &Client, namespace: &str, stand_in: &StandIn) 
         "metadata": { "name": "bench" },
         "spec": {
             "access": [{ "namespaces": { "names": [namespace] }, "keys": ["**"] }],
-            "provider": stand_in.provider(),
+            "provider": provider,
         },
     }))?;
     let api: Api<ClusterSecretStore> = Api::all(client.clone());

@@ -25,8 +25,11 @@ use lockstep_testkit::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Events, Output, cluster};
-use crate::command;
+use super::{
+    arguments::{Events, Output},
+    cluster,
+};
+use crate::{command, workspace};
 
 const NAMESPACE: &str = "bench";
 /// How long all first syncs may take, and all changes after the last was made.
@@ -78,7 +81,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     cluster::namespace(&client, NAMESPACE).await?;
     store(&client, &aws).await?;
     synced_secrets(&client, count).await?;
-    let binary = super::folder()?.join("lockstep");
+    let binary = workspace::build_folder()?.join("lockstep");
     let mut running = Operator::prepare_binary(&plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let step = Step::begin(format!("lockstep: {count} first syncs"));
     running.run().await?;

@@ -11,13 +11,14 @@ use lockstep_testkit::{
 use serde::Serialize;
 
 use super::{
-    FirstSync, cluster,
+    arguments::FirstSync,
+    cluster,
     meter::{Requests, Usage},
     raw,
     rounds::{self, Round, Sample},
     stand_in::StandIn,
 };
-use crate::command;
+use crate::{command, workspace};
 
 /// Writes that warm the API server up before anything is measured.
 const WARM_UP: u32 = 200;
@@ -153,9 +154,9 @@ async fn operator_run(
     let count = arguments.objects;
     let stand_in = StandIn::start(arguments).await?;
     cluster::namespace(client, NAMESPACE).await?;
-    cluster::store(client, NAMESPACE, &stand_in).await?;
+    cluster::store(client, NAMESPACE, stand_in.credentials(), stand_in.provider()).await?;
     cluster::synced_secrets(client, NAMESPACE, count, arguments).await?;
-    let binary = super::folder()?.join("lockstep");
+    let binary = workspace::build_folder()?.join("lockstep");
     let mut running = Operator::prepare_binary(plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let mut step = Step::begin(format!("lockstep: {count} first syncs"));
     let earlier = Requests::so_far(client).await?;

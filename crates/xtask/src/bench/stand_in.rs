@@ -21,7 +21,10 @@ use lockstep_testkit::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{FirstSync, Store, cluster};
+use super::{
+    arguments::{FirstSync, Store},
+    cluster,
+};
 
 /// How often values were read.
 #[derive(Debug, Default)]

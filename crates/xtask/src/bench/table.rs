@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write as _};
 use anyhow::{Result, bail};
 
 use super::{
-    Output,
+    arguments::Output,
     first_sync::{Figures, Quiet},
     rounds,
 };

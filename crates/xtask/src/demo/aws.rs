@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use lockstep_testkit::{Moto, example, ports};
 use serde_json::json;
 
-use super::{show::Show, source::Story};
+use super::{show::Show, story::Story};
 
 /// The port that the examples name; moto listens there when it is free.
 const PORT: u16 = 4566;
@@ -87,7 +87,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::demo::source::read;
+    use crate::demo::story::read;
 
     #[test]
     fn the_example_is_what_the_demo_tells_of_it() {

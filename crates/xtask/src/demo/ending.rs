@@ -11,7 +11,7 @@ use lockstep_testkit::{
     tools::{self, Tool},
 };
 
-use super::{Arguments, cluster::Cluster, operator::Operator, show::Show, source::Source};
+use super::{arguments::Arguments, cluster::Cluster, operator::Operator, show::Show, source::Source};
 
 /// Says what will be done to the person's cluster, and asks.
 ///

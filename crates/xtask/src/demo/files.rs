@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::{show::Show, source::Story};
+use super::{show::Show, story::Story};
 use crate::workspace;
 
 const CHANGED: &str = "shop/database.json";

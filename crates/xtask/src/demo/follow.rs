@@ -8,7 +8,7 @@ use kube::Api;
 use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret};
 use lockstep_testkit::progress::human;
 
-use super::{cluster::Cluster, operator::Operator, show::wait_for, source::Story};
+use super::{cluster::Cluster, operator::Operator, show::wait_for, story::Story};
 
 /// How long what must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);

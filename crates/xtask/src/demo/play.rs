@@ -10,7 +10,7 @@ use lockstep_testkit::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Arguments, Provider,
+    arguments::{Arguments, Provider},
     aws::Aws,
     cluster::Cluster,
     ending,

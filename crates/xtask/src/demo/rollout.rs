@@ -18,7 +18,7 @@ use tokio::process::Command;
 use super::{
     cluster::Cluster,
     show::{Show, wait_for},
-    source::read,
+    story::read,
     vault::Vault,
 };
 

@@ -2,29 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{aws::Aws, cluster::Cluster, files::Files, gcp::Gcp, install::BASE, show::Show, vault::Vault};
-use crate::workspace;
-
-/// What the example declares, and what the demo changes.
-#[derive(Debug)]
-pub(crate) struct Story {
-    /// Folder of the example below the repository.
-    pub(crate) example: &'static str,
-    /// Namespace of the SyncedSecret.
-    pub(crate) namespace: &'static str,
-    /// Its name.
-    pub(crate) synced_secret: &'static str,
-    /// The Secret that it writes.
-    pub(crate) secret: &'static str,
-    /// The key of the Secret that changes with the source.
-    pub(crate) key: &'static str,
-    /// Its first value.
-    pub(crate) first: &'static str,
-    /// Its second value.
-    pub(crate) second: &'static str,
-}
+use super::{
+    aws::Aws,
+    cluster::Cluster,
+    files::Files,
+    gcp::Gcp,
+    install::BASE,
+    show::Show,
+    story::{Story, read},
+    vault::Vault,
+};
 
 /// A running source.
 #[derive(Debug)]
@@ -153,9 +142,4 @@ impl Source {
             Self::Files(files) => Ok(files.commands()),
         }
     }
-}
-
-/// A file of the repository.
-pub(super) fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(workspace::root().join(path)).with_context(|| format!("read {path}"))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     cluster::Cluster,
     show::Show,
-    source::{Story, read},
+    story::{Story, read},
 };
 
 /// The port that the examples name; OpenBao listens there when it is free.

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use lockstep_provider::metrics::{MetricInfo, MetricKind};
 
-use super::HEADER;
-
 const INTRODUCTION: &str = "\
 # Metrics
 
-`GET /metrics` at `--listen` answers in Prometheus' text format. Durations are in seconds, times in Unix seconds. Labels are
-bounded: names of objects and stores, and words from fixed lists; no key, no value and no text of a backend is ever one. A
-series that tells of one object goes when the object goes.
+[Documentation index](../index.md)
+
+`GET /metrics` at `--listen` returns metrics in Prometheus' text format. Durations are in seconds, times in Unix seconds.
+Labels are bounded: names of objects and stores, and words from fixed lists. A label never holds a key, a value or text of a
+backend. The series of an object are removed with the object.
 
 The label `store` is `namespace/name` of a SecretStore, or the name of a ClusterSecretStore; `outcome` is `ok` or the kind of
 the error where nothing else is said.
@@ -22,7 +22,7 @@ too, on Linux.
 
 /// The page `docs/reference/metrics.md`.
 pub(super) fn page() -> String {
-    let mut page = format!("{HEADER}{INTRODUCTION}");
+    let mut page = INTRODUCTION.to_owned();
     section(&mut page, "The operator", lockstep_controller::metrics::METRICS);
     section(&mut page, "Stores", lockstep_provider::metrics::METRICS);
     page

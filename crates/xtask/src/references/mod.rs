@@ -10,7 +10,7 @@ use lockstep_testkit::binaries;
 
 use crate::{
     command::cargo,
-    generate::{Files, Generator},
+    generator::{Files, Generator},
 };
 
 /// Stands at the top of each page.
@@ -29,8 +29,14 @@ fn make() -> Result<Files> {
             PathBuf::from("docs/reference/functions.md"),
             lockstep_core::template::functions_markdown(),
         ),
-        (PathBuf::from("docs/reference/metrics.md"), metrics::page()),
-        (PathBuf::from("docs/reference/reasons.md"), reasons::page()),
+        (
+            PathBuf::from("docs/reference/metrics.md"),
+            HEADER.to_owned() + &metrics::page(),
+        ),
+        (
+            PathBuf::from("docs/reference/reasons.md"),
+            HEADER.to_owned() + &reasons::page(),
+        ),
     ]))
 }
 

@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 
 use lockstep_api::Reason;
 
-use super::HEADER;
-
 const INTRODUCTION: &str = "\
 # Reasons
 
-The condition `Ready` of a SyncedSecret or store carries one of these reasons; events and the metric
-`lockstep_reconcile_duration_seconds` use the same words. The condition's message says which entry, key and store it is
-about. While `Ready` is false, `Reconciling` says that lockstep tries again by itself, and `Stalled` that it waits for
-somebody to change something; then it looks again at once after a change, and now and then without one.
+[Documentation index](../index.md)
+
+The condition `Ready` of a SyncedSecret or store carries one of these reasons. Events and the metric
+`lockstep_reconcile_duration_seconds` use the same words. The message of the condition names the entry, the key and the store.
+
+While `Ready` is false, `Reconciling` means that lockstep retries by itself. `Stalled` means that someone must change
+something. lockstep then retries immediately after a change, and at long intervals without one.
 
 A sync that fails leaves the Secret as it was: never half a Secret.
 
@@ -22,7 +23,7 @@ A sync that fails leaves the Secret as it was: never half a Secret.
 
 /// The page `docs/reference/reasons.md`.
 pub(super) fn page() -> String {
-    let mut page = format!("{HEADER}{INTRODUCTION}");
+    let mut page = INTRODUCTION.to_owned();
     for reason in Reason::ALL {
         // writing to a String cannot fail
         let _ = writeln!(

@@ -7,6 +7,8 @@ const INTRODUCTION: &str = "\
 
 # Template functions
 
+[Documentation index](../index.md)
+
 Templates are Go's [text/template](https://pkg.go.dev/text/template) with the functions below: those of Go itself, and
 those of [Sprig](https://masterminds.github.io/sprig/) whose result depends on their arguments alone. Every other function
 is unknown. In the examples `.name` is `shop` and `.json` is `{\"port\":5432}`.

@@ -13,7 +13,7 @@ pub(super) type Outcome = Result<Value, &'static str>;
 pub(super) type Fields = HashMap<String, Value>;
 
 /// How large a value a function may make, in bytes.
-pub(super) const MAX_VALUE: usize = super::super::MAX_OUTPUT;
+pub(super) const MAX_VALUE: usize = super::super::limits::MAX_OUTPUT;
 
 /// How much memory the result of a function may take.
 pub(super) const MAX_WEIGHT: usize = 4 << 20;

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Facts, Kind, Trouble};
+use super::super::facts::{Facts, Kind, Trouble};
 
 /// A resolution is tried so often when the kernel says that a rename came in between.
 const ATTEMPTS: usize = 8;

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Facts, Kind, Trouble};
+use super::super::facts::{Facts, Kind, Trouble};
 
 /// A folder that names are confined to, for systems without openat2(2): for development, not for production. Each name is
 /// made canonical and must then lie below the folder. Whoever can write to the folder could swap a link between this

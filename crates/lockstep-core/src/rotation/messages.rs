@@ -5,10 +5,7 @@ use lockstep_api::{
     annotation,
 };
 
-use super::{
-    rollout::{MAX_TARGETS, waves},
-    verify,
-};
+use super::verify;
 use crate::text::shell_quote;
 
 /// How many targets a message names.
@@ -126,9 +123,9 @@ pub(super) fn nothing_earlier(failed: &RolloutStatus) -> String {
 }
 
 /// Why a rollout with too many targets does not begin.
-pub(super) fn too_many(all: usize) -> String {
+pub(super) fn too_many(all: usize, max: usize) -> String {
     format!(
-        "rotation.rollout.targets mean {all} workloads, and a rollout takes {MAX_TARGETS} at most. Narrow the selectors, or use several SyncedSecrets"
+        "rotation.rollout.targets mean {all} workloads, and a rollout takes {max} at most. Narrow the selectors, or use several SyncedSecrets"
     )
 }
 
@@ -136,7 +133,7 @@ pub(super) fn too_many(all: usize) -> String {
 pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
     let revision = &rollout.revision;
     let all = rollout.targets.len();
-    let place = format!("wave {} of {}", rollout.wave, waves(rollout));
+    let place = format!("wave {} of {}", rollout.wave, rollout.waves());
     let targets = if all == 1 {
         "1 target".to_owned()
     } else {

@@ -1,0 +1,194 @@
+//! Links in Markdown files: every relative link leads to a file, every anchor to a heading, and every page of `docs/` links back to
+//! the index.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+use crate::workspace;
+
+/// The page that every page of `docs/` links to.
+const INDEX: &str = "docs/index.md";
+
+/// What the checks need of one page.
+#[derive(Debug, Default)]
+struct Page {
+    links: Vec<String>,
+    anchors: BTreeSet<String>,
+}
+
+/// Checks every Markdown file of the repository.
+///
+/// # Errors
+/// Names each link that leads nowhere, with its file.
+pub(crate) fn check() -> Result<()> {
+    let root = workspace::root();
+    let mut pages = BTreeMap::new();
+    for path in files(root)? {
+        let text =
+            fs::read_to_string(root.join(&path)).with_context(|| format!("read {}", path.display()))?;
+        pages.insert(path, parse(&text));
+    }
+    let broken = broken(&pages, |path| root.join(path).exists());
+    ensure!(broken.is_empty(), "broken links:\n  {}", broken.join("\n  "));
+    Ok(())
+}
+
+/// The Markdown files that git knows or would add.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.md"])
+        .current_dir(root)
+        .output()
+        .context("run git ls-files")?;
+    ensure!(output.status.success(), "git ls-files failed");
+    let listed = String::from_utf8(output.stdout).context("git ls-files")?;
+    Ok(listed
+        .lines()
+        .map(PathBuf::from)
+        .filter(|path| root.join(path).exists())
+        .collect())
+}
+
+fn parse(text: &str) -> Page {
+    let mut page = Page::default();
+    let mut heading: Option<String> = None;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
+        match event {
+            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                page.links.push(dest_url.into_string());
+            }
+            Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+            Event::Text(text) | Event::Code(text) => {
+                if let Some(heading) = &mut heading {
+                    heading.push_str(&text);
+                }
+            }
+            Event::End(TagEnd::Heading(_)) => {
+                let anchor = anchor(&heading.take().unwrap_or_default());
+                let count = counts.entry(anchor.clone()).or_default();
+                page.anchors.insert(match *count {
+                    0 => anchor,
+                    number => format!("{anchor}-{number}"),
+                });
+                *count += 1;
+            }
+            _ => {}
+        }
+    }
+    page
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// Each link that leads nowhere, as `file: link`.
+fn broken(pages: &BTreeMap<PathBuf, Page>, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (path, page) in pages {
+        let mut links_to_index = path == Path::new(INDEX);
+        for link in page.links.iter().filter(|link| is_relative(link)) {
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if target.is_empty() {
+                path.clone()
+            } else {
+                normal(&path.parent().unwrap_or(Path::new("")).join(target))
+            };
+            links_to_index |= target == Path::new(INDEX);
+            let has_anchor = |page: &Page| anchor.is_empty() || page.anchors.contains(anchor);
+            let leads = match pages.get(&target) {
+                Some(page) => has_anchor(page),
+                None => anchor.is_empty() && exists(&target),
+            };
+            if !leads {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+        if path.starts_with("docs") && !links_to_index {
+            broken.push(format!("{}: no link to {INDEX}", path.display()));
+        }
+    }
+    broken
+}
+
+fn is_relative(link: &str) -> bool {
+    !link.contains("://") && !link.starts_with("mailto:")
+}
+
+/// The path without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken_of(pages: &[(&str, &str)]) -> Vec<String> {
+        let pages = pages
+            .iter()
+            .map(|(path, text)| (PathBuf::from(path), parse(text)))
+            .collect();
+        broken(&pages, |path| path == Path::new("examples/a"))
+    }
+
+    #[test]
+    fn links_lead_to_files_and_headings() {
+        let index = (
+            "docs/index.md",
+            "# Index\n[a](guides/a.md#two-words) [b](../examples/a) [c](https://example.org/x)",
+        );
+        let guide = (
+            "docs/guides/a.md",
+            "# A\n[index](../index.md)\n## Two `words`\n## Two words\n[self](#two-words-1)",
+        );
+        assert_eq!(broken_of(&[index, guide]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named() {
+        let page = (
+            "docs/index.md",
+            "[a](missing.md) [b](#nothing) [c](../examples/b)",
+        );
+        assert_eq!(
+            broken_of(&[page]),
+            [
+                "docs/index.md: missing.md",
+                "docs/index.md: #nothing",
+                "docs/index.md: ../examples/b"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_page_without_a_link_to_the_index_is_named() {
+        let page = ("docs/guides/a.md", "# A");
+        assert_eq!(broken_of(&[page]), ["docs/guides/a.md: no link to docs/index.md"]);
+    }
+}
