@@ -9,7 +9,8 @@ use crate::{
     credential::{CredentialRef, SecretKeyRef},
 };
 
-/// AWS Secrets Manager, or AWS Systems Manager Parameter Store.
+/// AwsProvider configures AWS Secrets Manager or AWS Systems Manager Parameter
+/// Store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -22,16 +23,23 @@ use crate::{
     validation = ("has(self.service) || has(self.kms)", "aws needs service, or kms for ciphertexts alone")
 )]
 pub struct AwsProvider {
-    /// The service: `SecretsManager` or `ParameterStore`. A store that only decrypts (`kms`) needs none.
+    /// service is the AWS service that contains the values. Required unless kms is
+    /// set; a store that only decrypts needs no service.
+    ///
+    /// - `SecretsManager`: AWS Secrets Manager.
+    /// - `ParameterStore`: AWS Systems Manager Parameter Store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<AwsService>,
-    /// The region, such as `eu-central-1`.
+    /// region is the AWS region, for example `eu-central-1`. At most 64 characters.
     #[x_kube(validation = ("self.matches('^[a-z0-9-]+$')", "region must be the name of a region, such as eu-central-1"))]
     #[schemars(length(min = 1, max = 64))]
     pub region: String,
-    /// ARN of an IAM role that is assumed with the credentials of `auth`, such as
-    /// `arn:aws:iam::123456789012:role/shop`. With `auth.jwt`, it is the role that the ServiceAccount's token is exchanged
-    /// for, unless an annotation of the ServiceAccount names that one.
+    /// role is the ARN of an IAM role to assume, for example
+    /// `arn:aws:iam::123456789012:role/shop`. If absent, the credentials of auth
+    /// are used directly. 20 to 2048 characters.
+    ///
+    /// With `auth.jwt`, the token of the ServiceAccount is exchanged for this role.
+    /// If externalID or session tags are set, see `auth.jwt.serviceAccountRef`.
     #[x_kube(validation = (
         "self.matches('^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$')",
         "role must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/shop"
@@ -39,19 +47,26 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 20, max = 2048))]
     pub role: Option<String>,
-    /// The external id that `role`'s trust policy asks for.
+    /// externalID is the external ID that the trust policy of role requires.
+    /// Allowed only with role. 2 to 1224 characters.
     #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1224))]
     pub external_id: Option<String>,
-    /// Tags of the session as `role`, which policies can refer to as `aws:PrincipalTag/…`.
+    /// sessionTags is the list of tags of the session as role, which policies can
+    /// refer to as `aws:PrincipalTag/KEY`. The trust policy must grant
+    /// `sts:TagSession`. Allowed only with role. At most 48.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 48))]
     pub session_tags: Vec<SessionTag>,
-    /// Adds the session tags `lockstep:namespace` (of a SecretStore) and `lockstep:store`, so that one role can be narrowed
-    /// by tag. Default: `false`.
+    /// storeSessionTags adds the session tags `lockstep:store` and, in a
+    /// SecretStore, `lockstep:namespace`, so that policies can restrict a shared
+    /// role. The trust policy must grant `sts:TagSession`. Defaults to `false`.
+    /// Allowed only with role.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub store_session_tags: bool,
-    /// Address of the service in place of AWS' own, such as that of a VPC endpoint.
+    /// endpoint is the URL of the service, for example that of a VPC endpoint.
+    /// Defaults to the endpoint of AWS in region. A SecretStore requires `https`.
+    /// At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "endpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -59,7 +74,9 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub endpoint: Option<String>,
-    /// Address of the Security Token Service in place of AWS' own.
+    /// stsEndpoint is the URL of the Security Token Service. Defaults to the
+    /// endpoint of AWS in region. A SecretStore requires `https`. At most 2048
+    /// characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "stsEndpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -67,29 +84,37 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub sts_endpoint: Option<String>,
-    /// prefix is what every name in this store begins with; keys come after it. A store with a prefix refuses ARNs. Defaults to none.
+    /// prefix is prepended to every key, for example `/live/`. It is not part of
+    /// the keys that find returns. A store with a prefix rejects ARNs. Defaults to
+    /// none. At most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub prefix: Option<String>,
-    /// The KMS key that decrypts `data[].ciphertext`. The identity needs `kms:Decrypt` on it, and nothing else.
+    /// kms is the AWS KMS key that decrypts `data[].ciphertext`. The identity needs
+    /// only `kms:Decrypt` on it. If absent, the store decrypts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms: Option<AwsKms>,
-    /// Whose credentials are used. Default: the operator's own (IRSA, EKS Pod Identity, its environment), in a
-    /// ClusterSecretStore only.
+    /// auth is how lockstep authenticates, by exactly one method. Required in a
+    /// SecretStore. In a ClusterSecretStore, it defaults to the identity of the
+    /// operator (IRSA, EKS Pod Identity or its environment).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AwsAuth>,
 }
 
-/// The service of AWS that holds the values.
+/// service is the AWS service that contains the values. Required unless kms is
+/// set; a store that only decrypts needs no service.
+///
+/// - `SecretsManager`: AWS Secrets Manager.
+/// - `ParameterStore`: AWS Systems Manager Parameter Store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AwsService {
-    /// Secrets Manager.
+    /// AWS Secrets Manager.
     SecretsManager,
-    /// Systems Manager Parameter Store.
+    /// AWS Systems Manager Parameter Store.
     ParameterStore,
 }
 
-/// One tag of a session.
+/// Each entry is one session tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -100,15 +125,16 @@ pub enum AwsService {
     )
 )]
 pub struct SessionTag {
-    /// The key.
+    /// key is the key of the tag. It cannot begin with `lockstep:`, which
+    /// storeSessionTags sets. At most 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub key: String,
-    /// The value.
+    /// value is the value of the tag. It may be empty. At most 256 characters.
     #[schemars(length(max = 256))]
     pub value: String,
 }
 
-/// Whose credentials are used: exactly one method.
+/// AwsAuth configures exactly one method of authentication.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -116,46 +142,61 @@ pub struct SessionTag {
     validation = ("has(self.secretRef) != has(self.jwt)", "auth must hold exactly one of secretRef, jwt")
 )]
 pub struct AwsAuth {
-    /// An access key from a Secret. It does not end by itself: prefer `jwt`.
+    /// secretRef reads an access key from a Secret. The key does not expire. Prefer
+    /// jwt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<AwsSecretAuth>,
-    /// A ServiceAccount's token, exchanged for credentials of a role (AssumeRoleWithWebIdentity).
+    /// jwt exchanges the token of a ServiceAccount for credentials of a role
+    /// (AssumeRoleWithWebIdentity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<AwsJwtAuth>,
 }
 
-/// An access key.
+/// AwsSecretAuth reads an access key from Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwsSecretAuth {
-    /// The access key id.
+    /// accessKeyIDSecretRef reads the access key ID from a Secret.
     #[serde(rename = "accessKeyIDSecretRef")]
     pub access_key_id_secret_ref: SecretKeyRef,
-    /// The secret access key.
+    /// secretAccessKeySecretRef reads the secret access key from a Secret.
     pub secret_access_key_secret_ref: SecretKeyRef,
-    /// The session token, where the key is a temporary one.
+    /// sessionTokenSecretRef reads the session token from a Secret. Required only
+    /// for a temporary access key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token_secret_ref: Option<SecretKeyRef>,
 }
 
-/// A ServiceAccount's token.
+/// AwsJwtAuth exchanges the token of a ServiceAccount for credentials of a
+/// role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwsJwtAuth {
-    /// The ServiceAccount whose token is exchanged. Where it carries the annotation `eks.amazonaws.com/role-arn`, that is
-    /// the role it is exchanged for, and the store's `role` is then assumed as that role.
+    /// serviceAccountRef is the ServiceAccount whose token is exchanged for
+    /// credentials.
+    ///
+    /// - If role is set without externalID and session tags, the token is exchanged
+    ///   for role. The annotation of the ServiceAccount is not read.
+    /// - Otherwise the token is exchanged for the role in the annotation
+    ///   `eks.amazonaws.com/role-arn` of the ServiceAccount. If role is set, it is
+    ///   then assumed with the credentials of that role. lockstep needs `get` on
+    ///   the ServiceAccount to read the annotation.
     pub service_account_ref: AwsServiceAccountRef,
 }
 
-/// A ServiceAccount whose token is requested (TokenRequest, one audience, ten minutes): in the store's own namespace
-/// for a SecretStore, in the operator's namespace for a ClusterSecretStore.
+/// AwsServiceAccountRef names a ServiceAccount: in the namespace of a
+/// SecretStore, or in the namespace of the operator for a ClusterSecretStore.
+/// lockstep requests a token with one audience that expires after ten minutes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwsServiceAccountRef {
-    /// Name of the ServiceAccount.
+    /// name is the name of the ServiceAccount, in the namespace of the SecretStore,
+    /// or of the operator for a ClusterSecretStore. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `sts.amazonaws.com`.
+    /// audience is the only audience of the token. Defaults to `sts.amazonaws.com`.
+    /// It must be in the operator's `--token-audiences` and in the admission policy
+    /// `lockstep-token-requests`. At most 253 characters.
     #[serde(default = "sts")]
     #[schemars(length(min = 1, max = 253))]
     pub audience: String,
@@ -166,7 +207,7 @@ fn sts() -> String {
 }
 
 impl AwsProvider {
-    /// Every Secret that this configuration reads.
+    /// Returns every Secret that this configuration reads.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
         let Some(auth) = self.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref()) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Values that stand encrypted in Git: how widely they are bound, and the keys that decrypt them.
+//! Values that are kept encrypted in Git: their scopes, and the keys that decrypt them.
 
 use std::fmt;
 
@@ -6,25 +6,31 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a ciphertext may be used. It is sealed for a scope, and the KMS refuses it anywhere else.
+/// Each scope is one that ciphertexts were sealed for. The KMS refuses to
+/// decrypt a ciphertext outside its scope.
+///
+/// - `Strict`: valid only in one namespace, in one SyncedSecret, under one
+///   secretKey.
+/// - `Namespace`: valid anywhere in one namespace.
+/// - `Cluster`: valid in every namespace.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum CiphertextScope {
-    /// In this namespace, this SyncedSecret, under this key.
+    /// Valid only in one namespace, in one SyncedSecret, under one `secretKey`.
     #[default]
     Strict,
-    /// Anywhere in this namespace.
+    /// Valid anywhere in one namespace.
     Namespace,
-    /// Anywhere.
+    /// Valid in every namespace.
     Cluster,
 }
 
 impl CiphertextScope {
-    /// Every scope, the narrowest first.
+    /// Lists every scope, the narrowest first.
     pub const ALL: &'static [Self] = &[Self::Strict, Self::Namespace, Self::Cluster];
 
-    /// The scope's name, as in YAML.
+    /// Returns the name of the scope as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "Strict",
@@ -33,7 +39,7 @@ impl CiphertextScope {
         }
     }
 
-    /// Whether it is the default, which need not be written.
+    /// Returns true for the default, which is omitted in YAML.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub(crate) fn is_strict(&self) -> bool {
         *self == Self::Strict
@@ -46,24 +52,32 @@ impl fmt::Display for CiphertextScope {
     }
 }
 
-/// The key of AWS KMS that decrypts `data[].ciphertext`.
+/// AwsKms names the AWS KMS key that decrypts `data[].ciphertext`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct AwsKms {
-    /// ARN of the key, or of an alias, such as `arn:aws:kms:eu-central-1:123456789012:key/1234abcd-…`. Anything that another
-    /// key encrypted is refused.
+    /// keyId is the ARN or ID of the key, or `alias/` and a name, for example
+    /// `arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab`.
+    /// Ciphertexts of another key are rejected. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9:/_-]+$')",
         "keyId must be the ARN or the id of a KMS key, or alias/ and a name"
     ))]
     #[schemars(length(min = 1, max = 2048))]
     pub key_id: String,
-    /// The algorithm. Default: `SYMMETRIC_DEFAULT`, the one that binds a ciphertext to its place: key pairs know no
-    /// encryption context, so whoever knows the public key could seal for any place.
+    /// encryptionAlgorithm is the algorithm of the key. Defaults to
+    /// `SYMMETRIC_DEFAULT`.
+    ///
+    /// - `SYMMETRIC_DEFAULT`: AES-256-GCM with an encryption context, which binds a
+    ///   ciphertext to its scope. Key pairs are not supported: they have no
+    ///   encryption context, so anyone with the public key could seal for any
+    ///   scope.
     #[serde(default)]
     pub encryption_algorithm: AwsEncryptionAlgorithm,
-    /// Address of the Key Management Service in place of AWS' own.
+    /// endpoint is the URL of AWS KMS, for example that of a VPC endpoint. Defaults
+    /// to the endpoint of AWS in region. A SecretStore requires `https`. At most
+    /// 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "kms.endpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -73,29 +87,31 @@ pub struct AwsKms {
     pub endpoint: Option<String>,
 }
 
-/// How AWS KMS encrypts.
+/// AwsEncryptionAlgorithm is the algorithm of an AWS KMS key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AwsEncryptionAlgorithm {
-    /// A symmetric key: AES-256-GCM with an encryption context.
+    /// AES-256-GCM with an encryption context.
     #[default]
     #[serde(rename = "SYMMETRIC_DEFAULT")]
     SymmetricDefault,
 }
 
-/// The key of Google Cloud KMS that decrypts `data[].ciphertext`.
+/// GcpKms names the Google Cloud KMS key that decrypts `data[].ciphertext`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct GcpKms {
-    /// Name of the symmetric key: `projects/P/locations/L/keyRings/R/cryptoKeys/K`. Anything that another key encrypted is
-    /// refused.
+    /// key is the name of the symmetric key:
+    /// `projects/P/locations/L/keyRings/R/cryptoKeys/K`. Ciphertexts of another key
+    /// are rejected. At most 512 characters.
     #[x_kube(validation = (
         "self.matches('^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+$')",
         "kms.key must be the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K"
     ))]
     #[schemars(length(min = 1, max = 512))]
     pub key: String,
-    /// Address of the Key Management Service in place of Google's own.
+    /// endpoint is the URL of Cloud KMS. Defaults to the endpoint of Google. A
+    /// SecretStore requires `https`. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "kms.endpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -105,24 +121,29 @@ pub struct GcpKms {
     pub endpoint: Option<String>,
 }
 
-/// The key of Vault's transit engine that decrypts `data[].ciphertext`.
+/// VaultTransit names the key of Vault's transit engine that decrypts
+/// `data[].ciphertext`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct VaultTransit {
-    /// Mount path of the transit engine. Default: `transit`.
+    /// path is the mount path of the transit engine. Defaults to `transit`. A mount
+    /// of another engine is an error. At most 1024 characters.
     #[serde(default = "transit")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// Name of the key: of type `aes256-gcm96`, `aes128-gcm96` or `chacha20-poly1305`.
+    /// key is the name of the key, of type `aes256-gcm96`, `aes128-gcm96` or
+    /// `chacha20-poly1305`: letters, digits, `-`, `_` and `.`, at most 256
+    /// characters.
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9_.-]+$')",
         "transit.key must be the name of a key: letters, digits, '-', '_' and '.'"
     ))]
     #[schemars(length(min = 1, max = 256))]
     pub key: String,
-    /// Set it where the key was made with `derived=true`: the binding is then the context that the key is derived with,
-    /// in place of associated data. Default: `false`.
+    /// derived is true if the key was created with `derived=true`. The scope of a
+    /// ciphertext is then the context of the key derivation instead of associated
+    /// data. Defaults to `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub derived: bool,
 }

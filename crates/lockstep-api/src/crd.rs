@@ -12,15 +12,15 @@ use serde::Serialize;
 
 use crate::{ClusterSecretStore, SecretStore, SyncedSecret};
 
-/// Every CustomResourceDefinition, in the order in which `crds/` lists them.
+/// Returns every CustomResourceDefinition, in the order of the files in `crds/`.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![ClusterSecretStore::crd(), SecretStore::crd(), SyncedSecret::crd()]
 }
 
-/// Runs the CRD's own CEL rules on an object, as the API server does at admission.
+/// Checks an object with the CEL rules of its CRD, as the API server does at admission.
 ///
 /// # Errors
-/// One sentence for each rule that does not hold, with the field's path.
+/// One sentence for each rule that fails, with the path of the field.
 pub fn validate<K: CustomResourceExt + Serialize>(object: &K) -> Result<(), Vec<String>> {
     let rules = rules_of(K::crd_name(), K::crd);
     let object = serde_json::to_value(object).map_err(|error| vec![error.to_string()])?;
@@ -30,13 +30,14 @@ pub fn validate<K: CustomResourceExt + Serialize>(object: &K) -> Result<(), Vec<
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-/// The rules of a kind, compiled.
+/// The compiled CEL rules of a kind.
 struct Rules {
     validator: Validator,
     compiled: CompiledSchema,
 }
 
-/// The rules of a kind. They are compiled once in a process: to do so takes longer than to check many objects.
+/// Returns the rules of a kind. They are compiled once per process, because that takes longer than
+/// checking many objects.
 fn rules_of(name: &str, crd: fn() -> CustomResourceDefinition) -> Arc<Rules> {
     static KNOWN: LazyLock<Mutex<BTreeMap<String, Arc<Rules>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,30 +1,37 @@
-//! References from a store to the credentials that it reads with.
+//! References from a store to its credentials.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One key of a Kubernetes Secret: in the store's own namespace for a SecretStore, in the operator's namespace for a
-/// ClusterSecretStore. No field names another namespace.
+/// SecretKeyRef names one key of a Secret: in the namespace of a SecretStore,
+/// or in the namespace of the operator for a ClusterSecretStore. It cannot name
+/// another namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of the Secret.
+    /// name is the name of the Secret, in the namespace of the SecretStore, or of
+    /// the operator for a ClusterSecretStore. The namespace of a SecretStore must
+    /// grant lockstep `get`, `list` and `watch` on it. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// Key in the Secret's data.
+    /// key is the key in the data of the Secret. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub key: String,
 }
 
-/// A ServiceAccount whose token is requested (TokenRequest, one audience, ten minutes): in the store's own namespace
-/// for a SecretStore, in the operator's namespace for a ClusterSecretStore.
+/// ServiceAccountRef names a ServiceAccount: in the namespace of a SecretStore,
+/// or in the namespace of the operator for a ClusterSecretStore. lockstep
+/// requests a token with one audience that expires after ten minutes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountRef {
-    /// Name of the ServiceAccount.
+    /// name is the name of the ServiceAccount, in the namespace of the SecretStore,
+    /// or of the operator for a ClusterSecretStore. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `vault`.
+    /// audience is the only audience of the token. Defaults to `vault`. It must be
+    /// in the operator's `--token-audiences` and in the admission policy
+    /// `lockstep-token-requests`. At most 253 characters.
     #[serde(default = "default_audience")]
     #[schemars(length(min = 1, max = 253))]
     pub audience: String,
@@ -34,26 +41,27 @@ fn default_audience() -> String {
     "vault".to_owned()
 }
 
-/// What kind of object a [`CredentialRef`] names.
+/// CredentialKind is the kind of object that a [`CredentialRef`] names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CredentialKind {
-    /// A Secret.
+    /// A Secret with credentials or certificate authorities.
     Secret,
-    /// A ConfigMap (certificate authorities).
+    /// A ConfigMap with certificate authorities.
     ConfigMap,
 }
 
-/// An object that a store reads its credentials or certificates from; a change of it wakes the store's dependents.
+/// CredentialRef names an object that a store reads credentials or certificates
+/// from. When it changes, everything that uses the store is reconciled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialRef {
     /// Secret or ConfigMap.
     pub kind: CredentialKind,
-    /// Its name, in the store's credential namespace.
+    /// Name of the object in the credential namespace of the store.
     pub name: String,
 }
 
 impl CredentialRef {
-    /// A reference to a Secret.
+    /// Returns a reference to a Secret.
     pub fn secret(name: impl Into<String>) -> Self {
         Self {
             kind: CredentialKind::Secret,
@@ -61,7 +69,7 @@ impl CredentialRef {
         }
     }
 
-    /// A reference to a ConfigMap.
+    /// Returns a reference to a ConfigMap.
     pub fn config_map(name: impl Into<String>) -> Self {
         Self {
             kind: CredentialKind::ConfigMap,

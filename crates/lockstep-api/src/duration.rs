@@ -1,11 +1,12 @@
-//! Durations as Go writes them (`90s`, `1h30m`), with `d` for days.
+//! Durations in Go's syntax (`90s`, `1h30m`), with `d` for days.
 
 use std::{fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A span of time: Go's syntax (`300ms`, `90s`, `1h30m`) and `d` for days of 24 hours.
+/// Duration is a length of time in Go's syntax (`300ms`, `90s`, `1h30m`), with `d` for days of 24
+/// hours.
 ///
 /// ```
 /// use lockstep_api::Duration;
@@ -17,22 +18,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(std::time::Duration);
 
-/// Why a text is not a [`Duration`].
+/// ParseError is the reason why a text is not a [`Duration`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// The text has no number and unit.
+    /// The text is not a list of numbers with units.
     #[error("not a duration: use a number and a unit, such as 90s, 15m, 1h30m or 7d")]
     Syntax,
-    /// A unit other than ns, us, ms, s, m, h, d.
+    /// The text has a unit other than ns, us, ms, s, m, h and d.
     #[error("unknown unit in a duration: use ns, us, ms, s, m, h or d")]
     Unit,
-    /// Longer than a hundred years.
+    /// The duration is longer than 36500 days.
     #[error("duration is longer than 36500d")]
     TooLong,
 }
 
-/// What the CRD schema accepts. [`Duration::from_str`] accepts the same up to 36500d; an object that says more counts as
-/// saying that, so that nothing that the API server took is unreadable.
+/// The pattern of durations in the CRD schemas. [`Duration::from_str`] accepts the same texts up to
+/// 36500 days. A longer duration in a stored object is read as 36500 days, so that every object
+/// that the API server accepts can be read.
 pub const PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h|d))+$";
 
 const MAX_DAYS: u64 = 36_500;
@@ -40,12 +42,12 @@ const MAX_DAYS: u64 = 36_500;
 const MAX_SECONDS: f64 = (MAX_DAYS * 86_400) as f64;
 
 impl Duration {
-    /// A duration of whole seconds.
+    /// Creates a duration of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(std::time::Duration::from_secs(seconds))
     }
 
-    /// The same span as the standard library's type.
+    /// Returns the same length of time as the type of the standard library.
     pub const fn to_std(self) -> std::time::Duration {
         self.0
     }
@@ -61,7 +63,7 @@ impl FromStr for Duration {
     type Err = ParseError;
 
     /// # Errors
-    /// When the text is empty, has no unit, has an unknown unit, or is longer than a hundred years.
+    /// The text is empty, has a number without a known unit, or is longer than 36500 days.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut rest = text;
         let mut seconds = 0.0_f64;

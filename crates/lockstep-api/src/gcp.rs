@@ -9,7 +9,7 @@ use crate::{
     credential::{CredentialRef, SecretKeyRef},
 };
 
-/// Google Secret Manager.
+/// GcpProvider configures Google Secret Manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -20,8 +20,10 @@ use crate::{
     )
 )]
 pub struct GcpProvider {
-    /// The project that holds the secrets, by id or number. Full names of secrets in other projects are refused. A store that only
-    /// decrypts (`kms`) needs none.
+    /// projectID is the ID or number of the project that contains the secrets, for
+    /// example `shop-prod`. Full names of secrets in other projects are rejected.
+    /// Required unless kms is set; a store that only decrypts needs no project. At
+    /// most 128 characters.
     #[x_kube(validation = (
         "self.matches('^([a-z0-9.-]+:)?[a-z0-9-]+$')",
         "projectID must be the id or the number of a project, such as shop-prod"
@@ -29,7 +31,9 @@ pub struct GcpProvider {
     #[serde(rename = "projectID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub project_id: Option<String>,
-    /// The region of regional secrets, such as `europe-west3`. Default: secrets that are replicated across regions.
+    /// location is the region of regional secrets, for example `europe-west3`. If
+    /// absent, the store reads secrets that are replicated across regions. At most
+    /// 63 characters.
     #[x_kube(validation = (
         "self.matches('^[a-z0-9-]+$')",
         "location must be the name of a region, such as europe-west3"
@@ -37,7 +41,9 @@ pub struct GcpProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub location: Option<String>,
-    /// Address of Secret Manager in place of Google's own, such as that of a Private Service Connect endpoint.
+    /// endpoint is the URL of Secret Manager, for example that of a Private Service
+    /// Connect endpoint. Defaults to the endpoint of Google. A SecretStore requires
+    /// `https`. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "endpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -45,7 +51,8 @@ pub struct GcpProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub endpoint: Option<String>,
-    /// Address of the Security Token Service in place of Google's own.
+    /// stsEndpoint is the URL of the Security Token Service. Defaults to the
+    /// endpoint of Google. A SecretStore requires `https`. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "stsEndpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -53,7 +60,9 @@ pub struct GcpProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub sts_endpoint: Option<String>,
-    /// Address of the Service Account Credentials API, which impersonates, in place of Google's own.
+    /// iamEndpoint is the URL of the Service Account Credentials API, which
+    /// impersonates service accounts. Defaults to the endpoint of Google. A
+    /// SecretStore requires `https`. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "iamEndpoint must be an http or https URL with a host and without credentials, query or fragment"
@@ -61,39 +70,49 @@ pub struct GcpProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub iam_endpoint: Option<String>,
-    /// What is read where a reference names no version and the latest one is disabled or destroyed. Default:
+    /// secretVersionSelectionPolicy determines what is read if a reference names no
+    /// version and the latest version is disabled or destroyed. Defaults to
     /// `LatestOrFail`.
+    ///
+    /// - `LatestOrFail`: the sync fails (reason `KeyUnavailable`) and the Secret is
+    ///   left unchanged.
+    /// - `LatestOrFetch`: the newest enabled version is read. The identity must be
+    ///   allowed to list versions (`secretmanager.versions.list`).
     #[serde(default, skip_serializing_if = "GcpVersionSelection::is_default")]
     pub secret_version_selection_policy: GcpVersionSelection,
-    /// The key of Cloud KMS that decrypts `data[].ciphertext`. The identity needs
-    /// `roles/cloudkms.cryptoKeyDecrypter` on it, and nothing else.
+    /// kms is the Cloud KMS key that decrypts `data[].ciphertext`. The identity
+    /// needs only `roles/cloudkms.cryptoKeyDecrypter` on it. If absent, the store
+    /// decrypts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms: Option<GcpKms>,
-    /// Whose credentials are used. Default: the operator's own (Workload Identity Federation for GKE, its environment), in a
-    /// ClusterSecretStore only.
+    /// auth is how lockstep authenticates, by exactly one method. Required in a
+    /// SecretStore. In a ClusterSecretStore, it defaults to the identity of the
+    /// operator (Workload Identity Federation for GKE or its environment).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<GcpAuth>,
 }
 
-/// What is read where the latest version is disabled or destroyed.
+/// GcpVersionSelection determines what is read if the latest version is
+/// disabled or destroyed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum GcpVersionSelection {
-    /// Nothing: that is an error, and the Secret stays as it is.
+    /// The sync fails and the Secret is left unchanged.
     #[default]
     LatestOrFail,
-    /// The newest version that is enabled. It costs listing the versions, which the identity must be allowed to.
+    /// The newest enabled version is read. The identity must be allowed to list
+    /// versions.
     LatestOrFetch,
 }
 
 impl GcpVersionSelection {
-    /// Whether it is the default, which need not be written.
+    /// Returns true for the default, which is omitted in YAML.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::LatestOrFail
     }
 }
 
-/// Whose credentials are used: exactly one method.
+/// GcpAuth configures exactly one method of authentication.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -104,42 +123,49 @@ impl GcpVersionSelection {
     )
 )]
 pub struct GcpAuth {
-    /// The key of a service account from a Secret. It does not end by itself: prefer the others.
+    /// secretRef reads the key of a service account from a Secret. The key does not
+    /// expire. Prefer the other methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<GcpSecretAuth>,
-    /// A ServiceAccount's token of any cluster, exchanged through a workload identity pool.
+    /// workloadIdentityFederation exchanges the token of a ServiceAccount through a
+    /// workload identity pool. It works in any cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_identity_federation: Option<GcpFederationAuth>,
-    /// A ServiceAccount's token of a GKE cluster, exchanged through the cluster's own pool.
+    /// workloadIdentity exchanges the token of a ServiceAccount through the pool of
+    /// a GKE cluster with Workload Identity Federation for GKE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_identity: Option<GcpWorkloadIdentityAuth>,
 }
 
-/// The key of a service account.
+/// GcpSecretAuth reads the key of a service account from a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GcpSecretAuth {
-    /// The key, as the JSON that Google gives out.
+    /// secretAccessKeySecretRef reads the key file of the service account (JSON)
+    /// from a Secret.
     pub secret_access_key_secret_ref: SecretKeyRef,
 }
 
-/// A ServiceAccount's token, exchanged through a workload identity pool.
+/// GcpFederationAuth exchanges the token of a ServiceAccount through a workload
+/// identity pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct GcpFederationAuth {
-    /// The provider of the pool:
+    /// audience is the provider of the pool:
     /// `//iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
+    /// At most 512 characters.
     #[x_kube(validation = (
         "self.matches('^//iam[.]googleapis[.]com/projects/[0-9]+/locations/[a-z0-9-]+/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$')",
         "audience must name the provider of a pool: //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"
     ))]
     #[schemars(length(min = 1, max = 512))]
     pub audience: String,
-    /// The ServiceAccount whose token is exchanged.
+    /// serviceAccountRef is the ServiceAccount whose token is exchanged.
     pub service_account_ref: GcpServiceAccountRef,
-    /// The service account of Google that is impersonated with it, such as `shop@shop-prod.iam.gserviceaccount.com`.
-    /// Default: the ServiceAccount reads as itself, a principal of the pool.
+    /// serviceAccountEmail is the Google service account to impersonate, for
+    /// example `shop@shop-prod.iam.gserviceaccount.com`. If absent, lockstep reads
+    /// as the ServiceAccount itself, a principal of the pool. 3 to 253 characters.
     #[x_kube(validation = (
         "self.matches('^[a-z0-9.-]+@[a-z0-9.-]+$')",
         "serviceAccountEmail must be the address of a service account, such as shop@shop-prod.iam.gserviceaccount.com"
@@ -149,31 +175,40 @@ pub struct GcpFederationAuth {
     pub service_account_email: Option<String>,
 }
 
-/// A ServiceAccount whose token is requested (TokenRequest, one audience, ten minutes): in the store's own namespace
-/// for a SecretStore, in the operator's namespace for a ClusterSecretStore.
+/// GcpServiceAccountRef names a ServiceAccount: in the namespace of a
+/// SecretStore, or in the namespace of the operator for a ClusterSecretStore.
+/// lockstep requests a token with one audience that expires after ten minutes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GcpServiceAccountRef {
-    /// Name of the ServiceAccount.
+    /// name is the name of the ServiceAccount, in the namespace of the SecretStore,
+    /// or of the operator for a ClusterSecretStore. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// The one audience of the token; it must be on the allow-list of the admission policy. Default: `https:` and the
-    /// provider of the pool, which is what a provider expects that names no audience of its own.
+    /// audience is the only audience of the token. Defaults to `https:` followed by
+    /// the provider of the pool, which a provider without allowed audiences
+    /// expects. It must be in the operator's `--token-audiences` and in the
+    /// admission policy `lockstep-token-requests`. At most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub audience: Option<String>,
 }
 
-/// A ServiceAccount's token of a GKE cluster.
+/// GcpWorkloadIdentityAuth exchanges the token of a ServiceAccount of a GKE
+/// cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(crates(kube_core = "::kube_core"))]
 pub struct GcpWorkloadIdentityAuth {
-    /// The ServiceAccount whose token is exchanged. Where it carries the annotation `iam.gke.io/gcp-service-account`, that
-    /// service account of Google is impersonated with it.
+    /// serviceAccountRef is the ServiceAccount whose token is exchanged. If it has
+    /// the annotation `iam.gke.io/gcp-service-account`, lockstep impersonates that
+    /// Google service account. lockstep needs `get` on the ServiceAccount to read
+    /// the annotation.
     pub service_account_ref: GcpNamedServiceAccount,
-    /// The project of the cluster, by id. The token's audience is `PROJECT.svc.id.goog`, which must be on the allow-list of
-    /// the admission policy. Default: `projectID`.
+    /// clusterProjectID is the ID of the project of the cluster. Defaults to
+    /// projectID. The audience of the token is `PROJECT.svc.id.goog`, which must be
+    /// in the operator's `--token-audiences` and in the admission policy
+    /// `lockstep-token-requests`. At most 128 characters.
     #[x_kube(validation = (
         "self.matches('^([a-z0-9.-]+:)?[a-z0-9-]+$')",
         "clusterProjectID must be the id of a project, such as shop-prod"
@@ -181,14 +216,15 @@ pub struct GcpWorkloadIdentityAuth {
     #[serde(rename = "clusterProjectID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub cluster_project_id: Option<String>,
-    /// The region or zone of the cluster.
+    /// clusterLocation is the region or zone of the cluster, for example
+    /// `europe-west3`. At most 63 characters.
     #[x_kube(validation = (
         "self.matches('^[a-z0-9-]+$')",
         "clusterLocation must be the name of a region or zone, such as europe-west3"
     ))]
     #[schemars(length(min = 1, max = 63))]
     pub cluster_location: String,
-    /// The name of the cluster.
+    /// clusterName is the name of the GKE cluster. At most 63 characters.
     #[x_kube(validation = (
         "self.matches('^[a-z0-9-]+$')",
         "clusterName must be the name of a GKE cluster"
@@ -197,17 +233,19 @@ pub struct GcpWorkloadIdentityAuth {
     pub cluster_name: String,
 }
 
-/// A ServiceAccount: in the store's own namespace for a SecretStore, in the operator's namespace for a ClusterSecretStore.
+/// GcpNamedServiceAccount names a ServiceAccount: in the namespace of a
+/// SecretStore, or in the namespace of the operator for a ClusterSecretStore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GcpNamedServiceAccount {
-    /// Name of the ServiceAccount.
+    /// name is the name of the ServiceAccount, in the namespace of the SecretStore,
+    /// or of the operator for a ClusterSecretStore. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
 }
 
 impl GcpProvider {
-    /// Every Secret that this configuration reads.
+    /// Returns every Secret that this configuration reads.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
         let auth = self.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref());
         auth.map(|auth| CredentialRef::secret(&auth.secret_access_key_secret_ref.name))

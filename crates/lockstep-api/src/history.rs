@@ -1,41 +1,47 @@
-//! What was written before.
+//! The history of written revisions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{rollout::RolloutPhase, status::SourceStatus};
 
-/// A revision of the Secret that was written once, and what became of it.
+/// Each entry is one revision that was written, and the result of its rollout.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionRecord {
-    /// Its short name.
+    /// revision is the name of the revision, in 8 hexadecimal digits.
     pub revision: String,
-    /// When lockstep noticed that a source had changed (RFC 3339); earlier than the write where the change had to wait.
+    /// noticedTime is the time when lockstep noticed the change (RFC 3339). Absent
+    /// if it was written at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noticed_time: Option<String>,
-    /// When it was written (RFC 3339).
+    /// writtenTime is the time when the revision was written (RFC 3339).
     pub written_time: String,
-    /// Whether an earlier revision came back with it, after a rollout that failed.
+    /// rollback is true if the revision restored an earlier one after a failed
+    /// rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
-    /// The remote values whose version differed from the revision before; at most 4 are listed. None for a revision that a change
-    /// of the spec made.
+    /// changed lists remote values whose version differs from that in the previous
+    /// revision. At most 4. Empty for the first revision, and if only the spec
+    /// changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<SourceStatus>,
-    /// How many remote values had another version than in the revision before.
+    /// changedCount is the number of remote values whose version differs from that
+    /// in the previous revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_count: Option<i64>,
-    /// How far its rollout came, where the spec has one.
+    /// rollout is the progress of the rollout of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutPhase>,
-    /// How many targets its rollout had.
+    /// targets is the number of targets of the rollout. Absent if the spec has no
+    /// rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<i64>,
-    /// When its rollout ended (RFC 3339).
+    /// endTime is the time when the rollout ended (RFC 3339). Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
-    /// Why its rollout stood still or failed, in a sentence.
+    /// message is why the rollout was last held or rolled back. It is kept if the
+    /// rollout continued. Absent if it never stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Credentials that a store makes for one SyncedSecret, and the leases that they live by.
+//! Credentials that a store issues for one SyncedSecret, and their leases.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
 
-/// A credential that the store makes for this SyncedSecret alone, and takes back when it is no longer used.
+/// Generate requests a credential that the store issues for this SyncedSecret
+/// alone. lockstep renews it, and revokes it when it is no longer used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Generate {
-    /// A credential of one of Vault's engines: database, aws, pki and every other that leases.
+    /// vault requests the credential from an engine of Vault or OpenBao.
     pub vault: VaultGenerate,
-    /// How long a credential that was replaced is kept before it is revoked, where `rotation.rollout` has no targets: nobody tells
-    /// then who still uses it. With targets it is revoked when each of them runs on the new one. Default: `5m`.
+    /// revokeAfter is the time after which a replaced credential is revoked if
+    /// `rotation.rollout` has no targets. Defaults to `5m`. With targets, it is
+    /// revoked when every target runs the new one; if a target does not exist,
+    /// revokeAfter after the end of the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_after: Option<Duration>,
 }
 
-/// How long a replaced credential is kept where nothing else is said.
+/// Applies if `revokeAfter` is absent.
 pub const DEFAULT_REVOKE_AFTER: Duration = Duration::from_secs(300);
 
 impl Generate {
-    /// How long a replaced credential is kept, where there are no targets.
+    /// Returns `revokeAfter` or its default.
     pub fn revoke_after(&self) -> std::time::Duration {
         self.revoke_after.unwrap_or(DEFAULT_REVOKE_AFTER).to_std()
     }
 }
 
-/// A request to one of Vault's engines that answers with a credential.
+/// VaultGenerate is a request for a credential to an engine of Vault or
+/// OpenBao.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -45,21 +49,33 @@ impl Generate {
     )
 )]
 pub struct VaultGenerate {
-    /// path is where the engine issues credentials, with its mount path and without `/v1`: `database/creds/shop`. The store's own
-    /// `path` does not apply here; the store's `access[].generate` does. The engine must be of a type that issues credentials, which
-    /// the server is asked for: `docs/guides/leases.md` lists the types and paths. Whitespace is an error.
+    /// path is the path that issues the credential, with the mount path of the
+    /// engine and without `/v1`: `database/creds/shop`. The path of the store is
+    /// not prepended. In a ClusterSecretStore, `access[].generate` must grant it.
+    /// At most 512 characters. Whitespace is an error.
+    ///
+    /// Before the request, lockstep asks the server for the type of the engine and
+    /// rejects engines that do not issue credentials. `docs/guides/leases.md` lists
+    /// the types and paths.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub path: String,
-    /// The method. Default: `GET`, and `POST` where there are parameters.
+    /// method is the HTTP method of the request. Defaults to `GET`, or to `POST` if
+    /// parameters is set.
+    ///
+    /// - `GET`: reads a credential. Not allowed with parameters.
+    /// - `POST`: sends parameters.
+    /// - `PUT`: sends parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<GenerateMethod>,
-    /// What is sent, such as `common_name` for a certificate of the pki engine.
+    /// parameters is the body of the request, for example `common_name` for a
+    /// certificate of the pki engine. If empty, no body is sent. Not allowed with
+    /// method `GET`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
 }
 
 impl VaultGenerate {
-    /// The method that is used.
+    /// Returns `method` or its default, which depends on the parameters.
     pub fn method(&self) -> GenerateMethod {
         self.method.unwrap_or(if self.parameters.is_empty() {
             GenerateMethod::Get
@@ -69,115 +85,146 @@ impl VaultGenerate {
     }
 }
 
-/// How an engine is asked for a credential.
+/// method is the HTTP method of the request. Defaults to `GET`, or to `POST` if
+/// parameters is set.
+///
+/// - `GET`: reads a credential. Not allowed with parameters.
+/// - `POST`: sends parameters.
+/// - `PUT`: sends parameters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum GenerateMethod {
-    /// `GET`.
+    /// Reads a credential; not allowed with parameters.
     #[default]
     Get,
-    /// `POST`.
+    /// Sends parameters.
     Post,
-    /// `PUT`.
+    /// Sends parameters.
     Put,
 }
 
-/// The leases of a SyncedSecret. Ids and accessors are names, not secrets: knowing one grants nothing that the reader's own policy in
-/// Vault does not allow.
+/// LeaseStatus is the list of leases of a SyncedSecret. IDs and accessors are
+/// not secret: they grant nothing that the policy of the reader in Vault does
+/// not allow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseStatus {
-    /// The lease of the credential that the Secret holds.
+    /// current is the lease of the credential in the Secret. Absent if the Secret
+    /// has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Lease>,
-    /// A credential is about to be made: noted before it is, so that it is found and revoked if lockstep ends in between.
+    /// intent is recorded before a credential is requested, so that it is found and
+    /// revoked if lockstep stops in between. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<LeaseIntent>,
-    /// The lease of a credential that was made, and may have been written or not.
+    /// minted is the lease of a new credential that may or may not have been
+    /// written to the Secret. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minted: Option<Lease>,
-    /// Leases of credentials that the Secret no longer holds. They are kept alive, and revoked when nobody uses them any more.
+    /// old is the list of leases of credentials that the Secret no longer contains.
+    /// lockstep renews them until they are no longer used, and then revokes them.
+    /// At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub old: Vec<Lease>,
 }
 
-/// A credential that is about to be made.
+/// LeaseIntent records a credential that is about to be requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseIntent {
-    /// The store: `SecretStore/name` or `ClusterSecretStore/name`.
+    /// store is the store that issues the credential: `SecretStore/name` or
+    /// `ClusterSecretStore/name`.
     pub store: String,
-    /// The path in the store.
+    /// path is the path in the store that issues the credential.
     pub path: String,
-    /// Accessor of the token that the credential is made with. Revoking that token revokes the credential.
+    /// accessor is the accessor of the token that requests the credential. Revoking
+    /// this token revokes the credential.
     pub accessor: String,
-    /// When this was noted (RFC 3339).
+    /// since is the time when the intent was recorded (RFC 3339).
     pub since: String,
-    /// When the token ends by itself (RFC 3339), and with it whatever was made with it.
+    /// expires is the time when the token expires (RFC 3339), and with it the
+    /// credential.
     pub expires: String,
-    /// mac proves that lockstep noted this: a keyed hash of the SyncedSecret, the store, the path and the accessor. Without the right
-    /// one the token is neither used nor revoked.
+    /// mac proves that lockstep recorded the intent. It is a keyed hash of the
+    /// SyncedSecret, the store, the path and the accessor. Without a valid mac, the
+    /// token is neither used nor revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub mac: Option<String>,
 }
 
-/// A lease.
+/// Lease is the lease of one credential.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
-    /// Its id in the store; the accessor, where the engine gives none.
+    /// id is the ID of the lease in the store, or the accessor if the engine
+    /// returns no ID.
     pub id: String,
-    /// Accessor of the token that the credential was made with. Revoking that token revokes the credential.
+    /// accessor is the accessor of the token that requested the credential.
+    /// Revoking this token revokes the credential.
     pub accessor: String,
-    /// The store: `SecretStore/name` or `ClusterSecretStore/name`.
+    /// store is the store that issued the credential: `SecretStore/name` or
+    /// `ClusterSecretStore/name`.
     pub store: String,
-    /// The path in the store.
+    /// path is the path in the store that issued the credential.
     pub path: String,
-    /// mac proves that lockstep noted this lease: a keyed hash of the SyncedSecret, the store, the path, the accessor and the id.
-    /// Without the right one the lease is neither renewed nor revoked, and is left to expire.
+    /// mac proves that lockstep recorded the lease. It is a keyed hash of the
+    /// SyncedSecret, the store, the path, the accessor and the ID. Without a valid
+    /// mac, the lease is neither renewed nor revoked, and expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub mac: Option<String>,
-    /// Short name of what was asked for: it changes when path, method, parameters or store do.
+    /// request identifies the request. It changes if path, method, parameters or
+    /// store change.
     pub request: String,
-    /// When the credential was made (RFC 3339).
+    /// issued is the time when the credential was issued (RFC 3339).
     pub issued: String,
-    /// When the lease ends unless it is renewed (RFC 3339).
+    /// expires is the time when the lease expires unless it is renewed (RFC 3339).
     pub expires: String,
-    /// For how many seconds it was given, and is renewed.
+    /// seconds is the duration of the lease, for which it is also renewed.
     pub seconds: i64,
-    /// Whether it can be renewed.
+    /// renewable is true if the lease can be renewed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewable: bool,
-    /// When it was last renewed (RFC 3339).
+    /// renewed is the time of the last renewal (RFC 3339). Absent before the first
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed: Option<String>,
-    /// Why it is not renewed any more, so that it ends for good at `expires`.
+    /// ends is why the lease is no longer renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<LeaseEnd>,
-    /// Why the store refused to renew it, in a sentence.
+    /// refusal is why the store refused to renew the lease. Absent unless it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// Since when the Secret holds another credential (RFC 3339).
+    /// replaced is the time when another credential replaced this one in the Secret
+    /// (RFC 3339). Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,
-    /// Whether its credential was never written: nobody uses it, and it is revoked at once.
+    /// unwritten is true if the credential was never written to the Secret. It is
+    /// revoked at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwritten: bool,
-    /// Why the store did not revoke it, so that it is left to expire.
+    /// left is why the lease could not be revoked and is left to expire. Absent
+    /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
 }
 
-/// Why a lease is not renewed any more.
+/// ends is why the lease is no longer renewed and expires at expires. Absent
+/// while it is renewed.
+///
+/// - `NotRenewable`: the engine issues leases that cannot be renewed.
+/// - `RenewalRefused`: the store refused to renew it.
+/// - `MaximumReached`: the store renewed it for less time than requested,
+///   because its maximum (`max_ttl`) is near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LeaseEnd {
-    /// The engine gives leases that cannot be renewed.
+    /// The engine issues leases that cannot be renewed.
     NotRenewable,
     /// The store refused to renew it.
     RenewalRefused,
-    /// The store renewed it for less than it was given for: its maximum (`max_ttl`) is near.
+    /// The store renewed it for less time than requested, because its maximum
+    /// (`max_ttl`) is near.
     MaximumReached,
 }

@@ -1,9 +1,15 @@
 //! The Kubernetes API of lockstep: group `lockstep.dev`, version `v1alpha1`.
 //!
-//! Three kinds: [`SyncedSecret`] says which remote values become which Kubernetes Secret, [`SecretStore`] and
-//! [`ClusterSecretStore`] say where remote values are and with whose credentials they are read. The YAML in
-//! `crds/` is generated from these types by [`crd::all`]; the rules that can be checked at admission are CEL rules
-//! beside the fields that they are about.
+//! There are three kinds. A [`SyncedSecret`] declares the remote values to read and the Secret to
+//! write. A [`SecretStore`] or [`ClusterSecretStore`] declares where remote values are and how
+//! lockstep authenticates. [`crd::all`] generates the YAML in `crds/` from these types. Rules that
+//! can be checked at admission are CEL rules on the fields that they apply to.
+//!
+//! The doc comments of fields become the descriptions in the CRDs, which `kubectl explain` prints.
+//! It keeps line breaks and wraps at 76 characters, so these comments wrap at 76 characters too.
+//! The comments of enum variants do not reach the CRDs, so the comment of each field lists the
+//! values. If the type of a field is an `Option` of an enum, the comment of the enum becomes the
+//! description. Then that comment lists the values as well.
 
 #![expect(
     unreachable_pub,
@@ -64,5 +70,5 @@ pub use verify::{HttpScheme, VerificationState, VerificationStatus, Verify, Veri
 
 /// The API group of every lockstep kind.
 pub const GROUP: &str = "lockstep.dev";
-/// The served and stored version.
+/// The API version that is served and stored.
 pub const VERSION: &str = "v1alpha1";

@@ -1,23 +1,23 @@
-//! Why a condition is as it is: one enumerated list, the same in status, events, logs and metrics.
+//! Reasons of conditions: one list for status, events, logs and metrics.
 
 use std::fmt;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Reason of a condition.
+        /// Reason is why a condition has its status. Events, logs and metrics use the same names.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
 
         impl Reason {
-            /// Every reason, for documentation and for tests.
+            /// Lists every reason, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// The reason as it stands in status.
+            /// Returns the reason as in the status.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
-            /// What it means, in a sentence, for documentation.
+            /// Returns what happened, in one sentence, for `docs/reference/reasons.md`.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
@@ -26,101 +26,107 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The Secret holds what the sources hold.
+    /// The Secret is in sync, or a changed value is pending (condition `RotationPending`).
     Synced,
-    /// `suspend` is set: the Secret stays as it is.
+    /// `suspend` is set, so the Secret is left as it is.
     Suspended,
-    /// The store was reached with its credentials.
+    /// lockstep connected to the store and authenticated.
     StoreReady,
-    /// The spec holds what cannot work, in a way that admission could not see.
+    /// The spec contains an error that admission cannot detect.
     InvalidSpec,
-    /// The store that is named does not exist.
+    /// The store in `secretStoreRef` does not exist.
     StoreNotFound,
-    /// The store does not grant this namespace the key.
+    /// The ClusterSecretStore does not grant this namespace the key, path or ciphertext scope.
     AccessDenied,
-    /// The store's own configuration cannot work.
+    /// The configuration of the store is invalid.
     ConfigInvalid,
-    /// lockstep may not read what the store's `auth` names, or it is not there.
+    /// The credentials in the store's `auth` do not exist, or lockstep may not use them.
     CredentialsUnavailable,
-    /// The store refused the credentials.
+    /// The store rejected the credentials.
     Unauthenticated,
-    /// The store does not let these credentials read the key.
+    /// The store does not allow these credentials to make the request.
     PermissionDenied,
-    /// The remote value, or the property of it, does not exist.
+    /// The remote value, or its property, does not exist.
     SourceNotFound,
-    /// Every remote value is gone, and `deletionPolicy` deleted the Secret.
+    /// All remote values were deleted, and `deletionPolicy: Delete` deleted the Secret.
     SourceDeleted,
-    /// The store asks to slow down.
+    /// The store or its `limits` throttle requests.
     RateLimited,
-    /// The store cannot be reached, or says that it cannot serve.
+    /// The store cannot be reached, or reports that it cannot serve requests.
     Unavailable,
-    /// The store did not answer in time.
+    /// The store did not respond in time.
     Timeout,
-    /// The store, or a remote value, is not in the form that it must have.
+    /// A response of the store, or a remote value, does not have the required format.
     Malformed,
-    /// The provider cannot do what is asked.
+    /// The provider does not support what the spec requires.
     Unsupported,
-    /// A ciphertext cannot be decrypted: it is damaged, or sealed for another place or with another key.
+    /// A ciphertext is damaged, or was sealed with another key or for another scope.
     DecryptFailed,
-    /// The KMS key is disabled, destroyed or missing, or the version of a remote key is disabled or destroyed.
+    /// The KMS key is disabled, destroyed or missing, or the version of the remote value is
+    /// disabled or destroyed.
     KeyUnavailable,
-    /// A value changed at its source, and no window of `rotation.windows` is open.
+    /// A value changed at its source, but no window of `rotation.windows` is open.
     WindowClosed,
-    /// A value changed at its source while the rollout of an earlier one is under way.
+    /// A value changed at its source during the rollout of an earlier change.
     RolloutUnderWay,
-    /// A value changed at its source sooner than `rotation.rollout.minimumInterval` after the last rollout.
+    /// A value changed at its source less than `rotation.rollout.minimumInterval` after the last
+    /// rollout began.
     TooSoon,
-    /// Every target runs on the revision.
+    /// Every target runs the revision.
     RolledOut,
-    /// A target that the spec names does not exist; all others run on the revision.
+    /// A target does not exist; all others run the revision.
     TargetMissing,
-    /// A wave of targets is restarted, or has to stay ready.
+    /// A wave of targets is being restarted, is soaking or is being verified.
     Progressing,
-    /// A target did not become ready in time after its restart.
+    /// A target did not become ready after its restart.
     TargetNotReady,
-    /// A target is paused, and replaces no pods.
+    /// A target replaces no pods, because it is paused or its update strategy is `OnDelete`.
     TargetPaused,
-    /// A target was failing before its restart, and still is.
+    /// A target was not ready before its restart, and still is not.
     TargetFailing,
-    /// Somebody removed the revision from the pod template of a target.
+    /// Someone removed the revision from the pod template of a target.
     TargetOverwritten,
-    /// The installation does not grant lockstep the right to restart workloads of this namespace, or the API server refuses it.
+    /// lockstep may not restart workloads in this namespace, or the API server rejects the restart.
     RolloutForbidden,
     /// The check of a wave failed, or did not pass within `rotation.rollout.verify.timeout`.
     VerificationFailed,
-    /// The check of a wave cannot be made: what it names does not exist, or the API server refuses it.
+    /// The check of a wave cannot run: what it refers to does not exist, or the API server rejects
+    /// it or does not respond.
     VerificationBlocked,
-    /// The installation does not grant lockstep the right to make the check in this namespace.
+    /// lockstep may not run the check in this namespace.
     VerificationForbidden,
-    /// The previous revision is brought back, because a target did not become ready or a check failed.
+    /// A target did not become ready or a check failed, and lockstep is restoring the previous
+    /// revision.
     RollingBack,
-    /// The previous revision is back, because a target did not become ready or a check failed.
+    /// A target did not become ready or a check failed, and lockstep restored the previous
+    /// revision.
     RolledBack,
-    /// The store made a credential for this SyncedSecret.
+    /// The store issued a credential for this SyncedSecret.
     LeaseIssued,
-    /// A lease is not renewed any more, and another credential takes its place.
+    /// A lease is no longer renewed. lockstep replaces its credential.
     LeaseEnds,
-    /// A lease that is no longer used was revoked.
+    /// lockstep revoked a lease that was no longer used.
     LeaseRevoked,
-    /// The store did not revoke a lease that is no longer used: it is left to expire.
+    /// A lease that is no longer used could not be revoked and is left to expire, or too many such
+    /// leases prevent a new credential.
     LeaseLeft,
-    /// A lease in the status has no MAC that proves that lockstep noted it: it is neither renewed nor revoked.
+    /// A lease in the status has no valid `mac`, so lockstep neither renews nor revokes it.
     LeaseUnproven,
     /// A version at its source is older than `rotation.maxAge`.
     SourceTooOld,
     /// Two entries write the same key.
     DuplicateKey,
-    /// A key is not allowed in a Secret.
+    /// A key is not valid in a Secret.
     InvalidKey,
-    /// The Secret would be larger than 1 MiB, or its remote values are larger than 4 MiB together.
+    /// The Secret exceeds 1 MiB, or its remote values exceed 4 MiB in total.
     TooLarge,
     /// A value could not be decoded.
     DecodeFailed,
-    /// A rewrite failed.
+    /// A step of `rewrite` failed.
     RewriteFailed,
     /// A template failed.
     TemplateFailed,
-    /// The Secret exists, and is not lockstep's.
+    /// The Secret already exists, and this SyncedSecret may not write it.
     TargetForeign,
     /// The Secret that `creationPolicy: Merge` writes to does not exist.
     TargetNotFound,
@@ -128,13 +134,13 @@ reasons! {
     MergeForbidden,
     /// The Secret has finalizers or is being deleted, so lockstep does not delete it.
     TargetNotDeletable,
-    /// Another SyncedSecret writes the same Secret, or merges the same key.
+    /// Another SyncedSecret already writes this Secret, or merges the same key into it.
     Conflict,
-    /// The API server refused to write the Secret.
+    /// The Secret or the status could not be written to the API server.
     WriteFailed,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// A fault in lockstep itself.
+    /// A bug in lockstep.
     Internal,
 }
 

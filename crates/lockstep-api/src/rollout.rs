@@ -1,4 +1,4 @@
-//! How a new revision of a Secret reaches the pods: wave by wave, watched, held or rolled back.
+//! The rollout of a new revision to the pods: waves, hold and rollback.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use crate::{
     verify::{VerificationStatus, Verify},
 };
 
-/// How a new revision of the Secret reaches the pods that read it: workloads are restarted in waves, and each wave has to be
-/// ready before the next begins. The installation has to grant lockstep the right to it, namespace by namespace.
+/// Rollout restarts the workloads that read the Secret in waves. Each wave must
+/// be ready before the next one begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -25,56 +25,80 @@ use crate::{
     )
 )]
 pub struct Rollout {
-    /// The workloads that read the Secret, in the order in which they are restarted; of the same namespace.
+    /// targets is the list of workloads that read the Secret, in the order of their
+    /// restart. They are in the namespace of the SyncedSecret. Minimum 1 and
+    /// maximum 64 entries, which may select at most 256 workloads. The namespace
+    /// must grant lockstep the ClusterRole `lockstep-rollouts`, otherwise the
+    /// rollout is held (reason `RolloutForbidden`).
     #[schemars(length(min = 1, max = 64))]
     pub targets: Vec<RolloutTarget>,
-    /// How many targets are restarted at the same time: every wave is so large. Default: 1.
+    /// maxConcurrent is the number of targets in each wave. Defaults to 1. Minimum
+    /// 1, maximum 1000. Not allowed with waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,
-    /// How many targets each wave takes; the last number holds for all waves that follow. `[1, 5]` is one target, then five,
-    /// then five, until all are done. In place of `maxConcurrent`.
+    /// waves is the number of targets in each wave. The last number applies to all
+    /// further waves: `[1, 5]` restarts one target, then five at a time. At most 32
+    /// numbers, each from 1 to 1000. If empty, maxConcurrent applies. Not allowed
+    /// with maxConcurrent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(range(min = 1, max = 1000)))]
     pub waves: Vec<u32>,
-    /// How long a wave has to stay ready before the next begins. Default: `0s`.
+    /// soak is the time that a wave must stay ready before it is verified or the
+    /// next wave begins, for example `2m`. Defaults to `0s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Duration>,
-    /// How long a target may take to become ready after its restart. Default: `10m`.
+    /// progressDeadline is the time that a target has to become ready after its
+    /// restart. Defaults to `10m`. When it has passed, onFailure applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<Duration>,
-    /// The shortest time between two restarts of the same target, so that a source that flaps cannot keep pods from running. What
-    /// changes sooner waits. Default: `1m`.
+    /// minimumInterval is the minimum time between the start of two rollouts, and
+    /// between two restarts of the same target. It protects pods from a source that
+    /// changes all the time. Defaults to `1m`. A value that changes earlier is
+    /// pending (reason `TooSoon`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_interval: Option<Duration>,
-    /// What is checked after each wave, before the next begins. Default: nothing.
+    /// verify is a check that runs after each wave, when soak has passed. If
+    /// absent, ready targets are sufficient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
-    /// What happens when a target does not become ready, or a check fails. Default: `Hold`.
+    /// onFailure determines what happens if a target does not become ready, or a
+    /// check fails. Defaults to `Hold`.
+    ///
+    /// - `Hold`: the rollout stops. It continues when the target becomes ready,
+    ///   when the annotation `lockstep.dev/rotate-now` gets a new value, or with
+    ///   the next value of the source. After a failed check, readiness alone does
+    ///   not continue it.
+    /// - `Rollback`: lockstep reads the previous versions of the remote values,
+    ///   writes them, and restarts the workloads again that it had restarted. It
+    ///   then writes nothing until the source has a newer version than the failed
+    ///   one. Allowed only for sources that keep versions: not with find, generate
+    ///   or metadataPolicy `Fetch`, and with at most 64 remote values.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
 
 impl Rollout {
-    /// `progressDeadline`, or its default.
+    /// Returns `progressDeadline` or its default.
     pub fn progress_deadline(&self) -> std::time::Duration {
         self.progress_deadline
             .unwrap_or(Duration::from_secs(600))
             .to_std()
     }
 
-    /// `minimumInterval`, or its default.
+    /// Returns `minimumInterval` or its default.
     pub fn minimum_interval(&self) -> std::time::Duration {
         self.minimum_interval.unwrap_or(Duration::from_secs(60)).to_std()
     }
 
-    /// `soak`, or its default.
+    /// Returns `soak` or its default.
     pub fn soak(&self) -> std::time::Duration {
         self.soak.unwrap_or(Duration::from_secs(0)).to_std()
     }
 }
 
-/// Workloads that read the Secret: one by name, or all of a kind that carry certain labels.
+/// Each target is one workload by name, or all workloads of a kind with certain
+/// labels. Exactly one of name and selector is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -82,35 +106,44 @@ impl Rollout {
     validation = ("has(self.name) != has(self.selector)", "a target needs exactly one of name, selector")
 )]
 pub struct RolloutTarget {
-    /// What it is.
+    /// kind is the kind of the workload.
+    ///
+    /// - `Deployment`: an `apps/v1` Deployment.
+    /// - `StatefulSet`: an `apps/v1` StatefulSet.
+    /// - `DaemonSet`: an `apps/v1` DaemonSet.
+    /// - `Rollout`: an `argoproj.io/v1alpha1` Rollout of Argo Rollouts, which must
+    ///   be installed.
     pub kind: WorkloadKind,
-    /// Its name.
+    /// name is the name of the workload. At most 253 characters. A workload that
+    /// does not exist is skipped and reported (reason `TargetMissing`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: Option<String>,
-    /// Labels of the workloads (not of their pods). They are looked up when a rollout begins.
+    /// selector selects workloads by their own labels, not those of their pods. It
+    /// is evaluated when a rollout begins; the workloads are restarted in the order
+    /// of their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
 
-/// A kind of workload that can be restarted.
+/// WorkloadKind is a kind of workload that lockstep can restart.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum WorkloadKind {
-    /// `apps/v1` Deployment.
+    /// An `apps/v1` Deployment.
     #[default]
     Deployment,
-    /// `apps/v1` StatefulSet.
+    /// An `apps/v1` StatefulSet.
     StatefulSet,
-    /// `apps/v1` DaemonSet.
+    /// An `apps/v1` DaemonSet.
     DaemonSet,
-    /// `argoproj.io/v1alpha1` Rollout of Argo Rollouts, where it is installed.
+    /// An `argoproj.io/v1alpha1` Rollout of Argo Rollouts, which must be installed.
     Rollout,
 }
 
 impl WorkloadKind {
-    /// Every kind.
+    /// Lists every kind, in the order of their declaration.
     pub const ALL: [Self; 4] = [
         Self::Deployment,
         Self::StatefulSet,
@@ -118,7 +151,7 @@ impl WorkloadKind {
         Self::Rollout,
     ];
 
-    /// The kind's name, as in YAML.
+    /// Returns the name of the kind as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -128,7 +161,7 @@ impl WorkloadKind {
         }
     }
 
-    /// Its API group.
+    /// Returns the API group of the kind.
     pub const fn group(self) -> &'static str {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps",
@@ -136,7 +169,7 @@ impl WorkloadKind {
         }
     }
 
-    /// The version of the group that lockstep speaks.
+    /// Returns the version of the API group that lockstep uses.
     pub const fn version(self) -> &'static str {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet => "v1",
@@ -151,40 +184,51 @@ impl fmt::Display for WorkloadKind {
     }
 }
 
-/// What happens when a target does not become ready, or a check fails.
+/// OnFailure determines what happens if a target does not become ready, or a
+/// check fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
-    /// The rollout stops, and goes on when the target becomes ready after all, or with the next value of the source. After a check
-    /// that failed it goes on when `lockstep.dev/rotate-now` asks for another, or with the next value.
+    /// The rollout stops. It continues when the target becomes ready, when
+    /// `lockstep.dev/rotate-now` gets a new value, or with the next value of the
+    /// source. After a failed check, readiness alone does not continue it.
     #[default]
     Hold,
-    /// The previous versions of the remote values are read by their ids and written, the workloads that were restarted are
-    /// restarted again, and nothing newer is written until the source has something newer than what failed. Only for sources that
-    /// keep versions.
+    /// lockstep reads the previous versions of the remote values, writes them, and
+    /// restarts the workloads again that it had restarted. It then writes nothing
+    /// until the source has a newer version than the failed one. Requires sources
+    /// that keep versions.
     Rollback,
 }
 
-/// Where a rollout stands.
+/// rollout is the progress of a rollout. Absent if the spec has no rollout.
+///
+/// - `Progressing`: a wave is being restarted, or is about to be.
+/// - `Soaking`: a wave is ready and must stay ready for `soak`.
+/// - `Verifying`: a wave is ready and `verify` is checking it.
+/// - `Held`: the rollout stopped at a target that is not ready, or at a check.
+/// - `RollingBack`: lockstep is restoring the previous revision.
+/// - `RolledBack`: all restarted targets run the previous revision again.
+/// - `Complete`: every target runs the revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RolloutPhase {
-    /// A wave is restarted, or waits for its restart.
+    /// A wave is being restarted, or is about to be.
     Progressing,
-    /// A wave is ready, and has to stay so for `soak`.
+    /// A wave is ready and must stay ready for `soak`.
     Soaking,
-    /// A wave is ready, and is checked as `verify` says.
+    /// A wave is ready and `verify` is checking it.
     Verifying,
-    /// It stopped at a target that is not ready, or at a check.
+    /// The rollout stopped at a target that is not ready, or at a check.
     Held,
-    /// The previous revision is written, and the workloads that were restarted are restarted again.
+    /// lockstep is restoring the previous revision.
     RollingBack,
-    /// They run on the previous revision.
+    /// All restarted targets run the previous revision again.
     RolledBack,
-    /// Every target runs on the revision.
+    /// Every target runs the revision.
     Complete,
 }
 
 impl RolloutPhase {
-    /// Every phase.
+    /// Lists every phase, in the order of their declaration.
     pub const ALL: [Self; 7] = [
         Self::Progressing,
         Self::Soaking,
@@ -195,7 +239,7 @@ impl RolloutPhase {
         Self::Complete,
     ];
 
-    /// Its name, as in YAML.
+    /// Returns the name of the phase as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Progressing => "Progressing",
@@ -208,12 +252,12 @@ impl RolloutPhase {
         }
     }
 
-    /// Whether nothing more is to be done.
+    /// Returns true if the rollout has ended and nothing is left to do.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::RolledBack | Self::Complete)
     }
 
-    /// Whether it moves by itself: what changes meanwhile waits.
+    /// Returns true if the rollout continues by itself. Changes are pending during that time.
     pub const fn is_moving(self) -> bool {
         matches!(
             self,
@@ -222,44 +266,60 @@ impl RolloutPhase {
     }
 }
 
-/// The rollout of one revision.
+/// RolloutStatus is the progress of the rollout of one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
-    /// Where it stands.
+    /// phase is the progress of the rollout.
+    ///
+    /// - `Progressing`: a wave is being restarted, or is about to be.
+    /// - `Soaking`: a wave is ready and must stay ready for `soak`.
+    /// - `Verifying`: a wave is ready and `verify` is checking it.
+    /// - `Held`: the rollout stopped at a target that is not ready, or at a check.
+    /// - `RollingBack`: lockstep is restoring the previous revision.
+    /// - `RolledBack`: all restarted targets run the previous revision again.
+    /// - `Complete`: every target runs the revision.
     pub phase: RolloutPhase,
-    /// The revision that the targets get.
+    /// revision is the revision that the targets get.
     pub revision: String,
-    /// Whether it brings an earlier revision back, after a rollout that failed.
+    /// rollback is true if the rollout restores an earlier revision after a failed
+    /// one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
-    /// The targets that rollouts before it may have restarted without coming to an end, as `Kind/name`, or `*` where
-    /// they were not looked up yet: they can run on other revisions than the one that `previous` names.
+    /// touched lists the targets that earlier, unfinished rollouts may have
+    /// restarted, as `Kind/name`, or `*` if they were not looked up. They may run
+    /// other revisions than the one in previous.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<String>,
-    /// The generation of the spec that the targets were looked up for.
+    /// generation is the generation of the spec for which the targets were looked
+    /// up. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// When the revision was written (RFC 3339).
+    /// startTime is the time when the revision was written (RFC 3339).
     pub start_time: String,
-    /// When the rollout came to its end (RFC 3339): complete, or rolled back.
+    /// endTime is the time when the rollout was complete or rolled back (RFC 3339).
+    /// Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
-    /// The wave that is under way, from 1; 0 until the targets have been looked up.
+    /// wave is the number of the current wave, starting at 1. It is 0 until the
+    /// targets have been looked up.
     pub wave: i64,
-    /// Until when the wave has to stay ready (RFC 3339).
+    /// soakUntil is the time until which the wave must stay ready (RFC 3339).
+    /// Absent unless the phase is `Soaking`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak_until: Option<String>,
-    /// The check of the wave, or of the one before, where the spec has `verify`.
+    /// verification is the check of the current wave or of the one before. Absent
+    /// if the spec has no verify.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
-    /// Why it stands still, in a sentence.
+    /// message is why the rollout is held or rolled back. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The workloads, in their order.
+    /// targets is the list of workloads, in the order of their restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetProgress>,
-    /// What the targets ran on before, while it can be needed.
+    /// previous is the revision that the targets ran before. Absent if it can no
+    /// longer be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousRevision>,
 }
@@ -277,68 +337,101 @@ impl RolloutStatus {
     }
 }
 
-/// A revision that the targets ran on before.
+/// PreviousRevision is a revision that the targets ran before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousRevision {
-    /// Its short name.
+    /// revision is the name of the revision, in 8 hexadecimal digits.
     pub revision: String,
     /// keyId identifies the key and the format of revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
-    /// revisionHash is the hash of the content under the key of keyId, where revision was named under another key.
+    /// revisionHash is the hash of the content under the key of keyId. Absent
+    /// unless revision was named under another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
-    /// The remote values that it was made from, with their versions.
+    /// sources is the list of remote values, with versions, that the revision was
+    /// made from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
 }
 
-/// What was rolled back, and is not written again.
+/// RefusedRevision is a revision that was rolled back and is not written again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedRevision {
-    /// Its short name.
+    /// revision is the name of the revision, in 8 hexadecimal digits.
     pub revision: String,
-    /// Keyed hash of everything that it was made from.
+    /// fingerprint is a keyed hash (HMAC-SHA-256) of everything that the revision
+    /// was made from.
     pub fingerprint: String,
     /// keyId identifies the key and the format of fingerprint and revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
-    /// revisionHash is the hash of the content under the key of keyId, where revision was named under another key.
+    /// revisionHash is the hash of the content under the key of keyId. Absent
+    /// unless revision was named under another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
-    /// The remote values that it was made from, with the versions that failed.
+    /// sources is the list of remote values with the versions that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
-    /// What is written in its place.
+    /// pinned is the revision that lockstep writes instead.
     pub pinned: PreviousRevision,
-    /// When it was given up (RFC 3339).
+    /// time is when the revision was rolled back (RFC 3339).
     pub time: String,
-    /// Why, in a sentence.
+    /// message is why the revision was rolled back.
     pub message: String,
 }
 
-/// One workload of a rollout.
+/// Each entry is the progress of one workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetProgress {
-    /// What it is.
+    /// kind is the kind of the workload.
+    ///
+    /// - `Deployment`: an `apps/v1` Deployment.
+    /// - `StatefulSet`: an `apps/v1` StatefulSet.
+    /// - `DaemonSet`: an `apps/v1` DaemonSet.
+    /// - `Rollout`: an `argoproj.io/v1alpha1` Rollout.
     pub kind: WorkloadKind,
-    /// Its name.
+    /// name is the name of the workload.
     pub name: String,
-    /// The wave that it belongs to, from 1.
+    /// wave is the number of the wave that restarts the workload, starting at 1.
     pub wave: i64,
-    /// Where it stands.
+    /// state is the progress of the workload. lockstep continues with `Ready`,
+    /// `Partial`, `ScaledToZero` and `Missing`. `NotReady` is the only state that
+    /// onFailure `Rollback` rolls back.
+    ///
+    /// - `Waiting`: not restarted yet.
+    /// - `Updating`: has the revision, and its pods are being replaced.
+    /// - `Ready`: all of its pods run the revision and are available.
+    /// - `Partial`: a StatefulSet with `partition`; the pods that it replaces run
+    ///   the revision, the others keep the old one.
+    /// - `ScaledToZero`: has the revision and no pods.
+    /// - `Missing`: does not exist.
+    /// - `Paused`: has the revision, but replaces no pods until it is resumed.
+    /// - `OnDelete`: has the revision, but its strategy `OnDelete` replaces no pod
+    ///   until someone deletes it.
+    /// - `NotReady`: did not become ready after its restart.
+    /// - `Failing`: was not ready before its restart, and still is not.
+    /// - `Overwritten`: someone removed the revision from its pod template.
+    /// - `Forbidden`: lockstep may not restart it.
+    /// - `NoTemplate`: has no pod template, like an Argo Rollout with
+    ///   `workloadRef`. Use the workload that has the template as the target.
+    /// - `NoReference`: its pod template refers to no Secret of the versioned
+    ///   target, or its annotation `lockstep.dev/versioned` does not list the
+    ///   target.
     pub state: TargetState,
-    /// When its pod template got the revision (RFC 3339).
+    /// updatedTime is the time when the pod template got the revision (RFC 3339).
+    /// Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_time: Option<String>,
-    /// Whether it was not ready before it was restarted: what fails then is not the new value's fault.
+    /// wasFailing is true if the workload was not ready before its restart. Its
+    /// failure is then not attributed to the new value.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_failing: bool,
 }
@@ -349,42 +442,45 @@ impl fmt::Display for TargetProgress {
     }
 }
 
-/// Where one workload stands.
+/// TargetState is the progress of one workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TargetState {
-    /// Its turn has not come.
+    /// Not restarted yet.
     Waiting,
-    /// It has the revision, and its pods are being replaced.
+    /// Has the revision, and its pods are being replaced.
     Updating,
-    /// All of its pods run on the revision and are available.
+    /// All of its pods run the revision and are available.
     Ready,
-    /// Those of its pods that its own strategy replaces do; the others keep what they run on: a StatefulSet with `partition`.
+    /// A StatefulSet with `partition`: the pods that it replaces run the revision,
+    /// the others keep the old one.
     Partial,
-    /// It has the revision, and no pods.
+    /// Has the revision and no pods.
     ScaledToZero,
-    /// It does not exist.
+    /// Does not exist.
     Missing,
-    /// It is paused: it has the revision, and replaces no pod until it is resumed.
+    /// Has the revision, but replaces no pods until it is resumed.
     Paused,
-    /// Its strategy is `OnDelete`: it has the revision, and replaces no pod until somebody deletes it.
+    /// Has the revision, but its strategy `OnDelete` replaces no pod until someone
+    /// deletes it.
     OnDelete,
-    /// It did not become ready in time.
+    /// Did not become ready after its restart.
     NotReady,
-    /// It was not ready before its restart, and still is not.
+    /// Was not ready before its restart, and still is not.
     Failing,
-    /// Somebody removed the revision from its pod template.
+    /// Someone removed the revision from its pod template.
     Overwritten,
-    /// lockstep has no right to restart it.
+    /// lockstep may not restart it.
     Forbidden,
-    /// It has no pod template of its own, as an Argo Rollout with `workloadRef`: the workload that has it is to be named.
+    /// Has no pod template, like an Argo Rollout with `workloadRef`. The workload
+    /// that has the template must be the target.
     NoTemplate,
-    /// Its pod template refers to no Secret of the versioned target, or its annotation `lockstep.dev/versioned` does not name the
-    /// target, so that no reference may be moved.
+    /// Its pod template refers to no Secret of the versioned target, or its
+    /// annotation `lockstep.dev/versioned` does not list the target.
     NoReference,
 }
 
 impl TargetState {
-    /// Every state.
+    /// Lists every state, in the order of their declaration.
     pub const ALL: [Self; 14] = [
         Self::Waiting,
         Self::Updating,
@@ -402,7 +498,7 @@ impl TargetState {
         Self::NoReference,
     ];
 
-    /// Its name, as in YAML.
+    /// Returns the name of the state as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "Waiting",
@@ -422,7 +518,7 @@ impl TargetState {
         }
     }
 
-    /// Whether nothing more is to be done for it.
+    /// Returns true if nothing is left to do for the target.
     pub const fn is_done(self) -> bool {
         matches!(
             self,
@@ -430,7 +526,7 @@ impl TargetState {
         )
     }
 
-    /// Whether the rollout stops at it.
+    /// Returns true if the rollout stops at the target.
     pub const fn stops(self) -> bool {
         matches!(
             self,

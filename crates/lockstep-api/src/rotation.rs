@@ -1,4 +1,4 @@
-//! When a value that changed at its source may reach the cluster, and how old it may get.
+//! Windows in which changed values are written, and the age that values may get.
 
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
@@ -9,7 +9,8 @@ use crate::{
     rollout::{RefusedRevision, Rollout, RolloutPhase, RolloutStatus},
 };
 
-/// When a value that changed at its source may reach the cluster, and how old it may get.
+/// Rotation determines when a changed value is written, how it reaches the
+/// pods, and how old it may get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -20,59 +21,74 @@ use crate::{
     )
 )]
 pub struct Rotation {
-    /// How old the version at the source may get before the condition `RotationOverdue` and the metric say so. Only stores that
-    /// tell when a version was created know its age. Default: any age.
+    /// maxAge is the age at which a version at the source is overdue, for example
+    /// `90d`. The condition `RotationOverdue` and a metric then report it; the
+    /// Secret is left unchanged. If absent, values may get any age. Ignored for
+    /// stores that do not report when a version was created. At least one of
+    /// maxAge, windows and rollout is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// When a value that changed at its source may be written. Outside of all windows it waits, and the condition
-    /// `RotationPending` says since when and until when. What was never written, and a Secret that somebody edited or deleted,
-    /// does not wait. Default: always.
+    /// windows is the list of windows in which a changed value may be written. At
+    /// most 16. If empty, changes are written at once. Outside of all windows a
+    /// change is pending, and the condition `RotationPending` reports since when
+    /// and until when. The first write, and the repair of a Secret that someone
+    /// edited or deleted, do not wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub windows: Vec<RotationWindow>,
-    /// How a new revision of the Secret reaches the pods that read it. Default: lockstep restarts nothing.
+    /// rollout restarts the workloads that read the Secret when its content
+    /// changes. If absent, lockstep restarts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 }
 
-/// One window, which opens again and again.
+/// Each window opens at every time of its schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationWindow {
-    /// When it opens: cron in five fields (`minute hour day-of-month month day-of-week`; names such as `MON` and `JAN`, lists,
-    /// ranges and steps), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. Where both days are given, either is enough.
-    /// A time that the clock skips when daylight saving begins opens it right after the skip.
+    /// schedule determines when the window opens: cron in five fields
+    /// (`minute hour day-of-month month day-of-week`) with names, lists, ranges and
+    /// steps, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. For
+    /// example, `0 2 * * 1-5` opens it at 02:00 from Monday to Friday. If both days
+    /// are set, either one is sufficient. At most 200 characters.
+    ///
+    /// A time that is skipped when daylight saving begins opens the window right
+    /// after the skip.
     #[schemars(
         length(min = 1, max = 200),
         regex(pattern = r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|\S+(\s+\S+){4})$")
     )]
     pub schedule: String,
-    /// For how long it is open, in time that passes: at least `1m`.
+    /// duration is the time that the window stays open, for example `3h`. Minimum
+    /// `1m`. It is elapsed time, so a change to or from daylight saving time does
+    /// not change it.
     pub duration: Duration,
-    /// The time zone of `schedule`, such as `Europe/Berlin`. Default: `UTC`.
+    /// timeZone is the time zone of schedule, as a name of the IANA database such
+    /// as `Europe/Berlin`. Defaults to `UTC`. At most 64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: Option<String>,
 }
 
-/// Where a rotation stands.
+/// RotationPhase is the progress of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotationPhase {
-    /// A value changed at its source, and waits.
+    /// A value changed at its source and is not written yet.
     Pending,
-    /// The rollout of a revision restarts a wave.
+    /// The rollout restarts a wave.
     Progressing,
-    /// A wave is ready, and has to stay so for `soak`.
+    /// A wave is ready and must stay ready for `soak`.
     Soaking,
-    /// A wave is ready, and is checked as `verify` says.
+    /// A wave is ready and `verify` is checking it.
     Verifying,
     /// The rollout stopped at a target that is not ready, or at a check.
     Held,
-    /// The previous revision is brought back.
+    /// lockstep is restoring the previous revision.
     RollingBack,
-    /// The previous revision is back, and stays until the source has something newer.
+    /// The previous revision is restored, and is kept until the source has a newer
+    /// version.
     RolledBack,
-    /// The Secret holds what the sources hold, and so do the targets.
+    /// The Secret and all targets have the current values.
     Complete,
 }
 
@@ -90,42 +106,63 @@ impl From<RolloutPhase> for RotationPhase {
     }
 }
 
-/// What a changed value waits for.
+/// waitsFor is what the pending change waits for. Absent if no change is
+/// pending.
+///
+/// - `Window`: the next window of `rotation.windows`.
+/// - `Rollout`: the end of the current rollout.
+/// - `Interval`: the end of `rotation.rollout.minimumInterval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WaitsFor {
-    /// A window of `rotation.windows`.
+    /// The next window of `rotation.windows`.
     Window,
-    /// The end of the rollout that is under way.
+    /// The end of the current rollout.
     Rollout,
-    /// `rotation.rollout.minimumInterval` since the last rollout.
+    /// The end of `rotation.rollout.minimumInterval`.
     Interval,
 }
 
-/// The rotation of a SyncedSecret, where its spec has `rotation`.
+/// RotationStatus is the progress of the rotation of a SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationStatus {
-    /// Where it stands.
+    /// phase is the progress of the rotation.
+    ///
+    /// - `Pending`: a value changed at its source and is not written yet.
+    /// - `Progressing`: the rollout restarts a wave.
+    /// - `Soaking`: a wave is ready and must stay ready for `soak`.
+    /// - `Verifying`: a wave is ready and `verify` is checking it.
+    /// - `Held`: the rollout stopped at a target that is not ready, or at a check.
+    /// - `RollingBack`: lockstep is restoring the previous revision.
+    /// - `RolledBack`: the previous revision is restored, and is kept until the
+    ///   source has a newer version.
+    /// - `Complete`: the Secret and all targets have the current values.
     pub phase: RotationPhase,
-    /// Since when a changed value waits (RFC 3339): when lockstep noticed the first change that is not written yet.
+    /// pendingSince is the time when lockstep noticed the first change that is not
+    /// written yet (RFC 3339). Absent if no change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_since: Option<String>,
-    /// The revision that the Secret will have when what waits is written.
+    /// pendingRevision is the revision that the Secret gets when the pending change
+    /// is written. Absent if no change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_revision: Option<String>,
-    /// What it waits for.
+    /// waitsFor is what the pending change waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
-    /// When the next window opens, or the interval ends (RFC 3339), while a value waits for it.
+    /// nextWindow is the time when the next window opens or the interval ends (RFC
+    /// 3339). Absent if no change waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_window: Option<String>,
-    /// The value of the annotation `lockstep.dev/rotate-now` that was last acted on.
+    /// handledRotateNow is the value of the annotation `lockstep.dev/rotate-now`
+    /// that lockstep acted on last. Only another value has an effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_rotate_now: Option<String>,
-    /// The rollout of the revision that was written last, where the spec has `rollout`.
+    /// rollout is the progress of the rollout of the last written revision. Absent
+    /// if nothing has been rolled out yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
-    /// The revision that was rolled back, until the source has something newer.
+    /// refused is the revision that was rolled back. lockstep does not write it
+    /// again until the source has a newer version. Absent if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedRevision>,
 }

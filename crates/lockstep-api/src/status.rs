@@ -1,4 +1,4 @@
-//! Status of the kinds. It is written when it changes, not when time passes.
+//! Status of the kinds. It is written only when it changes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,114 +10,137 @@ use crate::{
     rotation::RotationStatus,
 };
 
-/// Status of a SyncedSecret.
+/// SyncedSecretStatus is the last observed state of a SyncedSecret. lockstep
+/// writes it when it changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncedSecretStatus {
-    /// The generation of the spec that this status is about.
+    /// observedGeneration is the generation of the spec that the status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while it is not; `RotationPending`,
-    /// `RotationOverdue` and `LeaseUnrevoked` while they hold.
+    /// conditions report whether the SyncedSecret works. `Ready` is always present
+    /// after the first sync; `Reconciling` or `Stalled` while it is not ready or a
+    /// rollout is unfinished; `RolloutComplete` since the first rollout;
+    /// `RotationPending`, `RotationOverdue` and `LeaseUnrevoked` while they are
+    /// true. `docs/reference/reasons.md` lists the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The Secret that was written last.
+    /// target is the Secret that was last written. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
-    /// Earlier Secrets of a versioned target that are not cleared away yet, the newest first.
+    /// versions is the list of earlier Secrets of a versioned target that have not
+    /// been pruned, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<TargetStatus>,
-    /// The remote values that the Secret was made from; at most 64 are listed.
+    /// sources is the list of remote values that the Secret was made from. At most
+    /// 64 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
-    /// How many remote values the Secret was made from.
+    /// sourceCount is the number of remote values that the Secret was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_count: Option<i64>,
-    /// The value of the annotation `lockstep.dev/refresh` that was last acted on.
+    /// handledRefresh is the value of the annotation `lockstep.dev/refresh` that
+    /// lockstep acted on last. Only another value has an effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_refresh: Option<String>,
-    /// The rotation, where the spec has one.
+    /// rotation is the progress of the rotation. Absent if the spec has no rotation
+    /// and none was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
-    /// The last 10 revisions of the Secret, the newest first.
+    /// history is the list of the last 10 revisions of the Secret, the newest
+    /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<RevisionRecord>,
-    /// The leases, where `dataFrom` generates a credential.
+    /// lease contains the leases of issued credentials. Absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
 }
 
 impl SyncedSecretStatus {
-    /// The condition of that type.
+    /// Returns the condition of that type, if present.
     pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }
 }
 
-/// The Secret that was written last.
+/// TargetStatus identifies a Secret that lockstep wrote, and its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// Its name.
+    /// name is the name of the Secret.
     pub name: String,
-    /// Its uid.
+    /// uid is the UID of the Secret.
     pub uid: String,
-    /// Its resourceVersion after the write. A later one means that somebody else changed it.
+    /// resourceVersion is the resourceVersion after the write. If the Secret has
+    /// another one, someone else changed it.
     pub resource_version: String,
-    /// revision is the short name of the Secret's content. It changes when the content does: it is a keyed hash of the content and of
-    /// the uid, namespace and name of the SyncedSecret, so equal contents of two SyncedSecrets have different revisions.
+    /// revision is the name of the Secret's content, in 8 hexadecimal digits. It
+    /// changes with the content. It is the beginning of a keyed hash of the content
+    /// and of the uid, namespace and name of the SyncedSecret, so equal contents of
+    /// two SyncedSecrets have different revisions.
     pub revision: String,
-    /// fingerprint is a keyed hash (HMAC-SHA-256) of everything that the Secret was made from.
+    /// fingerprint is a keyed hash (HMAC-SHA-256) of everything that the Secret was
+    /// made from.
     pub fingerprint: String,
-    /// keyId identifies the key and the format of fingerprint and revision. Under another key or format, lockstep records the hashes
-    /// again. It keeps the revision and writes no Secret because of that.
+    /// keyId identifies the key and the format of fingerprint and revision. If they
+    /// change, lockstep records the hashes again. It keeps the revision and does
+    /// not write the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
-    /// revisionHash is the hash of the content under the key of keyId. It is set only where revision was named under another key.
+    /// revisionHash is the hash of the content under the key of keyId. Absent
+    /// unless revision was named under another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
-    /// generation is the generation of the spec that the Secret was last in sync with.
+    /// generation is the generation of the spec that the Secret was last in sync
+    /// with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// Whether it holds this revision and no other: the target is versioned.
+    /// versioned is true if the Secret contains only this revision, because
+    /// `target.versioned` is true.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub versioned: bool,
-    /// merged is true if the Secret belongs to someone else, and lockstep merged keys into it (`creationPolicy: Merge`). lockstep
-    /// neither replaces nor deletes such a Secret.
+    /// merged is true if the Secret belongs to someone else, and lockstep merged
+    /// keys into it (creationPolicy `Merge`). lockstep neither replaces nor deletes
+    /// such a Secret.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub merged: bool,
-    /// When the content last changed (RFC 3339).
+    /// lastChangeTime is the time when the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change_time: Option<String>,
 }
 
-/// A remote value that the Secret was made from.
+/// Each entry is one remote value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// The store: `SecretStore/name` or `ClusterSecretStore/name`.
+    /// store is the store of the value: `SecretStore/name` or
+    /// `ClusterSecretStore/name`.
     pub store: String,
-    /// The key in the store.
+    /// key is the key of the value in the store.
     pub key: String,
-    /// The version in the store, where it has versions.
+    /// version is the version of the value. Absent if the store has no versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// When this version was created (RFC 3339), where the store tells.
+    /// createdTime is the time when the version was created (RFC 3339). Absent if
+    /// the store does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_time: Option<String>,
 }
 
-/// Status of a SecretStore or ClusterSecretStore.
+/// StoreStatus is the last observed state of a SecretStore or
+/// ClusterSecretStore.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreStatus {
-    /// The generation of the spec that this status is about.
+    /// observedGeneration is the generation of the spec that the status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and `Reconciling` or `Stalled` while it is not.
+    /// conditions report whether the store works. `Ready` is always present;
+    /// `Reconciling` or `Stalled` while it is not true. `docs/reference/reasons.md`
+    /// lists the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,4 @@
-//! `SecretStore` and `ClusterSecretStore`: where remote values are, and with whose credentials they are read.
+//! `SecretStore` and `ClusterSecretStore`: backends of remote values, and access to them.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,7 +11,9 @@ use crate::{
     events::StoreEvents, file::FileProvider, gcp::GcpProvider, status::StoreStatus, vault::VaultProvider,
 };
 
-/// A store that SyncedSecrets of the same namespace read from, with credentials of that namespace.
+/// SecretStoreSpec declares the backend of a SecretStore and how lockstep
+/// authenticates to it. Only SyncedSecrets of the same namespace can use the
+/// store, and its credentials are in that namespace.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lockstep.dev",
@@ -65,18 +67,22 @@ use crate::{
     )
 )]
 pub struct SecretStoreSpec {
-    /// The backend: exactly one.
+    /// provider is the backend that contains the remote values. Exactly one of
+    /// vault, aws and gcp is required.
     pub provider: StoreProvider,
-    /// The store's budget of requests.
+    /// limits restricts the requests of this store. If absent, the defaults of its
+    /// fields apply. Stores do not share limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// Where the store hears of changes. Default: nowhere, and a change is noticed at the refresh interval.
+    /// events is a source of change events. If absent, lockstep notices a change at
+    /// the next refresh (refreshInterval of the SyncedSecret).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<StoreEvents>,
 }
 
-/// A store that SyncedSecrets of several namespaces read from, as far as `access` grants it, with credentials of the
-/// operator's own namespace.
+/// ClusterSecretStoreSpec declares a backend that SyncedSecrets of several
+/// namespaces can use, as far as access grants it. Its credentials are in the
+/// namespace of the operator.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lockstep.dev",
@@ -120,21 +126,25 @@ pub struct SecretStoreSpec {
     )
 )]
 pub struct ClusterSecretStoreSpec {
-    /// The backend: exactly one.
+    /// provider is the backend that contains the remote values. Exactly one of
+    /// vault, aws, gcp and file is required.
     pub provider: StoreProvider,
-    /// The store's budget of requests.
+    /// limits restricts the requests of this store. If absent, the defaults of its
+    /// fields apply. Stores do not share limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// Where the store hears of changes. Default: nowhere, and a change is noticed at the refresh interval.
+    /// events is a source of change events. If absent, lockstep notices a change at
+    /// the next refresh (refreshInterval of the SyncedSecret).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<StoreEvents>,
-    /// Who may read what. With no entry nobody may use the store.
+    /// access is the list of grants: which namespaces may use which keys. If empty,
+    /// no namespace may use the store. At most 256 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub access: Vec<Access>,
 }
 
-/// The backend of a store: exactly one field is set.
+/// StoreProvider configures exactly one backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -145,22 +155,24 @@ pub struct ClusterSecretStoreSpec {
     )
 )]
 pub struct StoreProvider {
-    /// HashiCorp Vault or OpenBao.
+    /// vault reads HashiCorp Vault or OpenBao.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<VaultProvider>,
-    /// AWS Secrets Manager or Systems Manager Parameter Store.
+    /// aws reads AWS Secrets Manager or AWS Systems Manager Parameter Store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsProvider>,
-    /// Google Secret Manager.
+    /// gcp reads Google Secret Manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcp: Option<GcpProvider>,
-    /// Files below the operator's `--file-root`. ClusterSecretStore only.
+    /// file reads files below the folder that the operator's option `--file-root`
+    /// names. Allowed only in a ClusterSecretStore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileProvider>,
 }
 
 impl StoreProvider {
-    /// The name of the backend that is set, as in YAML and in metrics; `None` when none or several are.
+    /// Returns the name of the backend as in YAML and in metrics, or `None` unless exactly one is
+    /// set.
     pub fn name(&self) -> Option<&'static str> {
         let set = [
             self.vault.as_ref().map(|_| "vault"),
@@ -172,7 +184,8 @@ impl StoreProvider {
         names.next().filter(|_| names.next().is_none())
     }
 
-    /// Every Secret and ConfigMap that the backend's configuration reads, in the store's credential namespace.
+    /// Returns every Secret and ConfigMap that the backend reads in the credential namespace of the
+    /// store.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
         let vault = self.vault.as_ref().map(VaultProvider::credential_refs);
         let aws = self.aws.as_ref().map(AwsProvider::credential_refs);
@@ -181,54 +194,66 @@ impl StoreProvider {
     }
 }
 
-/// What a store may spend. One store's budget never takes from another's.
+/// Limits restricts the requests of one store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Requests a second, on average. Default: no limit.
+    /// requestsPerSecond is the average number of requests per second. Defaults to
+    /// no limit. Minimum 1, maximum 100,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_second: Option<u32>,
-    /// Requests that may go out at once before `requestsPerSecond` paces them. Default: `requestsPerSecond`.
+    /// burst is the number of requests that may be sent at once before
+    /// requestsPerSecond applies. Defaults to requestsPerSecond. Minimum 1, maximum
+    /// 100,000. Ignored without requestsPerSecond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub burst: Option<u32>,
-    /// Requests in flight at once. Default: 32.
+    /// maxConcurrent is the number of requests that may be in flight at the same
+    /// time. Defaults to 32. Minimum 1, maximum 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_concurrent: Option<u32>,
-    /// How long one request may take, retries not counted. Default: `10s`.
+    /// timeout is the time that one request may take, without retries. Defaults to
+    /// `10s`. A request that takes longer fails (reason `Timeout`) and is retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
 }
 
-/// One grant of a ClusterSecretStore: these namespaces may read these keys.
+/// Each entry grants keys, paths and ciphertext scopes to namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
-    /// The namespaces that are granted.
+    /// namespaces selects the namespaces that the entry grants access to.
     pub namespaces: AccessNamespaces,
-    /// keys are the globs of the keys that may be read. They are matched against the canonical form of a key, which is what is
-    /// read: in Vault the path below the mount (`path`), in AWS the name below `prefix`, in Google the id of the secret.
-    /// `docs/reference/permissions.md` describes it per provider. `*` and `?` match within one path segment, `**` matches across them. An ARN
-    /// is granted only by a glob that spells out everything before the name. Defaults to none.
+    /// keys is the list of globs of keys that may be read, for example `shop/**`.
+    /// At most 256. If empty, the entry grants no key. `*` and `?` match within a
+    /// path segment, `**` matches any number of segments.
+    ///
+    /// Globs are matched against the canonical form of a key: in Vault the path
+    /// below the mount, in AWS the name below prefix, in Google the ID of the
+    /// secret. A glob grants an ARN only if it contains everything before the name.
+    /// See `docs/reference/permissions.md`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub keys: Vec<String>,
-    /// generate are the globs of the paths at which credentials are issued (`dataFrom[].generate`), with the mount path of the engine:
-    /// `database/creds/shop-*`. `keys` do not grant them. Only engines that issue credentials are used, whatever is granted.
-    /// Defaults to none.
+    /// generate is the list of globs of paths where credentials may be issued
+    /// (`dataFrom[].generate`), including the mount path of the engine:
+    /// `database/creds/shop-*`. At most 256. If empty, the entry grants no path;
+    /// keys do not grant any. Engines that do not issue credentials are never used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub generate: Vec<String>,
-    /// The scopes of ciphertexts that are decrypted for them. `Strict` alone keeps a ciphertext to the one key that it was
-    /// sealed for. Default: none.
+    /// ciphertextScopes is the list of scopes of ciphertexts that the store
+    /// decrypts for the namespaces. At most 3. If empty, it decrypts none. With
+    /// only `Strict`, a ciphertext works only for the key that it was sealed for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub ciphertext_scopes: Vec<CiphertextScope>,
 }
 
-/// Namespaces by name or by label; a namespace that either matches is granted.
+/// AccessNamespaces selects namespaces by name or by label. A namespace that
+/// either one matches is selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -239,71 +264,83 @@ pub struct Access {
     )
 )]
 pub struct AccessNamespaces {
-    /// Namespaces by name.
+    /// names is the list of names of namespaces. At most 1024. Required if selector
+    /// is absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 1024),
         inner(length(min = 1, max = 63), regex(pattern = crate::name::LABEL))
     )]
     pub names: Vec<String>,
-    /// Namespaces by their labels.
+    /// selector selects namespaces by their labels. `matchLabels: {}` selects every
+    /// namespace. While the operator cannot read the labels of namespaces (option
+    /// `--namespaces`), it selects none. Required if names is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
 
-/// A label selector, with Kubernetes' meaning.
+/// LabelSelector has the meaning of a Kubernetes label selector: all
+/// requirements must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
-    /// Labels that must have these values.
+    /// matchLabels maps names of labels to the values they must have. If empty, it
+    /// matches everything.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
-    /// Further requirements; all must hold.
+    /// matchExpressions is a list of further requirements, which must all match. At
+    /// most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
-/// One requirement of a [`LabelSelector`].
+/// Each requirement compares one label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelectorRequirement {
-    /// The label.
+    /// key is the name of the label.
     pub key: String,
-    /// How it is compared.
+    /// operator is how the label is compared.
+    ///
+    /// - `In`: its value is one of values.
+    /// - `NotIn`: it is absent, or its value is none of values.
+    /// - `Exists`: it is present.
+    /// - `DoesNotExist`: it is absent.
     pub operator: LabelSelectorOperator,
-    /// The values of `In` and `NotIn`.
+    /// values is the list of values for `In` and `NotIn`. Ignored for `Exists` and
+    /// `DoesNotExist`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
-/// How a label is compared.
+/// LabelSelectorOperator is how a label is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LabelSelectorOperator {
-    /// The label's value is one of `values`.
+    /// Its value is one of `values`.
     In,
-    /// The label is absent, or its value is none of `values`.
+    /// It is absent, or its value is none of `values`.
     NotIn,
-    /// The label is present.
+    /// It is present.
     Exists,
-    /// The label is absent.
+    /// It is absent.
     DoesNotExist,
 }
 
-/// Kind of a store.
+/// StoreKind distinguishes stores of a namespace from stores of the cluster.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum StoreKind {
-    /// A store of the same namespace.
+    /// A store in the namespace of the SyncedSecret.
     #[default]
     SecretStore,
-    /// A store of the cluster.
+    /// A store of the cluster, which must grant the namespace access.
     ClusterSecretStore,
 }
 
 impl StoreKind {
-    /// The kind's name, as in YAML.
+    /// Returns the name of the kind as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SecretStore => "SecretStore",
@@ -318,14 +355,19 @@ impl fmt::Display for StoreKind {
     }
 }
 
-/// A reference to a store.
+/// StoreRef refers to a SecretStore of the same namespace or to a
+/// ClusterSecretStore.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
-    /// Name of the store.
+    /// name is the name of the store. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// `SecretStore` (default) or `ClusterSecretStore`.
+    /// kind is the kind of the store. Defaults to `SecretStore`.
+    ///
+    /// - `SecretStore`: a store in the namespace of the SyncedSecret.
+    /// - `ClusterSecretStore`: a store of the cluster, which must grant the
+    ///   namespace access.
     #[serde(default)]
     pub kind: StoreKind,
 }

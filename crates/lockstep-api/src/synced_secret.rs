@@ -1,4 +1,4 @@
-//! `SyncedSecret`: which remote values become which Kubernetes Secret.
+//! `SyncedSecret`: the remote values to read and the Secret to write.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::{
     status::SyncedSecretStatus, store::StoreRef,
 };
 
-/// Which remote values become which Kubernetes Secret of the same namespace.
+/// SyncedSecretSpec declares the remote values to read and the Secret to write
+/// in the same namespace.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lockstep.dev",
@@ -68,52 +69,75 @@ use crate::{
     )
 )]
 pub struct SyncedSecretSpec {
-    /// The store of every entry that does not name its own.
+    /// secretStoreRef is the store of every entry that names no store of its own.
+    /// Required unless each entry of data and dataFrom sets its own secretStoreRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_store_ref: Option<StoreRef>,
-    /// How often the remote values are read again; the operator adds up to 10 % of jitter, or, where a store gives many
-    /// values with one call, reads those that fall due in the same tenth of the interval together. Go's durations and
-    /// `d` for days; at least `1s`. Default: `1h`.
+    /// refreshInterval is the time between two reads of the remote values, as a Go
+    /// duration or in days: `90s`, `1h30m`, `7d`. Defaults to `1h`. Minimum `1s`.
+    /// Used only with refreshPolicy `Periodic`.
+    ///
+    /// lockstep adds up to 10% of jitter. For a store that returns many values per
+    /// call, it assigns SyncedSecrets to shared slots of the interval instead, so
+    /// that one call serves many of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<Duration>,
-    /// When the remote values are read again. Default: `Periodic`.
+    /// refreshPolicy determines when lockstep reads the remote values again.
+    /// Defaults to `Periodic`. The annotation `lockstep.dev/refresh` forces a read
+    /// with `Periodic` and `OnChange`.
+    ///
+    /// - `Periodic`: every refreshInterval, on an event of the store, and when the
+    ///   spec changes.
+    /// - `OnChange`: only when the spec changes.
+    /// - `CreatedOnce`: never again once the Secret has been written. Not allowed
+    ///   with `dataFrom[].generate`.
     #[serde(default)]
     pub refresh_policy: RefreshPolicy,
-    /// Stop syncing; the Secret stays as it is. Default: `false`.
+    /// suspend stops syncing and leaves the Secret as it is. Leases are still
+    /// renewed and revoked. Defaults to `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-    /// One key of the Secret from one remote value.
+    /// data is the list of keys that are written from one remote value or one
+    /// ciphertext each. At most 2000 entries. data or dataFrom needs at least one
+    /// entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2000))]
     pub data: Vec<DataEntry>,
-    /// Many keys of the Secret from one remote value or from many.
+    /// dataFrom is the list of entries that each write many keys: all properties of
+    /// a value (extract), all values that match (find), or an issued credential
+    /// (generate). At most 100 entries. Two entries that write the same key are an
+    /// error (reason `DuplicateKey`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub data_from: Vec<DataFromEntry>,
-    /// The Secret to write. Default: a Secret with the SyncedSecret's own name.
+    /// target is the Secret to write. Defaults to a Secret with the name of the
+    /// SyncedSecret.
     #[serde(default, skip_serializing_if = "Target::is_default")]
     pub target: Target,
-    /// When a value that changed at its source may be written, and how old it may get. Default: at once, and any age.
+    /// rotation determines when a changed value is written, how it reaches the
+    /// pods, and how old a value may get. If absent, changes are written at once
+    /// and no workload is restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
 }
 
-/// The refresh interval where none is given.
+/// Applies if `refreshInterval` is absent.
 pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// When the remote values are read again.
+/// RefreshPolicy determines when the remote values are read again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RefreshPolicy {
-    /// Every refresh interval, and when the spec changes.
+    /// Every `refreshInterval`, on an event of the store, and when the spec
+    /// changes.
     #[default]
     Periodic,
-    /// When the spec changes.
+    /// Only when the spec changes.
     OnChange,
-    /// Never again after the Secret was written once.
+    /// Never again once the Secret has been written.
     CreatedOnce,
 }
 
-/// One key of the Secret, from one remote value or from a ciphertext.
+/// Each entry writes one key, from exactly one of remoteRef and ciphertext.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -132,32 +156,55 @@ pub enum RefreshPolicy {
     )
 )]
 pub struct DataEntry {
-    /// The key in the Secret: letters, digits, `-`, `_` and `.`.
+    /// secretKey is the key in the Secret: letters, digits, `-`, `_` and `.`, at
+    /// most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub secret_key: String,
-    /// The remote value. Either this or `ciphertext`.
+    /// remoteRef is the remote value to read. Exactly one of remoteRef and
+    /// ciphertext is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_ref: Option<RemoteRef>,
-    /// The value, encrypted with the store's KMS key by `lockstep seal`. It can be kept in Git: it is worthless without the key,
-    /// and outside of the place that it was sealed for.
+    /// ciphertext is the value, encrypted with the store's KMS key by
+    /// `lockstep seal`. It is safe to commit to Git: it cannot be decrypted without
+    /// the key, or outside ciphertextScope. At most 1,500,000 characters. Exactly
+    /// one of remoteRef and ciphertext is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1_500_000))]
     pub ciphertext: Option<String>,
-    /// Where the ciphertext may be used, as it was sealed. Default: `Strict`.
+    /// ciphertextScope is the scope that the ciphertext was sealed for. The KMS
+    /// refuses to decrypt it with another one. Defaults to `Strict`. Allowed only
+    /// with ciphertext.
+    ///
+    /// - `Strict`: valid only in this namespace, in this SyncedSecret, under this
+    ///   secretKey.
+    /// - `Namespace`: valid anywhere in this namespace.
+    /// - `Cluster`: valid in every namespace.
     #[serde(default, skip_serializing_if = "CiphertextScope::is_strict")]
     pub ciphertext_scope: CiphertextScope,
-    /// How the value is decoded before it is written. Default: `None`.
+    /// decodingStrategy is how the value is decoded before it is written. Defaults
+    /// to `None`. Padding is optional for `Base64` and `Base64URL`, and whitespace
+    /// is ignored.
+    ///
+    /// - `None`: written as it is.
+    /// - `Base64`: standard base64. Any other value is an error.
+    /// - `Base64URL`: URL-safe base64. Any other value is an error.
+    /// - `Auto`: decoded if it is base64 or URL-safe base64 with full padding,
+    ///   otherwise written as it is. This is a guess: the plain text `password` is
+    ///   valid base64 and is decoded.
     #[serde(default)]
     pub decoding_strategy: DecodingStrategy,
-    /// A missing remote value leaves the key out, where it would otherwise fail the sync. Default: `false`.
+    /// optional leaves the key out if the remote value or its property does not
+    /// exist. Defaults to `false`: the sync fails and the Secret is left unchanged.
+    /// Not allowed with ciphertext.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
-    /// The store of this entry. Default: the SyncedSecret's.
+    /// secretStoreRef is the store of this entry. Defaults to the SyncedSecret's
+    /// secretStoreRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_store_ref: Option<StoreRef>,
 }
 
-/// One remote value, or a property of it.
+/// RemoteRef names one remote value, or one property of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -168,33 +215,42 @@ pub struct DataEntry {
     )
 )]
 pub struct RemoteRef {
-    /// key names the remote value. It is parsed into the canonical form of the store's provider, which `access[].keys` of a
-    /// ClusterSecretStore are matched against and which is read; `docs/reference/permissions.md` describes it. Whitespace and invisible
-    /// characters are an error.
+    /// key is the name of the remote value, for example `shop/database`. Its form
+    /// depends on the provider; see `docs/reference/permissions.md`.
+    /// `access[].keys` of a ClusterSecretStore are matched against the canonical
+    /// form. Whitespace and invisible characters are an error. At most 2048
+    /// characters.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^\S+$"))]
     pub key: String,
-    /// Path into the value, which must be JSON: a literal field name, or field names and indexes joined by dots.
-    /// Default: the whole value.
+    /// property is the path of a field in the value, which must be JSON:
+    /// `password`, or names and indexes joined by dots, such as `users.0.name`.
+    /// `\.` is a dot in a name. A field named like the whole path takes precedence.
+    /// Defaults to the whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub property: Option<String>,
-    /// The version in the store. Default: the current one.
+    /// version is the version to read, in the provider's notation: a number in
+    /// Vault and Google, a stage such as `AWSPREVIOUS` in AWS Secrets Manager.
+    /// Defaults to the current version. Not allowed with metadataPolicy `Fetch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub version: Option<String>,
-    /// What is read: the value (default), or, with `Fetch`, what the store keeps beside it (tags, labels, custom
-    /// metadata), as a JSON object. Default: `None`.
+    /// metadataPolicy determines what is read. Defaults to `None`.
+    ///
+    /// - `None`: the value.
+    /// - `Fetch`: the metadata that the store keeps for the value (tags, labels,
+    ///   custom metadata), as a JSON object.
     #[serde(default, skip_serializing_if = "MetadataPolicy::is_none")]
     pub metadata_policy: MetadataPolicy,
 }
 
-/// Whether the value is read, or what the store keeps beside it.
+/// MetadataPolicy selects between a remote value and its metadata.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MetadataPolicy {
-    /// The value.
+    /// Reads the value.
     #[default]
     None,
-    /// The metadata.
+    /// Reads the metadata (tags, labels, custom metadata) as a JSON object.
     Fetch,
 }
 
@@ -205,22 +261,23 @@ impl MetadataPolicy {
     }
 }
 
-/// How a remote value is decoded before it is written.
+/// DecodingStrategy is how a remote value is decoded before it is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecodingStrategy {
-    /// Written as it is.
+    /// The value is written as it is.
     #[default]
     None,
-    /// Standard base64.
+    /// The value must be standard base64; padding is optional.
     Base64,
-    /// URL-safe base64.
+    /// The value must be URL-safe base64; padding is optional.
     #[serde(rename = "Base64URL")]
     Base64Url,
-    /// Base64 or URL-safe base64 where the value is one of them, as it is otherwise.
+    /// The value is decoded if it is base64 or URL-safe base64 with full padding,
+    /// otherwise it is written as it is.
     Auto,
 }
 
-/// Many keys of the Secret: from `extract`, from `find` or from `generate`.
+/// Each entry writes many keys, from exactly one of extract, find and generate.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -231,25 +288,31 @@ pub enum DecodingStrategy {
     )
 )]
 pub struct DataFromEntry {
-    /// Every property of one remote value, which must be a JSON object.
+    /// extract writes one key for each property of one remote value, which must be
+    /// a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extract: Option<Extract>,
-    /// Every remote value that matches.
+    /// find writes one key for each remote value that matches. The key is the name
+    /// of the value; use rewrite to turn it into a valid key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub find: Option<Find>,
-    /// Every property of a credential that the store makes for this SyncedSecret alone. One entry at most does.
+    /// generate writes one key for each field of a credential that the store issues
+    /// for this SyncedSecret alone. Allowed in one entry of a SyncedSecret. Not
+    /// allowed with refreshPolicy `CreatedOnce` or onFailure `Rollback`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
-    /// How the keys are renamed, step by step.
+    /// rewrite is the list of steps that rename the keys of this entry, applied in
+    /// order. At most 32 steps. If empty, the keys are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub rewrite: Vec<Rewrite>,
-    /// The store of this entry. Default: the SyncedSecret's.
+    /// secretStoreRef is the store of this entry. Defaults to the SyncedSecret's
+    /// secretStoreRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_store_ref: Option<StoreRef>,
 }
 
-/// Every property of one remote value.
+/// Extract names one remote value whose properties become keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -260,27 +323,42 @@ pub struct DataFromEntry {
     )
 )]
 pub struct Extract {
-    /// key names the remote value, as `remoteRef.key` does.
+    /// key is the name of the remote value, in the form of `remoteRef.key`. At most
+    /// 2048 characters.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^\S+$"))]
     pub key: String,
-    /// Path to the JSON object inside the value. Default: the value itself.
+    /// property is the path of a JSON object in the value, in the form of
+    /// `remoteRef.property`. Defaults to the value itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub property: Option<String>,
-    /// The version in the store. Default: the current one.
+    /// version is the version to read, in the form of `remoteRef.version`. Defaults
+    /// to the current version. Not allowed with metadataPolicy `Fetch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub version: Option<String>,
-    /// What is read: the value (default), or, with `Fetch`, what the store keeps beside it (tags, labels, custom
-    /// metadata), as a JSON object. Default: `None`.
+    /// metadataPolicy determines what is read. Defaults to `None`.
+    ///
+    /// - `None`: the value.
+    /// - `Fetch`: the metadata that the store keeps for the value (tags, labels,
+    ///   custom metadata), as a JSON object.
     #[serde(default, skip_serializing_if = "MetadataPolicy::is_none")]
     pub metadata_policy: MetadataPolicy,
-    /// How each value is decoded. Default: `None`.
+    /// decodingStrategy is how each value is decoded before it is written. Defaults
+    /// to `None`.
+    ///
+    /// - `None`: written as it is.
+    /// - `Base64`: standard base64. Any other value is an error.
+    /// - `Base64URL`: URL-safe base64. Any other value is an error.
+    /// - `Auto`: decoded if it is base64 or URL-safe base64 with full padding,
+    ///   otherwise written as it is. This is a guess: see
+    ///   `data[].decodingStrategy`.
     #[serde(default)]
     pub decoding_strategy: DecodingStrategy,
 }
 
-/// Every remote value that matches all that is given.
+/// Find selects remote values by path, name and tags; a value must match all
+/// that are set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -288,32 +366,45 @@ pub struct Extract {
     validation = ("has(self.path) || has(self.name) || has(self.tags)", "find needs at least one of path, name, tags")
 )]
 pub struct Find {
-    /// path is the folder below which values are searched. Defaults to the root of the store. In a ClusterSecretStore, only folders
-    /// that may hold granted keys are listed. Whitespace and invisible characters are an error.
+    /// path is the folder to search. Defaults to the root of the store. In Google
+    /// Secret Manager it is a name prefix. For a ClusterSecretStore, only folders
+    /// that may contain granted keys are listed. Whitespace and invisible
+    /// characters are an error. At least one of path, name and tags is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^\S*$"))]
     pub path: Option<String>,
-    /// Name of the remote value.
+    /// name selects remote values by name. If absent, every name matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<FindName>,
-    /// Tags (in Vault: custom metadata) that the remote value must carry.
+    /// tags are the tags (AWS), labels (Google) or custom metadata (Vault) that a
+    /// remote value must have. If empty, tags are ignored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// How each value is decoded. Default: `None`.
+    /// decodingStrategy is how each value is decoded before it is written. Defaults
+    /// to `None`.
+    ///
+    /// - `None`: written as it is.
+    /// - `Base64`: standard base64. Any other value is an error.
+    /// - `Base64URL`: URL-safe base64. Any other value is an error.
+    /// - `Auto`: decoded if it is base64 or URL-safe base64 with full padding,
+    ///   otherwise written as it is. This is a guess: see
+    ///   `data[].decodingStrategy`.
     #[serde(default)]
     pub decoding_strategy: DecodingStrategy,
 }
 
-/// Name of a remote value.
+/// FindName matches the names of remote values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FindName {
-    /// Regular expression (RE2 syntax) that the name must match somewhere; anchor it with `^` and `$`.
+    /// regexp is a regular expression (RE2 syntax) that matches anywhere in the
+    /// name. Use `^` and `$` to match the whole name, for example
+    /// `^shop/db-[0-9]+$`. At most 1024 characters.
     #[schemars(length(min = 1, max = 1024))]
     pub regexp: String,
 }
 
-/// One step of renaming keys.
+/// Each step is exactly one of regexp, transform and merge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -324,39 +415,45 @@ pub struct FindName {
     )
 )]
 pub struct Rewrite {
-    /// Replace what a regular expression matches.
+    /// regexp replaces the text that a regular expression matches in each key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regexp: Option<RewriteRegexp>,
-    /// Rename by a template.
+    /// transform renames each key with a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<RewriteTransform>,
-    /// Merge the JSON objects in the values.
+    /// merge merges the values of all keys, which must be JSON objects, into one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<RewriteMerge>,
 }
 
-/// Replace what a regular expression matches in each key.
+/// RewriteRegexp replaces the text that a regular expression matches in each
+/// key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RewriteRegexp {
-    /// The regular expression (RE2 syntax).
+    /// source is the regular expression (RE2 syntax), for example `^shop/(.+)$`.
+    /// Every match is replaced. At most 1024 characters.
     #[schemars(length(min = 1, max = 1024))]
     pub source: String,
-    /// The replacement; `$1` and `${name}` are groups.
+    /// target is the replacement, which may refer to groups of source as `$1`,
+    /// `${1}` or `${name}`. It may be empty. At most 1024 characters. Two keys with
+    /// the same new name are an error.
     #[schemars(length(max = 1024))]
     pub target: String,
 }
 
-/// Rename each key by a template.
+/// RewriteTransform renames each key with a template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RewriteTransform {
-    /// Go template that yields the new key; `.value` is the old key.
+    /// template is a Go template that returns the new key; `.value` is the old key,
+    /// as in `{{ .value | upper }}`. At most 4096 characters. Two keys with the
+    /// same new name are an error.
     #[schemars(length(min = 1, max = 4096))]
     pub template: String,
 }
 
-/// Merge the JSON objects in the values into one.
+/// RewriteMerge merges the JSON objects in the values of all keys into one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -364,60 +461,77 @@ pub struct RewriteTransform {
     validation = ("self.strategy != 'JSON' || has(self.into)", "merge with strategy JSON needs into")
 )]
 pub struct RewriteMerge {
-    /// The key that receives the merged object, with strategy `JSON`.
+    /// into is the key that receives the merged object. Required with strategy
+    /// `JSON`, ignored with `Extract`. At most 253 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub into: Option<String>,
-    /// Keys whose objects win over others, the last one most.
+    /// priority is the list of keys whose fields replace those of other keys. The
+    /// last key in the list has the highest priority. At most 100 keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub priority: Vec<String>,
-    /// What a key in `priority` that is not there means. Default: `Strict`.
+    /// priorityPolicy determines what happens if a key in priority does not exist.
+    /// Defaults to `Strict`.
+    ///
+    /// - `Strict`: the sync fails.
+    /// - `IgnoreNotFound`: the key is ignored.
     #[serde(default)]
     pub priority_policy: RewriteMergePriorityPolicy,
-    /// What it means when two objects hold the same field and neither has priority. Default: `Error`.
+    /// conflictPolicy determines what happens if two objects of the same priority
+    /// contain the same field. Defaults to `Error`.
+    ///
+    /// - `Error`: the sync fails.
+    /// - `Ignore`: the object whose key comes later in alphabetical order replaces
+    ///   the other.
     #[serde(default)]
     pub conflict_policy: RewriteMergeConflictPolicy,
-    /// Where the merged fields go. Default: `Extract`.
+    /// strategy determines where the merged fields are written. Defaults to
+    /// `Extract`.
+    ///
+    /// - `Extract`: each field becomes a key.
+    /// - `JSON`: the merged object becomes the value of the key `into`.
     #[serde(default)]
     pub strategy: RewriteMergeStrategy,
 }
 
-/// What a key in `priority` that is not there means.
+/// RewriteMergePriorityPolicy determines what happens if a key in `priority`
+/// does not exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RewriteMergePriorityPolicy {
-    /// An error.
+    /// The sync fails.
     #[default]
     Strict,
-    /// Nothing.
+    /// The key is ignored.
     IgnoreNotFound,
 }
 
-/// What it means when two objects hold the same field.
+/// RewriteMergeConflictPolicy determines what happens if two objects of the
+/// same priority contain the same field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RewriteMergeConflictPolicy {
-    /// An error.
+    /// The sync fails.
     #[default]
     Error,
-    /// The one that comes later in the order of the keys wins.
+    /// The object whose key comes later in alphabetical order replaces the other.
     Ignore,
 }
 
-/// Where merged fields go.
+/// RewriteMergeStrategy determines where merged fields are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RewriteMergeStrategy {
-    /// Each field becomes a key of its own.
+    /// Each field becomes a key.
     #[default]
     Extract,
-    /// The whole object, as JSON, becomes the value of `into`.
+    /// The merged object becomes the value of the key `into`.
     #[serde(rename = "JSON")]
     Json,
 }
 
-/// How many earlier Secrets of a versioned target are kept where the spec does not say.
+/// Applies if `revisionHistoryLimit` is absent.
 pub const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 2;
 
-/// The Secret to write.
+/// Target describes the Secret to write.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -436,41 +550,64 @@ pub const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 2;
     )
 )]
 pub struct Target {
-    /// Name of the Secret. Default: the SyncedSecret's own.
+    /// name is the name of the Secret. Defaults to the name of the SyncedSecret. At
+    /// most 253 characters, or 54 if versioned is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = crate::name::SUBDOMAIN)
     )]
     pub name: Option<String>,
-    /// What is written beyond the values as they are.
+    /// template defines the type, metadata and keys of the Secret. If absent, the
+    /// Secret has the type `Opaque` and the keys of data and dataFrom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
-    /// creationPolicy says whether the Secret belongs to the SyncedSecret. Secrets of `Owner` and `Orphan` are replaced as a whole: keys,
-    /// labels and annotations that others add are removed at the next write. Defaults to `Owner`.
+    /// creationPolicy determines who owns the Secret. Defaults to `Owner`. With
+    /// `Owner` and `Orphan`, lockstep replaces the whole Secret: keys, labels and
+    /// annotations that others added are removed at the next write.
+    ///
+    /// - `Owner`: lockstep creates the Secret. It is deleted with the SyncedSecret.
+    /// - `Orphan`: lockstep creates the Secret. It is kept when the SyncedSecret is
+    ///   deleted.
+    /// - `Merge`: the Secret exists and belongs to someone else. lockstep writes
+    ///   only the keys of this SyncedSecret. The Secret must list the SyncedSecret
+    ///   in its annotation `lockstep.dev/merge`, and the namespace must grant
+    ///   lockstep `patch` on it. This grant also lets lockstep read the Secret.
     #[serde(default)]
     pub creation_policy: CreationPolicy,
-    /// What happens to the Secret when every remote value is gone. Default: `Retain`.
+    /// deletionPolicy determines what happens to the Secret when all remote values
+    /// have been deleted at the source. Defaults to `Retain`.
+    ///
+    /// - `Retain`: the Secret is left unchanged.
+    /// - `Delete`: the Secret is deleted. With creationPolicy `Merge`, only the
+    ///   keys of this SyncedSecret are removed.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// immutable makes the Secret immutable; a change deletes it and creates another one. Defaults to `false`.
+    /// immutable makes the Secret immutable. To change it, lockstep deletes and
+    /// recreates it. Defaults to `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immutable: bool,
-    /// Write an immutable Secret for each revision, named `<name>-<revision>`, and have `rotation.rollout` move the references of
-    /// its targets from one to the next, wave by wave: a pod of a later wave that restarts in the middle keeps the old value. The
-    /// targets refer to `<name>` at first, and name it in an annotation of their own, `lockstep.dev/versioned`: without it no
-    /// reference is moved. Default: `false`.
+    /// versioned writes an immutable Secret `<name>-<revision>` for each revision,
+    /// instead of one Secret. The rollout then moves the references in the pod
+    /// templates of its targets to the new Secret, wave by wave, so a pod of a
+    /// later wave that restarts early keeps the old value. Defaults to `false`.
+    /// Requires `rotation.rollout` and creationPolicy `Owner`.
+    ///
+    /// Each target must refer to `<name>` at first, and must list `<name>` in its
+    /// own annotation `lockstep.dev/versioned`. lockstep moves no reference without
+    /// this annotation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub versioned: bool,
-    /// How many earlier Secrets of a versioned target are kept once no target needs them, so that `kubectl rollout undo` finds them.
-    /// Default: 2.
+    /// revisionHistoryLimit is the number of earlier Secrets of a versioned target
+    /// to keep when no target uses them, for `kubectl rollout undo`. Defaults to 2.
+    /// Minimum 0, maximum 20. Allowed only if versioned is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 20))]
     pub revision_history_limit: Option<u32>,
 }
 
 impl Target {
-    /// `revisionHistoryLimit`, or its default.
+    /// Returns `revisionHistoryLimit` or its default.
     pub fn revision_history_limit(&self) -> u32 {
         self.revision_history_limit
             .unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT)
@@ -481,94 +618,119 @@ impl Target {
     }
 }
 
-/// Whose the Secret is.
+/// CreationPolicy determines who owns the Secret.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CreationPolicy {
-    /// The Secret is deleted with the SyncedSecret.
+    /// lockstep creates the Secret. It is deleted with the SyncedSecret.
     #[default]
     Owner,
-    /// lockstep creates the Secret, and it stays when the SyncedSecret is deleted.
+    /// lockstep creates the Secret. It is kept when the SyncedSecret is deleted.
     Orphan,
-    /// The Secret exists and belongs to someone else. Only the keys of this SyncedSecret are written. The Secret lists the SyncedSecret in
-    /// its annotation `lockstep.dev/merge`, and the namespace grants lockstep `patch` on it, which also lets lockstep read it.
+    /// The Secret exists and belongs to someone else. lockstep writes only the keys
+    /// of this SyncedSecret. The Secret must list the SyncedSecret in its
+    /// annotation `lockstep.dev/merge`, and the namespace must grant lockstep
+    /// `patch` on it, which also lets lockstep read it.
     Merge,
 }
 
-/// What happens to the Secret when every remote value is gone.
+/// DeletionPolicy determines what happens to the Secret when all remote values
+/// have been deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// It stays as it was.
+    /// The Secret is left unchanged.
     #[default]
     Retain,
-    /// It is deleted (with `Merge`: the keys of this SyncedSecret are).
+    /// The Secret is deleted. With `Merge`, only the keys of this SyncedSecret are
+    /// removed.
     Delete,
 }
 
-/// What is written beyond the values as they are.
+/// Template defines the type, metadata and keys of the Secret.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
-    /// Type of the Secret, such as `kubernetes.io/tls`. Default: `Opaque`.
+    /// type is the type of the Secret, for example `kubernetes.io/tls`. Defaults to
+    /// `Opaque`. `kubernetes.io/service-account-token` and
+    /// `bootstrap.kubernetes.io/token` are an error (reason `InvalidSpec`).
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_type: Option<String>,
-    /// Labels and annotations of the Secret; the values are templates.
+    /// metadata contains labels and annotations of the Secret. Their values are Go
+    /// templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// Keys of the Secret; the values are Go templates over the keys that `data` and `dataFrom` yield.
+    /// data maps keys of the Secret to Go templates, which read the keys of data
+    /// and dataFrom:
+    /// `postgres://{{ .username }}:{{ .password | urlquery }}@db/shop`.
+    /// `docs/reference/functions.md` lists the functions and limits.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
-    /// More templates.
+    /// templateFrom is a list of templates that each return several keys, labels or
+    /// annotations. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub template_from: Vec<TemplateFrom>,
-    /// What happens to the values that no template names. Default: `Replace`.
+    /// mergePolicy determines whether the keys of data and dataFrom are written in
+    /// addition to the output of templates. Defaults to `Replace`.
+    ///
+    /// - `Replace`: if there are templates for data, only their output is written.
+    /// - `Merge`: the keys of data and dataFrom are written too. A template
+    ///   replaces a key of the same name.
     #[serde(default)]
     pub merge_policy: MergePolicy,
 }
 
-/// Labels and annotations of the Secret; the values are templates.
+/// TemplateMetadata contains labels and annotations of the Secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateMetadata {
-    /// Labels.
+    /// labels maps names of labels to Go templates. Names under `lockstep.dev` are
+    /// an error (reason `InvalidSpec`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations. Those of lockstep itself (`lockstep.dev/…`) are refused.
+    /// annotations maps names of annotations to Go templates. Names under
+    /// `lockstep.dev` are an error (reason `InvalidSpec`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A template that yields several keys at once.
+/// Each entry is a template that returns several keys, labels or annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateFrom {
-    /// Go template whose output is a YAML map of strings.
+    /// literal is a Go template whose output is a YAML map of strings. At most
+    /// 65,536 characters.
     #[schemars(length(min = 1, max = 65536))]
     pub literal: String,
-    /// Where the map goes. Default: `Data`.
+    /// target determines where the entries of the map are written. Defaults to
+    /// `Data`.
+    ///
+    /// - `Data`: the data of the Secret.
+    /// - `Annotations`: the annotations of the Secret.
+    /// - `Labels`: the labels of the Secret.
     #[serde(default)]
     pub target: TemplateTarget,
 }
 
-/// Where the output of a [`TemplateFrom`] goes.
+/// TemplateTarget determines where the output of a [`TemplateFrom`] is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TemplateTarget {
-    /// The Secret's data.
+    /// The data of the Secret.
     #[default]
     Data,
-    /// The Secret's annotations.
+    /// The annotations of the Secret.
     Annotations,
-    /// The Secret's labels.
+    /// The labels of the Secret.
     Labels,
 }
 
-/// What happens to the values that no template names.
+/// MergePolicy determines whether the keys of `data` and `dataFrom` are written
+/// in addition to the output of templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MergePolicy {
-    /// Where there are templates for data, only their output is written.
+    /// If there are templates for data, only their output is written.
     #[default]
     Replace,
-    /// They are written beside the templates' output.
+    /// The keys of `data` and `dataFrom` are written too.
     Merge,
 }

@@ -9,7 +9,7 @@ use crate::{
     credential::{CredentialRef, SecretKeyRef, ServiceAccountRef},
 };
 
-/// HashiCorp Vault or OpenBao.
+/// VaultProvider configures HashiCorp Vault or OpenBao.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -17,68 +17,84 @@ use crate::{
     validation = ("!(has(self.caBundle) && has(self.caProvider))", "caBundle and caProvider exclude each other")
 )]
 pub struct VaultProvider {
-    /// Address of the server, such as `https://vault.internal:8200`. A SecretStore requires `https`, and cannot use loopback or
-    /// link-local addresses. A ClusterSecretStore can.
+    /// server is the URL of the server, for example `https://vault.internal:8200`.
+    /// A SecretStore requires `https` and cannot use loopback or link-local
+    /// addresses; a ClusterSecretStore can. At most 2048 characters.
     #[x_kube(validation = (
         "self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')",
         "server must be an http or https URL with a host and without credentials, query or fragment"
     ))]
     #[schemars(length(min = 1, max = 2048))]
     pub server: String,
-    /// Mount path of the key/value engine, such as `secret`. When it is not set, a key starts with the mount path. `auth`, `sys`,
-    /// `identity` and `cubbyhole` are never read.
+    /// path is the mount path of the key/value engine, for example `secret`. If
+    /// absent, each key begins with its mount path. `auth`, `sys`, `identity` and
+    /// `cubbyhole` are never read. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub path: Option<String>,
-    /// Version of the key/value engine. Default: `v2`.
+    /// version is the version of the key/value engine. Defaults to `v2`.
+    ///
+    /// - `v1`: without versions and metadata.
+    /// - `v2`: with versions and custom metadata.
     #[serde(default)]
     pub version: KvVersion,
-    /// The key of the transit engine that decrypts `data[].ciphertext`. The policy needs `update` on its decrypt path.
+    /// transit is the key of the transit engine that decrypts `data[].ciphertext`.
+    /// The policy must grant `update` on its decrypt path. If absent, the store
+    /// decrypts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transit: Option<VaultTransit>,
-    /// Vault namespace (Vault Enterprise, OpenBao), such as `team/shop`.
+    /// namespace is the namespace in Vault Enterprise or OpenBao, for example
+    /// `team/shop`. If absent, the root namespace is used. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub namespace: Option<String>,
-    /// Certificate authorities that sign the server's certificate: PEM, base64-encoded. Default: the system's.
+    /// caBundle contains the certificate authorities that sign the certificate of
+    /// the server, as base64-encoded PEM. Defaults to the authorities of the
+    /// operator's system. At most 262,144 characters. Not allowed with caProvider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262_144))]
     pub ca_bundle: Option<String>,
-    /// Certificate authorities from a Secret or ConfigMap.
+    /// caProvider reads the certificate authorities from a Secret or ConfigMap. Not
+    /// allowed with caBundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_provider: Option<CaProvider>,
-    /// How lockstep logs in: exactly one method.
+    /// auth is how lockstep logs in. Exactly one method is required.
     pub auth: VaultAuth,
 }
 
-/// Version of Vault's key/value engine.
+/// KvVersion is the version of Vault's key/value engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KvVersion {
-    /// Without versions.
+    /// Without versions and metadata.
     #[serde(rename = "v1")]
     V1,
-    /// With versions.
+    /// With versions and custom metadata.
     #[default]
     #[serde(rename = "v2")]
     V2,
 }
 
-/// Where certificate authorities come from.
+/// CaProvider names the object that contains certificate authorities.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaProvider {
-    /// Kind of the object: `Secret` or `ConfigMap`.
+    /// type is the kind of the object.
+    ///
+    /// - `Secret`: a Secret.
+    /// - `ConfigMap`: a ConfigMap.
     #[serde(rename = "type")]
     pub kind: CaProviderKind,
-    /// Name of the object, in the store's credential namespace.
+    /// name is the name of the object, in the namespace of the SecretStore, or of
+    /// the operator for a ClusterSecretStore. At most 253 characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::SUBDOMAIN))]
     pub name: String,
-    /// Key in its data; the value is PEM.
+    /// key is the key in the data of the object. Its value is PEM. At most 253
+    /// characters.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::name::DATA_KEY))]
     pub key: String,
 }
 
-/// Kind of the object that holds certificate authorities.
+/// CaProviderKind is the kind of object that contains certificate authorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CaProviderKind {
     /// A Secret.
@@ -87,7 +103,7 @@ pub enum CaProviderKind {
     ConfigMap,
 }
 
-/// How lockstep logs in to Vault: exactly one method.
+/// VaultAuth configures exactly one login method.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -98,27 +114,30 @@ pub enum CaProviderKind {
     )
 )]
 pub struct VaultAuth {
-    /// A token from a Secret. It is not renewed: prefer a method that logs in.
+    /// tokenSecretRef reads a token from a Secret. lockstep does not renew it.
+    /// Prefer a method that logs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<SecretKeyRef>,
-    /// AppRole.
+    /// appRole logs in with the AppRole method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_role: Option<AppRoleAuth>,
-    /// Kubernetes: a ServiceAccount's token, reviewed by Vault at the API server.
+    /// kubernetes logs in with the token of a ServiceAccount, which Vault verifies
+    /// with the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesAuth>,
-    /// JWT: a ServiceAccount's token checked by its signature, or a JWT from a Secret.
+    /// jwt logs in with the token of a ServiceAccount or a JWT from a Secret, which
+    /// Vault verifies by its signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtAuth>,
-    /// TLS client certificate.
+    /// cert logs in with a TLS client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert: Option<CertAuth>,
-    /// User name and password.
+    /// userPass logs in with a user name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_pass: Option<UserPassAuth>,
 }
 
-/// AppRole login.
+/// AppRoleAuth configures the AppRole login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -126,37 +145,42 @@ pub struct VaultAuth {
     validation = ("has(self.roleId) != has(self.roleRef)", "appRole needs exactly one of roleId, roleRef")
 )]
 pub struct AppRoleAuth {
-    /// Mount path of the auth method. Default: `approle`.
+    /// path is the mount path of the auth method. Defaults to `approle`. At most
+    /// 1024 characters.
     #[serde(default = "approle")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// The role id.
+    /// roleId is the role ID. Exactly one of roleId and roleRef is required. At
+    /// most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub role_id: Option<String>,
-    /// The role id, from a Secret.
+    /// roleRef reads the role ID from a Secret. Exactly one of roleId and roleRef
+    /// is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role_ref: Option<SecretKeyRef>,
-    /// The secret id, from a Secret.
+    /// secretRef reads the secret ID from a Secret.
     pub secret_ref: SecretKeyRef,
 }
 
-/// Kubernetes login.
+/// KubernetesAuth configures the Kubernetes login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesAuth {
-    /// Mount path of the auth method. Default: `kubernetes`.
+    /// mountPath is the mount path of the auth method. Defaults to `kubernetes`. At
+    /// most 1024 characters.
     #[serde(default = "kubernetes")]
     #[schemars(length(min = 1, max = 1024))]
     pub mount_path: String,
-    /// The role to log in as.
+    /// role is the Vault role to log in as. At most 1024 characters.
     #[schemars(length(min = 1, max = 1024))]
     pub role: String,
-    /// The ServiceAccount whose token is sent.
+    /// serviceAccountRef is the ServiceAccount whose token is sent to Vault.
+    /// lockstep requests a token that expires after ten minutes.
     pub service_account_ref: ServiceAccountRef,
 }
 
-/// JWT login.
+/// JwtAuth configures the JWT login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -164,52 +188,61 @@ pub struct KubernetesAuth {
     validation = ("has(self.secretRef) != has(self.serviceAccountRef)", "jwt needs exactly one of secretRef, serviceAccountRef")
 )]
 pub struct JwtAuth {
-    /// Mount path of the auth method. Default: `jwt`.
+    /// path is the mount path of the auth method. Defaults to `jwt`. At most 1024
+    /// characters.
     #[serde(default = "jwt")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// The role to log in as. Default: the auth method's default role.
+    /// role is the Vault role to log in as. Defaults to the default role of the
+    /// auth method. At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub role: Option<String>,
-    /// A JWT from a Secret.
+    /// secretRef reads a JWT from a Secret. Exactly one of secretRef and
+    /// serviceAccountRef is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
-    /// A ServiceAccount's token.
+    /// serviceAccountRef is the ServiceAccount whose token is sent to Vault.
+    /// lockstep requests a token that expires after ten minutes. Exactly one of
+    /// secretRef and serviceAccountRef is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_ref: Option<ServiceAccountRef>,
 }
 
-/// TLS certificate login.
+/// CertAuth configures the login with a TLS client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertAuth {
-    /// Mount path of the auth method. Default: `cert`.
+    /// path is the mount path of the auth method. Defaults to `cert`. At most 1024
+    /// characters.
     #[serde(default = "cert")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// The certificate role to log in as. Default: Vault tries all of them.
+    /// role is the certificate role to log in as. If absent, Vault tries all roles.
+    /// At most 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub role: Option<String>,
-    /// The client certificate: PEM, from a Secret.
+    /// clientCert reads the client certificate (PEM) from a Secret.
     pub client_cert: SecretKeyRef,
-    /// The private key of the client certificate: PEM, from a Secret.
+    /// secretRef reads the private key of the client certificate (PEM) from a
+    /// Secret.
     pub secret_ref: SecretKeyRef,
 }
 
-/// User name and password login.
+/// UserPassAuth configures the login with a user name and password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserPassAuth {
-    /// Mount path of the auth method. Default: `userpass`.
+    /// path is the mount path of the auth method. Defaults to `userpass`. At most
+    /// 1024 characters.
     #[serde(default = "userpass")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// The user name.
+    /// username is the name of the user. At most 1024 characters.
     #[schemars(length(min = 1, max = 1024))]
     pub username: String,
-    /// The password, from a Secret.
+    /// secretRef reads the password from a Secret.
     pub secret_ref: SecretKeyRef,
 }
 
@@ -230,7 +263,7 @@ fn userpass() -> String {
 }
 
 impl VaultProvider {
-    /// Every Secret and ConfigMap that this configuration reads.
+    /// Returns every Secret and ConfigMap that this configuration reads.
     pub fn credential_refs(&self) -> Vec<CredentialRef> {
         let auth = &self.auth;
         let secrets = [

@@ -1,4 +1,4 @@
-//! What is checked after a wave of a rollout, before the next begins.
+//! Checks that run after each wave of a rollout.
 
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
 
-/// What is checked after each wave, once it is ready and has stayed so for `soak`: before the next wave begins, and before the
-/// rollout is complete. A check that fails, or does not pass in time, stops the rollout as `onFailure` says. The way back is not
-/// checked. The installation has to grant lockstep the right to it, namespace by namespace.
+/// Verify is a check that runs after each wave, when the wave is ready and
+/// `soak` has passed. The next wave, or the end of the rollout, waits for it.
+/// Rollbacks are not verified.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -16,36 +16,45 @@ use crate::duration::Duration;
     validation = ("has(self.job) != has(self.httpGet)", "verify needs exactly one of job, httpGet")
 )]
 pub struct Verify {
-    /// A Job that has to complete.
+    /// job passes if a Job completes. The namespace must grant lockstep the
+    /// ClusterRole `lockstep-verify-jobs`. Exactly one of job and httpGet is
+    /// required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<VerifyJob>,
-    /// A request that has to be answered with a status from 200 to 299.
+    /// httpGet passes if a GET request to a Service returns a status from 200 to
+    /// 299. Other responses, including redirects, are retried until timeout. The
+    /// namespace must grant lockstep the ClusterRole `lockstep-verify-services`.
+    /// Exactly one of job and httpGet is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_get: Option<VerifyHttpGet>,
-    /// How long the check of one wave may take. A request is made again and again until then. Default: `2m`.
+    /// timeout is the time that the check of one wave may take. Defaults to `2m`.
+    /// If it has not passed by then, `onFailure` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
 }
 
 impl Verify {
-    /// `timeout`, or its default.
+    /// Returns `timeout` or its default.
     pub fn timeout(&self) -> std::time::Duration {
         self.timeout.unwrap_or(Duration::from_secs(120)).to_std()
     }
 }
 
-/// A Job that is made from a CronJob, as `kubectl create job --from=cronjob/NAME` does. The CronJob can be suspended: then it is
-/// there for lockstep only.
+/// VerifyJob creates a Job from a CronJob, as
+/// `kubectl create job --from=cronjob/NAME` does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifyJob {
-    /// cronJob is the name of a CronJob of the same namespace, at most 52 characters.
+    /// cronJob is the name of a CronJob in the same namespace. lockstep creates one
+    /// Job from it for each check. The CronJob may be suspended. At most 52
+    /// characters.
     #[schemars(length(min = 1, max = 52), regex(pattern = crate::name::SUBDOMAIN))]
     pub cron_job: String,
 }
 
-/// A GET request to a Service of the same namespace, through the API server's own proxy: lockstep needs no way to the pods. No
-/// redirect is followed, no credentials go along, and of the answer nothing but its status is looked at.
+/// VerifyHttpGet sends a GET request to a Service of the same namespace through
+/// the proxy of the API server, without credentials. Only the status of the
+/// response is evaluated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -56,29 +65,36 @@ pub struct VerifyJob {
     )
 )]
 pub struct VerifyHttpGet {
-    /// The name of a Service of the same namespace.
+    /// service is the name of a Service in the same namespace. At most 63
+    /// characters.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: String,
-    /// A port of the Service.
+    /// port is a port of the Service. Minimum 1, maximum 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// The path: letters, digits and `-._~/`; there is no query, so that nothing secret can stand in it. Default: `/`.
+    /// path is the path of the request, for example `/health/database`. It begins
+    /// with `/` and contains letters, digits and `-._~/`. A query is not allowed,
+    /// so that no secret is in the URL. Defaults to `/`. At most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub path: Option<String>,
-    /// How the pods are spoken to; with `https` the API server takes any certificate. Default: `http`.
+    /// scheme is the protocol between the API server and the pods. Defaults to
+    /// `http`.
+    ///
+    /// - `http`: plain text.
+    /// - `https`: TLS. The API server accepts any certificate.
     #[serde(default, skip_serializing_if = "HttpScheme::is_http")]
     pub scheme: HttpScheme,
 }
 
-/// How the pods of a Service are spoken to.
+/// HttpScheme is the protocol between the API server and the pods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HttpScheme {
-    /// In the clear.
+    /// Plain text.
     #[default]
     Http,
-    /// With TLS. Whose certificate it is, is not looked at.
+    /// TLS; the API server accepts any certificate.
     Https,
 }
 
@@ -88,7 +104,7 @@ impl HttpScheme {
         *self == Self::Http
     }
 
-    /// Its name, as in YAML.
+    /// Returns the name of the scheme as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -97,45 +113,58 @@ impl HttpScheme {
     }
 }
 
-/// The check of one wave.
+/// VerificationStatus is the state of the check of one wave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationStatus {
-    /// The wave that it is about, from 1.
+    /// wave is the number of the wave that is checked, starting at 1.
     pub wave: i64,
-    /// Which check of this wave it is, from 1.
+    /// attempt is the number of the check of this wave, starting at 1.
     pub attempt: i64,
-    /// When it began (RFC 3339).
+    /// startTime is the time when the check began (RFC 3339).
     pub start_time: String,
-    /// Where it stands.
+    /// state is the result of the check so far.
+    ///
+    /// - `Running`: not passed yet.
+    /// - `Passed`: passed.
+    /// - `Failed`: failed, or did not pass within timeout.
+    /// - `Blocked`: cannot run or be observed: what it refers to does not exist,
+    ///   the API server rejects it, or its Job was deleted.
+    /// - `Forbidden`: lockstep may not run it.
+    /// - `Superseded`: no longer counts, because a target was no longer ready, the
+    ///   spec changed, or `lockstep.dev/rotate-now` requested another check.
     pub state: VerificationState,
-    /// Whether its Job was made. It is made once: one that is deleted before its end was seen is not made again.
+    /// made is true if the Job was created. lockstep does not create it again if
+    /// someone deletes it before its end was observed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub made: bool,
-    /// What was found last, in a sentence.
+    /// message is what the check last found. Absent if it passed or has not run
+    /// yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Where the check of a wave stands.
+/// VerificationState is the result of the check of a wave so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum VerificationState {
-    /// It has not passed yet.
+    /// Not passed yet.
     Running,
-    /// It passed.
+    /// Passed.
     Passed,
-    /// It failed, or did not pass in time.
+    /// Failed, or did not pass within `timeout`.
     Failed,
-    /// It cannot be made: what it names does not exist, or the API server refuses it.
+    /// Cannot run or be observed: what it refers to does not exist, the API server
+    /// rejects it, or its Job was deleted.
     Blocked,
-    /// lockstep has no right to make it.
+    /// lockstep may not run it.
     Forbidden,
-    /// It counts no longer: a target was no longer ready, the spec changed, or somebody asked for another.
+    /// No longer counts: a target was no longer ready, the spec changed, or another
+    /// check was requested.
     Superseded,
 }
 
 impl VerificationState {
-    /// Every state.
+    /// Lists every state, in the order of their declaration.
     pub const ALL: [Self; 6] = [
         Self::Running,
         Self::Passed,
@@ -145,7 +174,7 @@ impl VerificationState {
         Self::Superseded,
     ];
 
-    /// Whether it has an outcome still to come.
+    /// Returns true if the check can still pass or fail.
     pub const fn is_under_way(self) -> bool {
         matches!(self, Self::Running | Self::Blocked | Self::Forbidden)
     }
