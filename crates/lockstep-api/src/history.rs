@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{rollout::RolloutPhase, status::SourceStatus};
+use crate::{rollout::RolloutPhase, source::SourceStatus};
 
 /// Each entry is one revision that was written, and the result of its rollout.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

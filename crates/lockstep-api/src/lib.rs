@@ -32,6 +32,8 @@ pub mod name;
 pub mod reason;
 pub mod rollout;
 pub mod rotation;
+pub mod selector;
+pub mod source;
 pub mod status;
 pub mod store;
 pub mod synced_secret;
@@ -54,7 +56,8 @@ pub use rollout::{
     TargetProgress, TargetState, WorkloadKind,
 };
 pub use rotation::{Rotation, RotationPhase, RotationStatus, RotationWindow, WaitsFor};
-pub use status::{SourceStatus, StoreStatus, SyncedSecretStatus, TargetStatus};
+pub use source::SourceStatus;
+pub use status::{StoreStatus, SyncedSecretStatus, TargetStatus};
 pub use store::{
     Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore,
     SecretStoreSpec, StoreKind, StoreProvider, StoreRef,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     duration::Duration,
-    status::SourceStatus,
-    store::LabelSelector,
+    selector::LabelSelector,
+    source::SourceStatus,
     verify::{VerificationStatus, Verify},
 };
 

@@ -8,6 +8,7 @@ use crate::{
     history::RevisionRecord,
     lease::LeaseStatus,
     rotation::RotationStatus,
+    source::SourceStatus,
 };
 
 /// SyncedSecretStatus is the last observed state of a SyncedSecret. lockstep
@@ -110,24 +111,6 @@ pub struct TargetStatus {
     /// lastChangeTime is the time when the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change_time: Option<String>,
-}
-
-/// Each entry is one remote value.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SourceStatus {
-    /// store is the store of the value: `SecretStore/name` or
-    /// `ClusterSecretStore/name`.
-    pub store: String,
-    /// key is the key of the value in the store.
-    pub key: String,
-    /// version is the version of the value. Absent if the store has no versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// createdTime is the time when the version was created (RFC 3339). Absent if
-    /// the store does not report it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_time: Option<String>,
 }
 
 /// StoreStatus is the last observed state of a SecretStore or

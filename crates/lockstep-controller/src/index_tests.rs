@@ -1,5 +1,6 @@
 use lockstep_api::{
-    AccessNamespaces, SecretKeyRef, SyncedSecretSpec, VaultProvider, store::LabelSelector, vault::VaultAuth,
+    AccessNamespaces, SecretKeyRef, SyncedSecretSpec, VaultProvider, selector::LabelSelector,
+    vault::VaultAuth,
 };
 use serde_json::json;
 

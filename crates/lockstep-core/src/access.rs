@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_api::{
     Access, CiphertextScope,
-    store::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement},
+    selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement},
 };
 
 use crate::remote::{Location, Pattern, Scope};

@@ -7,7 +7,7 @@ use lockstep_testkit::progress;
 
 use crate::{
     command::{cargo, has_cargo_subcommand},
-    documents, generate,
+    generate,
     report::Report,
     test, workspace,
 };
@@ -55,7 +55,6 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         })
     })?;
     report.step("generated files", || generate::run_all(true))?;
-    report.step("links in documents", documents::check)?;
     report.step("dependency rules", || {
         if has_cargo_subcommand("deny") {
             return cargo(["deny", "--all-features", "check", "bans", "licenses", "sources"]);

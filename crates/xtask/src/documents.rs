@@ -158,6 +158,11 @@ mod tests {
     }
 
     #[test]
+    fn every_link_of_the_repository_leads_somewhere() {
+        check().unwrap();
+    }
+
+    #[test]
     fn links_lead_to_files_and_headings() {
         let index = (
             "docs/index.md",

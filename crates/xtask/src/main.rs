@@ -5,6 +5,7 @@ mod ci;
 mod command;
 mod crds;
 mod demo;
+#[cfg(test)]
 mod documents;
 mod generate;
 mod generator;

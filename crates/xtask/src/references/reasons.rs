@@ -1,4 +1,4 @@
-//! The page of the reasons: what stands in conditions, events and metrics, and what to do.
+//! The page of reasons: what each one means, and what to do.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,11 @@ const INTRODUCTION: &str = "\
 
 [Documentation index](../index.md)
 
-The condition `Ready` of a SyncedSecret or store carries one of these reasons. Events and the metric
-`lockstep_reconcile_duration_seconds` use the same words. The message of the condition names the entry, the key and the store.
+Conditions, events and the metric `lockstep_reconcile_duration_seconds` use these reasons. The message of the condition
+names the entry, the key and the store. While `Ready` is false, `Reconciling` means that lockstep retries by itself, and
+`Stalled` that someone must change something. lockstep then retries at once after a change, and from time to time without one.
 
-While `Ready` is false, `Reconciling` means that lockstep retries by itself. `Stalled` means that someone must change
-something. lockstep then retries immediately after a change, and at long intervals without one.
-
-A sync that fails leaves the Secret as it was: never half a Secret.
+A failed sync leaves the Secret unchanged.
 
 | reason | meaning | what to do |
 |---|---|---|
@@ -36,134 +34,130 @@ pub(super) fn page() -> String {
     page
 }
 
-/// What somebody who reads the reason does next.
+/// Returns what to do about the reason.
 const fn remedy(reason: Reason) -> &'static str {
     match reason {
         Reason::Synced | Reason::StoreReady => "Nothing.",
-        Reason::Suspended => "Take `suspend` away when values shall be read again.",
-        Reason::InvalidSpec => "Change the field that the message names.",
+        Reason::Suspended => "Remove `suspend` to sync again.",
+        Reason::InvalidSpec => "Correct the field in the message.",
         Reason::StoreNotFound => {
-            "Create the store, or correct `secretStoreRef`: a SecretStore is looked for in the namespace of the SyncedSecret."
+            "Create the store, or correct `secretStoreRef`. A SecretStore must be in the namespace of the SyncedSecret."
         }
         Reason::AccessDenied => {
-            "Ask whoever administrates the ClusterSecretStore for an entry of `access` with this namespace and key; with no entry nobody may use it."
+            "Ask the owner of the ClusterSecretStore to add an entry to `access` for this namespace and key."
         }
-        Reason::ConfigInvalid => "Change the field of the store that the message names.",
+        Reason::ConfigInvalid => "Correct the field of the store in the message.",
         Reason::CredentialsUnavailable => {
-            "Create what the store's `auth` names, or grant lockstep the right; the message holds the command."
+            "Create the credentials, or run the command in the message to grant lockstep access."
         }
         Reason::Unauthenticated => {
-            "Check the role, its bound ServiceAccount and audience, or whether the token was revoked. lockstep logs in again by itself."
+            "Check the role, its bound ServiceAccount and audience, and whether the token was revoked. lockstep logs in again by itself."
         }
-        Reason::PermissionDenied => "Let the store's role read the key; the message says which path.",
+        Reason::PermissionDenied => "Grant the store's role the path or permission in the message.",
         Reason::SourceNotFound => {
-            "Write the value to the store, correct `remoteRef`, or set `optional` if the key may be missing."
+            "Create the value in the store, correct `remoteRef`, or set `optional` if the key may be missing."
         }
-        Reason::SourceDeleted => "Write the value to the store again, or delete the SyncedSecret.",
+        Reason::SourceDeleted => "Create the value in the store again, or delete the SyncedSecret.",
         Reason::RateLimited => {
-            "Nothing at once: lockstep waits as long as the store asks. If it stays, lower the store's `limits` or read less often."
+            "Wait: lockstep retries. If it persists, increase `refreshInterval`, or adjust the store's `limits`."
         }
         Reason::Unavailable => {
-            "Look at the store: is it sealed, away, or behind a network policy? lockstep tries again by itself."
+            "Check that the store runs, is unsealed and is reachable through network policies. lockstep retries."
         }
         Reason::Timeout => {
-            "Look at the store and at the way to it; `limits.timeout` is the time that it has. lockstep tries again by itself."
+            "Check the store and the network, or increase the store's `limits.timeout`. lockstep retries."
         }
         Reason::Malformed => {
-            "Look at the remote value that the message names: a `property` needs JSON, and an address needs a server that speaks the provider's API."
+            "Check the remote value in the message: `property` requires JSON. Check that the store's address is a server of the provider."
         }
-        Reason::Unsupported => "Use what the provider can do: the message says what it cannot.",
+        Reason::Unsupported => "Remove the unsupported part in the message from the spec.",
         Reason::DecryptFailed => {
-            "Seal the value again with `lockstep seal`, for this namespace, SyncedSecret, `secretKey` and `ciphertextScope`, and with the key that the store names."
+            "Seal the value again with `lockstep seal`, for this namespace, SyncedSecret, `secretKey` and `ciphertextScope`, with the store's key."
         }
         Reason::KeyUnavailable => {
-            "Enable the key of the KMS again, cancel its deletion, or seal the value with another key; enable the version of the remote key, or write a new one."
+            "Enable the KMS key, cancel its deletion, or seal the value with another key. For a remote value, enable the version or add a new one."
         }
         Reason::WindowClosed => {
-            "Nothing: it is written when the next window opens. To let it in now, give the annotation `lockstep.dev/rotate-now` of the SyncedSecret a new value."
+            "Wait for the next window. To write it now, set the annotation `lockstep.dev/rotate-now` of the SyncedSecret to a new value."
         }
         Reason::RolloutUnderWay => {
-            "Nothing: it is written when the rollout is over. `lockstep status NAME` shows how far that is."
+            "Wait for the end of the rollout. `lockstep status NAME` shows its progress."
         }
         Reason::TooSoon => {
-            "Nothing: it is written when `rotation.rollout.minimumInterval` has passed. If that happens often, look at what changes the value at its source."
+            "Wait until `rotation.rollout.minimumInterval` has passed. If it happens often, check what changes the value at its source."
         }
-        Reason::RolledOut | Reason::Progressing => "Nothing. `lockstep status NAME` shows it wave by wave.",
+        Reason::RolledOut | Reason::Progressing => "Nothing. `lockstep status NAME` shows each wave.",
         Reason::TargetMissing => {
-            "Correct the name in `rotation.rollout.targets`, or leave the target out; a workload that is created later has the new value from its beginning."
+            "Correct the name in `rotation.rollout.targets`, or remove the target. A workload that is created later starts with the new value."
         }
         Reason::TargetNotReady => {
-            "Look at the pods of the target: `kubectl describe`, `kubectl logs`. The rollout goes on by itself when it is ready, and with the next value of the source."
+            "Check the pods of the target with `kubectl describe` and `kubectl logs`. The rollout continues when the target is ready, or with the next value."
         }
-        Reason::TargetPaused => "Resume it: `kubectl rollout resume`.",
+        Reason::TargetPaused => {
+            "Run `kubectl rollout resume`, or delete the pods of a target with `OnDelete`."
+        }
         Reason::TargetFailing => {
-            "It was not ready before its restart either, so the new value is hardly why: mend the workload, and the rollout goes on."
+            "Fix the workload; the new value is probably not the cause. The rollout continues when the target is ready."
         }
         Reason::TargetOverwritten => {
-            "Whatever writes the pod template has to leave the annotation `lockstep.dev/revision.<secret>` alone. Then give `lockstep.dev/rotate-now` a new value."
+            "Configure the tool that writes the pod template to keep the annotation `lockstep.dev/revision.<secret>`. Then set `lockstep.dev/rotate-now` to a new value."
         }
         Reason::RolloutForbidden => {
-            "Bind the ClusterRole `lockstep-rollouts` in the namespace, as the message says, or leave `rotation.rollout` out. If the message says that RBAC lets it pass: have the admission webhook, the policy or the quota let it pass too."
+            "Run the command in the message to bind the ClusterRole `lockstep-rollouts`, or remove `rotation.rollout`. If RBAC allows it, correct the admission webhook, policy or quota that rejects it."
         }
         Reason::VerificationFailed => {
-            "Look at what the message names: `kubectl logs job/NAME` for a Job, the pods of the Service for a request. Then give `lockstep.dev/rotate-now` a new value, which has the wave verified again, or give the source a value that works."
+            "Check the Job (`kubectl logs job/NAME`) or the pods of the Service. Then set `lockstep.dev/rotate-now` to a new value to verify again, or write a working value to the source."
         }
         Reason::VerificationBlocked => {
-            "Create what the message names, or correct `rotation.rollout.verify`; the rollout goes on by itself."
+            "Create the object in the message, or correct `rotation.rollout.verify`. The rollout then continues. If the Job was deleted, set `lockstep.dev/rotate-now` to a new value."
         }
         Reason::VerificationForbidden => {
-            "Bind the ClusterRole that the message names in the namespace, as it says, or leave `rotation.rollout.verify` out."
+            "Run the command in the message to bind the ClusterRole, or remove `rotation.rollout.verify`."
         }
         Reason::RollingBack => {
-            "Nothing: the previous value comes back. Meanwhile look at why the target that the message names did not become ready, or its check failed."
+            "Wait for the rollback. Check why the target in the message did not become ready, or why its check failed."
         }
         Reason::RolledBack => {
-            "Give the source a value that works: it is rolled out as soon as it is there. To try the same value again, give `lockstep.dev/rotate-now` a new value."
+            "Write a working value to the source. To try the same value again, set `lockstep.dev/rotate-now` to a new value."
         }
-        Reason::LeaseIssued => "Nothing: it says that the Secret holds a credential of its own.",
+        Reason::LeaseIssued => "Nothing. The Secret contains the credential.",
         Reason::LeaseEnds => {
-            "Nothing, if the message says that the maximum of the lease is near. If a renewal was refused, grant what the message names."
+            "Nothing, if the maximum of the lease is near. If a renewal was refused, grant the permission in the message."
         }
-        Reason::LeaseRevoked => "Nothing: the credential that it was of no longer works.",
+        Reason::LeaseRevoked => "Nothing. The credential no longer works.",
         Reason::LeaseLeft => {
-            "Revoke the lease yourself (`vault lease revoke`), or let it expire; grant what the message names, so that the next one can be revoked."
+            "Revoke the lease with `vault lease revoke`, or let it expire. Grant the permission in the message so that lockstep can revoke the next one."
         }
         Reason::LeaseUnproven => {
-            "Nothing, if the fingerprint key was replaced: another credential is made before the lease ends. Otherwise find out who writes the status of SyncedSecrets, and revoke the lease yourself if it is yours."
+            "Nothing, if the fingerprint key was replaced: a new credential is issued before the lease expires. Otherwise find out who writes the status of SyncedSecrets, and revoke the lease with `vault lease revoke`."
         }
-        Reason::SourceTooOld => {
-            "Rotate the value at its source, or raise `rotation.maxAge`; lockstep reads and never rotates."
-        }
-        Reason::DuplicateKey => "Leave one of the two entries out, or rename a key with `rewrite`.",
+        Reason::SourceTooOld => "Rotate the value at its source, or increase `rotation.maxAge`.",
+        Reason::DuplicateKey => "Remove one of the two entries, or rename a key with `rewrite`.",
         Reason::InvalidKey => {
-            "Rename the key: letters, digits, `-`, `_` and `.`, at most 253 characters. `rewrite` does so for many."
+            "Rename the key, or use `rewrite`: letters, digits, `-`, `_` and `.`, at most 253 characters."
         }
-        Reason::TooLarge => "Spread the values over several SyncedSecrets, or let `find` match fewer.",
-        Reason::DecodeFailed => {
-            "Correct `decodingStrategy`, or the value at the source; `Auto` takes both forms."
-        }
-        Reason::RewriteFailed => "Correct the rule of `rewrite` that the message names.",
+        Reason::TooLarge => "Split the values into several SyncedSecrets, or make `find` match fewer.",
+        Reason::DecodeFailed => "Correct `decodingStrategy` or the value at its source.",
+        Reason::RewriteFailed => "Correct the step of `rewrite` in the message.",
         Reason::TemplateFailed => {
-            "Correct the template at the position that the message names; `lockstep render` shows the result without a cluster."
+            "Correct the template at the position in the message. Test it with `lockstep render`."
         }
         Reason::TargetForeign => {
-            "Hand the Secret over with the annotation `lockstep.dev/adopt`, or choose another `target.name`; the message holds the command."
+            "Run the command in the message to hand the Secret over, or use another `target.name`."
         }
         Reason::MergeForbidden => {
-            "Run the command in the message. It grants lockstep `patch` on that one Secret, which is also read access to it; or use `creationPolicy: Owner` with a Secret of its own."
+            "Run the command in the message. It also lets lockstep read this one Secret. Or use `creationPolicy: Owner` with another Secret."
         }
         Reason::TargetNotDeletable => "Remove the finalizers from the Secret, or delete it yourself.",
-        Reason::TargetNotFound => "Create the Secret that is merged into, or use `creationPolicy: Owner`.",
+        Reason::TargetNotFound => "Create the Secret, or use `creationPolicy: Owner`.",
         Reason::Conflict => {
-            "Rename one target, delete one of the two SyncedSecrets, or merge different keys: the one that wrote the Secret keeps it, and before that the older one wins."
+            "Change `target.name`, delete one of the two SyncedSecrets, or merge different keys. The one that wrote the Secret keeps it; otherwise the older one writes it."
         }
         Reason::WriteFailed => {
-            "Read the message: a quota, another admission policy or missing rights. lockstep tries again by itself."
+            "Check the message for a quota, an admission policy or missing permissions. lockstep retries."
         }
-        Reason::NamespaceTerminating => "Nothing: the namespace and all in it are going.",
-        Reason::Internal => {
-            "Please report it, with the log of that time. lockstep tries again after a while."
-        }
+        Reason::NamespaceTerminating => "Nothing. The Secret is deleted with the namespace.",
+        Reason::Internal => "Report it with the operator's log. lockstep retries.",
     }
 }
 
