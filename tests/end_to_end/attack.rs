@@ -471,20 +471,38 @@ async fn no_guess_is_confirmed(token: &Client) {
             "thief",
         ),
     ] {
-        let attempt = Attempt {
-            method: Method::PUT,
-            path: format!("{}/{name}?dryRun=All&fieldManager={manager}", collection()),
-            content_type: JSON,
-            accept: METADATA,
-            body: json!({
-                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-                "metadata": { "name": name, "annotations": annotations },
-                "stringData": { "pin": PIN },
-            })
-            .to_string(),
-        };
-        let (status, answer) = send(token, &attempt).await;
+        let data = json!({ "pin": PIN });
+        let (status, answer) = send(token, &guess(name, &annotations, manager, &data)).await;
         assert_eq!(status, 403, "{name}: {answer}");
+    }
+    // a claim without data passes, and must not confirm labels and annotations instead
+    let claim = json!({ "lockstep.dev/owner": "other", "lockstep.dev/claim": "other" });
+    let (status, answer) = send(token, &guess("owned", &claim, "thief", &json!({}))).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut with_annotation = claim.clone();
+    with_annotation["example.org/pin"] = PIN.into();
+    let mut with_label = guess("owned", &claim, "thief", &json!({}));
+    with_label.body = with_label
+        .body
+        .replace("\"annotations\"", "\"labels\":{\"pin\":\"4711\"},\"annotations\"");
+    for attempt in [guess("owned", &with_annotation, "thief", &json!({})), with_label] {
+        let (status, answer) = send(token, &attempt).await;
+        assert_eq!(status, 403, "{}: {answer}", attempt.body);
+    }
+}
+
+fn guess(name: &str, annotations: &Value, manager: &str, data: &Value) -> Attempt {
+    Attempt {
+        method: Method::PUT,
+        path: format!("{}/{name}?dryRun=All&fieldManager={manager}", collection()),
+        content_type: JSON,
+        accept: METADATA,
+        body: json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": { "name": name, "annotations": annotations },
+            "stringData": data,
+        })
+        .to_string(),
     }
 }
 

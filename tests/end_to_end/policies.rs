@@ -642,3 +642,94 @@ async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
         .await
         .unwrap();
 }
+
+/// A replacement that removes the last finalizer completes the deletion.
+#[tokio::test]
+async fn a_secret_that_is_being_deleted_is_left_alone_until_it_is_gone() {
+    let room = stage().await.room("terminating").await;
+    room.put("a", json!({ "x": "1" })).await;
+    room.sync("s", from(&room, json!({}))).await;
+    let old = room.secrets().get("s").await.unwrap();
+    let keep = json!({ "metadata": { "finalizers": ["example.org/keep"] } });
+    room.secrets()
+        .patch("s", &PatchParams::default(), &Patch::Merge(keep))
+        .await
+        .unwrap();
+    room.secrets()
+        .delete("s", &DeleteParams::default())
+        .await
+        .unwrap();
+    room.put("a", json!({ "x": "2" })).await;
+    room.wait_for_reason("s", "TargetNotDeletable").await;
+    let kept = room.secrets().get("s").await.unwrap();
+    assert_eq!(kept.metadata.uid, old.metadata.uid);
+    assert_eq!(text(&kept, "x").as_deref(), Some("1"));
+
+    let free = json!({ "metadata": { "finalizers": null } });
+    room.secrets()
+        .patch("s", &PatchParams::default(), &Patch::Merge(free))
+        .await
+        .unwrap();
+    room.wait_for_secret("s", "the new Secret", |secret| {
+        text(secret, "x").as_deref() == Some("2")
+    })
+    .await;
+    room.heals("s").await;
+}
+
+/// Nobody can claim an immutable Secret, and a handover keeps its uid.
+#[tokio::test]
+async fn an_immutable_secret_that_was_handed_over_is_not_deleted() {
+    let room = stage().await.room("handed-over").await;
+    room.put("a", json!({ "x": "1" })).await;
+    let named = |name: &str| from(&room, json!({ "target": { "name": name, "immutable": true } }));
+    room.declare("old", named("first")).await;
+    room.wait_for_reason("old", "Synced").await;
+    let hand_over = json!({ "metadata": {
+        "annotations": { "lockstep.dev/owner": "new" }, "ownerReferences": null,
+    } });
+    room.secrets()
+        .patch("first", &PatchParams::default(), &Patch::Merge(hand_over))
+        .await
+        .unwrap();
+    room.change("old", named("second")).await;
+    let object = room.wait_for_reason("old", "TargetNotDeletable").await;
+    assert!(
+        message(&object).contains("\"first\" is immutable and was changed by someone else"),
+        "{}",
+        message(&object)
+    );
+    assert!(room.secrets().get_opt("first").await.unwrap().is_some());
+    room.secrets()
+        .delete("first", &DeleteParams::default())
+        .await
+        .unwrap();
+    room.refresh("old", "again").await;
+    room.heals("old").await;
+}
+
+#[tokio::test]
+async fn no_two_merge_the_same_annotation() {
+    let room = stage().await.room("annotations").await;
+    room.put("a", json!({ "x": "1", "y": "2" })).await;
+    let merge = |key: &str, team: &str| {
+        json!({
+            "refreshInterval": "1s",
+            "data": [one(key, &room.key("a"), key)],
+            "target": {
+                "name": "shared", "creationPolicy": "Merge",
+                "template": { "mergePolicy": "Merge", "metadata": { "annotations": { "example.org/team": team } } },
+            },
+        })
+    };
+    somebodys_secret(&room, "shared", json!({ "lockstep.dev/merge": "one,two" })).await;
+    grant_merge(&room, "shared").await;
+    room.declare("one", merge("x", "red")).await;
+    room.wait_for_reason("one", "Synced").await;
+    room.declare("two", merge("y", "blue")).await;
+    let object = room.wait_for_reason("two", "Conflict").await;
+    let said = "annotation \"example.org/team\" is already written by SyncedSecret \"one\"";
+    assert!(message(&object).contains(said), "{}", message(&object));
+    let shared = room.secrets().get("shared").await.unwrap();
+    assert_eq!(shared.metadata.annotations.unwrap()["example.org/team"], "red");
+}

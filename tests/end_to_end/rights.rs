@@ -81,6 +81,36 @@ async fn the_operators_account_may_not_touch_a_foreign_secret() {
     is_forbidden(api.create(&params, &secret(token)).await);
 }
 
+/// With the field manager of the operator.
+pub(crate) fn as_lockstep() -> PatchParams {
+    PatchParams {
+        field_manager: Some("lockstep".to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// The managed fields of everyone but lockstep.
+fn others(object: &serde_json::Value) -> Vec<serde_json::Value> {
+    let all = object["metadata"]["managedFields"].as_array().unwrap().iter();
+    all.filter(|entry| !entry["manager"].as_str().unwrap().starts_with("lockstep"))
+        .cloned()
+        .collect()
+}
+
+/// Managed fields that someone who patches an object could write: none at all, without an entry, and with more fields in an entry.
+pub(crate) fn forged_managed_fields(object: &serde_json::Value) -> Vec<serde_json::Value> {
+    let stored = object["metadata"]["managedFields"].as_array().unwrap();
+    let other = |entry: &serde_json::Value| !entry["manager"].as_str().unwrap().starts_with("lockstep");
+    let first = stored.iter().position(other).expect("a manager besides lockstep");
+    let (mut without, mut more) = (stored.clone(), stored.clone());
+    without.remove(first);
+    more[first]["fieldsV1"]["f:spec"]["f:suspend"] = json!({});
+    more[first]["fieldsV1"]["f:spec"]["f:replicas"] = json!({ "x": {} });
+    let mut renamed = stored.clone();
+    renamed[first]["manager"] = json!("gitops");
+    vec![json!([{}]), json!(without), json!(more), json!(renamed)]
+}
+
 #[tokio::test]
 async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finalizer() {
     let room = stage().await.room("finalizer").await;
@@ -90,10 +120,7 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
     });
     room.declare("a", spec).await;
     let api: Api<lockstep_api::SyncedSecret> = Api::namespaced(as_operator(&room).await, &room.namespace);
-    let patch = async |patch: serde_json::Value| {
-        api.patch("a", &PatchParams::default(), &Patch::Merge(patch))
-            .await
-    };
+    let patch = async |patch: serde_json::Value| api.patch("a", &as_lockstep(), &Patch::Merge(patch)).await;
     let ours = "lockstep.dev/revoke-lease";
     is_forbidden(patch(json!({ "spec": { "suspend": false } })).await);
     is_forbidden(patch(json!({ "metadata": { "labels": { "x": "y" } } })).await);
@@ -111,6 +138,17 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
     patch(json!({ "metadata": { "finalizers": ["example.org/other"] } }))
         .await
         .unwrap();
+    // a server-side apply removes what its manager owned before, so nobody may choose what others own
+    for forged in forged_managed_fields(&json!(api.get("a").await.unwrap())) {
+        is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
+        let before = json!(room.synced_secrets().get("a").await.unwrap());
+        let through_status = Patch::Merge(json!({ "metadata": { "managedFields": forged } }));
+        let answer = api
+            .patch_status("a", &PatchParams::default(), &through_status)
+            .await;
+        let after = json!(room.synced_secrets().get("a").await.unwrap());
+        assert_eq!(others(&after), others(&before), "{answer:?}");
+    }
     is_forbidden(api.delete("a", &DeleteParams::default()).await);
     let stores: Api<lockstep_api::SecretStore> = Api::namespaced(as_operator(&room).await, &room.namespace);
     let limits = json!({ "spec": { "limits": { "maxConcurrent": 1 } } });

@@ -10,7 +10,10 @@ use lockstep_api::{ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, Tar
 use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
-use crate::stage::{Room, Stage, eventually, stage, text};
+use crate::{
+    rights::{as_lockstep, forged_managed_fields},
+    stage::{Room, Stage, eventually, stage, text},
+};
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
@@ -605,10 +608,7 @@ async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_n
         .unwrap();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
     let api: Api<DynamicObject> = Api::namespaced_with(client, &fleet.room.namespace, &resource);
-    let patch = async |patch: Value| {
-        api.patch("api", &PatchParams::default(), &Patch::Merge(patch))
-            .await
-    };
+    let patch = async |patch: Value| api.patch("api", &as_lockstep(), &Patch::Merge(patch)).await;
     let template = |template: Value| json!({ "spec": { "template": template } });
     for refused in [
         json!({ "spec": { "replicas": 5 } }),
@@ -635,6 +635,20 @@ async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_n
         }
     }
     let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
+    for managed_fields in forged_managed_fields(&fleet.get("Deployment", "api").await) {
+        // alone, and together with what is allowed
+        for mut forged in [json!({}), own.clone()] {
+            forged["metadata"] = json!({ "managedFields": managed_fields });
+            match patch(forged.clone()).await {
+                Err(kube::Error::Api(status)) => assert!(
+                    status.message.contains("managed fields"),
+                    "{forged}: {}",
+                    status.message
+                ),
+                other => panic!("{forged}: {other:?}"),
+            }
+        }
+    }
     patch(own).await.unwrap();
     let gone = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": null } } }));
     patch(gone).await.unwrap();

@@ -31,7 +31,12 @@ struct Metadata<'a> {
     namespace: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_version: Option<&'a str>,
+    // an empty map would be owned by the field manager of a server-side apply
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_references: Option<[OwnerReference<'a>; 1]>,
@@ -52,6 +57,13 @@ impl<'a, D> Manifest<'a, D> {
     #[must_use]
     pub fn named(mut self, name: &'a str) -> Self {
         self.metadata.name = name;
+        self
+    }
+
+    /// The same, for a Secret that has not changed since.
+    #[must_use]
+    pub fn unchanged_since(mut self, resource_version: &'a str) -> Self {
+        self.metadata.resource_version = Some(resource_version);
         self
     }
 
@@ -91,6 +103,7 @@ impl<'a, D> Manifest<'a, D> {
                 name: &secret.name,
                 namespace: owner.namespace,
                 uid,
+                resource_version: None,
                 labels: texts(&secret.labels, is_written),
                 annotations: texts(&secret.annotations, is_written),
                 owner_references,
@@ -190,9 +203,9 @@ mod tests {
         );
         assert_eq!(own["immutable"], true);
         let merged = wire(CreationPolicy::Merge, None);
-        assert_eq!(merged["metadata"]["labels"], serde_json::json!({}));
+        assert!(merged["metadata"].get("labels").is_none());
         assert!(merged.get("immutable").is_none());
-        assert_eq!(merged["metadata"]["annotations"], serde_json::json!({}));
+        assert!(merged["metadata"].get("annotations").is_none());
         assert_eq!(own["metadata"]["annotations"]["lockstep.dev/owner"], "a");
     }
 }

@@ -19,18 +19,18 @@ use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Client, Resource,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, PostParams},
     core::request::Request as UrlBuilder,
 };
 use lockstep_api::{CreationPolicy, TargetStatus, annotation};
 use lockstep_core::{
     assemble::DesiredSecret,
     remote::SecretValue,
-    secret_write::{Answer, Done, Request, SecretIdentity, SecretWrite, Step},
+    secret_write::{Answer, Done, Preconditions, Recorded, Request, SecretIdentity, SecretWrite, Step},
 };
 use serde_json::Value;
 
-use self::api_error::{ApiError, classify};
+use self::api_error::{ApiError, Rule, classify};
 pub use self::error::WriteError;
 use crate::{
     identity::Account,
@@ -100,7 +100,7 @@ impl SecretWriter {
         }
     }
 
-    /// Writes the Secret. `recorded_uid` is the uid that the status records for a Secret of this name.
+    /// Writes the Secret. `recorded` is the Secret of this name in the status.
     ///
     /// If [`Done::sealed`] is false, the Secret is not immutable yet: record its uid and write again.
     ///
@@ -110,10 +110,10 @@ impl SecretWriter {
         &self,
         owner: &Owner<'_>,
         secret: &DesiredSecret,
-        recorded_uid: Option<&str>,
+        recorded: Option<Recorded>,
     ) -> Result<Done, WriteError> {
         let proven = self.is_policy_proven();
-        let (mut write, mut request) = SecretWrite::start(recorded_uid, secret.immutable, proven);
+        let (mut write, mut request) = SecretWrite::start(recorded, secret.immutable, proven);
         loop {
             let answer = answer(&request, self.perform(owner, secret, &request).await);
             match write.resume(answer) {
@@ -133,11 +133,10 @@ impl SecretWriter {
         if owner.object.spec.target.creation_policy == CreationPolicy::Merge {
             return self.probe_merged(owner, recorded).await;
         }
-        let preconditions = Preconditions {
-            uid: Some(recorded.uid.clone()),
-            resource_version: Some(recorded.resource_version.clone()),
+        let Some(Recorded { identity, .. }) = Recorded::of(recorded) else {
+            return Ok(Drift::Gone);
         };
-        match self.send_deletion(owner, preconditions, true).await {
+        match self.send_deletion(owner, identity.into(), true).await {
             Ok(()) => Ok(Drift::None),
             Err(ApiError::Conflict) => Ok(Drift::Edited),
             Err(ApiError::NotFound) => Ok(Drift::Gone),
@@ -145,30 +144,34 @@ impl SecretWriter {
         }
     }
 
-    /// Deletes the Secret of that uid, if it is still this SyncedSecret's. Another Secret of that name is left alone. Someone may have handed it over to another SyncedSecret, and
-    /// the policy lets a deletion of any Secret of lockstep pass: a claim tells them apart. An immutable Secret cannot be handed over.
+    /// Deletes the recorded Secret, if it still belongs to this SyncedSecret. Another Secret of that name is left alone.
+    ///
+    /// The policy lets a deletion of any Secret of lockstep pass, and someone may have handed the Secret over to another SyncedSecret. A
+    /// claim tells them apart. An immutable Secret cannot be claimed, so it is deleted only if it is as recorded.
     ///
     /// # Errors
     /// Why it was not deleted.
-    pub async fn delete(&self, owner: &Owner<'_>, uid: &str) -> Result<(), WriteError> {
+    pub async fn delete(&self, owner: &Owner<'_>, recorded: Recorded) -> Result<(), WriteError> {
         if self.is_policy_proven() {
             match self.claim(owner).await {
-                Ok(found) if found.uid != uid => return Ok(()),
-                Ok(_) | Err(ApiError::Immutable) => {}
-                Err(ApiError::NotFound | ApiError::Denied) => return Ok(()),
+                Ok(found) if found.uid != recorded.identity.uid => return Ok(()),
+                Ok(found) => return self.delete_claimed(owner, found).await,
+                Err(ApiError::Immutable) => {}
+                Err(ApiError::NotFound | ApiError::Denied(_)) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        self.delete_claimed(owner, uid).await
+        match self.send_deletion(owner, recorded.preconditions(), false).await {
+            Ok(()) | Err(ApiError::NotFound) => Ok(()),
+            Err(ApiError::Conflict) => Err(WriteError::Changed),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    async fn delete_claimed(&self, owner: &Owner<'_>, uid: &str) -> Result<(), WriteError> {
-        let preconditions = Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        };
-        match self.send_deletion(owner, preconditions, false).await {
-            Ok(()) | Err(ApiError::NotFound | ApiError::Conflict) => Ok(()),
+    async fn delete_claimed(&self, owner: &Owner<'_>, claimed: SecretIdentity) -> Result<(), WriteError> {
+        match self.send_deletion(owner, claimed.into(), false).await {
+            Ok(()) | Err(ApiError::NotFound) => Ok(()),
+            // a conflict means that someone changed it since the claim
             Err(error) => Err(error.into()),
         }
     }
@@ -184,14 +187,14 @@ impl SecretWriter {
         }
         // a claim shows something only where the policy is enforced for this very Secret
         match self.prove(owner).await {
-            Err(ApiError::Denied) => {}
-            Ok(_) | Err(ApiError::NotFound | ApiError::Immutable) => return Ok(()),
+            Err(ApiError::Denied(Rule::Ownership)) => {}
+            Ok(_) | Err(ApiError::NotFound | ApiError::Immutable | ApiError::Denied(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         match self.claim(owner).await {
-            Ok(identity) => self.delete_claimed(owner, &identity.uid).await,
+            Ok(identity) => self.delete_claimed(owner, identity).await,
             // gone, or someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
-            Err(ApiError::NotFound | ApiError::Denied | ApiError::Immutable) => Ok(()),
+            Err(ApiError::NotFound | ApiError::Denied(_) | ApiError::Immutable) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -227,15 +230,10 @@ impl SecretWriter {
                 let rehearsal = manifest(None, secret.immutable).named(&name);
                 self.create(owner, &rehearsal, true).await.map(Some)
             }
-            Request::Delete { uid } => {
-                let preconditions = Preconditions {
-                    uid: Some(uid.clone()),
-                    resource_version: None,
-                };
-                self.send_deletion(owner, preconditions, false)
-                    .await
-                    .map(|()| None)
-            }
+            Request::Delete(expected) => self
+                .send_deletion(owner, expected.clone(), false)
+                .await
+                .map(|()| None),
         }
     }
 
@@ -288,12 +286,15 @@ impl SecretWriter {
     async fn send_deletion(
         &self,
         owner: &Owner<'_>,
-        preconditions: Preconditions,
+        expected: Preconditions,
         dry_run: bool,
     ) -> Result<(), ApiError> {
         let params = DeleteParams {
             dry_run,
-            preconditions: Some(preconditions),
+            preconditions: Some(kube::api::Preconditions {
+                uid: Some(expected.uid),
+                resource_version: expected.resource_version,
+            }),
             ..DeleteParams::default()
         };
         let request = requests(owner.namespace).delete(owner.target, &params);
@@ -386,7 +387,13 @@ fn answer(request: &Request, result: Result<Option<SecretIdentity>, ApiError>) -
         Err(ApiError::NotFound) => Answer::NotFound,
         Err(ApiError::Conflict) => Answer::Conflict,
         Err(ApiError::Immutable) => Answer::Immutable,
-        Err(ApiError::Denied) => Answer::Denied,
+        Err(ApiError::Denied(rule)) => match (request, rule) {
+            (Request::Prove, Rule::Ownership) | (Request::ProveCreate, Rule::Creation) => Answer::Denied,
+            // another rule may have refused first, and says nothing of this one
+            (Request::Prove | Request::ProveCreate, _) => Answer::Unguarded,
+            (_, Rule::Deletion) => Answer::Failed(WriteError::NotDeletable),
+            _ => Answer::Denied,
+        },
         Err(error) => Answer::Failed(error.into()),
     }
 }

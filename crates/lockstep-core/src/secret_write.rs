@@ -5,7 +5,7 @@
 //! ```text
 //! start ──▶ uid recorded ──▶ Replace(uid) ── 200 ──▶ Done
 //!    │                          │ 404, 409 ──▶ Create
-//!    │                          └ immutable ─▶ Claim ── ours ──▶ Rehearse ──▶ Delete(uid) ──▶ Create
+//!    │                          └ immutable ─▶ Claim ── ours ──▶ Rehearse ──▶ Delete ──▶ Create
 //!    └────▶ otherwise ──▶ Create ── 201 ──▶ Done
 //!                           └ exists ──▶ Prove ── refused ──▶ Replace(no uid) ── 200 ──▶ Done
 //!                                                                └ immutable ──▶ Claim
@@ -13,23 +13,28 @@
 //!
 //! Two rules keep other people's Secrets safe:
 //!
-//! - A Secret is deleted only by a uid that status recorded, or that a [`Request::Claim`] proved to belong to this SyncedSecret.
+//! - A Secret is deleted only by uid and resourceVersion together: those that a [`Request::Claim`] returned, which proves that the
+//!   Secret belongs to this SyncedSecret, or those that status recorded, if the Secret is immutable and cannot be claimed. Someone may
+//!   hand the Secret over to another SyncedSecret at any time. This keeps the uid and changes the resourceVersion. One exception is
+//!   safe: a Secret that was recorded before it was sealed was created by this SyncedSecret, and nobody seals a Secret that they adopt.
 //! - A request without a uid is sent only after [`Request::Prove`] showed that the admission policy is enforced for this very Secret,
 //!   because the policy alone decides then whether the Secret may be replaced.
 //! - A Secret that keys were merged into is never taken for one that lockstep wrote.
 //!
-//! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
+//! A Secret that is to be immutable is always created, never adopted: an adopted one is deleted and created again. It becomes immutable
+//! only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
 //! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
 
 use lockstep_api::{SyncedSecretStatus, TargetStatus};
 
-/// The uid that the status records for the Secret of that name. What was noted before a write is newer than what was reported after
-/// the one before it.
-pub fn recorded_uid<'a>(status: Option<&'a SyncedSecretStatus>, name: &str) -> Option<&'a str> {
+/// The Secret of that name in the status. An entry that was recorded before a write is newer than the one that was reported after an
+/// earlier write.
+pub fn recorded(status: Option<&SyncedSecretStatus>, name: &str) -> Option<Recorded> {
     let status = status?;
-    let mut recorded = status.versions.iter().chain(&status.target);
-    let is_of = |target: &&TargetStatus| target.name == name && !target.uid.is_empty() && !target.merged;
-    recorded.find(is_of).map(|target| target.uid.as_str())
+    let recorded = status.versions.iter().chain(&status.target);
+    recorded
+        .filter(|target| target.name == name && !target.merged)
+        .find_map(Recorded::of)
 }
 
 /// Identity of a Secret in the API server.
@@ -39,6 +44,54 @@ pub struct SecretIdentity {
     pub uid: String,
     /// Its `metadata.resourceVersion`.
     pub resource_version: String,
+}
+
+/// A Secret that the status records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The Secret, as it was written last.
+    pub identity: SecretIdentity,
+    /// Whether the write was complete. If not, the Secret was created to be sealed, and may have been sealed since.
+    pub is_complete: bool,
+}
+
+impl Recorded {
+    /// The Secret in an entry of the status, if it was written.
+    pub fn of(target: &TargetStatus) -> Option<Self> {
+        (!target.uid.is_empty()).then(|| Self {
+            identity: SecretIdentity {
+                uid: target.uid.clone(),
+                resource_version: target.resource_version.clone(),
+            },
+            is_complete: !target.fingerprint.is_empty(),
+        })
+    }
+
+    /// Preconditions of the deletion of this Secret, if it is immutable.
+    pub fn preconditions(self) -> Preconditions {
+        Preconditions {
+            uid: self.identity.uid,
+            resource_version: self.is_complete.then_some(self.identity.resource_version),
+        }
+    }
+}
+
+/// What a Secret must be for a deletion to take place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preconditions {
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.resourceVersion`. `None` is any.
+    pub resource_version: Option<String>,
+}
+
+impl From<SecretIdentity> for Preconditions {
+    fn from(identity: SecretIdentity) -> Self {
+        Self {
+            uid: identity.uid,
+            resource_version: Some(identity.resource_version),
+        }
+    }
 }
 
 /// A request about one Secret. None of them returns content.
@@ -62,11 +115,8 @@ pub enum Request {
     Claim,
     /// Dry-run `POST` of the desired Secret under an unused name, so that nothing is deleted for a Secret that cannot be created.
     Rehearse,
-    /// `DELETE` with the uid as a precondition.
-    Delete {
-        /// Precondition.
-        uid: String,
-    },
+    /// `DELETE` with preconditions.
+    Delete(Preconditions),
 }
 
 /// What the API server answered. `E` is any other failure; it ends the write.
@@ -80,12 +130,14 @@ pub enum Answer<E> {
     AlreadyExists,
     /// No Secret of that name exists.
     NotFound,
-    /// The Secret has another uid than the precondition.
+    /// The Secret has another uid or resourceVersion than the preconditions.
     Conflict,
     /// A field of the Secret cannot be changed.
     Immutable,
-    /// The admission policy refused: the Secret belongs to someone else.
+    /// The admission policy refused: the Secret belongs to someone else. For a proof: the rule that it proves refused.
     Denied,
+    /// Something other than the rule that a proof is about refused, so it proves nothing.
+    Unguarded,
     /// Anything else.
     Failed(E),
 }
@@ -101,6 +153,8 @@ pub enum WriteFailure<E> {
     Unproven,
     /// The Secret changed between two requests. A retry settles it.
     Raced,
+    /// The Secret is immutable and was changed since it was recorded, so nothing shows whose it is.
+    Changed,
     /// The API server refused or failed.
     Api(E),
 }
@@ -152,6 +206,17 @@ pub enum Step<E> {
 /// Upper bound for the requests of one write: someone who deletes and creates the Secret all the time cannot keep it going.
 const MAX_REQUESTS: usize = 10;
 
+/// What shows that the Secret belongs to this SyncedSecret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owned {
+    /// Nothing.
+    Unknown,
+    /// The status recorded it.
+    Recorded(Recorded),
+    /// A claim or a replacement in this write returned it.
+    Claimed(SecretIdentity),
+}
+
 /// One write of one Secret.
 #[derive(Debug, Clone)]
 pub struct SecretWrite {
@@ -159,28 +224,27 @@ pub struct SecretWrite {
     policy_proven: bool,
     sent: Request,
     requests: usize,
-    /// The uid that may be deleted.
-    owned_uid: Option<String>,
+    owned: Owned,
     recreating: bool,
 }
 
 impl SecretWrite {
-    /// Starts a write. `recorded_uid` is the uid in status, if it is about a Secret of the same name.
-    pub fn start(recorded_uid: Option<&str>, immutable: bool, policy_proven: bool) -> (Self, Request) {
-        let owned_uid = recorded_uid.filter(|uid| !uid.is_empty()).map(str::to_owned);
-        let first = match &owned_uid {
-            Some(uid) => Request::Replace {
-                uid: Some(uid.clone()),
-                sealed: immutable,
-            },
-            None => Request::Create,
+    /// Starts a write. `recorded` is the Secret of that name in status.
+    pub fn start(recorded: Option<Recorded>, immutable: bool, policy_proven: bool) -> (Self, Request) {
+        let (owned, first) = match recorded {
+            Some(recorded) => {
+                let uid = Some(recorded.identity.uid.clone());
+                let sealed = immutable;
+                (Owned::Recorded(recorded), Request::Replace { uid, sealed })
+            }
+            None => (Owned::Unknown, Request::Create),
         };
         let write = Self {
             immutable,
             policy_proven,
             sent: first.clone(),
             requests: 1,
-            owned_uid,
+            owned,
             recreating: false,
         };
         (write, first)
@@ -201,7 +265,7 @@ impl SecretWrite {
             }
             (Request::Create, Answer::AlreadyExists) if self.policy_proven => self.send(Request::Prove),
             (Request::Create, Answer::AlreadyExists)
-            | (Request::Prove | Request::ProveCreate, Answer::Written(_)) => {
+            | (Request::Prove | Request::ProveCreate, Answer::Written(_) | Answer::Unguarded) => {
                 Step::Failed(WriteFailure::Unproven)
             }
             (Request::Prove, Answer::Denied) => self.send(Request::Replace {
@@ -214,12 +278,23 @@ impl SecretWrite {
                 uid: None,
                 sealed: true,
             }),
+            // what was adopted is not sealed
+            (
+                Request::Replace {
+                    uid: None,
+                    sealed: false,
+                },
+                Answer::Written(identity),
+            ) if self.immutable => {
+                self.owned = Owned::Claimed(identity);
+                self.send(Request::Rehearse)
+            }
             (Request::Replace { sealed, .. }, Answer::Written(identity)) => {
                 done(identity, How::Updated, sealed == self.immutable)
             }
             // someone deleted the Secret, or deleted it and created another one
             (Request::Replace { uid: Some(_), .. }, Answer::NotFound | Answer::Conflict) => {
-                self.owned_uid = None;
+                self.owned = Owned::Unknown;
                 self.send(Request::Create)
             }
             // someone else may have adopted the Secret meanwhile; without the policy a claim would show nothing
@@ -228,22 +303,27 @@ impl SecretWrite {
             }
             (Request::Replace { .. }, Answer::Immutable) => self.send(Request::Claim),
             (Request::Claim, Answer::Written(identity)) => {
-                self.owned_uid = Some(identity.uid);
+                self.owned = Owned::Claimed(identity);
                 self.send(Request::Rehearse)
             }
-            // an immutable Secret cannot be adopted: it is the one whose uid the status records
-            (Request::Claim, Answer::Immutable) if self.owned_uid.is_some() => self.send(Request::Rehearse),
-            (Request::Claim, Answer::Denied) if self.owned_uid.is_some() => {
+            (Request::Claim, Answer::Immutable) if self.owned != Owned::Unknown => {
+                self.send(Request::Rehearse)
+            }
+            (Request::Claim, Answer::Denied) if self.owned != Owned::Unknown => {
                 Step::Failed(WriteFailure::Foreign)
             }
             (Request::Claim, Answer::Denied | Answer::Immutable) | (Request::Prove, Answer::Immutable) => {
                 Step::Failed(WriteFailure::NotAdoptable)
             }
-            (Request::Rehearse, Answer::Written(_)) => match self.owned_uid.clone() {
-                Some(uid) => self.send(Request::Delete { uid }),
-                None => Step::Failed(WriteFailure::Raced),
+            (Request::Rehearse, Answer::Written(_)) => match self.owned.clone() {
+                Owned::Recorded(recorded) => self.send(Request::Delete(recorded.preconditions())),
+                Owned::Claimed(identity) => self.send(Request::Delete(identity.into())),
+                Owned::Unknown => Step::Failed(WriteFailure::Raced),
             },
-            (Request::Delete { .. }, Answer::Deleted | Answer::NotFound) => {
+            (Request::Delete(_), Answer::Conflict) if matches!(self.owned, Owned::Recorded(_)) => {
+                Step::Failed(WriteFailure::Changed)
+            }
+            (Request::Delete(_), Answer::Deleted | Answer::NotFound) => {
                 self.recreating = true;
                 self.send(Request::Create)
             }

@@ -330,8 +330,12 @@ impl Reconcile {
             { "op": "test", "path": path, "value": annotation::REVOKE_LEASE },
             { "op": "remove", "path": path },
         ]);
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let done = self
-            .patch_object(&Patch::Merge(patch), &PatchParams::default(), Some(JSON_PATCH))
+            .patch_object(&Patch::Merge(patch), &params, Some(JSON_PATCH))
             .await;
         if done.is_err() {
             tracing::debug!("the finalizer was not taken off");

@@ -21,7 +21,7 @@ use lockstep_core::{
     report::Waiting,
     revision::{self, Candidate, Content, Revision},
     rotation::{self, Change, Entry, references},
-    secret_write::{self, Done, SecretIdentity},
+    secret_write::{self, Done, Recorded, SecretIdentity},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
@@ -37,6 +37,9 @@ use crate::{
 
 /// How long the sources of one SyncedSecret may take together.
 const FETCH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often one sync writes a Secret that is to be immutable, while someone deletes it before it is.
+const MAX_SEAL_ATTEMPTS: u32 = 4;
 
 /// What stands in the place of the revision of a credential that waits to be made.
 const NEW_CREDENTIAL: &str = "new";
@@ -616,18 +619,26 @@ impl Reconcile {
             self.merge(&owner, secret).await?
         } else {
             let committed = self.committed();
-            let uid = secret_write::recorded_uid(committed.as_ref().or(status), &secret.name);
-            let done = self.write_owned(&owner, secret, uid).await?;
-            if done.sealed {
-                done.identity
-            } else {
-                let uid = done.identity.uid.clone();
+            let mut recorded = secret_write::recorded(committed.as_ref().or(status), &secret.name);
+            let mut attempts = 0;
+            loop {
+                let done = self.write_owned(&owner, secret, recorded).await?;
+                if done.sealed {
+                    break done.identity;
+                }
+                attempts += 1;
+                if attempts >= MAX_SEAL_ATTEMPTS {
+                    return Err(self.not_written(&owner, &WriteError::Raced));
+                }
                 let unsealed = TargetStatus {
                     fingerprint: String::new(),
-                    ..target.clone()(done.identity)
+                    ..target.clone()(done.identity.clone())
                 };
                 self.record(status, unsealed).await?;
-                self.write_owned(&owner, secret, Some(&uid)).await?.identity
+                recorded = Some(Recorded {
+                    identity: done.identity,
+                    is_complete: false,
+                });
             }
         };
         let now = self.shared.clock.now();
@@ -639,10 +650,10 @@ impl Reconcile {
         &self,
         owner: &Owner<'_>,
         secret: &DesiredSecret,
-        uid: Option<&str>,
+        recorded: Option<Recorded>,
     ) -> Result<Done, Failure> {
         let _slot = self.shared.writes.acquire(self.priority).await;
-        let written = self.shared.writer.write(owner, secret, uid).await;
+        let written = self.shared.writer.write(owner, secret, recorded).await;
         self.count_write(written.as_ref().map(|done| done.how.label()));
         written.map_err(|error| self.not_written(owner, &error))
     }
@@ -685,11 +696,11 @@ impl Reconcile {
             self.count_write(merged.as_ref().map(|()| "deleted"));
             return merged.map_err(|error| error.failure(&owner));
         }
-        let Some(uid) = secret_write::recorded_uid(status, owner.target) else {
+        let Some(recorded) = secret_write::recorded(status, owner.target) else {
             return Ok(());
         };
         let _slot = self.shared.writes.acquire(self.priority).await;
-        let deleted = self.shared.writer.delete(&owner, uid).await;
+        let deleted = self.shared.writer.delete(&owner, recorded).await;
         self.count_write(deleted.as_ref().map(|()| "deleted"));
         deleted.map_err(|error| error.failure(&owner))
     }
@@ -717,10 +728,9 @@ impl Reconcile {
             return Ok(());
         }
         let _slot = self.shared.writes.acquire(self.priority).await;
-        if recorded.uid.is_empty() {
-            self.shared.writer.delete_intended(owner).await
-        } else {
-            self.shared.writer.delete(owner, &recorded.uid).await
+        match Recorded::of(recorded) {
+            Some(recorded) => self.shared.writer.delete(owner, recorded).await,
+            None => self.shared.writer.delete_intended(owner).await,
         }
     }
 }

@@ -3,8 +3,37 @@
 
 use kube::core::response::{StatusCause, StatusDetails};
 
-/// The policy that holds the operator to its own Secrets.
+/// The policy that restricts the operator to its own Secrets.
 const POLICY: &str = "lockstep-secrets";
+
+/// A rule of the policy, as far as it matters which one refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// A new Secret needs an owner.
+    Creation,
+    /// Only the owner changes a Secret.
+    Ownership,
+    /// A Secret with finalizers is not deleted, and one that is being deleted is not changed.
+    Deletion,
+    /// Another rule.
+    Other,
+}
+
+/// Messages of the policy by the rule that they belong to. The policy is compared with them by a test.
+const MESSAGES: [(Rule, &str); 3] = [
+    (
+        Rule::Creation,
+        "lockstep creates only Secrets that carry the annotation lockstep.dev/owner",
+    ),
+    (
+        Rule::Ownership,
+        "lockstep changes only Secrets whose annotation lockstep.dev/owner, lockstep.dev/adopt or lockstep.dev/merge names the SyncedSecret that writes them",
+    ),
+    (
+        Rule::Deletion,
+        "lockstep does not delete a Secret that has finalizers, and changes none that is being deleted",
+    ),
+];
 
 /// An error of the API server, classified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +48,8 @@ pub(super) enum ApiError {
     FieldConflict(Vec<FieldConflict>),
     /// A field cannot be changed.
     Immutable,
-    /// The admission policy refused, because of finalizers or a deletion under way.
-    DeniedDeletion,
-    /// The admission policy refused, because the Secret belongs to someone else.
-    Denied,
+    /// The admission policy refused.
+    Denied(Rule),
     /// The role lacks the right.
     Forbidden,
     /// The namespace is being deleted, or is gone.
@@ -56,13 +83,7 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
         return ApiError::NamespaceTerminating;
     }
     match status.code {
-        403 if let Some(why) = policy_denial(&status.message) => {
-            if why.contains("finalizers or is being deleted") {
-                ApiError::DeniedDeletion
-            } else {
-                ApiError::Denied
-            }
-        }
+        403 if let Some(rule) = denying_rule(&status.message) => ApiError::Denied(rule),
         403 if status.message.contains("cannot patch resource \"secrets\"") => ApiError::Forbidden,
         403 => ApiError::Other {
             what: "the API server forbids it: lockstep's role lacks a right, or a quota or another policy refuses"
@@ -115,12 +136,13 @@ fn is_immutability(details: Option<&StatusDetails>) -> bool {
     !causes(details).is_empty() && causes(details).iter().all(immutable)
 }
 
-/// Why lockstep's own admission policy for Secrets refused, if it did. The message also holds names that people chose, and what the
-/// API server writes around the policy's name cannot be part of one.
-fn policy_denial(message: &str) -> Option<&str> {
+/// The rule of lockstep's policy for Secrets that refused, if that policy refused. The message also holds names that people chose, and
+/// what the API server writes around the policy's name cannot be part of one.
+fn denying_rule(message: &str) -> Option<Rule> {
     let (_, refusal) = message.split_once(&format!("ValidatingAdmissionPolicy '{POLICY}' with binding "))?;
     let (_, why) = refusal.split_once("denied request: ")?;
-    Some(why)
+    let known = MESSAGES.iter().find(|(_, text)| why.trim() == *text);
+    Some(known.map_or(Rule::Other, |(rule, _)| *rule))
 }
 
 /// A reason of the API server: one word of letters, or nothing.
@@ -174,23 +196,28 @@ mod tests {
         };
         let rbac = "secrets \"x\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"shop\"";
         let rows = [
-            (api(403, "Forbidden", &policy("no")), ApiError::Denied),
             (
-                api(
-                    403,
-                    "Forbidden",
-                    &policy("lockstep does not delete a Secret that has finalizers or is being deleted"),
-                ),
-                ApiError::DeniedDeletion,
+                api(403, "Forbidden", &policy("no")),
+                ApiError::Denied(Rule::Other),
             ),
-            // the words are in the name of the Secret
             (
                 api(
                     403,
                     "Forbidden",
-                    &policy("no").replace("\"x\"", "\"my-finalizers\""),
+                    &policy(
+                        "lockstep does not delete a Secret that has finalizers, and changes none that is being deleted",
+                    ),
                 ),
-                ApiError::Denied,
+                ApiError::Denied(Rule::Deletion),
+            ),
+            // someone else's policy does not speak for lockstep's
+            (
+                api(
+                    403,
+                    "Forbidden",
+                    &policy("no: lockstep creates only Secrets that carry the annotation lockstep.dev/owner"),
+                ),
+                ApiError::Denied(Rule::Other),
             ),
             (api(403, "Forbidden", rbac), ApiError::Forbidden),
             (api(404, "NotFound", ""), ApiError::NotFound),
@@ -270,6 +297,15 @@ mod tests {
                 classify(&api(code, "canary canary", "canary Too long canary"))
             );
             assert!(!classified.contains("canary"), "{classified}");
+        }
+    }
+
+    #[test]
+    fn messages_are_those_of_the_policy() {
+        let policy = include_str!("../../../../deploy/kustomize/base/admission-secrets.yaml");
+        let policy = policy.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (rule, message) in MESSAGES {
+            assert!(policy.contains(&format!("message: >- {message} ")), "{rule:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use lockstep_api::{Reason, annotation};
 use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure, text::shell_quote};
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, Rule};
 use crate::owner::Owner;
 
 /// Why a Secret was not written, probed or deleted.
@@ -19,13 +19,15 @@ pub enum WriteError {
     Raced,
     /// The Secret has finalizers or is being deleted, so it is not deleted.
     NotDeletable,
+    /// The Secret is immutable and was changed since lockstep wrote it, so it is not deleted.
+    Changed,
     /// The Secret that is merged into does not exist.
     Missing,
     /// lockstep may not patch the Secret that is merged into. Holds the option that names its account to kubectl.
     MergeForbidden(String),
     /// The Secret that is merged into does not list this SyncedSecret.
     MergeNotListed,
-    /// Another SyncedSecret merges the same keys: the key and the other's name.
+    /// Another SyncedSecret merges the same keys, labels or annotations: each of them, and the other's name.
     MergeConflict(Vec<(String, String)>),
     /// The name of the SyncedSecret is too long for a field manager.
     MergeNameTooLong(usize),
@@ -50,8 +52,8 @@ impl From<ApiError> for WriteError {
             ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => Self::Raced,
             ApiError::NotFound => Self::Missing,
             ApiError::Immutable => Self::Immutable,
-            ApiError::Denied => Self::Foreign,
-            ApiError::DeniedDeletion => Self::NotDeletable,
+            ApiError::Denied(Rule::Deletion) => Self::NotDeletable,
+            ApiError::Denied(_) => Self::Foreign,
             ApiError::Forbidden => Self::Other {
                 what: "the API server forbids it: lockstep's role lacks a right".to_owned(),
                 transient: false,
@@ -70,6 +72,7 @@ impl From<WriteFailure<Self>> for WriteError {
             WriteFailure::NotAdoptable => Self::NotAdoptable,
             WriteFailure::Unproven => Self::Unproven,
             WriteFailure::Raced => Self::Raced,
+            WriteFailure::Changed => Self::Changed,
             WriteFailure::Api(error) => error,
         }
     }
@@ -82,7 +85,7 @@ impl WriteError {
             Self::Foreign | Self::NotAdoptable | Self::Unproven | Self::MergeNotListed => "foreign",
             Self::Missing => "missing",
             Self::Immutable => "immutable",
-            Self::NotDeletable => "not_deletable",
+            Self::NotDeletable | Self::Changed => "not_deletable",
             Self::MergeForbidden(_) => "forbidden",
             Self::MergeConflict(_) => "conflict",
             Self::NamespaceTerminating => "namespace_terminating",
@@ -137,10 +140,17 @@ impl WriteError {
             Self::NotDeletable => Failure::new(
                 Reason::TargetNotDeletable,
                 format!(
-                    "Secret \"{target}\" has finalizers or is being deleted, and lockstep does not delete such a Secret. Remove its finalizers, or delete it yourself"
+                    "Secret \"{target}\" has finalizers or is being deleted, so lockstep does not delete or change it. Remove its finalizers, or delete it yourself"
                 ),
             )
-            .requeued(Requeue::RefreshInterval),
+            .requeued(Requeue::Backoff),
+            Self::Changed => Failure::new(
+                Reason::TargetNotDeletable,
+                format!(
+                    "Secret \"{target}\" is immutable and was changed by someone else, so lockstep cannot tell whether another SyncedSecret owns it and does not delete it. Delete it yourself"
+                ),
+            )
+            .requeued(Requeue::Backoff),
             Self::Missing => Failure::new(
                 Reason::TargetNotFound,
                 format!("Secret \"{target}\" does not exist, and creationPolicy: Merge only writes to an existing Secret"),
@@ -164,12 +174,12 @@ impl WriteError {
                 let keys: Vec<_> = keys
                     .iter()
                     .take(4)
-                    .map(|(key, other)| format!("key \"{key}\" is already written by SyncedSecret \"{other}\""))
+                    .map(|(what, other)| format!("{what} is already written by SyncedSecret \"{other}\""))
                     .collect();
                 Failure::new(
                     Reason::Conflict,
                     format!(
-                        "Secret \"{target}\": {}, and SyncedSecret \"{name}\" writes it too. Remove the key from one of the two",
+                        "Secret \"{target}\": {}, and SyncedSecret \"{name}\" writes it too. Remove it from one of the two",
                         keys.join(", ")
                     ),
                 )

@@ -38,7 +38,8 @@ fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
 }
 
 impl SecretWriter {
-    /// Applies the keys of this SyncedSecret to a Secret that exists. Keys that no other SyncedSecret merges are taken over.
+    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Those that no other SyncedSecret merges are
+    /// taken over.
     ///
     /// # Errors
     /// Why they were not applied.
@@ -60,7 +61,9 @@ impl SecretWriter {
         if !others.is_empty() {
             return Err(WriteError::MergeConflict(others));
         }
-        let apply = requests(owner.namespace).patch(&secret.name, &params.force(), &patch);
+        // another SyncedSecret may have applied the same key since the conflicts were found
+        let manifest = manifest.unchanged_since(&found.resource_version);
+        let apply = requests(owner.namespace).patch(&secret.name, &params.force(), &Patch::Apply(&manifest));
         self.identity(apply).await.map_err(|error| self.failed(error))
     }
 
@@ -90,23 +93,36 @@ impl SecretWriter {
     fn failed(&self, error: ApiError) -> WriteError {
         match error {
             ApiError::Forbidden => WriteError::MergeForbidden(self.account.kubectl_option()),
-            ApiError::Denied => WriteError::MergeNotListed,
+            ApiError::Denied(_) => WriteError::MergeNotListed,
             error => error.into(),
         }
     }
 }
 
-/// The keys of `secret` that other SyncedSecrets merge, each with the other's name.
+/// What of `secret` other SyncedSecrets merge: `key "password"`, each with the other's name.
 fn other_synced_secrets(conflicts: &[FieldConflict], secret: &DesiredSecret) -> Vec<(String, String)> {
     let others = conflicts.iter().filter_map(|conflict| {
-        let key = conflict.field.strip_prefix(".data.")?;
-        // the key is named as this SyncedSecret has it, and not as the API server does
-        let (key, _) = secret.data.get_key_value(key)?;
+        let what = part_of(secret, &conflict.field)?;
         let manager = conflict.message.split('"').nth(1)?;
         let name = manager.strip_prefix(MANAGER_PREFIX)?;
-        is_subdomain(name).then(|| (key.clone(), name.to_owned()))
+        is_subdomain(name).then(|| (what, name.to_owned()))
     });
     others.collect()
+}
+
+/// What the field is called in messages. It is named as this SyncedSecret has it, and not as the API server does.
+fn part_of(secret: &DesiredSecret, field: &str) -> Option<String> {
+    if let Some(key) = field.strip_prefix(".data.") {
+        let (key, _) = secret.data.get_key_value(key)?;
+        return Some(format!("key \"{key}\""));
+    }
+    if let Some(label) = field.strip_prefix(".metadata.labels.") {
+        let (label, _) = secret.labels.get_key_value(label)?;
+        return Some(format!("label \"{label}\""));
+    }
+    let annotation = field.strip_prefix(".metadata.annotations.")?;
+    let (annotation, _) = secret.annotations.get_key_value(annotation)?;
+    Some(format!("annotation \"{annotation}\""))
 }
 
 #[cfg(test)]
@@ -124,11 +140,17 @@ mod tests {
     fn only_managers_of_synced_secrets_are_named() {
         let mut secret = DesiredSecret::nothing("shared");
         secret.data = [("password".to_owned(), "canary".into())].into();
+        secret.annotations = [("example.org/team".to_owned(), "canary".to_owned())].into();
         let rows = [
             (
                 ".data.password",
                 "conflict with \"lockstep-merge:b\" using v1",
-                Some("b"),
+                Some(("key \"password\"", "b")),
+            ),
+            (
+                ".metadata.annotations.example.org/team",
+                "conflict with \"lockstep-merge:b\" using v1",
+                Some(("annotation \"example.org/team\"", "b")),
             ),
             (".data.password", "conflict with \"kubectl-edit\" using v1", None),
             (
@@ -146,7 +168,7 @@ mod tests {
         for (field, message, other) in rows {
             let found = other_synced_secrets(&[conflict(field, message)], &secret);
             let expected: Vec<_> = other
-                .map(|other| ("password".to_owned(), other.to_owned()))
+                .map(|(what, other): (&str, &str)| (what.to_owned(), other.to_owned()))
                 .into_iter()
                 .collect();
             assert_eq!(found, expected, "{field} {message}");

@@ -2,7 +2,8 @@
 //! Secret in between.
 
 use lockstep_core::secret_write::{
-    Answer, Done, How, Request, SecretIdentity, SecretWrite, Step, WriteFailure, recorded_uid,
+    Answer, Done, How, Preconditions, Recorded, Request, SecretIdentity, SecretWrite, Step, WriteFailure,
+    recorded,
 };
 use proptest::prelude::*;
 
@@ -12,11 +13,18 @@ const US: &str = "us";
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stored {
     uid: u32,
+    version: u32,
     owner: Option<&'static str>,
     adopt: Option<&'static str>,
     immutable: bool,
     kind: u8,
     content: u8,
+}
+
+impl Stored {
+    fn identity(&self) -> SecretIdentity {
+        Server::identity(self.uid, self.version)
+    }
 }
 
 /// What the SyncedSecret wants.
@@ -32,6 +40,7 @@ struct Desired {
 struct Server {
     stored: Option<Stored>,
     last_uid: u32,
+    last_version: u32,
     /// The uids of Secrets that this SyncedSecret created or that were handed to it.
     ours: Vec<u32>,
     /// Changes to Secrets that are not this SyncedSecret's.
@@ -39,11 +48,16 @@ struct Server {
 }
 
 impl Server {
-    fn identity(uid: u32) -> SecretIdentity {
+    fn identity(uid: u32, version: u32) -> SecretIdentity {
         SecretIdentity {
             uid: uid.to_string(),
-            resource_version: "1".to_owned(),
+            resource_version: version.to_string(),
         }
+    }
+
+    fn new_version(&mut self) -> u32 {
+        self.last_version += 1;
+        self.last_version
     }
 
     fn new_uid(&mut self) -> u32 {
@@ -62,7 +76,7 @@ impl Server {
             Request::Claim => match &self.stored {
                 None => Answer::NotFound,
                 Some(stored) if stored.immutable => Answer::Immutable,
-                Some(stored) if stored.owner == Some(US) => Answer::Written(Self::identity(stored.uid)),
+                Some(stored) if stored.owner == Some(US) => Answer::Written(stored.identity()),
                 Some(_) => Answer::Denied,
             },
             Request::Prove => match &self.stored {
@@ -71,10 +85,20 @@ impl Server {
                 Some(_) => Answer::Denied,
             },
             Request::ProveCreate => Answer::Denied,
-            Request::Rehearse => Answer::Written(Self::identity(0)),
-            Request::Delete { uid } => match self.stored.clone() {
+            Request::Rehearse => Answer::Written(Self::identity(0, 0)),
+            Request::Delete(Preconditions {
+                uid,
+                resource_version,
+            }) => match self.stored.clone() {
                 None => Answer::NotFound,
-                Some(stored) if stored.uid.to_string() != *uid => Answer::Conflict,
+                Some(stored) if stored.identity().uid != *uid => Answer::Conflict,
+                Some(stored)
+                    if resource_version
+                        .as_ref()
+                        .is_some_and(|version| *version != stored.identity().resource_version) =>
+                {
+                    Answer::Conflict
+                }
                 Some(stored) if stored.owner.is_none() => Answer::Denied,
                 Some(stored) => {
                     if !self.ours.contains(&stored.uid) {
@@ -91,17 +115,18 @@ impl Server {
         if self.stored.is_some() {
             return Answer::AlreadyExists;
         }
-        let uid = self.new_uid();
+        let (uid, version) = (self.new_uid(), self.new_version());
         self.ours.push(uid);
         self.stored = Some(Stored {
             uid,
+            version,
             owner: Some(US),
             adopt: None,
             immutable: false,
             kind: desired.kind,
             content: desired.content,
         });
-        Answer::Written(Self::identity(uid))
+        Answer::Written(Self::identity(uid, version))
     }
 
     fn replace(&mut self, uid: Option<&str>, sealed: bool, desired: Desired) -> Answer<()> {
@@ -118,28 +143,33 @@ impl Server {
         if !Self::may_update(stored) {
             return Answer::Denied;
         }
+        let before = stored.clone();
         stored.owner = Some(US);
         stored.adopt = None;
         stored.immutable = sealed;
         stored.content = desired.content;
+        if *stored != before {
+            self.last_version += 1;
+            stored.version = self.last_version;
+        }
+        let identity = stored.identity();
         let uid = stored.uid;
         if !self.ours.contains(&uid) {
             self.ours.push(uid);
         }
-        Answer::Written(Self::identity(uid))
+        Answer::Written(identity)
     }
 }
 
-/// Runs writes until the Secret has its final form, recording the uid in between; `crash_after` requests the process ends.
+/// Runs writes until the Secret has its final form, recording it in between; after `crash_after` requests the process ends.
 fn run(
     server: &mut Server,
-    recorded: &mut Option<u32>,
+    recorded: &mut Option<Recorded>,
     desired: Desired,
     mut crash_after: usize,
 ) -> Option<Result<Done, WriteFailure<()>>> {
     loop {
-        let known = recorded.map(|uid| uid.to_string());
-        let (mut write, mut request) = SecretWrite::start(known.as_deref(), desired.immutable, true);
+        let (mut write, mut request) = SecretWrite::start(recorded.clone(), desired.immutable, true);
         let done = loop {
             if crash_after == 0 {
                 return None;
@@ -156,7 +186,10 @@ fn run(
             return None;
         }
         crash_after -= 1;
-        *recorded = done.identity.uid.parse().ok();
+        *recorded = Some(Recorded {
+            identity: done.identity.clone(),
+            is_complete: done.sealed,
+        });
         if done.sealed {
             return Some(Ok(done));
         }
@@ -176,8 +209,12 @@ enum Event {
     },
     /// Someone edits the content of a mutable Secret.
     Edited(u8),
-    /// Someone hands a mutable Secret over to another SyncedSecret, which adopts it.
-    HandedOver,
+    /// Someone hands the Secret over to another SyncedSecret, which adopts it and may make it immutable.
+    HandedOver {
+        immutable: bool,
+    },
+    /// Someone changes a label.
+    Labelled,
 }
 
 fn desired() -> impl Strategy<Value = Desired> {
@@ -195,7 +232,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<bool>(), any::<bool>(), 0..2u8)
             .prop_map(|(adopt, immutable, kind)| Event::Taken { adopt, immutable, kind }),
         1 => (3..6u8).prop_map(Event::Edited),
-        1 => Just(Event::HandedOver),
+        2 => any::<bool>().prop_map(|immutable| Event::HandedOver { immutable }),
+        1 => Just(Event::Labelled),
     ]
 }
 
@@ -220,26 +258,42 @@ proptest! {
                 }
                 Event::Deleted => server.stored = None,
                 Event::Taken { adopt, immutable, kind } => {
-                    let uid = server.new_uid();
+                    let (uid, version) = (server.new_uid(), server.new_version());
                     let adopt = adopt.then_some(US);
-                    server.stored = Some(Stored { uid, owner: None, adopt, immutable, kind, content: 9 });
+                    server.stored = Some(Stored { uid, version, owner: None, adopt, immutable, kind, content: 9 });
                 }
-                Event::HandedOver => {
+                Event::Labelled => {
+                    let version = server.new_version();
+                    if let Some(stored) = &mut server.stored {
+                        stored.version = version;
+                    }
+                }
+                Event::HandedOver { immutable } => {
+                    let (uid, version) = (server.new_uid(), server.new_version());
+                    // an immutable Secret is not adopted, and one that is adopted to be immutable is created again
                     if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
+                        let before = stored.uid;
+                        stored.version = version;
                         stored.owner = Some("another");
                         stored.adopt = None;
-                        let uid = stored.uid;
-                        server.ours.retain(|ours| *ours != uid);
+                        if immutable {
+                            stored.immutable = true;
+                            stored.uid = uid;
+                        }
+                        server.ours.retain(|ours| *ours != before);
                     }
                 }
                 Event::Edited(content) => {
+                    let version = server.new_version();
                     if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
                         stored.content = content;
+                        stored.version = version;
                     }
                 }
             }
         }
         let before = server.stored.clone();
+        let known = recorded.clone();
         let outcome = run(&mut server, &mut recorded, last, usize::MAX).unwrap();
         prop_assert!(server.trespasses.is_empty(), "{:?}", server.trespasses);
         match outcome {
@@ -254,9 +308,17 @@ proptest! {
                 prop_assert_eq!(server.stored, Some(stored));
             }
             Err(failure) => {
-                prop_assert!(matches!(failure, WriteFailure::Foreign | WriteFailure::NotAdoptable), "{failure:?}");
                 let before = before.unwrap();
-                prop_assert!(!server.ours.contains(&before.uid), "a Secret of ours is stuck: {before:?}");
+                // nothing shows whose it is
+                let is_unclear = before.immutable
+                    && known.is_some_and(|known| known.is_complete && known.identity != before.identity());
+                match failure {
+                    WriteFailure::Foreign | WriteFailure::NotAdoptable => {}
+                    WriteFailure::Changed if is_unclear => {}
+                    other => prop_assert!(false, "{other:?}"),
+                }
+                let is_ours = server.ours.contains(&before.uid);
+                prop_assert!(!is_ours || is_unclear, "a Secret of ours is stuck: {before:?}");
                 prop_assert_eq!(server.stored, Some(before), "a failed write changes nothing");
             }
         }
@@ -265,6 +327,13 @@ proptest! {
 
 fn first(desired: Desired, server: &mut Server) -> Result<Done, WriteFailure<()>> {
     run(server, &mut None, desired, usize::MAX).unwrap()
+}
+
+fn known() -> Option<Recorded> {
+    Some(Recorded {
+        identity: Server::identity(1, 1),
+        is_complete: true,
+    })
 }
 
 const PLAIN: Desired = Desired {
@@ -276,6 +345,7 @@ const PLAIN: Desired = Desired {
 fn foreign(adopt: Option<&'static str>, immutable: bool, kind: u8) -> Server {
     let stored = Stored {
         uid: 7,
+        version: 1,
         owner: None,
         adopt,
         immutable,
@@ -293,7 +363,7 @@ fn foreign(adopt: Option<&'static str>, immutable: bool, kind: u8) -> Server {
 fn first_write_is_one_request() {
     let (mut write, request) = SecretWrite::start(None, false, true);
     assert_eq!(request, Request::Create);
-    let step = write.resume(Answer::<()>::Written(Server::identity(1)));
+    let step = write.resume(Answer::<()>::Written(Server::identity(1, 1)));
     assert!(matches!(
         step,
         Step::Done(Done {
@@ -306,10 +376,10 @@ fn first_write_is_one_request() {
 
 #[test]
 fn later_write_is_one_request_with_the_uid() {
-    let (mut write, request) = SecretWrite::start(Some("1"), false, true);
+    let (mut write, request) = SecretWrite::start(known(), false, true);
     let uid = Some("1".to_owned());
     assert_eq!(request, Request::Replace { uid, sealed: false });
-    let step = write.resume(Answer::<()>::Written(Server::identity(1)));
+    let step = write.resume(Answer::<()>::Written(Server::identity(1, 1)));
     assert!(matches!(
         step,
         Step::Done(Done {
@@ -325,7 +395,7 @@ fn without_a_proven_policy_no_request_lacks_the_uid() {
     let (mut write, _) = SecretWrite::start(None, false, false);
     let step = write.resume(Answer::<()>::AlreadyExists);
     assert_eq!(step, Step::Failed(WriteFailure::Unproven));
-    let (mut write, _) = SecretWrite::start(Some("1"), true, false);
+    let (mut write, _) = SecretWrite::start(known(), true, false);
     assert_eq!(write.resume(Answer::<()>::Conflict), Step::Send(Request::Create));
     assert_eq!(
         write.resume(Answer::<()>::AlreadyExists),
@@ -361,7 +431,7 @@ fn policy_that_is_not_enforced_for_the_secret_stops_the_write() {
         Step::Send(Request::Prove)
     );
     let mut fixed = write.clone();
-    let let_through = Answer::<()>::Written(Server::identity(7));
+    let let_through = Answer::<()>::Written(Server::identity(7, 1));
     assert_eq!(
         write.resume(let_through.clone()),
         Step::Failed(WriteFailure::Unproven)
@@ -374,7 +444,7 @@ fn policy_that_is_not_enforced_for_the_secret_stops_the_write() {
 }
 
 #[test]
-fn secret_that_was_merged_into_has_no_recorded_uid() {
+fn secret_that_was_merged_into_is_not_recorded() {
     let target = |merged| lockstep_api::TargetStatus {
         name: "s".to_owned(),
         uid: "theirs".to_owned(),
@@ -386,21 +456,22 @@ fn secret_that_was_merged_into_has_no_recorded_uid() {
             target: Some(target(merged)),
             ..lockstep_api::SyncedSecretStatus::default()
         };
-        assert_eq!(recorded_uid(Some(&status), "s"), expected);
+        let found = recorded(Some(&status), "s");
+        assert_eq!(found.as_ref().map(|found| found.identity.uid.as_str()), expected);
     }
 }
 
 #[test]
 fn write_ends_when_someone_recreates_the_secret_forever() {
-    let (mut write, mut request) = SecretWrite::start(Some("1"), true, true);
+    let (mut write, mut request) = SecretWrite::start(known(), true, true);
     let mut sent = 1;
     let step = loop {
         let answer = match request {
             Request::Replace { .. } => Answer::<()>::Immutable,
             Request::Create => Answer::AlreadyExists,
             Request::Prove | Request::ProveCreate => Answer::Denied,
-            Request::Claim | Request::Rehearse => Answer::Written(Server::identity(1)),
-            Request::Delete { .. } => Answer::Deleted,
+            Request::Claim | Request::Rehearse => Answer::Written(Server::identity(1, 1)),
+            Request::Delete(_) => Answer::Deleted,
         };
         match write.resume(answer) {
             Step::Send(next) => request = next,
@@ -410,4 +481,42 @@ fn write_ends_when_someone_recreates_the_secret_forever() {
     };
     assert_eq!(step, Step::Failed(WriteFailure::Raced));
     assert!(sent <= 10, "{sent} requests");
+}
+
+#[test]
+fn secret_that_was_handed_over_and_sealed_is_not_deleted() {
+    let mut server = Server::default();
+    let mut recorded = None;
+    run(&mut server, &mut recorded, PLAIN, usize::MAX);
+    let stored = server.stored.as_mut().unwrap();
+    stored.owner = Some("another");
+    stored.immutable = true;
+    stored.version += 1;
+    let before = server.stored.clone();
+    let changed = Desired { content: 2, ..PLAIN };
+    let outcome = run(&mut server, &mut recorded, changed, usize::MAX);
+    assert_eq!(outcome, Some(Err(WriteFailure::Changed)));
+    assert_eq!(server.stored, before);
+}
+
+#[test]
+fn secret_that_is_handed_over_after_the_claim_is_not_deleted() {
+    let mut server = Server::default();
+    let mut recorded = None;
+    let sealed = Desired { kind: 1, ..PLAIN };
+    run(&mut server, &mut recorded, sealed, usize::MAX);
+    let (mut write, mut request) = SecretWrite::start(recorded, false, true);
+    let end = loop {
+        let answer = server.perform(&request, PLAIN);
+        if request == Request::Claim {
+            server.stored.as_mut().unwrap().owner = Some("another");
+            server.stored.as_mut().unwrap().version += 1;
+        }
+        match write.resume(answer) {
+            Step::Send(next) => request = next,
+            end => break end,
+        }
+    };
+    assert_eq!(end, Step::Failed(WriteFailure::Raced));
+    assert!(server.stored.is_some());
 }
