@@ -97,15 +97,15 @@ fn others(object: &serde_json::Value) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Managed fields that someone who patches an object could write: none at all, without an entry, and with more fields in an entry.
-pub(crate) fn forged_managed_fields(object: &serde_json::Value) -> Vec<serde_json::Value> {
+/// Managed fields that someone who patches an object could write: none at all, without an entry, of another manager, and with one more
+/// field in an entry.
+pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str) -> Vec<serde_json::Value> {
     let stored = object["metadata"]["managedFields"].as_array().unwrap();
     let other = |entry: &serde_json::Value| !entry["manager"].as_str().unwrap().starts_with("lockstep");
     let first = stored.iter().position(other).expect("a manager besides lockstep");
     let (mut without, mut more) = (stored.clone(), stored.clone());
     without.remove(first);
-    more[first]["fieldsV1"]["f:spec"]["f:suspend"] = json!({});
-    more[first]["fieldsV1"]["f:spec"]["f:replicas"] = json!({ "x": {} });
+    more[first]["fieldsV1"]["f:spec"][format!("f:{more_field}")] = json!({});
     let mut renamed = stored.clone();
     renamed[first]["manager"] = json!("gitops");
     vec![json!([{}]), json!(without), json!(more), json!(renamed)]
@@ -139,7 +139,7 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
         .await
         .unwrap();
     // a server-side apply removes what its manager owned before, so nobody may choose what others own
-    for forged in forged_managed_fields(&json!(api.get("a").await.unwrap())) {
+    for forged in forged_managed_fields(&json!(api.get("a").await.unwrap()), "refreshInterval") {
         is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
         let before = json!(room.synced_secrets().get("a").await.unwrap());
         let through_status = Patch::Merge(json!({ "metadata": { "managedFields": forged } }));

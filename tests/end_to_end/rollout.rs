@@ -635,7 +635,7 @@ async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_n
         }
     }
     let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
-    for managed_fields in forged_managed_fields(&fleet.get("Deployment", "api").await) {
+    for managed_fields in forged_managed_fields(&fleet.get("Deployment", "api").await, "minReadySeconds") {
         // alone, and together with what is allowed
         for mut forged in [json!({}), own.clone()] {
             forged["metadata"] = json!({ "managedFields": managed_fields });
