@@ -136,6 +136,10 @@ pub struct LeaseIntent {
     /// store is the store that issues the credential: `SecretStore/name` or
     /// `ClusterSecretStore/name`.
     pub store: String,
+    /// server is the server that issues the credential, with its namespace. No other
+    /// server is asked to renew or revoke it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server: String,
     /// path is the path in the store that issues the credential.
     pub path: String,
     /// accessor is the accessor of the token that requests the credential. Revoking
@@ -147,8 +151,8 @@ pub struct LeaseIntent {
     /// credential.
     pub expires: String,
     /// mac proves that lockstep recorded the intent. It is a keyed hash of the
-    /// SyncedSecret, the store, the path and the accessor. Without a valid mac, the
-    /// token is neither used nor revoked.
+    /// SyncedSecret, the store, the server, the path and the accessor. Without a
+    /// valid mac, the token is neither used nor revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub mac: Option<String>,
@@ -167,11 +171,15 @@ pub struct Lease {
     /// store is the store that issued the credential: `SecretStore/name` or
     /// `ClusterSecretStore/name`.
     pub store: String,
+    /// server is the server that issued the credential, with its namespace. No other
+    /// server is asked to renew or revoke it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server: String,
     /// path is the path in the store that issued the credential.
     pub path: String,
     /// mac proves that lockstep recorded the lease. It is a keyed hash of the
-    /// SyncedSecret, the store, the path, the accessor and the ID. Without a valid
-    /// mac, the lease is neither renewed nor revoked, and expires.
+    /// SyncedSecret, the store, the server, the path, the accessor and the ID.
+    /// Without a valid mac, the lease is neither renewed nor revoked, and expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub mac: Option<String>,

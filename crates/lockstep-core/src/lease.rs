@@ -195,6 +195,7 @@ impl Issuer<'_> {
             self.namespace,
             self.name,
             &lease.store,
+            &lease.server,
             &lease.path,
             &lease.accessor,
             &lease.id,
@@ -531,6 +532,7 @@ fn lost(intent: LeaseIntent) -> Lease {
         id: intent.accessor.clone(),
         accessor: intent.accessor,
         store: intent.store,
+        server: intent.server,
         path: intent.path,
         mac: intent.mac,
         issued: intent.since,
@@ -556,6 +558,7 @@ pub fn intend(
     trim_disowned(&mut next);
     let mut intent = LeaseIntent {
         store: generation.store.to_string(),
+        server: warrant.server.clone(),
         path: generation.request.path.to_string(),
         accessor: warrant.accessor.clone(),
         since: to_seconds(now),
@@ -587,6 +590,7 @@ pub fn minted(
         id: minted.id.clone().unwrap_or_else(|| intent.accessor.clone()),
         accessor: intent.accessor,
         store: intent.store,
+        server: intent.server,
         path: intent.path,
         request,
         issued: to_seconds(asked),

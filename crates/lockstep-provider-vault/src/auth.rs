@@ -99,6 +99,11 @@ impl Authenticated {
         }
     }
 
+    /// The server and the namespace that leases are of.
+    pub(crate) fn origin(&self) -> String {
+        self.client.origin()
+    }
+
     /// Who asks, as messages name it.
     pub(crate) fn identity(&self) -> String {
         self.method.to_string()

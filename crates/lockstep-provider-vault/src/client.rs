@@ -92,6 +92,19 @@ impl Client {
         })
     }
 
+    /// The server and the namespace that leases are of.
+    pub(crate) fn origin(&self) -> String {
+        let namespace = self
+            .namespace
+            .as_ref()
+            .and_then(|namespace| namespace.to_str().ok());
+        let server = self.base.as_str().trim_end_matches('/');
+        match namespace {
+            Some(namespace) => format!("{server} {namespace}"),
+            None => server.to_owned(),
+        }
+    }
+
     /// The server, as messages name it: `https://vault.internal:8200`.
     pub(crate) fn server(&self) -> String {
         self.base.origin().ascii_serialization()

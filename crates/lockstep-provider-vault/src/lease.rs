@@ -68,6 +68,7 @@ impl Vault {
             return Err(purpose.malformed(&answer, "holds no token and accessor"));
         };
         Ok(Warrant {
+            server: self.server.origin(),
             accessor,
             token: SecretValue::new(auth.client_token.as_bytes()),
             lives: lives(auth.lease_duration),
@@ -182,6 +183,7 @@ impl Vault {
         lease: &LeaseHandle,
         wanted: Duration,
     ) -> Result<Duration, ProviderError> {
+        self.check_origin(Operation::RenewLease, lease)?;
         let Some(id) = &lease.id else {
             return Err(ended(
                 Operation::RenewLease,
@@ -238,7 +240,18 @@ impl Vault {
         }
     }
 
+    /// Checks that this server made the credential. A server that a store pointed to before could otherwise name what this one is asked
+    /// to revoke.
+    fn check_origin(&self, operation: Operation, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        if lease.server == self.server.origin() {
+            return Ok(());
+        }
+        let message = "another server or namespace made the credential, so it is left to expire";
+        Err(ProviderError::new(ErrorKind::Unsupported, operation, message))
+    }
+
     pub(crate) async fn take_back(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.check_origin(Operation::Revoke, lease)?;
         let purpose = self.purpose(
             Operation::Revoke,
             "revoking the token of a credential".to_owned(),

@@ -111,6 +111,7 @@ impl Reconcile {
         if let Err(failure) = self.note(status, Some(intent.clone())).await {
             // nothing was made with it; where this fails, too, it ends by itself
             let unused = LeaseHandle {
+                server: warrant.server.clone(),
                 accessor: warrant.accessor.clone(),
                 id: None,
             };
@@ -433,6 +434,7 @@ impl Reconcile {
 
 fn handle(lease: &Lease) -> LeaseHandle {
     LeaseHandle {
+        server: lease.server.clone(),
         accessor: lease.accessor.clone(),
         // without a lease, the accessor stands for it
         id: (lease.id != lease.accessor).then(|| lease.id.clone()),

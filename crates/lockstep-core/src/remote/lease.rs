@@ -19,6 +19,8 @@ pub struct LeaseRequest {
 /// whatever was made with it, also where the answer that named it was lost.
 #[derive(Debug, Clone)]
 pub struct Warrant {
+    /// The server that the token is of, with its namespace. It is no secret.
+    pub server: String,
     /// The name of the token. It is no secret.
     pub accessor: String,
     /// The token. It is used once, and kept by nobody.
@@ -43,6 +45,8 @@ pub struct Minted {
 /// What a credential is renewed and revoked by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseHandle {
+    /// The server that made the credential, with its namespace. A provider refuses the lease of another server.
+    pub server: String,
     /// Accessor of the token that it was made with.
     pub accessor: String,
     /// The id of its lease, where it is known, and there is one.

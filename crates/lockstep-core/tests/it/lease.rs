@@ -218,6 +218,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
     let remembered = Some("database/creds/shop/m");
     assert_eq!(lease::cause(Some(&doubtful), "same", remembered, at(10)), None);
     let warrant = Warrant {
+        server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(60),
@@ -484,6 +485,7 @@ fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
 #[test]
 fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
     let warrant = Warrant {
+        server: "https://vault".to_owned(),
         accessor: "a".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(100),
@@ -564,6 +566,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
         ..LeaseIntent::default()
     };
     let warrant = Warrant {
+        server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(60),
@@ -833,6 +836,10 @@ fn forgeries() -> Vec<(&'static str, LeaseStatus)> {
             other(|lease| "ClusterSecretStore/vault".clone_into(&mut lease.store)),
         ),
         (
+            "another server",
+            other(|lease| "https://other".clone_into(&mut lease.server)),
+        ),
+        (
             "another path",
             other(|lease| "database/creds/admin".clone_into(&mut lease.path)),
         ),
@@ -978,6 +985,7 @@ fn a_forged_lease_holds_no_deletion_up() {
 #[test]
 fn what_lockstep_noted_is_its_own() {
     let warrant = Warrant {
+        server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(1000),
@@ -1049,6 +1057,6 @@ fn the_request_in_statuses_is_that_of_this_format() {
 /// MACs are in statuses: another format would leave every lease to expire after an upgrade.
 #[test]
 fn the_mac_in_statuses_is_that_of_this_format() {
-    let known = "29a5addc846611673e4dc16ab5b9908d8c9bcefbdabab1ec342383c70800db81";
+    let known = "622d4ab7aac362676ae85794f85858b61b002348c911bac2df6f0d135265bcf0";
     assert_eq!(lease("a").mac.as_deref(), Some(known));
 }

@@ -217,6 +217,7 @@ impl World {
         self.server.next += 1;
         let accessor = format!("a{}", self.server.next);
         let warrant = Warrant {
+            server: "https://vault".to_owned(),
             accessor: accessor.clone(),
             token: SecretValue::from("token"),
             lives: Duration::from_secs(86_400),

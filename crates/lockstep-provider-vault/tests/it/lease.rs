@@ -149,6 +149,7 @@ impl Credential {
         let text = |field: &str| value[field].as_str().unwrap().to_owned();
         Self {
             handle: LeaseHandle {
+                server: warrant.server.clone(),
                 accessor: warrant.accessor.clone(),
                 id: minted.id.clone(),
             },
@@ -208,11 +209,34 @@ async fn a_credential_whose_answer_was_lost_is_revoked_by_the_accessor_alone() {
     let bench = Bench::new("1h", "24h").await;
     let credential = bench.mint().await;
     let lost = LeaseHandle {
+        server: credential.handle.server.clone(),
         accessor: credential.handle.accessor.clone(),
         id: None,
     };
     bench.revoke(&lost).await.unwrap();
     bench.is_refused(&credential).await;
+}
+
+/// A store pointed to another server before, which chose the accessor and the lease id.
+#[tokio::test]
+async fn leases_of_another_server_are_neither_renewed_nor_revoked() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    for server in ["https://evil.example.org", ""] {
+        let handle = LeaseHandle {
+            server: server.to_owned(),
+            ..credential.handle.clone()
+        };
+        let before = bench.proxy.requests().len();
+        let renewed = bench.renew(&handle, 3600).await.unwrap_err();
+        let revoked = bench.revoke(&handle).await.unwrap_err();
+        for error in [renewed, revoked] {
+            assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        }
+        assert_eq!(bench.proxy.requests().len(), before, "nothing was sent");
+    }
+    assert!(bench.takes(&credential).await);
+    bench.revoke(&credential.handle).await.unwrap();
 }
 
 #[tokio::test]
@@ -334,6 +358,7 @@ async fn a_credential_request_never_writes_to_a_key_value_engine() {
             "{error}"
         );
         let warrant = Warrant {
+            server: String::new(),
             accessor: "accessor".to_owned(),
             token: bao.root_token().into(),
             lives: Duration::from_secs(60),

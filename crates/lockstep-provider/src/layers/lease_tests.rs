@@ -73,6 +73,7 @@ impl Provider for Engine {
     async fn warrant(&self, _: &Context, _: &LeaseRequest) -> Result<Warrant, ProviderError> {
         let number = self.asked(&self.warrants, Operation::Warrant).await?;
         Ok(Warrant {
+            server: String::new(),
             accessor: number.to_string(),
             token: SecretValue::from("CANARY"),
             lives: Duration::from_secs(60),
@@ -118,6 +119,7 @@ fn request() -> LeaseRequest {
 
 fn handle() -> LeaseHandle {
     LeaseHandle {
+        server: String::new(),
         accessor: "1".to_owned(),
         id: Some("1".to_owned()),
     }
@@ -174,6 +176,7 @@ async fn nothing_is_made_twice_because_an_answer_was_lost_and_the_rest_is_tried_
         assert_eq!(stack.warrant(&cx, &request()).await.unwrap_err().kind, kind);
         let (stack, _) = layered(&engine);
         let warrant = Warrant {
+            server: String::new(),
             accessor: "1".to_owned(),
             token: SecretValue::from("CANARY"),
             lives: Duration::from_secs(60),
