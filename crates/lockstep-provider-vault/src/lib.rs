@@ -17,6 +17,7 @@ mod answer;
 mod auth;
 mod client;
 mod config;
+mod confirm;
 mod credential;
 mod endpoint;
 mod engine;
