@@ -27,6 +27,7 @@ mod find;
 mod json;
 mod lease;
 mod login;
+mod mounts;
 mod path;
 mod provider;
 mod session;
