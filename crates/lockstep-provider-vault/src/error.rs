@@ -28,13 +28,9 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
-    /// An answer in another form than the one that it must have.
+    /// An answer in another form than the one that it must have. Its length would show that of a value.
     pub(crate) fn malformed(&self, answer: &Answer, what: &str) -> ProviderError {
-        let (status, length) = (answer.status, answer.len());
-        let message = format!(
-            "the answer to {} {what} (status {status}, {length} bytes)",
-            self.doing
-        );
+        let message = format!("the answer to {} {what} (status {})", self.doing, answer.status);
         self.error(ErrorKind::Malformed, message)
     }
 
@@ -213,6 +209,18 @@ mod tests {
             let error = purpose().failed(&answer(status, body));
             assert_eq!(error.kind, want, "{status} {body}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn error_does_not_depend_on_the_length_of_the_answer() {
+        for status in [200, 403, 404, 418] {
+            let short = purpose().malformed(&answer(status, "canary"), "holds no data");
+            let long = purpose().malformed(&answer(status, &"canary".repeat(100)), "holds no data");
+            assert_eq!(short, long);
+            let short = purpose().failed(&answer(status, "canary"));
+            let long = purpose().failed(&answer(status, &"canary".repeat(100)));
+            assert_eq!(short, long);
         }
     }
 
