@@ -15,7 +15,6 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use lockstep_core::text::hcl_quote;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 use serde::Deserialize;
 use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
@@ -28,7 +27,7 @@ use crate::{
     confirm::Confirmation,
     endpoint::MountOf,
     engine::{self, Mount},
-    error::Purpose,
+    error::{Purpose, policy_hint},
 };
 
 /// The longest value that goes out as it is: no Secret holds more.
@@ -116,8 +115,8 @@ impl Key {
             return Err(match error.kind {
                 // the server says the same of a mount that it does not have
                 ErrorKind::PermissionDenied => error.with_hint(format!(
-                    "Check spec.provider.vault.transit.path. The policy needs: path {} {{ capabilities = [\"update\"] }}",
-                    hcl_quote(&self.path(operation))
+                    "Check spec.provider.vault.transit.path. {}",
+                    policy_hint(&self.path(operation), "update")
                 )),
                 // it is the engine that is missing: the value must not count as gone
                 ErrorKind::NotFound => ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message)
