@@ -7,7 +7,8 @@ use lockstep_http::Body;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-/// One answer. The body may hold values and tokens: it is wiped, and `Debug` tells its length only.
+/// One answer. The body may hold values and tokens: it is wiped, and neither shown nor measured: its length is
+/// that of the value.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
@@ -16,7 +17,7 @@ pub(crate) struct Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer(status {}, {} bytes)", self.status, self.body.len())
+        write!(f, "Answer(status {})", self.status)
     }
 }
 
@@ -32,11 +33,6 @@ impl Answer {
     /// Whether the status says that it worked.
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-
-    /// How many bytes the body has.
-    pub(crate) fn len(&self) -> usize {
-        self.body.len()
     }
 
     /// The body in Vault's form; `None` when it is not.
@@ -203,9 +199,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_shows_its_length_and_nothing_else() {
+    fn an_answer_shows_its_status_and_nothing_else() {
         let answer = Answer::new(200, None, Zeroizing::new(b"canary".to_vec()));
-        assert_eq!(format!("{answer:?}"), "Answer(status 200, 6 bytes)");
+        assert_eq!(format!("{answer:?}"), "Answer(status 200)");
     }
 
     #[test]

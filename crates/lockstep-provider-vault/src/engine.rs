@@ -1,9 +1,13 @@
 //! The engines that issue credentials, and where in each of them.
 //!
 //! Everything else is refused: a request to another engine, or to another path of one of these, may write. For the same reason, values
-//! are encrypted and decrypted only where the server has a transit engine.
+//! are encrypted and decrypted only where the server has a transit engine. A store without a mount path reads keys only where the
+//! server has a key/value engine.
 
+use lockstep_api::vault::KvVersion;
 use serde::Deserialize;
+
+use crate::path;
 
 /// Types of engines, and the paths below their mount at which they issue credentials. `+` is any one segment.
 ///
@@ -47,7 +51,10 @@ const PLUGINS: [&str; 2] = ["vault-plugin-secrets-", "openbao-plugin-secrets-"];
 /// The type of the engine that encrypts and decrypts.
 const TRANSIT: &str = "transit";
 
-/// An engine, as the server tells of it.
+/// The types of key/value engines. `generic` is the old name of version 1.
+const KEY_VALUE: [&str; 2] = ["kv", "generic"];
+
+/// An engine, as the server describes it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Mount {
     /// Its mount path, with a slash at the end.
@@ -55,6 +62,16 @@ pub(crate) struct Mount {
     /// Its type.
     #[serde(rename = "type")]
     kind: String,
+    /// Its options, if it has any.
+    #[serde(default)]
+    options: Option<Options>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Options {
+    /// The version of a key/value engine. Without it, the version is 1.
+    #[serde(default)]
+    version: Option<String>,
 }
 
 /// Checks that a path is one at which the engine issues credentials.
@@ -103,6 +120,56 @@ pub(crate) fn check_transit(mount: &Mount, path: &str) -> Result<(), &'static st
     Ok(())
 }
 
+/// Checks that an engine is a key/value engine of that version, and that a path is its mount path or below it. Returns the mount path
+/// without a slash at the end.
+///
+/// # Errors
+/// What is wrong with the path, to be read after it, and what to do.
+pub(crate) fn check_kv<'a>(
+    mount: &'a Mount,
+    version: KvVersion,
+    path: &str,
+) -> Result<&'a str, (&'static str, &'static str)> {
+    if !KEY_VALUE.contains(&mount.kind.as_str()) {
+        return Err((
+            "is not in a key/value engine",
+            "A store without spec.provider.vault.path reads no other engines",
+        ));
+    }
+    let options = mount.options.as_ref();
+    let of_server = match options.and_then(|options| options.version.as_deref()) {
+        None | Some("" | "1") => KvVersion::V1,
+        Some("2") => KvVersion::V2,
+        Some(_) => {
+            return Err((
+                "is in a key/value engine of an unknown version",
+                "Versions 1 and 2 are supported",
+            ));
+        }
+    };
+    match (of_server, version) {
+        (KvVersion::V1, KvVersion::V2) => Err((
+            "is in a key/value engine of version 1",
+            "Use a store with spec.provider.vault.version set to v1",
+        )),
+        (KvVersion::V2, KvVersion::V1) => Err((
+            "is in a key/value engine of version 2",
+            "Use a store with spec.provider.vault.version set to v2",
+        )),
+        _ => root_of(mount, path).ok_or((
+            "is not below the mount path that the server returned for it",
+            "Set spec.provider.vault.path of the store to the mount path of the engine",
+        )),
+    }
+}
+
+/// The mount path of an engine without a slash at the end, if a path is below it and the server itself is not.
+fn root_of<'a>(mount: &'a Mount, path: &str) -> Option<&'a str> {
+    let root = mount.path.strip_suffix('/')?;
+    let is_good = path::check(root).is_ok() && path::check_mount(root).is_ok();
+    path::below(path, root).filter(|_| is_good).map(|_| root)
+}
+
 fn is_like(pattern: &str, path: &str) -> bool {
     let (pattern, path) = (pattern.split('/'), path.split('/'));
     pattern.clone().count() == path.clone().count()
@@ -119,6 +186,7 @@ mod tests {
         let mount = Mount {
             path: mount.to_owned(),
             kind: kind.to_owned(),
+            options: None,
         };
         check(&mount, path).is_ok()
     }
@@ -169,6 +237,7 @@ mod tests {
             let mount = Mount {
                 path: mount.to_owned(),
                 kind: kind.to_owned(),
+                options: None,
             };
             check_transit(&mount, path)
         };
@@ -219,6 +288,7 @@ mod tests {
         let mount = |kind: &str| Mount {
             path: "x/".to_owned(),
             kind: kind.to_owned(),
+            options: None,
         };
         let (what, hint) = check(&mount("kv"), "x/creds/y").unwrap_err();
         assert_eq!(what, "is not below an engine that issues credentials");
@@ -232,5 +302,55 @@ mod tests {
             hint,
             "Below its mount path these are: creds/<name>, issue/<name>, sign/<name>"
         );
+    }
+    #[test]
+    fn key_value_engine_has_the_version_and_holds_the_path() {
+        let checked = |text: &str, version, path: &str| {
+            let mount: Mount = serde_json::from_str(text).unwrap();
+            check_kv(&mount, version, path)
+                .map(str::to_owned)
+                .map_err(|(what, _)| what)
+        };
+        let (v1, v2) = (KvVersion::V1, KvVersion::V2);
+        let two = r#"{"path":"team/kv/","type":"kv","options":{"version":"2","x":"y"}}"#;
+        for path in ["team/kv", "team/kv/shop", "team/kv/shop/db"] {
+            assert_eq!(checked(two, v2, path).as_deref(), Ok("team/kv"), "{path}");
+        }
+        for path in ["team/kvs/db", "team", "other/kv/db", "kv/db"] {
+            assert!(checked(two, v2, path).is_err(), "{path}");
+        }
+        assert_eq!(
+            checked(two, v1, "team/kv/a"),
+            Err("is in a key/value engine of version 2")
+        );
+        for one in [
+            r#"{"path":"kv/","type":"kv","options":{"version":"1"}}"#,
+            r#"{"path":"kv/","type":"kv","options":null}"#,
+            r#"{"path":"kv/","type":"kv","options":{}}"#,
+            r#"{"path":"kv/","type":"generic"}"#,
+        ] {
+            assert_eq!(checked(one, v1, "kv/a").as_deref(), Ok("kv"), "{one}");
+            assert_eq!(
+                checked(one, v2, "kv/a"),
+                Err("is in a key/value engine of version 1"),
+                "{one}"
+            );
+        }
+        for other in [
+            r#"{"path":"kv/","type":"kv","options":{"version":"3"}}"#,
+            r#"{"path":"kv","type":"kv"}"#,
+            r#"{"path":"kv//","type":"kv"}"#,
+            r#"{"path":"/","type":"kv"}"#,
+            r#"{"path":"","type":"kv"}"#,
+            r#"{"path":"sys/","type":"kv"}"#,
+            r#"{"path":"kv/","type":"KV"}"#,
+            r#"{"path":"kv/","type":"cubbyhole"}"#,
+            r#"{"path":"kv/","type":"database"}"#,
+            r#"{"path":"kv/","type":""}"#,
+        ] {
+            for path in ["kv/a", "sys/a", "/a"] {
+                assert!(checked(other, v1, path).is_err(), "{other} {path}");
+            }
+        }
     }
 }

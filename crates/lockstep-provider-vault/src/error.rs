@@ -28,13 +28,9 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
-    /// An answer in another form than the one that it must have.
+    /// An answer in another form than the one that it must have. Its length would show that of a value.
     pub(crate) fn malformed(&self, answer: &Answer, what: &str) -> ProviderError {
-        let (status, length) = (answer.status, answer.len());
-        let message = format!(
-            "the answer to {} {what} (status {status}, {length} bytes)",
-            self.doing
-        );
+        let message = format!("the answer to {} {what} (status {})", self.doing, answer.status);
         self.error(ErrorKind::Malformed, message)
     }
 
@@ -82,10 +78,7 @@ impl Purpose {
                     format!("permission denied {doing} {}", self.identity),
                 );
                 match &self.policy {
-                    Some((path, capability)) => error.with_hint(format!(
-                        "The policy needs: path {} {{ capabilities = [\"{capability}\"] }}",
-                        hcl_quote(path)
-                    )),
+                    Some((path, capability)) => error.with_hint(policy_hint(path, capability)),
                     None => error,
                 }
             }
@@ -103,6 +96,18 @@ impl Purpose {
             _ => self.malformed(answer, "has a status that Vault does not use here"),
         }
     }
+}
+
+/// The policy line that grants a capability on a path. A path that a policy would read as a pattern has none, because the line would
+/// grant more than the path.
+pub(crate) fn policy_hint(path: &str, capability: &str) -> String {
+    let quoted = hcl_quote(path);
+    if ["*", "+", "{{"].iter().any(|pattern| path.contains(pattern)) {
+        return format!(
+            "The policy needs {capability} on {quoted}. Write it by hand: a policy reads \"*\" and \"+\" as wildcards and \"{{{{\" as a template"
+        );
+    }
+    format!("The policy needs: path {quoted} {{ capabilities = [\"{capability}\"] }}")
 }
 
 /// What a server that cannot serve says, whoever asks for what: `None` when it can.
@@ -213,6 +218,39 @@ mod tests {
             let error = purpose().failed(&answer(status, body));
             assert_eq!(error.kind, want, "{status} {body}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn error_does_not_depend_on_the_length_of_the_answer() {
+        for status in [200, 403, 404, 418] {
+            let short = purpose().malformed(&answer(status, "canary"), "holds no data");
+            let long = purpose().malformed(&answer(status, &"canary".repeat(100)), "holds no data");
+            assert_eq!(short, long);
+            let short = purpose().failed(&answer(status, "canary"));
+            let long = purpose().failed(&answer(status, &"canary".repeat(100)));
+            assert_eq!(short, long);
+        }
+    }
+
+    /// The server reads `*` at the end and `+` as a segment as wildcards, and `{{…}}` as a template.
+    #[test]
+    fn policy_line_is_left_out_where_it_would_grant_more() {
+        for path in [
+            "secret/data/*",
+            "secret/data/shop*",
+            "secret/data/+/db",
+            "secret/data/a+b",
+            "secret/data/{{identity.entity.id}}",
+        ] {
+            let purpose = Purpose {
+                policy: Some((path.to_owned(), "read")),
+                ..purpose()
+            };
+            let error = purpose.failed(&answer(403, r#"{"errors":["permission denied"]}"#));
+            let hint = error.hint.unwrap_or_default();
+            assert!(!hint.contains("capabilities"), "{hint}");
+            assert!(hint.contains("by hand") && hint.contains(path), "{hint}");
         }
     }
 

@@ -110,7 +110,7 @@ impl Vault {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        let roots = self.roots(query, &filter)?;
+        let roots = self.roots(query, &filter).await?;
         let mut found = Vec::new();
         for path in self.list_all(roots, &filter).await? {
             found.push((self.located(&path)?, path));
@@ -141,39 +141,34 @@ impl Vault {
     }
 
     /// The folders where the search begins: none but what may hold keys that are granted.
-    fn roots(&self, query: &FindQuery, filter: &KeyFilter) -> Result<Vec<KvPath>, ProviderError> {
-        let container = query.path.as_ref().and_then(Location::in_container);
-        let mount = match (&self.locator.mount, container) {
-            (Some(mount), _) => mount,
-            (None, Some((mount, _))) => mount,
-            (None, None) => {
-                let message = "find.path must begin with a mount path, because the store has none";
-                return Err(ProviderError::new(
-                    ErrorKind::ConfigInvalid,
-                    Operation::Find,
-                    message,
-                ));
-            }
-        };
-        let below = |folder: String| {
-            if self.locator.mount.is_some() {
-                return folder;
-            }
-            let path = folder.strip_prefix(mount).unwrap_or_default();
-            path.trim_start_matches('/').to_owned()
-        };
-        let path_of = |folder| KvPath {
-            mount: mount.to_owned(),
-            path: below(folder),
-        };
+    async fn roots(&self, query: &FindQuery, filter: &KeyFilter) -> Result<Vec<KvPath>, ProviderError> {
+        if self.locator.mount.is_none() && query.path.is_none() {
+            let message = "find.path must begin with a mount path, because the store has none";
+            return Err(ProviderError::new(
+                ErrorKind::ConfigInvalid,
+                Operation::Find,
+                message,
+            ));
+        }
         // what no key can begin with holds no keys
         let possible = |folder: &String| folder.is_empty() || path::check(folder).is_ok();
-        Ok(filter
-            .folders()
-            .into_iter()
-            .filter(possible)
-            .map(path_of)
-            .collect())
+        let folders: Vec<String> = filter.folders().into_iter().filter(possible).collect();
+        let mount = match &query.path {
+            _ if folders.is_empty() => return Ok(Vec::new()),
+            Some(path) => self.mount_of(Operation::Find, path).await?,
+            None => self.locator.mount.clone().unwrap_or_default(),
+        };
+        let path_of = |folder: String| {
+            let path = match self.locator.mount {
+                Some(_) => folder.as_str(),
+                None => path::below(&folder, &mount)?,
+            };
+            Some(KvPath {
+                mount: mount.clone(),
+                path: path.to_owned(),
+            })
+        };
+        Ok(folders.into_iter().filter_map(path_of).collect())
     }
 
     /// Every key below these folders that may be granted.

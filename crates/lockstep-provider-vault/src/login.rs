@@ -33,8 +33,10 @@ impl Grant {
     /// `Malformed` when there is none, `Unauthenticated` when the server wants more than a login.
     pub(crate) fn of(answer: &Answer, operation: Operation) -> Result<Self, ProviderError> {
         let Some(auth) = answer.envelope().and_then(|envelope| envelope.auth) else {
-            let (status, length) = (answer.status, answer.len());
-            let message = format!("the answer to the login holds no token (status {status}, {length} bytes)");
+            let message = format!(
+                "the answer to the login holds no token (status {})",
+                answer.status
+            );
             return Err(ProviderError::new(ErrorKind::Malformed, operation, message)
                 .with_hint("See that server is the address of Vault"));
         };
@@ -154,9 +156,7 @@ impl Method {
         let error = |kind, message| ProviderError::new(kind, Operation::Login, message);
         let status = answer.status;
         if answer.envelope().is_none() {
-            let length = answer.len();
-            let message =
-                format!("the answer to the login is not Vault's JSON (status {status}, {length} bytes)");
+            let message = format!("the answer to the login is not Vault's JSON (status {status})");
             return error(ErrorKind::Malformed, message).with_hint("See that server is the address of Vault");
         }
         match status {

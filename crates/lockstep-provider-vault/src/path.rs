@@ -36,6 +36,14 @@ pub(crate) fn check_mount(path: &str) -> Result<(), LocationError> {
     Ok(())
 }
 
+/// What of a path is below a mount path: nothing for the mount path itself, `None` for a path elsewhere.
+pub(crate) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
+    match path.strip_prefix(mount)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('/'),
+    }
+}
+
 /// A path in a key/value engine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KvPath {
@@ -81,14 +89,23 @@ impl KvPath {
 /// - with a mount path in the store, the key is below it; a key that repeats the mount path, or in version 2 the mount
 ///   path and `data`, means the same. A secret whose own first segment is the mount's name is written with the mount.
 ///   The location is the path below the mount.
-/// - without one, the key begins with the mount path: its first segment, or in version 2 all that stands before
-///   `/data/`. The location is the mount path and the path below it, without `data`.
+/// - without one, the key begins with the mount path: in version 2 all that stands before `/data/`, otherwise at least its
+///   first segment. The location is the mount path and the path below it, without `data`. Only the server knows where the
+///   mount path ends; whatever it returns, the path that is read is the location.
 #[derive(Debug, Clone)]
 pub(crate) struct KvLocator {
     /// The mount path of the store.
     pub(crate) mount: Option<String>,
     /// The version of the engine.
     pub(crate) version: KvVersion,
+}
+
+/// The error of a key that is a mount path at most.
+fn no_secret() -> LocationError {
+    LocationError::refused(
+        "names no secret below a mount path",
+        "Write it as \"<mount path>/<name>\", or set spec.provider.vault.path of the store",
+    )
 }
 
 impl KvLocator {
@@ -104,15 +121,9 @@ impl KvLocator {
 
     /// The mount path and the path below it, of a key in a store that names no mount path.
     fn apart<'a>(&self, key: &'a str) -> Result<(&'a str, &'a str), LocationError> {
-        let no_mount = || {
-            LocationError::refused(
-                "names no secret below a mount path",
-                "Write it as \"<mount path>/<name>\", or set spec.provider.vault.path of the store",
-            )
-        };
         let (mount, path) = match (self.version, key.split_once("/data/")) {
             (KvVersion::V2, Some(parts)) => parts,
-            _ => key.split_once('/').ok_or_else(no_mount)?,
+            _ => key.split_once('/').ok_or_else(no_secret)?,
         };
         // the path of an engine in a namespace of Vault's begins with that of the namespace
         let led = match self.version {
@@ -136,17 +147,31 @@ impl KvLocator {
         Ok((mount, path))
     }
 
-    /// The path that a location means.
-    pub(crate) fn path_of(&self, location: &Location) -> Result<KvPath, LocationError> {
-        let (mount, path) = match &self.mount {
-            Some(mount) => (mount.as_str(), location.as_str()),
-            None => location.in_container().ok_or(LocationError::Empty)?,
+    /// The path that a location means: below the mount path of the store, or below the one that the server returned for it.
+    pub(crate) fn path_of(&self, location: &Location, mount: &str) -> Result<KvPath, LocationError> {
+        let path = match &self.mount {
+            Some(_) => Some(location.as_str()),
+            None => below(location, mount),
         };
+        let path = path.filter(|path| !path.is_empty()).ok_or_else(no_secret)?;
         check(path)?;
         Ok(KvPath {
             mount: mount.to_owned(),
             path: path.to_owned(),
         })
+    }
+
+    /// Checks that the mount path that the server returned for a location is the one that was written before `/data/`. The first
+    /// segment alone may be less than the mount path, because a key without `data` does not show where that ends.
+    pub(crate) fn check_container(location: &Location, mount: &str) -> Result<(), LocationError> {
+        let (container, _) = location.in_container().ok_or(LocationError::Empty)?;
+        if container == mount || !container.contains('/') {
+            return Ok(());
+        }
+        Err(LocationError::refused(
+            format!("begins with \"{container}\", but the mount path is \"{mount}\""),
+            "Write the key as \"<mount path>/<name>\", or set spec.provider.vault.path of the store",
+        ))
     }
 
     /// The location of a path.
@@ -301,9 +326,46 @@ mod tests {
             let locator = locator(mount, version);
             let location = locator.locate(key, None).unwrap().location;
             assert_eq!(location.as_str(), canonical, "{key}");
-            let path = locator.path_of(&location).unwrap();
+            let path = locator.path_of(&location, want_mount).unwrap();
             assert_eq!((&*path.mount, &*path.path), (want_mount, want_path), "{key}");
+            if mount.is_none() {
+                assert_eq!(KvLocator::check_container(&location, want_mount), Ok(()), "{key}");
+            }
             assert_eq!(locator.location_of(&path), Ok(location), "{key}");
+        }
+    }
+
+    #[test]
+    fn path_below_the_mount_of_the_server_is_the_location() {
+        let locator = locator(None, KvVersion::V2);
+        let located = |key: &str| locator.locate(key, None).unwrap().location;
+        for (key, mount, path) in [
+            ("team/kv/shop/db", "team/kv", "shop/db"),
+            ("team/kv/data/shop/db", "team/kv", "shop/db"),
+            ("team/kv/shop/db", "team", "kv/shop/db"),
+        ] {
+            let location = located(key);
+            let found = locator.path_of(&location, mount).unwrap();
+            assert_eq!((&*found.mount, &*found.path), (mount, path), "{key}");
+            assert_eq!(
+                locator.location_of(&found).unwrap().as_str(),
+                location.as_str(),
+                "{key}"
+            );
+            assert_eq!(KvLocator::check_container(&location, mount), Ok(()), "{key}");
+        }
+        for (key, mount) in [
+            ("team/kv/db", "team/kv/db"),
+            ("team/kv/db", "team/k"),
+            ("team/kv/db", "other"),
+            ("team/kv/db", "team/kv/db/x"),
+        ] {
+            assert!(locator.path_of(&located(key), mount).is_err(), "{key} {mount}");
+        }
+        for mount in ["kv1", "kv1/shop/eu"] {
+            let location = located("kv1/shop/data/eu/a");
+            let error = KvLocator::check_container(&location, mount).unwrap_err();
+            assert!(error.to_string().contains("but the mount path is"), "{error}");
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     error::Purpose,
     events::Subscription,
     json,
+    mounts::Mounts,
     path::{KvLocator, KvPath},
     static_role::StaticRole,
     tls::Tls,
@@ -67,6 +68,7 @@ impl ProviderFactory for VaultFactory {
             events,
             server,
             locator: config.locator,
+            mounts: Mounts::default(),
             transit: config.transit.map(Key::new),
             clock,
         }))
@@ -132,6 +134,8 @@ pub(crate) struct Vault {
     pub(crate) server: Arc<Authenticated>,
     pub(crate) events: Option<Arc<Subscription>>,
     pub(crate) locator: KvLocator,
+    /// The engines of a store that names no mount path.
+    pub(crate) mounts: Mounts,
     pub(crate) transit: Option<Key>,
     pub(crate) clock: SharedClock,
 }
@@ -234,7 +238,7 @@ impl Vault {
                 message,
             ));
         }
-        let location = self.path_of(key)?;
+        let location = self.path_of(key).await?;
         let missing = format!("key \"{key}\" does not exist");
         let answer = self.metadata(Operation::Read, key, &location, missing).await?;
         let tags = answer.custom_metadata.unwrap_or_default();
@@ -248,8 +252,9 @@ impl Vault {
     }
 
     /// Where a key is on the server.
-    fn path_of(&self, key: &Location) -> Result<KvPath, ProviderError> {
-        self.locator.path_of(key).map_err(|error| {
+    async fn path_of(&self, key: &Location) -> Result<KvPath, ProviderError> {
+        let mount = self.mount_of(Operation::Read, key).await?;
+        self.locator.path_of(key, &mount).map_err(|error| {
             let message = format!("key \"{}\" {error}", key.escape_debug());
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
         })
@@ -257,7 +262,7 @@ impl Vault {
 
     async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let key = &reference.key;
-        let location = self.path_of(key)?;
+        let location = self.path_of(key).await?;
         let mut purpose = Purpose {
             operation: Operation::Read,
             doing: format!("reading \"{key}\""),

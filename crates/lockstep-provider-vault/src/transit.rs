@@ -2,21 +2,21 @@
 //!
 //! A key/value engine of version 1 would store what it is sent, plaintext included. Each client therefore asks the server once which
 //! engine is at the path, and sends nothing there unless it is a transit engine.
+//!
+//! A server that ignores the binding of a ciphertext would decrypt it in every place: it ignores the context of a key that is not
+//! derived, and an old version ignores associated data. Each client therefore decrypts its first ciphertext with another binding
+//! before it trusts the key, and returns no value unless the server refuses that.
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use lockstep_core::text::hcl_quote;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
 use zeroize::Zeroizing;
 
@@ -24,9 +24,10 @@ use crate::{
     answer::Answer,
     auth::Authenticated,
     config::TransitKey,
+    confirm::Confirmation,
     endpoint::MountOf,
     engine::{self, Mount},
-    error::Purpose,
+    error::{Purpose, policy_hint},
 };
 
 /// The longest value that goes out as it is: no Secret holds more.
@@ -41,18 +42,10 @@ pub(crate) struct Key {
     pub(crate) name: String,
     /// Whether the binding is the context that the key is derived with, in place of associated data.
     pub(crate) derived: bool,
-    /// What the server said of the engine. Clones share it, because they belong to one client.
-    engine: Arc<EngineCheck>,
-}
-
-/// Whether the server has confirmed the engine, so that it is asked once per client.
-#[derive(Debug, Default)]
-struct EngineCheck {
-    is_confirmed: AtomicBool,
-    /// Checks that have ended, well or badly.
-    attempts: AtomicU64,
-    /// Why the last check failed, for the requests that waited for it.
-    failure: Mutex<Option<ProviderError>>,
+    /// Whether the engine is a transit engine. Clones share it, because they belong to one client.
+    engine: Arc<Confirmation>,
+    /// Whether the server refuses a ciphertext of another binding. Clones share it.
+    binding: Arc<Confirmation>,
 }
 
 impl Key {
@@ -63,12 +56,13 @@ impl Key {
             name,
             derived,
             engine: Arc::default(),
+            binding: Arc::default(),
         }
     }
 
     /// Where the binding goes: associated data and context.
-    fn place(&self, binding: &Binding) -> (Option<String>, Option<String>) {
-        let encoded = Some(BASE64_STANDARD.encode(binding.to_bytes()));
+    fn place(&self, binding: &[u8]) -> (Option<String>, Option<String>) {
+        let encoded = Some(BASE64_STANDARD.encode(binding));
         if self.derived {
             (None, encoded)
         } else {
@@ -93,33 +87,12 @@ impl Key {
         }
     }
 
-    /// Checks that the server has a transit engine at the mount path. Requests that arrive during a check wait for it and share its
-    /// result. A success is remembered, a failure is not.
+    /// Checks that the server has a transit engine at the mount path.
     ///
     /// # Errors
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not say.
     async fn check_engine(&self, server: &Authenticated, operation: Operation) -> Result<(), ProviderError> {
-        let check = &self.engine;
-        if check.is_confirmed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let seen = check.attempts.load(Ordering::Acquire);
-        let mut failure = check.failure.lock().await;
-        if check.is_confirmed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if check.attempts.load(Ordering::Acquire) != seen
-            && let Some(error) = &*failure
-        {
-            return Err(error.clone());
-        }
-        let result = self.ask_for_engine(server, operation).await;
-        match &result {
-            Ok(()) => check.is_confirmed.store(true, Ordering::Release),
-            Err(error) => *failure = Some(error.clone()),
-        }
-        check.attempts.fetch_add(1, Ordering::AcqRel);
-        result
+        self.engine.confirm(self.ask_for_engine(server, operation)).await
     }
 
     /// Asks the server which engine is at the mount path.
@@ -142,8 +115,8 @@ impl Key {
             return Err(match error.kind {
                 // the server says the same of a mount that it does not have
                 ErrorKind::PermissionDenied => error.with_hint(format!(
-                    "Check spec.provider.vault.transit.path. The policy needs: path {} {{ capabilities = [\"update\"] }}",
-                    hcl_quote(&self.path(operation))
+                    "Check spec.provider.vault.transit.path. {}",
+                    policy_hint(&self.path(operation), "update")
                 )),
                 // it is the engine that is missing: the value must not count as gone
                 ErrorKind::NotFound => ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message)
@@ -163,20 +136,86 @@ impl Key {
     /// Decrypts.
     ///
     /// # Errors
-    /// `Undecryptable`, `KeyUnavailable`, and what the server or the transport fails with.
+    /// `Undecryptable`, `KeyUnavailable`, `ConfigInvalid` when the server ignores the binding, and what the server or the transport
+    /// fails with.
     pub(crate) async fn decrypt(
         &self,
         server: &Authenticated,
         ciphertext: &Ciphertext,
     ) -> Result<SecretValue, ProviderError> {
-        let purpose = self.purpose(Operation::Decrypt, server.identity());
         // The engine's own form: anything else would only be refused.
         let text = std::str::from_utf8(&ciphertext.bytes)
             .ok()
             .filter(|text| text.starts_with("vault:v"))
             .ok_or_else(|| self.undecryptable())?;
         self.check_engine(server, Operation::Decrypt).await?;
-        let (associated_data, context) = self.place(&ciphertext.binding);
+        let binding = ciphertext.binding.to_bytes();
+        let mut value = None;
+        let proof = async {
+            value = Some(self.prove_binding(server, text, &binding).await?);
+            Ok(())
+        };
+        self.binding.confirm(proof).await?;
+        match value {
+            Some(value) => Ok(value),
+            None => self.open(server, text, &binding).await,
+        }
+    }
+
+    /// Decrypts after proof that the server refuses another binding. The refusal is a proof only together with the success: the
+    /// server refuses every binding of a damaged ciphertext.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when the server ignores the binding, and as [`Key::decrypt`].
+    async fn prove_binding(
+        &self,
+        server: &Authenticated,
+        text: &str,
+        binding: &[u8],
+    ) -> Result<SecretValue, ProviderError> {
+        let purpose = self.purpose(Operation::Decrypt, server.identity());
+        let answer = self
+            .request_plaintext(server, text, &elsewhere(text, binding))
+            .await?;
+        if answer.is_success() {
+            return Err(match plaintext(&answer) {
+                Some(_) => self.unbound(),
+                None => purpose.malformed(&answer, "holds no plaintext"),
+            });
+        }
+        let error = self.refused(&purpose, &answer);
+        if error.kind == ErrorKind::Undecryptable && answer.status != 400 {
+            // the server's own storage fails with the same text
+            return Err(purpose.failed(&answer));
+        }
+        if !is_other_binding(&answer) {
+            return Err(error);
+        }
+        self.open(server, text, binding).await
+    }
+
+    /// Decrypts with that binding.
+    async fn open(
+        &self,
+        server: &Authenticated,
+        text: &str,
+        binding: &[u8],
+    ) -> Result<SecretValue, ProviderError> {
+        let purpose = self.purpose(Operation::Decrypt, server.identity());
+        let answer = self.request_plaintext(server, text, binding).await?;
+        if !answer.is_success() {
+            return Err(self.refused(&purpose, &answer));
+        }
+        plaintext(&answer).ok_or_else(|| purpose.malformed(&answer, "holds no plaintext"))
+    }
+
+    async fn request_plaintext(
+        &self,
+        server: &Authenticated,
+        text: &str,
+        binding: &[u8],
+    ) -> Result<Answer, ProviderError> {
+        let (associated_data, context) = self.place(binding);
         let endpoint = DecryptDataRequest {
             mount: self.mount.clone(),
             name: self.name.clone(),
@@ -185,21 +224,29 @@ impl Key {
             context,
             nonce: None,
         };
-        let answer = server.send(Operation::Decrypt, &endpoint).await?;
-        if !answer.is_success() {
-            return Err(self.refused(&purpose, &answer));
-        }
-        let plaintext = answer
-            .envelope()
-            .and_then(|envelope| envelope.parse::<Plaintext>())
-            .and_then(|data| {
-                BASE64_STANDARD
-                    .decode(Zeroizing::new(data.plaintext).as_bytes())
-                    .ok()
-            });
-        plaintext
-            .map(SecretValue::new)
-            .ok_or_else(|| purpose.malformed(&answer, "holds no plaintext"))
+        server.send(Operation::Decrypt, &endpoint).await
+    }
+
+    /// The server decrypts without regard to the binding.
+    fn unbound(&self) -> ProviderError {
+        let (message, hint) = if self.derived {
+            (
+                format!(
+                    "spec.provider.vault.transit.derived is set, but transit key \"{}\" is not derived: it decrypts a value in every place",
+                    self.name
+                ),
+                "Use a key that was created with derived=true, or remove derived. Then seal the values again",
+            )
+        } else {
+            (
+                format!(
+                    "transit key \"{}\" decrypts a value in every place: the server ignores associated data",
+                    self.name
+                ),
+                "Upgrade the server, or use a key that was created with derived=true and set spec.provider.vault.transit.derived. Then seal the values again",
+            )
+        };
+        ProviderError::new(ErrorKind::ConfigInvalid, Operation::Decrypt, message).with_hint(hint)
     }
 
     /// What the engine says when it does not decrypt, or not encrypt.
@@ -268,6 +315,26 @@ impl Key {
     }
 }
 
+/// A binding that the ciphertext was not sealed with. It depends on the ciphertext and on chance, so that nobody can seal a value
+/// with it.
+fn elsewhere(text: &str, binding: &[u8]) -> Vec<u8> {
+    let chance = RandomState::new().hash_one(text);
+    [binding, format!(" elsewhere {chance:016x}").as_bytes()].concat()
+}
+
+/// Whether the engine refuses a ciphertext because of its binding.
+fn is_other_binding(answer: &Answer) -> bool {
+    let texts = ["message authentication failed", "unable to decrypt"];
+    answer.status == 400 && texts.iter().any(|text| answer.complains_of(text))
+}
+
+/// The value in the answer to a decryption.
+fn plaintext(answer: &Answer) -> Option<SecretValue> {
+    let data = answer.envelope()?.parse::<Plaintext>()?;
+    let bytes = BASE64_STANDARD.decode(Zeroizing::new(data.plaintext).as_bytes());
+    bytes.ok().map(SecretValue::new)
+}
+
 #[derive(Deserialize)]
 struct Plaintext {
     plaintext: String,
@@ -306,7 +373,7 @@ impl Encryptor for TransitEncryptor {
     async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
         self.key.check_engine(&self.server, Operation::Encrypt).await?;
         let purpose = self.key.purpose(Operation::Encrypt, self.server.identity());
-        let (associated_data, context) = self.key.place(binding);
+        let (associated_data, context) = self.key.place(&binding.to_bytes());
         let endpoint = EncryptDataRequest {
             mount: self.key.mount.clone(),
             name: self.key.name.clone(),

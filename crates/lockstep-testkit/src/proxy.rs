@@ -22,6 +22,8 @@ use tokio::{
 pub enum Fate {
     /// The server answers it.
     Pass,
+    /// The server answers the request with this body in place of its own.
+    PassBody(String),
     /// These bytes are the answer; then the connection ends.
     Answer(Vec<u8>),
     /// The server's answer comes so much later, and whole.
@@ -181,6 +183,10 @@ async fn serve(
             }
         }
         Fate::Pass => client.write_all(&forward(upstream, &request).await?).await?,
+        Fate::PassBody(body) => {
+            let request = with_body(&request, body);
+            client.write_all(&forward(upstream, &request).await?).await?;
+        }
         Fate::Late(time) => {
             let answer = forward(upstream, &request).await?;
             tokio::time::sleep(time).await;
@@ -201,6 +207,20 @@ async fn serve(
         }
     }
     client.shutdown().await
+}
+
+/// The request with another body.
+fn with_body(request: &Request, body: String) -> Request {
+    let kept = request
+        .head
+        .split("\r\n")
+        .filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+    let head = kept.collect::<Vec<_>>().join("\r\n");
+    Request {
+        target: request.target.clone(),
+        head: format!("{head}\r\nContent-Length: {}", body.len()),
+        body,
+    }
 }
 
 /// How many bytes the head of a message has, with the empty line that ends it.

@@ -4,57 +4,122 @@ use lockstep_api::StoreProvider;
 use lockstep_provider::{Context, ProviderFactory as _};
 use lockstep_provider_testkit::grants::{Attack, attacks, covers, planned};
 use lockstep_provider_vault::VaultFactory;
-use lockstep_testkit::proxy::{Fate, Proxy};
+use lockstep_testkit::proxy::{Fate, Proxy, Request};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::bench::{Objects, Store};
 
-/// The canonical form of what a target asks for, made from the bytes that the server sees.
-fn requested(target: &str, mount: Option<&str>, version: &str) -> Result<String, String> {
-    let strange = || format!("the request {target} is none for a value");
+/// The engines of the server: mount path, type and version.
+type Engines = &'static [(&'static str, &'static str, &'static str)];
+
+/// Mostly engines of version 2, at mount paths of one and of more segments, and what no key may lead to.
+const MOSTLY_TWO: Engines = &[
+    ("secret", "kv", "2"),
+    ("shop", "kv", "2"),
+    ("team/kv", "kv", "2"),
+    ("team/shop", "kv", "2"),
+    ("kv/data", "kv", "2"),
+    ("kv/shop", "kv", "1"),
+    ("eu", "kv", "1"),
+    ("db", "database", ""),
+    ("admin", "kv", "3"),
+];
+
+/// The same, mostly of version 1.
+const MOSTLY_ONE: Engines = &[
+    ("secret", "kv", "1"),
+    ("shop", "generic", ""),
+    ("team/kv", "kv", ""),
+    ("team/shop", "kv", "1"),
+    ("kv/data", "kv", "1"),
+    ("kv/shop", "kv", "2"),
+    ("eu", "kv", "2"),
+    ("db", "database", ""),
+    ("admin", "kv", "3"),
+];
+
+/// The path at which the server says which engine is where.
+const ASKED: &str = "/v1/sys/internal/ui/mounts/";
+
+/// The path of a target, from the bytes that the server sees.
+fn path_of(target: &str) -> Result<String, String> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let resolved = url::Url::parse("http://server").and_then(|base| base.join(path));
     if resolved.as_ref().map(url::Url::path) != Ok(path) {
         return Err(format!("the request {target} may be taken for another one"));
     }
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    let decoded = decoded.map_err(|_| strange())?;
-    let path = decoded.strip_prefix("/v1/").ok_or_else(strange)?;
-    let first = path.split('/').next().unwrap_or_default();
-    if ["sys", "auth", "identity", "cubbyhole"].contains(&first) {
-        return Err(strange());
-    }
-    Ok(match (mount, version) {
-        (Some(mount), "v1") => path
-            .strip_prefix(&format!("{mount}/"))
-            .ok_or_else(strange)?
-            .to_owned(),
-        (Some(mount), _) => path
-            .strip_prefix(&format!("{mount}/data/"))
-            .ok_or_else(strange)?
-            .to_owned(),
-        (None, "v1") => path.to_owned(),
-        (None, _) => {
-            let (mount, below) = path.split_once("/data/").ok_or_else(strange)?;
-            format!("{mount}/{below}")
-        }
+    decoded
+        .map(String::from)
+        .map_err(|_| format!("the request {target} is no text"))
+}
+
+/// The engine that the server routes a path to, and the path below it.
+fn routed(engines: Engines, path: &str) -> Option<(&'static str, &'static str, &'static str, &str)> {
+    engines.iter().find_map(|(mount, kind, version)| {
+        let below = path.strip_prefix(mount)?;
+        let below = below
+            .strip_prefix('/')
+            .or_else(|| below.is_empty().then_some(""))?;
+        Some((*mount, *kind, *version, below))
     })
+}
+
+/// How the server says which engine is at a path.
+fn told(engines: Engines, request: &Request) -> Fate {
+    let path = path_of(&request.target).unwrap_or_default();
+    let engine = path.strip_prefix(ASKED).and_then(|path| routed(engines, path));
+    match engine {
+        Some((mount, kind, version, _)) => {
+            let options = (!version.is_empty()).then(|| json!({ "version": version }));
+            let data = json!({ "path": format!("{mount}/"), "type": kind, "options": options });
+            Fate::answer(200, &[], &json!({ "data": data }).to_string())
+        }
+        None => Fate::answer(
+            403,
+            &[],
+            r#"{"errors":["preflight capability check returned 403"]}"#,
+        ),
+    }
+}
+
+/// The canonical form of the value that the server reads for a target.
+fn requested(target: &str, engines: Engines, version: &str) -> Result<(String, String), String> {
+    let strange = || format!("the request {target} is none for a value");
+    let path = path_of(target)?;
+    let path = path.strip_prefix("/v1/").ok_or_else(strange)?;
+    let (mount, kind, of, below) = routed(engines, path).ok_or_else(strange)?;
+    let below = match (kind, version, of) {
+        ("kv" | "generic", "v1", "" | "1") => below,
+        ("kv", "v2", "2") => below.strip_prefix("data/").ok_or_else(strange)?,
+        _ => return Err(strange()),
+    };
+    Ok((mount.to_owned(), below.to_owned()))
 }
 
 #[test]
 fn every_request_is_within_the_grant() {
     let runtime = Runtime::new().unwrap();
     let proxy = runtime.block_on(Proxy::start("127.0.0.1:1"));
-    proxy.all(Fate::answer(404, &[], r#"{"errors":[]}"#));
     let objects = Objects::default().with("vault", "token", "s.token");
-    for (mount, version) in [
-        (Some("secret"), "v2"),
-        (Some("secret"), "v1"),
-        (Some("team/kv"), "v2"),
-        (None, "v2"),
-        (None, "v1"),
-    ] {
+    let stores: [(Option<&str>, &str, Engines); 5] = [
+        (Some("secret"), "v2", &[("secret", "kv", "2")]),
+        (Some("secret"), "v1", &[("secret", "kv", "1")]),
+        (Some("team/kv"), "v2", &[("team/kv", "kv", "2")]),
+        (None, "v2", MOSTLY_TWO),
+        (None, "v1", MOSTLY_ONE),
+    ];
+    for (mount, version, engines) in stores {
+        proxy.rule(move |request| {
+            if request.target.starts_with(ASKED) {
+                told(engines, request)
+            } else if request.target.ends_with("/lookup-self") {
+                Fate::answer(200, &[], r#"{"data":{}}"#)
+            } else {
+                Fate::answer(404, &[], r#"{"errors":[]}"#)
+            }
+        });
         let auth = json!({ "tokenSecretRef": { "name": "vault", "key": "token" } });
         let mut spec = json!({ "server": proxy.address(), "auth": auth, "version": version });
         spec["path"] = mount.map_or(Value::Null, Value::from);
@@ -62,21 +127,32 @@ fn every_request_is_within_the_grant() {
         let provider: StoreProvider = serde_json::from_value(json!({ "vault": spec })).unwrap();
         let locator = VaultFactory.locator(&provider).unwrap();
         let mut seen = proxy.requests().len();
-        attacks(400, |attack: &Attack| {
+        let cases = if mount.is_some() { 400 } else { 1200 };
+        attacks(cases, |attack: &Attack| {
             let Some(reference) = planned(&locator, attack) else {
                 return Ok(false);
             };
             let canonical = reference.key.to_string();
             runtime.block_on(store.0.fetch(&Context::default(), &[reference]));
             let requests = proxy.requests();
-            let [request] = &requests[seen..] else {
-                return Err(format!(
-                    "{} requests were made for one key",
-                    requests.len() - seen
-                ));
+            let is_read = |request: &&Request| {
+                let is_question =
+                    request.target.starts_with(ASKED) || request.target.ends_with("/lookup-self");
+                mount.is_some() || !is_question
             };
+            let reads: Vec<_> = requests[seen..].iter().filter(is_read).collect();
             seen = requests.len();
-            let asked = requested(&request.target, mount, version)?;
+            let request = match reads[..] {
+                [request] => request,
+                // the server has no such engine
+                [] if mount.is_none() => return Ok(false),
+                _ => return Err(format!("{} requests were made for one key", reads.len())),
+            };
+            let (engine, below) = requested(&request.target, engines, version)?;
+            let asked = match mount {
+                Some(_) => below,
+                None => format!("{engine}/{below}"),
+            };
             if asked != canonical {
                 return Err(format!(
                     "\"{canonical}\" was authorized, and \"{asked}\" requested"

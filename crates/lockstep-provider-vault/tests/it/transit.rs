@@ -16,7 +16,7 @@ use lockstep_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::bench::{Objects, Store, bao, unique};
+use crate::bench::{Objects, Store, assert_clean, bao, unique};
 
 struct Transit {
     bao: &'static OpenBao,
@@ -179,6 +179,114 @@ async fn a_store_that_says_derived_of_a_key_that_is_not_is_told_so() {
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
     assert!(error.message.contains("transit.derived"), "{error}");
+}
+
+fn elsewhere(ciphertext: &Ciphertext) -> Ciphertext {
+    Ciphertext {
+        bytes: ciphertext.bytes.clone(),
+        binding: Binding::new(CiphertextScope::Strict, "blog", "stolen", "password"),
+    }
+}
+
+async fn assert_refused_as_unbound(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext, words: &str) {
+    for ciphertext in [ciphertext, &elsewhere(ciphertext)] {
+        let result = provider.decrypt(&Context::default(), ciphertext).await;
+        let error = result.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+        assert!(error.message.contains(words), "{error}");
+    }
+}
+
+/// The server ignores the context of a key that is not derived.
+#[tokio::test]
+async fn derived_store_refuses_a_key_that_is_not_derived() {
+    let mut subject = Transit::new(false).await;
+    subject.derived = true;
+    let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+    let words = "transit.derived is set, but transit key \"shop\" is not derived";
+    assert_refused_as_unbound(&provider, &ciphertext, words).await;
+    // every binding is refused to a damaged ciphertext, which proves nothing
+    let mut damaged = sealed(&subject).await;
+    if let Some(byte) = damaged.bytes.iter_mut().rev().nth(4) {
+        *byte = if *byte == b'A' { b'B' } else { b'A' };
+    }
+    let error = provider.decrypt(&Context::default(), &damaged).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Undecryptable, "{error}");
+    assert_refused_as_unbound(&provider, &ciphertext, words).await;
+}
+
+#[tokio::test]
+async fn server_that_ignores_associated_data_is_refused() {
+    let subject = Transit::new(false).await;
+    subject.proxy.rule(|request| {
+        match serde_json::from_str::<serde_json::Map<String, Value>>(&request.body) {
+            Ok(mut body) => {
+                body.remove("associated_data");
+                Fate::PassBody(Value::from(body).to_string())
+            }
+            Err(_) => Fate::Pass,
+        }
+    });
+    let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+    assert_refused_as_unbound(&provider, &ciphertext, "the server ignores associated data").await;
+    assert!(subject.proxy.count("/decrypt/shop") > 0);
+}
+
+#[tokio::test]
+async fn binding_is_proved_once_per_client() {
+    for derived in [false, true] {
+        let subject = Transit::new(derived).await;
+        let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+        let decrypt = || async {
+            let result = provider.decrypt(&Context::default(), &ciphertext).await;
+            assert!(result.is_ok_and(|value| value.expose() == b"CANARY"));
+        };
+        futures::future::join_all((0..8).map(|_| decrypt())).await;
+        assert_eq!(subject.proxy.count("/decrypt/shop"), 9, "derived: {derived}");
+        decrypt().await;
+        assert_eq!(subject.proxy.count("/decrypt/shop"), 10, "derived: {derived}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_refused_binding_proves_that_a_key_binds() {
+    let forbidden = r#"{"errors":["cipher: message authentication failed"]}"#;
+    for (fate, kind) in [
+        (Fate::answer(500, &[], forbidden), ErrorKind::Unavailable),
+        (Fate::answer(503, &[], forbidden), ErrorKind::Unavailable),
+        (Fate::answer(429, &[], forbidden), ErrorKind::RateLimited),
+        (Fate::answer(403, &[], forbidden), ErrorKind::PermissionDenied),
+        (Fate::answer(404, &[], r#"{"errors":[]}"#), ErrorKind::NotFound),
+        (
+            Fate::answer(400, &[], r#"{"errors":["CANARY"]}"#),
+            ErrorKind::ConfigInvalid,
+        ),
+        (
+            Fate::answer(400, &[], "<html>message authentication failed</html>"),
+            ErrorKind::Malformed,
+        ),
+        (
+            Fate::answer(200, &[], "<html>CANARY</html>"),
+            ErrorKind::Malformed,
+        ),
+    ] {
+        let mut subject = Transit::new(false).await;
+        subject.derived = true;
+        let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+        let mut first = Some(fate);
+        subject.proxy.rule(move |request| {
+            let is_decryption = request.target.contains("/decrypt/");
+            first.take_if(|_| is_decryption).unwrap_or(Fate::Pass)
+        });
+        let error = provider
+            .decrypt(&Context::default(), &ciphertext)
+            .await
+            .unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, kind, "{error}");
+        assert_refused_as_unbound(&provider, &ciphertext, "is not derived").await;
+    }
 }
 
 /// Vault says so when its storage is slow.
