@@ -72,6 +72,16 @@ impl Answer {
         keys.or_else(|| self.complains().then(Vec::new))
     }
 
+    /// Whether Vault itself says that there is nothing: an empty list of errors, or its own envelope, which holds the metadata of a deleted
+    /// version. Gateways have JSON of their own for addresses that they do not know.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let is_nothing = |envelope: Envelope<'_>| {
+            envelope.errors.as_ref().is_some_and(Vec::is_empty)
+                || envelope.request_id.is_some() && envelope.lease_id.is_some()
+        };
+        self.status == 404 && self.envelope().is_some_and(is_nothing)
+    }
+
     /// Whether the server complains of anything.
     pub(crate) fn complains(&self) -> bool {
         !self.complaints().is_empty()
@@ -81,6 +91,8 @@ impl Answer {
 /// The form of every answer.
 #[derive(Deserialize)]
 pub(crate) struct Envelope<'a> {
+    #[serde(borrow, default)]
+    request_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]

@@ -360,6 +360,8 @@ impl Authenticated {
             // A policy without `default` denies even this, and says so in another way than for a token that is gone.
             ErrorKind::PermissionDenied if denied_by_policy(&answer) => Ok(Known::Yes),
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Ok(Known::No),
+            // it is the token that is looked for, and not the value
+            ErrorKind::NotFound => Err(purpose.malformed(&answer, "is not about the token")),
             _ => Err(failed),
         }
     }

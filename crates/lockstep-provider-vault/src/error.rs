@@ -67,7 +67,12 @@ impl Purpose {
                 .with_hint(
                     "Check spec.provider.vault.path, or the beginning of the key where path is not set",
                 ),
-            404 => self.error(ErrorKind::NotFound, self.missing.clone()),
+            404 if answer.is_nothing() && self.reads() => {
+                self.error(ErrorKind::NotFound, self.missing.clone())
+            }
+            404 => self
+                .malformed(answer, "is a 404 that does not come from a secrets engine")
+                .with_hint("See that server is the address of Vault"),
             401 => self.error(
                 ErrorKind::Unauthenticated,
                 format!("the token was refused {doing} {}", self.identity),
@@ -95,6 +100,20 @@ impl Purpose {
                 ),
             _ => self.malformed(answer, "has a status that Vault does not use here"),
         }
+    }
+
+    /// Whether the request is for something that may not exist. That a token or a mount is missing says nothing of a value.
+    const fn reads(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::Read
+                | Operation::Find
+                | Operation::Decrypt
+                | Operation::Encrypt
+                | Operation::Mint
+                | Operation::RenewLease
+                | Operation::Revoke
+        )
     }
 }
 
@@ -176,6 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn only_reads_can_find_that_something_does_not_exist() {
+        let nothing = answer(404, r#"{"errors":[]}"#);
+        for (operation, kind) in [
+            (Operation::Read, ErrorKind::NotFound),
+            (Operation::Find, ErrorKind::NotFound),
+            (Operation::Login, ErrorKind::Malformed),
+            (Operation::Renew, ErrorKind::Malformed),
+            (Operation::Check, ErrorKind::Malformed),
+            (Operation::Warrant, ErrorKind::Malformed),
+        ] {
+            let purpose = Purpose {
+                operation,
+                ..purpose()
+            };
+            assert_eq!(purpose.failed(&nothing).kind, kind, "{}", operation.label());
+        }
+    }
+
+    #[test]
     fn every_status_has_one_kind_and_the_body_is_never_shown() {
         let vault = r#"{"errors":["canary"]}"#;
         let none = r#"{"errors":[]}"#;
@@ -189,7 +227,21 @@ mod tests {
             (403, vault, ErrorKind::PermissionDenied),
             (403, html, ErrorKind::Malformed),
             (404, none, ErrorKind::NotFound),
-            (404, r#"{"data":null,"warnings":null}"#, ErrorKind::NotFound),
+            (
+                404,
+                r#"{"request_id":"1","lease_id":"","renewable":false,"lease_duration":0,"data":null,"warnings":null}"#,
+                ErrorKind::NotFound,
+            ),
+            // gateways have JSON of their own
+            (404, "{}", ErrorKind::Malformed),
+            (404, r#"{"data":null,"warnings":null}"#, ErrorKind::Malformed),
+            (404, r#"{"message":"not found"}"#, ErrorKind::Malformed),
+            (404, r#"{"error":"no such host"}"#, ErrorKind::Malformed),
+            (
+                404,
+                r#"{"message":"no Route matched","request_id":"1"}"#,
+                ErrorKind::Malformed,
+            ),
             (404, vault, ErrorKind::ConfigInvalid),
             (
                 404,

@@ -261,6 +261,7 @@ impl Vault {
             let answer = self.server.send(Operation::Find, &page).await?;
             if !answer.is_success() {
                 let error = purpose.failed(&answer);
+                // after a full page, it means that there are no more
                 if error.kind == ErrorKind::NotFound {
                     break;
                 }
