@@ -161,9 +161,14 @@ pub(crate) struct RunArguments {
 #[command(after_long_help = examples::RENDER)]
 pub(crate) struct RenderArguments {
     /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files.
+    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
+    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
+    /// the working directory if the named folder is, or else in the named folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Folder with the remote values: the path of a file is the key in the canonical form of its provider (in Vault the path below the
     /// mount), its content the value, a final line break included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
     /// (metadataPolicy: Fetch) in KEY@metadata. Without a
@@ -218,6 +223,9 @@ pub(crate) struct SealArguments {
     /// may be given several times. Values go to the KMS that they name.
     #[arg(long = "store", value_name = "FILE", conflicts_with = "check")]
     pub(crate) stores: Vec<PathBuf>,
+    /// Folder that the links of a folder may lead to. Without it, they must stay inside the folder that --file or --store names.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Namespace of objects that do not say theirs. A value is bound to its namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
@@ -272,9 +280,14 @@ pub(crate) enum SealFormat {
 #[command(after_long_help = examples::PLAN)]
 pub(crate) struct PlanArguments {
     /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files.
+    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
+    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
+    /// the working directory if the named folder is, or else in the named folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,

@@ -23,7 +23,12 @@ use self::{
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files, input::Folders::Applied, "render") {
+    let input = match input::read(
+        &arguments.files,
+        arguments.root.as_deref(),
+        input::Folders::Applied,
+        "render",
+    ) {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };
