@@ -183,7 +183,8 @@ pub(crate) struct RenderArguments {
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
-    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths.
+    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths. Without it, labels, annotations and keys that
+    /// templates make are masked too.
     #[arg(long, requires = "values")]
     pub(crate) show_values: bool,
     /// Form of the output.

@@ -1,11 +1,12 @@
 //! `lockstep render`: the Secrets that manifests make, without a cluster.
 //!
 //! [`manifests`](crate::manifests) takes in what lockstep reads, [`pipeline`] is the operator's own with [`values`] as
-//! every store, [`show`] prints.
+//! every store, [`show`] prints what [`written`] leaves of it.
 
 mod pipeline;
 mod show;
 mod values;
+mod written;
 
 use std::{process::ExitCode, sync::Arc};
 
