@@ -206,8 +206,11 @@ pub(crate) enum RenderFormat {
 /// Every `plaintext` in spec.data of a SyncedSecret becomes a `ciphertext`, in its place: comments, order and everything
 /// else stay as they are. `plaintextFile` names a file in the manifest's folder whose content is sealed, such as a certificate. The KMS is asked
 /// with your own right to encrypt, which the operator does not have: AWS by the environment or your profile, Vault by
-/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to hosts that
-/// --trust-endpoint names; endpoints that a manifest names are refused otherwise.
+/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to endpoints that
+/// --trust-endpoint names; other endpoints of a manifest are refused.
+///
+/// The store in the manifest chooses the key. Whoever can decrypt with that key can read the value, so compare the key that is
+/// printed with the key that you expect. --dry-run prints it before anything is sent.
 ///
 /// A file is written when everything in it is sealed, and is left alone otherwise. --check finds what is not sealed, with
 /// no KMS.
@@ -243,12 +246,13 @@ pub(crate) struct SealArguments {
     /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Address of Vault, in place of the server that stores name. Your token goes there.
+    /// Address of Vault, in place of the server that stores name. Your token goes to its scheme, host and port, and nowhere else.
     #[arg(long, value_name = "URL", env = "VAULT_ADDR")]
     pub(crate) vault_address: Option<String>,
-    /// Host of an endpoint that stores name and that may get your credentials and the plaintext; may be given several times. Without
-    /// it they go to the cloud's own hosts and to the address of Vault only.
-    #[arg(long = "trust-endpoint", value_name = "HOST")]
+    /// Endpoint that stores name and that may get your credentials and the plaintext: HOST for the default port (443 for https),
+    /// HOST:PORT for that port only; may be given several times. Without it they go to the cloud's own hosts and to the address of
+    /// Vault only.
+    #[arg(long = "trust-endpoint", value_name = "HOST[:PORT]")]
     pub(crate) trusted_endpoints: Vec<String>,
     /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
     #[arg(long, value_name = "FILE")]

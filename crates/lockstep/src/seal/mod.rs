@@ -65,7 +65,7 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         arguments.home.as_deref(),
         arguments.vault_address.as_ref(),
         arguments.ca_file.as_deref(),
-        Trusted::new(&arguments.trusted_endpoints),
+        Trusted::new(&arguments.trusted_endpoints)?,
     )?;
     let mut scans: Vec<_> = sources
         .iter()
