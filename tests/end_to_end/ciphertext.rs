@@ -77,6 +77,17 @@ fn unsealed(room: &Room, name: &str, value: &str) -> Value {
     })
 }
 
+/// The options that trust the endpoints of a store: the stand-ins are none of the clouds' own hosts.
+pub(crate) fn trust(store: &Value) -> Vec<String> {
+    let fields = ["/aws/kms/endpoint", "/gcp/kms/endpoint", "/vault/server"];
+    let endpoint = |field: &str| store.pointer(&format!("/spec/provider{field}"))?.as_str();
+    let endpoints = fields.into_iter().filter_map(endpoint);
+    let authorities = endpoints.filter_map(|endpoint| endpoint.split("://").nth(1));
+    authorities
+        .map(|authority| format!("--trust-endpoint={}", authority.trim_end_matches('/')))
+        .collect()
+}
+
 /// What a developer types: the file before, and the file after.
 async fn seal(manifest: &Value, store: &Value, environment: &[(&str, &str)]) -> Result<Value> {
     let folder = Scratch::new("seal")?;
@@ -87,7 +98,9 @@ async fn seal(manifest: &Value, store: &Value, environment: &[(&str, &str)]) -> 
     std::fs::write(&file, serde_yaml_ng::to_string(manifest)?)?;
     std::fs::write(&stores, serde_yaml_ng::to_string(store)?)?;
     let output = Command::new(binaries::lockstep()?)
-        .args(["seal", "--trust-endpoint", "127.0.0.1", "--file"])
+        .arg("seal")
+        .args(trust(store))
+        .arg("--file")
         .arg(&file)
         .arg("--store")
         .arg(&stores)

@@ -7,13 +7,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    ciphertext::{MARKER, add_aws_store, developer, kms},
+    ciphertext::{MARKER, add_aws_store, developer, kms, trust},
     stage::stage,
 };
-
-/// The stand-in for AWS is none of its own hosts.
-const TRUST: &str = "--trust-endpoint";
-const HOST: &str = "127.0.0.1";
 
 /// Exit code and what the command says; it never says the marker.
 async fn lockstep(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
@@ -57,6 +53,7 @@ async fn long_values_and_files_arrive_whole_in_envelopes() {
     let room = stage().await.room("envelopes").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&room, &aws, &key).await;
+    let trust = trust(&store).concat();
     let (folder, manifest, binary) = folder(&store, &room.namespace);
     let (code, said) = lockstep(folder.path(), &["seal", "--check", "-f", "."]).await;
     assert_eq!(code, Some(1), "{said}");
@@ -67,7 +64,7 @@ async fn long_values_and_files_arrive_whole_in_envelopes() {
 
     let (code, said) = lockstep(
         folder.path(),
-        &["seal", "-f", "secret.yaml", "--store", "store.yaml", TRUST, HOST],
+        &["seal", "-f", "secret.yaml", "--store", "store.yaml", &trust],
     )
     .await;
     assert_eq!(code, Some(0), "{said}");
@@ -110,9 +107,10 @@ async fn who_may_not_encrypt_changes_no_file() {
     let room = stage().await.room("refused").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&room, &aws, &key).await;
+    let trust = trust(&store).concat();
     let (folder, manifest, _) = folder(&store, &room.namespace);
     aws.deny_action("Encrypt");
-    let (code, said) = lockstep(folder.path(), &["seal", "-f", ".", TRUST, HOST]).await;
+    let (code, said) = lockstep(folder.path(), &["seal", "-f", ".", &trust]).await;
     assert_eq!(code, Some(1), "{said}");
     for wanted in [
         "secret.yaml:9: SyncedSecret",
@@ -133,10 +131,6 @@ async fn who_may_not_encrypt_changes_no_file() {
     assert_eq!(names.len(), 3, "nothing is left behind: {names:?}");
 
     aws.allow_action("Encrypt");
-    let (code, said) = lockstep(
-        folder.path(),
-        &["seal", "-f", ".", TRUST, HOST, "--output", "json"],
-    )
-    .await;
+    let (code, said) = lockstep(folder.path(), &["seal", "-f", ".", &trust, "--output", "json"]).await;
     assert_eq!(code, Some(0), "{said}");
 }

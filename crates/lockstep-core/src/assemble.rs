@@ -285,13 +285,14 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
     }
     for (key, value) in &secret.labels {
         if !is_valid_label(value) {
-            return Err(Failure::new(
-                Reason::TemplateFailed,
-                format!(
-                    "the label \"{}\" would get a value that Kubernetes does not allow in labels",
-                    shown_key(key)
-                ),
-            ));
+            // templateFrom can make a key from a value
+            let which = if is_named_label(input, key) {
+                format!("the label \"{}\"", shown_key(key))
+            } else {
+                "a label of target.template.templateFrom".to_owned()
+            };
+            let message = format!("{which} would get a value that Kubernetes does not allow in labels");
+            return Err(Failure::new(Reason::TemplateFailed, message));
         }
     }
     let size: usize = secret
@@ -309,6 +310,13 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether `target.template.metadata` names the label.
+fn is_named_label(input: &Input<'_>, key: &str) -> bool {
+    let template = input.spec.target.template.as_ref();
+    let metadata = template.and_then(|template| template.metadata.as_ref());
+    metadata.is_some_and(|metadata| metadata.labels.contains_key(key))
 }
 
 /// Whether Kubernetes allows this as a key of a Secret.

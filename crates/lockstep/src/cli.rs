@@ -161,9 +161,14 @@ pub(crate) struct RunArguments {
 #[command(after_long_help = examples::RENDER)]
 pub(crate) struct RenderArguments {
     /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files.
+    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
+    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
+    /// the working directory if the named folder is, or else in the named folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Folder with the remote values: the path of a file is the key in the canonical form of its provider (in Vault the path below the
     /// mount), its content the value, a final line break included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
     /// (metadataPolicy: Fetch) in KEY@metadata. Without a
@@ -178,7 +183,8 @@ pub(crate) struct RenderArguments {
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
-    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths.
+    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths. Without it, labels, annotations and keys that
+    /// templates make are masked too.
     #[arg(long, requires = "values")]
     pub(crate) show_values: bool,
     /// Form of the output.
@@ -200,8 +206,11 @@ pub(crate) enum RenderFormat {
 /// Every `plaintext` in spec.data of a SyncedSecret becomes a `ciphertext`, in its place: comments, order and everything
 /// else stay as they are. `plaintextFile` names a file in the manifest's folder whose content is sealed, such as a certificate. The KMS is asked
 /// with your own right to encrypt, which the operator does not have: AWS by the environment or your profile, Vault by
-/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to hosts that
-/// --trust-endpoint names; endpoints that a manifest names are refused otherwise.
+/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to endpoints that
+/// --trust-endpoint names; other endpoints of a manifest are refused.
+///
+/// The store in the manifest chooses the key. Whoever can decrypt with that key can read the value, so compare the key that is
+/// printed with the key that you expect. --dry-run prints it before anything is sent.
 ///
 /// A file is written when everything in it is sealed, and is left alone otherwise. --check finds what is not sealed, with
 /// no KMS.
@@ -218,6 +227,9 @@ pub(crate) struct SealArguments {
     /// may be given several times. Values go to the KMS that they name.
     #[arg(long = "store", value_name = "FILE", conflicts_with = "check")]
     pub(crate) stores: Vec<PathBuf>,
+    /// Folder that the links of a folder may lead to. Without it, they must stay inside the folder that --file or --store names.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Namespace of objects that do not say theirs. A value is bound to its namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
@@ -234,12 +246,13 @@ pub(crate) struct SealArguments {
     /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Address of Vault, in place of the server that stores name. Your token goes there.
+    /// Address of Vault, in place of the server that stores name. Your token goes to its scheme, host and port, and nowhere else.
     #[arg(long, value_name = "URL", env = "VAULT_ADDR")]
     pub(crate) vault_address: Option<String>,
-    /// Host of an endpoint that stores name and that may get your credentials and the plaintext; may be given several times. Without
-    /// it they go to the cloud's own hosts and to the address of Vault only.
-    #[arg(long = "trust-endpoint", value_name = "HOST")]
+    /// Endpoint that stores name and that may get your credentials and the plaintext: HOST for the default port (443 for https),
+    /// HOST:PORT for that port only; may be given several times. Without it they go to the cloud's own hosts and to the address of
+    /// Vault only.
+    #[arg(long = "trust-endpoint", value_name = "HOST[:PORT]")]
     pub(crate) trusted_endpoints: Vec<String>,
     /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
     #[arg(long, value_name = "FILE")]
@@ -272,9 +285,14 @@ pub(crate) enum SealFormat {
 #[command(after_long_help = examples::PLAN)]
 pub(crate) struct PlanArguments {
     /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files.
+    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
+    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
+    /// the working directory if the named folder is, or else in the named folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
     /// Namespace of objects that do not say theirs.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,

@@ -9,6 +9,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::ciphertext::trust;
+
 /// What whoever seals has in the environment.
 pub(super) type Environment = Vec<(&'static str, String)>;
 
@@ -29,16 +31,19 @@ pub(super) async fn seal(
         place.path().join("manifests.yaml"),
     );
     fs::copy(&unsealed, &file)?;
-    let mut texts = String::new();
+    let (mut texts, mut trusted) = (String::new(), Vec::new());
     for document in serde_yaml_ng::Deserializer::from_str(manifests) {
         let mut value = Value::deserialize(document)?;
         replacements.fill_in(&mut value);
+        trusted.extend(trust(&value));
         texts.push_str("---\n");
         texts.push_str(&serde_yaml_ng::to_string(&value)?);
     }
     fs::write(&stores, texts)?;
     let output = Command::new(binaries::lockstep()?)
-        .args(["seal", "--trust-endpoint", "127.0.0.1", "--file"])
+        .arg("seal")
+        .args(trusted)
+        .arg("--file")
         .arg(&file)
         .arg("--store")
         .arg(&stores)

@@ -83,7 +83,7 @@ Examples:
     VAULT_TOKEN=$(vault print token) lockstep seal -f deploy/ --vault-address https://127.0.0.1:8200
 
   With a KMS endpoint of your own network, which a store names:
-    lockstep seal -f deploy/ --trust-endpoint kms.example.org
+    lockstep seal -f deploy/ --trust-endpoint kms.example.org:8443
 
   Before every commit and in CI, without a KMS; it prints the file, the line and the field, never the value:
     lockstep seal --check -f deploy/";

@@ -8,7 +8,12 @@ use std::{
 };
 
 use lockstep_core::text::shell_quote;
-use serde::Deserialize;
+use lockstep_provider::file::ReadBelowError;
+
+use super::{
+    confine::Confined,
+    kustomization::{self, Kustomization},
+};
 
 /// How large all texts together may be, in bytes. The API server takes 1.5 MiB an object.
 const MAX_BYTES: u64 = 32 << 20;
@@ -16,10 +21,6 @@ const MAX_BYTES: u64 = 32 << 20;
 const MAX_FILES: usize = 10_000;
 /// How deep kustomizations may list each other.
 const MAX_DEPTH: usize = 32;
-/// The names of a kustomization, as kustomize looks for them.
-const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-/// The fields of a kustomization that change nothing about its resources.
-const HARMLESS_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources"];
 
 /// One text.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,19 +74,16 @@ struct Reader {
     left: u64,
 }
 
-#[derive(Deserialize)]
-struct Kustomization {
-    #[serde(default)]
-    resources: Vec<String>,
-    #[serde(flatten)]
-    rest: std::collections::BTreeMap<String, serde_json::Value>,
-}
-
-/// Reads what the paths name; `-` is standard input.
+/// Reads what the paths name; `-` is standard input. Links and kustomizations of a folder must stay inside it, or below `root`.
 ///
 /// # Errors
-/// A sentence that says what cannot be read.
-pub(crate) fn read(paths: &[PathBuf], folders: Folders, command: &'static str) -> Result<Input, String> {
+/// A sentence that says what cannot be read. It quotes nothing from a file.
+pub(crate) fn read(
+    paths: &[PathBuf],
+    root: Option<&Path>,
+    folders: Folders,
+    command: &'static str,
+) -> Result<Input, String> {
     let mut reader = Reader {
         command,
         input: Input::default(),
@@ -100,45 +98,43 @@ pub(crate) fn read(paths: &[PathBuf], folders: Folders, command: &'static str) -
             }
             let text = reader.text(io::stdin().lock(), "standard input")?;
             reader.push("standard input".to_owned(), None, true, text)?;
-        } else if !metadata(path)?.is_dir() {
-            reader.file(path, true)?;
+        } else if !is_folder(path)? {
+            reader.named(path)?;
         } else if reader.folders == Folders::Everything {
-            reader.everything(path, 0)?;
+            reader.everything(&Confined::new(path, root)?, path, 0)?;
         } else {
-            reader.folder(path, 0)?;
+            reader.folder(&Confined::new(path, root)?, 0)?;
         }
     }
     Ok(reader.input)
 }
 
 impl Reader {
-    fn folder(&mut self, folder: &Path, depth: usize) -> Result<(), String> {
+    fn folder(&mut self, folder: &Confined, depth: usize) -> Result<(), String> {
+        let shown = folder.shown.display();
         if depth > MAX_DEPTH {
             return Err(format!(
-                "{}: kustomizations list each other more than {MAX_DEPTH} levels deep",
-                folder.display()
+                "{shown}: kustomizations list each other more than {MAX_DEPTH} levels deep"
             ));
         }
-        let kustomization = KUSTOMIZATIONS
-            .iter()
-            .map(|name| folder.join(name))
-            .find(|path| path.is_file());
-        if let Some(path) = kustomization {
-            return self.kustomization(folder, &path, depth);
+        let kustomization = kustomization::NAMES
+            .into_iter()
+            .find(|name| folder.shown.join(name).is_file());
+        if let Some(name) = kustomization {
+            return self.kustomization(folder, name, depth);
         }
         if depth > 0 {
             return Err(format!(
-                "{} is listed as a resource, and has no kustomization.yaml",
-                folder.display()
+                "{shown} is listed as a resource, and has no kustomization.yaml"
             ));
         }
-        list(folder)?
+        list(&folder.shown)?
             .iter()
             .filter(|path| is_manifest(path))
-            .try_for_each(|path| self.file(path, false))
+            .try_for_each(|path| self.found(folder, path))
     }
 
-    fn everything(&mut self, folder: &Path, depth: usize) -> Result<(), String> {
+    fn everything(&mut self, named: &Confined, folder: &Path, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err(format!(
                 "{}: more than {MAX_DEPTH} folders deep",
@@ -154,73 +150,108 @@ impl Reader {
             }
             // a link to a folder may go round in a circle
             if path.is_dir() && !path.is_symlink() {
-                self.everything(&path, depth + 1)?;
+                self.everything(named, &path, depth + 1)?;
             } else if is_manifest(&path) {
-                self.file(&path, false)?;
+                self.found(named, &path)?;
             }
         }
         Ok(())
     }
 
-    fn kustomization(&mut self, folder: &Path, path: &Path, depth: usize) -> Result<(), String> {
-        if !self.first_time(path)? {
+    fn kustomization(&mut self, folder: &Confined, name: &str, depth: usize) -> Result<(), String> {
+        let path = folder.shown.join(name);
+        let Some(real) = self.first_time(&path)? else {
             return Ok(());
-        }
+        };
         let name = path.display().to_string();
-        let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
-        let text = self.text(file, &name)?;
-        let kustomization: Kustomization =
-            serde_yaml_ng::from_str(&text).map_err(|error| format!("{name} is no kustomization: {error}"))?;
-        let ignored: Vec<_> = kustomization
-            .rest
-            .keys()
-            .map(String::as_str)
-            .filter(|field| !HARMLESS_FIELDS.contains(field))
-            .collect();
-        if !ignored.is_empty() {
+        let text = self.below(folder, &real, &name)?;
+        let Kustomization { resources, ignored } = kustomization::parse(&text, &name)?;
+        let made = format!(
+            "kubectl kustomize {} | lockstep {} -f -",
+            shell_quote(&folder.shown.display().to_string()),
+            self.command
+        );
+        if let Some(ignored) = ignored {
             self.input.notes.push(format!(
-                "{name}: only its resources are read, not {}. What it makes: kubectl kustomize {} | lockstep {} -f -",
-                ignored.join(", "),
-                shell_quote(&folder.display().to_string()),
-                self.command
+                "{name}: only its resources are read, not {ignored}. What it makes: {made}"
             ));
         }
-        for resource in &kustomization.resources {
+        for (index, resource) in resources.iter().enumerate() {
+            let entry = format!("{name}: resources[{index}]");
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
-                return Err(format!(
-                    "{name}: {resource} is not on this machine. Use: kubectl kustomize {} | lockstep {} -f -",
-                    shell_quote(&folder.display().to_string()),
-                    self.command
-                ));
+                return Err(format!("{entry} is not on this machine. Use: {made}"));
             }
-            let path = folder.join(resource);
-            if metadata(&path)
-                .map_err(|error| format!("{name}: {error}"))?
-                .is_dir()
-            {
-                self.folder(&path, depth + 1)?;
-            } else {
-                self.file(&path, true)?;
-            }
+            self.resource(folder, resource, &entry, depth)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, named: bool) -> Result<(), String> {
-        if !self.first_time(path)? {
+    /// Reads one entry of `resources`, which messages name by its index.
+    fn resource(
+        &mut self,
+        folder: &Confined,
+        resource: &str,
+        entry: &str,
+        depth: usize,
+    ) -> Result<(), String> {
+        let path = folder.shown.join(resource);
+        let real = fs::canonicalize(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{entry} does not exist"),
+            _ => format!("{entry} cannot be read"),
+        })?;
+        if real.is_dir() {
+            let base = folder.base(path, real);
+            let base = base.ok_or_else(|| {
+                format!(
+                    "{entry} is a folder outside of the repository and the working directory. {}",
+                    folder.advice()
+                )
+            })?;
+            return self.folder(&base, depth + 1);
+        }
+        if !self.seen.insert(real.clone()) {
+            return Ok(());
+        }
+        let text = self.below(folder, &real, entry)?;
+        self.push(path.display().to_string(), Some(path), true, text)
+    }
+
+    /// Reads a file that was named on the command line, wherever it is.
+    fn named(&mut self, path: &Path) -> Result<(), String> {
+        if self.first_time(path)?.is_none() {
             return Ok(());
         }
         let name = path.display().to_string();
         let file = fs::File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
         let text = self.text(file, &name)?;
-        self.push(name, Some(path.to_owned()), named, text)
+        self.push(name, Some(path.to_owned()), true, text)
     }
 
-    /// Whether a file was not read yet: one that two folders list is one file.
-    fn first_time(&mut self, path: &Path) -> Result<bool, String> {
+    /// Reads a file that was found in a folder.
+    fn found(&mut self, folder: &Confined, path: &Path) -> Result<(), String> {
+        let Some(real) = self.first_time(path)? else {
+            return Ok(());
+        };
+        let name = path.display().to_string();
+        let text = self.below(folder, &real, &name)?;
+        self.push(name, Some(path.to_owned()), false, text)
+    }
+
+    /// Returns the text of a file of a folder, given its real path.
+    fn below(&mut self, folder: &Confined, real: &Path, name: &str) -> Result<String, String> {
+        let bytes = folder.read(real, self.left).map_err(|error| match error {
+            ReadBelowError::TooLong(_) => too_large(name),
+            ReadBelowError::Outside => format!("{name} {error}. {}", folder.advice()),
+            error => format!("{name} {error}"),
+        })?;
+        self.text(bytes.as_slice(), name)
+    }
+
+    /// Returns the real path of a file that was not read yet: one that two folders list is one file.
+    fn first_time(&mut self, path: &Path) -> Result<Option<PathBuf>, String> {
         let real =
             fs::canonicalize(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        Ok(self.seen.insert(real))
+        Ok(self.seen.insert(real.clone()).then_some(real))
     }
 
     fn text(&mut self, from: impl io::Read, name: &str) -> Result<String, String> {
@@ -230,12 +261,7 @@ impl Reader {
         self.left = u64::try_from(read)
             .ok()
             .and_then(|read| self.left.checked_sub(read))
-            .ok_or_else(|| {
-                format!(
-                    "{name}: all files together have more than {} MiB, which is the limit",
-                    MAX_BYTES >> 20
-                )
-            })?;
+            .ok_or_else(|| too_large(name))?;
         // the text of the error of from_utf8 would be harmless, its bytes would not
         let text = String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))?;
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
@@ -255,8 +281,10 @@ impl Reader {
     }
 }
 
-fn metadata(path: &Path) -> Result<fs::Metadata, String> {
-    fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+fn is_folder(path: &Path) -> Result<bool, String> {
+    let metadata =
+        fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    Ok(metadata.is_dir())
 }
 
 /// What is in a folder, by name.
@@ -278,6 +306,13 @@ fn is_manifest(path: &Path) -> bool {
         .extension()
         .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
     ending && path.is_file()
+}
+
+fn too_large(name: &str) -> String {
+    format!(
+        "{name}: all files together have more than {} MiB, which is the limit",
+        MAX_BYTES >> 20
+    )
 }
 
 fn too_many() -> String {

@@ -1,8 +1,10 @@
 //! Manifests as `lockstep render`, `plan` and `seal` take them in, without a cluster.
 //!
-//! [`input`] reads texts, [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads.
+//! [`input`] reads texts, [`confine`] keeps it below the folders that were named, [`kustomization`] reads what lists them. [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads.
 
+mod confine;
 pub(crate) mod input;
+mod kustomization;
 pub(crate) mod objects;
 pub(crate) mod schema;
 pub(crate) mod yaml;

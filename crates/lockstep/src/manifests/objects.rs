@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, api::ObjectMeta};
 use lockstep_api::{ClusterSecretStore, SecretStore, SyncedSecret, crd};
 use lockstep_controller::{
     index::{ObjectKey, StoreEntry},
@@ -283,12 +283,17 @@ impl Objects {
     where
         K: CustomResourceExt + Serialize + DeserializeOwned,
     {
-        let admitted: K = match serde_json::from_value(value) {
-            Ok(admitted) => admitted,
-            Err(error) => {
-                self.problem(place, Some(object), format!("it cannot be read: {error}"));
-                return None;
-            }
+        // the error itself would quote the value
+        let metadata = serde_json::from_value::<ObjectMeta>(value["metadata"].clone());
+        let Ok(admitted) = serde_json::from_value::<K>(value) else {
+            let message = match metadata {
+                Err(_) => {
+                    "metadata: a field does not have its type. Values of labels and annotations must be texts (quote them)"
+                }
+                Ok(_) => "spec: a field does not have the form that the reference of its kind describes",
+            };
+            self.problem(place, Some(object), message);
+            return None;
         };
         match crd::validate(&admitted) {
             Ok(()) => Some(admitted),

@@ -1,5 +1,6 @@
 //! From a text to its documents, without trusting it: sizes, depths and aliases are bounded, and what YAML leaves open
-//! (a key twice, tags) is an error.
+//! (a key twice, tags) is an error. An error names line and column and what is expected. It quotes nothing from the text, which
+//! may be a token or a private key that a link or a wrong path led to.
 
 use std::{cell::Cell, fmt};
 
@@ -14,30 +15,106 @@ const MAX_NODES: usize = 2_000_000;
 /// How many bytes all scalars may have once aliases are expanded.
 const MAX_SCALAR_BYTES: usize = 64 << 20;
 
+const TWICE: &str = "a key is there twice in the map that begins here";
+const TOO_LARGE: &str = "it becomes too large, which aliases (*name) can do";
+/// What the parser's errors mean. Its own words are never shown, because they can contain a value or a key.
+const MEANINGS: [(&str, &str); 20] = [
+    ("recursion limit exceeded", "it is nested too deeply"),
+    ("repetition limit exceeded", TOO_LARGE),
+    (
+        "unknown anchor",
+        "an alias (*name) has no anchor (&name) in its document",
+    ),
+    (
+        "did not find expected ',' or ']'",
+        "not YAML: expected ',' or ']'",
+    ),
+    (
+        "did not find expected ',' or '}'",
+        "not YAML: expected ',' or '}'",
+    ),
+    (
+        "did not find expected '-' indicator",
+        "not YAML: expected '-'. Check the indentation",
+    ),
+    (
+        "did not find expected key",
+        "not YAML: expected a key. Check the indentation",
+    ),
+    ("did not find expected node content", "not YAML: expected a value"),
+    (
+        "could not find expected ':'",
+        "not YAML: expected ':' after a key",
+    ),
+    (
+        "mapping values are not allowed",
+        "not YAML: ':' is not expected here. Quote a text that contains \": \"",
+    ),
+    (
+        "mapping keys are not allowed",
+        "not YAML: '?' is not expected here. Quote the text",
+    ),
+    (
+        "block sequence entries are not allowed",
+        "not YAML: '-' is not expected here. Check the indentation",
+    ),
+    ("tab character", "not YAML: expected spaces, and not a tab"),
+    (
+        "cannot start any token",
+        "not YAML: a text cannot begin with this character. Quote the text",
+    ),
+    ("unexpected end of stream", "not YAML: expected a closing quote"),
+    (
+        "unexpected document indicator",
+        "not YAML: expected a closing quote before the next document",
+    ),
+    (
+        "unknown escape character",
+        "not YAML: an escape in double quotes is not valid",
+    ),
+    (
+        "hexadecimal number",
+        "not YAML: an escape in double quotes is not valid",
+    ),
+    (
+        "control characters",
+        "not YAML: control characters are not allowed",
+    ),
+    // serde's error for a tag such as !!int before a text
+    ("invalid ", "a value does not match its tag (!!name)"),
+];
+
 /// One document of a text.
 #[derive(Debug)]
 pub(crate) struct Document {
     /// The line of the text in which it begins, from 1.
     pub(crate) line: usize,
-    /// What it holds, or why it cannot be read.
+    /// What it holds, or why it cannot be read: position and expectation, and nothing from the text.
     pub(crate) value: Result<Value, String>,
 }
 
-/// What may still be read.
+/// What may still be read, and why reading ended.
 #[derive(Debug)]
 struct Budget {
     nodes: Cell<usize>,
     bytes: Cell<usize>,
+    fault: Cell<Option<&'static str>>,
 }
 
 impl Budget {
+    /// Ends reading. The message goes around the parser, which would add the path with its keys.
+    fn refuse<E: de::Error>(&self, fault: &'static str) -> E {
+        self.fault.set(Some(fault));
+        E::custom(fault)
+    }
+
     fn take<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
         let (nodes, left) = (
             self.nodes.get().checked_sub(1),
             self.bytes.get().checked_sub(bytes),
         );
         let (Some(nodes), Some(left)) = (nodes, left) else {
-            return Err(E::custom("it becomes too large, which aliases (*name) can do"));
+            return Err(self.refuse(TOO_LARGE));
         };
         self.nodes.set(nodes);
         self.bytes.set(left);
@@ -50,6 +127,7 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
     let budget = Budget {
         nodes: Cell::new(MAX_NODES),
         bytes: Cell::new(MAX_SCALAR_BYTES),
+        fault: Cell::new(None),
     };
     split(text)
         .into_iter()
@@ -116,38 +194,23 @@ fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String
     let seed = Node { budget };
     seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
         .map_err(|error| {
-            let line = error
-                .location()
-                .map_or(first_line, |at| first_line + at.line().saturating_sub(1));
-            format!("line {line}: {}", sentence(&error))
+            let fault = budget.fault.take().unwrap_or_else(|| meaning(&error));
+            match error.location() {
+                Some(at) => {
+                    let line = first_line + at.line().saturating_sub(1);
+                    format!("line {line}, column {}: {fault}", at.column())
+                }
+                None => format!("line {first_line}: {fault}"),
+            }
         })
 }
 
-/// The parser's own words without its position, which counts from the beginning of the document.
-fn sentence(error: &serde_yaml_ng::Error) -> String {
-    let text = error.to_string();
-    let text = match error.location() {
-        Some(at) => text.replace(&format!(" at line {} column {}", at.line(), at.column()), ""),
-        None => text,
-    };
-    let known = [
-        ("recursion limit exceeded", "it is nested too deeply"),
-        (
-            "repetition limit exceeded",
-            "it becomes too large, which aliases (*name) can do",
-        ),
-        // the parser's own words would say the value
-        ("invalid value", "a value is not what its tag (!!name) says"),
-        ("invalid type", "a value is not what its tag (!!name) says"),
-        (
-            "unknown anchor",
-            "an alias (*name) has no anchor (&name) in its document",
-        ),
-    ];
-    known
+fn meaning(error: &serde_yaml_ng::Error) -> &'static str {
+    let theirs = error.to_string();
+    MEANINGS
         .iter()
-        .find(|(theirs, _)| text.contains(theirs))
-        .map_or_else(|| format!("not YAML: {text}"), |(_, ours)| (*ours).to_owned())
+        .find(|(part, _)| theirs.contains(part))
+        .map_or("not YAML", |(_, meaning)| meaning)
 }
 
 /// Reads one node.
@@ -214,9 +277,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
         self.budget.take(0)?;
         let number = Number::from_f64(value);
-        number
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("a number is infinite or none, which JSON does not have"))
+        number.map(Value::Number).ok_or_else(|| {
+            self.budget
+                .refuse("a number is infinite or none, which JSON does not have")
+        })
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
@@ -246,36 +310,32 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Value::Bool(key) => key.to_string(),
                 Value::Number(key) => key.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => {
-                    return Err(de::Error::custom("a key of a map is no text"));
+                    return Err(self.budget.refuse("a key of a map is no text"));
                 }
             };
             let value = map.next_value_seed(self)?;
             if key == "<<" {
                 if merged.replace(value).is_some() {
-                    return Err(de::Error::custom("the key \"<<\" is there twice"));
+                    return Err(self.budget.refuse(TWICE));
                 }
             } else if fields.contains_key(&key) {
-                return Err(de::Error::custom(format_args!(
-                    "the key \"{}\" is there twice",
-                    shown(&key)
-                )));
+                return Err(self.budget.refuse(TWICE));
             } else {
                 fields.insert(key, value);
             }
         }
-        merge(&mut fields, merged)?;
+        merge(&mut fields, merged).map_err(|fault| self.budget.refuse(fault))?;
         Ok(fields.into())
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(de::Error::custom(
-            "a tag (!name) is used, which Kubernetes does not know",
-        ))
+        let fault = "a tag (!name) is used, which Kubernetes does not know";
+        Err(self.budget.refuse(fault))
     }
 }
 
 /// YAML's merge key: the fields of other maps, where the map itself does not say otherwise.
-fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), E> {
+fn merge(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), &'static str> {
     let maps = match merged {
         None => return Ok(()),
         Some(Value::Array(maps)) => maps,
@@ -283,7 +343,7 @@ fn merge<E: de::Error>(fields: &mut Map<String, Value>, merged: Option<Value>) -
     };
     for map in maps {
         let Value::Object(map) = map else {
-            return Err(E::custom("the key \"<<\" holds no map"));
+            return Err("the key \"<<\" holds no map");
         };
         for (key, value) in map {
             fields.entry(key).or_insert(value);
@@ -350,7 +410,7 @@ mod tests {
         );
         assert_eq!(
             error("a: 1\n---\n\nx:\n  b: 1\n  b: 2\n"),
-            "line 5: not YAML: x: the key \"b\" is there twice"
+            "line 5, column 3: a key is there twice in the map that begins here"
         );
         assert!(error("a: !secret x\n").contains("a tag"));
         assert!(error("a: *b\n").contains("alias"));
@@ -370,8 +430,23 @@ mod tests {
     }
 
     #[test]
-    fn an_error_never_says_a_value() {
+    fn error_quotes_nothing_from_the_text() {
         for text in [
+            "CANARY: 1\nCANARY: 2\n",
+            "CANARY:\n  a: &CANARY { b: 1, b: 2 }\n",
+            "CANARY: { CANARY: [ { a: !CANARY x } ] }\n",
+            "CANARY: *CANARY\n",
+            "CANARY: .inf\n",
+            "[CANARY]: 1\n",
+            "CANARY: { <<: CANARY }\n",
+            "CANARY: { <<: {}, <<: {} }\n",
+            "CANARY: CANARY: CANARY\n",
+            "CANARY\nCANARY: 1\n",
+            "%CANARY CANARY\na: @CANARY\n",
+            "CANARY: \"\\CANARY\"\n",
+            "CANARY:\n\t- CANARY\n",
+            "CANARY: !e!CANARY CANARY\n",
+            "-----BEGIN CANARY-----\nCANARY:\n-----END CANARY-----\n",
             "a: !!int CANARY\n",
             "a: !!bool CANARY",
             "a: !!float CANARY",
@@ -380,6 +455,7 @@ mod tests {
             "a: \"CANARY",
         ] {
             assert!(!error(text).contains("CANARY"), "{}", error(text));
+            assert!(error(text).starts_with("line "), "{}", error(text));
         }
     }
 

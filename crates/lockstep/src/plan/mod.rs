@@ -20,7 +20,12 @@ use self::report::Report;
 
 /// Reads, checks, counts and prints.
 pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
-    let input = match input::read(&arguments.files, input::Folders::Applied, "plan") {
+    let input = match input::read(
+        &arguments.files,
+        arguments.root.as_deref(),
+        input::Folders::Applied,
+        "plan",
+    ) {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };

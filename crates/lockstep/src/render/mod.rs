@@ -1,11 +1,12 @@
 //! `lockstep render`: the Secrets that manifests make, without a cluster.
 //!
 //! [`manifests`](crate::manifests) takes in what lockstep reads, [`pipeline`] is the operator's own with [`values`] as
-//! every store, [`show`] prints.
+//! every store, [`show`] prints what [`written`] leaves of it.
 
 mod pipeline;
 mod show;
 mod values;
+mod written;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -23,7 +24,12 @@ use self::{
 
 /// Reads, checks, renders and prints.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
-    let input = match input::read(&arguments.files, input::Folders::Applied, "render") {
+    let input = match input::read(
+        &arguments.files,
+        arguments.root.as_deref(),
+        input::Folders::Applied,
+        "render",
+    ) {
         Ok(input) => input,
         Err(message) => return exit::misused(&message),
     };

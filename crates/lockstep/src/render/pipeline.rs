@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_api::{CreationPolicy, annotation};
+use lockstep_api::{CreationPolicy, TemplateTarget, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
@@ -12,20 +12,23 @@ use lockstep_controller::{
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
-    collect::{self, Outcome},
+    collect::{self, Collected, Outcome},
     plan::{self, Plan},
     spec,
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
-use super::values::{Everywhere, Folder};
+use super::{
+    values::{Everywhere, Folder},
+    written,
+};
 use crate::manifests::{self, Objects, Placed};
 
 /// What becomes of a SyncedSecret.
 #[derive(Debug)]
 pub(super) enum Rendered {
-    /// This Secret, but for the values of these keys, which are sealed.
-    Secret(DesiredSecret, BTreeSet<String>),
+    /// This Secret.
+    Secret(Made),
     /// Nobody can say it without the values of these keys, which are sealed.
     Sealed(BTreeSet<String>),
     /// Without values, or where a store makes them, nobody can say more than what is read.
@@ -34,6 +37,16 @@ pub(super) enum Rendered {
     Gone,
     /// The status would say this.
     Failed(Failure),
+}
+
+/// A Secret, and what of it must not be shown as it is.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) secret: DesiredSecret,
+    /// Keys of `data` whose values are sealed and therefore unknown.
+    pub(super) sealed: BTreeSet<String>,
+    /// Keys of `data` that templates made, possibly from values.
+    pub(super) templated: BTreeSet<String>,
 }
 
 /// What is known of ciphertexts: there is no KMS here.
@@ -91,9 +104,31 @@ async fn one(
     match collect::collect(&input, &fetched)? {
         Outcome::Gone => Ok(Rendered::Gone),
         Outcome::Complete(collected) => {
-            assemble::assemble(&input, &collected).map(|secret| Rendered::Secret(secret, unknown))
+            let secret = assemble::assemble(&input, &collected)?;
+            let templated = templated_keys(placed, &collected, &secret);
+            Ok(Rendered::Secret(Made {
+                secret,
+                sealed: unknown,
+                templated,
+            }))
         }
     }
+}
+
+/// The keys of `data` that only templates can have made: neither a source nor the manifest names them.
+fn templated_keys(placed: &Placed, collected: &Collected, secret: &DesiredSecret) -> BTreeSet<String> {
+    let template = placed.object.spec.target.template.as_ref();
+    let is_written = |key: &str| {
+        template.is_some_and(|template| {
+            template.data.contains_key(key)
+                || written::literals(template, TemplateTarget::Data)
+                    .any(|literal| written::names(literal, key))
+        })
+    };
+    let keys = secret.data.keys();
+    keys.filter(|key| !collected.values.contains_key(*key) && !is_written(key))
+        .cloned()
+        .collect()
 }
 
 /// The values of ciphertexts, as far as they are known, and the keys of the others, which are empty meanwhile.

@@ -1,34 +1,42 @@
 //! What people and machines see of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::fmt::{self, Write as _};
 
 use lockstep_controller::{
     manifest::{Base64Data, Manifest},
     owner::Owner,
 };
-use lockstep_core::{assemble::DesiredSecret, plan::Plan, remote::SecretValue, text};
+use lockstep_core::{assemble::DesiredSecret, plan::Plan, text};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
-use super::pipeline::{self, Rendered};
+use super::{
+    pipeline::{self, Made, Rendered},
+    written,
+};
 use crate::manifests::{Objects, Placed, Problem};
 
-/// Lengths in place of values, and not even these of what is sealed.
-struct Masked<'a>(&'a BTreeMap<String, SecretValue>, &'a BTreeSet<String>);
+/// Lengths in place of values, and not even these of what is sealed. Keys that templates made are masked, too.
+struct Masked<'a>(&'a Made);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            if self.1.contains(key) {
-                map.serialize_entry(key, "●●●●●●●● (sealed)")?;
-                continue;
+        let Made {
+            secret,
+            sealed,
+            templated,
+        } = self.0;
+        let mut map = serializer.serialize_map(Some(secret.data.len()))?;
+        for (key, value) in &secret.data {
+            let shown = match templated.iter().position(|other| other == key) {
+                Some(index) => written::mask_key(index),
+                None => key.clone(),
+            };
+            if sealed.contains(key) {
+                map.serialize_entry(&shown, "●●●●●●●● (sealed)")?;
+            } else {
+                map.serialize_entry(&shown, &written::mask(value.len()))?;
             }
-            let unit = if value.len() == 1 { "byte" } else { "bytes" };
-            map.serialize_entry(key, &format!("●●●●●●●● ({} {unit})", value.len()))?;
         }
         map.end()
     }
@@ -43,34 +51,43 @@ fn owner<'a>(placed: &'a Placed, secret: &'a DesiredSecret) -> Owner<'a> {
     }
 }
 
-fn secret_yaml(
+/// Writes the Secret in a format, masked unless its values are wanted.
+fn written_as<T, E: fmt::Display>(
     placed: &Placed,
-    secret: &DesiredSecret,
-    sealed: &BTreeSet<String>,
+    made: &Made,
     show_values: bool,
-) -> Result<String, String> {
-    let owner = owner(placed, secret);
+    all: impl FnOnce(&Manifest<'_, Base64Data<'_>>) -> Result<T, E>,
+    masked: impl FnOnce(&Manifest<'_, Masked<'_>>) -> Result<T, E>,
+) -> Result<T, String> {
+    let owner = owner(placed, &made.secret);
     let text = if show_values {
-        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
+        let data = Base64Data(&made.secret.data);
+        all(&Manifest::new(&owner, &made.secret, None, data))
     } else {
-        serde_yaml_ng::to_string(&Manifest::new(&owner, secret, None, Masked(&secret.data, sealed)))
+        let secret = written::masked(&made.secret, placed.object.spec.target.template.as_ref());
+        masked(&Manifest::new(&owner, &secret, None, Masked(made)))
     };
     text.map_err(|error| error.to_string())
 }
 
-fn secret_json(
-    placed: &Placed,
-    secret: &DesiredSecret,
-    sealed: &BTreeSet<String>,
-    show_values: bool,
-) -> Result<Value, String> {
-    let owner = owner(placed, secret);
-    let value = if show_values {
-        serde_json::to_value(Manifest::new(&owner, secret, None, Base64Data(&secret.data)))
-    } else {
-        serde_json::to_value(Manifest::new(&owner, secret, None, Masked(&secret.data, sealed)))
-    };
-    value.map_err(|error| error.to_string())
+fn secret_yaml(placed: &Placed, made: &Made, show_values: bool) -> Result<String, String> {
+    written_as(
+        placed,
+        made,
+        show_values,
+        |manifest| serde_yaml_ng::to_string(manifest),
+        |manifest| serde_yaml_ng::to_string(manifest),
+    )
+}
+
+fn secret_json(placed: &Placed, made: &Made, show_values: bool) -> Result<Value, String> {
+    written_as(
+        placed,
+        made,
+        show_values,
+        |manifest| serde_json::to_value(manifest),
+        |manifest| serde_json::to_value(manifest),
+    )
 }
 
 /// The Secrets as a YAML stream; what is no Secret is a comment.
@@ -81,8 +98,8 @@ pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
         let name = format!("SyncedSecret {}/{}", placed.namespace, placed.name);
         let name = text::escape(&name);
         match rendered {
-            Rendered::Secret(secret, sealed) => {
-                let manifest = secret_yaml(placed, secret, sealed, show_values)?;
+            Rendered::Secret(made) => {
+                let manifest = secret_yaml(placed, made, show_values)?;
                 let _ = write!(stream, "---\n# {name}\n{manifest}");
             }
             Rendered::Sealed(_) => {
@@ -153,8 +170,8 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
         let mut result = placed.json();
         let (outcome, more) = match rendered {
-            Rendered::Secret(secret, sealed) => {
-                let manifest = secret_json(placed, secret, sealed, show_values)?;
+            Rendered::Secret(made) => {
+                let manifest = secret_json(placed, made, show_values)?;
                 ("Secret", json!({ "secret": manifest }))
             }
             Rendered::Sealed(keys) => ("Sealed", json!({ "sealedKeys": keys })),

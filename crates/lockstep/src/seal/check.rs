@@ -14,7 +14,12 @@ use crate::{
 
 /// Prints what is plaintext.
 pub(super) fn check(arguments: &SealArguments) -> ExitCode {
-    let sources = match input::read(&arguments.files, Folders::Everything, "seal") {
+    let sources = match input::read(
+        &arguments.files,
+        arguments.root.as_deref(),
+        Folders::Everything,
+        "seal",
+    ) {
         Ok(input) => input.sources,
         Err(message) => return exit::misused(&message),
     };

@@ -55,18 +55,17 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
     if arguments.output == SealFormat::Json && arguments.files.iter().any(|path| path.as_os_str() == "-") {
         return Err("--output json and -f - would both write to standard output".to_owned());
     }
-    let sources = input::read(&arguments.files, Folders::Everything, "seal")?.sources;
-    let store_sources = unlike(
-        input::read(&arguments.stores, Folders::Everything, "seal")?.sources,
-        &sources,
-    );
+    let root = arguments.root.as_deref();
+    let read = |paths: &[PathBuf]| input::read(paths, root, Folders::Everything, "seal");
+    let sources = read(&arguments.files)?.sources;
+    let store_sources = unlike(read(&arguments.stores)?.sources, &sources);
     let developer = Developer::of(
         arguments.vault_token.as_ref(),
         arguments.token_file.as_deref(),
         arguments.home.as_deref(),
         arguments.vault_address.as_ref(),
         arguments.ca_file.as_deref(),
-        Trusted::new(&arguments.trusted_endpoints),
+        Trusted::new(&arguments.trusted_endpoints)?,
     )?;
     let mut scans: Vec<_> = sources
         .iter()

@@ -7,14 +7,56 @@ use lockstep_api::StoreProvider;
 use lockstep_core::text::shell_quote;
 use url::{Host, Url};
 
-/// Hosts that the developer trusts, in lower case.
+/// Endpoints that the developer trusts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Trusted(BTreeSet<String>);
+pub(super) struct Trusted(BTreeSet<Endpoint>);
+
+/// One value of `--trust-endpoint`: a host, and a port of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Endpoint {
+    /// The host as URLs spell it: in lower case, IPv6 in brackets.
+    host: String,
+    /// The port; `None` is the default port of the scheme.
+    port: Option<u16>,
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match text.rsplit_once(':') {
+            // the last colon of an IPv6 address is before a port only if the address is in brackets
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+            _ => (text, None),
+        };
+        let port = match port {
+            Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+            None => None,
+        };
+        let host = Host::parse(host).ok()?.to_string().to_ascii_lowercase();
+        host.bytes().all(is_of_host).then_some(Self { host, port })
+    }
+
+    fn is_of(&self, host: &str, url: &Url) -> bool {
+        // a URL has no port where the default port is written
+        let same_port = match self.port {
+            None => url.port().is_none(),
+            port => port == url.port_or_known_default(),
+        };
+        same_port && self.host == host
+    }
+}
 
 impl Trusted {
-    /// The hosts that options name.
-    pub(super) fn new(hosts: &[String]) -> Self {
-        Self(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+    /// The endpoints that options name, as `HOST` or `HOST:PORT`.
+    ///
+    /// # Errors
+    /// A sentence that names the option that has another form.
+    pub(super) fn new(endpoints: &[String]) -> Result<Self, String> {
+        let endpoint = |text: &String| {
+            Endpoint::parse(text).ok_or_else(|| {
+                format!("--trust-endpoint \"{text}\" is not a host. Use HOST or HOST:PORT, such as kms.example.org:8443")
+            })
+        };
+        endpoints.iter().map(endpoint).collect::<Result<_, _>>().map(Self)
     }
 
     /// Checks every endpoint of a store that sealing talks to. `vault_is_given`: Vault's address does not come from the store.
@@ -75,12 +117,17 @@ impl Trusted {
             ));
         }
         let is_standard = url.port().is_none() && url.scheme() == "https";
-        if self.0.contains(&name) || (is_standard && is_own(&name)) {
+        let is_trusted = self.0.iter().any(|endpoint| endpoint.is_of(&name, &url));
+        if is_trusted || (is_standard && is_own(&name)) {
             return Ok(());
         }
+        let endpoint = match url.port() {
+            Some(port) => format!("{name}:{port}"),
+            None => name,
+        };
         Err(format!(
-            "{field}: host \"{name}\" is not that of {whose}, and would get your credentials and the plaintext. If you trust it, add --trust-endpoint {}",
-            shell_quote(&name)
+            "{field}: host \"{endpoint}\" is not that of {whose}, and would get your credentials and the plaintext. If you trust it, add --trust-endpoint {}",
+            shell_quote(&endpoint)
         ))
     }
 }
@@ -140,7 +187,7 @@ mod tests {
     fn checked(trusted: &[&str], provider: Value) -> Result<(), String> {
         let trusted: Vec<String> = trusted.iter().map(ToString::to_string).collect();
         let provider = serde_json::from_value(provider).unwrap();
-        Trusted::new(&trusted).check(&provider, false)
+        Trusted::new(&trusted).unwrap().check(&provider, false)
     }
 
     fn aws(endpoint: &str) -> Value {
@@ -190,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn host_with_other_characters_is_refused_even_if_trusted() {
+    fn host_with_other_characters_cannot_be_trusted() {
         for host in [
             "$(id).example.org",
             "a;id.example.org",
@@ -211,13 +258,60 @@ mod tests {
                     vault(&format!("https://{host}:8200")),
                 ),
             ] {
-                for trusted in [&[][..], &[host]] {
-                    let message = checked(trusted, provider.clone()).unwrap_err();
-                    let wanted = format!("{field}: host \"{host}\" has a character that is not allowed");
-                    assert!(message.starts_with(&wanted), "{message}");
-                    assert!(!message.contains("--trust-endpoint"), "{message}");
-                }
+                let message = checked(&[], provider).unwrap_err();
+                let wanted = format!("{field}: host \"{host}\" has a character that is not allowed");
+                assert!(message.starts_with(&wanted), "{message}");
+                assert!(!message.contains("--trust-endpoint"), "{message}");
             }
+            assert!(Trusted::new(&[host.to_owned()]).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn trusted_host_is_its_default_port_only() {
+        for (trusted, endpoint, is_trusted) in [
+            ("kms.example.org", "https://kms.example.org", true),
+            ("kms.example.org", "https://kms.example.org:443/", true),
+            ("kms.example.org", "https://kms.example.org:8443", false),
+            ("KMS.Example.org:8443", "https://kms.example.ORG:8443", true),
+            ("kms.example.org:8443", "https://kms.example.org", false),
+            ("kms.example.org:8443", "https://kms.example.org:8444", false),
+            ("kms.example.org:443", "https://kms.example.org", true),
+            ("localhost", "http://localhost", true),
+            ("localhost", "http://localhost:443", false),
+            ("localhost", "http://localhost:4566", false),
+            ("localhost:80", "http://localhost", true),
+            ("[2001:db8::1]", "https://[2001:db8::1]:8200", false),
+            ("[2001:db8::1]:8200", "https://[2001:DB8:0::1]:8200", true),
+        ] {
+            for provider in [aws(endpoint), gcp(endpoint), vault(endpoint)] {
+                let checked = checked(&[trusted], provider);
+                assert_eq!(checked.is_ok(), is_trusted, "{trusted} {endpoint}: {checked:?}");
+            }
+        }
+        let message = checked(&["kms.example.org"], aws("https://kms.example.org:8443")).unwrap_err();
+        assert!(
+            message.ends_with("add --trust-endpoint kms.example.org:8443"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn trusted_endpoint_is_a_host_and_a_port() {
+        for text in [
+            "https://kms.example.org",
+            "kms.example.org/",
+            "kms.example.org:",
+            "kms.example.org:0",
+            "kms.example.org:65536",
+            "user@kms.example.org",
+            "2001:db8::1",
+            "[2001:db8::1]8200",
+            "",
+            ":8200",
+        ] {
+            let message = Trusted::new(&[text.to_owned()]).unwrap_err();
+            assert!(message.contains("Use HOST or HOST:PORT"), "{message}");
         }
     }
 
@@ -225,11 +319,11 @@ mod tests {
     fn host_in_the_advice_is_quoted_for_a_shell() {
         let message = checked(&[], vault("https://[2001:db8::1]:8200")).unwrap_err();
         assert!(
-            message.ends_with("add --trust-endpoint '[2001:db8::1]'"),
+            message.ends_with("add --trust-endpoint '[2001:db8::1]:8200'"),
             "{message}"
         );
         assert_eq!(
-            checked(&["[2001:db8::1]"], vault("https://[2001:db8::1]:8200")),
+            checked(&["[2001:db8::1]:8200"], vault("https://[2001:db8::1]:8200")),
             Ok(())
         );
     }
@@ -237,11 +331,17 @@ mod tests {
     #[test]
     fn a_trusted_host_is_used_over_https_or_on_this_machine() {
         assert_eq!(
-            checked(&["Vault.Example.org"], vault("https://vault.example.ORG:8200")),
+            checked(
+                &["Vault.Example.org:8200"],
+                vault("https://vault.example.ORG:8200")
+            ),
             Ok(())
         );
-        assert_eq!(checked(&["127.0.0.1"], aws("http://127.0.0.1:4566")), Ok(()));
-        assert_eq!(checked(&["localhost"], vault("http://localhost:8200")), Ok(()));
+        assert_eq!(checked(&["127.0.0.1:4566"], aws("http://127.0.0.1:4566")), Ok(()));
+        assert_eq!(
+            checked(&["localhost:8200"], vault("http://localhost:8200")),
+            Ok(())
+        );
         let message = checked(&["vault.example.org"], vault("http://vault.example.org")).unwrap_err();
         assert!(message.contains("is not https"), "{message}");
         let message = checked(&["vault.example.org"], vault("https://other.example.org")).unwrap_err();

@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod confinement;
 mod plan;
 mod render_examples;
 mod render_faults;

@@ -244,3 +244,74 @@ fn a_credential_that_the_store_makes_is_told_in_a_sentence() {
     );
     assert!(!stdout.contains("kind: Secret\n"), "{stdout}");
 }
+
+#[test]
+fn templated_metadata_is_masked_like_values() {
+    let manifest = synced(
+        "  dataFrom: [{ extract: { key: shop/database } }]
+  target:
+    template:
+      mergePolicy: Merge
+      metadata:
+        labels: { team: shop, secret: '{{ .password }}' }
+        annotations: { note: as it is, secret: 'x {{ .password }}' }
+      templateFrom:
+        - { target: Labels, literal: 'from: {{ .password }}' }
+        - { target: Annotations, literal: '{{ .password }}: {{ .password }}' }
+        - { target: Annotations, literal: 'plain: text' }
+        - { target: Data, literal: \"fixed: a\\n{{ .password }}: b\" }
+",
+    );
+    for format in ["yaml", "json"] {
+        let (code, stdout, stderr) = render_with(&manifest, &["--output", format]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(
+            !format!("{stdout}{stderr}").contains("canary"),
+            "{stdout}{stderr}"
+        );
+        for shown in [
+            "team",
+            "shop",
+            "as it is",
+            "plain",
+            "from",
+            "fixed",
+            "managed-by",
+            "lockstep.dev/owner",
+        ] {
+            assert!(stdout.contains(shown), "{shown}: {stdout}");
+        }
+        assert!(stdout.contains("●●●●●●●● (11 bytes)"), "{stdout}");
+        assert!(stdout.contains("●●●●●●●● (13 bytes)"), "{stdout}");
+        assert!(stdout.contains("●●●●●●●● (key 1 of a template)"), "{stdout}");
+        let (code, stdout, stderr) = render_with(&manifest, &["--output", format, "--show-values"]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("x canary-7f3a"), "{stdout}");
+        assert!(!stdout.contains("●"), "{stdout}");
+    }
+    let invalid = synced(
+        "  dataFrom: [{ extract: { key: shop/database } }]
+  target: { template: { templateFrom: [{ target: Labels, literal: '{{ .password }}: not/allowed' }] } }
+",
+    );
+    let (code, stdout, stderr) = render_with(&invalid, &[]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        !format!("{stdout}{stderr}").contains("canary"),
+        "{stdout}{stderr}"
+    );
+}
+
+/// A render of a manifest with a password, and more options.
+fn render_with(manifest: &str, more: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    fs::write(path("manifest.yaml"), manifest).expect("a file");
+    fs::create_dir_all(path("values/shop")).expect("a folder");
+    fs::write(path("values/shop/database"), r#"{"password":"canary-7f3a"}"#).expect("a file");
+    let (manifest, values) = (path("manifest.yaml"), path("values"));
+    let arguments = [&["render", "-f", &manifest, "--values", &values], more].concat();
+    let output = lockstep(&arguments).get_output().clone();
+    let code = output.status.code().expect("an exit code");
+    (code, text(&output.stdout), text(&output.stderr))
+}

@@ -209,7 +209,7 @@ fn certificates_of_a_manifest_do_not_prove_the_developers_server() {
     let provided = "caProvider: { type: ConfigMap, name: ca, key: ca.crt }";
     let bundled = "caBundle: Q0VSVElGSUNBVEU=\n      namespace: team";
     let own = ["--vault-address", "https://127.0.0.1:8200"];
-    let trusted = ["--trust-endpoint", "vault.vault.svc"];
+    let trusted = ["--trust-endpoint", "vault.vault.svc:8200"];
     let bundle = "Q0VSVElGSUNBVEU=";
     for (certificates, address, server, wanted) in [
         (provided, own, "https://127.0.0.1:8200", None),
@@ -244,7 +244,7 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
         "--vault-token",
         "",
         "--trust-endpoint",
-        "vault.vault.svc",
+        "vault.vault.svc:8200",
     ];
     let vault = Kms::new("vault");
     let report = seal_with(folder.path(), &more, &vault);
@@ -263,7 +263,7 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
         "--token-file",
         token.to_str().unwrap(),
         "--trust-endpoint",
-        "vault.vault.svc",
+        "vault.vault.svc:8200",
     ];
     assert_eq!(faults(&seal_with(folder.path(), &more, &vault)), [""; 0]);
     let (_, token) = vault.configs.lock().unwrap().pop().unwrap();
@@ -451,7 +451,7 @@ fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
         for wanted in [
             "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" is not that of AWS KMS",
             "add --trust-endpoint kms.evil.example.org",
-            "spec.provider.vault.server: host \"vault.vault.svc\"",
+            "spec.provider.vault.server: host \"vault.vault.svc:8200\"",
         ] {
             assert!(said.contains(wanted), "{wanted}: {said}");
         }
@@ -465,6 +465,26 @@ fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
         "https://127.0.0.1:8200",
     ]);
     assert_eq!((said.as_str(), asked), ("", [1, 1]));
+}
+
+#[test]
+fn vault_address_is_trusted_for_vault_only() {
+    let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
+    let folder = folder(&[("a.yaml", &text)]);
+    let address = ["--vault-address", "https://127.0.0.1:8200"];
+    for endpoint in [
+        "https://127.0.0.1:8200",
+        "https://127.0.0.1:9999",
+        "https://127.0.0.1",
+    ] {
+        let named = format!("keyId: alias/shop, endpoint: \"{endpoint}\"");
+        let stores = STORES.replace("keyId: alias/shop", &named);
+        fs::write(folder.path().join("stores.yaml"), stores).unwrap();
+        let aws = Kms::new("aws");
+        let said = faults(&seal_with(folder.path(), &address, &aws)).concat();
+        assert!(said.contains("spec.provider.aws.kms.endpoint: host"), "{said}");
+        assert!(aws.configs.lock().unwrap().is_empty(), "{endpoint}");
+    }
 }
 
 #[test]

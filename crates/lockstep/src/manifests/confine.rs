@@ -1,0 +1,102 @@
+//! How far links and `resources` may lead from a folder that was named on the command line. A pull request can add both, so they
+//! must not reach other files of the machine.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use lockstep_provider::file::{ReadBelowError, read_below};
+
+/// A folder, and the folders that reading must stay below.
+#[derive(Debug, Clone)]
+pub(super) struct Confined {
+    /// The folder as messages name it.
+    pub(super) shown: PathBuf,
+    /// The real path of the folder.
+    real: PathBuf,
+    /// The real path of `--root`. Without it, files must be below `real`.
+    root: Option<PathBuf>,
+    /// The real path of the folder that listed kustomizations must be below.
+    bases: PathBuf,
+}
+
+impl Confined {
+    /// Confines reading to a folder that was named on the command line, or to `--root`.
+    ///
+    /// # Errors
+    /// A sentence, if a folder cannot be read or is not below `--root`.
+    pub(super) fn new(folder: &Path, root: Option<&Path>) -> Result<Self, String> {
+        let real = real(folder)?;
+        let root = match root {
+            Some(path) => {
+                let root = self::real(path)?;
+                if !real.starts_with(&root) {
+                    return Err(format!(
+                        "{} is not below --root {}. Name a folder that contains it",
+                        folder.display(),
+                        path.display()
+                    ));
+                }
+                Some(root)
+            }
+            None => None,
+        };
+        let bases = root.clone().unwrap_or_else(|| surroundings(&real));
+        Ok(Self {
+            shown: folder.to_owned(),
+            real,
+            root,
+            bases,
+        })
+    }
+
+    /// Confines reading to a folder that this one lists; `None` if it is outside.
+    pub(super) fn base(&self, shown: PathBuf, real: PathBuf) -> Option<Self> {
+        real.starts_with(&self.bases).then(|| Self {
+            shown,
+            real,
+            root: self.root.clone(),
+            bases: self.bases.clone(),
+        })
+    }
+
+    /// Reads a file of at most `longest` bytes, given its real path.
+    ///
+    /// # Errors
+    /// Why it was not read.
+    pub(super) fn read(&self, real: &Path, longest: u64) -> Result<Vec<u8>, ReadBelowError> {
+        let root = self.root.as_deref().unwrap_or(&self.real);
+        let below = real.strip_prefix(root).map_err(|_| ReadBelowError::Outside)?;
+        let below = below.to_str().ok_or(ReadBelowError::Failed)?;
+        // a file that becomes a link meanwhile is refused, too
+        read_below(root, below, longest)
+    }
+
+    /// The sentence that follows a refusal.
+    pub(super) fn advice(&self) -> String {
+        match &self.root {
+            Some(root) => format!("Only files below --root {} are read", root.display()),
+            None => "To allow a folder above, name it with --root".to_owned(),
+        }
+    }
+}
+
+/// Returns the folder that bases must be below without `--root`: the repository, or the working directory if the folder is in it,
+/// or the folder itself. A repository cannot contain a `.git` of someone's choice: Git does not check one out.
+fn surroundings(folder: &Path) -> PathBuf {
+    let repository = folder.ancestors().find(|path| path.join(".git").exists());
+    let working = || {
+        let working = fs::canonicalize(env::current_dir().ok()?).ok()?;
+        // the root of the file system confines nothing
+        (working.parent().is_some() && folder.starts_with(&working)).then_some(working)
+    };
+    repository
+        .map(Path::to_owned)
+        .or_else(working)
+        .unwrap_or_else(|| folder.to_owned())
+}
+
+fn real(path: &Path) -> Result<PathBuf, String> {
+    fs::canonicalize(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
