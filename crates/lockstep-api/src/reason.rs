@@ -132,7 +132,7 @@ reasons! {
     TargetNotFound,
     /// lockstep may not patch the Secret that `creationPolicy: Merge` writes to.
     MergeForbidden,
-    /// The Secret has finalizers or is being deleted, so lockstep does not delete it.
+    /// The Secret has finalizers, is being deleted, or is immutable and was changed by someone else. lockstep does not delete it.
     TargetNotDeletable,
     /// Another SyncedSecret already writes this Secret, or merges the same key into it.
     Conflict,

@@ -148,7 +148,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::MergeForbidden => {
             "Run the command in the message. It also lets lockstep read this one Secret. Or use `creationPolicy: Owner` with another Secret."
         }
-        Reason::TargetNotDeletable => "Remove the finalizers from the Secret, or delete it yourself.",
+        Reason::TargetNotDeletable => "Remove the finalizers from the Secret, or delete the Secret yourself.",
         Reason::TargetNotFound => "Create the Secret, or use `creationPolicy: Owner`.",
         Reason::Conflict => {
             "Change `target.name`, delete one of the two SyncedSecrets, or merge different keys. The one that wrote the Secret keeps it; otherwise the older one writes it."
