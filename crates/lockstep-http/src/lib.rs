@@ -16,7 +16,10 @@ use reqwest::{
     header::HeaderMap,
     redirect::{Attempt, Policy},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 use zeroize::Zeroizing;
 
 use lockstep_provider::room;
@@ -113,6 +116,8 @@ impl fmt::Debug for Upgrade {
 pub struct HttpClient {
     http: reqwest::Client,
     endpoints: EndpointPolicy,
+    /// How long a failure to connect takes at least. A tenant who sees how soon it fails could tell a closed port from a dropped packet.
+    failure_after: Option<Duration>,
     longest_body: usize,
     /// What this client may take of the room of the process: a server that is slow on purpose takes no more.
     share: Arc<Semaphore>,
@@ -167,6 +172,8 @@ impl HttpClient {
         Ok(Self {
             http: builder.build().map_err(|_| BadCertificates)?,
             endpoints: settings.connect.endpoints,
+            failure_after: (settings.connect.endpoints == EndpointPolicy::Tenant)
+                .then_some(settings.connect.timeout),
             longest_body: settings.longest_body,
             share: Arc::new(Semaphore::new(SHARE)),
         })
@@ -184,11 +191,18 @@ impl HttpClient {
 
     /// Sends a request where the endpoint policy permits it. Redirects need no further check: they stay with the same server.
     async fn execute(&self, request: Request, server: &str) -> Result<reqwest::Response, HttpError> {
-        if let Err(error) = endpoint::check(self.endpoints, request.url()) {
-            return Err(connection_failure(&error).unwrap_or(HttpError::NotConnected));
+        let began = Instant::now();
+        let result = match endpoint::check(self.endpoints, request.url()) {
+            Ok(()) => {
+                let response = self.http.execute(request).await;
+                response.map_err(|error| HttpError::of(&error, server))
+            }
+            Err(error) => Err(connection_failure(&error).unwrap_or(HttpError::NotConnected)),
+        };
+        if let (Some(after), Err(HttpError::NotConnected)) = (self.failure_after, &result) {
+            sleep_until(began + after).await;
         }
-        let response = self.http.execute(request).await;
-        response.map_err(|error| HttpError::of(&error, server))
+        result
     }
 
     /// Asks the server to speak another protocol, with a client whose settings allow it. The request must say which.
@@ -315,7 +329,7 @@ mod tests {
     fn client(endpoints: EndpointPolicy, upgrades: bool) -> HttpClient {
         let connect = Connect {
             endpoints,
-            ..Connect::default()
+            timeout: Duration::from_millis(100),
         };
         HttpClient::new(Settings {
             connect,
@@ -363,6 +377,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_blocked_address_fails_no_sooner_than_one_that_is_not_reached() {
+        let connect = Connect {
+            endpoints: EndpointPolicy::Tenant,
+            timeout: Duration::from_millis(300),
+        };
+        let settings = Settings {
+            connect,
+            plain: true,
+            longest_body: 1024,
+            ..Settings::default()
+        };
+        let began = Instant::now();
+        let answer = HttpClient::new(settings)
+            .unwrap()
+            .send(get("https://127.0.0.1:1/"))
+            .await;
+        assert_eq!(answer.unwrap_err(), HttpError::NotConnected);
+        assert!(began.elapsed() >= Duration::from_millis(300));
+    }
+
+    #[tokio::test]
     async fn open_and_closed_and_silent_ports_look_alike() {
         let (open, _) = listener().await;
         let closed = {
@@ -382,10 +417,13 @@ mod tests {
             longest_body: 1024,
             ..Settings::default()
         };
-        let client = HttpClient::new(settings).unwrap();
+        let mut client = HttpClient::new(settings).unwrap();
+        client.failure_after = Some(Duration::from_millis(300));
         for port in [open, closed, silent_port] {
+            let began = Instant::now();
             let answer = client.send(get(&format!("https://localhost:{port}/"))).await;
             assert_eq!(answer.unwrap_err(), HttpError::NotConnected, "{port}");
+            assert!(began.elapsed() >= Duration::from_millis(300), "{port}");
         }
     }
 
