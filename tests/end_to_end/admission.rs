@@ -9,7 +9,7 @@ use lockstep_testkit::{ControlPlane, operator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::stage::stage;
+use crate::shared_cluster::cluster;
 
 const TABLE: &str = include_str!("../../crates/lockstep-api/tests/data/rules.yaml");
 
@@ -23,7 +23,7 @@ struct Row {
 
 #[tokio::test]
 async fn the_api_server_takes_and_refuses_what_the_table_says() {
-    let room = stage().await.room("admission").await;
+    let test = shared_cluster().await.test_namespace("admission").await;
     let rows: Vec<Row> = serde_yaml_ng::from_str(TABLE).unwrap();
     let params = PostParams {
         dry_run: true,
@@ -33,9 +33,9 @@ async fn the_api_server_takes_and_refuses_what_the_table_says() {
         let gvk = GroupVersionKind::gvk("lockstep.dev", "v1alpha1", &row.kind);
         let resource = ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = if row.kind == "ClusterSecretStore" {
-            Api::all_with(room.client.clone(), &resource)
+            Api::all_with(test.client.clone(), &resource)
         } else {
-            Api::namespaced_with(room.client.clone(), &room.namespace, &resource)
+            Api::namespaced_with(test.client.clone(), &test.namespace, &resource)
         };
         let object = DynamicObject {
             types: Some(TypeMeta {
@@ -43,7 +43,7 @@ async fn the_api_server_takes_and_refuses_what_the_table_says() {
                 kind: row.kind.clone(),
             }),
             metadata: ObjectMeta {
-                name: Some(format!("{}-row", room.namespace)),
+                name: Some(format!("{}-row", test.namespace)),
                 ..ObjectMeta::default()
             },
             data: json!({ "spec": row.spec }),
@@ -105,7 +105,7 @@ fn blocks(page: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn every_manifest_on_the_pages_about_providers_is_one_that_the_api_server_takes() {
-    let room = stage().await.room("pages").await;
+    let test = shared_cluster().await.test_namespace("pages").await;
     let params = PatchParams {
         dry_run: true,
         field_validation: Some(ValidationDirective::Strict),
@@ -132,12 +132,12 @@ async fn every_manifest_on_the_pages_about_providers_is_one_that_the_api_server_
                 let (group, version) = version.split_once('/').unwrap_or(("", &version));
                 let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
                 let api: Api<DynamicObject> = if value["metadata"]["namespace"].is_null() {
-                    Api::all_with(room.client.clone(), &resource)
+                    Api::all_with(test.client.clone(), &resource)
                 } else {
-                    value["metadata"]["namespace"] = json!(room.namespace);
-                    Api::namespaced_with(room.client.clone(), &room.namespace, &resource)
+                    value["metadata"]["namespace"] = json!(test.namespace);
+                    Api::namespaced_with(test.client.clone(), &test.namespace, &resource)
                 };
-                // The room has objects of its own.
+                // The namespace has objects of its own.
                 let name = format!("page-{}", text(&value["metadata"]["name"]));
                 value["metadata"]["name"] = json!(name);
                 let answer = api.patch(&name, &params, &Patch::Apply(&value)).await;

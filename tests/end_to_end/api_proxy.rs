@@ -20,7 +20,7 @@ use lockstep_testkit::{ControlPlane, Operator, Scratch, operator};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify, time::sleep};
 
-use crate::stage::eventually;
+use crate::shared_cluster::eventually;
 
 /// One request of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,17 +257,17 @@ fn failure(code: u16) -> Response {
 }
 
 /// A control plane, the proxy before it, an operator behind that, and a store of files.
-pub(crate) struct Scene {
+pub(crate) struct ProxiedCluster {
     pub(crate) plane: ControlPlane,
     pub(crate) proxy: ApiProxy,
     pub(crate) operator: Operator,
     root: Scratch,
 }
 
-/// The namespace of a scene's objects.
+/// The namespace of a cluster's objects.
 pub(crate) const NAMESPACE: &str = "scene";
 
-impl Scene {
+impl ProxiedCluster {
     /// Everything but a running operator.
     pub(crate) async fn set(arguments: &[&str]) -> Result<Self> {
         let plane = ControlPlane::builder().with_controller_manager().start().await?;
@@ -289,16 +289,16 @@ impl Scene {
                 },
             },
         ]);
-        let scene = Self {
+        let cluster = Self {
             plane,
             proxy,
             operator,
             root,
         };
         for object in store.as_array().context("objects")? {
-            scene.apply(object).await?;
+            cluster.apply(object).await?;
         }
-        Ok(scene)
+        Ok(cluster)
     }
 
     /// The folder below which the file store reads.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     deploy::{build, find},
-    stage::eventually,
+    shared_cluster::eventually,
 };
 
 /// A folder whose kustomization has the base and those components.

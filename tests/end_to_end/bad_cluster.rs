@@ -4,8 +4,8 @@ use lockstep_testkit::operator;
 use serde_json::json;
 
 use crate::{
-    api_proxy::{Asked, Fault, NAMESPACE, Scene},
-    stage::eventually,
+    api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster},
+    shared_cluster::eventually,
 };
 
 fn of_secret(asked: &Asked) -> bool {
@@ -18,11 +18,11 @@ fn of_status(asked: &Asked) -> bool {
 
 #[tokio::test]
 async fn refused_throttled_and_lost_writes_heal_by_themselves() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    let uid = scene.synced("a", "0").await["metadata"]["uid"].clone();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    let uid = cluster.synced("a", "0").await["metadata"]["uid"].clone();
     let mut round = 0;
     for matches in [of_secret as fn(&Asked) -> bool, of_status] {
         for fault in [
@@ -32,26 +32,26 @@ async fn refused_throttled_and_lost_writes_heal_by_themselves() {
             Fault::Status(503),
         ] {
             round += 1;
-            scene.proxy.strike(fault, 0, 2, matches);
-            scene.put("a", &round.to_string());
-            scene.proxy.struck().await;
-            let secret = scene.synced("a", &round.to_string()).await;
+            cluster.proxy.strike(fault, 0, 2, matches);
+            cluster.put("a", &round.to_string());
+            cluster.proxy.struck().await;
+            let secret = cluster.synced("a", &round.to_string()).await;
             assert_eq!(secret["metadata"]["uid"], uid, "{fault:?}: it is the same Secret");
-            scene.proxy.heal();
+            cluster.proxy.heal();
         }
     }
 }
 
 #[tokio::test]
 async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    let before = scene.synced("a", "0").await;
-    scene.proxy.strike(Fault::Status(500), 0, usize::MAX, of_secret);
-    scene.put("a", "1");
-    let ready = scene.wait_for_reason("a", "WriteFailed").await;
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    let before = cluster.synced("a", "0").await;
+    cluster.proxy.strike(Fault::Status(500), 0, usize::MAX, of_secret);
+    cluster.put("a", "1");
+    let ready = cluster.wait_for_reason("a", "WriteFailed").await;
     let told = ready["message"].as_str().unwrap();
     assert!(
         told.starts_with("Secret \"a\" could not be written: the API server answered 500"),
@@ -59,39 +59,39 @@ async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted(
     );
     assert!(told.contains("keeps its last good revision"), "{told}");
     assert!(!told.contains("injected by the test"), "{told}");
-    scene
+    cluster
         .metric_reaches("lockstep_secret_writes_total", &["outcome=\"error\""], 1.0)
         .await;
-    let now = scene.get("secret", "a").await;
+    let now = cluster.get("secret", "a").await;
     assert_eq!(now["data"], before["data"]);
-    scene.proxy.heal();
-    scene.synced("a", "1").await;
+    cluster.proxy.heal();
+    cluster.synced("a", "1").await;
 }
 
 #[tokio::test]
 async fn an_api_server_that_restarts_is_found_again() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.put("b", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "0").await;
-    scene.plane.restart_api_server().await.unwrap();
-    scene.put("a", "1");
-    scene.synced("a", "1").await;
-    scene.declare("b").await.unwrap();
-    scene.synced("b", "0").await;
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.put("b", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "0").await;
+    cluster.plane.restart_api_server().await.unwrap();
+    cluster.put("a", "1");
+    cluster.synced("a", "1").await;
+    cluster.declare("b").await.unwrap();
+    cluster.synced("b", "0").await;
     assert!(
-        scene.operator.process().unwrap().try_wait().unwrap().is_none(),
+        cluster.operator.process().unwrap().try_wait().unwrap().is_none(),
         "it did not end"
     );
 }
 
 #[tokio::test]
 async fn an_object_of_another_schema_harms_no_other() {
-    let mut scene = Scene::set(&[]).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     for name in ["a", "b"] {
-        scene.put(name, "0");
+        cluster.put(name, "0");
     }
     // as an older operator sees a newer schema: the API server takes what this version cannot read
     let crd = json!([{ "op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
@@ -105,7 +105,7 @@ async fn an_object_of_another_schema_harms_no_other() {
         "-p",
         &patch,
     ];
-    operator::kubectl(&scene.plane.kubeconfig(), &loosen, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &loosen, None)
         .await
         .unwrap();
     let newer = json!({
@@ -113,49 +113,49 @@ async fn an_object_of_another_schema_harms_no_other() {
         "metadata": { "name": "newer", "namespace": NAMESPACE },
         "spec": { "data": "of another form", "refreshInterval": { "every": "hour" } },
     });
-    eventually("the loosened schema", || scene.apply(&newer))
+    eventually("the loosened schema", || cluster.apply(&newer))
         .await
         .unwrap();
-    scene.declare("a").await.unwrap();
-    scene.operator.run().await.unwrap();
-    scene.synced("a", "0").await;
-    scene.declare("b").await.unwrap();
-    scene.synced("b", "0").await;
-    scene
+    cluster.declare("a").await.unwrap();
+    cluster.operator.run().await.unwrap();
+    cluster.synced("a", "0").await;
+    cluster.declare("b").await.unwrap();
+    cluster.synced("b", "0").await;
+    cluster
         .metric_reaches("lockstep_malformed_objects", &["SyncedSecret"], 1.0)
         .await;
 }
 
 #[tokio::test]
 async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster
         .apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "leaving" } }))
         .await
         .unwrap();
-    scene.declare_in("leaving", "a").await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "0").await;
+    cluster.declare_in("leaving", "a").await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "0").await;
     let delete = ["delete", "namespace", "leaving", "--timeout=40s"];
-    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &delete, None)
         .await
         .unwrap();
-    scene.put("a", "1");
-    scene.synced("a", "1").await;
-    let writes = |scene: &Scene| {
-        let asked = scene.proxy.asked();
+    cluster.put("a", "1");
+    cluster.synced("a", "1").await;
+    let writes = |cluster: &ProxiedCluster| {
+        let asked = cluster.proxy.asked();
         asked
             .iter()
             .filter(|asked| asked.path.contains("/namespaces/leaving/"))
             .count()
     };
-    let before = writes(&scene);
-    scene.put("a", "2");
-    scene.synced("a", "2").await;
+    let before = writes(&cluster);
+    cluster.put("a", "2");
+    cluster.synced("a", "2").await;
     assert_eq!(
-        writes(&scene),
+        writes(&cluster),
         before,
         "nothing is asked of a namespace that is gone"
     );
@@ -164,19 +164,19 @@ async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
 #[tokio::test]
 async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
     let arguments = ["--admission-check-interval", "1s", "--drift-probe-interval", "1s"];
-    let mut scene = Scene::set(&arguments).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    let before = scene.synced("a", "0").await;
-    let kubeconfig = scene.plane.kubeconfig();
+    let mut cluster = ProxiedCluster::set(&arguments).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    let before = cluster.synced("a", "0").await;
+    let kubeconfig = cluster.plane.kubeconfig();
     let policies = ["lockstep-secrets", "lockstep-token-requests"];
     for policy in policies {
         let delete = ["delete", "validatingadmissionpolicybinding", policy];
         operator::kubectl(&kubeconfig, &delete, None).await.unwrap();
     }
     let unready = async || {
-        let answer = reqwest::get(format!("{}/readyz", scene.operator.address())).await?;
+        let answer = reqwest::get(format!("{}/readyz", cluster.operator.address())).await?;
         anyhow::ensure!(!answer.status().is_success(), "it is ready");
         Ok(answer.text().await?)
     };
@@ -185,7 +185,7 @@ async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
     for policy in ["secrets", "token_requests"] {
         let label = format!("policy=\"{policy}\"");
         let open = async || {
-            let figure = scene
+            let figure = cluster
                 .operator
                 .metric("lockstep_admission_self_test", &[&label])
                 .await?;
@@ -195,15 +195,15 @@ async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
         eventually(policy, open).await.unwrap();
     }
 
-    let asked = scene.proxy.asked().len();
-    scene.put("a", "1");
-    let ready = scene.wait_for_reason("a", "WriteFailed").await;
+    let asked = cluster.proxy.asked().len();
+    cluster.put("a", "1");
+    let ready = cluster.wait_for_reason("a", "WriteFailed").await;
     assert!(
         ready["message"].as_str().unwrap().contains("admission policy"),
         "{ready}"
     );
-    assert_eq!(scene.get("secret", "a").await["data"], before["data"]);
-    let patched = scene
+    assert_eq!(cluster.get("secret", "a").await["data"], before["data"]);
+    let patched = cluster
         .proxy
         .asked()
         .split_off(asked)
@@ -212,5 +212,5 @@ async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
     assert!(!patched, "not even a look, which is a patch, touches a Secret");
 
     operator::install(&kubeconfig).await.unwrap();
-    scene.synced("a", "1").await;
+    cluster.synced("a", "1").await;
 }

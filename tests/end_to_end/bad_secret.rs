@@ -9,30 +9,30 @@ use lockstep_testkit::operator;
 use serde_json::json;
 
 use crate::{
-    api_proxy::{Asked, Fault, NAMESPACE, Scene},
-    stage::{message, stage, text},
+    api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster},
+    shared_cluster::{message, shared_cluster, text},
 };
 
-fn status_writes(scene: &Scene) -> usize {
+fn status_writes(cluster: &ProxiedCluster) -> usize {
     let of_status = |asked: &&Asked| asked.is_write() && asked.path.ends_with("syncedsecrets/a/status");
-    scene.proxy.asked().iter().filter(of_status).count()
+    cluster.proxy.asked().iter().filter(of_status).count()
 }
 
 /// Replacements of the Secret `a`.
-fn applies(scene: &Scene) -> usize {
+fn applies(cluster: &ProxiedCluster) -> usize {
     let replace = |asked: &&Asked| asked.method == Method::PUT && asked.path.ends_with("/secrets/a");
-    scene.proxy.asked().iter().filter(replace).count()
+    cluster.proxy.asked().iter().filter(replace).count()
 }
 
 #[tokio::test]
 async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
-    let room = stage().await.room("refused").await;
-    room.put(
+    let test = shared_cluster().await.test_namespace("refused").await;
+    test.put(
         "registry",
         json!({ "config": "{\"auths\":{}}", "certificate": "x" }),
     )
     .await;
-    let data = |key: &str, property: &str| json!([{ "secretKey": key, "remoteRef": { "key": room.key("registry"), "property": property } }]);
+    let data = |key: &str, property: &str| json!([{ "secretKey": key, "remoteRef": { "key": test.key("registry"), "property": property } }]);
     // the name holds the word that the API server uses for fields that cannot change
     let pull = json!({
         "data": data(".dockerconfigjson", "config"),
@@ -44,19 +44,19 @@ async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
             "target": { "name": "fixed", "immutable": true, "template": { "type": kind, "mergePolicy": "Merge" } },
         })
     };
-    room.declare("pull", pull).await;
-    room.declare("fixed", fixed("Opaque")).await;
+    test.declare("pull", pull).await;
+    test.declare("fixed", fixed("Opaque")).await;
     let mut uids = Vec::new();
     for (object, secret) in [("pull", "immutable-pull"), ("fixed", "fixed")] {
-        room.wait_for_reason(object, "Synced").await;
-        uids.push(room.secrets().get(secret).await.unwrap().metadata.uid);
+        test.wait_for_reason(object, "Synced").await;
+        uids.push(test.secrets().get(secret).await.unwrap().metadata.uid);
     }
 
-    room.put("registry", json!({ "config": "no JSON", "certificate": "x" }))
+    test.put("registry", json!({ "config": "no JSON", "certificate": "x" }))
         .await;
-    room.refresh("pull", "now").await;
+    test.refresh("pull", "now").await;
     let change = json!({ "spec": fixed("kubernetes.io/tls") });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("fixed", &PatchParams::default(), &Patch::Merge(change))
         .await
         .unwrap();
@@ -64,12 +64,12 @@ async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
         .into_iter()
         .enumerate()
     {
-        let said = room.wait_for_reason(object, "WriteFailed").await;
+        let said = test.wait_for_reason(object, "WriteFailed").await;
         assert!(!message(&said).contains("no JSON"), "{}", message(&said));
-        let kept = room.secrets().get(secret).await.unwrap();
+        let kept = test.secrets().get(secret).await.unwrap();
         assert_eq!(kept.metadata.uid, uids[index], "{secret} was deleted");
     }
-    let kept = room.secrets().get("immutable-pull").await.unwrap();
+    let kept = test.secrets().get("immutable-pull").await.unwrap();
     assert_eq!(
         text(&kept, ".dockerconfigjson").as_deref(),
         Some("{\"auths\":{}}")
@@ -77,54 +77,56 @@ async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
 
     // it heals when the cause goes
     let change = json!({ "spec": fixed("Opaque") });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("fixed", &PatchParams::default(), &Patch::Merge(change))
         .await
         .unwrap();
-    room.put("registry", json!({ "config": "{}", "certificate": "x" }))
+    test.put("registry", json!({ "config": "{}", "certificate": "x" }))
         .await;
-    room.refresh("pull", "again").await;
+    test.refresh("pull", "again").await;
     for object in ["pull", "fixed"] {
-        room.wait_for_reason(object, "Synced").await;
+        test.wait_for_reason(object, "Synced").await;
     }
-    assert_eq!(room.secrets().get("fixed").await.unwrap().metadata.uid, uids[1]);
+    assert_eq!(test.secrets().get("fixed").await.unwrap().metadata.uid, uids[1]);
 }
 
 #[tokio::test]
 async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_tries() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "one").await;
-    let take = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/owner-"];
-    operator::kubectl(&scene.plane.kubeconfig(), &take, None)
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
         .await
         .unwrap();
-    let ready = scene.wait_for_reason("a", "TargetForeign").await;
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "one").await;
+    let take = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/owner-"];
+    operator::kubectl(&cluster.plane.kubeconfig(), &take, None)
+        .await
+        .unwrap();
+    let ready = cluster.wait_for_reason("a", "TargetForeign").await;
     let told = ready["message"].as_str().unwrap();
     assert!(told.contains("lockstep.dev/adopt=a"), "{told}");
     assert!(told.contains("is not as lockstep wrote it"), "{told}");
 
     // tries go on, and find the same
-    let (before, tries) = (status_writes(&scene), applies(&scene));
+    let (before, tries) = (status_writes(&cluster), applies(&cluster));
     for _ in 0..400 {
-        if applies(&scene) > tries {
+        if applies(&cluster) > tries {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(
-        applies(&scene) > tries,
+        applies(&cluster) > tries,
         "it is not tried again\n{}",
-        scene.operator.log()
+        cluster.operator.log()
     );
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(status_writes(&scene), before, "the status does not flap");
-    assert_eq!(scene.ready("a").await["reason"], "TargetForeign");
+    assert_eq!(status_writes(&cluster), before, "the status does not flap");
+    assert_eq!(cluster.ready("a").await["reason"], "TargetForeign");
 
     let give = ["annotate", "secret", "a", "-n", NAMESPACE, "lockstep.dev/adopt=a"];
-    operator::kubectl(&scene.plane.kubeconfig(), &give, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &give, None)
         .await
         .unwrap();
     let refresh = [
@@ -135,63 +137,67 @@ async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_trie
         NAMESPACE,
         "lockstep.dev/refresh=1",
     ];
-    operator::kubectl(&scene.plane.kubeconfig(), &refresh, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &refresh, None)
         .await
         .unwrap();
-    scene.synced("a", "one").await;
+    cluster.synced("a", "one").await;
 }
 
 #[tokio::test]
 async fn a_secret_that_is_deleted_while_its_source_is_away_comes_back_with_the_source() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "one").await;
-    let (here, away) = (scene.root().join("team"), scene.root().join("away"));
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
+        .await
+        .unwrap();
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "one").await;
+    let (here, away) = (cluster.root().join("team"), cluster.root().join("away"));
     fs::rename(&here, &away).unwrap();
-    scene.wait_for_reason("a", "Unavailable").await;
+    cluster.wait_for_reason("a", "Unavailable").await;
     let delete = ["delete", "secret", "a", "-n", NAMESPACE];
-    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &delete, None)
         .await
         .unwrap();
     fs::rename(&away, &here).unwrap();
-    scene.synced("a", "one").await;
+    cluster.synced("a", "one").await;
 }
 
 #[tokio::test]
 async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "one").await;
-    let before = status_writes(&scene);
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
+        .await
+        .unwrap();
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "one").await;
+    let before = status_writes(&cluster);
     let look = |asked: &Asked| asked.method == Method::DELETE && asked.path.ends_with("/secrets/a");
-    scene.proxy.strike(Fault::Status(503), 0, 1, look);
-    scene.proxy.struck().await;
-    scene
+    cluster.proxy.strike(Fault::Status(503), 0, 1, look);
+    cluster.proxy.struck().await;
+    cluster
         .metric_reaches("lockstep_drift_probes_total", &["outcome=\"error\""], 1.0)
         .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(status_writes(&scene), before);
-    assert_eq!(scene.ready("a").await["status"], "True");
+    assert_eq!(status_writes(&cluster), before);
+    assert_eq!(cluster.ready("a").await["status"], "True");
 }
 
 #[tokio::test]
 async fn a_drift_watch_repairs_at_once_also_without_any_other_look() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "0s", "--drift-watch"])
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s", "--drift-watch"])
         .await
         .unwrap();
     let rights = operator::repository().join("deploy/kustomize/components/drift-watch/cluster-role.yaml");
     let grant = ["apply", "-f", rights.to_str().unwrap()];
-    operator::kubectl(&scene.plane.kubeconfig(), &grant, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &grant, None)
         .await
         .unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    let first = scene.synced("a", "one").await;
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    let first = cluster.synced("a", "one").await;
     let edit = [
         "patch",
         "secret",
@@ -201,15 +207,15 @@ async fn a_drift_watch_repairs_at_once_also_without_any_other_look() {
         "-p",
         "{\"stringData\":{\"value\":\"theirs\"}}",
     ];
-    operator::kubectl(&scene.plane.kubeconfig(), &edit, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &edit, None)
         .await
         .unwrap();
-    let second = scene.synced("a", "one").await;
+    let second = cluster.synced("a", "one").await;
     assert_eq!(first["metadata"]["uid"], second["metadata"]["uid"]);
     let delete = ["delete", "secret", "a", "-n", NAMESPACE];
-    operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+    operator::kubectl(&cluster.plane.kubeconfig(), &delete, None)
         .await
         .unwrap();
-    let third = scene.synced("a", "one").await;
+    let third = cluster.synced("a", "one").await;
     assert_ne!(second["metadata"]["uid"], third["metadata"]["uid"]);
 }

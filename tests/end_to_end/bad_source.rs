@@ -7,9 +7,9 @@ use lockstep_testkit::gcp::{Gcp, PROJECT, VersionState};
 use serde_json::{Value, json};
 
 use crate::{
+    bad_input::one,
     faulty_vault::{FaultyVault, Mood},
-    stage::{eventually, message, stage, text},
-    witness::one,
+    shared_cluster::{eventually, message, shared_cluster, text},
 };
 
 /// What no log, event, status or metric may hold.
@@ -23,79 +23,79 @@ fn of_store(store: &str, key: &str) -> Value {
 
 #[tokio::test]
 async fn what_is_missing_at_the_source_is_named_and_heals_when_it_comes() {
-    let room = stage().await.room("nothere").await;
-    let key = room.key("a");
+    let test = shared_cluster().await.test_namespace("nothere").await;
+    let key = test.key("a");
     let place = "data[0] (secretKey \"x\"): SecretStore/vault:";
     let spec = json!({ "refreshInterval": "1s", "data": [one("x", &key, "x")] });
-    room.declare("s", spec).await;
-    room.fails_at_first(
+    test.declare("s", spec).await;
+    test.fails_at_first(
         "s",
         "SourceNotFound",
         &format!("{place} key \"{key}\" does not exist"),
     )
     .await;
-    room.requests_counted("vault", "read", "not_found").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.heals("s").await;
-    let old = room.whole("s").await;
+    test.requests_counted("vault", "read", "not_found").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.heals("s").await;
+    let old = test.whole("s").await;
 
     let mut third = one("x", &key, "x");
     third["remoteRef"]["version"] = json!("3");
-    room.change("s", json!({ "data": [third] })).await;
-    room.fails(
+    test.change("s", json!({ "data": [third] })).await;
+    test.fails(
         "s",
         &old,
         "SourceNotFound",
         &format!("{place} key \"{key}\" has no version 3"),
     )
     .await;
-    room.put("a", json!({ "x": "2" })).await;
-    room.put("a", json!({ "x": "3" })).await;
-    room.heals("s").await;
-    let old = room.whole("s").await;
+    test.put("a", json!({ "x": "2" })).await;
+    test.put("a", json!({ "x": "3" })).await;
+    test.heals("s").await;
+    let old = test.whole("s").await;
 
-    let bao = &room.stage.bao;
+    let bao = &test.cluster.bao;
     let versions = || Some(json!({ "versions": [3] }));
     bao.post(&format!("secret/delete/{key}"), versions().unwrap())
         .await
         .unwrap();
     let said = format!("{place} version 3 of key \"{key}\" was deleted");
-    room.fails("s", &old, "SourceNotFound", &said).await;
+    test.fails("s", &old, "SourceNotFound", &said).await;
     bao.post(&format!("secret/undelete/{key}"), versions().unwrap())
         .await
         .unwrap();
-    room.heals("s").await;
+    test.heals("s").await;
     bao.post(&format!("secret/destroy/{key}"), versions().unwrap())
         .await
         .unwrap();
     let said = format!("{place} version 3 of key \"{key}\" was destroyed");
-    room.fails("s", &old, "SourceNotFound", &said).await;
-    room.change("s", json!({ "data": [one("x", &key, "x")] })).await;
-    room.put("a", json!({ "x": "4" })).await;
-    room.heals("s").await;
+    test.fails("s", &old, "SourceNotFound", &said).await;
+    test.change("s", json!({ "data": [one("x", &key, "x")] })).await;
+    test.put("a", json!({ "x": "4" })).await;
+    test.heals("s").await;
 }
 
 #[tokio::test]
 async fn a_property_of_what_is_no_json_is_told_without_showing_it() {
-    let room = stage().await.room("nojson").await;
-    let key = room.key("a");
-    room.put("a", json!({ "x": { "y": "1" } })).await;
-    let old = room.sync("s", json!({ "data": [one("x", &key, "x.y")] })).await;
+    let test = shared_cluster().await.test_namespace("nojson").await;
+    let key = test.key("a");
+    test.put("a", json!({ "x": { "y": "1" } })).await;
+    let old = test.sync("s", json!({ "data": [one("x", &key, "x.y")] })).await;
     let from = json!({ "dataFrom": [{ "extract": { "key": key, "property": "x" } }] });
-    let extract = room.sync("extract", from).await;
-    room.put("a", json!({ "x": MARKER })).await;
+    let extract = test.sync("extract", from).await;
+    test.put("a", json!({ "x": MARKER })).await;
     let said = format!(
         "data[0] (secretKey \"x\"): key \"{key}\" has no property \"x.y\" in store SecretStore/vault; it has 1 property"
     );
-    room.fails("s", &old, "SourceNotFound", &said).await;
+    test.fails("s", &old, "SourceNotFound", &said).await;
     let said = format!(
         "dataFrom[0].extract: property \"x\" of key \"{key}\" in store SecretStore/vault: the value is JSON, but not an object, so it has no properties"
     );
-    room.fails("extract", &extract, "Malformed", &said).await;
-    room.put("a", json!({ "x": { "y": "2" } })).await;
-    room.heals("s").await;
-    room.heals("extract").await;
-    room.tells_nobody(MARKER).await;
+    test.fails("extract", &extract, "Malformed", &said).await;
+    test.put("a", json!({ "x": { "y": "2" } })).await;
+    test.heals("s").await;
+    test.heals("extract").await;
+    test.tells_nobody(MARKER).await;
 }
 
 /// One sick server: what it does, and what is said of it.
@@ -175,66 +175,66 @@ const SICKNESSES: [Sickness; 9] = [
 
 #[tokio::test]
 async fn a_sick_server_keeps_the_secret_is_told_and_counted_heals_and_leaks_nothing() {
-    let room = stage().await.room("sick").await;
-    let room = &room;
+    let test = shared_cluster().await.test_namespace("sick").await;
+    let test = &test;
     join_all(SICKNESSES.iter().map(|sickness| async move {
         let name = sickness.name;
         let vault = FaultyVault::start(TOKEN).await.unwrap();
         vault.put("a", json!({ "x": MARKER }));
         vault
-            .add_store(room, name, json!({ "timeout": "2s" }))
+            .add_store(test, name, json!({ "timeout": "2s" }))
             .await
             .unwrap();
-        let old = room.sync(name, of_store(name, "a")).await;
+        let old = test.sync(name, of_store(name, "a")).await;
         vault.set(sickness.mood);
-        let object = room.wait_for_reason(name, sickness.reason).await;
+        let object = test.wait_for_reason(name, sickness.reason).await;
         let said = format!("data[0] (secretKey \"x\"): SecretStore/{name}: {}", sickness.said);
         assert!(message(&object).starts_with(&said), "{}", message(&object));
         let all = message(&object).to_owned();
         let (said, _) = all.split_once(". The Secret \"").unwrap();
-        room.fails(name, &old, sickness.reason, said).await;
-        room.requests_counted(name, "read", sickness.outcome).await;
+        test.fails(name, &old, sickness.reason, said).await;
+        test.requests_counted(name, "read", sickness.outcome).await;
         vault.put("a", json!({ "x": format!("{MARKER}-healed") }));
         vault.set(Mood::Well);
-        room.heals(name).await;
+        test.heals(name).await;
         let healed = format!("{MARKER}-healed");
-        room.wait_for_secret(name, "the new value", |secret| {
+        test.wait_for_secret(name, "the new value", |secret| {
             text(secret, "x").as_deref() == Some(healed.as_str())
         })
         .await;
     }))
     .await;
-    room.tells_nobody(MARKER).await;
+    test.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
 async fn retry_after_delays_its_path_and_nobody_else() {
-    let room = stage().await.room("throttle").await;
+    let test = shared_cluster().await.test_namespace("throttle").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
-    vault.add_store(&room, "busy", json!({})).await.unwrap();
+    vault.add_store(&test, "busy", json!({})).await.unwrap();
     for key in ["a", "b"] {
         vault.put(key, json!({ "x": MARKER }));
     }
-    room.put("a", json!({ "x": "1" })).await;
+    test.put("a", json!({ "x": "1" })).await;
     let spec = |key: &str| {
         let mut spec = of_store("busy", key);
         spec["refreshInterval"] = json!("1h");
         spec
     };
-    let old = room.sync("one", spec("a")).await;
-    room.sync("two", spec("b")).await;
+    let old = test.sync("one", spec("a")).await;
+    test.sync("two", spec("b")).await;
     vault.set(Mood::Throttles(20));
-    room.refresh("one", "1").await;
+    test.refresh("one", "1").await;
     let said = "data[0] (secretKey \"x\"): SecretStore/busy: the server asks to slow down (status 429)";
-    room.fails("one", &old, "RateLimited", said).await;
+    test.fails("one", &old, "RateLimited", said).await;
     let held_from = vault.asked("/data/a").last().unwrap().at;
     vault.set(Mood::Well);
     vault.put("b", json!({ "x": "2" }));
     // the path waits, whoever asks
-    room.declare("three", spec("a")).await;
+    test.declare("three", spec("a")).await;
     // another path of the store does not
-    room.refresh("two", "1").await;
-    room.wait_for_secret("two", "the other path", |secret| {
+    test.refresh("two", "1").await;
+    test.wait_for_secret("two", "the other path", |secret| {
         text(secret, "x").as_deref() == Some("2")
     })
     .await;
@@ -245,12 +245,12 @@ async fn retry_after_delays_its_path_and_nobody_else() {
     );
     // and neither does another store
     let began = Instant::now();
-    room.declare("elsewhere", json!({ "data": [one("x", &room.key("a"), "x")] }))
+    test.declare("elsewhere", json!({ "data": [one("x", &test.key("a"), "x")] }))
         .await;
-    room.wait_for_reason("elsewhere", "Synced").await;
+    test.wait_for_reason("elsewhere", "Synced").await;
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     for name in ["one", "two", "three"] {
-        room.heals(name).await;
+        test.heals(name).await;
     }
     let asked = vault.asked("/data/a");
     let after = asked.iter().find(|asked| asked.at > held_from).unwrap();
@@ -259,105 +259,105 @@ async fn retry_after_delays_its_path_and_nobody_else() {
         "it was asked for {:?} later",
         after.at - held_from
     );
-    room.requests_counted("busy", "read", "rate_limited").await;
-    room.tells_nobody(MARKER).await;
+    test.requests_counted("busy", "read", "rate_limited").await;
+    test.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
 async fn a_store_that_hangs_delays_nobody_else_and_heals() {
-    let room = stage().await.room("hang").await;
+    let test = shared_cluster().await.test_namespace("hang").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
     vault
-        .add_store(&room, "hung", json!({ "timeout": "1s" }))
+        .add_store(&test, "hung", json!({ "timeout": "1s" }))
         .await
         .unwrap();
     vault.put("a", json!({ "x": "1" }));
-    let old = room.sync("first", of_store("hung", "a")).await;
-    room.put("a", json!({ "x": "1" })).await;
+    let old = test.sync("first", of_store("hung", "a")).await;
+    test.put("a", json!({ "x": "1" })).await;
     vault.set(Mood::Hangs);
     join_all((0..50).map(|n| {
-        let room = &room;
+        let test = &test;
         vault.put(&format!("k{n}"), json!({ "x": MARKER }));
         async move {
             let spec = of_store("hung", &format!("k{n}"));
-            room.declare(&format!("hung-{n}"), spec).await;
+            test.declare(&format!("hung-{n}"), spec).await;
         }
     }))
     .await;
     let waits: Vec<Duration> = join_all((0..10).map(|n| {
-        let room = &room;
+        let test = &test;
         async move {
             let name = format!("prompt-{n}");
             let began = Instant::now();
-            room.declare(&name, json!({ "data": [one("x", &room.key("a"), "x")] }))
+            test.declare(&name, json!({ "data": [one("x", &test.key("a"), "x")] }))
                 .await;
-            room.wait_for_reason(&name, "Synced").await;
+            test.wait_for_reason(&name, "Synced").await;
             began.elapsed()
         }
     }))
     .await;
     let longest = waits.iter().max().unwrap();
     assert!(*longest < Duration::from_secs(5), "a neighbour took {longest:?}");
-    let object = room.wait_for_reason("first", "Timeout").await;
+    let object = test.wait_for_reason("first", "Timeout").await;
     let all = message(&object).to_owned();
     let (said, _) = all.split_once(". The Secret \"").unwrap();
     assert!(
         said.starts_with("data[0] (secretKey \"x\"): SecretStore/hung: "),
         "{said}"
     );
-    room.fails("first", &old, "Timeout", said).await;
-    room.requests_counted("hung", "read", "timeout").await;
+    test.fails("first", &old, "Timeout", said).await;
+    test.requests_counted("hung", "read", "timeout").await;
     vault.set(Mood::Well);
     join_all((0..50).map(|n| {
-        let room = &room;
-        async move { room.heals(&format!("hung-{n}")).await }
+        let test = &test;
+        async move { test.heals(&format!("hung-{n}")).await }
     }))
     .await;
-    room.heals("first").await;
-    room.tells_nobody(MARKER).await;
+    test.heals("first").await;
+    test.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
 async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
-    let room = stage().await.room("slow").await;
+    let test = shared_cluster().await.test_namespace("slow").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
     vault
-        .add_store(&room, "slow", json!({ "timeout": "1s" }))
+        .add_store(&test, "slow", json!({ "timeout": "1s" }))
         .await
         .unwrap();
     vault.put("a", json!({ "x": "1" }));
     vault.set(Mood::Slow(Duration::from_millis(400)));
-    let old = room.sync("s", of_store("slow", "a")).await;
+    let old = test.sync("s", of_store("slow", "a")).await;
     vault.set(Mood::Slow(Duration::from_millis(1500)));
-    let object = room.wait_for_reason("s", "Timeout").await;
+    let object = test.wait_for_reason("s", "Timeout").await;
     let all = message(&object).to_owned();
     let (said, _) = all.split_once(". The Secret \"").unwrap();
-    room.fails("s", &old, "Timeout", said).await;
+    test.fails("s", &old, "Timeout", said).await;
     vault.set(Mood::Slow(Duration::from_millis(400)));
-    room.heals("s").await;
+    test.heals("s").await;
 }
 
 #[tokio::test]
 #[should_panic(expected = "tells a secret")]
 async fn what_is_told_would_be_found() {
-    let room = stage().await.room("told").await;
-    room.declare("s", of_store("nowhere", "a")).await;
-    room.wait_for_reason("s", "StoreNotFound").await;
+    let test = shared_cluster().await.test_namespace("told").await;
+    test.declare("s", of_store("nowhere", "a")).await;
+    test.wait_for_reason("s", "StoreNotFound").await;
     // a name is no secret: the search that looks for secrets must find it
-    room.tells_nobody(&room.namespace).await;
+    test.tells_nobody(&test.namespace).await;
 }
 
 #[tokio::test]
 async fn a_version_at_google_that_is_closed_deletes_nothing_and_is_no_matter_of_rights() {
-    let room = stage().await.room("closed").await;
+    let test = shared_cluster().await.test_namespace("closed").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("database", "1");
-    room.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
+    test.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
         .await
         .unwrap();
-    room.apply_raw(&json!({
+    test.apply_raw(&json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "gcp", "namespace": room.namespace },
+        "metadata": { "name": "gcp", "namespace": test.namespace },
         "spec": { "provider": { "gcp": {
             "projectID": PROJECT, "endpoint": gcp.address(),
             "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
@@ -371,7 +371,7 @@ async fn a_version_at_google_that_is_closed_deletes_nothing_and_is_no_matter_of_
         "target": { "deletionPolicy": "Delete" },
         "data": [{ "secretKey": "x", "remoteRef": { "key": "database" }, "optional": true }],
     });
-    let old = room.sync("s", spec).await;
+    let old = test.sync("s", spec).await;
     for (state, said) in [
         (
             VersionState::Disabled,
@@ -388,18 +388,18 @@ async fn a_version_at_google_that_is_closed_deletes_nothing_and_is_no_matter_of_
         );
         // The reason is the same for both: the message tells them apart.
         eventually("the message is about this state", || async {
-            let object = room.wait_for_reason("s", "KeyUnavailable").await;
+            let object = test.wait_for_reason("s", "KeyUnavailable").await;
             anyhow::ensure!(message(&object).starts_with(&said), "{}", message(&object));
             Ok(())
         })
         .await
         .unwrap();
-        room.fails("s", &old, "KeyUnavailable", &said).await;
+        test.fails("s", &old, "KeyUnavailable", &said).await;
     }
-    room.requests_counted("gcp", "read", "key_unavailable").await;
+    test.requests_counted("gcp", "read", "key_unavailable").await;
     gcp.put_secret("database", "2");
-    room.heals("s").await;
-    room.wait_for_secret("s", "the value of the new version", |secret| {
+    test.heals("s").await;
+    test.wait_for_secret("s", "the value of the new version", |secret| {
         text(secret, "x").as_deref() == Some("2")
     })
     .await;

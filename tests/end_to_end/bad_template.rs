@@ -6,34 +6,34 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{Room, message, stage, text},
-    witness::one,
+    bad_input::one,
+    shared_cluster::{TestNamespace, message, shared_cluster, text},
 };
 
 /// How long a first sync may take while somebody else's template or pattern wants too much.
 const PROMPT: Duration = Duration::from_secs(15);
 
-fn with_template(room: &Room, template: &str) -> Value {
+fn with_template(test: &TestNamespace, template: &str) -> Value {
     json!({
-        "data": [one("x", &room.key("a"), "x")],
+        "data": [one("x", &test.key("a"), "x")],
         "target": { "template": { "data": { "t": template } } },
     })
 }
 
 /// A SyncedSecret that is declared now is synced promptly.
-async fn neighbour_is_prompt(room: &Room, name: &str) {
+async fn neighbour_is_prompt(test: &TestNamespace, name: &str) {
     let began = Instant::now();
-    room.declare(name, json!({ "data": [one("x", &room.key("a"), "x")] }))
+    test.declare(name, json!({ "data": [one("x", &test.key("a"), "x")] }))
         .await;
-    room.wait_for_reason(name, "Synced").await;
+    test.wait_for_reason(name, "Synced").await;
     assert!(began.elapsed() < PROMPT, "{name} took {:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_template_that_does_not_work_is_placed_and_explained() {
-    let room = stage().await.room("templates").await;
-    room.put("a", json!({ "x": "canary-of-templates" })).await;
-    let old = room.sync("s", with_template(&room, "{{ .x }}")).await;
+    let test = shared_cluster().await.test_namespace("templates").await;
+    test.put("a", json!({ "x": "canary-of-templates" })).await;
+    let old = test.sync("s", with_template(&test, "{{ .x }}")).await;
     let cases = [
         ("{{ .x ", "line 1, column 1: \"{{\" is not closed by \"}}\""),
         (
@@ -59,49 +59,49 @@ async fn a_template_that_does_not_work_is_placed_and_explained() {
         ("{{ fail .x }}", "line 1, column 4: fail: the template calls fail"),
     ];
     for (template, said) in cases {
-        room.change(
+        test.change(
             "s",
             json!({ "target": { "template": { "data": { "t": template } } } }),
         )
         .await;
         let said = format!("target.template.data[\"t\"] {said}");
-        room.fails("s", &old, "TemplateFailed", &said).await;
+        test.fails("s", &old, "TemplateFailed", &said).await;
     }
-    room.change(
+    test.change(
         "s",
         json!({ "target": { "template": { "data": { "t": "{{ upper .x }}" } } } }),
     )
     .await;
-    room.wait_for_secret("s", "the good template", |secret| {
+    test.wait_for_secret("s", "the good template", |secret| {
         text(secret, "t").as_deref() == Some("CANARY-OF-TEMPLATES")
     })
     .await;
-    room.heals("s").await;
-    room.tells_nobody("canary-of-templates").await;
-    room.tells_nobody("CANARY-OF-TEMPLATES").await;
+    test.heals("s").await;
+    test.tells_nobody("canary-of-templates").await;
+    test.tells_nobody("CANARY-OF-TEMPLATES").await;
 }
 
 #[tokio::test]
 async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
-    let room = stage().await.room("keyback").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("keyback").await;
+    test.put("a", json!({ "x": "1" })).await;
     let spec = json!({
-        "dataFrom": [{ "extract": { "key": room.key("a") } }],
+        "dataFrom": [{ "extract": { "key": test.key("a") } }],
         "target": { "template": { "data": { "t": "{{ .x }}" } } },
     });
-    let old = room.sync("s", spec).await;
-    room.put("a", json!({ "z": "1" })).await;
+    let old = test.sync("s", spec).await;
+    test.put("a", json!({ "z": "1" })).await;
     let said = "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret; keys are z";
-    room.fails("s", &old, "TemplateFailed", said).await;
-    room.put("a", json!({ "x": "2" })).await;
-    room.heals("s").await;
+    test.fails("s", &old, "TemplateFailed", said).await;
+    test.put("a", json!({ "x": "2" })).await;
+    test.heals("s").await;
 }
 
 #[tokio::test]
 async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
-    let room = stage().await.room("greedy").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let old = room.sync("s", with_template(&room, "{{ .x }}")).await;
+    let test = shared_cluster().await.test_namespace("greedy").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let old = test.sync("s", with_template(&test, "{{ .x }}")).await;
     let cases = [
         (
             "{{ define \"r\" }}{{ template \"r\" . }}{{ end }}{{ template \"r\" . }}",
@@ -125,45 +125,45 @@ async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
         ),
     ];
     for (number, (template, said)) in cases.into_iter().enumerate() {
-        room.change(
+        test.change(
             "s",
             json!({ "target": { "template": { "data": { "t": template } } } }),
         )
         .await;
-        neighbour_is_prompt(&room, &format!("neighbour-{number}")).await;
+        neighbour_is_prompt(&test, &format!("neighbour-{number}")).await;
         let said = format!("target.template.data[\"t\"] {said}");
-        room.fails("s", &old, "TemplateFailed", &said).await;
+        test.fails("s", &old, "TemplateFailed", &said).await;
     }
-    room.change("s", with_template(&room, "{{ .x }}")).await;
-    room.heals("s").await;
+    test.change("s", with_template(&test, "{{ .x }}")).await;
+    test.heals("s").await;
 }
 
 #[tokio::test]
 async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
-    let room = stage().await.room("many").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("many").await;
+    test.put("a", json!({ "x": "1" })).await;
     // each stays within its own limits; together they would take minutes
     let slow = "{{ range 9 }}{{ range 10000 }}{{ end }}{{ end }}";
     let templates: Value = (0..2000).map(|n| (format!("t{n}"), json!(slow))).collect();
     let spec = json!({
-        "data": [one("x", &room.key("a"), "x")],
+        "data": [one("x", &test.key("a"), "x")],
         "target": { "template": { "data": templates } },
     });
     for copy in 0..3 {
-        room.declare(&format!("slow-{copy}"), spec.clone()).await;
+        test.declare(&format!("slow-{copy}"), spec.clone()).await;
     }
-    neighbour_is_prompt(&room, "neighbour").await;
+    neighbour_is_prompt(&test, "neighbour").await;
     let began = Instant::now();
-    let (status, _) = room.stage.operator.get("livez").await.unwrap();
+    let (status, _) = test.cluster.operator.get("livez").await.unwrap();
     assert_eq!(status, 200);
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
     for copy in 0..3 {
-        let object = room
+        let object = test
             .wait_for_reason(&format!("slow-{copy}"), "TemplateFailed")
             .await;
         let said = "the templates of this Secret did not finish within 2 s together";
         assert!(message(&object).contains(said), "{}", message(&object));
-        room.synced_secrets()
+        test.synced_secrets()
             .delete(&format!("slow-{copy}"), &DeleteParams::default())
             .await
             .unwrap();
@@ -172,43 +172,43 @@ async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
 
 #[tokio::test]
 async fn a_pattern_that_explodes_is_refused_and_one_that_would_backtrack_does_not() {
-    let room = stage().await.room("patterns").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("patterns").await;
+    test.put("a", json!({ "x": "1" })).await;
     let long = "a".repeat(200);
-    room.put(&format!("many/{long}b"), json!({ "v": "1" })).await;
-    let find = |regexp: &str| json!({ "path": room.key("many"), "name": { "regexp": regexp } });
+    test.put(&format!("many/{long}b"), json!({ "v": "1" })).await;
+    let find = |regexp: &str| json!({ "path": test.key("many"), "name": { "regexp": regexp } });
     let explosive = "((a{1000}){1000}){1000}";
-    let spec = json!({ "data": [one("x", &room.key("a"), "x")] });
-    let old = room.sync("s", spec).await;
+    let spec = json!({ "data": [one("x", &test.key("a"), "x")] });
+    let old = test.sync("s", spec).await;
 
-    room.change("s", json!({ "dataFrom": [{ "find": find(explosive) }] }))
+    test.change("s", json!({ "dataFrom": [{ "find": find(explosive) }] }))
         .await;
-    neighbour_is_prompt(&room, "neighbour-1").await;
+    neighbour_is_prompt(&test, "neighbour-1").await;
     let said = format!(
         "dataFrom[0].find: SecretStore/vault: find.name.regexp \"{explosive}\" is not a regular expression that can be used. It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB"
     );
-    room.fails("s", &old, "ConfigInvalid", &said).await;
+    test.fails("s", &old, "ConfigInvalid", &said).await;
 
     let rewrite = |source: &str, target: &str| {
         json!({ "dataFrom": [{
-            "extract": { "key": room.key("a") },
+            "extract": { "key": test.key("a") },
             "rewrite": [{ "regexp": { "source": source, "target": target } }],
         }] })
     };
-    room.change("s", rewrite(explosive, "y")).await;
-    neighbour_is_prompt(&room, "neighbour-2").await;
+    test.change("s", rewrite(explosive, "y")).await;
+    neighbour_is_prompt(&test, "neighbour-2").await;
     let said = format!(
         "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or too large"
     );
-    room.fails("s", &old, "RewriteFailed", &said).await;
+    test.fails("s", &old, "RewriteFailed", &said).await;
 
     // (a+)+$ takes for ever where a pattern is tried by going back; here it just does not match
     let harmless = json!({ "dataFrom": [{ "find": find("(a+)+$") }] });
-    room.change("s", harmless).await;
-    room.heals("s").await;
-    let secret = room.secrets().get("s").await.unwrap();
+    test.change("s", harmless).await;
+    test.heals("s").await;
+    let secret = test.secrets().get("s").await.unwrap();
     assert_eq!(secret.data.unwrap().into_keys().collect::<Vec<_>>(), ["x"]);
-    room.change("s", rewrite("^(x+x+)+$", "y$1")).await;
-    room.wait_for_secret("s", "the next spec", |secret| text(secret, "x").is_some())
+    test.change("s", rewrite("^(x+x+)+$", "y$1")).await;
+    test.wait_for_secret("s", "the next spec", |secret| text(secret, "x").is_some())
         .await;
 }

@@ -6,23 +6,23 @@ use serde_json::{Value, json};
 
 use crate::{
     bad_store::store_says,
-    stage::{Room, eventually, stage},
+    shared_cluster::{TestNamespace, eventually, shared_cluster},
 };
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/shop";
 
-async fn add_store(room: &Room, aws: &Aws) {
+async fn add_store(test: &TestNamespace, aws: &Aws) {
     let secret = |key: &str| json!({ "name": "aws", "key": key });
-    room.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
-    room.apply_raw(&json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": room.namespace },
+    test.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
+    test.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": test.namespace },
         "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
     }))
     .await
     .unwrap();
-    room.apply_raw(&json!({
+    test.apply_raw(&json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "aws", "namespace": room.namespace },
+        "metadata": { "name": "aws", "namespace": test.namespace },
         "spec": { "provider": { "aws": {
             "service": "SecretsManager", "region": REGION, "role": ROLE,
             "endpoint": aws.address(), "stsEndpoint": aws.address(),
@@ -42,31 +42,31 @@ fn spec(number: usize) -> Value {
     })
 }
 
-/// A metric of the provider, of the room's store.
-async fn metric(room: &Room, name: &str, labels: &[&str]) -> f64 {
-    let store = format!("store=\"{}/aws\"", room.namespace);
+/// A metric of the provider, of the namespace's store.
+async fn metric(test: &TestNamespace, name: &str, labels: &[&str]) -> f64 {
+    let store = format!("store=\"{}/aws\"", test.namespace);
     let labels = [&[store.as_str()], labels].concat();
-    room.stage.operator.metric(name, &labels).await.unwrap()
+    test.cluster.operator.metric(name, &labels).await.unwrap()
 }
 
 #[tokio::test]
 async fn many_objects_of_one_store_are_read_in_full_batches_after_one_login() {
     const COUNT: usize = 200;
-    let room = stage().await.room("batches").await;
+    let test = shared_cluster().await.test_namespace("batches").await;
     let aws = Aws::start().await.unwrap();
     for number in 0..COUNT {
         aws.put_secret(&format!("shop/{number}"), "value");
     }
-    add_store(&room, &aws).await;
+    add_store(&test, &aws).await;
     let declare = |number| {
-        let room = &room;
-        async move { room.declare(&format!("object-{number}"), spec(number)).await }
+        let test = &test;
+        async move { test.declare(&format!("object-{number}"), spec(number)).await }
     };
     futures::future::join_all((0..COUNT).map(declare)).await;
-    let namespace = format!("namespace=\"{}\"", room.namespace);
+    let namespace = format!("namespace=\"{}\"", test.namespace);
     eventually("all are Ready", || async {
         let ready = "lockstep_synced_secret_ready";
-        let ready = room.stage.operator.metric(ready, &[&namespace]).await?;
+        let ready = test.cluster.operator.metric(ready, &[&namespace]).await?;
         ensure!(ready >= 200.0, "{ready} are Ready");
         Ok(())
     })
@@ -74,8 +74,8 @@ async fn many_objects_of_one_store_are_read_in_full_batches_after_one_login() {
     .unwrap();
 
     // some rounds of refreshes: how many values one call reads is what matters, not how long they take
-    let values = || metric(&room, "lockstep_provider_batch_size_sum", &[]);
-    let calls = || metric(&room, "lockstep_provider_batch_size_count", &[]);
+    let values = || metric(&test, "lockstep_provider_batch_size_sum", &[]);
+    let calls = || metric(&test, "lockstep_provider_batch_size_count", &[]);
     let before = (values().await, calls().await);
     eventually("four rounds of refreshes", || async {
         let read = values().await - before.0;
@@ -95,12 +95,12 @@ async fn many_objects_of_one_store_are_read_in_full_batches_after_one_login() {
 
 #[tokio::test]
 async fn a_store_that_may_not_use_batches_works_and_says_so() {
-    let room = stage().await.room("no-batches").await;
+    let test = shared_cluster().await.test_namespace("no-batches").await;
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/0", "value");
     aws.put_secret("shop/1", "value");
     aws.deny_action("BatchGetSecretValue");
-    add_store(&room, &aws).await;
+    add_store(&test, &aws).await;
     let both = json!({
         "secretStoreRef": { "name": "aws" }, "refreshInterval": "1s",
         "data": [
@@ -108,9 +108,9 @@ async fn a_store_that_may_not_use_batches_works_and_says_so() {
             { "secretKey": "b", "remoteRef": { "key": "shop/1" } },
         ],
     });
-    room.declare("s", both).await;
-    room.wait_for_reason("s", "Synced").await;
-    let said = store_says(&room, "aws", "StoreReady").await;
+    test.declare("s", both).await;
+    test.wait_for_reason("s", "Synced").await;
+    let said = store_says(&test, "aws", "StoreReady").await;
     assert!(
         said.contains("secretsmanager:BatchGetSecretValue"),
         "it says: {said}"
@@ -119,6 +119,6 @@ async fn a_store_that_may_not_use_batches_works_and_says_so() {
         said.starts_with("the store answers and takes its credentials; "),
         "{said}"
     );
-    let notice = metric(&room, "lockstep_provider_notice", &["reason=\"batch_denied\""]).await;
+    let notice = metric(&test, "lockstep_provider_notice", &["reason=\"batch_denied\""]).await;
     assert!((notice - 1.0).abs() < f64::EPSILON, "{notice}");
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    stage::{Room, eventually, message, stage, text},
-    witness::Whole,
+    bad_input::Whole,
+    shared_cluster::{TestNamespace, eventually, message, shared_cluster, text},
 };
 
 /// What no log, event, status or metric may hold, and no line of the command line.
@@ -35,11 +35,11 @@ pub(crate) async fn kms() -> (Aws, String) {
     (aws, key)
 }
 
-fn aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
+fn aws_store(test: &TestNamespace, aws: &Aws, key: &str) -> Value {
     let secret = |key: &str| json!({ "name": "aws", "key": key });
     json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "kms", "namespace": room.namespace },
+        "metadata": { "name": "kms", "namespace": test.namespace },
         "spec": { "provider": { "aws": {
             "region": REGION, "stsEndpoint": aws.address(),
             "kms": { "keyId": key, "endpoint": aws.address() },
@@ -50,26 +50,26 @@ fn aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
     })
 }
 
-/// A store that decrypts with a key of the stand-in, in the room.
-pub(crate) async fn add_aws_store(room: &Room, aws: &Aws, key: &str) -> Value {
-    room.add_credential("aws", "id", ACCESS_KEY_ID)
+/// A store that decrypts with a key of the stand-in, in the namespace.
+pub(crate) async fn add_aws_store(test: &TestNamespace, aws: &Aws, key: &str) -> Value {
+    test.add_credential("aws", "id", ACCESS_KEY_ID)
         .await
         .expect("a credential");
-    room.apply_raw(&json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": room.namespace },
+    test.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": test.namespace },
         "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
     }))
     .await
     .expect("a credential");
-    let store = aws_store(room, aws, key);
-    room.apply_raw(&store).await.expect("a store");
+    let store = aws_store(test, aws, key);
+    test.apply_raw(&store).await.expect("a store");
     store
 }
 
-fn unsealed(room: &Room, name: &str, value: &str) -> Value {
+fn unsealed(test: &TestNamespace, name: &str, value: &str) -> Value {
     json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
-        "metadata": { "name": name, "namespace": room.namespace },
+        "metadata": { "name": name, "namespace": test.namespace },
         "spec": {
             "secretStoreRef": { "name": "kms" }, "refreshInterval": "1s",
             "data": [{ "secretKey": "password", "plaintext": value }],
@@ -128,17 +128,17 @@ pub(crate) fn developer() -> [(&'static str, &'static str); 2] {
     ]
 }
 
-async fn holds(room: &Room, name: &str, value: &str) -> Secret {
-    room.wait_for_secret(name, "the value that was sealed", |secret| {
+async fn holds(test: &TestNamespace, name: &str, value: &str) -> Secret {
+    test.wait_for_secret(name, "the value that was sealed", |secret| {
         text(secret, "password").as_deref() == Some(value)
     })
     .await
 }
 
 /// Asks for a sync and waits until it was made.
-async fn refreshed(room: &Room, name: &str, request: &str) {
-    room.refresh(name, request).await;
-    room.wait_for(name, "the request is done", |object| {
+async fn refreshed(test: &TestNamespace, name: &str, request: &str) {
+    test.refresh(name, request).await;
+    test.wait_for(name, "the request is done", |object| {
         let status = object.status.as_ref();
         status.and_then(|status| status.handled_refresh.as_deref()) == Some(request)
     })
@@ -147,10 +147,10 @@ async fn refreshed(room: &Room, name: &str, request: &str) {
 
 #[tokio::test]
 async fn what_was_sealed_on_the_command_line_is_decrypted_once_and_followed() {
-    let room = stage().await.room("sealed").await;
+    let test = shared_cluster().await.test_namespace("sealed").await;
     let (aws, key) = kms().await;
-    let store = add_aws_store(&room, &aws, &key).await;
-    let sealed = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+    let store = add_aws_store(&test, &aws, &key).await;
+    let sealed = seal(&unsealed(&test, "s", MARKER), &store, &developer())
         .await
         .unwrap();
     assert!(
@@ -159,34 +159,34 @@ async fn what_was_sealed_on_the_command_line_is_decrypted_once_and_followed() {
             .unwrap()
             .starts_with("lockstep:v1:")
     );
-    room.apply_raw(&sealed).await.unwrap();
-    holds(&room, "s", MARKER).await;
-    room.wait_for_reason("s", "Synced").await;
+    test.apply_raw(&sealed).await.unwrap();
+    holds(&test, "s", MARKER).await;
+    test.wait_for_reason("s", "Synced").await;
     assert_eq!(aws.count("Decrypt"), 1);
 
     // refreshes by themselves and on request: nothing has changed, and the KMS is not asked
     for request in ["1", "2", "3"] {
-        refreshed(&room, "s", request).await;
+        refreshed(&test, "s", request).await;
     }
     assert_eq!(aws.count("Decrypt"), 1, "an unchanged ciphertext costs no call");
 
     // an edit is repaired, for which the value is needed
     let edit = json!({ "stringData": { "password": "edited" } });
     let params = PatchParams::default();
-    room.secrets()
+    test.secrets()
         .patch("s", &params, &Patch::Merge(edit))
         .await
         .unwrap();
-    holds(&room, "s", MARKER).await;
+    holds(&test, "s", MARKER).await;
     assert_eq!(aws.count("Decrypt"), 2);
 
-    let revision = room.whole("s").await;
-    let again = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+    let revision = test.whole("s").await;
+    let again = seal(&unsealed(&test, "s", MARKER), &store, &developer())
         .await
         .unwrap();
     assert_ne!(again, sealed, "no two ciphertexts are alike");
-    room.apply_raw(&again).await.unwrap();
-    room.wait_for_reason("s", "Synced").await;
+    test.apply_raw(&again).await.unwrap();
+    test.wait_for_reason("s", "Synced").await;
     eventually("the new ciphertext is decrypted", || async {
         ensure!(aws.count("Decrypt") == 3);
         Ok(())
@@ -194,42 +194,42 @@ async fn what_was_sealed_on_the_command_line_is_decrypted_once_and_followed() {
     .await
     .unwrap();
     assert_eq!(
-        room.whole("s").await,
+        test.whole("s").await,
         revision,
         "the same value is no other revision and no write"
     );
 
     let rotated = format!("{MARKER}-rotated");
-    let changed = seal(&unsealed(&room, "s", &rotated), &store, &developer())
+    let changed = seal(&unsealed(&test, "s", &rotated), &store, &developer())
         .await
         .unwrap();
-    room.apply_raw(&changed).await.unwrap();
-    holds(&room, "s", &rotated).await;
-    room.apply_raw(&with_ciphertext(&room, "other", &changed))
+    test.apply_raw(&changed).await.unwrap();
+    holds(&test, "s", &rotated).await;
+    test.apply_raw(&with_ciphertext(&test, "other", &changed))
         .await
         .unwrap();
-    room.wait_for_reason("other", "DecryptFailed").await;
-    room.tells_nobody(MARKER).await;
+    test.wait_for_reason("other", "DecryptFailed").await;
+    test.tells_nobody(MARKER).await;
 }
 
 /// A SyncedSecret of another name with the ciphertext of that one.
-fn with_ciphertext(room: &Room, name: &str, sealed: &Value) -> Value {
-    let mut object = unsealed(room, name, "");
+fn with_ciphertext(test: &TestNamespace, name: &str, sealed: &Value) -> Value {
+    let mut object = unsealed(test, name, "");
     object["spec"]["data"] = sealed["spec"]["data"].clone();
     object
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() {
-    let room = stage().await.room("unsealable").await;
+    let test = shared_cluster().await.test_namespace("unsealable").await;
     let (aws, key) = kms().await;
-    let store = add_aws_store(&room, &aws, &key).await;
-    let sealed = seal(&unsealed(&room, "s", MARKER), &store, &developer())
+    let store = add_aws_store(&test, &aws, &key).await;
+    let sealed = seal(&unsealed(&test, "s", MARKER), &store, &developer())
         .await
         .unwrap();
-    room.apply_raw(&sealed).await.unwrap();
-    room.wait_for_reason("s", "Synced").await;
-    let old = room.whole("s").await;
+    test.apply_raw(&sealed).await.unwrap();
+    test.wait_for_reason("s", "Synced").await;
+    let old = test.whole("s").await;
     let before = aws.count("Decrypt");
 
     // cut, and copied to where it does not belong: known without asking
@@ -240,39 +240,39 @@ async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() 
         .to_owned();
     let mut cut = sealed.clone();
     cut["spec"]["data"][0]["ciphertext"] = json!(ciphertext[..ciphertext.len() - 7]);
-    room.apply_raw(&cut).await.unwrap();
+    test.apply_raw(&cut).await.unwrap();
     let said = format!(
         "{place} the ciphertext is not whole: something of it is missing or was changed. Take it from an earlier commit, or seal it again"
     );
-    room.fails("s", &old, "DecryptFailed", &said).await;
-    room.apply_raw(&sealed).await.unwrap();
-    room.heals("s").await;
-    room.apply_raw(&with_ciphertext(&room, "copy", &sealed))
+    test.fails("s", &old, "DecryptFailed", &said).await;
+    test.apply_raw(&sealed).await.unwrap();
+    test.heals("s").await;
+    test.apply_raw(&with_ciphertext(&test, "copy", &sealed))
         .await
         .unwrap();
     let said = format!(
         "{place} the ciphertext was sealed for another place: another namespace, SyncedSecret, secretKey or ciphertextScope. Seal it again for this one"
     );
-    room.fails_at_first("copy", "DecryptFailed", &said).await;
+    test.fails_at_first("copy", "DecryptFailed", &said).await;
     assert_eq!(aws.count("Decrypt"), before, "the KMS was not asked");
 
     // of another key of the same KMS, which the operator may use
     let mut elsewhere = store.clone();
     elsewhere["spec"]["provider"]["aws"]["kms"]["keyId"] = json!(aws.add_kms_key("other"));
-    let stranger = seal(&unsealed(&room, "s", "x"), &elsewhere, &developer())
+    let stranger = seal(&unsealed(&test, "s", "x"), &elsewhere, &developer())
         .await
         .unwrap();
-    room.apply_raw(&stranger).await.unwrap();
+    test.apply_raw(&stranger).await.unwrap();
     let said = format!(
         "{place} SecretStore/kms: KMS key \"{key}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged. Seal the value again, with the key of this store"
     );
-    room.fails("s", &old, "DecryptFailed", &said).await;
+    test.fails("s", &old, "DecryptFailed", &said).await;
 
     let said = format!(
         "SecretStore/kms: KMS key \"{key}\" is disabled, or is to be deleted. Enable it, or cancel its deletion; else seal the values with another key"
     );
     let key = KeyOfRoom {
-        room: &room,
+        test: &test,
         store: &store,
         environment: &developer(),
     };
@@ -281,12 +281,12 @@ async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() 
     key.is_unavailable(&sealed, &old, &said).await;
     aws.set_kms_key("shop", KeyState::Enabled);
     key.is_back("rotated").await;
-    room.tells_nobody(MARKER).await;
+    test.tells_nobody(MARKER).await;
 }
 
 /// A key that is lost while a new value waits for it, and found again.
 struct KeyOfRoom<'a> {
-    room: &'a Room,
+    test: &'a TestNamespace,
     store: &'a Value,
     environment: &'a [(&'static str, &'a str)],
 }
@@ -294,58 +294,58 @@ struct KeyOfRoom<'a> {
 impl KeyOfRoom<'_> {
     /// Somebody seals a value while the key can be used.
     async fn sealed(&self, value: &str) -> Value {
-        let object = unsealed(self.room, "s", value);
+        let object = unsealed(self.test, "s", value);
         seal(&object, self.store, self.environment).await.unwrap()
     }
 
     /// A value that is new arrives in Git, and the key cannot be used: exactly that is said, and nothing changes.
     async fn is_unavailable(&self, sealed: &Value, old: &Whole, said: &str) {
-        self.room.apply_raw(sealed).await.unwrap();
+        self.test.apply_raw(sealed).await.unwrap();
         let said = format!("data[0] (secretKey \"password\"): {said}");
-        self.room.fails("s", old, "KeyUnavailable", &said).await;
-        self.room
+        self.test.fails("s", old, "KeyUnavailable", &said).await;
+        self.test
             .requests_counted("kms", "decrypt", "key_unavailable")
             .await;
     }
 
     /// The key can be used again, and the value arrives by itself.
     async fn is_back(&self, value: &str) -> Whole {
-        self.room.heals("s").await;
-        holds(self.room, "s", value).await;
-        self.room.whole("s").await
+        self.test.heals("s").await;
+        holds(self.test, "s", value).await;
+        self.test.whole("s").await
     }
 
     /// The first value arrives.
     async fn first(&self) -> Whole {
         let sealed = self.sealed(MARKER).await;
-        self.room.apply_raw(&sealed).await.unwrap();
-        self.room.wait_for_reason("s", "Synced").await;
+        self.test.apply_raw(&sealed).await.unwrap();
+        self.test.wait_for_reason("s", "Synced").await;
         self.is_back(MARKER).await
     }
 }
 
 #[tokio::test]
 async fn a_key_at_google_that_is_disabled_or_destroyed_changes_nothing_and_heals() {
-    let room = stage().await.room("gcp-key").await;
+    let test = shared_cluster().await.test_namespace("gcp-key").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
     gcp.deny_action_to(gcp::NODE, "Decrypt");
     let name = gcp.add_kms_key("shop");
-    room.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
+    test.add_credential("gcp", "key.json", &gcp.service_account_key().unwrap())
         .await
         .unwrap();
     let store = json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "kms", "namespace": room.namespace },
+        "metadata": { "name": "kms", "namespace": test.namespace },
         "spec": { "provider": { "gcp": {
             "kms": { "key": name, "endpoint": gcp.address() },
             "auth": { "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } },
         } } },
     });
-    room.apply_raw(&store).await.unwrap();
+    test.apply_raw(&store).await.unwrap();
     let host = gcp.host();
     let key = KeyOfRoom {
-        room: &room,
+        test: &test,
         store: &store,
         environment: &[("GCE_METADATA_HOST", &host)],
     };
@@ -373,39 +373,39 @@ async fn a_key_at_google_that_is_disabled_or_destroyed_changes_nothing_and_heals
     let said = format!("SecretStore/kms: key \"{name}\" {gone}");
     key.is_unavailable(&sealed, &old, &said).await;
     gcp.add_kms_key("shop");
-    room.apply_raw(&key.sealed("sealed-again").await).await.unwrap();
+    test.apply_raw(&key.sealed("sealed-again").await).await.unwrap();
     key.is_back("sealed-again").await;
-    room.tells_nobody(MARKER).await;
+    test.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
 async fn a_cluster_store_decrypts_no_scope_that_it_does_not_list() {
-    let room = stage().await.room("scopes").await;
+    let test = shared_cluster().await.test_namespace("scopes").await;
     let (aws, key) = kms().await;
-    let name = format!("{}-kms", room.namespace);
-    let mut store = aws_store(&room, &aws, &key);
+    let name = format!("{}-kms", test.namespace);
+    let mut store = aws_store(&test, &aws, &key);
     store["kind"] = json!("ClusterSecretStore");
     store["metadata"] = json!({ "name": name });
     store["spec"]["access"] =
-        json!([{ "namespaces": { "names": [room.namespace] }, "ciphertextScopes": ["Strict"] }]);
-    let mut object = unsealed(&room, "s", MARKER);
+        json!([{ "namespaces": { "names": [test.namespace] }, "ciphertextScopes": ["Strict"] }]);
+    let mut object = unsealed(&test, "s", MARKER);
     object["spec"]["secretStoreRef"] = json!({ "name": name, "kind": "ClusterSecretStore" });
     object["spec"]["data"][0]["ciphertextScope"] = json!("Cluster");
     let sealed = seal(&object, &store, &developer()).await.unwrap();
-    room.apply_raw(&store).await.unwrap();
-    room.apply_raw(&sealed).await.unwrap();
-    let failed = room.wait_for_reason("s", "AccessDenied").await;
+    test.apply_raw(&store).await.unwrap();
+    test.apply_raw(&sealed).await.unwrap();
+    let failed = test.wait_for_reason("s", "AccessDenied").await;
     let said = format!(
         "ClusterSecretStore/{name} does not decrypt ciphertexts of scope Cluster for namespace \"{}\" (access[0] grants Strict)",
-        room.namespace
+        test.namespace
     );
     assert!(message(&failed).starts_with(&said), "{}", message(&failed));
     assert_eq!(aws.count("Decrypt"), 0);
 }
 
-/// A transit engine of the room's own with the key "shop", a store that decrypts with it, and the token of who may encrypt.
-async fn transit(room: &Room) -> (String, Value, String) {
-    let (bao, namespace) = (&room.stage.bao, &room.namespace);
+/// A transit engine of the namespace's own with the key "shop", a store that decrypts with it, and the token of who may encrypt.
+async fn transit(test: &TestNamespace) -> (String, Value, String) {
+    let (bao, namespace) = (&test.cluster.bao, &test.namespace);
     let mount = format!("{namespace}-transit");
     bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "transit" }))
         .await
@@ -419,7 +419,7 @@ async fn transit(room: &Room) -> (String, Value, String) {
             bao.create_token(&[&policy, "default"]).await.unwrap()
         }
     };
-    room.add_credential("decrypts", "token", &token("decrypt").await)
+    test.add_credential("decrypts", "token", &token("decrypt").await)
         .await
         .unwrap();
     let store = json!({
@@ -430,31 +430,31 @@ async fn transit(room: &Room) -> (String, Value, String) {
             "auth": { "tokenSecretRef": { "name": "decrypts", "key": "token" } },
         } } },
     });
-    room.apply_raw(&store).await.unwrap();
+    test.apply_raw(&store).await.unwrap();
     let developer = token("encrypt").await;
     (mount, store, developer)
 }
 
 #[tokio::test]
 async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
-    let room = stage().await.room("transit").await;
-    let (_, store, developer) = transit(&room).await;
-    let object = unsealed(&room, "s", MARKER);
+    let test = shared_cluster().await.test_namespace("transit").await;
+    let (_, store, developer) = transit(&test).await;
+    let object = unsealed(&test, "s", MARKER);
     let sealed = seal(&object, &store, &[("VAULT_TOKEN", &developer)])
         .await
         .unwrap();
-    room.apply_raw(&sealed).await.unwrap();
-    holds(&room, "s", MARKER).await;
-    room.wait_for_reason("s", "Synced").await;
+    test.apply_raw(&sealed).await.unwrap();
+    holds(&test, "s", MARKER).await;
+    test.wait_for_reason("s", "Synced").await;
 }
 
 #[tokio::test]
 async fn a_transit_key_that_is_retired_or_deleted_changes_nothing_and_heals() {
-    let room = stage().await.room("transit-key").await;
-    let bao = &room.stage.bao;
-    let (mount, store, developer) = transit(&room).await;
+    let test = shared_cluster().await.test_namespace("transit-key").await;
+    let bao = &test.cluster.bao;
+    let (mount, store, developer) = transit(&test).await;
     let key = KeyOfRoom {
-        room: &room,
+        test: &test,
         store: &store,
         environment: &[("VAULT_TOKEN", &developer)],
     };
@@ -491,5 +491,5 @@ async fn a_transit_key_that_is_retired_or_deleted_changes_nothing_and_heals() {
     let backup = json!({ "backup": backup["data"]["backup"] });
     bao.post(&format!("{mount}/restore/shop"), backup).await.unwrap();
     key.is_back("after-deleted").await;
-    room.tells_nobody(MARKER).await;
+    test.tells_nobody(MARKER).await;
 }

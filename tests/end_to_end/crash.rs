@@ -4,35 +4,35 @@
 use lockstep_testkit::operator;
 use serde_json::json;
 
-use crate::api_proxy::{Asked, Fault, NAMESPACE, Scene};
+use crate::api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster};
 
 #[tokio::test]
 async fn a_kill_at_any_write_loses_nothing() {
-    let mut scene = Scene::set(&[]).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let mut uids = Vec::new();
     for name in ["a", "b"] {
-        scene.put(name, "0");
+        cluster.put(name, "0");
     }
-    scene.operator.run().await.unwrap();
+    cluster.operator.run().await.unwrap();
     for name in ["a", "b"] {
-        scene.declare(name).await.unwrap();
-        uids.push(scene.synced(name, "0").await["metadata"]["uid"].clone());
+        cluster.declare(name).await.unwrap();
+        uids.push(cluster.synced(name, "0").await["metadata"]["uid"].clone());
     }
     let mut round = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         // two objects, two writes each
         for nth in 0..4 {
             round += 1;
-            scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            cluster.proxy.strike(fault, nth, 1, Asked::is_write);
             for name in ["a", "b"] {
-                scene.put(name, &round.to_string());
+                cluster.put(name, &round.to_string());
             }
-            scene.proxy.struck().await;
-            scene.operator.kill();
-            scene.proxy.heal();
-            scene.operator.run().await.unwrap();
+            cluster.proxy.struck().await;
+            cluster.operator.kill();
+            cluster.proxy.heal();
+            cluster.operator.run().await.unwrap();
             for (name, uid) in ["a", "b"].iter().zip(&uids) {
-                let secret = scene.synced(name, &round.to_string()).await;
+                let secret = cluster.synced(name, &round.to_string()).await;
                 assert_eq!(
                     secret["metadata"]["uid"], *uid,
                     "{fault:?} at write {nth}: it is the same Secret"
@@ -44,28 +44,28 @@ async fn a_kill_at_any_write_loses_nothing() {
 
 #[tokio::test]
 async fn a_kill_during_a_first_sync_leaves_nothing_half_done() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.operator.run().await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.operator.run().await.unwrap();
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         for nth in 0..2 {
             let name = format!("{fault:?}-{nth}").to_lowercase();
-            scene.put(&name, "0");
-            scene.proxy.strike(fault, nth, 1, Asked::is_write);
-            scene.declare(&name).await.unwrap();
-            scene.proxy.struck().await;
-            scene.operator.kill();
-            scene.proxy.heal();
-            scene.operator.run().await.unwrap();
-            scene.synced(&name, "0").await;
+            cluster.put(&name, "0");
+            cluster.proxy.strike(fault, nth, 1, Asked::is_write);
+            cluster.declare(&name).await.unwrap();
+            cluster.proxy.struck().await;
+            cluster.operator.kill();
+            cluster.proxy.heal();
+            cluster.operator.run().await.unwrap();
+            cluster.synced(&name, "0").await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
     let object = json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
         "metadata": { "name": "a", "namespace": NAMESPACE },
@@ -78,38 +78,38 @@ async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
     });
     for nth in 0..4 {
         // the new Secret, its uid, the seal, the status; and the value changes before the next start
-        scene.proxy.strike(Fault::LosesAnswer, nth, 1, Asked::is_write);
+        cluster.proxy.strike(Fault::LosesAnswer, nth, 1, Asked::is_write);
         let mut object = object.clone();
         object["metadata"]["name"] = json!(format!("new-{nth}"));
-        scene.apply(&object).await.unwrap();
-        scene.proxy.struck().await;
-        scene.operator.kill();
-        scene.put("a", &format!("changed {nth}"));
-        scene.proxy.heal();
-        scene.operator.run().await.unwrap();
-        scene
+        cluster.apply(&object).await.unwrap();
+        cluster.proxy.struck().await;
+        cluster.operator.kill();
+        cluster.put("a", &format!("changed {nth}"));
+        cluster.proxy.heal();
+        cluster.operator.run().await.unwrap();
+        cluster
             .synced(&format!("new-{nth}"), &format!("changed {nth}"))
             .await;
         let delete = ["delete", "syncedsecret", &format!("new-{nth}"), "-n", NAMESPACE];
-        operator::kubectl(&scene.plane.kubeconfig(), &delete, None)
+        operator::kubectl(&cluster.plane.kubeconfig(), &delete, None)
             .await
             .unwrap();
     }
-    scene.put("a", "0");
-    scene.apply(&object).await.unwrap();
-    scene.synced("a", "0").await;
+    cluster.put("a", "0");
+    cluster.apply(&object).await.unwrap();
+    cluster.synced("a", "0").await;
     let mut round = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         // the replacement that is refused, the rehearsal, the deletion, the new Secret, its uid, the seal, the status
         for nth in 0..7 {
             round += 1;
-            scene.proxy.strike(fault, nth, 1, Asked::is_write);
-            scene.put("a", &round.to_string());
-            scene.proxy.struck().await;
-            scene.operator.kill();
-            scene.proxy.heal();
-            scene.operator.run().await.unwrap();
-            scene.synced("a", &round.to_string()).await;
+            cluster.proxy.strike(fault, nth, 1, Asked::is_write);
+            cluster.put("a", &round.to_string());
+            cluster.proxy.struck().await;
+            cluster.operator.kill();
+            cluster.proxy.heal();
+            cluster.operator.run().await.unwrap();
+            cluster.synced("a", &round.to_string()).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use lockstep_testkit::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::stage::{eventually, text};
+use crate::shared_cluster::{eventually, text};
 
 fn kustomizations(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -145,8 +145,8 @@ async fn the_account_may_write_secrets_and_not_read_them() {
 
 #[tokio::test]
 async fn every_manifest_is_taken_by_a_real_api_server() {
-    let stage = crate::stage::stage().await;
-    let kubeconfig = stage.plane.kubeconfig();
+    let cluster = crate::shared_cluster::shared_cluster().await;
+    let kubeconfig = cluster.plane.kubeconfig();
     for folder in ["base", "overlays/drift-watch"] {
         let path = repository().join("deploy/kustomize").join(folder);
         let path = path.to_str().expect("UTF-8");
@@ -163,7 +163,7 @@ async fn every_manifest_is_taken_by_a_real_api_server() {
     }
 }
 
-/// A stage of its own: the rights of one account cannot be those of both manifests at the same time.
+/// A cluster of its own: the rights of one account cannot be those of both manifests at the same time.
 #[tokio::test]
 async fn the_namespaced_overlay_serves_its_namespace_and_has_no_right_in_another() {
     let root = Scratch::new("file-root").unwrap();

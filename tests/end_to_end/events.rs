@@ -18,24 +18,24 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    api_proxy::{Asked, Fault, NAMESPACE, Scene},
+    api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster},
     bad_store::store_says,
-    stage::{Room, eventually, stage, text},
+    shared_cluster::{TestNamespace, eventually, shared_cluster, text},
 };
 
 /// A store that reads from AWS, or from what stands for it, at that address.
-async fn add_store(room: &Room, address: &str, queue: &str) {
+async fn add_store(test: &TestNamespace, address: &str, queue: &str) {
     let secret = |key: &str| json!({ "name": "aws", "key": key });
-    room.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
-    room.apply_raw(&json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": room.namespace },
+    test.add_credential("aws", "id", ACCESS_KEY_ID).await.unwrap();
+    test.apply_raw(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "aws", "namespace": test.namespace },
         "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
     }))
     .await
     .unwrap();
-    room.apply_raw(&json!({
+    test.apply_raw(&json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "aws", "namespace": room.namespace },
+        "metadata": { "name": "aws", "namespace": test.namespace },
         "spec": {
             "provider": { "aws": {
                 "service": "SecretsManager", "region": REGION, "endpoint": address,
@@ -51,12 +51,12 @@ async fn add_store(room: &Room, address: &str, queue: &str) {
 }
 
 /// A store that reads from the stand-in of Google's services.
-async fn add_gcp_store(room: &Room, gcp: &Gcp) {
+async fn add_gcp_store(test: &TestNamespace, gcp: &Gcp) {
     let key = gcp.service_account_key().unwrap();
-    room.add_credential("gcp", "key.json", &key).await.unwrap();
-    room.apply_raw(&json!({
+    test.add_credential("gcp", "key.json", &key).await.unwrap();
+    test.apply_raw(&json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "gcp", "namespace": room.namespace },
+        "metadata": { "name": "gcp", "namespace": test.namespace },
         "spec": {
             "provider": { "gcp": {
                 "projectID": PROJECT, "endpoint": gcp.address(),
@@ -91,41 +91,41 @@ async fn until_queue_is_empty(aws: &Aws) {
 }
 
 /// Messages of that outcome.
-async fn received(room: &Room, outcome: &str) -> f64 {
-    received_by(room, "aws", outcome).await
+async fn received(test: &TestNamespace, outcome: &str) -> f64 {
+    received_by(test, "aws", outcome).await
 }
 
-async fn received_by(room: &Room, store: &str, outcome: &str) -> f64 {
-    let store = format!("store=\"{}/{store}\"", room.namespace);
+async fn received_by(test: &TestNamespace, store: &str, outcome: &str) -> f64 {
+    let store = format!("store=\"{}/{store}\"", test.namespace);
     let outcome = format!("outcome=\"{outcome}\"");
     let name = "lockstep_events_received_total";
-    room.stage
+    test.cluster
         .operator
         .metric(name, &[&store, &outcome])
         .await
         .unwrap()
 }
 
-async fn room_with(prefix: &str) -> (Room, Aws) {
-    let room = stage().await.room(prefix).await;
+async fn room_with(prefix: &str) -> (TestNamespace, Aws) {
+    let test = shared_cluster().await.test_namespace(prefix).await;
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/a", "first");
-    add_store(&room, &aws.address(), &aws.queue_url()).await;
-    room.declare("a", spec("shop/a")).await;
-    room.wait_for_reason("a", "Synced").await;
-    (room, aws)
+    add_store(&test, &aws.address(), &aws.queue_url()).await;
+    test.declare("a", spec("shop/a")).await;
+    test.wait_for_reason("a", "Synced").await;
+    (test, aws)
 }
 
 #[tokio::test]
 async fn a_change_reaches_its_secret_at_once_and_its_message_goes() {
-    let (room, aws) = room_with("events").await;
+    let (test, aws) = room_with("events").await;
     for round in 0..3 {
         let value = format!("value {round}");
         let before = aws.reads().0;
         let version = aws.put_secret("shop/a", &value);
         let began = Instant::now();
         aws.send(&Aws::label_updated("shop/a", &version));
-        room.wait_for_secret("a", "changed", |secret| {
+        test.wait_for_secret("a", "changed", |secret| {
             text(secret, "value").as_deref() == Some(&value)
         })
         .await;
@@ -137,12 +137,12 @@ async fn a_change_reaches_its_secret_at_once_and_its_message_goes() {
         until_queue_is_empty(&aws).await;
         assert_eq!(aws.reads().0 - before, 1, "one message, one read");
     }
-    assert!((received(&room, "woken").await - 3.0).abs() < f64::EPSILON);
+    assert!((received(&test, "woken").await - 3.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
 async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_sync() {
-    let (room, aws) = room_with("events-forged").await;
+    let (test, aws) = room_with("events-forged").await;
     let before = aws.reads().0;
     let mut marked = Aws::label_updated("shop/other", "CANARY-in-event");
     marked["note"] = "CANARY-in-event".into();
@@ -156,8 +156,8 @@ async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_
     }
     until_queue_is_empty(&aws).await;
     assert_eq!(aws.reads().0, before, "nobody reads what these name");
-    assert!((received(&room, "unknown").await - 1.0).abs() < f64::EPSILON);
-    assert!((received(&room, "malformed").await - 3.0).abs() < f64::EPSILON);
+    assert!((received(&test, "unknown").await - 1.0).abs() < f64::EPSILON);
+    assert!((received(&test, "malformed").await - 3.0).abs() < f64::EPSILON);
 
     // one that names a value without a version: one read
     let mut forged = Aws::label_updated("shop/a", "x");
@@ -177,16 +177,16 @@ async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_
     aws.send(&old);
     until_queue_is_empty(&aws).await;
     assert_eq!(aws.reads().0 - before, 4, "only the current one");
-    let secret = room.secrets().get("a").await.unwrap();
+    let secret = test.secrets().get("a").await.unwrap();
     assert_eq!(text(&secret, "value").as_deref(), Some("first"));
-    let log = room.stage.operator.log();
+    let log = test.cluster.operator.log();
     assert!(!log.contains("CANARY-in-event"), "a message is never shown");
 }
 
-/// Nobody may write a Secret in the room, from when this returns.
-async fn refuse_writes(room: &Room) {
-    let name = format!("refuse-{}", room.namespace);
-    room.apply_raw(&json!({
+/// Nobody may write a Secret in the namespace, from when this returns.
+async fn refuse_writes(test: &TestNamespace) {
+    let name = format!("refuse-{}", test.namespace);
+    test.apply_raw(&json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": name },
         "spec": {
@@ -198,13 +198,13 @@ async fn refuse_writes(room: &Room) {
     }))
     .await
     .unwrap();
-    room.apply_raw(&json!({
+    test.apply_raw(&json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": { "name": name },
         "spec": {
             "policyName": name, "validationActions": ["Deny"],
             "matchResources": { "namespaceSelector": { "matchLabels": {
-                "kubernetes.io/metadata.name": room.namespace,
+                "kubernetes.io/metadata.name": test.namespace,
             } } },
         },
     }))
@@ -216,17 +216,17 @@ async fn refuse_writes(room: &Room) {
             dry_run: true,
             ..PostParams::default()
         };
-        ensure!(room.secrets().create(&dry, &secret).await.is_err(), "not yet");
+        ensure!(test.secrets().create(&dry, &secret).await.is_err(), "not yet");
         Ok(())
     })
     .await
     .unwrap();
 }
 
-async fn allow_writes(room: &Room) {
+async fn allow_writes(test: &TestNamespace) {
     use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
-    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(room.client.clone());
-    api.delete(&format!("refuse-{}", room.namespace), &DeleteParams::default())
+    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(test.client.clone());
+    api.delete(&format!("refuse-{}", test.namespace), &DeleteParams::default())
         .await
         .context("delete the binding")
         .unwrap();
@@ -234,12 +234,12 @@ async fn allow_writes(room: &Room) {
 
 #[tokio::test]
 async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
-    let (room, aws) = room_with("events-refused").await;
+    let (test, aws) = room_with("events-refused").await;
     aws.visibility(Duration::from_secs(1));
-    refuse_writes(&room).await;
+    refuse_writes(&test).await;
     let version = aws.put_secret("shop/a", "second");
     aws.send(&Aws::label_updated("shop/a", &version));
-    room.wait_for_reason("a", "WriteFailed").await;
+    test.wait_for_reason("a", "WriteFailed").await;
     eventually("the message is given out again", || async {
         let queued = aws.queued();
         ensure!(queued.iter().any(|often| *often >= 3), "so often: {queued:?}");
@@ -247,11 +247,11 @@ async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
     })
     .await
     .unwrap();
-    let secret = room.secrets().get("a").await.unwrap();
+    let secret = test.secrets().get("a").await.unwrap();
     assert_eq!(text(&secret, "value").as_deref(), Some("first"));
-    assert!(received(&room, "repeated").await >= 1.0);
-    allow_writes(&room).await;
-    room.wait_for_secret("a", "written", |secret| {
+    assert!(received(&test, "repeated").await >= 1.0);
+    allow_writes(&test).await;
+    test.wait_for_secret("a", "written", |secret| {
         text(secret, "value").as_deref() == Some("second")
     })
     .await;
@@ -260,7 +260,7 @@ async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
 
 #[tokio::test]
 async fn a_kill_between_the_message_and_its_write_loses_neither() {
-    let mut scene = Scene::set(&[]).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let aws = Aws::start().await.unwrap();
     aws.visibility(Duration::from_secs(1));
     aws.put_secret("a", "0");
@@ -292,28 +292,28 @@ async fn a_kill_between_the_message_and_its_write_loses_neither() {
             },
         }),
     ] {
-        scene.apply(&object).await.unwrap();
+        cluster.apply(&object).await.unwrap();
     }
-    scene.operator.run().await.unwrap();
-    scene.synced("a", "0").await;
+    cluster.operator.run().await.unwrap();
+    cluster.synced("a", "0").await;
     let mut round = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         // the write of the Secret, and that of the status
         for nth in 0..2 {
             round += 1;
-            scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            cluster.proxy.strike(fault, nth, 1, Asked::is_write);
             let version = aws.put_secret("a", &round.to_string());
             aws.send(&Aws::label_updated("a", &version));
-            scene.proxy.struck().await;
-            scene.operator.kill();
+            cluster.proxy.struck().await;
+            cluster.operator.kill();
             assert_eq!(
                 aws.queued().len(),
                 1,
                 "{fault:?} at write {nth}: nothing says that it is done"
             );
-            scene.proxy.heal();
-            scene.operator.run().await.unwrap();
-            scene.synced("a", &round.to_string()).await;
+            cluster.proxy.heal();
+            cluster.operator.run().await.unwrap();
+            cluster.synced("a", &round.to_string()).await;
             until_queue_is_empty(&aws).await;
         }
     }
@@ -321,10 +321,10 @@ async fn a_kill_between_the_message_and_its_write_loses_neither() {
 
 #[tokio::test]
 async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
-    let (room, aws) = room_with("events-suspended").await;
+    let (test, aws) = room_with("events-suspended").await;
     let suspend = |suspend: bool| {
         let patch = json!({ "spec": { "suspend": suspend } });
-        let api = room.synced_secrets();
+        let api = test.synced_secrets();
         async move {
             api.patch("a", &PatchParams::default(), &Patch::Merge(patch))
                 .await
@@ -332,14 +332,14 @@ async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
         }
     };
     suspend(true).await;
-    room.wait_for_reason("a", "Suspended").await;
+    test.wait_for_reason("a", "Suspended").await;
     let before = aws.reads().0;
     let version = aws.put_secret("shop/a", "second");
     aws.send(&Aws::label_updated("shop/a", &version));
     until_queue_is_empty(&aws).await;
     assert_eq!(aws.reads().0, before);
     suspend(false).await;
-    room.wait_for_secret("a", "written", |secret| {
+    test.wait_for_secret("a", "written", |secret| {
         text(secret, "value").as_deref() == Some("second")
     })
     .await;
@@ -347,15 +347,15 @@ async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
 
 #[tokio::test]
 async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
-    let room = stage().await.room("events-deaf").await;
+    let test = shared_cluster().await.test_namespace("events-deaf").await;
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/a", "first");
     aws.deny_action("ReceiveMessage");
-    add_store(&room, &aws.address(), &aws.queue_url()).await;
-    room.declare("a", spec("shop/a")).await;
-    room.wait_for_reason("a", "Synced").await;
+    add_store(&test, &aws.address(), &aws.queue_url()).await;
+    test.declare("a", spec("shop/a")).await;
+    test.wait_for_reason("a", "Synced").await;
     let said = eventually("the store says so", || async {
-        let said = store_says(&room, "aws", "StoreReady").await;
+        let said = store_says(&test, "aws", "StoreReady").await;
         ensure!(said.contains("events are not heard"), "it says: {said}");
         Ok(said)
     })
@@ -363,21 +363,21 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
     .unwrap();
     assert!(said.contains("sqs:ReceiveMessage"), "{said}");
     assert!(!said.contains("CANARY"), "{said}");
-    let store = format!("store=\"{}/aws\"", room.namespace);
+    let store = format!("store=\"{}/aws\"", test.namespace);
     let name = "lockstep_events_listening";
-    let listening = room.stage.operator.metric(name, &[&store]).await.unwrap();
+    let listening = test.cluster.operator.metric(name, &[&store]).await.unwrap();
     assert!(listening.abs() < f64::EPSILON);
 }
 
 #[tokio::test]
 async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_its_notification_goes() {
-    let room = stage().await.room("events-pubsub").await;
+    let test = shared_cluster().await.test_namespace("events-pubsub").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.ack_deadline(Duration::from_secs(1));
     gcp.put_secret("database", "first");
-    add_gcp_store(&room, &gcp).await;
-    room.declare("a", spec_of("gcp", "database")).await;
-    room.wait_for_reason("a", "Synced").await;
+    add_gcp_store(&test, &gcp).await;
+    test.declare("a", spec_of("gcp", "database")).await;
+    test.wait_for_reason("a", "Synced").await;
     let acknowledged = async || {
         eventually("every notification is acknowledged", || async {
             let left = gcp.unacknowledged();
@@ -394,7 +394,7 @@ async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_i
         let version = gcp.put_secret("database", &value);
         let began = Instant::now();
         gcp.tell("SECRET_VERSION_ADD", "database", Some(version));
-        room.wait_for_secret("a", "changed", |secret| {
+        test.wait_for_secret("a", "changed", |secret| {
             text(secret, "value").as_deref() == Some(&value)
         })
         .await;
@@ -403,7 +403,7 @@ async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_i
         acknowledged().await;
         assert_eq!(gcp.reads().0 - before, 1, "one notification, one read");
     }
-    assert!((received_by(&room, "gcp", "woken").await - 3.0).abs() < f64::EPSILON);
+    assert!((received_by(&test, "gcp", "woken").await - 3.0).abs() < f64::EPSILON);
 
     // what concerns nobody, or is none, goes without a read
     let before = gcp.reads().0;
@@ -411,15 +411,15 @@ async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_i
     gcp.publish(&json!({ "eventType": "SECRET_UPDATE" }), "CANARY-in-notification");
     acknowledged().await;
     assert_eq!(gcp.reads().0, before);
-    assert!((received_by(&room, "gcp", "unknown").await - 1.0).abs() < f64::EPSILON);
-    assert!((received_by(&room, "gcp", "malformed").await - 1.0).abs() < f64::EPSILON);
-    let log = room.stage.operator.log();
+    assert!((received_by(&test, "gcp", "unknown").await - 1.0).abs() < f64::EPSILON);
+    assert!((received_by(&test, "gcp", "malformed").await - 1.0).abs() < f64::EPSILON);
+    let log = test.cluster.operator.log();
     assert!(!log.contains("CANARY-in-notification"), "it is never shown");
 }
 
 #[tokio::test]
 async fn a_queue_of_another_implementation_tells_as_well() {
-    let room = stage().await.room("events-moto").await;
+    let test = shared_cluster().await.test_namespace("events-moto").await;
     let moto = Moto::start().await.unwrap();
     let call = async |target: &str, request: Value| moto.call(REGION, target, &request).await.unwrap();
     let request = json!({ "QueueName": "changes", "Attributes": { "VisibilityTimeout": "1" } });
@@ -429,9 +429,9 @@ async fn a_queue_of_another_implementation_tells_as_well() {
     let queue = format!("{}/{path}", moto.address());
     let request = json!({ "Name": "shop/a", "SecretString": "first", "ClientRequestToken": "0".repeat(36) });
     call("secretsmanager.CreateSecret", request).await;
-    add_store(&room, moto.address(), &queue).await;
-    room.declare("a", spec("shop/a")).await;
-    room.wait_for_reason("a", "Synced").await;
+    add_store(&test, moto.address(), &queue).await;
+    test.declare("a", spec("shop/a")).await;
+    test.wait_for_reason("a", "Synced").await;
 
     let request = json!({
         "SecretId": "shop/a", "SecretString": "second", "ClientRequestToken": "1".repeat(36),
@@ -440,7 +440,7 @@ async fn a_queue_of_another_implementation_tells_as_well() {
     let told = Aws::label_updated("shop/a", put["VersionId"].as_str().unwrap());
     let request = json!({ "QueueUrl": queue, "MessageBody": told.to_string() });
     call("AmazonSQS.SendMessage", request).await;
-    room.wait_for_secret("a", "changed", |secret| {
+    test.wait_for_secret("a", "changed", |secret| {
         text(secret, "value").as_deref() == Some("second")
     })
     .await;
@@ -459,5 +459,5 @@ async fn a_queue_of_another_implementation_tells_as_well() {
     })
     .await
     .unwrap();
-    assert!(received(&room, "woken").await >= 1.0);
+    assert!(received(&test, "woken").await >= 1.0);
 }

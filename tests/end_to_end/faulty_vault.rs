@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::stage::Room;
+use crate::shared_cluster::TestNamespace;
 
 /// How the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,14 +100,14 @@ impl FaultyVault {
         Ok(vault)
     }
 
-    /// Makes a store of this server in a room, with its token in a Secret `<name>-token`.
-    pub(crate) async fn add_store(&self, room: &Room, name: &str, limits: Value) -> Result<()> {
+    /// Makes a store of this server in a namespace, with its token in a Secret `<name>-token`.
+    pub(crate) async fn add_store(&self, test: &TestNamespace, name: &str, limits: Value) -> Result<()> {
         let token = self.lock().token.clone();
-        room.add_credential(&format!("{name}-token"), "token", &token)
+        test.add_credential(&format!("{name}-token"), "token", &token)
             .await?;
-        room.apply_raw(&json!({
+        test.apply_raw(&json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-            "metadata": { "name": name, "namespace": room.namespace },
+            "metadata": { "name": name, "namespace": test.namespace },
             "spec": {
                 "provider": { "vault": {
                     "server": self.address, "path": "secret",

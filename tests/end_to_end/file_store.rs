@@ -13,7 +13,7 @@ use lockstep_testkit::{ControlPlane, Operator, Scratch, operator};
 use serde::Deserialize as _;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{stage, text};
+use crate::shared_cluster::{shared_cluster, text};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/file-store");
 const NAMESPACE: &str = "example-file-store";
@@ -157,13 +157,13 @@ async fn the_example_is_synced_and_a_change_of_a_volume_is_followed_unasked() {
 
 #[tokio::test]
 async fn a_store_of_files_says_that_the_operator_was_started_without_a_root() {
-    let room = stage().await.room("files").await;
-    let name = format!("{}-files", room.namespace);
+    let test = shared_cluster().await.test_namespace("files").await;
+    let name = format!("{}-files", test.namespace);
     let manifest = format!(
         "apiVersion: lockstep.dev/v1alpha1\nkind: ClusterSecretStore\nmetadata: {{ name: {name} }}\nspec: {{ provider: {{ file: {{ path: shop }} }} }}\n"
     );
-    apply(&room.client, &manifest).await;
-    let stores: Api<ClusterSecretStore> = Api::all(room.client.clone());
+    apply(&test.client, &manifest).await;
+    let stores: Api<ClusterSecretStore> = Api::all(test.client.clone());
     let start = Instant::now();
     loop {
         let status = stores.get(&name).await.unwrap().status.unwrap_or_default();

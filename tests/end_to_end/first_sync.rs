@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::stage::{message, stage, text};
+use crate::shared_cluster::{message, shared_cluster, text};
 
 fn one(key: &str, remote: &str, property: &str) -> serde_json::Value {
     json!({ "secretKey": key, "remoteRef": { "key": remote, "property": property } })
@@ -13,11 +13,11 @@ fn one(key: &str, remote: &str, property: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
-    let room = stage().await.room("follow").await;
-    room.put("database", json!({ "username": "shop", "password": "one/two" }))
+    let test = shared_cluster().await.test_namespace("follow").await;
+    test.put("database", json!({ "username": "shop", "password": "one/two" }))
         .await;
-    let key = room.key("database");
-    room.declare(
+    let key = test.key("database");
+    test.declare(
         "database",
         json!({
             "data": [one("username", &key, "username"), one("password", &key, "password")],
@@ -27,8 +27,8 @@ async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
         }),
     )
     .await;
-    let object = room.wait_for_reason("database", "Synced").await;
-    let secret = room.secrets().get("database").await.unwrap();
+    let object = test.wait_for_reason("database", "Synced").await;
+    let secret = test.secrets().get("database").await.unwrap();
     assert_eq!(text(&secret, "url").unwrap(), "postgres://shop:one%2Ftwo@db/shop");
     assert_eq!(
         secret.metadata.annotations.as_ref().unwrap()["lockstep.dev/owner"],
@@ -41,14 +41,14 @@ async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
     let before = object.status.unwrap();
     assert_eq!(before.sources[0].version.as_deref(), Some("1"));
 
-    room.put("database", json!({ "username": "shop", "password": "three" }))
+    test.put("database", json!({ "username": "shop", "password": "three" }))
         .await;
-    room.refresh("database", "now").await;
-    room.wait_for_secret("database", "the new password", |secret| {
+    test.refresh("database", "now").await;
+    test.wait_for_secret("database", "the new password", |secret| {
         text(secret, "password").as_deref() == Some("three")
     })
     .await;
-    let after = room
+    let after = test
         .wait_for("database", "the new version", |object| {
             object
                 .status
@@ -64,25 +64,25 @@ async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
 
 #[tokio::test]
 async fn an_edited_and_a_deleted_secret_come_back() {
-    let room = stage().await.room("drift").await;
-    room.put("a", json!({ "x": "good" })).await;
-    room.declare("drift", json!({ "data": [one("x", &room.key("a"), "x")] }))
+    let test = shared_cluster().await.test_namespace("drift").await;
+    test.put("a", json!({ "x": "good" })).await;
+    test.declare("drift", json!({ "data": [one("x", &test.key("a"), "x")] }))
         .await;
-    room.wait_for_reason("drift", "Synced").await;
+    test.wait_for_reason("drift", "Synced").await;
     let edit = json!({ "stringData": { "x": "bad" } });
-    room.secrets()
+    test.secrets()
         .patch("drift", &PatchParams::default(), &Patch::Merge(edit))
         .await
         .unwrap();
-    room.wait_for_secret("drift", "the repair", |secret| {
+    test.wait_for_secret("drift", "the repair", |secret| {
         text(secret, "x").as_deref() == Some("good")
     })
     .await;
-    room.secrets()
+    test.secrets()
         .delete("drift", &DeleteParams::default())
         .await
         .unwrap();
-    room.wait_for_secret("drift", "the new Secret", |secret| {
+    test.wait_for_secret("drift", "the new Secret", |secret| {
         text(secret, "x").as_deref() == Some("good")
     })
     .await;
@@ -90,18 +90,18 @@ async fn an_edited_and_a_deleted_secret_come_back() {
 
 #[tokio::test]
 async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
-    let room = stage().await.room("missing").await;
-    room.put("smtp", json!({ "user": "u", "password": "p" })).await;
-    let key = room.key("smtp");
-    room.declare("smtp", json!({ "data": [one("password", &key, "password")] }))
+    let test = shared_cluster().await.test_namespace("missing").await;
+    test.put("smtp", json!({ "user": "u", "password": "p" })).await;
+    let key = test.key("smtp");
+    test.declare("smtp", json!({ "data": [one("password", &key, "password")] }))
         .await;
-    room.wait_for_reason("smtp", "Synced").await;
+    test.wait_for_reason("smtp", "Synced").await;
     let patch = json!({ "spec": { "data": [one("password", &key, "pasword")] } });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("smtp", &PatchParams::default(), &Patch::Merge(patch))
         .await
         .unwrap();
-    let object = room.wait_for_reason("smtp", "SourceNotFound").await;
+    let object = test.wait_for_reason("smtp", "SourceNotFound").await;
     let said = message(&object);
     assert!(
         said.starts_with(&format!(
@@ -114,66 +114,66 @@ async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
         "{said}"
     );
     assert_eq!(
-        text(&room.secrets().get("smtp").await.unwrap(), "password").as_deref(),
+        text(&test.secrets().get("smtp").await.unwrap(), "password").as_deref(),
         Some("p")
     );
     let patch = json!({ "spec": { "data": [one("password", &key, "password")] } });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("smtp", &PatchParams::default(), &Patch::Merge(patch))
         .await
         .unwrap();
-    room.wait_for_reason("smtp", "Synced").await;
+    test.wait_for_reason("smtp", "Synced").await;
 }
 
 #[tokio::test]
 async fn a_store_that_comes_later_wakes_who_waits_for_it() {
-    let room = stage().await.room("later").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.declare(
+    let test = shared_cluster().await.test_namespace("later").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.declare(
         "early",
-        json!({ "secretStoreRef": { "name": "late" }, "data": [one("x", &room.key("a"), "x")] }),
+        json!({ "secretStoreRef": { "name": "late" }, "data": [one("x", &test.key("a"), "x")] }),
     )
     .await;
-    let object = room.wait_for_reason("early", "StoreNotFound").await;
+    let object = test.wait_for_reason("early", "StoreNotFound").await;
     assert!(
         message(&object).contains("SecretStore/late does not exist in namespace"),
         "{}",
         message(&object)
     );
-    room.add_token_store("late", &["read"]).await.unwrap();
-    room.wait_for_reason("early", "Synced").await;
+    test.add_token_store("late", &["read"]).await.unwrap();
+    test.wait_for_reason("early", "Synced").await;
 }
 
 #[tokio::test]
 async fn a_foreign_secret_is_left_alone_until_it_is_handed_over() {
-    let room = stage().await.room("foreign").await;
-    room.put("a", json!({ "x": "ours" })).await;
-    room.apply_raw(&json!({
+    let test = shared_cluster().await.test_namespace("foreign").await;
+    test.put("a", json!({ "x": "ours" })).await;
+    test.apply_raw(&json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": "taken", "namespace": room.namespace },
+        "metadata": { "name": "taken", "namespace": test.namespace },
         "stringData": { "x": "theirs" },
     }))
     .await
     .unwrap();
-    room.declare("taken", json!({ "data": [one("x", &room.key("a"), "x")] }))
+    test.declare("taken", json!({ "data": [one("x", &test.key("a"), "x")] }))
         .await;
-    let object = room.wait_for_reason("taken", "TargetForeign").await;
+    let object = test.wait_for_reason("taken", "TargetForeign").await;
     assert!(
         message(&object).contains("lockstep.dev/adopt=taken"),
         "{}",
         message(&object)
     );
     assert_eq!(
-        text(&room.secrets().get("taken").await.unwrap(), "x").as_deref(),
+        text(&test.secrets().get("taken").await.unwrap(), "x").as_deref(),
         Some("theirs")
     );
     let adopt = json!({ "metadata": { "annotations": { "lockstep.dev/adopt": "taken" } } });
-    room.secrets()
+    test.secrets()
         .patch("taken", &PatchParams::default(), &Patch::Merge(adopt))
         .await
         .unwrap();
-    room.refresh("taken", "adopted").await;
-    room.wait_for_secret("taken", "the adoption", |secret| {
+    test.refresh("taken", "adopted").await;
+    test.wait_for_secret("taken", "the adoption", |secret| {
         text(secret, "x").as_deref() == Some("ours")
     })
     .await;
@@ -181,52 +181,52 @@ async fn a_foreign_secret_is_left_alone_until_it_is_handed_over() {
 
 #[tokio::test]
 async fn the_older_of_two_with_one_target_wins() {
-    let room = stage().await.room("rivals").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("rivals").await;
+    test.put("a", json!({ "x": "1" })).await;
     let spec = |key: &str| json!({ "data": [one("x", key, "x")], "target": { "name": "shared" } });
-    room.declare("older", spec(&room.key("a"))).await;
-    room.wait_for_reason("older", "Synced").await;
+    test.declare("older", spec(&test.key("a"))).await;
+    test.wait_for_reason("older", "Synced").await;
     // ages are told in whole seconds
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    room.declare("younger", spec(&room.key("a"))).await;
-    let object = room.wait_for_reason("younger", "Conflict").await;
+    test.declare("younger", spec(&test.key("a"))).await;
+    let object = test.wait_for_reason("younger", "Conflict").await;
     assert!(
         message(&object).contains("SyncedSecret \"older\" (it came first)"),
         "{}",
         message(&object)
     );
-    room.wait_for_reason("older", "Synced").await;
+    test.wait_for_reason("older", "Synced").await;
 }
 
 #[tokio::test]
 async fn a_secret_goes_with_its_synced_secret() {
-    let room = stage().await.room("owner").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.declare("gone", json!({ "data": [one("x", &room.key("a"), "x")] }))
+    let test = shared_cluster().await.test_namespace("owner").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.declare("gone", json!({ "data": [one("x", &test.key("a"), "x")] }))
         .await;
-    room.wait_for_reason("gone", "Synced").await;
-    room.synced_secrets()
+    test.wait_for_reason("gone", "Synced").await;
+    test.synced_secrets()
         .delete("gone", &DeleteParams::default())
         .await
         .unwrap();
     let is_gone = || async {
-        let secret = room.secrets().get_opt("gone").await?;
+        let secret = test.secrets().get_opt("gone").await?;
         anyhow::ensure!(secret.is_none(), "still there");
         Ok(())
     };
     // Kubernetes' garbage collector learns of new kinds every thirty seconds: right after their installation it takes so long
-    if crate::stage::eventually("the end of the Secret", is_gone)
+    if crate::shared_cluster::eventually("the end of the Secret", is_gone)
         .await
         .is_err()
     {
-        crate::stage::eventually("the end of the Secret", is_gone)
+        crate::shared_cluster::eventually("the end of the Secret", is_gone)
             .await
             .unwrap();
     }
-    crate::stage::eventually("the end of its metrics", || async {
-        let (_, text) = room.stage.operator.get("metrics").await?;
+    crate::shared_cluster::eventually("the end of its metrics", || async {
+        let (_, text) = test.cluster.operator.get("metrics").await?;
         anyhow::ensure!(
-            !text.contains(&format!("namespace=\"{}\"", room.namespace)),
+            !text.contains(&format!("namespace=\"{}\"", test.namespace)),
             "still there"
         );
         Ok(())
@@ -237,16 +237,16 @@ async fn a_secret_goes_with_its_synced_secret() {
 
 #[tokio::test]
 async fn an_immutable_secret_is_replaced() {
-    let room = stage().await.room("immutable").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let spec = json!({ "data": [one("x", &room.key("a"), "x")], "target": { "immutable": true } });
-    room.declare("fixed", spec).await;
-    room.wait_for_reason("fixed", "Synced").await;
-    let before = room.secrets().get("fixed").await.unwrap();
+    let test = shared_cluster().await.test_namespace("immutable").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let spec = json!({ "data": [one("x", &test.key("a"), "x")], "target": { "immutable": true } });
+    test.declare("fixed", spec).await;
+    test.wait_for_reason("fixed", "Synced").await;
+    let before = test.secrets().get("fixed").await.unwrap();
     assert_eq!(before.immutable, Some(true));
-    room.put("a", json!({ "x": "2" })).await;
-    room.refresh("fixed", "1").await;
-    let after = room
+    test.put("a", json!({ "x": "2" })).await;
+    test.refresh("fixed", "1").await;
+    let after = test
         // it is mutable until its uid is recorded
         .wait_for_secret("fixed", "the new value", |secret| {
             text(secret, "x").as_deref() == Some("2") && secret.immutable == Some(true)

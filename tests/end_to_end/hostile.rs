@@ -16,9 +16,9 @@ use lockstep_testkit::operator;
 use serde_json::{Value, json};
 
 use crate::{
+    bad_input::one,
     faulty_vault::{FaultyVault, Mood},
-    stage::{Room, Stage, text},
-    witness::one,
+    shared_cluster::{SharedCluster, TestNamespace, text},
 };
 
 /// The limit of `deploy/`.
@@ -70,9 +70,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn start(stage: &'static Stage) -> Self {
+    fn start(cluster: &'static SharedCluster) -> Self {
         let (seen, ended) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
-        let pid = stage.operator.pid().expect("it runs");
+        let pid = cluster.operator.pid().expect("it runs");
         let watcher = Self {
             seen: Arc::clone(&seen),
             ended: Arc::clone(&ended),
@@ -92,7 +92,7 @@ impl Watcher {
         let livez = async move {
             while !ended.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                let answer = tokio::time::timeout(ALIVE, stage.operator.get("livez")).await;
+                let answer = tokio::time::timeout(ALIVE, cluster.operator.get("livez")).await;
                 let took = began.elapsed();
                 match answer {
                     Ok(Ok((200, _))) => note(&|seen| seen.slowest = seen.slowest.max(took)),
@@ -133,7 +133,7 @@ fn anonymous_memory(pid: u32) -> u64 {
 
 /// The namespace that nobody may harm.
 struct Quiet {
-    room: Room,
+    test: TestNamespace,
     turn: u32,
 }
 
@@ -142,9 +142,9 @@ impl Quiet {
     async fn is_synced(&mut self, attack: &str) {
         self.turn += 1;
         let value = self.turn.to_string();
-        self.room.put("a", json!({ "x": value })).await;
+        self.test.put("a", json!({ "x": value })).await;
         let began = Instant::now();
-        self.room
+        self.test
             .wait_for_secret("s", attack, |secret| {
                 text(secret, "x").as_deref() == Some(value.as_str())
             })
@@ -153,19 +153,19 @@ impl Quiet {
     }
 }
 
-/// Waits until each SyncedSecret of a room has failed for that reason, while the quiet namespace goes on.
-async fn all_fail(room: &Room, reason: &str, said: &str) {
-    let objects = room.synced_secrets().list(&ListParams::default()).await.unwrap();
+/// Waits until each SyncedSecret of a namespace has failed for that reason, while the quiet namespace goes on.
+async fn all_fail(test: &TestNamespace, reason: &str, said: &str) {
+    let objects = test.synced_secrets().list(&ListParams::default()).await.unwrap();
     for object in objects.items {
         let name = object.metadata.name.unwrap();
-        let object = room.wait_for_reason(&name, reason).await;
-        let message = crate::stage::message(&object);
+        let object = test.wait_for_reason(&name, reason).await;
+        let message = crate::shared_cluster::message(&object);
         assert!(message.contains(said), "{message}");
     }
 }
 
-async fn remove_all(room: &Room) {
-    room.synced_secrets()
+async fn remove_all(test: &TestNamespace) {
+    test.synced_secrets()
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await
         .unwrap();
@@ -177,19 +177,19 @@ fn literal(text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_input_stops_nobody_else() {
-    let mut stage = Stage::raise_without_operator(&[]).await.unwrap();
-    stage.operator.run().await.unwrap();
-    let _limit = MemoryLimit::set(stage.operator.pid().unwrap());
-    let stage: &'static Stage = Box::leak(Box::new(stage));
-    let hostile = stage.room("hostile").await;
+    let mut cluster = SharedCluster::raise_without_operator(&[]).await.unwrap();
+    cluster.operator.run().await.unwrap();
+    let _limit = MemoryLimit::set(cluster.operator.pid().unwrap());
+    let cluster: &'static SharedCluster = Box::leak(Box::new(cluster));
+    let hostile = cluster.test_namespace("hostile").await;
     let mut quiet = Quiet {
-        room: stage.room("quiet").await,
+        test: cluster.test_namespace("quiet").await,
         turn: 0,
     };
-    quiet.room.put("a", json!({ "x": "0" })).await;
-    let data = json!({ "data": [one("x", &quiet.room.key("a"), "x")] });
-    quiet.room.sync("s", data).await;
-    let watcher = Watcher::start(stage);
+    quiet.test.put("a", json!({ "x": "0" })).await;
+    let data = json!({ "data": [one("x", &quiet.test.key("a"), "x")] });
+    quiet.test.sync("s", data).await;
+    let watcher = Watcher::start(cluster);
     quiet.is_synced("nothing").await;
     watcher.check("nothing");
 
@@ -201,37 +201,37 @@ async fn hostile_input_stops_nobody_else() {
     watcher.check("searches");
     large_values(&hostile, &mut quiet).await;
     watcher.check("large values");
-    one_throttled_path(&hostile, &quiet.room).await;
+    one_throttled_path(&hostile, &quiet.test).await;
     quiet.is_synced("the end").await;
     watcher.check("one throttled path");
 }
 
-async fn aliases(room: &Room, quiet: &mut Quiet) {
+async fn aliases(test: &TestNamespace, quiet: &mut Quiet) {
     let bomb = "a: &a \"{{ repeat 500000 \"x\" }}\"\n{{ range $i := until 10000 }}k{{ $i }}: *a\n{{ end }}";
     let within = "{{ $t := print \"a: &a \" (repeat 500000 \"x\") }}{{ range $i := until 10000 }}{{ $t = print $t \"\\nk\" $i \": *a\" }}{{ end }}{{ fromYaml $t }}";
     let laughs = "{{ fromYaml \"a: &a [x,x,x,x,x,x,x,x,x]\\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\" }}";
-    room.put("a", json!({ "x": "1" })).await;
+    test.put("a", json!({ "x": "1" })).await;
     for (name, template) in [
         ("bomb", literal(bomb)),
         ("within", json!({ "data": { "y": within } })),
         ("laughs", json!({ "data": { "y": laughs } })),
     ] {
         let spec = json!({
-            "refreshInterval": "1s", "data": [one("x", &room.key("a"), "x")], "target": { "template": template },
+            "refreshInterval": "1s", "data": [one("x", &test.key("a"), "x")], "target": { "template": template },
         });
-        room.declare(name, spec).await;
+        test.declare(name, spec).await;
     }
     quiet.is_synced("aliases").await;
-    all_fail(room, "TemplateFailed", "").await;
-    remove_all(room).await;
+    all_fail(test, "TemplateFailed", "").await;
+    remove_all(test).await;
 }
 
-async fn properties(room: &Room, quiet: &mut Quiet) {
+async fn properties(test: &TestNamespace, quiet: &mut Quiet) {
     let fields: serde_json::Map<String, Value> =
         (0..100_000).map(|n| (format!("f{n}"), json!("v"))).collect();
     let vault = FaultyVault::start("hvs.hostile").await.unwrap();
     vault.put("document", Value::Object(fields));
-    vault.add_store(room, "documents", json!({})).await.unwrap();
+    vault.add_store(test, "documents", json!({})).await.unwrap();
     for object in 0..4 {
         let data: Vec<_> = (0..2000)
             .map(|n| one(&format!("k{n}"), "document", &format!("f{}", n * 50 + object)))
@@ -239,18 +239,18 @@ async fn properties(room: &Room, quiet: &mut Quiet) {
         let spec = json!({
             "refreshInterval": "1s", "secretStoreRef": { "name": "documents" }, "data": data,
         });
-        room.declare(&format!("p{object}"), spec).await;
+        test.declare(&format!("p{object}"), spec).await;
     }
     quiet.is_synced("properties").await;
     for object in 0..4 {
-        room.wait_for_reason(&format!("p{object}"), "Synced").await;
+        test.wait_for_reason(&format!("p{object}"), "Synced").await;
     }
     quiet.is_synced("properties, again").await;
-    remove_all(room).await;
+    remove_all(test).await;
     quiet.is_synced("properties, gone").await;
 }
 
-async fn searches(room: &Room, quiet: &mut Quiet) {
+async fn searches(test: &TestNamespace, quiet: &mut Quiet) {
     let text = "(repeat 1000000 \"a\")";
     for n in 0..20 {
         let template = match n % 4 {
@@ -259,23 +259,23 @@ async fn searches(room: &Room, quiet: &mut Quiet) {
             _ => format!("{{{{ regexReplaceAll \"a*x|a\" {text} \"\" }}}}"),
         };
         let spec = json!({
-            "refreshInterval": "1s", "data": [one("x", &room.key("a"), "x")],
+            "refreshInterval": "1s", "data": [one("x", &test.key("a"), "x")],
             "target": { "template": { "data": { "t": template } } },
         });
-        room.declare(&format!("r{n}"), spec).await;
+        test.declare(&format!("r{n}"), spec).await;
     }
     quiet.is_synced("searches").await;
     quiet.is_synced("searches, again").await;
     all_fail(
-        room,
+        test,
         "TemplateFailed",
         "it did not finish within the second that a template may take",
     )
     .await;
-    remove_all(room).await;
+    remove_all(test).await;
 }
 
-async fn large_values(room: &Room, quiet: &mut Quiet) {
+async fn large_values(test: &TestNamespace, quiet: &mut Quiet) {
     let vault = FaultyVault::start("hvs.hostile").await.unwrap();
     for n in 0..100 {
         vault.put(&format!("huge/{n}"), json!({}));
@@ -285,12 +285,12 @@ async fn large_values(room: &Room, quiet: &mut Quiet) {
     vault.set_for("large/", Mood::Large(1_000_000));
     for n in 0..10 {
         let (name, path) = (format!("s{n}"), if n < 5 { "huge" } else { "large" });
-        vault.add_store(room, &name, json!({})).await.unwrap();
+        vault.add_store(test, &name, json!({})).await.unwrap();
         let spec = json!({
             "refreshInterval": "1s", "secretStoreRef": { "name": name },
             "dataFrom": [{ "find": { "path": path }, "rewrite": [{ "regexp": { "source": "/", "target": "-" } }] }],
         });
-        room.declare(&name, spec).await;
+        test.declare(&name, spec).await;
     }
     quiet.is_synced("large values").await;
     quiet.is_synced("large values, again").await;
@@ -300,14 +300,14 @@ async fn large_values(room: &Room, quiet: &mut Quiet) {
         } else {
             ("TooLarge", "larger than 4 MiB together")
         };
-        let object = room.wait_for_reason(&format!("s{n}"), reason).await;
-        let message = crate::stage::message(&object);
+        let object = test.wait_for_reason(&format!("s{n}"), reason).await;
+        let message = crate::shared_cluster::message(&object);
         assert!(message.contains(said), "{message}");
     }
-    remove_all(room).await;
+    remove_all(test).await;
 }
 
-async fn one_throttled_path(hostile: &Room, quiet: &Room) {
+async fn one_throttled_path(hostile: &TestNamespace, quiet: &TestNamespace) {
     let vault = FaultyVault::start("hvs.shared").await.unwrap();
     vault.put("hostile", json!({ "x": "1" }));
     vault.put("quiet", json!({ "x": "1" }));

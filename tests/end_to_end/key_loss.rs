@@ -7,9 +7,9 @@ use lockstep_testkit::operator;
 use serde_json::{Value, json};
 
 use crate::{
-    api_proxy::{Asked, NAMESPACE, Scene},
+    api_proxy::{Asked, NAMESPACE, ProxiedCluster},
     rollout_crash::{Trial, rollout},
-    stage::eventually,
+    shared_cluster::eventually,
 };
 
 async fn lose_key(client: Client) {
@@ -26,54 +26,56 @@ fn writes_secret(asked: &Asked) -> bool {
 }
 
 /// Waits until the status has another key id, and answers `status.target`.
-async fn adopted(scene: &Scene, name: &str, before: &Value) -> Value {
+async fn adopted(cluster: &ProxiedCluster, name: &str, before: &Value) -> Value {
     let target = eventually("another key id", || async {
-        let target = scene.get("syncedsecret", name).await["status"]["target"].clone();
+        let target = cluster.get("syncedsecret", name).await["status"]["target"].clone();
         anyhow::ensure!(target["keyId"].is_string(), "{target}");
         anyhow::ensure!(target["keyId"] != before["keyId"], "{target}");
         Ok(target)
     });
     match target.await {
         Ok(target) => target,
-        Err(error) => panic!("{error:#}\n{}", scene.operator.log()),
+        Err(error) => panic!("{error:#}\n{}", cluster.operator.log()),
     }
 }
 
 #[tokio::test]
 async fn a_lost_key_writes_no_secret_and_hides_no_later_change() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "0s"]).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s"])
+        .await
+        .unwrap();
     let names = ["a", "b"];
     for name in names {
-        scene.put(name, "same");
+        cluster.put(name, "same");
     }
-    scene.operator.run().await.unwrap();
+    cluster.operator.run().await.unwrap();
     let (mut secrets, mut targets) = (Vec::new(), Vec::new());
     for name in names {
-        scene.declare(name).await.unwrap();
-        secrets.push(scene.synced(name, "same").await);
-        targets.push(scene.get("syncedsecret", name).await["status"]["target"].clone());
+        cluster.declare(name).await.unwrap();
+        secrets.push(cluster.synced(name, "same").await);
+        targets.push(cluster.get("syncedsecret", name).await["status"]["target"].clone());
     }
     assert_ne!(
         targets[0]["revision"], targets[1]["revision"],
         "equal values are not visible"
     );
-    scene.operator.kill();
-    lose_key(scene.plane.client().await.unwrap()).await;
-    let asked = scene.proxy.asked().len();
-    scene.operator.run().await.unwrap();
+    cluster.operator.kill();
+    lose_key(cluster.plane.client().await.unwrap()).await;
+    let asked = cluster.proxy.asked().len();
+    cluster.operator.run().await.unwrap();
     for (name, (secret, target)) in names.iter().zip(secrets.iter().zip(&targets)) {
-        let now = adopted(&scene, name, target).await;
+        let now = adopted(&cluster, name, target).await;
         assert_ne!(now["fingerprint"], target["fingerprint"]);
         for same in ["name", "uid", "resourceVersion", "revision", "lastChangeTime"] {
             assert_eq!(now[same], target[same], "{same}");
         }
-        assert_eq!(scene.synced(name, "same").await["metadata"], secret["metadata"]);
+        assert_eq!(cluster.synced(name, "same").await["metadata"], secret["metadata"]);
     }
     let writes = |from: usize| {
-        let all = scene.proxy.asked();
+        let all = cluster.proxy.asked();
         all.into_iter().skip(from).filter(writes_secret).count()
     };
-    assert_eq!(writes(asked), 0, "{:?}", scene.proxy.asked());
+    assert_eq!(writes(asked), 0, "{:?}", cluster.proxy.asked());
     // what differs in metadata only keeps its revision, also under the new key
     let label = json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
@@ -85,21 +87,21 @@ async fn a_lost_key_writes_no_secret_and_hides_no_later_change() {
             "target": { "template": { "metadata": { "labels": { "team": "shop" } } } },
         },
     });
-    scene.apply(&label).await.unwrap();
+    cluster.apply(&label).await.unwrap();
     let labelled = eventually("the label", || async {
-        let secret = scene.get("secret", "a").await;
+        let secret = cluster.get("secret", "a").await;
         anyhow::ensure!(secret["metadata"]["labels"]["team"] == "shop", "{secret}");
         Ok(())
     });
     labelled.await.unwrap();
-    scene.synced("a", "same").await;
-    let target = scene.get("syncedsecret", "a").await["status"]["target"].clone();
+    cluster.synced("a", "same").await;
+    let target = cluster.get("syncedsecret", "a").await["status"]["target"].clone();
     assert_eq!(target["revision"], targets[0]["revision"]);
     // and a new value is one write and a new revision
-    let asked = scene.proxy.asked().len();
-    scene.put("b", "other");
-    scene.synced("b", "other").await;
-    let target = scene.get("syncedsecret", "b").await["status"]["target"].clone();
+    let asked = cluster.proxy.asked().len();
+    cluster.put("b", "other");
+    cluster.synced("b", "other").await;
+    let target = cluster.get("syncedsecret", "b").await["status"]["target"].clone();
     assert_ne!(target["revision"], targets[1]["revision"]);
     assert_eq!(writes(asked), 1);
 }
@@ -112,12 +114,21 @@ async fn a_lost_key_restarts_no_workload() {
     let generations = trial.generations().await;
     let key_id =
         |object: &lockstep_api::SyncedSecret| object.status.as_ref()?.target.as_ref()?.key_id.clone();
-    let before = trial.fleet.room.synced_secrets().get("database").await.unwrap();
-    lose_key(trial.fleet.room.client.clone()).await;
+    let before = trial
+        .workloads
+        .test
+        .synced_secrets()
+        .get("database")
+        .await
+        .unwrap();
+    lose_key(trial.workloads.test.client.clone()).await;
     trial.start_anew().await;
-    let waited = trial.fleet.room.wait_for("database", "another key id", |object| {
-        key_id(object).is_some() && key_id(object) != key_id(&before)
-    });
+    let waited = trial
+        .workloads
+        .test
+        .wait_for("database", "another key id", |object| {
+            key_id(object).is_some() && key_id(object) != key_id(&before)
+        });
     waited.await;
     assert_eq!(trial.everywhere(&value).await, revision);
     assert_eq!(trial.generations().await, generations);

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    api_proxy::{Asked, Fault, NAMESPACE, Scene},
-    stage::{Room, eventually, message, stage, text},
+    api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster},
+    shared_cluster::{TestNamespace, eventually, message, shared_cluster, text},
 };
 
 static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
@@ -58,9 +58,9 @@ impl Login {
     }
 }
 
-/// A room with a database engine of its own, and a store that may use it.
+/// A namespace with a database engine of its own, and a store that may use it.
 struct Bench {
-    room: Room,
+    test: TestNamespace,
     mount: String,
 }
 
@@ -70,20 +70,20 @@ impl Bench {
     }
 
     async fn with_rights(name: &str, ttl: &str, max_ttl: &str, rights: &str) -> Self {
-        let room = stage().await.room(name).await;
-        let mount = format!("database-{}", room.namespace);
-        let bao = &room.stage.bao;
+        let test = shared_cluster().await.test_namespace(name).await;
+        let mount = format!("database-{}", test.namespace);
+        let bao = &test.cluster.bao;
         engine(bao, &mount, ttl, max_ttl).await;
-        let policy = format!("{}-dynamic", room.namespace);
+        let policy = format!("{}-dynamic", test.namespace);
         let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{rights}");
         bao.put_policy(&policy, &rules).await.unwrap();
         let token = bao.create_token(&[&policy, "default"]).await.unwrap();
-        room.add_credential("dynamic-token", "token", &token)
+        test.add_credential("dynamic-token", "token", &token)
             .await
             .unwrap();
         let auth = json!({ "tokenSecretRef": { "name": "dynamic-token", "key": "token" } });
-        room.add_store("dynamic", &auth).await.unwrap();
-        Self { room, mount }
+        test.add_store("dynamic", &auth).await.unwrap();
+        Self { test, mount }
     }
 
     fn spec(&self, role: &str) -> Value {
@@ -96,27 +96,27 @@ impl Bench {
     }
 
     async fn declare(&self, spec: Value) -> Login {
-        self.room.declare("database", spec).await;
-        self.room.wait_for_reason("database", "Synced").await;
+        self.test.declare("database", spec).await;
+        self.test.wait_for_reason("database", "Synced").await;
         self.login().await
     }
 
     /// What the Secret holds.
     async fn login(&self) -> Login {
-        login(&self.room.secrets().get("database").await.unwrap())
+        login(&self.test.secrets().get("database").await.unwrap())
     }
 
     /// Waits until the Secret holds another credential than that.
     async fn another(&self, than: &Login) -> Login {
         let secret = self
-            .room
+            .test
             .wait_for_secret("database", "another credential", |secret| login(secret) != *than)
             .await;
         login(&secret)
     }
 
     async fn patch(&self, patch: Value) {
-        self.room
+        self.test
             .synced_secrets()
             .patch("database", &PatchParams::default(), &Patch::Merge(patch))
             .await
@@ -125,7 +125,7 @@ impl Bench {
 
     async fn wait(&self, what: &str, is_so: impl Fn(&LeaseStatus) -> bool) -> LeaseStatus {
         let object = self
-            .room
+            .test
             .wait_for("database", what, |object| leases(object).is_some_and(&is_so))
             .await;
         leases(&object).unwrap().clone()
@@ -134,7 +134,7 @@ impl Bench {
     /// How often the store was asked for this.
     async fn events(&self, reason: &str) -> usize {
         let api: kube::Api<k8s_openapi::api::events::v1::Event> =
-            kube::Api::namespaced(self.room.client.clone(), &self.room.namespace);
+            kube::Api::namespaced(self.test.client.clone(), &self.test.namespace);
         let events = api.list(&kube::api::ListParams::default()).await.unwrap();
         let of_reason =
             |event: &&k8s_openapi::api::events::v1::Event| event.reason.as_deref() == Some(reason);
@@ -144,7 +144,7 @@ impl Bench {
     async fn is_gone_within(&self, limit: Duration) {
         let began = Instant::now();
         while self
-            .room
+            .test
             .synced_secrets()
             .get_opt("database")
             .await
@@ -154,7 +154,7 @@ impl Bench {
             assert!(
                 began.elapsed() < limit,
                 "the SyncedSecret is held\n{}",
-                self.room.stage.operator.log()
+                self.test.cluster.operator.log()
             );
             sleep(Duration::from_millis(100)).await;
         }
@@ -190,7 +190,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
     let bench = Bench::new("lease", "9s", "20s").await;
     let first = bench.declare(bench.spec("shop")).await;
     assert!(first.works().await);
-    let object = bench.room.synced_secrets().get("database").await.unwrap();
+    let object = bench.test.synced_secrets().get("database").await.unwrap();
     assert_eq!(finalizers(&object), [FINALIZER]);
     let status = object.status.as_ref().unwrap();
     let lease = leases(&object).unwrap().current.as_ref().unwrap();
@@ -201,7 +201,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
     assert_eq!(status.sources[0].version.as_ref(), Some(&lease.id));
     assert_eq!((lease.seconds, lease.renewable), (9, true));
     let told = serde_json::to_string(&object).unwrap();
-    assert!(!told.contains(&first.password) && !bench.room.stage.operator.log().contains(&first.password));
+    assert!(!told.contains(&first.password) && !bench.test.cluster.operator.log().contains(&first.password));
 
     bench
         .wait("it is renewed", |leases| {
@@ -220,8 +220,8 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
     });
     held.await;
     first.is_refused().await;
-    let namespace = format!("namespace=\"{}\"", bench.room.namespace);
-    let operator = &bench.room.stage.operator;
+    let namespace = format!("namespace=\"{}\"", bench.test.namespace);
+    let operator = &bench.test.cluster.operator;
     let expiry = operator
         .metric("lockstep_lease_expiry_timestamp_seconds", &[&namespace])
         .await
@@ -245,7 +245,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
         .unwrap();
     }
     bench
-        .room
+        .test
         .synced_secrets()
         .delete("database", &DeleteParams::default())
         .await
@@ -256,12 +256,12 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
 #[tokio::test]
 async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fails_after() {
     let bench = Bench::new("lease-rollout", "1h", "24h").await;
-    let pods = Pods::play(bench.room.client.clone(), &bench.room.namespace);
+    let pods = Pods::play(bench.test.client.clone(), &bench.test.namespace);
     bench
-        .room
+        .test
         .apply_raw(&json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": { "name": "lockstep-rollouts", "namespace": bench.room.namespace },
+            "metadata": { "name": "lockstep-rollouts", "namespace": bench.test.namespace },
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
             "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
         }))
@@ -269,10 +269,10 @@ async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fai
         .unwrap();
     for name in ["api", "worker"] {
         bench
-            .room
+            .test
             .apply_raw(&json!({
                 "apiVersion": "apps/v1", "kind": "Deployment",
-                "metadata": { "name": name, "namespace": bench.room.namespace },
+                "metadata": { "name": name, "namespace": bench.test.namespace },
                 "spec": {
                     "selector": { "matchLabels": { "app": name } },
                     "template": {
@@ -297,7 +297,7 @@ async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fai
         .await;
     let second = bench.another(&first).await;
     bench
-        .room
+        .test
         .wait_for("database", "a rollout under way", |object| {
             phase(object) == Some(RolloutPhase::Progressing)
         })
@@ -310,7 +310,7 @@ async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fai
     );
     pods.mend_app("worker");
     bench
-        .room
+        .test
         .wait_for("database", "the rollout is complete", |object| {
             phase(object) == Some(RolloutPhase::Complete)
         })
@@ -332,7 +332,7 @@ async fn deletion_revokes_and_an_entry_that_is_left_out_makes_its_lease_an_old_o
     let bench = Bench::new("lease-deletion", "1h", "24h").await;
     let first = bench.declare(bench.spec("shop")).await;
     bench
-        .room
+        .test
         .synced_secrets()
         .delete("database", &DeleteParams::default())
         .await
@@ -342,8 +342,8 @@ async fn deletion_revokes_and_an_entry_that_is_left_out_makes_its_lease_an_old_o
 
     let second = bench.declare(bench.spec("shop")).await;
     assert_ne!(first, second);
-    bench.room.put("plain", json!({ "x": "y" })).await;
-    let plain = json!([{ "secretKey": "x", "remoteRef": { "key": bench.room.key("plain"), "property": "x" }, "secretStoreRef": { "name": "vault" } }]);
+    bench.test.put("plain", json!({ "x": "y" })).await;
+    let plain = json!([{ "secretKey": "x", "remoteRef": { "key": bench.test.key("plain"), "property": "x" }, "secretStoreRef": { "name": "vault" } }]);
     bench
         .patch(json!({ "spec": { "data": plain, "dataFrom": null } }))
         .await;
@@ -366,12 +366,12 @@ async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
     let bench = Bench::new("lease-gone", "1h", "24h").await;
     bench.declare(bench.spec("shop")).await;
     let stores: kube::Api<SecretStore> =
-        kube::Api::namespaced(bench.room.client.clone(), &bench.room.namespace);
+        kube::Api::namespaced(bench.test.client.clone(), &bench.test.namespace);
     stores.delete("dynamic", &DeleteParams::default()).await.unwrap();
     // from here on lockstep knows
-    bench.room.wait_for_reason("database", "StoreNotFound").await;
+    bench.test.wait_for_reason("database", "StoreNotFound").await;
     bench
-        .room
+        .test
         .synced_secrets()
         .delete("database", &DeleteParams::default())
         .await
@@ -379,7 +379,7 @@ async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
     sleep(Duration::from_secs(5)).await;
     assert!(
         bench
-            .room
+            .test
             .synced_secrets()
             .get_opt("database")
             .await
@@ -397,28 +397,28 @@ async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
 #[tokio::test]
 async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_expire() {
     let bench = Bench::with_rights("lease-rights", "1h", "24h", "").await;
-    bench.room.declare("database", bench.spec("shop")).await;
-    let object = bench.room.wait_for_reason("database", "PermissionDenied").await;
+    bench.test.declare("database", bench.spec("shop")).await;
+    let object = bench.test.wait_for_reason("database", "PermissionDenied").await;
     assert!(
         message(&object).contains(r#"path "auth/token/create-orphan" { capabilities = ["update"] }"#),
         "{}",
         message(&object)
     );
-    let policy = format!("{}-dynamic", bench.room.namespace);
+    let policy = format!("{}-dynamic", bench.test.namespace);
     let rules = format!(
         "path \"{}/*\" {{ capabilities = [\"read\"] }}\npath \"auth/token/create-orphan\" {{ capabilities = [\"update\"] }}",
         bench.mount
     );
-    bench.room.stage.bao.put_policy(&policy, &rules).await.unwrap();
-    bench.room.refresh("database", "1").await;
-    bench.room.wait_for_reason("database", "Synced").await;
+    bench.test.cluster.bao.put_policy(&policy, &rules).await.unwrap();
+    bench.test.refresh("database", "1").await;
+    bench.test.wait_for_reason("database", "Synced").await;
     let first = bench.login().await;
     bench
         .patch(json!({ "spec": { "dataFrom": bench.spec("web")["dataFrom"] } }))
         .await;
     bench.another(&first).await;
     let object = bench
-        .room
+        .test
         .wait_for("database", "a lease that is left", |object| {
             let status = object.status.as_ref();
             status.is_some_and(|status| status.condition(ConditionType::LeaseUnrevoked).is_some())
@@ -430,7 +430,7 @@ async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_e
     assert!(first.works().await);
     // nothing more can be done for it
     bench
-        .room
+        .test
         .synced_secrets()
         .delete("database", &DeleteParams::default())
         .await
@@ -442,7 +442,7 @@ async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_e
 async fn a_forged_lease_revokes_nobodys_token() {
     let bench = Bench::new("lease-forged", "1h", "24h").await;
     let login = bench.declare(bench.spec("shop")).await;
-    let bao = &bench.room.stage.bao;
+    let bao = &bench.test.cluster.bao;
     let victim = bao
         .post("auth/token/create", json!({ "policies": ["default"] }))
         .await
@@ -454,13 +454,13 @@ async fn a_forged_lease_revokes_nobodys_token() {
         "path": format!("{}/creds/shop", bench.mount), "request": "forged", "issued": "2026-01-01T00:00:00Z",
         "expires": "2100-01-01T00:00:00Z", "seconds": 60, "replaced": "2026-01-01T00:00:00Z", "unwritten": true,
     }] } } });
-    let client = crate::rights::as_operator(&bench.room).await;
-    let api: kube::Api<SyncedSecret> = kube::Api::namespaced(client, &bench.room.namespace);
+    let client = crate::rights::as_operator(&bench.test).await;
+    let api: kube::Api<SyncedSecret> = kube::Api::namespaced(client, &bench.test.namespace);
     api.patch_status("database", &PatchParams::default(), &Patch::Merge(forged))
         .await
         .unwrap();
     let object = bench
-        .room
+        .test
         .wait_for("database", "LeaseUnproven", |object| {
             let condition = object
                 .status
@@ -480,7 +480,7 @@ async fn a_forged_lease_revokes_nobodys_token() {
         "lockstep's own goes on"
     );
     bench
-        .room
+        .test
         .synced_secrets()
         .delete("database", &DeleteParams::default())
         .await
@@ -495,17 +495,17 @@ async fn a_forged_lease_revokes_nobodys_token() {
 #[tokio::test]
 async fn another_value_beside_the_credential_makes_no_new_one() {
     let bench = Bench::new("lease-beside", "1h", "24h").await;
-    bench.room.put("host", json!({ "host": "one" })).await;
+    bench.test.put("host", json!({ "host": "one" })).await;
     let mut spec = bench.spec("shop");
     spec["refreshInterval"] = json!("1s");
     spec["data"] = json!([{
         "secretKey": "host", "secretStoreRef": { "name": "vault" },
-        "remoteRef": { "key": bench.room.key("host"), "property": "host" },
+        "remoteRef": { "key": bench.test.key("host"), "property": "host" },
     }]);
     let first = bench.declare(spec).await;
-    bench.room.put("host", json!({ "host": "two" })).await;
+    bench.test.put("host", json!({ "host": "two" })).await;
     bench
-        .room
+        .test
         .wait_for_secret("database", "the other value", |secret| {
             text(secret, "host").as_deref() == Some("two")
         })
@@ -513,13 +513,13 @@ async fn another_value_beside_the_credential_makes_no_new_one() {
     assert_eq!(bench.login().await, first);
     // what is deleted is written again, as long as this process has it
     bench
-        .room
+        .test
         .secrets()
         .delete("database", &DeleteParams::default())
         .await
         .unwrap();
     bench
-        .room
+        .test
         .wait_for_secret("database", "the Secret is back", |secret| login(secret) == first)
         .await;
     assert!(first.works().await);
@@ -528,20 +528,20 @@ async fn another_value_beside_the_credential_makes_no_new_one() {
 #[tokio::test]
 async fn the_password_of_a_static_role_follows_its_rotation_and_not_the_refresh_interval() {
     let bench = Bench::new("lease-static", "1h", "24h").await;
-    let user = bench.room.namespace.replace('-', "_");
+    let user = bench.test.namespace.replace('-', "_");
     let database = database().await;
     database
         .administer(&format!("create role {user} login password 'first'"))
         .await
         .unwrap();
     let role = json!({ "db_name": "postgresql", "username": user, "rotation_period": "8s" });
-    let bao = &bench.room.stage.bao;
+    let bao = &bench.test.cluster.bao;
     bao.post(&format!("{}/static-roles/app", bench.mount), role)
         .await
         .unwrap();
     let store: SecretStore = serde_json::from_value(json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
-        "metadata": { "name": "static", "namespace": bench.room.namespace },
+        "metadata": { "name": "static", "namespace": bench.test.namespace },
         "spec": { "provider": { "vault": {
             "server": bao.address(), "path": bench.mount, "version": "v1",
             "auth": { "tokenSecretRef": { "name": "dynamic-token", "key": "token" } },
@@ -549,7 +549,7 @@ async fn the_password_of_a_static_role_follows_its_rotation_and_not_the_refresh_
     }))
     .unwrap();
     let stores: kube::Api<SecretStore> =
-        kube::Api::namespaced(bench.room.client.clone(), &bench.room.namespace);
+        kube::Api::namespaced(bench.test.client.clone(), &bench.test.namespace);
     stores
         .create(&kube::api::PostParams::default(), &store)
         .await
@@ -566,14 +566,14 @@ async fn the_password_of_a_static_role_follows_its_rotation_and_not_the_refresh_
 
 /// An operator behind a proxy, with a credential of its own.
 struct Crashes {
-    scene: Scene,
+    cluster: ProxiedCluster,
     bao: OpenBao,
     mount: String,
 }
 
 impl Crashes {
     async fn set(mount: &str, ttl: &str) -> Self {
-        let scene = Scene::set(&[]).await.unwrap();
+        let cluster = ProxiedCluster::set(&[]).await.unwrap();
         let bao = OpenBao::start().await.unwrap();
         engine(&bao, mount, ttl, "24h").await;
         let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\"] }}\n{TOKENS}");
@@ -610,10 +610,10 @@ impl Crashes {
             },
         ]);
         for object in objects.as_array().unwrap() {
-            scene.apply(object).await.unwrap();
+            cluster.apply(object).await.unwrap();
         }
         Self {
-            scene,
+            cluster,
             bao,
             mount: mount.to_owned(),
         }
@@ -633,13 +633,13 @@ impl Crashes {
     }
 
     async fn declare(&self, name: &str) {
-        self.scene.apply(&self.object(name)).await.unwrap();
+        self.cluster.apply(&self.object(name)).await.unwrap();
     }
 
     /// The same with a Deployment of that name as its target. It has no pods: to have its turn is all that it needs.
     async fn declare_with_target(&self, name: &str) {
         let labels = json!({ "app": name });
-        self.scene
+        self.cluster
             .apply(&json!({
                 "apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": { "name": name, "namespace": NAMESPACE },
@@ -656,7 +656,7 @@ impl Crashes {
             .unwrap();
         let mut object = self.object(name);
         object["spec"]["rotation"] = json!({ "rollout": { "targets": [{ "kind": "Deployment", "name": name }], "minimumInterval": "0s" } });
-        self.scene.apply(&object).await.unwrap();
+        self.cluster.apply(&object).await.unwrap();
     }
 
     /// The leases that the server holds.
@@ -673,7 +673,7 @@ impl Crashes {
     /// Waits until the Secret holds a credential that works and nothing else is left.
     async fn settles(&self, name: &str, leases: usize) -> Value {
         let settled = eventually(name, || async {
-            let object = self.scene.get("syncedsecret", name).await;
+            let object = self.cluster.get("syncedsecret", name).await;
             let lease = &object["status"]["lease"];
             ensure!(
                 lease["current"].is_object()
@@ -688,13 +688,13 @@ impl Crashes {
         });
         match settled.await {
             Ok(object) => object,
-            Err(error) => panic!("{error:#}\n{}", self.scene.operator.log()),
+            Err(error) => panic!("{error:#}\n{}", self.cluster.operator.log()),
         }
     }
 
     async fn works(&self, name: &str) -> bool {
         use base64::Engine as _;
-        let secret = self.scene.get("secret", name).await;
+        let secret = self.cluster.get("secret", name).await;
         let text = |key: &str| {
             let bytes = base64::prelude::BASE64_STANDARD.decode(secret["data"][key].as_str().unwrap());
             String::from_utf8(bytes.unwrap()).unwrap()
@@ -706,7 +706,7 @@ impl Crashes {
 #[tokio::test]
 async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
     let mut crashes = Crashes::set("database-crash", "1h").await;
-    crashes.scene.operator.run().await.unwrap();
+    crashes.cluster.operator.run().await.unwrap();
     let mut leases = 0;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         // the finalizer (the first time the proof before it, which then holds for a while), the intent, the lease, the Secret, the
@@ -714,20 +714,20 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
         for nth in 0..5 {
             leases += 1;
             let name = format!("{fault:?}-{nth}").to_lowercase();
-            crashes.scene.proxy.strike(fault, nth, 1, Asked::is_write);
+            crashes.cluster.proxy.strike(fault, nth, 1, Asked::is_write);
             crashes.declare_with_target(&name).await;
-            crashes.scene.proxy.struck().await;
-            crashes.scene.operator.kill();
-            crashes.scene.proxy.heal();
-            crashes.scene.operator.run().await.unwrap();
+            crashes.cluster.proxy.struck().await;
+            crashes.cluster.operator.kill();
+            crashes.cluster.proxy.heal();
+            crashes.cluster.operator.run().await.unwrap();
             crashes.settles(&name, leases).await;
             assert!(crashes.works(&name).await, "{name}");
         }
     }
     // and a restart makes nothing new
     let before = crashes.held().await.unwrap();
-    crashes.scene.operator.kill();
-    crashes.scene.operator.run().await.unwrap();
+    crashes.cluster.operator.kill();
+    crashes.cluster.operator.run().await.unwrap();
     crashes.declare("later").await;
     crashes.settles("later", leases + 1).await;
     let after = crashes.held().await.unwrap();
@@ -740,11 +740,11 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
 #[tokio::test]
 async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     let mut crashes = Crashes::set("database-storm", "6s").await;
-    crashes.scene.operator.run().await.unwrap();
+    crashes.cluster.operator.run().await.unwrap();
     crashes.declare("storm").await;
     crashes.settles("storm", 1).await;
     crashes
-        .scene
+        .cluster
         .proxy
         .strike(Fault::Status(500), 0, usize::MAX, |asked| {
             asked.path.contains("/syncedsecrets/") && asked.path.ends_with("/status")
@@ -752,7 +752,7 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     let renewals = || async {
         let labels = ["operation=\"renew\"", "outcome=\"ok\""];
         let count = crashes
-            .scene
+            .cluster
             .operator
             .metric("lockstep_lease_operations_total", &labels)
             .await;
@@ -768,10 +768,10 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     sleep(Duration::from_secs(3)).await;
     let made = renewals().await - before;
     assert!(made < 8.0, "{made} in three seconds");
-    crashes.scene.proxy.heal();
+    crashes.cluster.proxy.heal();
     // it lives, and is noted in the end
     eventually("it is noted", || async {
-        let object = crashes.scene.get("syncedsecret", "storm").await;
+        let object = crashes.cluster.get("syncedsecret", "storm").await;
         let current = &object["status"]["lease"]["current"];
         ensure!(current["renewed"].is_string(), "{current}");
         Ok(())
@@ -790,18 +790,18 @@ async fn nothing_is_made_where_no_policy_holds_the_operator_to_its_finalizer() {
         "lockstep-leases",
         "--wait=true",
     ];
-    lockstep_testkit::operator::kubectl(&crashes.scene.plane.kubeconfig(), &gone, None)
+    lockstep_testkit::operator::kubectl(&crashes.cluster.plane.kubeconfig(), &gone, None)
         .await
         .unwrap();
     // the API server takes a moment to know
     sleep(Duration::from_secs(3)).await;
-    crashes.scene.operator.run().await.unwrap();
+    crashes.cluster.operator.run().await.unwrap();
     crashes.declare("unguarded").await;
-    let ready = crashes.scene.wait_for_reason("unguarded", "WriteFailed").await;
+    let ready = crashes.cluster.wait_for_reason("unguarded", "WriteFailed").await;
     let said = ready["message"].as_str().unwrap();
     assert!(said.contains("lockstep-leases does not hold"), "{said}");
     assert_eq!(crashes.held().await.unwrap(), Vec::<String>::new());
-    let object = crashes.scene.get("syncedsecret", "unguarded").await;
+    let object = crashes.cluster.get("syncedsecret", "unguarded").await;
     assert!(object["metadata"]["finalizers"].is_null(), "{object}");
     assert!(
         object["metadata"]["labels"].is_null(),

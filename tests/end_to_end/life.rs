@@ -5,8 +5,8 @@ use std::time::Duration;
 use lockstep_testkit::{Operator, operator};
 
 use crate::{
-    api_proxy::{Asked, Fault, Scene},
-    stage::eventually,
+    api_proxy::{Asked, Fault, ProxiedCluster},
+    shared_cluster::eventually,
 };
 
 /// How long the end may take.
@@ -14,31 +14,31 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
-    let mut scene = Scene::set(&[]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "0").await;
-    let end = scene.operator.terminate(PATIENCE).unwrap();
-    assert_eq!(end.code(), Some(0), "{}", scene.operator.log());
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "0").await;
+    let end = cluster.operator.terminate(PATIENCE).unwrap();
+    assert_eq!(end.code(), Some(0), "{}", cluster.operator.log());
 
-    scene.operator.kill();
-    scene.operator.run().await.unwrap();
-    scene
+    cluster.operator.kill();
+    cluster.operator.run().await.unwrap();
+    cluster
         .proxy
         .strike(Fault::Hangs, 0, 100, |asked| asked.path.ends_with("/secrets/a"));
-    scene.put("a", "1");
-    scene.proxy.struck().await;
-    let end = scene.operator.terminate(PATIENCE).unwrap();
-    assert_eq!(end.code(), Some(0), "{}", scene.operator.log());
+    cluster.put("a", "1");
+    cluster.proxy.struck().await;
+    let end = cluster.operator.terminate(PATIENCE).unwrap();
+    assert_eq!(end.code(), Some(0), "{}", cluster.operator.log());
 }
 
 #[tokio::test]
 async fn it_is_not_ready_before_it_knows_its_objects_and_lives_all_the_same() {
-    let mut scene = Scene::set(&[]).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let lists = |asked: &Asked| asked.path.ends_with("/syncedsecrets");
-    scene.proxy.strike(Fault::Status(503), 0, 1000, lists);
-    let (proxy, address) = (scene.proxy.clone(), scene.operator.address());
+    cluster.proxy.strike(Fault::Status(503), 0, 1000, lists);
+    let (proxy, address) = (cluster.proxy.clone(), cluster.operator.address());
     let status = async |path: &str| {
         let answer = reqwest::get(format!("{address}/{path}")).await;
         answer.expect("an answer").status().as_u16()
@@ -49,20 +49,20 @@ async fn it_is_not_ready_before_it_knows_its_objects_and_lives_all_the_same() {
         proxy.heal();
         seen
     };
-    let (started, seen) = tokio::join!(scene.operator.run(), watched);
+    let (started, seen) = tokio::join!(cluster.operator.run(), watched);
     assert_eq!(seen, (200, 503));
     started.unwrap();
 }
 
 #[tokio::test]
 async fn it_looks_at_the_namespaces_that_it_is_told_alone() {
-    let mut scene = Scene::set(&["--namespaces", "scene"]).await.unwrap();
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare_in("default", "a").await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "0").await;
-    let strays: Vec<_> = scene
+    let mut cluster = ProxiedCluster::set(&["--namespaces", "scene"]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare_in("default", "a").await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "0").await;
+    let strays: Vec<_> = cluster
         .proxy
         .asked()
         .into_iter()
@@ -74,8 +74,8 @@ async fn it_looks_at_the_namespaces_that_it_is_told_alone() {
 #[tokio::test]
 async fn without_its_admission_policy_it_starts_only_when_it_is_told_to() {
     let flag = "--unsafe-without-admission-policy";
-    let mut scene = Scene::set(&[flag]).await.unwrap();
-    let kubeconfig = scene.plane.kubeconfig();
+    let mut cluster = ProxiedCluster::set(&[flag]).await.unwrap();
+    let kubeconfig = cluster.plane.kubeconfig();
     let delete = ["delete", "validatingadmissionpolicybindings", "--all"];
     operator::kubectl(&kubeconfig, &delete, None).await.unwrap();
     // the API server needs a moment to forget a policy
@@ -94,17 +94,17 @@ async fn without_its_admission_policy_it_starts_only_when_it_is_told_to() {
         .await
         .unwrap();
 
-    let mut careful = Operator::prepare(&scene.plane, &[]).await.unwrap();
+    let mut careful = Operator::prepare(&cluster.plane, &[]).await.unwrap();
     let ready = tokio::time::timeout(Duration::from_secs(5), careful.run()).await;
     assert!(ready.is_err(), "it waits for the policy: {}", careful.log());
     careful.kill();
 
-    scene.put("a", "0");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "0").await;
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "0").await;
     assert!(
-        scene.operator.log().contains(flag),
+        cluster.operator.log().contains(flag),
         "it says what it does without"
     );
 }

@@ -13,25 +13,25 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
+    bad_input::one,
     rights::as_operator,
-    stage::{Room, eventually, message, ready, stage, text},
-    witness::one,
+    shared_cluster::{TestNamespace, eventually, message, ready, shared_cluster, text},
 };
 
 /// Longer than the refresh interval of these tests, jitter and a sync.
 const SEVERAL_ROUNDS: Duration = Duration::from_millis(2500);
 
-fn from(room: &Room, more: Value) -> Value {
-    let mut spec = json!({ "refreshInterval": "1s", "data": [one("x", &room.key("a"), "x")] });
+fn from(test: &TestNamespace, more: Value) -> Value {
+    let mut spec = json!({ "refreshInterval": "1s", "data": [one("x", &test.key("a"), "x")] });
     if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
         spec.extend(more);
     }
     spec
 }
 
-async fn secret_is_gone(room: &Room, name: &str) {
+async fn secret_is_gone(test: &TestNamespace, name: &str) {
     eventually("the end of the Secret", || async {
-        anyhow::ensure!(room.secrets().get_opt(name).await?.is_none(), "still there");
+        anyhow::ensure!(test.secrets().get_opt(name).await?.is_none(), "still there");
         Ok(())
     })
     .await
@@ -39,109 +39,109 @@ async fn secret_is_gone(room: &Room, name: &str) {
 }
 
 /// A Secret of somebody else.
-async fn somebodys_secret(room: &Room, name: &str, annotations: Value) {
-    room.apply_raw(&json!({
+async fn somebodys_secret(test: &TestNamespace, name: &str, annotations: Value) {
+    test.apply_raw(&json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": name, "namespace": room.namespace, "annotations": annotations },
+        "metadata": { "name": name, "namespace": test.namespace, "annotations": annotations },
         "stringData": { "theirs": "kept" },
     }))
     .await
     .unwrap();
 }
 
-async fn remove_remote(room: &Room, name: &str) {
-    let path = format!("secret/metadata/{}", room.key(name));
-    room.stage.bao.delete(&path).await.unwrap();
+async fn remove_remote(test: &TestNamespace, name: &str) {
+    let path = format!("secret/metadata/{}", test.key(name));
+    test.cluster.bao.delete(&path).await.unwrap();
 }
 
 #[tokio::test]
 async fn while_suspended_the_secret_stays_and_no_store_is_asked() {
-    let room = stage().await.room("suspend").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let old = room.sync("s", from(&room, json!({}))).await;
-    room.change("s", json!({ "suspend": true })).await;
-    let object = room.wait_for_reason("s", "Suspended").await;
+    let test = shared_cluster().await.test_namespace("suspend").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let old = test.sync("s", from(&test, json!({}))).await;
+    test.change("s", json!({ "suspend": true })).await;
+    let object = test.wait_for_reason("s", "Suspended").await;
     assert!(
         message(&object).starts_with("suspend is set. The Secret \"s\" keeps its last good revision "),
         "{}",
         message(&object)
     );
-    let reads = room.reads("vault").await;
-    room.put("a", json!({ "x": "2" })).await;
+    let reads = test.reads("vault").await;
+    test.put("a", json!({ "x": "2" })).await;
     sleep(SEVERAL_ROUNDS).await;
-    assert_eq!(room.whole("s").await, old);
-    assert!((room.reads("vault").await - reads).abs() < f64::EPSILON);
-    room.change("s", json!({ "suspend": false })).await;
-    room.wait_for_secret("s", "the value of meanwhile", |secret| {
+    assert_eq!(test.whole("s").await, old);
+    assert!((test.reads("vault").await - reads).abs() < f64::EPSILON);
+    test.change("s", json!({ "suspend": false })).await;
+    test.wait_for_secret("s", "the value of meanwhile", |secret| {
         text(secret, "x").as_deref() == Some("2")
     })
     .await;
-    room.heals("s").await;
-    room.declare("never", from(&room, json!({ "suspend": true })))
+    test.heals("s").await;
+    test.declare("never", from(&test, json!({ "suspend": true })))
         .await;
-    let object = room.wait_for_reason("never", "Suspended").await;
+    let object = test.wait_for_reason("never", "Suspended").await;
     assert_eq!(
         message(&object),
         "suspend is set. The Secret \"never\" has not been written yet"
     );
-    assert!(room.secrets().get_opt("never").await.unwrap().is_none());
+    assert!(test.secrets().get_opt("never").await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn on_change_reads_when_the_spec_changes_and_created_once_never_again() {
-    let room = stage().await.room("refresh").await;
-    room.put("a", json!({ "x": "1", "y": "one" })).await;
-    room.sync("on-change", from(&room, json!({ "refreshPolicy": "OnChange" })))
+    let test = shared_cluster().await.test_namespace("refresh").await;
+    test.put("a", json!({ "x": "1", "y": "one" })).await;
+    test.sync("on-change", from(&test, json!({ "refreshPolicy": "OnChange" })))
         .await;
-    room.sync("once", from(&room, json!({ "refreshPolicy": "CreatedOnce" })))
+    test.sync("once", from(&test, json!({ "refreshPolicy": "CreatedOnce" })))
         .await;
-    let (on_change, once) = (room.whole("on-change").await, room.whole("once").await);
-    let reads = room.reads("vault").await;
-    room.put("a", json!({ "x": "2", "y": "two" })).await;
+    let (on_change, once) = (test.whole("on-change").await, test.whole("once").await);
+    let reads = test.reads("vault").await;
+    test.put("a", json!({ "x": "2", "y": "two" })).await;
     sleep(SEVERAL_ROUNDS).await;
     assert!(
-        (room.reads("vault").await - reads).abs() < f64::EPSILON,
+        (test.reads("vault").await - reads).abs() < f64::EPSILON,
         "nobody asked"
     );
-    let both = json!({ "data": [one("x", &room.key("a"), "x"), one("y", &room.key("a"), "y")] });
-    room.change("on-change", both.clone()).await;
-    room.change("once", both).await;
-    room.wait_for_secret("on-change", "the new spec", |secret| {
+    let both = json!({ "data": [one("x", &test.key("a"), "x"), one("y", &test.key("a"), "y")] });
+    test.change("on-change", both.clone()).await;
+    test.change("once", both).await;
+    test.wait_for_secret("on-change", "the new spec", |secret| {
         text(secret, "x").as_deref() == Some("2") && text(secret, "y").as_deref() == Some("two")
     })
     .await;
-    assert_ne!(room.whole("on-change").await, on_change);
-    let object = room.wait_for_reason("once", "Synced").await;
+    assert_ne!(test.whole("on-change").await, on_change);
+    let object = test.wait_for_reason("once", "Synced").await;
     assert!(
         message(&object).starts_with("refreshPolicy: CreatedOnce. The Secret \"once\" keeps "),
         "{}",
         message(&object)
     );
-    assert_eq!(room.whole("once").await, once);
+    assert_eq!(test.whole("once").await, once);
 }
 
 #[tokio::test]
 async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
-    let room = stage().await.room("renamed").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("renamed").await;
+    test.put("a", json!({ "x": "1" })).await;
     let spec = |name: &str| {
         from(
-            &room,
+            &test,
             json!({ "target": { "name": name, "deletionPolicy": "Delete" } }),
         )
     };
-    room.declare("s", spec("one")).await;
-    room.wait_for_reason("s", "Synced").await;
-    remove_remote(&room, "a").await;
+    test.declare("s", spec("one")).await;
+    test.wait_for_reason("s", "Synced").await;
+    remove_remote(&test, "a").await;
     let rename = json!({ "spec": spec("two") });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(rename))
         .await
         .unwrap();
-    room.wait_for_reason("s", "SourceDeleted").await;
+    test.wait_for_reason("s", "SourceDeleted").await;
     for name in ["one", "two"] {
         assert!(
-            room.secrets().get_opt(name).await.unwrap().is_none(),
+            test.secrets().get_opt(name).await.unwrap().is_none(),
             "{name} is left"
         );
     }
@@ -149,62 +149,62 @@ async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
 
 #[tokio::test]
 async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
-    let room = stage().await.room("merge").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("merge").await;
+    test.put("a", json!({ "x": "1" })).await;
     let merge = |more: Value| {
         let mut target = json!({ "creationPolicy": "Merge" });
         if let (Some(target), Value::Object(more)) = (target.as_object_mut(), more) {
             target.extend(more);
         }
-        from(&room, json!({ "target": target }))
+        from(&test, json!({ "target": target }))
     };
     // a template that reads a key must not keep lockstep from giving back what it took
     let template = json!({ "data": { "x": "{{ .x }}" } });
-    room.declare(
+    test.declare(
         "s",
         merge(json!({ "deletionPolicy": "Delete", "template": template })),
     )
     .await;
-    let namespace = &room.namespace;
+    let namespace = &test.namespace;
     let said = format!(
         "lockstep may not patch Secret \"s\" in namespace \"{namespace}\", which creationPolicy: Merge needs. The grant also lets lockstep read this one Secret. Run: kubectl create role lockstep-merge-s -n {namespace} --verb=patch --resource=secrets --resource-name=s && kubectl create rolebinding lockstep-merge-s -n {namespace} --role=lockstep-merge-s --serviceaccount=lockstep-system:lockstep"
     );
-    room.fails_at_first("s", "MergeForbidden", &said).await;
-    run_the_commands(&room, &said).await;
-    room.refresh("s", "granted").await;
+    test.fails_at_first("s", "MergeForbidden", &said).await;
+    run_the_commands(&test, &said).await;
+    test.refresh("s", "granted").await;
     let said = "Secret \"s\" does not exist, and creationPolicy: Merge only writes to an existing Secret";
-    room.fails_at_first("s", "TargetNotFound", said).await;
-    somebodys_secret(&room, "s", json!({ "lockstep.dev/merge": "other, s" })).await;
-    room.heals("s").await;
-    let secret = room.secrets().get("s").await.unwrap();
+    test.fails_at_first("s", "TargetNotFound", said).await;
+    somebodys_secret(&test, "s", json!({ "lockstep.dev/merge": "other, s" })).await;
+    test.heals("s").await;
+    let secret = test.secrets().get("s").await.unwrap();
     assert_eq!(text(&secret, "theirs").unwrap(), "kept");
     assert_eq!(text(&secret, "x").unwrap(), "1");
     assert_eq!(secret.metadata.owner_references, None);
     // what lockstep took, it gives back; what it did not write, it leaves
-    remove_remote(&room, "a").await;
-    room.wait_for_reason("s", "SourceDeleted").await;
-    let secret = room.secrets().get("s").await.unwrap();
+    remove_remote(&test, "a").await;
+    test.wait_for_reason("s", "SourceDeleted").await;
+    let secret = test.secrets().get("s").await.unwrap();
     assert_eq!(text(&secret, "theirs").unwrap(), "kept");
     assert_eq!(text(&secret, "x"), None);
-    room.put("a", json!({ "x": "2" })).await;
-    room.heals("s").await;
-    let secret = room.secrets().get("s").await.unwrap();
+    test.put("a", json!({ "x": "2" })).await;
+    test.heals("s").await;
+    let secret = test.secrets().get("s").await.unwrap();
     assert_eq!(text(&secret, "theirs").unwrap(), "kept");
     assert_eq!(text(&secret, "x").unwrap(), "2");
-    room.synced_secrets()
+    test.synced_secrets()
         .delete("s", &DeleteParams::default())
         .await
         .unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        text(&room.secrets().get("s").await.unwrap(), "theirs").unwrap(),
+        text(&test.secrets().get("s").await.unwrap(), "theirs").unwrap(),
         "kept"
     );
     // a Secret that does not list the SyncedSecret is left alone, also if the right was granted
-    somebodys_secret(&room, "foreign", json!({ "lockstep.dev/merge": "foreigner" })).await;
-    grant_merge(&room, "foreign").await;
-    room.declare("foreign", merge(json!({}))).await;
-    let object = room.wait_for_reason("foreign", "TargetForeign").await;
+    somebodys_secret(&test, "foreign", json!({ "lockstep.dev/merge": "foreigner" })).await;
+    grant_merge(&test, "foreign").await;
+    test.declare("foreign", merge(json!({}))).await;
+    let object = test.wait_for_reason("foreign", "TargetForeign").await;
     assert!(
         message(&object).contains(&format!(
             "Secret \"foreign\" does not list SyncedSecret \"foreign\" in its annotation lockstep.dev/merge, which holds names separated by commas. If it is the only one, run: kubectl annotate secret foreign -n {namespace} lockstep.dev/merge=foreign"
@@ -212,23 +212,23 @@ async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
         "{}",
         message(&object)
     );
-    assert_eq!(text(&room.secrets().get("foreign").await.unwrap(), "x"), None);
+    assert_eq!(text(&test.secrets().get("foreign").await.unwrap(), "x"), None);
 }
 
-async fn grant_merge(room: &Room, secret: &str) {
-    let namespace = &room.namespace;
+async fn grant_merge(test: &TestNamespace, secret: &str) {
+    let namespace = &test.namespace;
     let commands = format!(
         "Run: kubectl create role lockstep-merge-{secret} -n {namespace} --verb=patch --resource=secrets --resource-name={secret} && kubectl create rolebinding lockstep-merge-{secret} -n {namespace} --role=lockstep-merge-{secret} --serviceaccount=lockstep-system:lockstep"
     );
-    run_the_commands(room, &commands).await;
+    run_the_commands(test, &commands).await;
 }
 
 /// Runs the kubectl commands of a message.
-async fn run_the_commands(room: &Room, message: &str) {
+async fn run_the_commands(test: &TestNamespace, message: &str) {
     let (_, commands) = message.split_once("Run: ").expect("commands");
     for command in commands.split(" && ") {
         let arguments: Vec<_> = command.split(' ').skip(1).collect();
-        operator::kubectl(&room.stage.plane.kubeconfig(), &arguments, None)
+        operator::kubectl(&test.cluster.plane.kubeconfig(), &arguments, None)
             .await
             .unwrap();
     }
@@ -236,81 +236,81 @@ async fn run_the_commands(room: &Room, message: &str) {
 
 #[tokio::test]
 async fn several_merge_different_keys_and_no_two_the_same_key() {
-    let room = stage().await.room("mergers").await;
-    room.put("a", json!({ "x": "1", "y": "2" })).await;
+    let test = shared_cluster().await.test_namespace("mergers").await;
+    test.put("a", json!({ "x": "1", "y": "2" })).await;
     let merge = |key: &str, property: &str| {
         json!({
             "refreshInterval": "1s",
-            "data": [one(key, &room.key("a"), property)],
+            "data": [one(key, &test.key("a"), property)],
             "target": { "name": "shared", "creationPolicy": "Merge" },
         })
     };
-    somebodys_secret(&room, "shared", json!({ "lockstep.dev/merge": "one,two,three" })).await;
-    grant_merge(&room, "shared").await;
-    room.declare("one", merge("x", "x")).await;
-    room.declare("two", merge("y", "y")).await;
+    somebodys_secret(&test, "shared", json!({ "lockstep.dev/merge": "one,two,three" })).await;
+    grant_merge(&test, "shared").await;
+    test.declare("one", merge("x", "x")).await;
+    test.declare("two", merge("y", "y")).await;
     for name in ["one", "two"] {
-        room.wait_for_reason(name, "Synced").await;
+        test.wait_for_reason(name, "Synced").await;
     }
-    let shared = room.secrets().get("shared").await.unwrap();
+    let shared = test.secrets().get("shared").await.unwrap();
     for (key, value) in [("theirs", "kept"), ("x", "1"), ("y", "2")] {
         assert_eq!(text(&shared, key).as_deref(), Some(value));
     }
-    room.declare("three", merge("y", "x")).await;
-    let object = room.wait_for_reason("three", "Conflict").await;
+    test.declare("three", merge("y", "x")).await;
+    let object = test.wait_for_reason("three", "Conflict").await;
     let said = "Secret \"shared\": key \"y\" is already written by SyncedSecret \"two\", and SyncedSecret \"three\" writes it too";
     assert!(message(&object).contains(said), "{}", message(&object));
     assert_eq!(
-        text(&room.secrets().get("shared").await.unwrap(), "y").as_deref(),
+        text(&test.secrets().get("shared").await.unwrap(), "y").as_deref(),
         Some("2")
     );
     // someone else's edit of a merged key is repaired
     let edit = json!({ "stringData": { "x": "edited" } });
-    room.secrets()
+    test.secrets()
         .patch("shared", &PatchParams::default(), &Patch::Merge(edit))
         .await
         .unwrap();
-    room.wait_for_secret("shared", "the repair", |secret| {
+    test.wait_for_secret("shared", "the repair", |secret| {
         text(secret, "x").as_deref() == Some("1") && text(secret, "theirs").as_deref() == Some("kept")
     })
     .await;
     // it heals when the other gives the key up
-    room.change("two", json!({ "data": [one("z", &room.key("a"), "y")] }))
+    test.change("two", json!({ "data": [one("z", &test.key("a"), "y")] }))
         .await;
-    room.wait_for_secret("shared", "the key of the other", |secret| {
+    test.wait_for_secret("shared", "the key of the other", |secret| {
         text(secret, "z").is_some()
     })
     .await;
-    room.refresh("three", "again").await;
-    room.heals("three").await;
+    test.refresh("three", "again").await;
+    test.heals("three").await;
     assert_eq!(
-        text(&room.secrets().get("shared").await.unwrap(), "y").as_deref(),
+        text(&test.secrets().get("shared").await.unwrap(), "y").as_deref(),
         Some("1")
     );
 }
 
 #[tokio::test]
 async fn a_secret_that_was_adopted_by_mistake_is_not_deleted() {
-    let room = stage().await.room("only-copy").await;
-    somebodys_secret(&room, "s", json!({ "lockstep.dev/adopt": "s" })).await;
+    let test = shared_cluster().await.test_namespace("only-copy").await;
+    somebodys_secret(&test, "s", json!({ "lockstep.dev/adopt": "s" })).await;
     // a typo in the key: nothing was ever read, so nothing was ever written
-    room.declare(
+    test.declare(
         "s",
-        from(&room, json!({ "target": { "deletionPolicy": "Delete" } })),
+        from(&test, json!({ "target": { "deletionPolicy": "Delete" } })),
     )
     .await;
-    let object = room.wait_for_reason("s", "SourceDeleted").await;
+    let object = test.wait_for_reason("s", "SourceDeleted").await;
     let said = "no remote value exists. This SyncedSecret has not written Secret \"s\", so deletionPolicy: Delete removed nothing";
     assert_eq!(message(&object), said);
-    let kept = room.secrets().get("s").await.unwrap();
+    let kept = test.secrets().get("s").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
 }
 
 #[tokio::test]
 async fn a_secret_that_cannot_be_replaced_is_not_adopted() {
-    let room = stage().await.room("unadoptable").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let adopt = |name: &str| json!({ "name": name, "namespace": room.namespace, "annotations": { "lockstep.dev/adopt": name } });
+    let test = shared_cluster().await.test_namespace("unadoptable").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let adopt = |name: &str| json!({ "name": name, "namespace": test.namespace, "annotations": { "lockstep.dev/adopt": name } });
     for (name, more) in [
         ("fixed", json!({ "immutable": true })),
         ("typed", json!({ "type": "example.org/other" })),
@@ -321,59 +321,59 @@ async fn a_secret_that_cannot_be_replaced_is_not_adopted() {
         if let (Some(secret), Value::Object(more)) = (secret.as_object_mut(), more) {
             secret.extend(more);
         }
-        room.apply_raw(&secret).await.unwrap();
-        let before = room.secrets().get(name).await.unwrap();
-        room.declare(name, from(&room, json!({}))).await;
-        let object = room.wait_for_reason(name, "TargetForeign").await;
+        test.apply_raw(&secret).await.unwrap();
+        let before = test.secrets().get(name).await.unwrap();
+        test.declare(name, from(&test, json!({}))).await;
+        let object = test.wait_for_reason(name, "TargetForeign").await;
         let said = format!(
             "Secret \"{name}\" already exists and cannot be adopted: it is immutable or has another type. Delete it, or set target.name to another name"
         );
         assert!(message(&object).contains(&said), "{}", message(&object));
-        assert_eq!(room.secrets().get(name).await.unwrap(), before);
+        assert_eq!(test.secrets().get(name).await.unwrap(), before);
     }
 }
 
 #[tokio::test]
 async fn a_secret_with_a_finalizer_is_not_deleted() {
-    let room = stage().await.room("finalizer").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("finalizer").await;
+    test.put("a", json!({ "x": "1" })).await;
     let target = json!({ "target": { "deletionPolicy": "Delete" }, "refreshPolicy": "OnChange" });
-    room.sync("s", from(&room, target)).await;
-    remove_remote(&room, "a").await;
+    test.sync("s", from(&test, target)).await;
+    remove_remote(&test, "a").await;
     let keep = json!({ "metadata": { "finalizers": ["example.org/keep"] } });
-    room.secrets()
+    test.secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(keep))
         .await
         .unwrap();
-    room.refresh("s", "gone").await;
-    let object = room.wait_for_reason("s", "TargetNotDeletable").await;
+    test.refresh("s", "gone").await;
+    let object = test.wait_for_reason("s", "TargetNotDeletable").await;
     assert!(
         message(&object).contains("has finalizers or is being deleted"),
         "{}",
         message(&object)
     );
     assert_eq!(
-        text(&room.secrets().get("s").await.unwrap(), "x").as_deref(),
+        text(&test.secrets().get("s").await.unwrap(), "x").as_deref(),
         Some("1")
     );
     let free = json!({ "metadata": { "finalizers": null } });
-    room.secrets()
+    test.secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(free))
         .await
         .unwrap();
-    room.refresh("s", "free").await;
-    secret_is_gone(&room, "s").await;
+    test.refresh("s", "free").await;
+    secret_is_gone(&test, "s").await;
 }
 
 #[tokio::test]
 async fn an_orphan_outlives_its_synced_secret() {
-    let room = stage().await.room("orphan").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let target = |policy: &str| from(&room, json!({ "target": { "creationPolicy": policy } }));
-    room.sync("orphan", target("Orphan")).await;
-    room.sync("owned", target("Owner")).await;
+    let test = shared_cluster().await.test_namespace("orphan").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let target = |policy: &str| from(&test, json!({ "target": { "creationPolicy": policy } }));
+    test.sync("orphan", target("Orphan")).await;
+    test.sync("owned", target("Owner")).await;
     assert_eq!(
-        room.secrets()
+        test.secrets()
             .get("orphan")
             .await
             .unwrap()
@@ -382,123 +382,123 @@ async fn an_orphan_outlives_its_synced_secret() {
         None
     );
     for name in ["orphan", "owned"] {
-        room.synced_secrets()
+        test.synced_secrets()
             .delete(name, &DeleteParams::default())
             .await
             .unwrap();
     }
-    secret_is_gone(&room, "owned").await;
+    secret_is_gone(&test, "owned").await;
     assert_eq!(
-        text(&room.secrets().get("orphan").await.unwrap(), "x").unwrap(),
+        text(&test.secrets().get("orphan").await.unwrap(), "x").unwrap(),
         "1"
     );
 }
 
 #[tokio::test]
 async fn a_value_that_is_gone_takes_its_secret_along_only_where_the_spec_says_so() {
-    let room = stage().await.room("deletion").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let target = |policy: &str| from(&room, json!({ "target": { "deletionPolicy": policy } }));
-    let old = room.sync("kept", target("Retain")).await;
-    room.sync("gone", target("Delete")).await;
-    remove_remote(&room, "a").await;
-    let key = room.key("a");
+    let test = shared_cluster().await.test_namespace("deletion").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let target = |policy: &str| from(&test, json!({ "target": { "deletionPolicy": policy } }));
+    let old = test.sync("kept", target("Retain")).await;
+    test.sync("gone", target("Delete")).await;
+    remove_remote(&test, "a").await;
+    let key = test.key("a");
     let said = format!("data[0] (secretKey \"x\"): SecretStore/vault: key \"{key}\" does not exist");
-    room.fails("kept", &old, "SourceNotFound", &said).await;
-    room.requests_counted("vault", "read", "not_found").await;
-    let object = room.wait_for_reason("gone", "SourceDeleted").await;
+    test.fails("kept", &old, "SourceNotFound", &said).await;
+    test.requests_counted("vault", "read", "not_found").await;
+    let object = test.wait_for_reason("gone", "SourceDeleted").await;
     assert_eq!(
         message(&object),
         "every remote value is gone, and deletionPolicy: Delete removed the Secret \"gone\"; it comes back with the first of them"
     );
     assert_eq!(object.status.unwrap().target, None);
-    secret_is_gone(&room, "gone").await;
-    room.gauge_of("gone", 0.0).await;
-    room.put("a", json!({ "x": "2" })).await;
+    secret_is_gone(&test, "gone").await;
+    test.gauge_of("gone", 0.0).await;
+    test.put("a", json!({ "x": "2" })).await;
     for name in ["kept", "gone"] {
-        room.heals(name).await;
-        assert_eq!(text(&room.secrets().get(name).await.unwrap(), "x").unwrap(), "2");
+        test.heals(name).await;
+        assert_eq!(text(&test.secrets().get(name).await.unwrap(), "x").unwrap(), "2");
     }
 }
 
 #[tokio::test]
 async fn one_value_of_two_that_is_gone_deletes_nothing() {
-    let room = stage().await.room("half").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.put("b", json!({ "y": "2" })).await;
+    let test = shared_cluster().await.test_namespace("half").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.put("b", json!({ "y": "2" })).await;
     let spec = json!({
-        "data": [one("x", &room.key("a"), "x"), one("y", &room.key("b"), "y")],
+        "data": [one("x", &test.key("a"), "x"), one("y", &test.key("b"), "y")],
         "target": { "deletionPolicy": "Delete" },
     });
-    let old = room.sync("s", spec).await;
-    remove_remote(&room, "b").await;
+    let old = test.sync("s", spec).await;
+    remove_remote(&test, "b").await;
     let said = format!(
         "data[1] (secretKey \"y\"): SecretStore/vault: key \"{}\" does not exist",
-        room.key("b")
+        test.key("b")
     );
-    room.fails("s", &old, "SourceNotFound", &said).await;
+    test.fails("s", &old, "SourceNotFound", &said).await;
     // an optional entry is left out instead
     let optional =
-        json!({ "secretKey": "y", "optional": true, "remoteRef": { "key": room.key("b"), "property": "y" } });
-    room.change("s", json!({ "data": [one("x", &room.key("a"), "x"), optional] }))
+        json!({ "secretKey": "y", "optional": true, "remoteRef": { "key": test.key("b"), "property": "y" } });
+    test.change("s", json!({ "data": [one("x", &test.key("a"), "x"), optional] }))
         .await;
-    room.heals("s").await;
-    let secret = room.secrets().get("s").await.unwrap();
+    test.heals("s").await;
+    let secret = test.secrets().get("s").await.unwrap();
     assert_eq!(secret.data.unwrap().into_keys().collect::<Vec<_>>(), ["x"]);
 }
 
 #[tokio::test]
 async fn a_search_that_finds_nothing_any_more_empties_no_secret() {
-    let room = stage().await.room("search").await;
-    room.put("many/one", json!({ "v": "1" })).await;
+    let test = shared_cluster().await.test_namespace("search").await;
+    test.put("many/one", json!({ "v": "1" })).await;
     let spec = |policy: &str| {
         json!({
             "dataFrom": [{
-                "find": { "path": room.key("many") },
+                "find": { "path": test.key("many") },
                 "rewrite": [{ "regexp": { "source": ".*/", "target": "" } }],
             }],
             "target": { "deletionPolicy": policy },
         })
     };
-    let old = room.sync("kept", spec("Retain")).await;
-    room.sync("gone", spec("Delete")).await;
-    remove_remote(&room, "many/one").await;
+    let old = test.sync("kept", spec("Retain")).await;
+    test.sync("gone", spec("Delete")).await;
+    remove_remote(&test, "many/one").await;
     let said = "dataFrom[0].find: SecretStore/vault: there is no remote value that matches";
-    room.fails("kept", &old, "SourceNotFound", said).await;
-    room.wait_for_reason("gone", "SourceDeleted").await;
-    secret_is_gone(&room, "gone").await;
-    room.put("many/two", json!({ "v": "2" })).await;
+    test.fails("kept", &old, "SourceNotFound", said).await;
+    test.wait_for_reason("gone", "SourceDeleted").await;
+    secret_is_gone(&test, "gone").await;
+    test.put("many/two", json!({ "v": "2" })).await;
     for name in ["kept", "gone"] {
-        room.heals(name).await;
-        let secret = room.secrets().get(name).await.unwrap();
+        test.heals(name).await;
+        let secret = test.secrets().get(name).await.unwrap();
         assert_eq!(secret.data.unwrap().into_keys().collect::<Vec<_>>(), ["two"]);
     }
 }
 
 #[tokio::test]
 async fn a_secret_that_is_deleted_during_a_suspension_comes_back_after_it() {
-    let room = stage().await.room("unmissed").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.sync("s", from(&room, json!({}))).await;
-    room.change("s", json!({ "suspend": true })).await;
-    room.wait_for_reason("s", "Suspended").await;
-    room.secrets()
+    let test = shared_cluster().await.test_namespace("unmissed").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.sync("s", from(&test, json!({}))).await;
+    test.change("s", json!({ "suspend": true })).await;
+    test.wait_for_reason("s", "Suspended").await;
+    test.secrets()
         .delete("s", &DeleteParams::default())
         .await
         .unwrap();
     sleep(SEVERAL_ROUNDS).await;
     assert!(
-        room.secrets().get_opt("s").await.unwrap().is_none(),
+        test.secrets().get_opt("s").await.unwrap().is_none(),
         "a suspended SyncedSecret writes nothing"
     );
     let resume = json!({ "spec": { "suspend": false } });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(resume))
         .await
         .unwrap();
-    room.wait_for_secret("s", "its return", |secret| text(secret, "x").is_some())
+    test.wait_for_secret("s", "its return", |secret| text(secret, "x").is_some())
         .await;
-    room.wait_for("s", "Ready", |object| {
+    test.wait_for("s", "Ready", |object| {
         ready(object).is_some_and(|condition| condition.reason == "Synced")
     })
     .await;
@@ -506,26 +506,26 @@ async fn a_secret_that_is_deleted_during_a_suspension_comes_back_after_it() {
 
 #[tokio::test]
 async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
-    let room = stage().await.room("quiet").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("quiet").await;
+    test.put("a", json!({ "x": "1" })).await;
     let template = json!({ "template": {
         "data": { "one": "{{ .x }}", "two": "{{ .x }}" },
         "templateFrom": [{ "literal": "three: {{ .x }}" }],
     } });
-    let old = room.sync("s", from(&room, json!({ "target": template }))).await;
-    let before = room.synced_secrets().get("s").await.unwrap();
-    let reads = room.reads("vault").await;
-    room.metric_becomes(
+    let old = test.sync("s", from(&test, json!({ "target": template }))).await;
+    let before = test.synced_secrets().get("s").await.unwrap();
+    let reads = test.reads("vault").await;
+    test.metric_becomes(
         "lockstep_provider_requests_total",
         &[
-            &format!("store=\"{}/vault\"", room.namespace),
+            &format!("store=\"{}/vault\"", test.namespace),
             "operation=\"read\"",
         ],
         |now| now >= reads + 3.0,
     )
     .await;
-    assert_eq!(room.whole("s").await, old);
-    let after = room.synced_secrets().get("s").await.unwrap();
+    assert_eq!(test.whole("s").await, old);
+    let after = test.synced_secrets().get("s").await.unwrap();
     assert_eq!(
         before.metadata.resource_version, after.metadata.resource_version,
         "{:?}",
@@ -535,80 +535,80 @@ async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
 
 #[tokio::test]
 async fn a_secret_that_was_merged_into_is_never_replaced_or_deleted() {
-    let room = stage().await.room("merged").await;
-    room.put("a", json!({ "x": "1" })).await;
+    let test = shared_cluster().await.test_namespace("merged").await;
+    test.put("a", json!({ "x": "1" })).await;
     let annotations = json!({ "lockstep.dev/owner": "b", "lockstep.dev/merge": "s" });
-    somebodys_secret(&room, "shared", annotations).await;
-    grant_merge(&room, "shared").await;
-    let spec = |target: Value| from(&room, json!({ "target": target }));
-    room.declare("s", spec(json!({ "name": "shared", "creationPolicy": "Merge" })))
+    somebodys_secret(&test, "shared", annotations).await;
+    grant_merge(&test, "shared").await;
+    let spec = |target: Value| from(&test, json!({ "target": target }));
+    test.declare("s", spec(json!({ "name": "shared", "creationPolicy": "Merge" })))
         .await;
-    room.wait_for_reason("s", "Synced").await;
+    test.wait_for_reason("s", "Synced").await;
     // its uid is in the status, and it is not lockstep's to delete
-    room.change("s", spec(json!({ "name": "own", "creationPolicy": "Owner" })))
+    test.change("s", spec(json!({ "name": "own", "creationPolicy": "Owner" })))
         .await;
-    room.wait_for_secret("own", "the new Secret", |secret| text(secret, "x").is_some())
+    test.wait_for_secret("own", "the new Secret", |secret| text(secret, "x").is_some())
         .await;
-    room.wait_for_reason("s", "Synced").await;
-    let kept = room.secrets().get("shared").await.unwrap();
+    test.wait_for_reason("s", "Synced").await;
+    let kept = test.secrets().get("shared").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
     // nor to replace
     let replace =
         json!({ "name": "shared", "template": { "type": "example.org/other", "mergePolicy": "Merge" } });
-    room.change("s", spec(replace)).await;
-    room.wait_for_reason("s", "TargetForeign").await;
-    let kept = room.secrets().get("shared").await.unwrap();
+    test.change("s", spec(replace)).await;
+    test.wait_for_reason("s", "TargetForeign").await;
+    let kept = test.secrets().get("shared").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
 }
 
 #[tokio::test]
 async fn a_secret_that_another_one_adopted_is_not_deleted_after_a_rename() {
-    let room = stage().await.room("adopted").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let named = |name: &str| from(&room, json!({ "target": { "name": name } }));
-    room.declare("old", named("first")).await;
-    room.wait_for_reason("old", "Synced").await;
-    somebodys_secret(&room, "second", json!({})).await;
-    room.change("old", named("second")).await;
-    room.wait_for_reason("old", "TargetForeign").await;
+    let test = shared_cluster().await.test_namespace("adopted").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let named = |name: &str| from(&test, json!({ "target": { "name": name } }));
+    test.declare("old", named("first")).await;
+    test.wait_for_reason("old", "Synced").await;
+    somebodys_secret(&test, "second", json!({})).await;
+    test.change("old", named("second")).await;
+    test.wait_for_reason("old", "TargetForeign").await;
     let adopt = json!({ "metadata": { "annotations": { "lockstep.dev/adopt": "new" } } });
-    room.secrets()
+    test.secrets()
         .patch("first", &PatchParams::default(), &Patch::Merge(adopt))
         .await
         .unwrap();
-    room.declare("new", named("first")).await;
-    room.wait_for_reason("new", "Synced").await;
-    room.secrets()
+    test.declare("new", named("first")).await;
+    test.wait_for_reason("new", "Synced").await;
+    test.secrets()
         .delete("second", &DeleteParams::default())
         .await
         .unwrap();
-    room.refresh("old", "again").await;
-    room.wait_for_reason("old", "Synced").await;
-    let kept = room.secrets().get("first").await.unwrap();
+    test.refresh("old", "again").await;
+    test.wait_for_reason("old", "Synced").await;
+    let kept = test.secrets().get("first").await.unwrap();
     assert_eq!(kept.metadata.annotations.unwrap()["lockstep.dev/owner"], "new");
 }
 
 /// A cluster administrator exempts a namespace from the policy by a selector in its binding. The proof at start is of another namespace.
 #[tokio::test]
 async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
-    let room = stage().await.room("unguarded").await;
-    room.put("a", json!({ "x": "1" })).await;
-    somebodys_secret(&room, "s", json!({})).await;
+    let test = shared_cluster().await.test_namespace("unguarded").await;
+    test.put("a", json!({ "x": "1" })).await;
+    somebodys_secret(&test, "s", json!({})).await;
     let policies = ApiResource::from_gvk(&GroupVersionKind::gvk(
         "admissionregistration.k8s.io",
         "v1",
         "ValidatingAdmissionPolicyBinding",
     ));
-    let bindings: Api<DynamicObject> = Api::all_with(room.client.clone(), &policies);
+    let bindings: Api<DynamicObject> = Api::all_with(test.client.clone(), &policies);
     let selector = json!({ "matchExpressions": [
-        { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [room.namespace] },
+        { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [test.namespace] },
     ] });
     let exempt = json!({ "spec": { "matchResources": { "namespaceSelector": selector } } });
     bindings
         .patch("lockstep-secrets", &PatchParams::default(), &Patch::Merge(exempt))
         .await
         .unwrap();
-    let operators: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let operators: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let unowned: Secret = serde_json::from_value(json!({ "metadata": { "name": "probe" } })).unwrap();
     let dry_run = PostParams {
         dry_run: true,
@@ -621,14 +621,14 @@ async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
     .await
     .unwrap();
 
-    room.declare("s", from(&room, json!({}))).await;
-    let object = room.wait_for_reason("s", "TargetForeign").await;
+    test.declare("s", from(&test, json!({}))).await;
+    let object = test.wait_for_reason("s", "TargetForeign").await;
     assert!(
         message(&object).contains("is not enforced in namespace"),
         "{}",
         message(&object)
     );
-    let kept = room.secrets().get("s").await.unwrap();
+    let kept = test.secrets().get("s").await.unwrap();
     assert_eq!(text(&kept, "theirs").as_deref(), Some("kept"));
 
     let everywhere =
@@ -646,90 +646,90 @@ async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
 /// A replacement that removes the last finalizer completes the deletion.
 #[tokio::test]
 async fn a_secret_that_is_being_deleted_is_left_alone_until_it_is_gone() {
-    let room = stage().await.room("terminating").await;
-    room.put("a", json!({ "x": "1" })).await;
-    room.sync("s", from(&room, json!({}))).await;
-    let old = room.secrets().get("s").await.unwrap();
+    let test = shared_cluster().await.test_namespace("terminating").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.sync("s", from(&test, json!({}))).await;
+    let old = test.secrets().get("s").await.unwrap();
     let keep = json!({ "metadata": { "finalizers": ["example.org/keep"] } });
-    room.secrets()
+    test.secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(keep))
         .await
         .unwrap();
-    room.secrets()
+    test.secrets()
         .delete("s", &DeleteParams::default())
         .await
         .unwrap();
-    room.put("a", json!({ "x": "2" })).await;
-    room.wait_for_reason("s", "TargetNotDeletable").await;
-    let kept = room.secrets().get("s").await.unwrap();
+    test.put("a", json!({ "x": "2" })).await;
+    test.wait_for_reason("s", "TargetNotDeletable").await;
+    let kept = test.secrets().get("s").await.unwrap();
     assert_eq!(kept.metadata.uid, old.metadata.uid);
     assert_eq!(text(&kept, "x").as_deref(), Some("1"));
 
     let free = json!({ "metadata": { "finalizers": null } });
-    room.secrets()
+    test.secrets()
         .patch("s", &PatchParams::default(), &Patch::Merge(free))
         .await
         .unwrap();
-    room.wait_for_secret("s", "the new Secret", |secret| {
+    test.wait_for_secret("s", "the new Secret", |secret| {
         text(secret, "x").as_deref() == Some("2")
     })
     .await;
-    room.heals("s").await;
+    test.heals("s").await;
 }
 
 /// Nobody can claim an immutable Secret, and a handover keeps its uid.
 #[tokio::test]
 async fn an_immutable_secret_that_was_handed_over_is_not_deleted() {
-    let room = stage().await.room("handed-over").await;
-    room.put("a", json!({ "x": "1" })).await;
-    let named = |name: &str| from(&room, json!({ "target": { "name": name, "immutable": true } }));
-    room.declare("old", named("first")).await;
-    room.wait_for_reason("old", "Synced").await;
+    let test = shared_cluster().await.test_namespace("handed-over").await;
+    test.put("a", json!({ "x": "1" })).await;
+    let named = |name: &str| from(&test, json!({ "target": { "name": name, "immutable": true } }));
+    test.declare("old", named("first")).await;
+    test.wait_for_reason("old", "Synced").await;
     let hand_over = json!({ "metadata": {
         "annotations": { "lockstep.dev/owner": "new" }, "ownerReferences": null,
     } });
-    room.secrets()
+    test.secrets()
         .patch("first", &PatchParams::default(), &Patch::Merge(hand_over))
         .await
         .unwrap();
-    room.change("old", named("second")).await;
-    let object = room.wait_for_reason("old", "TargetNotDeletable").await;
+    test.change("old", named("second")).await;
+    let object = test.wait_for_reason("old", "TargetNotDeletable").await;
     assert!(
         message(&object).contains("\"first\" is immutable and was changed by someone else"),
         "{}",
         message(&object)
     );
-    assert!(room.secrets().get_opt("first").await.unwrap().is_some());
-    room.secrets()
+    assert!(test.secrets().get_opt("first").await.unwrap().is_some());
+    test.secrets()
         .delete("first", &DeleteParams::default())
         .await
         .unwrap();
-    room.refresh("old", "again").await;
-    room.heals("old").await;
+    test.refresh("old", "again").await;
+    test.heals("old").await;
 }
 
 #[tokio::test]
 async fn no_two_merge_the_same_annotation() {
-    let room = stage().await.room("annotations").await;
-    room.put("a", json!({ "x": "1", "y": "2" })).await;
+    let test = shared_cluster().await.test_namespace("annotations").await;
+    test.put("a", json!({ "x": "1", "y": "2" })).await;
     let merge = |key: &str, team: &str| {
         json!({
             "refreshInterval": "1s",
-            "data": [one(key, &room.key("a"), key)],
+            "data": [one(key, &test.key("a"), key)],
             "target": {
                 "name": "shared", "creationPolicy": "Merge",
                 "template": { "mergePolicy": "Merge", "metadata": { "annotations": { "example.org/team": team } } },
             },
         })
     };
-    somebodys_secret(&room, "shared", json!({ "lockstep.dev/merge": "one,two" })).await;
-    grant_merge(&room, "shared").await;
-    room.declare("one", merge("x", "red")).await;
-    room.wait_for_reason("one", "Synced").await;
-    room.declare("two", merge("y", "blue")).await;
-    let object = room.wait_for_reason("two", "Conflict").await;
+    somebodys_secret(&test, "shared", json!({ "lockstep.dev/merge": "one,two" })).await;
+    grant_merge(&test, "shared").await;
+    test.declare("one", merge("x", "red")).await;
+    test.wait_for_reason("one", "Synced").await;
+    test.declare("two", merge("y", "blue")).await;
+    let object = test.wait_for_reason("two", "Conflict").await;
     let said = "annotation \"example.org/team\" is already written by SyncedSecret \"one\"";
     assert!(message(&object).contains(said), "{}", message(&object));
-    let shared = room.secrets().get("shared").await.unwrap();
+    let shared = test.secrets().get("shared").await.unwrap();
     assert_eq!(shared.metadata.annotations.unwrap()["example.org/team"], "red");
 }

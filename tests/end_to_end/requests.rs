@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 
-use crate::api_proxy::{Asked, Fault, Scene};
+use crate::api_proxy::{Asked, Fault, ProxiedCluster};
 
 const READS: &str = "lockstep_provider_requests_total";
 
@@ -16,14 +16,16 @@ fn writes(asked: &[Asked]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_read() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "1h"]).await.unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    scene.synced("a", "one").await;
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1h"])
+        .await
+        .unwrap();
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    cluster.synced("a", "one").await;
     let own = |asked: &&Asked| asked.path.contains("/namespaces/scene/");
-    let of_scene = |scene: &Scene| {
-        scene
+    let of_scene = |cluster: &ProxiedCluster| {
+        cluster
             .proxy
             .asked()
             .iter()
@@ -31,7 +33,7 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
             .cloned()
             .collect::<Vec<_>>()
     };
-    let first = of_scene(&scene);
+    let first = of_scene(&cluster);
     assert_eq!(
         writes(&first),
         [
@@ -40,23 +42,23 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
         ]
     );
 
-    let read = scene
+    let read = cluster
         .operator
         .metric(READS, &["operation=\"read\""])
         .await
         .unwrap();
-    scene
+    cluster
         .metric_reaches(READS, &["operation=\"read\""], read + 3.0)
         .await;
     assert_eq!(
-        writes(&of_scene(&scene)).len(),
+        writes(&of_scene(&cluster)).len(),
         2,
         "reads without a change write nothing"
     );
 
-    scene.put("a", "two");
-    scene.synced("a", "two").await;
-    let all = scene.proxy.asked();
+    cluster.put("a", "two");
+    cluster.synced("a", "two").await;
+    let all = cluster.proxy.asked();
     for asked in all.iter().filter(|asked| asked.is_of_secrets()) {
         let own_key = asked.path.contains("/secrets/lockstep-fingerprint-key");
         if asked.method == Method::GET {
@@ -72,14 +74,16 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
 
 #[tokio::test]
 async fn a_drift_probe_is_one_dry_run_and_finds_an_edit() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "1s"]).await.unwrap();
-    scene.put("a", "one");
-    scene.operator.run().await.unwrap();
-    scene.declare("a").await.unwrap();
-    let secret = scene.synced("a", "one").await;
-    let before = scene.proxy.asked().len();
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
+        .await
+        .unwrap();
+    cluster.put("a", "one");
+    cluster.operator.run().await.unwrap();
+    cluster.declare("a").await.unwrap();
+    let secret = cluster.synced("a", "one").await;
+    let before = cluster.proxy.asked().len();
     let probed = |asked: &Asked| asked.method == Method::DELETE && asked.path.ends_with("/secrets/a");
-    while scene.proxy.asked()[before..]
+    while cluster.proxy.asked()[before..]
         .iter()
         .filter(|asked| probed(asked))
         .count()
@@ -87,67 +91,67 @@ async fn a_drift_probe_is_one_dry_run_and_finds_an_edit() {
     {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let asked = scene.proxy.asked();
+    let asked = cluster.proxy.asked();
     assert!(
         asked[before..]
             .iter()
             .all(|asked| asked.method != Method::GET || !asked.is_of_secrets())
     );
-    let later = scene.get("secret", "a").await;
+    let later = cluster.get("secret", "a").await;
     assert_eq!(
         later["metadata"]["resourceVersion"], secret["metadata"]["resourceVersion"],
         "a probe changes nothing"
     );
-    scene
+    cluster
         .apply(&serde_json::json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "a", "namespace": "scene" },
             "stringData": { "value": "edited" },
         }))
         .await
         .unwrap();
-    scene.synced("a", "one").await;
+    cluster.synced("a", "one").await;
 }
 
 #[tokio::test]
 async fn a_new_object_goes_before_the_refreshes_that_wait() {
     const OLD: usize = 6;
     let arguments = ["--drift-probe-interval", "1h", "--concurrency", "1"];
-    let mut scene = Scene::set(&arguments).await.unwrap();
+    let mut cluster = ProxiedCluster::set(&arguments).await.unwrap();
     let old: Vec<_> = (0..OLD).map(|number| format!("old-{number}")).collect();
-    scene.operator.run().await.unwrap();
+    cluster.operator.run().await.unwrap();
     for name in &old {
-        scene.put(name, "one");
-        scene.declare(name).await.unwrap();
+        cluster.put(name, "one");
+        cluster.declare(name).await.unwrap();
     }
     for name in &old {
-        scene.synced(name, "one").await;
+        cluster.synced(name, "one").await;
     }
 
     // one refresh holds the only slot for writes, the others wait for it
-    let before = scene.proxy.asked().len();
-    scene.proxy.strike(Fault::Waits, 0, 1, Asked::is_write);
+    let before = cluster.proxy.asked().len();
+    cluster.proxy.strike(Fault::Waits, 0, 1, Asked::is_write);
     for name in &old {
-        scene.put(name, "two");
+        cluster.put(name, "two");
     }
-    scene.proxy.struck().await;
+    cluster.proxy.struck().await;
     let waiting = ["queue=\"write\""];
     #[expect(clippy::cast_precision_loss, reason = "a handful")]
     let refreshes = (OLD - 1) as f64;
-    scene
+    cluster
         .metric_reaches("lockstep_queue_depth", &waiting, refreshes)
         .await;
-    scene.put("new", "one");
-    scene.declare("new").await.unwrap();
-    scene
+    cluster.put("new", "one");
+    cluster.declare("new").await.unwrap();
+    cluster
         .metric_reaches("lockstep_queue_depth", &waiting, refreshes + 1.0)
         .await;
-    scene.proxy.heal();
+    cluster.proxy.heal();
 
-    scene.synced("new", "one").await;
+    cluster.synced("new", "one").await;
     for name in &old {
-        scene.synced(name, "two").await;
+        cluster.synced(name, "two").await;
     }
-    let asked = scene.proxy.asked().split_off(before);
+    let asked = cluster.proxy.asked().split_off(before);
     let secrets: Vec<_> = writes(&asked)
         .into_iter()
         .filter_map(|write| {

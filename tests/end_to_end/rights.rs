@@ -12,11 +12,11 @@ use kube::{
 use lockstep_testkit::operator;
 use serde_json::json;
 
-use crate::stage::{Room, stage};
+use crate::shared_cluster::{TestNamespace, shared_cluster};
 
 /// A client with the rights of the operator.
-pub(crate) async fn as_operator(room: &Room) -> kube::Client {
-    room.stage
+pub(crate) async fn as_operator(test: &TestNamespace) -> kube::Client {
+    test.cluster
         .plane
         .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)
         .await
@@ -30,10 +30,10 @@ fn is_forbidden<T: std::fmt::Debug>(result: kube::Result<T>) {
     }
 }
 
-async fn foreign_secret(room: &Room) {
-    room.apply_raw(&json!({
+async fn foreign_secret(test: &TestNamespace) {
+    test.apply_raw(&json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": "foreign", "namespace": room.namespace },
+        "metadata": { "name": "foreign", "namespace": test.namespace },
         "stringData": { "x": "theirs" },
     }))
     .await
@@ -42,18 +42,18 @@ async fn foreign_secret(room: &Room) {
 
 #[tokio::test]
 async fn the_operators_account_may_not_read_secrets() {
-    let room = stage().await.room("read").await;
-    foreign_secret(&room).await;
-    let api: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let test = shared_cluster().await.test_namespace("read").await;
+    foreign_secret(&test).await;
+    let api: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
     is_forbidden(api.get("foreign").await);
     is_forbidden(api.list(&ListParams::default()).await);
 }
 
 #[tokio::test]
 async fn the_operators_account_may_not_touch_a_foreign_secret() {
-    let room = stage().await.room("touch").await;
-    foreign_secret(&room).await;
-    let api: Api<Secret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let test = shared_cluster().await.test_namespace("touch").await;
+    foreign_secret(&test).await;
+    let api: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let owner = |name: &str| {
         json!({
             "apiVersion": "v1", "kind": "Secret",
@@ -113,13 +113,13 @@ pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str
 
 #[tokio::test]
 async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finalizer() {
-    let room = stage().await.room("finalizer").await;
+    let test = shared_cluster().await.test_namespace("finalizer").await;
     let spec = json!({
         "suspend": true,
-        "data": [{ "secretKey": "a", "remoteRef": { "key": room.key("a") } }],
+        "data": [{ "secretKey": "a", "remoteRef": { "key": test.key("a") } }],
     });
-    room.declare("a", spec).await;
-    let api: Api<lockstep_api::SyncedSecret> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    test.declare("a", spec).await;
+    let api: Api<lockstep_api::SyncedSecret> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let patch = async |patch: serde_json::Value| api.patch("a", &as_lockstep(), &Patch::Merge(patch)).await;
     let ours = "lockstep.dev/revoke-lease";
     is_forbidden(patch(json!({ "spec": { "suspend": false } })).await);
@@ -130,7 +130,7 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
         .await
         .unwrap();
     let other = json!({ "metadata": { "finalizers": [ours, "example.org/other"] } });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("a", &PatchParams::default(), &Patch::Merge(other.clone()))
         .await
         .unwrap();
@@ -141,16 +141,16 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
     // a server-side apply removes what its manager owned before, so nobody may choose what others own
     for forged in forged_managed_fields(&json!(api.get("a").await.unwrap()), "refreshInterval") {
         is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
-        let before = json!(room.synced_secrets().get("a").await.unwrap());
+        let before = json!(test.synced_secrets().get("a").await.unwrap());
         let through_status = Patch::Merge(json!({ "metadata": { "managedFields": forged } }));
         let answer = api
             .patch_status("a", &PatchParams::default(), &through_status)
             .await;
-        let after = json!(room.synced_secrets().get("a").await.unwrap());
+        let after = json!(test.synced_secrets().get("a").await.unwrap());
         assert_eq!(others(&after), others(&before), "{answer:?}");
     }
     is_forbidden(api.delete("a", &DeleteParams::default()).await);
-    let stores: Api<lockstep_api::SecretStore> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let stores: Api<lockstep_api::SecretStore> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let limits = json!({ "spec": { "limits": { "maxConcurrent": 1 } } });
     is_forbidden(
         stores
@@ -158,7 +158,7 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
             .await,
     );
     let free = json!({ "metadata": { "finalizers": null } });
-    room.synced_secrets()
+    test.synced_secrets()
         .patch("a", &PatchParams::default(), &Patch::Merge(free))
         .await
         .unwrap();
@@ -166,16 +166,16 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
 
 #[tokio::test]
 async fn only_the_operators_account_writes_a_status() {
-    let room = stage().await.room("status-writer").await;
+    let test = shared_cluster().await.test_namespace("status-writer").await;
     let spec = json!({
         "suspend": true,
-        "data": [{ "secretKey": "a", "remoteRef": { "key": room.key("a") } }],
+        "data": [{ "secretKey": "a", "remoteRef": { "key": test.key("a") } }],
     });
-    room.declare("a", spec).await;
-    room.wait_for_reason("a", "Suspended").await;
-    room.apply_raw(&json!({
+    test.declare("a", spec).await;
+    test.wait_for_reason("a", "Suspended").await;
+    test.apply_raw(&json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "ClusterSecretStore",
-        "metadata": { "name": room.namespace },
+        "metadata": { "name": test.namespace },
         "spec": { "provider": { "file": { "path": "." } } },
     }))
     .await
@@ -183,8 +183,8 @@ async fn only_the_operators_account_writes_a_status() {
     let namespaced = [("SyncedSecret", "a"), ("SecretStore", "vault")];
     let kinds = namespaced
         .into_iter()
-        .map(|(kind, name)| (kind, name, Some(&*room.namespace)))
-        .chain([("ClusterSecretStore", &*room.namespace, None)]);
+        .map(|(kind, name)| (kind, name, Some(&*test.namespace)))
+        .chain([("ClusterSecretStore", &*test.namespace, None)]);
     let forged = Patch::Merge(json!({ "status": { "observedGeneration": 4242 } }));
     let dry_run = PatchParams {
         dry_run: true,
@@ -200,7 +200,7 @@ async fn only_the_operators_account_writes_a_status() {
             }
         };
         // somebody with every right of the cluster
-        let administrator = api(room.client.clone());
+        let administrator = api(test.client.clone());
         is_forbidden(
             administrator
                 .patch_status(name, &PatchParams::default(), &forged)
@@ -215,7 +215,7 @@ async fn only_the_operators_account_writes_a_status() {
         // and past the subresource the API server takes no status
         let kept = administrator.patch(name, &PatchParams::default(), &forged).await;
         assert_ne!(kept.unwrap().data["status"]["observedGeneration"], 4242);
-        api(as_operator(&room).await)
+        api(as_operator(&test).await)
             .patch_status(name, &dry_run, &forged)
             .await
             .unwrap();
@@ -224,14 +224,14 @@ async fn only_the_operators_account_writes_a_status() {
 
 #[tokio::test]
 async fn the_operators_account_may_not_mint_a_token_for_another_audience() {
-    let room = stage().await.room("mint").await;
-    room.apply_raw(&json!({
+    let test = shared_cluster().await.test_namespace("mint").await;
+    test.apply_raw(&json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": { "name": "shop", "namespace": room.namespace },
+        "metadata": { "name": "shop", "namespace": test.namespace },
     }))
     .await
     .unwrap();
-    let api: Api<ServiceAccount> = Api::namespaced(as_operator(&room).await, &room.namespace);
+    let api: Api<ServiceAccount> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let ask = |audiences: &[&str], seconds: Option<i64>| TokenRequest {
         spec: TokenRequestSpec {
             audiences: audiences.iter().map(ToString::to_string).collect(),

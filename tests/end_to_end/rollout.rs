@@ -12,35 +12,35 @@ use serde_json::{Value, json};
 
 use crate::{
     rights::{as_lockstep, forged_managed_fields},
-    stage::{Room, Stage, eventually, stage, text},
+    shared_cluster::{SharedCluster, TestNamespace, eventually, shared_cluster, text},
 };
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
 
-/// A room whose workloads lockstep may restart.
-pub(crate) struct Fleet {
-    pub(crate) room: Room,
+/// A namespace whose workloads lockstep may restart.
+pub(crate) struct TestWorkloads {
+    pub(crate) test: TestNamespace,
     pub(crate) pods: Pods,
 }
 
-impl Fleet {
+impl TestWorkloads {
     pub(crate) async fn new(name: &str) -> Self {
-        Self::on(stage().await, name).await
+        Self::on(shared_cluster().await, name).await
     }
 
-    pub(crate) async fn on(stage: &'static Stage, name: &str) -> Self {
-        let room = stage.room(name).await;
-        let pods = Pods::play(room.client.clone(), &room.namespace);
-        let fleet = Self { room, pods };
-        fleet.grant().await;
-        fleet
+    pub(crate) async fn on(cluster: &'static SharedCluster, name: &str) -> Self {
+        let test = cluster.test_namespace(name).await;
+        let pods = Pods::play(test.client.clone(), &test.namespace);
+        let workloads = Self { test, pods };
+        workloads.grant().await;
+        workloads
     }
 
     pub(crate) async fn grant(&self) {
-        self.room
+        self.test
             .apply_raw(&json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                "metadata": { "name": "lockstep-rollouts", "namespace": self.room.namespace },
+                "metadata": { "name": "lockstep-rollouts", "namespace": self.test.namespace },
                 "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockstep-rollouts" },
                 "subjects": [{ "kind": "ServiceAccount", "name": "lockstep", "namespace": "lockstep-system" }],
             }))
@@ -61,15 +61,15 @@ impl Fleet {
         }
         let object = json!({
             "apiVersion": "apps/v1", "kind": kind,
-            "metadata": { "name": name, "namespace": self.room.namespace, "labels": { "tier": "web" } },
+            "metadata": { "name": name, "namespace": self.test.namespace, "labels": { "tier": "web" } },
             "spec": spec,
         });
-        self.room.apply_raw(&object).await.unwrap();
+        self.test.apply_raw(&object).await.unwrap();
     }
 
     pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
-        Api::namespaced_with(self.room.client.clone(), &self.room.namespace, &resource)
+        Api::namespaced_with(self.test.client.clone(), &self.test.namespace, &resource)
     }
 
     pub(crate) async fn get(&self, kind: &str, name: &str) -> Value {
@@ -101,7 +101,7 @@ impl Fleet {
     }
 
     pub(crate) async fn put(&self, value: &str) {
-        self.room.put("database", json!({ "password": value })).await;
+        self.test.put("database", json!({ "password": value })).await;
     }
 
     /// A SyncedSecret with that rollout, whose Secret holds `one`.
@@ -109,17 +109,17 @@ impl Fleet {
         self.put("one").await;
         let spec = json!({
             "refreshInterval": "1s",
-            "data": [{ "secretKey": "password", "remoteRef": { "key": self.room.key("database"), "property": "password" } }],
+            "data": [{ "secretKey": "password", "remoteRef": { "key": self.test.key("database"), "property": "password" } }],
             "rotation": { "rollout": rollout },
         });
-        self.room.declare("database", spec).await;
+        self.test.declare("database", spec).await;
         self.holds("one").await
     }
 
     /// Waits until the Secret holds that, and answers its revision.
     pub(crate) async fn holds(&self, value: &str) -> String {
         let secret = self
-            .room
+            .test
             .wait_for_secret("database", value, |secret| {
                 text(secret, "password").as_deref() == Some(value)
             })
@@ -130,7 +130,7 @@ impl Fleet {
             (Some(&target.resource_version) == version.as_ref()).then(|| target.revision.clone())
         };
         let object = self
-            .room
+            .test
             .wait_for("database", "the status of that Secret", |object| {
                 said(object).is_some()
             })
@@ -143,12 +143,12 @@ impl Fleet {
     pub(crate) async fn progress_deadline(&self, deadline: &str) {
         let change = json!({ "spec": { "rotation": { "rollout": { "progressDeadline": deadline } } } });
         let changed = self
-            .room
+            .test
             .synced_secrets()
             .patch("database", &PatchParams::default(), &Patch::Merge(change))
             .await
             .unwrap();
-        self.room
+        self.test
             .wait_for("database", "the status of that spec", |object| {
                 let status = object.status.as_ref();
                 status.and_then(|status| status.observed_generation) == changed.metadata.generation
@@ -158,7 +158,7 @@ impl Fleet {
 
     pub(crate) async fn phase(&self, phase: RolloutPhase) -> RolloutStatus {
         let object = self
-            .room
+            .test
             .wait_for("database", phase.as_str(), |object| {
                 rollout(object).is_some_and(|rollout| rollout.phase == phase)
             })
@@ -172,7 +172,7 @@ impl Fleet {
             let condition = status.condition(ConditionType::RolloutComplete)?;
             Some(condition.reason == reason && condition.message.contains(text))
         };
-        self.room
+        self.test
             .wait_for("database", &format!("{reason}: {text}"), |object| {
                 is(object) == Some(true)
             })
@@ -191,48 +191,50 @@ fn state(rollout: &RolloutStatus, name: &str) -> TargetState {
 
 #[tokio::test]
 async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
-    let fleet = Fleet::new("waves").await;
-    pods::add_node(&fleet.room.client).await.unwrap();
+    let workloads = TestWorkloads::new("waves").await;
+    pods::add_node(&workloads.test.client).await.unwrap();
     let all = [
         ("Deployment", "api"),
         ("StatefulSet", "queue"),
         ("DaemonSet", "agent"),
     ];
-    fleet
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 2 }))
         .await;
-    fleet
+    workloads
         .workload(
             "StatefulSet",
             "queue",
             json!({ "replicas": 2, "serviceName": "queue" }),
         )
         .await;
-    fleet.workload("DaemonSet", "agent", json!({})).await;
+    workloads.workload("DaemonSet", "agent", json!({})).await;
     let targets: Vec<Value> = all
         .iter()
         .map(|(kind, name)| json!({ "kind": kind, "name": name }))
         .collect();
-    let first = fleet.declare(json!({ "targets": targets, "soak": "1s" })).await;
+    let first = workloads
+        .declare(json!({ "targets": targets, "soak": "1s" }))
+        .await;
     let mut before = Vec::new();
     for (kind, name) in all {
         assert_eq!(
-            fleet.revision(kind, name).await,
+            workloads.revision(kind, name).await,
             None,
             "a first sync restarts nothing"
         );
-        before.push(fleet.get(kind, name).await);
+        before.push(workloads.get(kind, name).await);
     }
 
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
-    let done = fleet.phase(RolloutPhase::Complete).await;
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
+    let done = workloads.phase(RolloutPhase::Complete).await;
     assert_eq!((done.revision.as_str(), done.targets.len()), (second.as_str(), 3));
     let mut times: Vec<String> = Vec::new();
     for (target, ((kind, name), before)) in done.targets.iter().zip(all.iter().zip(&before)) {
         assert_eq!(target.state, TargetState::Ready, "{target}");
-        assert_eq!(fleet.revision(kind, name).await.as_ref(), Some(&second));
-        let after = fleet.get(kind, name).await;
+        assert_eq!(workloads.revision(kind, name).await.as_ref(), Some(&second));
+        let after = workloads.get(kind, name).await;
         let mut spec = after["spec"].clone();
         spec["template"]["metadata"]["annotations"]
             .as_object_mut()
@@ -252,7 +254,7 @@ async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
         times.is_sorted() && times[0] < times[1] && times[1] < times[2],
         "each after the soak of the one before: {times:?}"
     );
-    let object = fleet.says("RolledOut", "3 targets").await;
+    let object = workloads.says("RolledOut", "3 targets").await;
     let conditions = &object.status.as_ref().unwrap().conditions;
     assert!(
         !conditions
@@ -265,45 +267,47 @@ async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
     let generations = async || {
         let mut all_of_them = Vec::new();
         for (kind, name) in all {
-            all_of_them.push(fleet.get(kind, name).await["metadata"]["generation"].clone());
+            all_of_them.push(workloads.get(kind, name).await["metadata"]["generation"].clone());
         }
         all_of_them
     };
     let settled = generations().await;
-    fleet
-        .room
+    workloads
+        .test
         .change("database", json!({ "refreshInterval": "2s" }))
         .await;
-    fleet.room.refresh("database", "again").await;
-    fleet.room.wait_for_reason("database", "Synced").await;
+    workloads.test.refresh("database", "again").await;
+    workloads.test.wait_for_reason("database", "Synced").await;
     assert_eq!(generations().await, settled);
     assert_ne!(first, second);
 }
 
 #[tokio::test]
 async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
-    let fleet = Fleet::new("hold").await;
+    let workloads = TestWorkloads::new("hold").await;
     for name in ["api", "worker", "web"] {
-        fleet.workload("Deployment", name, json!({ "replicas": 1 })).await;
+        workloads
+            .workload("Deployment", name, json!({ "replicas": 1 }))
+            .await;
     }
     let selector = json!({ "kind": "Deployment", "selector": { "matchLabels": { "tier": "web" } } });
     let targets = json!([{ "kind": "Deployment", "name": "worker" }, selector]);
-    fleet
+    workloads
         .declare(
             json!({ "targets": targets, "waves": [1, 5], "progressDeadline": "3s", "minimumInterval": "0s" }),
         )
         .await;
-    fleet.is_ready("worker").await;
-    fleet.pods.break_app("worker");
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
-    let held = fleet.phase(RolloutPhase::Held).await;
+    workloads.is_ready("worker").await;
+    workloads.pods.break_app("worker");
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
+    let held = workloads.phase(RolloutPhase::Held).await;
     assert_eq!(
         (state(&held, "worker"), state(&held, "api")),
         (TargetState::NotReady, TargetState::Waiting)
     );
-    assert_eq!(fleet.revision("Deployment", "api").await, None);
-    let object = fleet
+    assert_eq!(workloads.revision("Deployment", "api").await, None);
+    let object = workloads
         .says(
             "TargetNotReady",
             "Deployment/worker: not ready within progressDeadline 3s",
@@ -319,8 +323,8 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
             .contains("2 targets of later waves stay as they were")
     );
 
-    let operator = &fleet.room.stage.operator;
-    let namespace = format!("namespace=\"{}\"", fleet.room.namespace);
+    let operator = &workloads.test.cluster.operator;
+    let namespace = format!("namespace=\"{}\"", workloads.test.namespace);
     let metric = async |name: &str, label: &str| {
         let labels = [namespace.as_str(), label];
         operator
@@ -333,14 +337,14 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
     assert!((metric("targets", "state=\"NotReady\"").await - 1.0).abs() < f64::EPSILON);
     assert!((metric("targets", "state=\"Waiting\"").await - 2.0).abs() < f64::EPSILON);
 
-    fleet.pods.mend_app("worker");
-    let done = fleet.phase(RolloutPhase::Complete).await;
+    workloads.pods.mend_app("worker");
+    let done = workloads.phase(RolloutPhase::Complete).await;
     assert!(metric("phase", "phase=\"Held\"").await.abs() < f64::EPSILON);
     let ready = operator
         .metric("lockstep_propagation_seconds_count", &["stage=\"ready\""])
         .await;
     assert!(ready.unwrap() >= 1.0);
-    let events: Api<Event> = Api::namespaced(fleet.room.client.clone(), &fleet.room.namespace);
+    let events: Api<Event> = Api::namespaced(workloads.test.client.clone(), &workloads.test.namespace);
     let events = events.list(&ListParams::default()).await.unwrap();
     for (reason, count) in [("TargetNotReady", 1), ("RolledOut", 1)] {
         let of = events
@@ -354,47 +358,50 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
         .map(|target| (target.name.as_str(), target.wave))
         .collect();
     assert_eq!(waves, [("worker", 1), ("api", 2), ("web", 2)]);
-    assert_eq!(fleet.revision("Deployment", "api").await, Some(second));
+    assert_eq!(workloads.revision("Deployment", "api").await, Some(second));
 }
 
 #[tokio::test]
 async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_is_a_newer_one() {
-    let fleet = Fleet::new("rollback").await;
-    fleet
+    let workloads = TestWorkloads::new("rollback").await;
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
         .await;
-    fleet
+    workloads
         .workload("Deployment", "worker", json!({ "replicas": 1 }))
         .await;
     let targets =
         json!([{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }]);
-    let first = fleet
+    let first = workloads
         .declare(json!({ "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback" }))
         .await;
     // a rollout that goes well, so that there is something to go back to
-    fleet.put("two").await;
-    let good = fleet.holds("two").await;
-    fleet.phase(RolloutPhase::Complete).await;
+    workloads.put("two").await;
+    let good = workloads.holds("two").await;
+    workloads.phase(RolloutPhase::Complete).await;
     assert_ne!(first, good);
 
-    fleet.progress_deadline("3s").await;
-    fleet.pods.break_app("api");
-    fleet.put("three").await;
-    let bad = fleet.holds("three").await;
-    let object = fleet.says("RollingBack", "").await;
+    workloads.progress_deadline("3s").await;
+    workloads.pods.break_app("api");
+    workloads.put("three").await;
+    let bad = workloads.holds("three").await;
+    let object = workloads.says("RollingBack", "").await;
     assert!(object.status.unwrap().rotation.unwrap().refused.is_some());
-    fleet.progress_deadline("10m").await;
-    fleet.pods.mend_app("api");
-    let back = fleet.phase(RolloutPhase::RolledBack).await;
-    assert_eq!(fleet.holds("two").await, good);
+    workloads.progress_deadline("10m").await;
+    workloads.pods.mend_app("api");
+    let back = workloads.phase(RolloutPhase::RolledBack).await;
+    assert_eq!(workloads.holds("two").await, good);
     assert_eq!(
         (back.revision.as_str(), back.targets.len()),
         (good.as_str(), 1),
         "worker was never restarted"
     );
-    assert_eq!(fleet.revision("Deployment", "api").await, Some(good.clone()));
-    assert_eq!(fleet.revision("Deployment", "worker").await, Some(good.clone()));
-    let object = fleet.room.synced_secrets().get("database").await.unwrap();
+    assert_eq!(workloads.revision("Deployment", "api").await, Some(good.clone()));
+    assert_eq!(
+        workloads.revision("Deployment", "worker").await,
+        Some(good.clone())
+    );
+    let object = workloads.test.synced_secrets().get("database").await.unwrap();
     let refused = object
         .status
         .as_ref()
@@ -413,63 +420,63 @@ async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_i
     );
 
     // somebody deletes the Secret: it comes back as it was, not with what failed
-    fleet
-        .room
+    workloads
+        .test
         .secrets()
         .delete("database", &DeleteParams::default())
         .await
         .unwrap();
-    fleet.holds("two").await;
+    workloads.holds("two").await;
 
-    fleet.put("four").await;
-    let newest = fleet.holds("four").await;
-    fleet.phase(RolloutPhase::Complete).await;
-    assert_eq!(fleet.revision("Deployment", "worker").await, Some(newest));
-    let object = fleet.room.synced_secrets().get("database").await.unwrap();
+    workloads.put("four").await;
+    let newest = workloads.holds("four").await;
+    workloads.phase(RolloutPhase::Complete).await;
+    assert_eq!(workloads.revision("Deployment", "worker").await, Some(newest));
+    let object = workloads.test.synced_secrets().get("database").await.unwrap();
     assert!(object.status.unwrap().rotation.unwrap().refused.is_none());
 }
 
 #[tokio::test]
 async fn without_the_right_nothing_is_restarted_and_the_condition_says_how_to_grant_it() {
-    let room = stage().await.room("no-right").await;
-    let pods = Pods::play(room.client.clone(), &room.namespace);
-    let fleet = Fleet { room, pods };
-    fleet
+    let test = shared_cluster().await.test_namespace("no-right").await;
+    let pods = Pods::play(test.client.clone(), &test.namespace);
+    let workloads = TestWorkloads { test, pods };
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
         .await;
-    fleet
+    workloads
         .declare(json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" }))
         .await;
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
     let said = format!(
         "kubectl create rolebinding lockstep-rollouts -n {} --clusterrole=lockstep-rollouts --serviceaccount=lockstep-system:lockstep",
-        fleet.room.namespace
+        workloads.test.namespace
     );
-    fleet.says("RolloutForbidden", &said).await;
-    fleet.grant().await;
-    fleet.phase(RolloutPhase::Complete).await;
-    assert_eq!(fleet.revision("Deployment", "api").await, Some(second));
+    workloads.says("RolloutForbidden", &said).await;
+    workloads.grant().await;
+    workloads.phase(RolloutPhase::Complete).await;
+    assert_eq!(workloads.revision("Deployment", "api").await, Some(second));
 }
 
 #[tokio::test]
 async fn odd_targets_are_told_apart() {
-    let fleet = Fleet::new("odd").await;
-    fleet
+    let workloads = TestWorkloads::new("odd").await;
+    workloads
         .workload("Deployment", "idle", json!({ "replicas": 0 }))
         .await;
-    fleet
+    workloads
         .workload("Deployment", "paused", json!({ "replicas": 1, "paused": true }))
         .await;
     let target = |name: &str| json!({ "kind": "Deployment", "name": name });
     // no Argo Rollouts in this cluster: there is none of its objects
     let targets =
         json!([target("idle"), target("nobody"), { "kind": "Rollout", "name": "canary" }, target("paused")]);
-    fleet
+    workloads
         .declare(json!({ "targets": targets, "minimumInterval": "0s" }))
         .await;
-    fleet.put("two").await;
-    let held = fleet.phase(RolloutPhase::Held).await;
+    workloads.put("two").await;
+    let held = workloads.phase(RolloutPhase::Held).await;
     for (name, expected) in [
         ("idle", TargetState::ScaledToZero),
         ("nobody", TargetState::Missing),
@@ -478,15 +485,15 @@ async fn odd_targets_are_told_apart() {
     ] {
         assert_eq!(state(&held, name), expected, "{name}");
     }
-    fleet.says("TargetPaused", "Deployment/paused: paused").await;
+    workloads.says("TargetPaused", "Deployment/paused: paused").await;
     let resume = json!({ "spec": { "paused": false } });
-    fleet
+    workloads
         .api("Deployment")
         .patch("paused", &PatchParams::default(), &Patch::Merge(resume))
         .await
         .unwrap();
-    fleet.phase(RolloutPhase::Complete).await;
-    fleet
+    workloads.phase(RolloutPhase::Complete).await;
+    workloads
         .says("TargetMissing", "missing: Deployment/nobody, Rollout/canary")
         .await;
 }
@@ -508,10 +515,10 @@ fn argo() -> Value {
 }
 
 /// An Argo Rollout is a target where its kind is installed: on a cluster that no other test uses meanwhile.
-pub(crate) async fn argo_rollout_is_a_target(stage: &'static Stage) {
-    let fleet = Fleet::on(stage, "argo").await;
-    fleet.room.apply_raw(&argo()).await.unwrap();
-    let namespace = &fleet.room.namespace;
+pub(crate) async fn argo_rollout_is_a_target(cluster: &'static SharedCluster) {
+    let workloads = TestWorkloads::on(shared_cluster, "argo").await;
+    workloads.test.apply_raw(&argo()).await.unwrap();
+    let namespace = &workloads.test.namespace;
     let canary = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
         "metadata": { "name": "canary", "namespace": namespace },
@@ -523,11 +530,11 @@ pub(crate) async fn argo_rollout_is_a_target(stage: &'static Stage) {
             },
         },
     });
-    eventually("the kind is served", || fleet.room.apply_raw(&canary))
+    eventually("the kind is served", || workloads.test.apply_raw(&canary))
         .await
         .unwrap();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
-    let api: Api<DynamicObject> = Api::namespaced_with(fleet.room.client.clone(), namespace, &resource);
+    let api: Api<DynamicObject> = Api::namespaced_with(workloads.test.client.clone(), namespace, &resource);
     // its controller is played: it writes the generation as text
     let play = async |phase: &str| {
         let object = api.get("canary").await.unwrap();
@@ -540,11 +547,11 @@ pub(crate) async fn argo_rollout_is_a_target(stage: &'static Stage) {
             .unwrap();
     };
     play("Healthy").await;
-    fleet
+    workloads
         .declare(json!({ "targets": [{ "kind": "Rollout", "name": "canary" }], "minimumInterval": "0s" }))
         .await;
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
     eventually("the revision in its template", || async {
         let object = serde_json::to_value(api.get("canary").await?)?;
         anyhow::ensure!(object.pointer(REVISION) == Some(&json!(second)), "{object}");
@@ -553,61 +560,63 @@ pub(crate) async fn argo_rollout_is_a_target(stage: &'static Stage) {
     .await
     .unwrap();
     play("Paused").await;
-    fleet.says("TargetPaused", "kubectl argo rollouts promote").await;
+    workloads
+        .says("TargetPaused", "kubectl argo rollouts promote")
+        .await;
     play("Healthy").await;
-    fleet.phase(RolloutPhase::Complete).await;
+    workloads.phase(RolloutPhase::Complete).await;
 }
 
 #[tokio::test]
 async fn what_changes_during_a_rollout_is_one_next_rollout_to_the_newest() {
-    let fleet = Fleet::new("queue").await;
-    fleet
+    let workloads = TestWorkloads::new("queue").await;
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
         .await;
-    fleet.declare(json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "soak": "4s", "minimumInterval": "0s" })).await;
-    fleet.put("two").await;
-    fleet.phase(RolloutPhase::Soaking).await;
-    fleet.put("three").await;
-    fleet
-        .room
+    workloads.declare(json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "soak": "4s", "minimumInterval": "0s" })).await;
+    workloads.put("two").await;
+    workloads.phase(RolloutPhase::Soaking).await;
+    workloads.put("three").await;
+    workloads
+        .test
         .wait_for("database", "a value that waits", |object| {
             let status = object.status.as_ref().unwrap();
             let pending = status.condition(ConditionType::RotationPending);
             pending.is_some_and(|pending| pending.reason == "RolloutUnderWay")
         })
         .await;
-    fleet.put("four").await;
-    let newest = fleet.holds("four").await;
-    fleet.phase(RolloutPhase::Complete).await;
+    workloads.put("four").await;
+    let newest = workloads.holds("four").await;
+    workloads.phase(RolloutPhase::Complete).await;
     eventually("the newest revision", || async {
         anyhow::ensure!(
-            fleet.revision("Deployment", "api").await.as_ref() == Some(&newest),
+            workloads.revision("Deployment", "api").await.as_ref() == Some(&newest),
             "not yet"
         );
         Ok(())
     })
     .await
     .unwrap();
-    let object = fleet.get("Deployment", "api").await;
+    let object = workloads.get("Deployment", "api").await;
     // made, and restarted for "two" and for "four"
     assert_eq!(object["metadata"]["generation"], 3);
 }
 
 #[tokio::test]
 async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_nothing_else() {
-    let fleet = Fleet::new("guard").await;
-    fleet
+    let workloads = TestWorkloads::new("guard").await;
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
         .await;
-    let client = fleet
-        .room
-        .stage
+    let client = workloads
+        .test
+        .cluster
         .plane
         .client_for_service_account("lockstep-system", "lockstep")
         .await
         .unwrap();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client, &fleet.room.namespace, &resource);
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &workloads.test.namespace, &resource);
     let patch = async |patch: Value| api.patch("api", &as_lockstep(), &Patch::Merge(patch)).await;
     let template = |template: Value| json!({ "spec": { "template": template } });
     for refused in [
@@ -635,7 +644,8 @@ async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_n
         }
     }
     let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
-    for managed_fields in forged_managed_fields(&fleet.get("Deployment", "api").await, "minReadySeconds") {
+    for managed_fields in forged_managed_fields(&workloads.get("Deployment", "api").await, "minReadySeconds")
+    {
         // alone, and together with what is allowed
         for mut forged in [json!({}), own.clone()] {
             forged["metadata"] = json!({ "managedFields": managed_fields });

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api_proxy::{ApiProxy, Asked, Fault},
-    rollout::{Fleet, argo_rollout_is_a_target},
-    stage::{Stage, eventually},
+    rollout::{TestWorkloads, argo_rollout_is_a_target},
+    shared_cluster::{SharedCluster, eventually},
 };
 
 const ANNOTATION: &str = "lockstep.dev/revision.database";
@@ -23,7 +23,7 @@ pub(crate) const TARGETS: [&str; 2] = ["api", "worker"];
 
 /// Two Deployments, and an operator behind a proxy.
 pub(crate) struct Trial {
-    pub(crate) fleet: Fleet,
+    pub(crate) workloads: TestWorkloads,
     pub(crate) proxy: ApiProxy,
     operator: Operator,
     value: u32,
@@ -49,26 +49,26 @@ impl Trial {
         let trial = Self::raise(name).await;
         for target in TARGETS {
             trial
-                .fleet
+                .workloads
                 .workload("Deployment", target, json!({ "replicas": 1 }))
                 .await;
         }
-        trial.fleet.declare(rollout).await;
+        trial.workloads.declare(rollout).await;
         trial
     }
 
     /// Without workloads, and without a SyncedSecret.
     pub(crate) async fn raise(name: &str) -> Self {
-        let stage = Stage::raise_without_operator(&[]).await.unwrap();
-        // as the stage of all other tests, it lives until the process ends
-        let stage: &'static Stage = Box::leak(Box::new(stage));
-        let proxy = ApiProxy::start(&stage.plane).await.unwrap();
-        let mut operator = Operator::prepare_through(&stage.plane, &proxy.address, &[])
+        let cluster = SharedCluster::raise_without_operator(&[]).await.unwrap();
+        // as the cluster of all other tests, it lives until the process ends
+        let cluster: &'static SharedCluster = Box::leak(Box::new(cluster));
+        let proxy = ApiProxy::start(&cluster.plane).await.unwrap();
+        let mut operator = Operator::prepare_through(&cluster.plane, &proxy.address, &[])
             .await
             .unwrap();
         operator.run().await.unwrap();
         Self {
-            fleet: Fleet::on(stage, name).await,
+            workloads: TestWorkloads::on(shared_cluster, name).await,
             proxy,
             operator,
             value: 0,
@@ -79,17 +79,17 @@ impl Trial {
     pub(crate) async fn rotate(&mut self) -> String {
         self.value += 1;
         let value = format!("value-{}", self.value);
-        self.fleet.put(&value).await;
+        self.workloads.put(&value).await;
         value
     }
 
     /// Waits until that value is everywhere, and answers its revision.
     pub(crate) async fn everywhere(&self, value: &str) -> String {
-        let revision = self.fleet.holds(value).await;
+        let revision = self.workloads.holds(value).await;
         self.rolled(&revision, RolloutPhase::Complete).await;
         for target in TARGETS {
             assert_eq!(
-                self.fleet.revision("Deployment", target).await.as_ref(),
+                self.workloads.revision("Deployment", target).await.as_ref(),
                 Some(&revision),
                 "{target}"
             );
@@ -98,17 +98,20 @@ impl Trial {
     }
 
     async fn rolled(&self, revision: &str, phase: RolloutPhase) {
-        let waited = self.fleet.room.wait_for("database", phase.as_str(), |object| {
-            let rollout = || object.status.as_ref()?.rotation.as_ref()?.rollout.as_ref();
-            rollout().is_some_and(|rollout| rollout.phase == phase && rollout.revision == revision)
-        });
+        let waited = self
+            .workloads
+            .test
+            .wait_for("database", phase.as_str(), |object| {
+                let rollout = || object.status.as_ref()?.rotation.as_ref()?.rollout.as_ref();
+                rollout().is_some_and(|rollout| rollout.phase == phase && rollout.revision == revision)
+            });
         waited.await;
     }
 
     pub(crate) async fn generations(&self) -> Vec<i64> {
         let mut all = Vec::new();
         for target in TARGETS {
-            let generation = &self.fleet.get("Deployment", target).await["metadata"]["generation"];
+            let generation = &self.workloads.get("Deployment", target).await["metadata"]["generation"];
             all.push(generation.as_i64().unwrap());
         }
         all
@@ -171,9 +174,9 @@ async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
         // with each new value there is one more to go back to
         let good_value = trial.rotate().await;
         let good = trial.everywhere(&good_value).await;
-        trial.fleet.pods.require("api", ANNOTATION, &good);
+        trial.workloads.pods.require("api", ANNOTATION, &good);
         let worker = trial.generations().await[1];
-        trial.fleet.progress_deadline("2s").await;
+        trial.workloads.progress_deadline("2s").await;
         let fault = if nth % 2 == 0 {
             Fault::Hangs
         } else {
@@ -191,12 +194,12 @@ async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
         }
         trial.proxy.heal();
         assert_eq!(
-            trial.fleet.holds(&good_value).await,
+            trial.workloads.holds(&good_value).await,
             good,
             "{fault:?} at write {nth}"
         );
         assert_eq!(
-            trial.fleet.revision("Deployment", "api").await.as_ref(),
+            trial.workloads.revision("Deployment", "api").await.as_ref(),
             Some(&good)
         );
         assert_eq!(
@@ -204,11 +207,11 @@ async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
             worker,
             "no wave is skipped: the second never had its turn"
         );
-        trial.fleet.pods.mend_app("api");
+        trial.workloads.pods.mend_app("api");
         if !struck {
             break;
         }
-        trial.fleet.progress_deadline("10m").await;
+        trial.workloads.progress_deadline("10m").await;
         nth += 1;
     }
     // forward: the Secret, its status, a restart, what was seen; back: the same
@@ -220,10 +223,12 @@ async fn an_operator_that_freezes_in_mid_wave_and_wakes_beside_its_successor_doe
     let mut trial = Trial::set("freeze", rollout(&json!({ "soak": "3s" }))).await;
     let before = trial.generations().await;
     let value = trial.rotate().await;
-    trial.fleet.phase(RolloutPhase::Soaking).await;
+    trial.workloads.phase(RolloutPhase::Soaking).await;
     let frozen = trial.operator.process().unwrap();
     frozen.signal(Signal::STOP).unwrap();
-    let successor = Operator::start(&trial.fleet.room.stage.plane, &[]).await.unwrap();
+    let successor = Operator::start(&trial.workloads.test.cluster.plane, &[])
+        .await
+        .unwrap();
     trial.everywhere(&value).await;
     trial.operator.process().unwrap().signal(Signal::CONT).unwrap();
     let value = trial.rotate().await;
@@ -256,8 +261,8 @@ async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written()
     trial.proxy.struck().await;
     let edit = json!({ "metadata": { "annotations": { "example.org/edited": "yes" } } });
     trial
-        .fleet
-        .room
+        .workloads
+        .test
         .synced_secrets()
         .patch("database", &PatchParams::default(), &Patch::Merge(edit))
         .await
@@ -278,7 +283,9 @@ async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written()
     let value = trial.rotate().await;
     trial.proxy.struck().await;
     trial.operator.process().unwrap().signal(Signal::STOP).unwrap();
-    let successor = Operator::start(&trial.fleet.room.stage.plane, &[]).await.unwrap();
+    let successor = Operator::start(&trial.workloads.test.cluster.plane, &[])
+        .await
+        .unwrap();
     trial.everywhere(&value).await;
     let value = trial.rotate().await;
     let revision = trial.everywhere(&value).await;
@@ -310,7 +317,7 @@ async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there
     });
     let value = trial.rotate().await;
     let said = "Deployment/api: RBAC lets lockstep restart it, and the API server refuses it all the same";
-    let object = trial.fleet.says("RolloutForbidden", said).await;
+    let object = trial.workloads.says("RolloutForbidden", said).await;
     let told = serde_json::to_string(&object.status).unwrap();
     assert!(!told.contains("rolebinding"), "{told}");
     let refused = ["outcome=\"refused\""];
@@ -327,16 +334,16 @@ async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there
 #[tokio::test]
 async fn without_the_policy_that_guards_workloads_nothing_is_restarted_and_with_it_argo_rollouts_are_too() {
     let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
-    let kubeconfig = trial.fleet.room.stage.plane.kubeconfig();
+    let kubeconfig = trial.workloads.test.cluster.plane.kubeconfig();
     let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];
     operator::kubectl(&kubeconfig, &policy, None).await.unwrap();
     // the API server takes a moment to see that it is gone
-    let plane = &trial.fleet.room.stage.plane;
+    let plane = &trial.workloads.test.cluster.plane;
     let client = plane
         .client_for_service_account("lockstep-system", "lockstep")
         .await
         .unwrap();
-    let workloads: Api<Deployment> = Api::namespaced(client, &trial.fleet.room.namespace);
+    let workloads: Api<Deployment> = Api::namespaced(client, &trial.workloads.test.namespace);
     let foreign = Patch::Merge(json!({ "metadata": { "labels": { "x": "y" } } }));
     eventually("a change that nothing refuses", || async {
         let dry = PatchParams::default().dry_run();
@@ -347,7 +354,7 @@ async fn without_the_policy_that_guards_workloads_nothing_is_restarted_and_with_
     .unwrap();
     let before = trial.generations().await;
     let value = trial.rotate().await;
-    let held = trial.fleet.phase(RolloutPhase::Held).await;
+    let held = trial.workloads.phase(RolloutPhase::Held).await;
     let message = held.message.unwrap();
     assert!(
         message.contains("installs the admission policy lockstep-workloads"),
@@ -363,5 +370,5 @@ async fn without_the_policy_that_guards_workloads_nothing_is_restarted_and_with_
 
     operator::install(&kubeconfig).await.unwrap();
     trial.everywhere(&value).await;
-    argo_rollout_is_a_target(trial.fleet.room.stage).await;
+    argo_rollout_is_a_target(trial.workloads.test.cluster).await;
 }

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::{
     ciphertext::{MARKER, add_aws_store, developer, kms, trust},
-    stage::stage,
+    shared_cluster::cluster,
 };
 
 /// Exit code and what the command says; it never says the marker.
@@ -50,11 +50,11 @@ fn folder(store: &Value, namespace: &str) -> (Scratch, String, Vec<u8>) {
 
 #[tokio::test]
 async fn long_values_and_files_arrive_whole_in_envelopes() {
-    let room = stage().await.room("envelopes").await;
+    let test = shared_cluster().await.test_namespace("envelopes").await;
     let (aws, key) = kms().await;
-    let store = add_aws_store(&room, &aws, &key).await;
+    let store = add_aws_store(&test, &aws, &key).await;
     let trust = trust(&store).concat();
-    let (folder, manifest, binary) = folder(&store, &room.namespace);
+    let (folder, manifest, binary) = folder(&store, &test.namespace);
     let (code, said) = lockstep(folder.path(), &["seal", "--check", "-f", "."]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(
@@ -83,13 +83,13 @@ async fn long_values_and_files_arrive_whole_in_envelopes() {
     let sealed = fs::read_to_string(folder.path().join("secret.yaml")).unwrap();
     assert!(sealed.starts_with("# the database\n") && sealed.contains("secretKey: long # much\n"));
     let object: Value = serde_yaml_ng::from_str(&sealed).unwrap();
-    room.apply_raw(&object).await.unwrap();
+    test.apply_raw(&object).await.unwrap();
     let before: Value = serde_yaml_ng::from_str(&manifest).unwrap();
     let long = before["spec"]["data"][0]["plaintext"]
         .as_str()
         .unwrap()
         .to_owned();
-    room.wait_for_secret("s", "both values", |secret| {
+    test.wait_for_secret("s", "both values", |secret| {
         let data = secret.data.clone().unwrap_or_default();
         data.get("long").is_some_and(|value| value.0 == long.as_bytes())
             && data.get("keystore").is_some_and(|value| value.0 == binary)
@@ -97,18 +97,18 @@ async fn long_values_and_files_arrive_whole_in_envelopes() {
     .await;
     let mut copy = object.clone();
     copy["metadata"]["name"] = json!("copy");
-    room.apply_raw(&copy).await.unwrap();
-    room.wait_for_reason("copy", "DecryptFailed").await;
-    room.tells_nobody(MARKER).await;
+    test.apply_raw(&copy).await.unwrap();
+    test.wait_for_reason("copy", "DecryptFailed").await;
+    test.tells_nobody(MARKER).await;
 }
 
 #[tokio::test]
 async fn who_may_not_encrypt_changes_no_file() {
-    let room = stage().await.room("refused").await;
+    let test = shared_cluster().await.test_namespace("refused").await;
     let (aws, key) = kms().await;
-    let store = add_aws_store(&room, &aws, &key).await;
+    let store = add_aws_store(&test, &aws, &key).await;
     let trust = trust(&store).concat();
-    let (folder, manifest, _) = folder(&store, &room.namespace);
+    let (folder, manifest, _) = folder(&store, &test.namespace);
     aws.deny_action("Encrypt");
     let (code, said) = lockstep(folder.path(), &["seal", "-f", ".", &trust]).await;
     assert_eq!(code, Some(1), "{said}");

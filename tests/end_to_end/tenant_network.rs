@@ -11,7 +11,7 @@ use lockstep_testkit::{ControlPlane, Operator, operator, ports};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::stage::eventually;
+use crate::shared_cluster::eventually;
 
 /// A sidecar that counts connections.
 async fn sidecar() -> (u16, Arc<AtomicUsize>) {

@@ -11,18 +11,18 @@ use lockstep_api::{RolloutPhase, VerificationState};
 use serde_json::{Value, json};
 
 use crate::{
-    api_proxy::{Fault, NAMESPACE, Scene},
-    rollout::Fleet,
+    api_proxy::{Fault, NAMESPACE, ProxiedCluster},
+    rollout::TestWorkloads,
     rollout_crash::{Trial, rollout},
-    stage::{Room, eventually},
+    shared_cluster::{TestNamespace, eventually},
 };
 
 /// A value that must come out nowhere.
 const CANARY: &str = "canary-5b0d1e-of-a-job";
 
 /// Binds a ClusterRole to the operator.
-async fn bind(room: &Room, role: &str) {
-    room.apply_raw(&binding(&room.namespace, role)).await.unwrap();
+async fn bind(test: &TestNamespace, role: &str) {
+    test.apply_raw(&binding(&test.namespace, role)).await.unwrap();
 }
 
 fn binding(namespace: &str, role: &str) -> Value {
@@ -35,10 +35,10 @@ fn binding(namespace: &str, role: &str) -> Value {
 }
 
 /// A suspended CronJob whose pods have the label `app` of its name.
-async fn smoke(room: &Room) -> CronJob {
-    room.apply_raw(&json!({
+async fn smoke(test: &TestNamespace) -> CronJob {
+    test.apply_raw(&json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": { "name": "smoke", "namespace": room.namespace },
+        "metadata": { "name": "smoke", "namespace": test.namespace },
         "spec": {
             "schedule": "0 0 1 1 *", "suspend": true,
             // the CronJob's own controller would clear its Jobs away at once, and so would that of Jobs
@@ -60,57 +60,59 @@ async fn smoke(room: &Room) -> CronJob {
     }))
     .await
     .unwrap();
-    let api: Api<CronJob> = Api::namespaced(room.client.clone(), &room.namespace);
+    let api: Api<CronJob> = Api::namespaced(test.client.clone(), &test.namespace);
     api.get("smoke").await.unwrap()
 }
 
-fn jobs(room: &Room) -> Api<Job> {
-    Api::namespaced(room.client.clone(), &room.namespace)
+fn jobs(test: &TestNamespace) -> Api<Job> {
+    Api::namespaced(test.client.clone(), &test.namespace)
 }
 
-async fn all_jobs(room: &Room) -> Vec<Job> {
-    jobs(room).list(&ListParams::default()).await.unwrap().items
+async fn all_jobs(test: &TestNamespace) -> Vec<Job> {
+    jobs(test).list(&ListParams::default()).await.unwrap().items
 }
 
 /// Two Deployments, in two waves.
-async fn two_waves(fleet: &Fleet) -> Value {
+async fn two_waves(workloads: &TestWorkloads) -> Value {
     for name in ["api", "worker"] {
-        fleet.workload("Deployment", name, json!({ "replicas": 1 })).await;
+        workloads
+            .workload("Deployment", name, json!({ "replicas": 1 }))
+            .await;
     }
     json!([{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }])
 }
 
 #[tokio::test]
 async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
-    let fleet = Fleet::new("verify-job").await;
-    let cron_job = smoke(&fleet.room).await;
-    bind(&fleet.room, "lockstep-verify-jobs").await;
-    let targets = two_waves(&fleet).await;
-    fleet
+    let workloads = TestWorkloads::new("verify-job").await;
+    let cron_job = smoke(&workloads.test).await;
+    bind(&workloads.test, "lockstep-verify-jobs").await;
+    let targets = two_waves(&workloads).await;
+    workloads
         .declare(
             json!({ "targets": targets, "minimumInterval": "0s", "verify": { "job": { "cronJob": "smoke" }, "timeout": "40s" } }),
         )
         .await;
     assert!(
-        all_jobs(&fleet.room).await.is_empty(),
+        all_jobs(&workloads.test).await.is_empty(),
         "a first sync is no rollout"
     );
-    fleet.pods.break_app("smoke");
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
-    let held = fleet.phase(RolloutPhase::Held).await;
+    workloads.pods.break_app("smoke");
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
+    let held = workloads.phase(RolloutPhase::Held).await;
     let check = held.verification.clone().unwrap();
     assert_eq!(
         (check.wave, check.attempt, check.state),
         (1, 1, VerificationState::Failed)
     );
-    assert_eq!(fleet.revision("Deployment", "worker").await, None);
-    let object = fleet
+    assert_eq!(workloads.revision("Deployment", "worker").await, None);
+    let object = workloads
         .says("VerificationFailed", "failed (BackoffLimitExceeded)")
         .await;
     assert!(!format!("{:?}", object.status).contains(CANARY));
 
-    let made = all_jobs(&fleet.room).await;
+    let made = all_jobs(&workloads.test).await;
     let [job] = made.as_slice() else {
         panic!("one attempt is one Job: {made:?}")
     };
@@ -133,20 +135,20 @@ async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
     );
 
     // mended; but nothing is tried again before somebody asks
-    fleet.pods.mend_app("smoke");
+    workloads.pods.mend_app("smoke");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(all_jobs(&fleet.room).await.len(), 1);
+    assert_eq!(all_jobs(&workloads.test).await.len(), 1);
     let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
-    fleet
-        .room
+    workloads
+        .test
         .synced_secrets()
         .patch("database", &PatchParams::default(), &Patch::Merge(ask))
         .await
         .unwrap();
-    let done = fleet.phase(RolloutPhase::Complete).await;
-    assert_eq!(fleet.revision("Deployment", "worker").await, Some(second));
+    let done = workloads.phase(RolloutPhase::Complete).await;
+    assert_eq!(workloads.revision("Deployment", "worker").await, Some(second));
     assert_eq!(done.verification.unwrap().state, VerificationState::Passed);
-    let mut names: Vec<String> = all_jobs(&fleet.room)
+    let mut names: Vec<String> = all_jobs(&workloads.test)
         .await
         .iter()
         .map(|job| {
@@ -160,15 +162,15 @@ async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
         .map(|name| name.split_once(" wave ").unwrap().1)
         .collect();
     assert_eq!(waves, ["1 attempt 1", "1 attempt 2", "2 attempt 1"]);
-    let log = fleet.room.stage.operator.log();
+    let log = workloads.test.cluster.operator.log();
     assert!(!log.contains(CANARY), "what a Job's pods are given is not logged");
 }
 
 #[tokio::test]
 async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
-    let fleet = Fleet::new("verify-deleted").await;
-    smoke(&fleet.room).await;
-    let cron_jobs: Api<CronJob> = Api::namespaced(fleet.room.client.clone(), &fleet.room.namespace);
+    let workloads = TestWorkloads::new("verify-deleted").await;
+    smoke(&workloads.test).await;
+    let cron_jobs: Api<CronJob> = Api::namespaced(workloads.test.client.clone(), &workloads.test.namespace);
     let suspend = async |suspended: bool| {
         let change = json!({ "spec": { "jobTemplate": { "spec": { "suspend": suspended } } } });
         cron_jobs
@@ -178,17 +180,17 @@ async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
     };
     // its Job starts no pod, and does not end
     suspend(true).await;
-    bind(&fleet.room, "lockstep-verify-jobs").await;
-    let targets = two_waves(&fleet).await;
-    fleet
+    bind(&workloads.test, "lockstep-verify-jobs").await;
+    let targets = two_waves(&workloads).await;
+    workloads
         .declare(json!({
             "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
             "verify": { "job": { "cronJob": "smoke" }, "timeout": "90s" },
         }))
         .await;
-    fleet.put("two").await;
-    fleet
-        .room
+    workloads.put("two").await;
+    workloads
+        .test
         .wait_for("database", "the Job", |object| {
             let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
             let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
@@ -196,112 +198,112 @@ async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
             check.is_some_and(|check| check.made)
         })
         .await;
-    let made = all_jobs(&fleet.room).await;
+    let made = all_jobs(&workloads.test).await;
     let name = made[0].name_any();
     let delete = DeleteParams::background();
-    jobs(&fleet.room).delete(&name, &delete).await.unwrap();
+    jobs(&workloads.test).delete(&name, &delete).await.unwrap();
     let said = format!("Job/{name} was made, and was deleted before its end was seen");
-    fleet.says("VerificationBlocked", &said).await;
-    let left = all_jobs(&fleet.room).await;
+    workloads.says("VerificationBlocked", &said).await;
+    let left = all_jobs(&workloads.test).await;
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+    assert_eq!(workloads.revision("Deployment", "worker").await, None);
 
     suspend(false).await;
     let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
-    fleet
-        .room
+    workloads
+        .test
         .synced_secrets()
         .patch("database", &PatchParams::default(), &Patch::Merge(ask))
         .await
         .unwrap();
-    fleet.phase(RolloutPhase::Complete).await;
-    let again = all_jobs(&fleet.room).await;
+    workloads.phase(RolloutPhase::Complete).await;
+    let again = all_jobs(&workloads.test).await;
     assert!(again.iter().all(|job| job.name_any() != name), "{again:?}");
 }
 
 #[tokio::test]
 async fn a_check_that_fails_brings_the_previous_value_back_where_the_spec_says_so() {
-    let fleet = Fleet::new("verify-back").await;
-    smoke(&fleet.room).await;
-    bind(&fleet.room, "lockstep-verify-jobs").await;
-    let targets = two_waves(&fleet).await;
-    let first = fleet
+    let workloads = TestWorkloads::new("verify-back").await;
+    smoke(&workloads.test).await;
+    bind(&workloads.test, "lockstep-verify-jobs").await;
+    let targets = two_waves(&workloads).await;
+    let first = workloads
         .declare(json!({
             "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
             "verify": { "job": { "cronJob": "smoke" } },
         }))
         .await;
-    fleet.pods.break_app("smoke");
-    fleet.put("two").await;
-    let back = fleet.phase(RolloutPhase::RolledBack).await;
+    workloads.pods.break_app("smoke");
+    workloads.put("two").await;
+    let back = workloads.phase(RolloutPhase::RolledBack).await;
     assert_eq!(back.revision, first);
     assert_eq!(back.verification, None, "the way back is not verified");
-    assert_eq!(all_jobs(&fleet.room).await.len(), 1);
-    assert_eq!(fleet.revision("Deployment", "worker").await, None);
-    fleet.holds("one").await;
+    assert_eq!(all_jobs(&workloads.test).await.len(), 1);
+    assert_eq!(workloads.revision("Deployment", "worker").await, None);
+    workloads.holds("one").await;
 }
 
 #[tokio::test]
 async fn without_the_right_or_the_cron_job_nothing_is_blamed_and_the_condition_says_what_is_missing() {
-    let fleet = Fleet::new("verify-right").await;
-    let targets = two_waves(&fleet).await;
-    fleet
+    let workloads = TestWorkloads::new("verify-right").await;
+    let targets = two_waves(&workloads).await;
+    workloads
         .declare(json!({
             "targets": targets, "minimumInterval": "0s", "onFailure": "Rollback",
             "verify": { "job": { "cronJob": "smoke" }, "timeout": "20s" },
         }))
         .await;
-    fleet.put("two").await;
-    let second = fleet.holds("two").await;
+    workloads.put("two").await;
+    let second = workloads.holds("two").await;
     let said = format!(
         "kubectl create rolebinding lockstep-verify-jobs -n {} --clusterrole=lockstep-verify-jobs --serviceaccount=lockstep-system:lockstep",
-        fleet.room.namespace
+        workloads.test.namespace
     );
-    fleet.says("VerificationForbidden", &said).await;
-    bind(&fleet.room, "lockstep-verify-jobs").await;
-    fleet
+    workloads.says("VerificationForbidden", &said).await;
+    bind(&workloads.test, "lockstep-verify-jobs").await;
+    workloads
         .says("VerificationBlocked", "CronJob/smoke does not exist")
         .await;
-    smoke(&fleet.room).await;
-    fleet.phase(RolloutPhase::Complete).await;
-    assert_eq!(fleet.revision("Deployment", "worker").await, Some(second));
+    smoke(&workloads.test).await;
+    workloads.phase(RolloutPhase::Complete).await;
+    assert_eq!(workloads.revision("Deployment", "worker").await, Some(second));
 }
 
 #[tokio::test]
 async fn a_service_is_asked_through_the_api_server_until_it_answers_or_it_is_late() {
-    let fleet = Fleet::new("verify-http").await;
-    let targets = two_waves(&fleet).await;
+    let workloads = TestWorkloads::new("verify-http").await;
+    let targets = two_waves(&workloads).await;
     // it has no pods: the API server itself answers with 503
-    fleet
-        .room
+    workloads
+        .test
         .apply_raw(&json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": "shop", "namespace": fleet.room.namespace },
+            "metadata": { "name": "shop", "namespace": workloads.test.namespace },
             "spec": { "selector": { "app": "nobody" }, "ports": [{ "port": 80 }] },
         }))
         .await
         .unwrap();
-    fleet
+    workloads
         .declare(json!({
             "targets": targets, "minimumInterval": "0s",
             "verify": { "httpGet": { "service": "shop", "port": 80, "path": "/ready" }, "timeout": "3s" },
         }))
         .await;
-    fleet.put("two").await;
-    fleet.holds("two").await;
+    workloads.put("two").await;
+    workloads.holds("two").await;
     let said = format!(
         "kubectl create rolebinding lockstep-verify-services -n {} --clusterrole=lockstep-verify-services --serviceaccount=lockstep-system:lockstep",
-        fleet.room.namespace
+        workloads.test.namespace
     );
-    fleet.says("VerificationForbidden", &said).await;
-    bind(&fleet.room, "lockstep-verify-services").await;
-    fleet
+    workloads.says("VerificationForbidden", &said).await;
+    bind(&workloads.test, "lockstep-verify-services").await;
+    workloads
         .says(
             "VerificationFailed",
             "verify: not passed within timeout 3s: Service/shop answered with status 503, or has no ready pod",
         )
         .await;
-    assert_eq!(fleet.revision("Deployment", "worker").await, None);
+    assert_eq!(workloads.revision("Deployment", "worker").await, None);
 }
 
 /// A request that goes to a Service.
@@ -311,13 +313,15 @@ fn is_proxied(path: &str) -> bool {
 
 #[tokio::test]
 async fn a_service_that_answers_lets_the_next_wave_begin() {
-    let mut scene = Scene::set(&["--drift-probe-interval", "0s"]).await.unwrap();
-    scene.operator.run().await.unwrap();
+    let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s"])
+        .await
+        .unwrap();
+    cluster.operator.run().await.unwrap();
     for role in ["lockstep-rollouts", "lockstep-verify-services"] {
-        scene.apply(&binding(NAMESPACE, role)).await.unwrap();
+        cluster.apply(&binding(NAMESPACE, role)).await.unwrap();
     }
-    scene.put("database", "one");
-    scene
+    cluster.put("database", "one");
+    cluster
         .apply(&json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
             "metadata": { "name": "database", "namespace": NAMESPACE },
@@ -334,7 +338,7 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         }))
         .await
         .unwrap();
-    scene
+    cluster
         .apply(&json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": { "name": "idle", "namespace": NAMESPACE },
@@ -348,27 +352,27 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
         }))
         .await
         .unwrap();
-    scene.synced("database", "one").await;
+    cluster.synced("database", "one").await;
     // first it redirects, then it refuses twice, then it fails, then it is well: tests may only talk on loopback, and the API server's own
     // proxy never does
     for code in [307, 401, 403, 500, 200] {
-        scene
+        cluster
             .proxy
             .strike(Fault::Status(code), 0, 1, |asked| is_proxied(&asked.path));
     }
-    scene.put("database", "two");
+    cluster.put("database", "two");
     let done = eventually("the rollout", || async {
-        let object = scene.get("syncedsecret", "database").await;
+        let object = cluster.get("syncedsecret", "database").await;
         let rollout = &object["status"]["rotation"]["rollout"];
         anyhow::ensure!(rollout["phase"] == "Complete", "{rollout}");
         Ok(rollout.clone())
     });
     let done = match done.await {
         Ok(done) => done,
-        Err(error) => panic!("{error:#}\n{}", scene.operator.log()),
+        Err(error) => panic!("{error:#}\n{}", cluster.operator.log()),
     };
     assert_eq!(done["verification"]["state"], "Passed");
-    let asked: Vec<_> = scene
+    let asked: Vec<_> = cluster
         .proxy
         .asked()
         .into_iter()
@@ -388,24 +392,24 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
 
 #[tokio::test]
 async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
-    let fleet = Fleet::new("verify-guard").await;
-    let cron_job = smoke(&fleet.room).await;
-    bind(&fleet.room, "lockstep-verify-jobs").await;
+    let workloads = TestWorkloads::new("verify-guard").await;
+    let cron_job = smoke(&workloads.test).await;
+    bind(&workloads.test, "lockstep-verify-jobs").await;
     // more than it ever has, so that only the policy is tried
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "all-of-batch" },
         "rules": [{ "apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["*"] }],
     });
-    fleet.room.apply_raw(&role).await.unwrap();
-    bind(&fleet.room, "all-of-batch").await;
-    let client = fleet
-        .room
-        .stage
+    workloads.test.apply_raw(&role).await.unwrap();
+    bind(&workloads.test, "all-of-batch").await;
+    let client = workloads
+        .test
+        .cluster
         .plane
         .client_for_service_account("lockstep-system", "lockstep")
         .await
         .unwrap();
-    let api: Api<Job> = Api::namespaced(client.clone(), &fleet.room.namespace);
+    let api: Api<Job> = Api::namespaced(client.clone(), &workloads.test.namespace);
     let good = json!({
         "metadata": {
             "name": "lockstep-verify-x", "labels": { "app.kubernetes.io/managed-by": "lockstep" },
@@ -459,7 +463,7 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
             .map(drop),
         "delete",
     );
-    let cron_jobs: Api<CronJob> = Api::namespaced(client, &fleet.room.namespace);
+    let cron_jobs: Api<CronJob> = Api::namespaced(client, &workloads.test.namespace);
     let change = Patch::Merge(json!({ "spec": { "schedule": "* * * * *" } }));
     refused(
         cron_jobs
@@ -474,8 +478,8 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
 async fn a_kill_at_any_write_of_a_verified_rollout_checks_each_wave_once() {
     let verify = json!({ "verify": { "job": { "cronJob": "smoke" } } });
     let mut trial = Trial::set("kill-verify", rollout(&verify)).await;
-    smoke(&trial.fleet.room).await;
-    bind(&trial.fleet.room, "lockstep-verify-jobs").await;
+    smoke(&trial.workloads.test).await;
+    bind(&trial.workloads.test, "lockstep-verify-jobs").await;
     let mut nth = 0;
     loop {
         let fault = if nth % 2 == 0 {
@@ -501,7 +505,7 @@ async fn a_kill_at_any_write_of_a_verified_rollout_checks_each_wave_once() {
         trial.proxy.heal();
         let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
         assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
-        let mut checks: Vec<String> = all_jobs(&trial.fleet.room)
+        let mut checks: Vec<String> = all_jobs(&trial.workloads.test)
             .await
             .iter()
             .filter_map(|job| {

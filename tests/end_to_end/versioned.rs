@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::{
     api_proxy::Fault,
-    rollout::Fleet,
+    rollout::TestWorkloads,
     rollout_crash::{TARGETS, Trial, rollout},
-    stage::{eventually, text},
+    shared_cluster::{eventually, text},
 };
 
 /// A pod template that refers to a Secret in every way that is moved.
@@ -63,50 +63,50 @@ fn referred(object: &Value) -> Vec<String> {
 }
 
 /// A workload that lets lockstep move its references.
-async fn workload(fleet: &Fleet, name: &str) {
-    closed_workload(fleet, name).await;
-    open(fleet, name, json!("cache, database")).await;
+async fn workload(workloads: &TestWorkloads, name: &str) {
+    closed_workload(workloads, name).await;
+    open(workloads, name, json!("cache, database")).await;
 }
 
 /// One that does not.
-async fn closed_workload(fleet: &Fleet, name: &str) {
+async fn closed_workload(workloads: &TestWorkloads, name: &str) {
     let template = template(name, "database");
-    fleet
+    workloads
         .workload("Deployment", name, json!({ "replicas": 1, "template": template }))
         .await;
 }
 
 /// Says on a workload which references may be moved.
-async fn open(fleet: &Fleet, name: &str, secrets: Value) {
+async fn open(workloads: &TestWorkloads, name: &str, secrets: Value) {
     let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": secrets } } });
-    fleet
+    workloads
         .api("Deployment")
         .patch(name, &PatchParams::default(), &Patch::Merge(own))
         .await
         .unwrap();
 }
 
-async fn declare(fleet: &Fleet, target: Value, rollout: Value) -> String {
-    fleet.put("one").await;
+async fn declare(workloads: &TestWorkloads, target: Value, rollout: Value) -> String {
+    workloads.put("one").await;
     let mut target = target;
     target["versioned"] = json!(true);
     let spec = json!({
         "refreshInterval": "1s",
-        "data": [{ "secretKey": "password", "remoteRef": { "key": fleet.room.key("database"), "property": "password" } }],
+        "data": [{ "secretKey": "password", "remoteRef": { "key": workloads.test.key("database"), "property": "password" } }],
         "target": target,
         "rotation": { "rollout": rollout },
     });
-    fleet.room.declare("database", spec).await;
-    holds(fleet, "one").await
+    workloads.test.declare("database", spec).await;
+    holds(workloads, "one").await
 }
 
 /// Waits until the current Secret holds that, and answers its name.
-async fn holds(fleet: &Fleet, value: &str) -> String {
+async fn holds(workloads: &TestWorkloads, value: &str) -> String {
     let name = eventually("the current Secret", || async {
-        let object = fleet.room.synced_secrets().get("database").await?;
+        let object = workloads.test.synced_secrets().get("database").await?;
         let target = object.status.and_then(|status| status.target);
         let target = target.ok_or_else(|| anyhow::anyhow!("not written yet"))?;
-        let secret = fleet.room.secrets().get(&target.name).await?;
+        let secret = workloads.test.secrets().get(&target.name).await?;
         anyhow::ensure!(
             text(&secret, "password").as_deref() == Some(value),
             "another value"
@@ -121,15 +121,15 @@ async fn holds(fleet: &Fleet, value: &str) -> String {
     });
     match name.await {
         Ok(name) => name,
-        Err(error) => panic!("{error:#}\n{}", fleet.room.stage.operator.log()),
+        Err(error) => panic!("{error:#}\n{}", workloads.test.cluster.operator.log()),
     }
 }
 
 /// Waits until the rollout of that Secret is so far.
-async fn phase(fleet: &Fleet, secret: &str, phase: RolloutPhase) -> SyncedSecret {
+async fn phase(workloads: &TestWorkloads, secret: &str, phase: RolloutPhase) -> SyncedSecret {
     let revision = secret.trim_start_matches("database-").to_owned();
-    fleet
-        .room
+    workloads
+        .test
         .wait_for("database", &format!("{phase:?} of {secret}"), |object| {
             let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
             let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
@@ -138,38 +138,43 @@ async fn phase(fleet: &Fleet, secret: &str, phase: RolloutPhase) -> SyncedSecret
         .await
 }
 
-async fn refers(fleet: &Fleet, name: &str) -> Vec<String> {
-    referred(&fleet.get("Deployment", name).await)
+async fn refers(workloads: &TestWorkloads, name: &str) -> Vec<String> {
+    referred(&workloads.get("Deployment", name).await)
 }
 
 /// The Secrets of the target that are there.
-async fn secrets(fleet: &Fleet) -> Vec<String> {
-    let all = fleet.room.secrets().list(&ListParams::default()).await.unwrap();
+async fn secrets(workloads: &TestWorkloads) -> Vec<String> {
+    let all = workloads
+        .test
+        .secrets()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
     let names = all.items.iter().map(Secret::name_any);
     names.filter(|name| name.starts_with("database")).collect()
 }
 
-async fn only_these_are_left(fleet: &Fleet, expected: &[&String]) {
+async fn only_these_are_left(workloads: &TestWorkloads, expected: &[&String]) {
     let mut expected: Vec<&str> = expected.iter().map(|name| name.as_str()).collect();
     expected.sort_unstable();
     let left = eventually("earlier Secrets to go", || async {
-        let left = secrets(fleet).await;
+        let left = secrets(workloads).await;
         anyhow::ensure!(left == expected, "{left:?}, not {expected:?}");
         Ok(())
     });
     if let Err(error) = left.await {
-        panic!("{error:#}\n{}", fleet.room.stage.operator.log());
+        panic!("{error:#}\n{}", workloads.test.cluster.operator.log());
     }
 }
 
 #[tokio::test]
 async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave() {
-    let fleet = Fleet::new("versioned").await;
-    workload(&fleet, "api").await;
-    workload(&fleet, "worker").await;
-    let before = fleet.get("Deployment", "api").await;
+    let workloads = TestWorkloads::new("versioned").await;
+    workload(&workloads, "api").await;
+    workload(&workloads, "worker").await;
+    let before = workloads.get("Deployment", "api").await;
     let first = declare(
-        &fleet,
+        &workloads,
         json!({ "revisionHistoryLimit": 1 }),
         json!({
             "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
@@ -178,11 +183,15 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     )
     .await;
     // nothing refers to it before, so the first one is rolled out too
-    phase(&fleet, &first, RolloutPhase::Complete).await;
+    phase(&workloads, &first, RolloutPhase::Complete).await;
     for name in ["api", "worker"] {
-        assert_eq!(refers(&fleet, name).await, std::slice::from_ref(&first), "{name}");
+        assert_eq!(
+            refers(&workloads, name).await,
+            std::slice::from_ref(&first),
+            "{name}"
+        );
     }
-    let after = fleet.get("Deployment", "api").await;
+    let after = workloads.get("Deployment", "api").await;
     let mut expected = before["spec"].clone();
     let pod = template("api", &first)["spec"].clone();
     for (field, value) in after["spec"]["template"]["spec"].as_object().unwrap() {
@@ -199,39 +208,46 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     assert_eq!(after["spec"], expected, "nothing else changed");
 
     // a wave that does not become ready: the rest stays on the Secret that it has
-    fleet.progress_deadline("3s").await;
-    fleet.pods.break_app("api");
-    fleet.put("two").await;
-    let second = holds(&fleet, "two").await;
-    phase(&fleet, &second, RolloutPhase::Held).await;
-    assert_eq!(refers(&fleet, "api").await, std::slice::from_ref(&second));
-    assert_eq!(refers(&fleet, "worker").await, std::slice::from_ref(&first));
-    let kept = fleet.room.secrets().get(&first).await.unwrap();
-    assert_eq!(crate::stage::text(&kept, "password").as_deref(), Some("one"));
+    workloads.progress_deadline("3s").await;
+    workloads.pods.break_app("api");
+    workloads.put("two").await;
+    let second = holds(&workloads, "two").await;
+    phase(&workloads, &second, RolloutPhase::Held).await;
+    assert_eq!(refers(&workloads, "api").await, std::slice::from_ref(&second));
+    assert_eq!(refers(&workloads, "worker").await, std::slice::from_ref(&first));
+    let kept = workloads.test.secrets().get(&first).await.unwrap();
+    assert_eq!(
+        crate::shared_cluster::text(&kept, "password").as_deref(),
+        Some("one")
+    );
     // a held rollout gives way to a newer value, and what its targets run on stays
-    fleet.put("three").await;
-    let third = holds(&fleet, "three").await;
-    phase(&fleet, &third, RolloutPhase::Held).await;
-    only_these_are_left(&fleet, &[&first, &second, &third]).await;
-    fleet.progress_deadline("10m").await;
-    fleet.pods.mend_app("api");
-    let object = phase(&fleet, &third, RolloutPhase::Complete).await;
+    workloads.put("three").await;
+    let third = holds(&workloads, "three").await;
+    phase(&workloads, &third, RolloutPhase::Held).await;
+    only_these_are_left(&workloads, &[&first, &second, &third]).await;
+    workloads.progress_deadline("10m").await;
+    workloads.pods.mend_app("api");
+    let object = phase(&workloads, &third, RolloutPhase::Complete).await;
     for name in ["api", "worker"] {
-        assert_eq!(refers(&fleet, name).await, std::slice::from_ref(&third), "{name}");
+        assert_eq!(
+            refers(&workloads, name).await,
+            std::slice::from_ref(&third),
+            "{name}"
+        );
     }
     assert_eq!(object.status.unwrap().versions[0].name, second);
-    only_these_are_left(&fleet, &[&second, &third]).await;
+    only_these_are_left(&workloads, &[&second, &third]).await;
 
     // it is put back when somebody deletes it
-    let old = fleet.room.secrets().get(&third).await.unwrap();
-    fleet
-        .room
+    let old = workloads.test.secrets().get(&third).await.unwrap();
+    workloads
+        .test
         .secrets()
         .delete(&third, &DeleteParams::default())
         .await
         .unwrap();
     eventually("the Secret to come back", || async {
-        let new = fleet.room.secrets().get(&third).await?;
+        let new = workloads.test.secrets().get(&third).await?;
         anyhow::ensure!(new.uid() != old.uid(), "not deleted yet");
         Ok(())
     })
@@ -242,20 +258,20 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     let again = json!({ "spec": { "template": { "spec": { "volumes": [
         { "name": "one", "secret": { "secretName": "database" } },
     ] } } } });
-    fleet
+    workloads
         .api("Deployment")
         .patch("worker", &PatchParams::default(), &Patch::Strategic(again))
         .await
         .unwrap();
     let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
-    fleet
-        .room
+    workloads
+        .test
         .synced_secrets()
         .patch("database", &PatchParams::default(), &Patch::Merge(ask))
         .await
         .unwrap();
     eventually("the references to be moved again", || async {
-        let names = refers(&fleet, "worker").await;
+        let names = refers(&workloads, "worker").await;
         anyhow::ensure!(names == std::slice::from_ref(&third), "{names:?}");
         Ok(())
     })
@@ -265,11 +281,11 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
 
 #[tokio::test]
 async fn a_rollback_moves_the_references_back_and_writes_nothing() {
-    let fleet = Fleet::new("versioned-back").await;
-    workload(&fleet, "api").await;
-    workload(&fleet, "worker").await;
+    let workloads = TestWorkloads::new("versioned-back").await;
+    workload(&workloads, "api").await;
+    workload(&workloads, "worker").await;
     let first = declare(
-        &fleet,
+        &workloads,
         json!({ "deletionPolicy": "Delete" }),
         json!({
             "targets": [{ "kind": "Deployment", "name": "api" }, { "kind": "Deployment", "name": "worker" }],
@@ -277,63 +293,67 @@ async fn a_rollback_moves_the_references_back_and_writes_nothing() {
         }),
     )
     .await;
-    phase(&fleet, &first, RolloutPhase::Complete).await;
-    let good = fleet.room.secrets().get(&first).await.unwrap();
-    fleet.progress_deadline("3s").await;
-    fleet.pods.break_app("api");
-    fleet.put("two").await;
-    let object = fleet.says("RollingBack", "").await;
-    fleet.progress_deadline("10m").await;
+    phase(&workloads, &first, RolloutPhase::Complete).await;
+    let good = workloads.test.secrets().get(&first).await.unwrap();
+    workloads.progress_deadline("3s").await;
+    workloads.pods.break_app("api");
+    workloads.put("two").await;
+    let object = workloads.says("RollingBack", "").await;
+    workloads.progress_deadline("10m").await;
     let second = object.status.unwrap().rotation.unwrap().refused.unwrap().revision;
-    fleet.pods.mend_app("api");
-    let object = phase(&fleet, &first, RolloutPhase::RolledBack).await;
+    workloads.pods.mend_app("api");
+    let object = phase(&workloads, &first, RolloutPhase::RolledBack).await;
     let status = object.status.unwrap();
     assert_eq!(status.target.unwrap().name, first);
     assert_eq!(status.versions[0].revision, second);
     for name in ["api", "worker"] {
-        assert_eq!(refers(&fleet, name).await, std::slice::from_ref(&first), "{name}");
+        assert_eq!(
+            refers(&workloads, name).await,
+            std::slice::from_ref(&first),
+            "{name}"
+        );
     }
-    let back = fleet.room.secrets().get(&first).await.unwrap();
+    let back = workloads.test.secrets().get(&first).await.unwrap();
     assert_eq!(
         (back.uid(), back.resource_version()),
         (good.uid(), good.resource_version())
     );
 
     // every remote value is gone, and so are all of its Secrets
-    let path = format!("secret/metadata/{}", fleet.room.key("database"));
-    fleet.room.stage.bao.delete(&path).await.unwrap();
-    only_these_are_left(&fleet, &[]).await;
+    let path = format!("secret/metadata/{}", workloads.test.key("database"));
+    workloads.test.cluster.bao.delete(&path).await.unwrap();
+    only_these_are_left(&workloads, &[]).await;
 }
 
 #[tokio::test]
 async fn a_target_that_refers_to_no_version_or_does_not_let_references_move_is_told_so() {
-    let fleet = Fleet::new("versioned-none").await;
-    fleet
+    let workloads = TestWorkloads::new("versioned-none").await;
+    workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
         .await;
     let first = declare(
-        &fleet,
+        &workloads,
         json!({}),
         json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" }),
     )
     .await;
-    let object = phase(&fleet, &first, RolloutPhase::Held).await;
+    let object = phase(&workloads, &first, RolloutPhase::Held).await;
     let rollout = object.status.unwrap().rotation.unwrap().rollout.unwrap();
     assert_eq!(rollout.targets[0].state, TargetState::NoReference);
-    fleet
+    workloads
         .says("InvalidSpec", "its pod template refers to no Secret of it")
         .await;
-    closed_workload(&fleet, "api").await;
-    let before = fleet.get("Deployment", "api").await["metadata"]["generation"].clone();
+    closed_workload(&workloads, "api").await;
+    let before = workloads.get("Deployment", "api").await["metadata"]["generation"].clone();
     let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "look" } } });
-    fleet
-        .room
+    workloads
+        .test
         .synced_secrets()
         .patch("database", &PatchParams::default(), &Patch::Merge(ask))
         .await
         .unwrap();
-    fleet
-        .room
+    workloads
+        .test
         .wait_for("database", "another look", |object| {
             let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
             rotation.is_some_and(|rotation| {
@@ -343,32 +363,32 @@ async fn a_target_that_refers_to_no_version_or_does_not_let_references_move_is_t
             })
         })
         .await;
-    fleet
+    workloads
         .says(
             "InvalidSpec",
             "kubectl annotate deployment/api lockstep.dev/versioned=<Secret>",
         )
         .await;
-    let object = fleet.get("Deployment", "api").await;
+    let object = workloads.get("Deployment", "api").await;
     assert_eq!(object["metadata"]["generation"], before);
     assert_eq!(referred(&object), ["database"]);
-    open(&fleet, "api", json!("database")).await;
-    phase(&fleet, &first, RolloutPhase::Complete).await;
+    open(&workloads, "api", json!("database")).await;
+    phase(&workloads, &first, RolloutPhase::Complete).await;
 }
 
 #[tokio::test]
 async fn the_operators_account_may_move_references_to_the_version_that_it_names_and_nothing_else() {
-    let fleet = Fleet::new("versioned-guard").await;
-    workload(&fleet, "api").await;
-    let client = fleet
-        .room
-        .stage
+    let workloads = TestWorkloads::new("versioned-guard").await;
+    workload(&workloads, "api").await;
+    let client = workloads
+        .test
+        .cluster
         .plane
         .client_for_service_account("lockstep-system", "lockstep")
         .await
         .unwrap();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client, &fleet.room.namespace, &resource);
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &workloads.test.namespace, &resource);
     let original = api.get("api").await.unwrap();
     let as_it_was = serde_json::to_value(&original).unwrap();
     // each is a change of one place, besides the annotation
@@ -402,7 +422,7 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
         let patch = json!([{ "op": "replace", "path": "/spec/template", "value": template }]);
         let request = axum::http::Request::patch(format!(
             "/apis/apps/v1/namespaces/{}/deployments/api?dryRun=All",
-            fleet.room.namespace
+            workloads.test.namespace
         ))
         .header("content-type", "application/json-patch+json")
         .body(serde_json::to_vec(&patch).unwrap())
@@ -435,7 +455,7 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
         json!("cache"),
         json!("database-0000000f,databases"),
     ] {
-        open(&fleet, "api", own).await;
+        open(&workloads, "api", own).await;
         closed().await;
     }
     let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": "database" } } });
@@ -452,7 +472,7 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
         }
         other => panic!("the account opened a workload by itself: {other:?}"),
     }
-    open(&fleet, "api", json!("database")).await;
+    open(&workloads, "api", json!("database")).await;
     let refused = async |changes: &[(&str, Value)], annotation: &str| match put(changes, annotation).await {
         Err(kube::Error::Api(status)) => assert!(
             status.message.contains("lockstep-workloads"),
@@ -541,32 +561,32 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
 }
 
 /// Waits until that value is everywhere, and every earlier Secret is gone.
-async fn settled(fleet: &Fleet, value: &str) {
-    let current = holds(fleet, value).await;
-    phase(fleet, &current, RolloutPhase::Complete).await;
+async fn settled(workloads: &TestWorkloads, value: &str) {
+    let current = holds(workloads, value).await;
+    phase(workloads, &current, RolloutPhase::Complete).await;
     for target in TARGETS {
         assert_eq!(
-            refers(fleet, target).await,
+            refers(workloads, target).await,
             std::slice::from_ref(&current),
             "{target}"
         );
     }
-    only_these_are_left(fleet, &[&current]).await;
+    only_these_are_left(workloads, &[&current]).await;
 }
 
 #[tokio::test]
 async fn a_kill_at_any_write_of_a_versioned_rollout_moves_each_target_once_and_leaves_no_secret_behind() {
     let mut trial = Trial::raise("kill-versioned").await;
     for target in TARGETS {
-        workload(&trial.fleet, target).await;
+        workload(&trial.workloads, target).await;
     }
     let first = declare(
-        &trial.fleet,
+        &trial.workloads,
         json!({ "revisionHistoryLimit": 0 }),
         rollout(&json!({})),
     )
     .await;
-    phase(&trial.fleet, &first, RolloutPhase::Complete).await;
+    phase(&trial.workloads, &first, RolloutPhase::Complete).await;
     let mut nth = 0;
     loop {
         let fault = if nth % 2 == 0 {
@@ -583,12 +603,12 @@ async fn a_kill_at_any_write_of_a_versioned_rollout_moves_each_target_once_and_l
         let value = trial.rotate().await;
         let struck = tokio::select! {
             () = trial.proxy.struck() => true,
-            () = settled(&trial.fleet, &value) => false,
+            () = settled(&trial.workloads, &value) => false,
         };
         if struck {
             trial.start_anew().await;
         }
-        settled(&trial.fleet, &value).await;
+        settled(&trial.workloads, &value).await;
         trial.proxy.heal();
         let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
         assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");

@@ -15,7 +15,7 @@ use lockstep_core::{
     hints::{self, Wanted},
     plan::Rival,
     rotation::versions,
-    schedule::Seat,
+    schedule::BatchKey,
     spec::{self, StoreView},
 };
 use lockstep_provider::{EndpointPolicy, Locator, ProviderError, Registry, StoreConfig, StoreKey};
@@ -111,12 +111,12 @@ struct ObjectState {
     /// What it reads from them.
     wanted: BTreeSet<(StoreKey, Wanted)>,
     /// The store whose turns it takes, and where it sits there.
-    seat: Option<(StoreKey, Seat)>,
+    batch_key: Option<(StoreKey, BatchKey)>,
 }
 
 /// What a reconcile needs to know beyond its own object.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct ClusterView {
     /// The stores that the object names, as far as they exist.
     pub views: BTreeMap<StoreRef, StoreView>,
     /// The SyncedSecret that writes the same Secret: the one that has written it, or else the oldest.
@@ -135,8 +135,8 @@ pub struct Index {
     by_value: HashMap<(StoreKey, Wanted), BTreeSet<ObjectKey>>,
     /// What is searched for in each store.
     searches: HashMap<StoreKey, BTreeSet<Wanted>>,
-    /// How many sit at each seat of the stores that lead.
-    seats: HashMap<StoreKey, HashMap<Seat, usize>>,
+    /// How many sit at each batch key of the stores that lead.
+    seats: HashMap<StoreKey, HashMap<BatchKey, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
     by_namespace: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     stores: HashMap<StoreKey, StoreState>,
@@ -192,9 +192,9 @@ impl Index {
         let uid = object.metadata.uid.clone().unwrap_or_default();
         let leader = spec::primary_store(&object.spec);
         let state = ObjectState {
-            seat: leader.map(|leader| {
-                let seat = spec::seat(&object.spec, &leader, &uid);
-                (store_key(&key.namespace, &leader), seat)
+            batch_key: leader.map(|leader| {
+                let batch_key = spec::batch_key(&object.spec, &leader, &uid);
+                (store_key(&key.namespace, &leader), batch_key)
             }),
             uid,
             created: object
@@ -228,9 +228,9 @@ impl Index {
         for wanted in &state.wanted {
             self.want(wanted, &key);
         }
-        if let Some((store, seat)) = &state.seat {
+        if let Some((store, batch_key)) = &state.batch_key {
             let seats = self.seats.entry(store.clone()).or_default();
-            *seats.entry(*seat).or_default() += 1;
+            *seats.entry(*batch_key).or_default() += 1;
         }
         let rivals = self
             .by_target
@@ -258,8 +258,8 @@ impl Index {
         for wanted in &state.wanted {
             self.unwant(wanted, key);
         }
-        if let Some((store, seat)) = &state.seat {
-            self.leave(store, *seat);
+        if let Some((store, batch_key)) = &state.batch_key {
+            self.leave(store, *batch_key);
         }
         remove(&mut self.by_namespace, &key.namespace, key);
         let target = (key.namespace.clone(), state.target);
@@ -322,14 +322,14 @@ impl Index {
             .collect()
     }
 
-    fn leave(&mut self, store: &StoreKey, seat: Seat) {
+    fn leave(&mut self, store: &StoreKey, batch_key: BatchKey) {
         let Some(seats) = self.seats.get_mut(store) else {
             return;
         };
-        if let Some(count) = seats.get_mut(&seat) {
+        if let Some(count) = seats.get_mut(&batch_key) {
             *count -= 1;
             if *count == 0 {
-                seats.remove(&seat);
+                seats.remove(&batch_key);
             }
         }
         if seats.is_empty() {
@@ -439,14 +439,14 @@ impl Index {
         self.objects.contains_key(key)
     }
 
-    /// How many seats there are among the SyncedSecrets that take the turns of a store.
+    /// How many objects there are among the SyncedSecrets that take the turns of a store.
     pub fn count_seats(&self, store: &StoreKey) -> usize {
         self.seats.get(store).map_or(0, HashMap::len)
     }
 
     /// The store whose turns a SyncedSecret takes, and where it sits there.
-    pub fn seat(&self, key: &ObjectKey) -> Option<(StoreKey, Seat)> {
-        self.objects.get(key)?.seat.clone()
+    pub fn batch_key(&self, key: &ObjectKey) -> Option<(StoreKey, BatchKey)> {
+        self.objects.get(key)?.batch_key.clone()
     }
 
     /// Every Secret and ConfigMap that stores read credentials from.
@@ -541,7 +541,7 @@ impl Index {
     }
 
     /// What a reconcile of this object needs to know.
-    pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> Surroundings {
+    pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> ClusterView {
         let namespace = self.namespaces.get(key.namespace.as_ref());
         let views = spec::store_refs(&object.spec)
             .into_iter()
@@ -552,7 +552,7 @@ impl Index {
                 Some((reference, StoreView { grant, locator }))
             })
             .collect();
-        Surroundings {
+        ClusterView {
             views,
             rival: self.rival(key),
             terminating: namespace.is_some_and(|namespace| namespace.terminating),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_core::schedule::Seat;
+use lockstep_core::schedule::BatchKey;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -24,44 +24,44 @@ pub enum Priority {
 }
 
 /// How long a lane with room waits for the next one to come, each time one has come: those who come in a burst are then let
-/// in by their seats, and not by the order in which they happened to come.
+/// in by their objects, and not by the order in which they happened to come.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long anybody waits for that at most.
 const GATHER_MAX: Duration = Duration::from_millis(25);
 
-/// Where somebody waits: those at one seat beside each other, and in the order in which they came.
-type Place = (Option<Seat>, u64);
+/// Where somebody waits: those at one batch key beside each other, and in the order in which they came.
+type Place = (Option<BatchKey>, u64);
 
-/// Those who wait with one priority. They are let in as a lift goes: on from the seat that was reached last, up to the last one,
-/// and then from the first one on. Who comes to a seat that has been reached waits for the next round, so that nobody waits
+/// Those who wait with one priority. They are let in as a lift goes: on from the batch key that was reached last, up to the last one,
+/// and then from the first one on. Who comes to a batch key that has been reached waits for the next round, so that nobody waits
 /// for longer than one.
 #[derive(Debug, Default)]
 struct Line {
     waiting: BTreeMap<Place, oneshot::Sender<Permit>>,
     /// Who was let in last.
     reached: Place,
-    /// The newest who had come when that seat was reached.
+    /// The newest who had come when that batch key was reached.
     newest: u64,
     came: u64,
 }
 
 impl Line {
-    fn stand(&mut self, seat: Option<Seat>) -> oneshot::Receiver<Permit> {
+    fn stand(&mut self, batch_key: Option<BatchKey>) -> oneshot::Receiver<Permit> {
         let (sender, receiver) = oneshot::channel();
         self.came += 1;
-        self.waiting.insert((seat, self.came), sender);
+        self.waiting.insert((batch_key, self.came), sender);
         receiver
     }
 
     fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
-        let (seat, last) = self.reached;
+        let (batch_key, last) = self.reached;
         let here = self
             .waiting
-            .range((seat, last)..=(seat, self.newest.max(last)))
+            .range((batch_key, last)..=(batch_key, self.newest.max(last)))
             .next();
-        let next = here.or_else(|| self.waiting.range((seat, u64::MAX)..).next());
+        let next = here.or_else(|| self.waiting.range((batch_key, u64::MAX)..).next());
         let place = *next.or_else(|| self.waiting.first_key_value())?.0;
-        if next.is_none() || place.0 != seat {
+        if next.is_none() || place.0 != batch_key {
             self.newest = self.came;
         }
         self.reached = place;
@@ -131,14 +131,14 @@ impl Slots {
         waiting.await.unwrap_or(Permit(None))
     }
 
-    /// Waits for a slot beside those of the same seat. Also where there is room it takes [`GATHER`], so that a burst is
+    /// Waits for a slot beside those of the same batch key. Also where there is room it takes [`GATHER`], so that a burst is
     /// sorted before it is let in.
-    pub async fn acquire_beside(&self, priority: Priority, seat: Seat) -> Permit {
+    pub async fn acquire_beside(&self, priority: Priority, batch_key: BatchKey) -> Permit {
         let began = Instant::now();
         let (mut waiting, room) = {
             let mut queue = self.lock();
             queue.last = Some(began);
-            let waiting = queue.line(priority).stand(Some(seat));
+            let waiting = queue.line(priority).stand(Some(batch_key));
             (waiting, queue.free > 0)
         };
         if room {
@@ -325,7 +325,7 @@ mod tests {
         let enter = |key: &'static str| {
             let (slots, order) = (slots.clone(), order.clone());
             async move {
-                let _permit = slots.acquire_beside(Priority::High, Seat::of_key(key)).await;
+                let _permit = slots.acquire_beside(Priority::High, BatchKey::of_key(key)).await;
                 order.lock().unwrap().push(key);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -352,16 +352,16 @@ mod tests {
         let slots = Slots::new(1);
         let held = slots.acquire(Priority::Low).await;
         let wait = |key: &str| {
-            let (slots, seat) = (slots.clone(), Seat::of_key(key));
-            async move { (seat, slots.acquire_beside(Priority::Low, seat).await) }
+            let (slots, batch_key) = (slots.clone(), BatchKey::of_key(key));
+            async move { (batch_key, slots.acquire_beside(Priority::Low, batch_key).await) }
         };
         let mut all: FuturesUnordered<_> = ["a", "b", "c"].into_iter().map(wait).collect();
         assert!(all.next().now_or_never().is_none(), "there is no slot");
         drop(held);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..20 {
-            let (seat, permit) = all.next().await.unwrap();
-            seen.insert(seat);
+            let (batch_key, permit) = all.next().await.unwrap();
+            seen.insert(batch_key);
             // whoever had a slot, "a" wants another one before it is free again
             all.push(wait("a"));
             assert!(all.next().now_or_never().is_none());

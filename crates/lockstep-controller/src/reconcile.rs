@@ -1,12 +1,12 @@
 //! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
-mod earlier;
-mod heard;
+mod acknowledge;
 mod item;
 mod lease;
 mod report;
 mod rollout;
 mod sync;
+mod versions;
 
 use std::{
     collections::BTreeSet,
@@ -19,17 +19,17 @@ use futures::FutureExt;
 use lockstep_api::{Reason, SyncedSecret, SyncedSecretStatus};
 use lockstep_core::{
     Failure,
-    decide::{self, Step, Why},
+    decide::{self, Step, Trigger},
     remote::Requeue,
     report::Outcome,
-    schedule::{Rhythm, Seat},
+    schedule::{BatchKey, RefreshSchedule},
     spec,
     time::later,
 };
 use lockstep_provider::{Backlog, StoreKey};
 use tracing::Instrument;
 
-use self::{item::Reconcile, report::Said, sync::Synced};
+use self::{item::Reconcile, report::StatusWrite, sync::Synced};
 use crate::{
     context::Shared,
     index::{ObjectKey, store_key},
@@ -52,7 +52,12 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
         Step::Await => return None,
         Step::Idle(wait) => return Some(wait),
         Step::Fetch(
-            Why::First | Why::SpecChanged | Why::Requested | Why::Event | Why::Rollback | Why::Lease,
+            Trigger::First
+            | Trigger::SpecChanged
+            | Trigger::Requested
+            | Trigger::Event
+            | Trigger::Rollback
+            | Trigger::Lease,
         )
         | Step::Lease(_) => {
             reconcile.priority = Priority::High;
@@ -61,7 +66,9 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
         Step::Acknowledge | Step::Report | Step::Probe | Step::Fetch(_) => {}
     }
     let slots = reconcile.shared.lanes.lane(reconcile.lane());
-    let _slot = slots.acquire_beside(reconcile.priority, reconcile.seat()).await;
+    let _slot = slots
+        .acquire_beside(reconcile.priority, reconcile.batch_key())
+        .await;
     reconcile.backlog = Backlog::new(move || slots.is_full());
     let span = tracing::info_span!("reconcile", synced_secret = %reconcile.key);
     Box::pin(reconcile.run()).instrument(span).await
@@ -117,9 +124,9 @@ impl Reconcile {
         }
     }
 
-    fn seat(&self) -> Seat {
-        let seat = self.shared.index().seat(&self.key);
-        seat.map_or_else(|| Seat::of_object(&self.uid), |(_, seat)| seat)
+    fn batch_key(&self) -> BatchKey {
+        let batch_key = self.shared.index().batch_key(&self.key);
+        batch_key.map_or_else(|| BatchKey::of_object(&self.uid), |(_, batch_key)| batch_key)
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {
@@ -151,7 +158,7 @@ impl Reconcile {
             }
             Step::RollOut => self.roll_out(status).await,
             Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.asks_stores => "unchanged",
-            Step::Lease(action) => Box::pin(self.tend(status, action)).await,
+            Step::Lease(action) => Box::pin(self.run_lease_action(status, action)).await,
             Step::Probe => self.probe(status).await,
             Step::Fetch(why) => self.fetch(status, why).await,
         }
@@ -160,7 +167,7 @@ impl Reconcile {
     async fn probe(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
         let now = self.shared.clock.now();
         let Some(known) = status.and_then(|status| status.target.as_ref()) else {
-            return self.fetch(status, Why::Drift).await;
+            return self.fetch(status, Trigger::Drift).await;
         };
         if self.check_may_write().is_err() {
             // an edit that is found could not be repaired
@@ -203,7 +210,7 @@ impl Reconcile {
         };
         if drifted {
             self.remember(|tracked, _, _| tracked.memory.drifted());
-            return self.fetch(status, Why::Drift).await;
+            return self.fetch(status, Trigger::Drift).await;
         }
         self.remember(|tracked, observed, settings| tracked.memory.probed(&observed, settings, now));
         "unchanged"
@@ -213,7 +220,7 @@ impl Reconcile {
         self.shared.metrics.probes.with_label_values(&[outcome]).inc();
     }
 
-    async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Why) -> &'static str {
+    async fn fetch(&self, status: Option<&SyncedSecretStatus>, why: Trigger) -> &'static str {
         tracing::debug!(why = why.label(), "sync");
         self.remember(|tracked, observed, _| tracked.memory.begin(&observed));
         self.shared.events.begin(&self.key);
@@ -232,8 +239,8 @@ impl Reconcile {
                     waits: waits.map(|waits| *waits),
                 };
                 let said = self.report_durably(status, outcome).await;
-                self.heard();
-                if said == Said::Durably {
+                self.acknowledge();
+                if said == StatusWrite::Persisted {
                     Box::pin(self.clear_versions(status)).await;
                 }
                 Reason::Synced.as_str()
@@ -241,13 +248,13 @@ impl Reconcile {
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Waits(*pending)).await;
-                self.heard();
+                self.acknowledge();
                 Reason::WindowClosed.as_str()
             }
             Ok(Synced::Gone) => {
                 self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
-                self.heard();
+                self.acknowledge();
                 // a source that comes back is noticed at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
@@ -259,22 +266,24 @@ impl Reconcile {
     }
 
     /// How this object's refreshes go together with those of others.
-    async fn rhythm(&self) -> Rhythm {
-        let Some((store, seat)) = self.shared.index().seat(&self.key) else {
-            return Rhythm::Free;
+    async fn refresh_schedule(&self) -> RefreshSchedule {
+        let Some((store, batch_key)) = self.shared.index().batch_key(&self.key) else {
+            return RefreshSchedule::Free;
         };
         let Some(capability) = self.shared.clients.capability(&store).await else {
-            return Rhythm::Free;
+            return RefreshSchedule::Free;
         };
         let seats = self.shared.index().count_seats(&store);
-        Rhythm::new(&store.label(), seats, capability.batch, seat)
+        RefreshSchedule::new(&store.label(), seats, capability.batch, batch_key)
     }
 
     async fn succeeded(&self) {
-        let rhythm = self.rhythm().await;
+        let refresh_schedule = self.refresh_schedule().await;
         let now = self.shared.clock.now();
         self.remember(|tracked, observed, settings| {
-            tracked.memory.succeeded(&observed, settings, rhythm, now);
+            tracked
+                .memory
+                .succeeded(&observed, settings, refresh_schedule, now);
             if let Some(wait) = tracked.fresh_for {
                 tracked.memory.refresh_within(wait, now);
             }
@@ -287,7 +296,7 @@ impl Reconcile {
         self.remember(|tracked, observed, _| tracked.memory.failed(&observed, failure, now));
         tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
         self.report(status, Outcome::Failed(failure)).await;
-        self.unheard(failure);
+        self.release_messages(failure);
         failure.reason.as_str()
     }
 }

@@ -20,7 +20,7 @@ use lockstep_api::{RolloutTarget, WorkloadKind};
 use lockstep_core::{
     rotation::{
         versions,
-        workload::{self, Sight, Target, Workload},
+        workload::{self, Observation, Target, Workload},
     },
     text::{is_subdomain, path_segment},
 };
@@ -204,22 +204,22 @@ impl Workloads {
         namespace: &str,
         secret: Carried<'_>,
         targets: Vec<Target>,
-    ) -> BTreeMap<Target, Sight> {
+    ) -> BTreeMap<Target, Observation> {
         stream::iter(targets)
             .map(|target| async move {
                 // no object has such a name, and it does not belong into a URL
                 if !is_subdomain(&target.name) {
-                    return (target, Sight::Missing);
+                    return (target, Observation::Missing);
                 }
                 let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
                 let sight = match object {
-                    Ok(object) => serde_json::to_value(&object).map_or(Sight::Unknown, |object| {
+                    Ok(object) => serde_json::to_value(&object).map_or(Observation::Unknown, |object| {
                         workload::read(target.kind, &object, secret.name, secret.versioned)
                     }),
                     Err(error) => match refusal(&error) {
-                        Refusal::Forbidden | Refusal::Refused | Refusal::Unguarded => Sight::Forbidden,
-                        Refusal::Missing => Sight::Missing,
-                        Refusal::Unknown => Sight::Unknown,
+                        Refusal::Forbidden | Refusal::Refused | Refusal::Unguarded => Observation::Forbidden,
+                        Refusal::Missing => Observation::Missing,
+                        Refusal::Unknown => Observation::Unknown,
                     },
                 };
                 (target, sight)

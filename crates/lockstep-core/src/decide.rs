@@ -26,7 +26,7 @@ use lockstep_api::{
 use crate::{
     lease::{self, Action, Issuer},
     rotation::{self, rollout},
-    schedule::{self, Rhythm},
+    schedule::{self, RefreshSchedule},
     time::{later, until},
 };
 
@@ -98,7 +98,7 @@ pub struct Memory {
     /// A store told that a value may have changed.
     pub hinted: bool,
     /// What is believed of the Secret.
-    pub belief: Belief,
+    pub belief: SecretState,
     /// What could not be done for a lease, and when it is tried again.
     pub lease_retries: lease::Retries,
 }
@@ -113,19 +113,19 @@ pub struct Attempt {
 
 /// What is believed of the Secret in the cluster, which cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Belief {
+pub enum SecretState {
     /// It is as the status says.
     #[default]
-    AsWritten,
+    InSync,
     /// A write of it failed, and may have come to pass or not.
-    InDoubt,
+    Unknown,
     /// It was found edited, gone, or somebody else's.
     Drifted,
 }
 
 /// Why a sync is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum Trigger {
     /// It never succeeded: it goes before all others.
     First,
     /// The spec changed.
@@ -152,7 +152,7 @@ pub enum Why {
     Lease,
 }
 
-impl Why {
+impl Trigger {
     /// The label in logs.
     pub const fn label(self) -> &'static str {
         match self {
@@ -190,7 +190,7 @@ pub enum Step {
     /// Renew or revoke a lease.
     Lease(Action),
     /// Read the sources and write what changed.
-    Fetch(Why),
+    Fetch(Trigger),
 }
 
 /// The settings of the process that a decision depends on.
@@ -316,7 +316,7 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
         };
     }
     if let Some(why) = trigger(observed, memory, seen, written) {
-        if why == Why::Requested {
+        if why == Trigger::Requested {
             // who asks for a refresh wants the Secret to be right, not only the values to be known
             memory.next_probe = Some(now);
         }
@@ -328,14 +328,14 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
     }
     if let Some(at) = memory.retry_at {
         return if now >= at {
-            Step::Fetch(Why::Retry)
+            Step::Fetch(Trigger::Retry)
         } else {
             Step::Idle(until(rollout.map_or(at, |look| look.min(at)), now))
         };
     }
     if !is_ready(status) || ready_reason(status) == Some(Reason::Suspended.as_str()) {
         // a failure of an earlier process, or the end of a suspension
-        return Step::Fetch(Why::Retry);
+        return Step::Fetch(Trigger::Retry);
     }
     let refresh = (observed.spec.refresh_policy == RefreshPolicy::Periodic).then(|| {
         *memory.next_refresh.get_or_insert_with(|| {
@@ -346,15 +346,15 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
         })
     });
     if refresh.is_some_and(|at| now >= at) {
-        return Step::Fetch(Why::Interval);
+        return Step::Fetch(Trigger::Interval);
     }
     let rotation = status.and_then(|status| status.rotation.as_ref());
     if rotation::awaits_rollback(rotation) {
-        return Step::Fetch(Why::Rollback);
+        return Step::Fetch(Trigger::Rollback);
     }
     let mint = mint_at(observed);
     if mint.is_some_and(|at| now >= at) {
-        return Step::Fetch(Why::Lease);
+        return Step::Fetch(Trigger::Lease);
     }
     let entry = entry_at(observed);
     if let Some((why, _)) = entry.filter(|(_, at)| now >= *at) {
@@ -381,16 +381,16 @@ fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Optio
 }
 
 /// When what waits may come in. Those who wait for the same window are spread over its first minute, or over a tenth of it.
-fn entry_at(observed: &Observed<'_>) -> Option<(Why, Timestamp)> {
+fn entry_at(observed: &Observed<'_>) -> Option<(Trigger, Timestamp)> {
     let (waits_for, at) = rotation::due(observed.status?.rotation.as_ref())?;
     if waits_for != WaitsFor::Window {
-        return Some((Why::Queued, at));
+        return Some((Trigger::Queued, at));
     }
     let windows = &observed.spec.rotation.as_ref()?.windows;
     let shortest = windows.iter().map(|window| window.duration.to_std()).min()?;
     let spread = (shortest / 10).min(WINDOW_SPREAD);
     let fraction = schedule::fraction((observed.uid, "window"));
-    Some((Why::Window, later(at, spread.mul_f64(fraction))))
+    Some((Trigger::Window, later(at, spread.mul_f64(fraction))))
 }
 
 /// When the status has to say that a source is too old; `None` where it does already, or never will.
@@ -412,22 +412,26 @@ pub fn heeds_hints(observed: &Observed<'_>) -> bool {
     !rests && observed.spec.refresh_policy != RefreshPolicy::OnChange
 }
 
-fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Why> {
+fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) -> Option<Trigger> {
     if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
-        return Some(if written { Why::Dependency } else { Why::First });
+        return Some(if written {
+            Trigger::Dependency
+        } else {
+            Trigger::First
+        });
     }
     let attempted = memory.attempted.as_ref() == Some(&observed.attempt());
     if seen || (attempted && memory.retry_at.is_some()) {
         if memory.hinted && observed.spec.refresh_policy != RefreshPolicy::OnChange {
-            return Some(if written { Why::Event } else { Why::First });
+            return Some(if written { Trigger::Event } else { Trigger::First });
         }
         // what failed waits for its retry, also when not even the status could be written
-        return (memory.dirty && memory.retry_at.is_some()).then_some(Why::Dependency);
+        return (memory.dirty && memory.retry_at.is_some()).then_some(Trigger::Dependency);
     }
     Some(match observed.status {
-        _ if !written => Why::First,
-        Some(status) if status.observed_generation == Some(observed.generation) => Why::Requested,
-        _ => Why::SpecChanged,
+        _ if !written => Trigger::First,
+        Some(status) if status.observed_generation == Some(observed.generation) => Trigger::Requested,
+        _ => Trigger::SpecChanged,
     })
 }
 
@@ -482,7 +486,13 @@ impl Memory {
     }
 
     /// Plans what comes after a sync that succeeded.
-    pub fn succeeded(&mut self, observed: &Observed<'_>, settings: Settings, rhythm: Rhythm, now: Timestamp) {
+    pub fn succeeded(
+        &mut self,
+        observed: &Observed<'_>,
+        settings: Settings,
+        refresh_schedule: RefreshSchedule,
+        now: Timestamp,
+    ) {
         self.round = self.round.wrapping_add(1);
         self.attempt = 0;
         self.retry_at = None;
@@ -491,7 +501,7 @@ impl Memory {
             interval,
             observed.uid,
             self.round,
-            rhythm,
+            refresh_schedule,
             now,
         ));
         // A look that is planned stays planned: a sync that finds nothing new does not see the Secret, and where
@@ -503,7 +513,7 @@ impl Memory {
 
     /// Notes that the Secret was found or made as the status says, and plans the next look at it.
     pub fn probed(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
-        self.belief = Belief::AsWritten;
+        self.belief = SecretState::InSync;
         let interval = settings.drift_probe_interval;
         self.next_probe =
             (!interval.is_zero()).then(|| later(now, schedule::refresh(interval, observed.uid, self.round)));
@@ -516,13 +526,13 @@ impl Memory {
 
     /// Notes that the Secret is not as the status says.
     pub const fn drifted(&mut self) {
-        self.belief = Belief::Drifted;
+        self.belief = SecretState::Drifted;
     }
 
     /// Notes that a write of the Secret begins.
     pub fn writes(&mut self) {
-        if self.belief == Belief::AsWritten {
-            self.belief = Belief::InDoubt;
+        if self.belief == SecretState::InSync {
+            self.belief = SecretState::Unknown;
         }
     }
 
@@ -537,7 +547,7 @@ impl Memory {
             Reason::WriteFailed,
         ];
         let said = ready_reason(status);
-        self.belief == Belief::AsWritten && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
+        self.belief == SecretState::InSync && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
     }
 
     /// Brings the next refresh forward, because a source changes by itself before it.

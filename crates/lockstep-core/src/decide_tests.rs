@@ -70,7 +70,7 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
 fn a_new_object_is_synced_at_once() {
     let spec = SyncedSecretSpec::default();
     let step = decide(&observed(&spec, None), &mut Memory::default(), SETTINGS, now());
-    assert_eq!(step, Step::Fetch(Why::First));
+    assert_eq!(step, Step::Fetch(Trigger::First));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_object_in_sync_is_left_alone_until_something_is_due() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
-    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     let Step::Idle(wait) = decide(&object, &mut memory, SETTINGS, now()) else {
         panic!("not idle")
     };
@@ -89,7 +89,7 @@ fn an_object_in_sync_is_left_alone_until_something_is_due() {
     assert_eq!(decide(&object, &mut memory, SETTINGS, after(661)), Step::Probe);
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, after(3961)),
-        Step::Fetch(Why::Interval)
+        Step::Fetch(Trigger::Interval)
     );
 }
 
@@ -105,7 +105,7 @@ fn refreshes_that_come_more_often_than_looks_do_not_put_them_off() {
     let mut looks = 0;
     for second in 0..3600 {
         match decide(&object, &mut memory, SETTINGS, after(second)) {
-            Step::Fetch(_) => memory.succeeded(&object, SETTINGS, Rhythm::Free, after(second)),
+            Step::Fetch(_) => memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, after(second)),
             Step::Probe => {
                 looks += 1;
                 memory.probed(&object, SETTINGS, after(second));
@@ -141,14 +141,14 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
     let (spec, mut status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
-    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     let changed = Observed {
         generation: 2,
         ..object
     };
     assert_eq!(
         decide(&changed, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::SpecChanged)
+        Step::Fetch(Trigger::SpecChanged)
     );
     let asked = Observed {
         refresh: Some("x"),
@@ -156,7 +156,7 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
     };
     assert_eq!(
         decide(&asked, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::Requested)
+        Step::Fetch(Trigger::Requested)
     );
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
@@ -167,7 +167,7 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
     memory.dirty = true;
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::Dependency)
+        Step::Fetch(Trigger::Dependency)
     );
     memory.begin(&object);
     assert!(matches!(
@@ -198,12 +198,12 @@ fn a_failure_waits_for_its_retry_even_when_its_status_could_not_be_written() {
     ));
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, after(700)),
-        Step::Fetch(Why::Retry)
+        Step::Fetch(Trigger::Retry)
     );
     memory.dirty = true;
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::First),
+        Step::Fetch(Trigger::First),
         "a dependency does not wait"
     );
     memory.dirty = false;
@@ -213,7 +213,7 @@ fn a_failure_waits_for_its_retry_even_when_its_status_could_not_be_written() {
     };
     assert_eq!(
         decide(&changed, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::First),
+        Step::Fetch(Trigger::First),
         "a new spec does not wait"
     );
 }
@@ -230,7 +230,7 @@ fn a_failure_of_an_earlier_process_is_tried_again_at_once() {
         SETTINGS,
         now(),
     );
-    assert_eq!(step, Step::Fetch(Why::Retry));
+    assert_eq!(step, Step::Fetch(Trigger::Retry));
 }
 
 #[test]
@@ -265,9 +265,9 @@ fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
     let object = observed(&resumed, Some(&said));
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::Retry)
+        Step::Fetch(Trigger::Retry)
     );
-    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     assert_eq!(
         decide(&observed(&resumed, Some(&status)), &mut memory, SETTINGS, now()),
         Step::Probe,
@@ -308,13 +308,13 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
     let status = synced();
     let object = observed(&spec, Some(&status));
     let mut memory = Memory::default();
-    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, after(100_000)),
         Step::Probe
     );
     let mut memory = Memory::default();
-    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
+    memory.succeeded(&object, WITHOUT_PROBES, RefreshSchedule::Free, now());
     assert_eq!(
         decide(&object, &mut memory, WITHOUT_PROBES, after(100_000)),
         Step::Await
@@ -325,7 +325,7 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
     };
     assert_eq!(
         decide(&changed, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::SpecChanged)
+        Step::Fetch(Trigger::SpecChanged)
     );
 }
 
@@ -338,7 +338,7 @@ fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
     let status = synced();
     let object = observed(&spec, Some(&status));
     let mut memory = Memory::default();
-    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
+    memory.succeeded(&object, WITHOUT_PROBES, RefreshSchedule::Free, now());
     memory.next_probe = Some(now());
     assert_eq!(decide(&object, &mut memory, WITHOUT_PROBES, now()), Step::Probe);
     memory.probed(&object, WITHOUT_PROBES, now());
@@ -363,7 +363,7 @@ fn what_is_in_doubt_is_written_again_although_nothing_changed() {
     assert!(memory.trusts(Some(&status)));
     memory.drifted();
     memory.writes();
-    assert_eq!(memory.belief, Belief::Drifted);
+    assert_eq!(memory.belief, SecretState::Drifted);
     for condition in &mut foreign.conditions {
         condition.reason = Reason::TargetForeign.to_string();
     }
@@ -416,7 +416,7 @@ fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
     let object = observed(&spec, Some(&status));
     // a process that has just started remembers nothing
     let mut memory = Memory::default();
-    memory.succeeded(&object, WITHOUT_PROBES, Rhythm::Free, now());
+    memory.succeeded(&object, WITHOUT_PROBES, RefreshSchedule::Free, now());
     let Step::Idle(wait) = decide(&object, &mut memory, WITHOUT_PROBES, now()) else {
         panic!("not idle")
     };
@@ -438,7 +438,7 @@ fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
             WITHOUT_PROBES,
             after(7261)
         ),
-        Step::Fetch(Why::Window)
+        Step::Fetch(Trigger::Window)
     );
 }
 
@@ -451,14 +451,19 @@ fn who_asks_to_rotate_is_heard_at_once_and_only_once() {
             ..observed(&spec, Some(status))
         };
         let step = decide(&object, memory, SETTINGS, now);
-        if step == Step::Fetch(Why::Requested) {
+        if step == Step::Fetch(Trigger::Requested) {
             memory.begin(&object);
         }
         step
     };
     let mut memory = Memory::default();
-    memory.succeeded(&observed(&spec, Some(&status)), SETTINGS, Rhythm::Free, now());
-    assert_eq!(asks(&status, &mut memory, now()), Step::Fetch(Why::Requested));
+    memory.succeeded(
+        &observed(&spec, Some(&status)),
+        SETTINGS,
+        RefreshSchedule::Free,
+        now(),
+    );
+    assert_eq!(asks(&status, &mut memory, now()), Step::Fetch(Trigger::Requested));
     // it failed, and waits for its retry
     memory.retry_at = Some(after(60));
     assert!(matches!(asks(&status, &mut memory, after(1)), Step::Idle(_)));
@@ -502,12 +507,12 @@ fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let object = observed(&spec, Some(&status));
     let mut memory = Memory::default();
-    memory.succeeded(&object, SETTINGS, Rhythm::Free, now());
+    memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     memory.hinted = true;
     assert!(heeds_hints(&object));
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::Event)
+        Step::Fetch(Trigger::Event)
     );
     memory.begin(&object);
     assert!(matches!(
@@ -521,7 +526,7 @@ fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
     memory.hinted = true;
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
-        Step::Fetch(Why::Event)
+        Step::Fetch(Trigger::Event)
     );
 }
 

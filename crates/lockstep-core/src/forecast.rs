@@ -1,6 +1,6 @@
 //! How many calls a set of SyncedSecrets is to its stores, while nothing changes and nothing fails.
 //!
-//! SyncedSecrets whose first store takes batches are refreshed in turns ([`Rhythm`]): what is due in one turn goes out
+//! SyncedSecrets whose first store takes batches are refreshed in turns ([`RefreshSchedule`]): what is due in one turn goes out
 //! together, and a key that several of them want is read once. All others are refreshed by themselves, each after its
 //! interval and some jitter: nothing of theirs meets, so a key that several want is read for each of them. A store
 //! where both kinds read sees both.
@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     remote::{FindQuery, Part, RemoteRef},
-    schedule::{Rhythm, Seat},
+    schedule::{BatchKey, RefreshSchedule},
 };
 
 /// A month of 30 days, in milliseconds.
@@ -35,7 +35,7 @@ pub struct Backend {
 pub struct Store {
     /// Its label, which shifts its turns.
     pub label: String,
-    /// How many seats those that it leads have, suspended ones as well.
+    /// How many objects those that it leads have, suspended ones as well.
     pub seats: usize,
     /// How it takes requests.
     pub backend: Backend,
@@ -58,7 +58,7 @@ pub struct Wants {
 #[derive(Debug, Clone)]
 pub struct Object<S> {
     /// Where it sits, which says whose turn it is.
-    pub seat: Seat,
+    pub batch_key: BatchKey,
     /// The time between two refreshes; `None` when there are none after the first sync.
     pub interval: Option<Duration>,
     /// The store whose turns it takes.
@@ -220,10 +220,17 @@ fn of_store<S: Ord>(
         let Some(interval) = object.interval else { continue };
         let length = interval.as_millis();
         forecast.month_by_entry += by_entry(wants.entries, store.backend, found).a_month(length);
-        let rhythm = stores.get(&object.leader).map_or(Rhythm::Free, |leader| {
-            Rhythm::new(&leader.label, leader.seats, leader.backend.batch, object.seat)
-        });
-        if let Some(turn) = rhythm.turn() {
+        let refresh_schedule = stores
+            .get(&object.leader)
+            .map_or(RefreshSchedule::Free, |leader| {
+                RefreshSchedule::new(
+                    &leader.label,
+                    leader.seats,
+                    leader.backend.batch,
+                    object.batch_key,
+                )
+            });
+        if let Some(turn) = refresh_schedule.turn() {
             turns
                 .entry((&object.leader, interval, turn))
                 .or_default()

@@ -125,7 +125,7 @@ pub enum Cause {
     /// The lease ends for good.
     Ends(LeaseEnd),
     /// An earlier process may have written one, or not.
-    InDoubt,
+    Unknown,
 }
 
 /// The entry that generates, where there is one.
@@ -431,7 +431,7 @@ pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
 /// for a window or a rollout: then it comes in its time, or when the one that there is would end. By the steady clock.
 pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, Cause)> {
     if in_doubt(status) {
-        return (!waits).then_some((Timestamp::MIN, Cause::InDoubt));
+        return (!waits).then_some((Timestamp::MIN, Cause::Unknown));
     }
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
         return (!waits).then_some((Timestamp::MIN, Cause::First));
@@ -461,7 +461,7 @@ pub fn cause(
         return ending(minted, now);
     }
     if in_doubt(status) {
-        return Some(Cause::InDoubt);
+        return Some(Cause::Unknown);
     }
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
         return Some(Cause::First);

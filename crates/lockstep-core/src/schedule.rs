@@ -56,22 +56,22 @@ pub fn refresh(interval: Duration, uid: &str, round: u64) -> Duration {
     interval.mul_f64(1.0 + 0.1 * fraction((uid, round)))
 }
 
-/// How many batches one turn of a store holds: enough that the last, which is seldom full, weighs little, and few enough
-/// that a turn is over soon.
-const BATCHES_A_TURN: usize = 5;
+/// How many batches one slot of a store holds: enough that the last, which is seldom full, weighs little, and few enough
+/// that a slot is over soon.
+const BATCHES_PER_SLOT: usize = 5;
 
 /// Where an object sits among those of its store: objects that read the same key first sit together, are refreshed in the
-/// same turn, and wait beside each other, so that one request serves them all.
+/// same slot, and wait beside each other, so that one request serves them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Seat(u64);
+pub struct BatchKey(u64);
 
-impl Seat {
-    /// The seat of everybody who reads this key first.
+impl BatchKey {
+    /// The batch key of everybody who reads this key first.
     pub fn of_key(key: &str) -> Self {
         Self::new(("key", key))
     }
 
-    /// The seat of an object that reads no key of which it could be known beforehand.
+    /// The batch key of an object that reads no key of which it could be known beforehand.
     pub fn of_object(uid: &str) -> Self {
         Self::new(("object", uid))
     }
@@ -83,61 +83,67 @@ impl Seat {
 
 /// How the refreshes of one object go together with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Rhythm {
+pub enum RefreshSchedule {
     /// By itself.
     #[default]
     Free,
-    /// In one of so many turns, with others of the same store, so that batches fill. `seed` is the store's: stores do not
-    /// take their turns together.
-    Turns {
-        /// What the store's turns are shifted by.
+    /// In one of so many slots, with others of the same store, so that batches fill. `seed` is the store's: stores do not
+    /// take their slots together.
+    Slots {
+        /// What the store's slots are shifted by.
         seed: u64,
-        /// How many turns there are in one round.
-        turns: u32,
-        /// The turn of this object, from 0.
-        turn: u32,
+        /// How many slots there are in one round.
+        slots: u32,
+        /// The slot of this object, from 0.
+        slot: u32,
     },
 }
 
-impl Rhythm {
-    /// The rhythm of an object that sits at `seat`, one of so many of a store that gives so many values with one call.
-    pub fn new(store: &str, seats: usize, batch: usize, seat: Seat) -> Self {
+impl RefreshSchedule {
+    /// The refresh schedule of an object that sits at `batch_key`, one of so many of a store that gives so many values with one call.
+    pub fn new(store: &str, seats: usize, batch: usize, batch_key: BatchKey) -> Self {
         if batch <= 1 {
             return Self::Free;
         }
         let mut seed = Fnv(0xcbf2_9ce4_8422_2325);
         store.hash(&mut seed);
-        let turns = seats / (batch.saturating_mul(BATCHES_A_TURN));
-        let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
+        let slots = seats / (batch.saturating_mul(BATCHES_PER_SLOT));
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX).max(1);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "the floor of a number from 0 to below the number of turns"
+            reason = "the floor of a number from 0 to below the number of slots"
         )]
-        let turn = (fraction(seat) * f64::from(turns)) as u32;
-        Self::Turns {
+        let slot = (fraction(batch_key) * f64::from(slots)) as u32;
+        Self::Slots {
             seed: seed.finish(),
-            turns,
-            turn,
+            slots,
+            slot,
         }
     }
 
-    /// The turn that the object takes, from 0; `None` where it goes by itself.
-    pub const fn turn(self) -> Option<u32> {
+    /// The slot that the object takes, from 0; `None` where it goes by itself.
+    pub const fn slot(self) -> Option<u32> {
         match self {
             Self::Free => None,
-            Self::Turns { turn, .. } => Some(turn),
+            Self::Slots { slot, .. } => Some(slot),
         }
     }
 }
 
-/// The next refresh. In a rhythm of turns it is the object's own turn, which comes once every interval: the first time after
+/// The next refresh. In a refresh schedule of slots it is the object's own slot, which comes once every interval: the first time after
 /// a tenth of the interval at least, and from then on exactly an interval after the one before.
-pub fn next_refresh(interval: Duration, uid: &str, round: u64, rhythm: Rhythm, now: Timestamp) -> Timestamp {
-    let Rhythm::Turns { seed, turns, turn } = rhythm else {
+pub fn next_refresh(
+    interval: Duration,
+    uid: &str,
+    round: u64,
+    refresh_schedule: RefreshSchedule,
+    now: Timestamp,
+) -> Timestamp {
+    let RefreshSchedule::Slots { seed, slots, slot } = refresh_schedule else {
         return later(now, refresh(interval, uid, round));
     };
-    let phase = (f64::from(turn) / f64::from(turns) + fraction(seed)).fract();
+    let phase = (f64::from(slot) / f64::from(slots) + fraction(seed)).fract();
     let length = i64::try_from(interval.as_millis())
         .unwrap_or(i64::MAX / 4)
         .clamp(1, i64::MAX / 4);
@@ -211,45 +217,46 @@ mod tests {
     #[test]
     fn turns_gather_the_objects_of_a_store_and_spread_over_the_round() {
         let interval = Duration::from_secs(15);
-        let seat = |number: i64| Seat::of_key(&format!("shop/{number}"));
-        let rhythm = |number| Rhythm::new("SecretStore/shop/aws", 1000, 20, seat(number));
+        let batch_key = |number: i64| BatchKey::of_key(&format!("shop/{number}"));
+        let refresh_schedule =
+            |number| RefreshSchedule::new("SecretStore/shop/aws", 1000, 20, batch_key(number));
         assert_eq!(
-            Rhythm::new("SecretStore/shop/vault", 1000, 1, seat(0)),
-            Rhythm::Free
+            RefreshSchedule::new("SecretStore/shop/vault", 1000, 1, batch_key(0)),
+            RefreshSchedule::Free
         );
         // each was synced at a time of its own, in a minute
-        let mut turns = std::collections::BTreeMap::<i64, usize>::new();
+        let mut slots = std::collections::BTreeMap::<i64, usize>::new();
         for number in 0..1000 {
             let uid = format!("uid-{number}");
-            let rhythm = rhythm(number);
-            let mut due = next_refresh(interval, &uid, 1, rhythm, at(number * 60));
+            let refresh_schedule = refresh_schedule(number);
+            let mut due = next_refresh(interval, &uid, 1, refresh_schedule, at(number * 60));
             // what is late by some milliseconds stays in step
             for round in 2..6 {
                 let fired = later(due, Duration::from_millis(37));
-                let next = next_refresh(interval, &uid, round, rhythm, fired);
+                let next = next_refresh(interval, &uid, round, refresh_schedule, fired);
                 assert_eq!(next.as_millisecond() - due.as_millisecond(), 15_000);
                 due = next;
             }
-            *turns.entry(due.as_millisecond() % 15_000).or_default() += 1;
+            *slots.entry(due.as_millisecond() % 15_000).or_default() += 1;
         }
-        assert_eq!(turns.len(), 10);
-        let calls: usize = turns.values().map(|objects| objects.div_ceil(20)).sum();
-        assert!(calls <= 60, "{calls} calls for 1000 keys: {turns:?}");
+        assert_eq!(slots.len(), 10);
+        let calls: usize = slots.values().map(|objects| objects.div_ceil(20)).sum();
+        assert!(calls <= 60, "{calls} calls for 1000 keys: {slots:?}");
     }
 
     #[test]
     fn who_reads_the_same_key_first_has_the_same_turn() {
-        let rhythm = |key: &str| Rhythm::new("store", 5000, 20, Seat::of_key(key));
-        assert_eq!(rhythm("shop/a"), rhythm("shop/a"));
-        assert_ne!(Seat::of_key("shop/a"), Seat::of_key("shop/b"));
-        assert_ne!(Seat::of_key("a"), Seat::of_object("a"));
+        let refresh_schedule = |key: &str| RefreshSchedule::new("store", 5000, 20, BatchKey::of_key(key));
+        assert_eq!(refresh_schedule("shop/a"), refresh_schedule("shop/a"));
+        assert_ne!(BatchKey::of_key("shop/a"), BatchKey::of_key("shop/b"));
+        assert_ne!(BatchKey::of_key("a"), BatchKey::of_object("a"));
     }
 
     #[test]
     fn the_turns_of_two_stores_are_not_at_the_same_time() {
         let due = |store: &str| {
-            let rhythm = Rhythm::new(store, 1, 20, Seat::of_object("uid"));
-            next_refresh(Duration::from_secs(3600), "uid", 1, rhythm, at(0)).as_millisecond()
+            let refresh_schedule = RefreshSchedule::new(store, 1, 20, BatchKey::of_object("uid"));
+            next_refresh(Duration::from_secs(3600), "uid", 1, refresh_schedule, at(0)).as_millisecond()
         };
         let all: std::collections::BTreeSet<_> = (0..100).map(|n| due(&format!("store-{n}"))).collect();
         assert!(all.len() > 95);
@@ -261,8 +268,8 @@ mod tests {
             millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", seats in 0_usize..100_000, now in 0_i64..10_000_000_000
         ) {
             let interval = Duration::from_millis(millis);
-            let rhythm = Rhythm::new("store", seats, 20, Seat::of_key(&uid));
-            let wait = next_refresh(interval, &uid, 1, rhythm, at(now)).as_millisecond() - at(now).as_millisecond();
+            let refresh_schedule = RefreshSchedule::new("store", seats, 20, BatchKey::of_key(&uid));
+            let wait = next_refresh(interval, &uid, 1, refresh_schedule, at(now)).as_millisecond() - at(now).as_millisecond();
             let tenth = i64::try_from(millis / 10).unwrap();
             prop_assert!(wait >= tenth - 1, "{wait}");
             prop_assert!(wait <= tenth * 11 + 11, "{wait}");

@@ -10,7 +10,7 @@ use lockstep_api::{DataFromEntry, MetadataPolicy, StoreRef, SyncedSecretSpec, Ta
 use crate::{
     access::Grant,
     remote::{Location, Locator, Part, ProviderError},
-    schedule::Seat,
+    schedule::BatchKey,
 };
 
 /// A store, as far as a plan needs to know it.
@@ -83,7 +83,7 @@ pub fn primary_store(spec: &SyncedSecretSpec) -> Option<StoreRef> {
 }
 
 /// The batch key of a SyncedSecret within its primary store. Objects whose first key of that store is equal share it.
-pub fn seat(spec: &SyncedSecretSpec, primary: &StoreRef, uid: &str) -> Seat {
+pub fn batch_key(spec: &SyncedSecretSpec, primary: &StoreRef, uid: &str) -> BatchKey {
     let led = |own: Option<&StoreRef>| store_ref(spec, own) == Some(primary);
     let data = spec
         .data
@@ -96,5 +96,5 @@ pub fn seat(spec: &SyncedSecretSpec, primary: &StoreRef, uid: &str) -> Seat {
     let keys = data.filter_map(|entry| entry.remote_ref.as_ref().map(|reference| &reference.key));
     let extracts = data_from.filter_map(|entry| entry.extract.as_ref().map(|extract| &extract.key));
     let first = keys.chain(extracts).next();
-    first.map_or_else(|| Seat::of_object(uid), |key| Seat::of_key(key))
+    first.map_or_else(|| BatchKey::of_object(uid), |key| BatchKey::of_key(key))
 }

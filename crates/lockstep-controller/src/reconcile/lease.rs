@@ -27,7 +27,7 @@ use serde_json::json;
 
 use super::{
     item::Reconcile,
-    report::{METADATA_ONLY, Said},
+    report::{METADATA_ONLY, StatusWrite},
 };
 use crate::{admission::Verdict, fetch::Stores as _, secret::WRITE_TIMEOUT};
 
@@ -157,7 +157,7 @@ impl Reconcile {
         status: Option<&SyncedSecretStatus>,
         leases: Option<LeaseStatus>,
     ) -> Result<(), Failure> {
-        if self.report_durably(status, Outcome::Leased(leases)).await == Said::Durably {
+        if self.report_durably(status, Outcome::Leased(leases)).await == StatusWrite::Persisted {
             return Ok(());
         }
         let message = "the lease could not be noted in the status, and no credential is made without";
@@ -165,7 +165,11 @@ impl Reconcile {
     }
 
     /// Does what is due for a lease.
-    pub(super) async fn tend(&self, status: Option<&SyncedSecretStatus>, action: Action) -> &'static str {
+    pub(super) async fn run_lease_action(
+        &self,
+        status: Option<&SyncedSecretStatus>,
+        action: Action,
+    ) -> &'static str {
         let Some(leases) = leases(status) else {
             return self.release(status).await;
         };
@@ -173,25 +177,25 @@ impl Reconcile {
             Action::Release => self.release(status).await,
             Action::Disown => {
                 let next = self.disowned(leases);
-                self.tended(status, &action, Ok(Some(next))).await
+                self.perform_lease_action(status, &action, Ok(Some(next))).await
             }
             Action::Forget(accessor) => {
                 let next = Ok(lease::revoked(leases, accessor));
-                self.tended(status, &action, next).await
+                self.perform_lease_action(status, &action, next).await
             }
             Action::Renew(accessor) => {
                 let next = self.renew(leases, accessor).await;
-                self.tended(status, &action, next).await
+                self.perform_lease_action(status, &action, next).await
             }
             Action::Revoke(accessor) => {
                 let next = self.revoke(leases, accessor).await;
-                self.tended(status, &action, next).await
+                self.perform_lease_action(status, &action, next).await
             }
         }
     }
 
     /// Says what came of it, or plans when it is tried again.
-    async fn tended(
+    async fn perform_lease_action(
         &self,
         status: Option<&SyncedSecretStatus>,
         action: &Action,
@@ -199,7 +203,7 @@ impl Reconcile {
     ) -> &'static str {
         let gone = match next {
             Ok(next) => {
-                if self.report_durably(status, Outcome::Leased(next)).await == Said::Durably {
+                if self.report_durably(status, Outcome::Leased(next)).await == StatusWrite::Persisted {
                     self.remember(|tracked, _, _| tracked.memory.lease_retries.done(action));
                     return "lease";
                 }

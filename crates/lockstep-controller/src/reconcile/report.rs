@@ -15,7 +15,7 @@ use lockstep_api::{
 };
 use lockstep_core::{
     Failure,
-    decide::Belief,
+    decide::SecretState,
     history,
     remote::Requeue,
     report::{self, Outcome, Subject},
@@ -32,11 +32,11 @@ pub(super) const METADATA_ONLY: HeaderValue = HeaderValue::from_static(secret::M
 
 /// What became of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum StatusWrite {
     /// It stands in the API server.
-    Durably,
+    Persisted,
     /// It could not be written, or the object is gone, or somebody else wrote another meanwhile.
-    ToNobody,
+    Lost,
 }
 
 /// What a write of a status came to.
@@ -67,7 +67,7 @@ impl Reconcile {
         &self,
         old: Option<&SyncedSecretStatus>,
         outcome: Outcome<'_>,
-    ) -> Said {
+    ) -> StatusWrite {
         let committed = self.committed();
         let old = committed.as_ref().or(old);
         let owner = self.owner();
@@ -78,12 +78,12 @@ impl Reconcile {
             rotation: self.object.spec.rotation.as_ref(),
             target_name: owner.target,
             old,
-            drifted: self.remember(|tracked, _, _| tracked.memory.belief == Belief::Drifted),
+            drifted: self.remember(|tracked, _, _| tracked.memory.belief == SecretState::Drifted),
         };
         let now = self.shared.clock.now();
         let status = report::report(&subject, outcome, now);
         if old == Some(&status) {
-            return Said::Durably;
+            return StatusWrite::Persisted;
         }
         let written = {
             let _slot = self.shared.writes.acquire(self.priority).await;
@@ -109,10 +109,10 @@ impl Reconcile {
                         .observe(took.as_secs_f64());
                 }
                 self.publish(old, &status).await;
-                ("ok", Said::Durably)
+                ("ok", StatusWrite::Persisted)
             }
             // the object is gone: nobody is left to be told
-            Write::Gone => ("ok", Said::ToNobody),
+            Write::Gone => ("ok", StatusWrite::Lost),
             Write::Superseded => {
                 tracing::info!("another process wrote the status meanwhile: what this one found is dropped");
                 let soon = later(self.shared.clock.now(), SUPERSEDED_PAUSE);
@@ -120,7 +120,7 @@ impl Reconcile {
                     let memory = &mut tracked.memory;
                     memory.retry_at = Some(memory.retry_at.map_or(soon, |at| at.min(soon)));
                 });
-                ("superseded", Said::ToNobody)
+                ("superseded", StatusWrite::Lost)
             }
             Write::Failed => {
                 tracing::warn!("the status could not be written");
@@ -131,7 +131,7 @@ impl Reconcile {
                         .memory
                         .failed(&observed, &failure.requeued(Requeue::Backoff), now)
                 });
-                ("error", Said::ToNobody)
+                ("error", StatusWrite::Lost)
             }
         };
         self.shared.metrics.status.with_label_values(&[outcome]).inc();

@@ -8,7 +8,7 @@ use lockstep_core::{
     rotation::{
         self, Check, RolloutInput, rollout,
         verify::{self, Attempt},
-        workload::{Sight, Target},
+        workload::{Observation, Target},
     },
     text::shell_quote,
     time::later,
@@ -69,7 +69,7 @@ impl Reconcile {
                     next.generation = None;
                     seen = named
                         .into_iter()
-                        .map(|target| (target, Sight::Forbidden))
+                        .map(|target| (target, Observation::Forbidden))
                         .collect();
                 }
                 Err(_) => return self.looked(&next, status, rotation.clone()).await,
@@ -106,7 +106,7 @@ impl Reconcile {
         let mut refused: Vec<String> = Vec::new();
         for (workload, _) in step.restart {
             let revision = next.revision.clone();
-            let Some(Sight::There(there)) = seen.get(&workload) else {
+            let Some(Observation::There(there)) = seen.get(&workload) else {
                 continue;
             };
             let restart = shared.workloads.restart(

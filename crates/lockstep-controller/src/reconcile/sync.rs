@@ -14,7 +14,7 @@ use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Collected, Fetched, Generated},
-    decide::Why,
+    decide::Trigger,
     lease,
     plan::{self, Input, Plan},
     remote::{Requeue, SecretValue},
@@ -30,7 +30,7 @@ use crate::{
     context::Shared,
     fair::Places,
     fetch::{self, Stores},
-    index::{ObjectKey, Surroundings, store_key},
+    index::{ClusterView, ObjectKey, store_key},
     owner::Owner,
     secret::WriteError,
 };
@@ -70,7 +70,7 @@ struct Gathered {
     key: ObjectKey,
     uid: String,
     object: Arc<SyncedSecret>,
-    around: Surroundings,
+    around: ClusterView,
     generated: Option<Generated>,
 }
 
@@ -167,7 +167,7 @@ impl Reconcile {
     pub(super) async fn sync(
         &self,
         status: Option<&SyncedSecretStatus>,
-        why: Why,
+        why: Trigger,
     ) -> Result<Synced, Failure> {
         let shared = &self.shared;
         let gathered = self.gather(self.object.clone(), self.generated(status));
@@ -226,7 +226,7 @@ impl Reconcile {
                 written: known,
                 target_name: &name,
                 revision,
-                drifted: why == Why::Drift,
+                drifted: why == Trigger::Drift,
                 requested,
                 rollout,
                 last_rollout: waiting.and_then(|waiting| waiting.rollout.as_ref()),
@@ -293,7 +293,7 @@ impl Reconcile {
         &self,
         status: Option<&SyncedSecretStatus>,
         refused: &RefusedRevision,
-        why: Why,
+        why: Trigger,
     ) -> Result<Synced, Failure> {
         let known = status.and_then(|status| status.target.as_ref());
         let generation = status.and_then(|status| status.observed_generation);
@@ -301,7 +301,7 @@ impl Reconcile {
             known.revision == refused.pinned.revision
                 && self.is_target(known)
                 && generation == self.object.metadata.generation
-                && why != Why::Drift
+                && why != Trigger::Drift
                 && self.remember(|tracked, _, _| tracked.memory.trusts(status))
         };
         if let Some(known) = known.filter(is_back) {
@@ -370,14 +370,14 @@ impl Reconcile {
         status: Option<&SyncedSecretStatus>,
         known: &TargetStatus,
         reading: &mut Reading,
-        why: Why,
+        why: Trigger,
     ) -> Option<TargetStatus> {
         let leases = status.and_then(|status| status.lease.as_ref());
         let is_current = known.key_id.as_deref() == Some(&*revision::key_id(&self.shared.key));
         let same =
             known.fingerprint == reading.fingerprint || !is_current && self.is_unchanged(status, reading);
         let holds = same
-            && why != Why::Drift
+            && why != Trigger::Drift
             && !lease::in_doubt(leases)
             && self.remember(|tracked, _, _| tracked.memory.trusts(status))
             && self.is_target(known);

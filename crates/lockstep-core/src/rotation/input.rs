@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lockstep_api::Rollout;
 
-use super::workload::{Sight, Target};
+use super::workload::{Observation, Target};
 
 /// What a look at a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct RolloutInput<'a> {
     /// What the spec says.
     pub spec: &'a Rollout,
     /// What was seen of the targets that [`super::rollout::looks`] names. One that is not in it is as good as unknown.
-    pub seen: &'a BTreeMap<Target, Sight>,
+    pub seen: &'a BTreeMap<Target, Observation>,
     /// When which target was last restarted, also by rollouts of other Secrets.
     pub restarted: &'a BTreeMap<Target, Timestamp>,
     /// What was seen of the check that [`super::verify::wanted`] names; `Unknown` where there is none.

@@ -42,7 +42,7 @@ use lockstep_api::{
 use super::{
     input::RolloutInput,
     verify::{self, Judgement},
-    workload::{Readiness, Sight, Target, Workload},
+    workload::{Observation, Readiness, Target, Workload},
 };
 use crate::time::{later, to_seconds};
 
@@ -322,15 +322,15 @@ pub fn step(rollout: &RolloutStatus, cx: &RolloutInput<'_>) -> Step {
         .filter(|target| target.wave == rollout.wave)
     {
         let name = Target::from(&*target);
-        match cx.seen.get(&name).unwrap_or(&Sight::Unknown) {
-            Sight::Unknown => blind = true,
-            Sight::Forbidden => target.state = TargetState::Forbidden,
+        match cx.seen.get(&name).unwrap_or(&Observation::Unknown) {
+            Observation::Unknown => blind = true,
+            Observation::Forbidden => target.state = TargetState::Forbidden,
             // one that appears later has pods that were made with the new value
-            Sight::Missing => target.state = TargetState::Missing,
-            Sight::NoTemplate => target.state = TargetState::NoTemplate,
-            Sight::NoReference => target.state = TargetState::NoReference,
-            Sight::There(_) if target.state == TargetState::Missing => {}
-            Sight::There(workload) => {
+            Observation::Missing => target.state = TargetState::Missing,
+            Observation::NoTemplate => target.state = TargetState::NoTemplate,
+            Observation::NoReference => target.state = TargetState::NoReference,
+            Observation::There(_) if target.state == TargetState::Missing => {}
+            Observation::There(workload) => {
                 if judge(target, workload, rollout, cx) == Verdict::Restart {
                     restart.push((name, workload.uid.clone()));
                 }

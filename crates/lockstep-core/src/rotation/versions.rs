@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     references::name,
-    workload::{Readiness, Sight, Target, Workload, revision_annotation},
+    workload::{Observation, Readiness, Target, Workload, revision_annotation},
 };
 use crate::Failure;
 
@@ -125,10 +125,10 @@ pub fn surplus(status: &SyncedSecretStatus, spec: &SecretTarget) -> Vec<TargetSt
 }
 
 /// Whether every target is seen to need no Secret but that of this revision.
-pub fn are_all_on(seen: &BTreeMap<Target, Sight>, revision: &str) -> bool {
+pub fn are_all_on(seen: &BTreeMap<Target, Observation>, revision: &str) -> bool {
     seen.values().all(|sight| match sight {
-        Sight::Missing => true,
-        Sight::There(workload) => {
+        Observation::Missing => true,
+        Observation::There(workload) => {
             let older = workload
                 .references
                 .as_ref()
@@ -137,6 +137,9 @@ pub fn are_all_on(seen: &BTreeMap<Target, Sight>, revision: &str) -> bool {
                 && workload.revision.as_deref() == Some(revision)
                 && matches!(workload.readiness, Readiness::Ready | Readiness::ScaledToZero)
         }
-        Sight::Unknown | Sight::Forbidden | Sight::NoTemplate | Sight::NoReference => false,
+        Observation::Unknown
+        | Observation::Forbidden
+        | Observation::NoTemplate
+        | Observation::NoReference => false,
     })
 }

@@ -34,7 +34,7 @@ impl fmt::Display for Target {
 
 /// What a look at a workload found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
+pub enum Observation {
     /// The API server did not answer: nothing is known.
     Unknown,
     /// lockstep may not look at it, or not change it.
@@ -120,9 +120,9 @@ pub fn restart(target: &Target, uid: &str, secret: &str, revision: &str) -> Valu
 }
 
 /// Reads a workload. `versioned`: its pods read a Secret of their own revision.
-pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -> Sight {
+pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -> Observation {
     let Some(template) = object.pointer("/spec/template") else {
-        return Sight::NoTemplate;
+        return Observation::NoTemplate;
     };
     let revision = template
         .pointer("/metadata/annotations")
@@ -131,13 +131,13 @@ pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -
     let (references, revision) = if versioned {
         let (seen, revision) = references::read(object, secret, revision);
         if seen.all.is_empty() {
-            return Sight::NoReference;
+            return Observation::NoReference;
         }
         (Some(seen), revision)
     } else {
         (None, revision.map(str::to_owned))
     };
-    Sight::There(Workload {
+    Observation::There(Workload {
         uid: object
             .pointer("/metadata/uid")
             .and_then(Value::as_str)

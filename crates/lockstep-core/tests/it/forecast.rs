@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lockstep_core::{
     forecast::{Backend, Calls, Forecast, Object, Store, Wants, forecast},
     remote::{FindQuery, RemoteRef},
-    schedule::{self, Rhythm, Seat},
+    schedule::{self, BatchKey, RefreshSchedule},
 };
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn wants(reads: impl IntoIterator<Item = RemoteRef>) -> Wants {
 fn object(number: usize, seconds: u64, leader: &'static str, reads: &[String]) -> Object<&'static str> {
     let wants = wants(reads.iter().map(|key| RemoteRef::current(at(key))));
     Object {
-        seat: Seat::of_object(&format!("uid-{number}")),
+        batch_key: BatchKey::of_object(&format!("uid-{number}")),
         interval: Some(Duration::from_secs(seconds)),
         leader,
         wants: [(leader, wants)].into(),
@@ -207,16 +207,21 @@ fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
     let mut due: BTreeMap<(Timestamp, usize), BTreeSet<&RemoteRef>> = BTreeMap::new();
     for (number, object) in objects.iter().enumerate() {
         let interval = object.interval.unwrap();
-        let rhythm = Rhythm::new(&store.label, store.seats, store.backend.batch, object.seat);
+        let refresh_schedule =
+            RefreshSchedule::new(&store.label, store.seats, store.backend.batch, object.batch_key);
         let mut now = at(u64::try_from(number).unwrap());
         for round in 0.. {
-            now = schedule::next_refresh(interval, &number.to_string(), round, rhythm, now);
+            now = schedule::next_refresh(interval, &number.to_string(), round, refresh_schedule, now);
             if now >= end {
                 break;
             }
             if now >= begin {
                 // who goes by itself meets nobody, even when a clock of milliseconds says so
-                let alone = if rhythm == Rhythm::Free { number } else { 0 };
+                let alone = if refresh_schedule == RefreshSchedule::Free {
+                    number
+                } else {
+                    0
+                };
                 due.entry((now, alone))
                     .or_default()
                     .extend(&object.wants["s"].reads);

@@ -8,7 +8,7 @@ use lockstep_api::{
     SyncedSecretSpec, SyncedSecretStatus, TargetState,
 };
 use lockstep_core::{
-    decide::{Memory, Observed, Settings, Step, Why, decide},
+    decide::{Memory, Observed, Settings, Step, Trigger, decide},
     fingerprint::FingerprintKey,
     lease::Generation,
     lease::{self, Action, Cause, Issuer, Retention, Retries},
@@ -213,7 +213,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
     assert!(lease::in_doubt(Some(&doubtful)));
     assert_eq!(
         lease::cause(Some(&doubtful), "same", None, at(10)),
-        Some(Cause::InDoubt)
+        Some(Cause::Unknown)
     );
     let remembered = Some("database/creds/shop/m");
     assert_eq!(lease::cause(Some(&doubtful), "same", remembered, at(10)), None);
@@ -701,7 +701,7 @@ fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
     assert_eq!(step, Step::Acknowledge);
     let active = spec(&json!({}));
     let step = decide(&observed(&active, Some(&ends)), &mut memory, SETTINGS, at(240));
-    assert_eq!(step, Step::Fetch(Why::Lease));
+    assert_eq!(step, Step::Fetch(Trigger::Lease));
 }
 
 #[test]
@@ -1026,7 +1026,11 @@ fn a_lost_key_issues_nothing_before_the_lease_ends() {
     let step = decide(&object, &mut memory, SETTINGS, at(100));
     assert!(matches!(step, Step::Idle(_)), "{step:?}");
     let step = decide(&object, &mut memory, SETTINGS, at(240));
-    assert_eq!(step, Step::Fetch(Why::Lease), "it is replaced in its last third");
+    assert_eq!(
+        step,
+        Step::Fetch(Trigger::Lease),
+        "it is replaced in its last third"
+    );
     // those that were left behind are no reason to make no other
     let many = LeaseStatus {
         old: vec![left.current.unwrap(); 12],

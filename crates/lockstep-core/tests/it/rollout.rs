@@ -11,7 +11,7 @@ use lockstep_core::rotation::{
     Check, RolloutInput,
     rollout::{self, MAX_TARGETS, Step},
     verify::{self, Attempt},
-    workload::{Readiness, Sight, Target, Workload},
+    workload::{Observation, Readiness, Target, Workload},
 };
 use serde_json::json;
 
@@ -26,8 +26,8 @@ fn target(name: &str) -> Target {
     }
 }
 
-fn there(revision: &str, readiness: Readiness) -> Sight {
-    Sight::There(Workload {
+fn there(revision: &str, readiness: Readiness) -> Observation {
+    Observation::There(Workload {
         uid: "uid".to_owned(),
         revision: (!revision.is_empty()).then(|| revision.to_owned()),
         references: None,
@@ -57,7 +57,7 @@ fn begun(spec: &Rollout, names: &[&str]) -> RolloutStatus {
 fn look(
     rollout: &RolloutStatus,
     spec: &Rollout,
-    sights: &[(&str, Sight)],
+    sights: &[(&str, Observation)],
     now: i64,
 ) -> (RolloutStatus, usize) {
     look_and_check(rollout, spec, sights, &Check::Unknown, now)
@@ -66,11 +66,11 @@ fn look(
 fn look_and_check(
     rollout: &RolloutStatus,
     spec: &Rollout,
-    sights: &[(&str, Sight)],
+    sights: &[(&str, Observation)],
     check: &Check,
     now: i64,
 ) -> (RolloutStatus, usize) {
-    let seen: BTreeMap<Target, Sight> = sights
+    let seen: BTreeMap<Target, Observation> = sights
         .iter()
         .map(|(name, sight)| (target(name), sight.clone()))
         .collect();
@@ -266,7 +266,7 @@ fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further()
         (["b", "a"].as_slice(), RolloutPhase::RollingBack),
         "who is not ready first, the others in waves"
     );
-    let both = |sight: &Sight| [("a", sight.clone()), ("b", sight.clone())];
+    let both = |sight: &Observation| [("a", sight.clone()), ("b", sight.clone())];
     let (back, count) = look(&back, &spec, &both(&there("new", Readiness::Progressing)), 62);
     assert_eq!(count, 1);
     let (stuck, _) = look(&back, &spec, &both(&there("old", Readiness::Progressing)), 200);
@@ -281,10 +281,18 @@ fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further()
 fn every_odd_target_has_its_own_outcome() {
     let spec = Rollout { soak: None, ..spec() };
     for (sight, expected, phase) in [
-        (Sight::Missing, TargetState::Missing, RolloutPhase::Complete),
-        (Sight::Forbidden, TargetState::Forbidden, RolloutPhase::Held),
-        (Sight::NoTemplate, TargetState::NoTemplate, RolloutPhase::Held),
-        (Sight::NoReference, TargetState::NoReference, RolloutPhase::Held),
+        (Observation::Missing, TargetState::Missing, RolloutPhase::Complete),
+        (Observation::Forbidden, TargetState::Forbidden, RolloutPhase::Held),
+        (
+            Observation::NoTemplate,
+            TargetState::NoTemplate,
+            RolloutPhase::Held,
+        ),
+        (
+            Observation::NoReference,
+            TargetState::NoReference,
+            RolloutPhase::Held,
+        ),
         (
             there("new", Readiness::ScaledToZero),
             TargetState::ScaledToZero,

@@ -17,7 +17,7 @@ use lockstep_core::{
         rollout,
         verify::{self, Attempt},
         versions,
-        workload::{Readiness, Sight, Target, Workload},
+        workload::{Observation, Readiness, Target, Workload},
     },
 };
 use proptest::prelude::*;
@@ -213,15 +213,15 @@ impl World {
         }
     }
 
-    fn sight(&self, target: &Target) -> Sight {
+    fn sight(&self, target: &Target) -> Observation {
         let machine = &self.machines[target];
         if !self.reachable {
-            return Sight::Unknown;
+            return Observation::Unknown;
         }
         if !machine.exists {
-            return Sight::Missing;
+            return Observation::Missing;
         }
-        Sight::There(Workload {
+        Observation::There(Workload {
             uid: "uid".to_owned(),
             revision: machine.carries.clone(),
             references: self.versioned.then(References::default),
@@ -293,7 +293,7 @@ impl World {
             ..SecretTarget::default()
         };
         let surplus = versions::surplus(&status, &none_kept);
-        let seen: BTreeMap<Target, Sight> = self
+        let seen: BTreeMap<Target, Observation> = self
             .machines
             .keys()
             .map(|target| (target.clone(), self.sight(target)))

@@ -9,7 +9,7 @@ use lockstep_api::{
 use lockstep_core::rotation::{
     references::{self, Reference, References},
     versions,
-    workload::{self, Readiness, Sight, Target, Workload},
+    workload::{self, Observation, Readiness, Target, Workload},
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn deployment(name: &str, annotations: &Value) -> Value {
 
 fn read(object: &Value) -> Workload {
     match workload::read(WorkloadKind::Deployment, object, "database", true) {
-        Sight::There(workload) => workload,
+        Observation::There(workload) => workload,
         other => panic!("{other:?}"),
     }
 }
@@ -124,7 +124,7 @@ fn a_template_carries_a_revision_when_all_of_it_agrees() {
     let other = deployment("cache", &annotation);
     assert_eq!(
         workload::read(WorkloadKind::Deployment, &other, "database", true),
-        Sight::NoReference
+        Observation::NoReference
     );
 }
 
@@ -137,7 +137,10 @@ fn only_a_workload_that_names_the_secret_in_an_annotation_of_its_own_lets_refere
     };
     let names = |names: &str| json!({ "lockstep.dev/versioned": names });
     for lets in ["database", "cache,database", " database , cache"] {
-        assert!(matches!(read(names(lets), json!({})), Sight::There(_)), "{lets}");
+        assert!(
+            matches!(read(names(lets), json!({})), Observation::There(_)),
+            "{lets}"
+        );
     }
     for own in [
         Value::Null,
@@ -149,7 +152,11 @@ fn only_a_workload_that_names_the_secret_in_an_annotation_of_its_own_lets_refere
         json!({ "lockstep.dev/versioned": true }),
     ] {
         // what the operator itself can write says nothing
-        assert_eq!(read(own.clone(), names("database")), Sight::NoReference, "{own}");
+        assert_eq!(
+            read(own.clone(), names("database")),
+            Observation::NoReference,
+            "{own}"
+        );
     }
 }
 
@@ -282,7 +289,7 @@ fn the_history_holds_each_earlier_secret_once_the_newest_first_and_never_the_cur
 #[test]
 fn only_when_every_target_is_seen_on_the_current_one_is_an_earlier_secret_needed_by_none() {
     let sight = |revision: &str, readiness, keeps_older| {
-        Sight::There(Workload {
+        Observation::There(Workload {
             uid: "uid".to_owned(),
             revision: Some(revision.to_owned()),
             references: Some(References {
@@ -299,14 +306,14 @@ fn only_when_every_target_is_seen_on_the_current_one_is_an_earlier_secret_needed
     for (sight, expected) in [
         (sight("new", Readiness::Ready, false), true),
         (sight("new", Readiness::ScaledToZero, false), true),
-        (Sight::Missing, true),
+        (Observation::Missing, true),
         (sight("new", Readiness::Ready, true), false),
         (sight("new", Readiness::Progressing, false), false),
         (sight("old", Readiness::Ready, false), false),
-        (Sight::Unknown, false),
-        (Sight::Forbidden, false),
-        (Sight::NoTemplate, false),
-        (Sight::NoReference, false),
+        (Observation::Unknown, false),
+        (Observation::Forbidden, false),
+        (Observation::NoTemplate, false),
+        (Observation::NoReference, false),
     ] {
         let target = Target {
             kind: WorkloadKind::Deployment,

@@ -1,7 +1,7 @@
 //! When a workload is ready, as its controller's status says.
 
 use lockstep_api::WorkloadKind;
-use lockstep_core::rotation::workload::{self, Readiness, Sight, Target};
+use lockstep_core::rotation::workload::{self, Observation, Readiness, Target};
 use serde_json::{Value, json};
 
 fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
@@ -9,7 +9,7 @@ fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
     spec["template"] = json!({});
     let object = json!({ "metadata": { "generation": 3, "uid": "u" }, "spec": spec, "status": status });
     match workload::read(kind, &object, "database", false) {
-        Sight::There(workload) => workload.readiness,
+        Observation::There(workload) => workload.readiness,
         other => panic!("{other:?}"),
     }
 }
@@ -196,7 +196,7 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
     let reference = json!({ "metadata": { "uid": "u" }, "spec": { "workloadRef": { "name": "api" } } });
     assert_eq!(
         workload::read(Rollout, &reference, "database", false),
-        Sight::NoTemplate
+        Observation::NoTemplate
     );
 }
 

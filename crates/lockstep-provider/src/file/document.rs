@@ -133,7 +133,7 @@ fn yaml(bytes: &[u8]) -> Result<Fields, serde_yaml_ng::Error> {
     let written = if scalars.is_empty() {
         BTreeMap::new()
     } else {
-        AsWritten(&scalars).deserialize(serde_yaml_ng::Deserializer::from_slice(bytes))?
+        InSync(&scalars).deserialize(serde_yaml_ng::Deserializer::from_slice(bytes))?
     };
     let mut fields: Fields = written
         .into_iter()
@@ -190,9 +190,9 @@ impl<'de> Deserialize<'de> for Top {
 }
 
 /// The text of some fields, as it is written.
-struct AsWritten<'a>(&'a BTreeSet<String>);
+struct InSync<'a>(&'a BTreeSet<String>);
 
-impl<'de> DeserializeSeed<'de> for AsWritten<'_> {
+impl<'de> DeserializeSeed<'de> for InSync<'_> {
     type Value = BTreeMap<String, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -200,7 +200,7 @@ impl<'de> DeserializeSeed<'de> for AsWritten<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for AsWritten<'_> {
+impl<'de> Visitor<'de> for InSync<'_> {
     type Value = BTreeMap<String, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

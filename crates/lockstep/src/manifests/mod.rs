@@ -11,7 +11,7 @@ pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 
-use lockstep_controller::index::{Index, ObjectKey, Surroundings};
+use lockstep_controller::index::{ClusterView, Index, ObjectKey};
 use lockstep_core::{Failure, plan::Input};
 
 use crate::providers::registry;
@@ -44,12 +44,12 @@ pub(crate) fn index(objects: &mut Objects) -> Index {
 
 impl Placed {
     /// What the operator would know of it beyond its own object.
-    pub(crate) fn surroundings(&self, index: &Index) -> Surroundings {
+    pub(crate) fn surroundings(&self, index: &Index) -> ClusterView {
         index.surroundings(&ObjectKey::of(&self.object), &self.object)
     }
 
     /// What its plan is made from.
-    pub(crate) fn input<'a>(&'a self, around: &'a Surroundings) -> Input<'a> {
+    pub(crate) fn input<'a>(&'a self, around: &'a ClusterView) -> Input<'a> {
         Input {
             name: &self.name,
             namespace: &self.namespace,

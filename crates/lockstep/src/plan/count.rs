@@ -86,7 +86,7 @@ fn one(
     let periodic = input.spec.refresh_policy == RefreshPolicy::Periodic;
     Ok(Object {
         // the uid is the cluster's to give: the name stands in for it
-        seat: spec::seat(
+        batch_key: spec::batch_key(
             input.spec,
             &leader,
             &format!("{}/{}", placed.namespace, placed.name),

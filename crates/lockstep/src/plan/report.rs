@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_api::Limits;
 use lockstep_core::{
     forecast::{self, Calls, Forecast},
-    schedule::Rhythm,
+    schedule::RefreshSchedule,
 };
 use lockstep_provider::{
     StoreKey,
@@ -124,20 +124,20 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
     let mut notes = vec![
         "A month has 30 days, in which nothing changes and nothing fails: logins, checks of stores, retries and restarts of the operator come on top.".to_owned(),
     ];
-    let refreshed = |rhythm: fn(Rhythm) -> bool| {
+    let refreshed = |refresh_schedule: fn(RefreshSchedule) -> bool| {
         counted.objects.iter().any(|object| {
             let leader = counted.stores.get(&object.leader);
             object.interval.is_some()
-                && rhythm(leader.map_or(Rhythm::Free, |known| {
+                && refresh_schedule(leader.map_or(RefreshSchedule::Free, |known| {
                     let store = &known.store;
-                    Rhythm::new(&store.label, store.seats, store.backend.batch, object.seat)
+                    RefreshSchedule::new(&store.label, store.seats, store.backend.batch, object.batch_key)
                 }))
         })
     };
-    if refreshed(|rhythm| rhythm != Rhythm::Free) {
+    if refreshed(|refresh_schedule| refresh_schedule != RefreshSchedule::Free) {
         notes.push("SyncedSecrets of a store that takes batches are refreshed in turns, once in every interval: what is due together goes out together, and a key that several want is read once.".to_owned());
     }
-    if refreshed(|rhythm| rhythm == Rhythm::Free) {
+    if refreshed(|refresh_schedule| refresh_schedule == RefreshSchedule::Free) {
         notes.push("Those of a store without batches are refreshed by themselves, each 5 % later than its interval on average: a key that several want is read for each of them.".to_owned());
     }
     let any = |what: fn(Calls) -> u64| rows.iter().any(|row| what(row.forecast.first_sync) > 0);

@@ -146,7 +146,7 @@ fn the_numbers_are_those_of_the_schedule() {
     assert_eq!(vault["callsADay"]["all"], 138);
     assert_eq!(vault["usdAMonth"], Value::Null);
     assert_eq!(vault["peakPercentOfQuota"], Value::Null);
-    // it follows vault's rhythm: a page of ten names and a batch of the ten parameters each time
+    // it follows vault's refresh schedule: a page of ten names and a batch of the ten parameters each time
     assert_eq!(parameters["callsARound"]["finds"], 1);
     assert_eq!(parameters["callsARound"]["reads"], 1);
     assert_eq!(parameters["callsAMonth"]["all"], 8230);

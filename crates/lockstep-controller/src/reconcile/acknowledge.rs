@@ -32,14 +32,14 @@ impl Reconcile {
     }
 
     /// What a sync found is written or in the status, or there was nothing new: unless the status could not be written.
-    pub(super) fn heard(&self) {
+    pub(super) fn acknowledge(&self) {
         let settled = self.remember(|tracked, _, _| tracked.memory.retry_at.is_none());
         self.shared.events.end(&self.key, settled);
     }
 
     /// A sync failed. Where that is the last word until something changes, no message brings it further; else the message
     /// waits for the next attempt.
-    pub(super) fn unheard(&self, failure: &Failure) {
+    pub(super) fn release_messages(&self, failure: &Failure) {
         self.shared.events.end(&self.key, hints::settles(failure));
     }
 

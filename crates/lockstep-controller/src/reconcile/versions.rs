@@ -8,7 +8,7 @@ use lockstep_core::{
     rotation::{rollout::MAX_TARGETS, versions},
 };
 
-use super::{item::Reconcile, report::Said};
+use super::{item::Reconcile, report::StatusWrite};
 use crate::{
     secret::{Drift, WriteError},
     workloads::Carried,
@@ -62,7 +62,7 @@ impl Reconcile {
         version: TargetStatus,
     ) -> Result<(), Failure> {
         let name = version.name.clone();
-        if self.report_durably(status, Outcome::Intends(version)).await == Said::Durably {
+        if self.report_durably(status, Outcome::Intends(version)).await == StatusWrite::Persisted {
             return Ok(());
         }
         let message =

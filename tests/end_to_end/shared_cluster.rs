@@ -20,34 +20,34 @@ use tokio::{
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub(crate) struct Stage {
+pub(crate) struct SharedCluster {
     pub(crate) plane: ControlPlane,
     pub(crate) bao: OpenBao,
     pub(crate) operator: Operator,
 }
 
-static STAGE: OnceCell<Stage> = OnceCell::const_new();
+static STAGE: OnceCell<SharedCluster> = OnceCell::const_new();
 
-/// The stage that all tests share.
-pub(crate) async fn stage() -> &'static Stage {
+/// The cluster that all tests share.
+pub(crate) async fn shared_cluster() -> &'static SharedCluster {
     STAGE
         .get_or_init(|| async {
-            Stage::raise(&["--drift-probe-interval", "2s"])
+            SharedCluster::raise(&["--drift-probe-interval", "2s"])
                 .await
                 .expect("the stage")
         })
         .await
 }
 
-impl Stage {
-    /// A stage of its own, for a test that breaks things.
+impl SharedCluster {
+    /// A cluster of its own, for a test that breaks things.
     pub(crate) async fn raise(arguments: &[&str]) -> Result<Self> {
-        let mut stage = Self::raise_without_operator(arguments).await?;
-        stage.operator.run().await?;
-        Ok(stage)
+        let mut cluster = Self::raise_without_operator(arguments).await?;
+        cluster.operator.run().await?;
+        Ok(cluster)
     }
 
-    /// A stage whose operator does not run yet.
+    /// A cluster whose operator does not run yet.
     pub(crate) async fn raise_without_operator(arguments: &[&str]) -> Result<Self> {
         let plane = ControlPlane::builder()
             .with_controller_manager()
@@ -65,29 +65,29 @@ impl Stage {
     }
 
     /// A namespace with a store `vault` that reads what is below a path of the same name.
-    pub(crate) async fn room(&'static self, prefix: &str) -> Room {
+    pub(crate) async fn test_namespace(&'static self, prefix: &str) -> TestNamespace {
         let namespace = self.plane.namespace(prefix).await.expect("a namespace");
         let client = self.plane.client().await.expect("a client");
-        let room = Room {
-            stage: self,
+        let test = TestNamespace {
+            cluster: self,
             namespace,
             client,
         };
-        room.add_token_store("vault", &["read", "list"])
+        test.add_token_store("vault", &["read", "list"])
             .await
             .expect("a store");
-        room
+        test
     }
 }
 
 /// A namespace of one test.
-pub(crate) struct Room {
-    pub(crate) stage: &'static Stage,
+pub(crate) struct TestNamespace {
+    pub(crate) cluster: &'static SharedCluster,
     pub(crate) namespace: String,
     pub(crate) client: Client,
 }
 
-impl Room {
+impl TestNamespace {
     /// A store that reads below the namespace's own path with a token that may do just that.
     pub(crate) async fn add_token_store(&self, name: &str, rights: &[&str]) -> Result<()> {
         let namespace = &self.namespace;
@@ -96,8 +96,8 @@ impl Room {
         let rules = format!(
             "path \"secret/data/{namespace}/*\" {{ capabilities = {rights} }}\npath \"secret/metadata/{namespace}/*\" {{ capabilities = {rights} }}\npath \"secret/metadata/{namespace}\" {{ capabilities = {rights} }}"
         );
-        self.stage.bao.put_policy(&policy, &rules).await?;
-        let token = self.stage.bao.create_token(&[&policy, "default"]).await?;
+        self.cluster.bao.put_policy(&policy, &rules).await?;
+        let token = self.cluster.bao.create_token(&[&policy, "default"]).await?;
         self.add_credential(&format!("{name}-token"), "token", &token)
             .await?;
         self.add_store(
@@ -135,13 +135,13 @@ impl Room {
         .await
     }
 
-    /// A store on the stage's OpenBao.
+    /// A store on the cluster's OpenBao.
     pub(crate) async fn add_store(&self, name: &str, auth: &Value) -> Result<()> {
         let store: SecretStore = serde_json::from_value(json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SecretStore",
             "metadata": { "name": name, "namespace": self.namespace },
             "spec": { "provider": { "vault": {
-                "server": self.stage.bao.address(), "path": "secret", "auth": auth,
+                "server": self.cluster.bao.address(), "path": "secret", "auth": auth,
             } } },
         }))?;
         let api: Api<SecretStore> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -174,7 +174,7 @@ impl Room {
 
     /// Writes a remote value.
     pub(crate) async fn put(&self, name: &str, fields: Value) {
-        self.stage
+        self.cluster
             .bao
             .put_kv2(&self.key(name), fields)
             .await
@@ -246,7 +246,7 @@ impl Room {
         });
         match last.await {
             Ok(object) => object,
-            Err(error) => panic!("{error:#}\n{}", self.stage.operator.log()),
+            Err(error) => panic!("{error:#}\n{}", self.cluster.operator.log()),
         }
     }
 
@@ -267,7 +267,7 @@ impl Room {
         });
         match last.await {
             Ok(secret) => secret,
-            Err(error) => panic!("{error:#}\n{}", self.stage.operator.log()),
+            Err(error) => panic!("{error:#}\n{}", self.cluster.operator.log()),
         }
     }
 }

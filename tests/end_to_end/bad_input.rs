@@ -12,7 +12,7 @@ use kube::{
 use lockstep_api::{ConditionStatus, ConditionType, SecretStore, SyncedSecret};
 use serde_json::{Value, json};
 
-use crate::stage::{Room, eventually, message, ready};
+use crate::shared_cluster::{TestNamespace, eventually, message, ready};
 
 /// A Secret as it was before something went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) fn one(secret_key: &str, key: &str, property: &str) -> Value {
     json!({ "secretKey": secret_key, "remoteRef": { "key": key, "property": property } })
 }
 
-impl Room {
+impl TestNamespace {
     /// Declares a SyncedSecret that is refreshed every second, and waits until it is synced.
     pub(crate) async fn sync(&self, name: &str, spec: Value) -> Whole {
         let mut spec = spec;
@@ -95,7 +95,7 @@ impl Room {
     }
 
     /// Waits until no place that people or machines can read holds the text, nor its base64: the operator's log, the
-    /// room's status and events, the metrics.
+    /// namespace's status and events, the metrics.
     pub(crate) async fn tells_nobody(&self, marker: &str) {
         let coded = BASE64_STANDARD.encode(marker);
         // base64 of a text in the middle of another one differs at its ends, and by where it begins
@@ -119,8 +119,8 @@ impl Room {
         })
         .await
         .expect("the events");
-        let (_, metrics) = self.stage.operator.get("metrics").await.expect("the metrics");
-        let log = self.stage.operator.log();
+        let (_, metrics) = self.cluster.operator.get("metrics").await.expect("the metrics");
+        let log = self.cluster.operator.log();
         assert!(log.contains(&self.namespace), "the log tells of this room");
         let places = [
             ("the log", log),
@@ -193,7 +193,7 @@ impl Room {
         .await;
     }
 
-    /// Waits until requests of one of this room's stores with this outcome have been counted.
+    /// Waits until requests of one of this namespace's stores with this outcome have been counted.
     pub(crate) async fn requests_counted(&self, store: &str, operation: &str, outcome: &str) {
         let labels = [
             format!("store=\"{}\"", self.store_label(store)),
@@ -205,11 +205,11 @@ impl Room {
             .await;
     }
 
-    /// How often a store of this room was asked to read something.
+    /// How often a store of this namespace was asked to read something.
     pub(crate) async fn reads(&self, store: &str) -> f64 {
         let label = format!("store=\"{}\"", self.store_label(store));
         let labels = [label.as_str(), "operation=\"read\""];
-        let operator = &self.stage.operator;
+        let operator = &self.cluster.operator;
         operator
             .metric("lockstep_provider_requests_total", &labels)
             .await
@@ -224,7 +224,7 @@ impl Room {
     pub(crate) async fn metric_becomes(&self, name: &str, labels: &[&str], is_so: impl Fn(f64) -> bool) {
         let what = format!("the metric {name} {labels:?}");
         eventually(&what, || async {
-            let value = self.stage.operator.metric(name, labels).await?;
+            let value = self.cluster.operator.metric(name, labels).await?;
             anyhow::ensure!(is_so(value), "it is {value}");
             Ok(())
         })
