@@ -1,6 +1,7 @@
 //! A lost machine: the operator is killed (signal 9) at each of its writes, before and after it reaches the API server,
 //! and the next start brings everything where it has to be.
 
+use http::Method;
 use lockstep_testkit::operator;
 use serde_json::json;
 
@@ -112,4 +113,43 @@ async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
             cluster.synced("a", &round.to_string()).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_deleted_before_it_is_sealed_is_sealed_in_the_end() {
+    let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
+    cluster.put("a", "0");
+    cluster.operator.run().await.unwrap();
+    // the first replacement of a Secret seals it
+    let seals = |asked: &Asked| asked.method == Method::PUT && asked.is_of_secrets();
+    cluster.proxy.strike(Fault::Waits, 0, 1, seals);
+    let object = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "a", "namespace": NAMESPACE },
+        "spec": {
+            "secretStoreRef": { "name": "files", "kind": "ClusterSecretStore" },
+            "target": { "immutable": true },
+            "data": [{ "secretKey": "value", "remoteRef": { "key": "a" } }],
+        },
+    });
+    cluster.apply(&object).await.unwrap();
+    cluster.proxy.struck().await;
+    let secret = ["secret", "a", "-n", NAMESPACE];
+    let kubeconfig = cluster.plane.kubeconfig();
+    operator::kubectl(&kubeconfig, &[&["delete"], &secret[..]].concat(), None)
+        .await
+        .unwrap();
+    cluster.proxy.heal();
+    cluster.synced("a", "0").await;
+    let immutable = [
+        "get",
+        "secret",
+        "a",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.immutable}",
+    ];
+    let immutable = operator::kubectl(&kubeconfig, &immutable, None).await.unwrap();
+    assert_eq!(immutable, "true");
 }

@@ -1,5 +1,5 @@
-//! Links in Markdown files: every relative link leads to a file, every anchor to a heading, and every page of `docs/` links back to
-//! the index.
+//! Checks of the documents: every relative link leads to a file, every anchor to a heading, every page of `docs/` links back to the
+//! index, and no text that users read uses words of the old style.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +12,19 @@ use anyhow::{Context as _, Result, ensure};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use crate::workspace;
+
+/// Words that mark sentences which a reader has to read twice. `CONTRIBUTING.md` says what to write instead.
+const OLD_STYLE: [&str; 9] = [
+    "so-manieth",
+    "whoever",
+    "anew",
+    "seldom",
+    "comes to",
+    "come to",
+    "is had",
+    "in the place of",
+    "tells",
+];
 
 /// The page that every page of `docs/` links to.
 const INDEX: &str = "docs/index.md";
@@ -54,6 +67,32 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
         .map(PathBuf::from)
         .filter(|path| root.join(path).exists())
         .collect())
+}
+
+/// The words of the old style in the prose of a page, with their lines.
+fn old_style(text: &str) -> Vec<(usize, &'static str)> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
+        match event {
+            Event::Start(Tag::CodeBlock(_)) => in_code = true,
+            Event::End(TagEnd::CodeBlock) => in_code = false,
+            Event::Text(prose) if !in_code => {
+                let line = text[..range.start].lines().count().max(1);
+                found.extend(words_of_the_old_style(&prose).map(|word| (line, word)));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn words_of_the_old_style(prose: &str) -> impl Iterator<Item = &'static str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '-';
+    let prose = format!(" {} ", prose.to_lowercase().replace(|c| !is_word(c), " "));
+    OLD_STYLE
+        .into_iter()
+        .filter(move |word| prose.contains(&format!(" {word} ")))
 }
 
 fn parse(text: &str) -> Page {
@@ -148,6 +187,37 @@ fn normal(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_page_uses_the_old_style() {
+        let root = workspace::root();
+        let mut found = Vec::new();
+        for path in files(root).unwrap() {
+            let text = fs::read_to_string(root.join(&path)).unwrap();
+            let words = old_style(&text);
+            found.extend(
+                words
+                    .into_iter()
+                    .map(|(line, word)| format!("{}:{line}: {word}", path.display())),
+            );
+        }
+        assert!(found.is_empty(), "rewrite these sentences:\n{}", found.join("\n"));
+    }
+
+    #[test]
+    fn no_field_description_uses_the_old_style() {
+        for entry in fs::read_dir(workspace::root().join("crds")).unwrap() {
+            let path = entry.unwrap().path();
+            let words: Vec<_> = words_of_the_old_style(&fs::read_to_string(&path).unwrap()).collect();
+            assert!(words.is_empty(), "{}: {words:?}", path.display());
+        }
+    }
+
+    #[test]
+    fn old_style_is_found_in_prose_and_not_in_code() {
+        let page = "# Page\n\nIt tells.\n\n    it tells\n\nSee `tells`. A store-tells.\n";
+        assert_eq!(old_style(page), [(3, "tells")]);
+    }
 
     fn broken_of(pages: &[(&str, &str)]) -> Vec<String> {
         let pages = pages
