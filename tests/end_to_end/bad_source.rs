@@ -127,7 +127,7 @@ const SICKNESSES: [Sickness; 9] = [
         mood: Mood::Html(404),
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\" is not Vault's JSON (status 404, ",
+        said: "the answer to reading \"a\" is not Vault's JSON (status 404)",
     },
     Sickness {
         name: "gateway",

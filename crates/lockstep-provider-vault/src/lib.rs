@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod find;
 mod json;
+mod known_mounts;
 mod lease;
 mod login;
 mod mounts;

@@ -4,48 +4,15 @@
 //! The server has no engine below the mount path of another. So an engine that it has named once holds every key below its mount
 //! path, and the server is not asked again.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex as StdMutex, PoisonError},
-};
-
 use lockstep_provider::{ErrorKind, Location, Operation, ProviderError};
-use tokio::sync::Mutex;
 
 use crate::{
     endpoint::MountOf,
     engine::{self, Mount},
     error::Purpose,
-    path::{self, KvLocator},
+    path::KvLocator,
     provider::Vault,
 };
-
-/// The key/value engines that the server has named to one client, all of the version of the store.
-#[derive(Debug, Default)]
-pub(crate) struct Mounts {
-    /// Mount paths without a slash at the end.
-    known: StdMutex<BTreeSet<String>>,
-    /// Held during a request, so that concurrent reads below one mount path make one.
-    asking: Mutex<()>,
-}
-
-impl Mounts {
-    /// The mount path of the engine that holds a path.
-    fn holding(&self, path: &str) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .iter()
-            .find(|mount| path::below(path, mount).is_some())
-            .cloned()
-    }
-
-    fn keep(&self, mount: String) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(mount);
-    }
-}
 
 impl Vault {
     /// The mount path of the key/value engine that holds a location. A store that names no mount path asks the server once for each.

@@ -24,7 +24,7 @@ use crate::{
     error::Purpose,
     events::Subscription,
     json,
-    mounts::Mounts,
+    known_mounts::Mounts,
     path::{KvLocator, KvPath},
     static_role::StaticRole,
     tls::Tls,
