@@ -421,7 +421,7 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
             .remove("creationTimestamp");
         let patch = json!([{ "op": "replace", "path": "/spec/template", "value": template }]);
         let request = axum::http::Request::patch(format!(
-            "/apis/apps/v1/namespaces/{}/deployments/api?dryRun=All",
+            "/apis/apps/v1/namespaces/{}/deployments/api?dryRun=All&fieldManager=lockstep",
             workloads.test.namespace
         ))
         .header("content-type", "application/json-patch+json")
