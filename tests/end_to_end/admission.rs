@@ -9,7 +9,7 @@ use lockstep_testkit::{ControlPlane, operator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::shared_cluster::cluster;
+use crate::shared_cluster::shared_cluster;
 
 const TABLE: &str = include_str!("../../crates/lockstep-api/tests/data/rules.yaml");
 

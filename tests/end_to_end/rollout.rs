@@ -516,7 +516,7 @@ fn argo() -> Value {
 
 /// An Argo Rollout is a target where its kind is installed: on a cluster that no other test uses meanwhile.
 pub(crate) async fn argo_rollout_is_a_target(cluster: &'static SharedCluster) {
-    let workloads = TestWorkloads::on(shared_cluster, "argo").await;
+    let workloads = TestWorkloads::on(cluster, "argo").await;
     workloads.test.apply_raw(&argo()).await.unwrap();
     let namespace = &workloads.test.namespace;
     let canary = json!({

@@ -68,7 +68,7 @@ impl Trial {
             .unwrap();
         operator.run().await.unwrap();
         Self {
-            workloads: TestWorkloads::on(shared_cluster, name).await,
+            workloads: TestWorkloads::on(cluster, name).await,
             proxy,
             operator,
             value: 0,

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::{
     ciphertext::{MARKER, add_aws_store, developer, kms, trust},
-    shared_cluster::cluster,
+    shared_cluster::shared_cluster,
 };
 
 /// Exit code and what the command says; it never says the marker.

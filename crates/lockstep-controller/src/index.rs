@@ -136,7 +136,7 @@ pub struct Index {
     /// What is searched for in each store.
     searches: HashMap<StoreKey, BTreeSet<Wanted>>,
     /// How many sit at each batch key of the stores that lead.
-    seats: HashMap<StoreKey, HashMap<BatchKey, usize>>,
+    members: HashMap<StoreKey, HashMap<BatchKey, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
     by_namespace: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     stores: HashMap<StoreKey, StoreState>,
@@ -229,8 +229,8 @@ impl Index {
             self.want(wanted, &key);
         }
         if let Some((store, batch_key)) = &state.batch_key {
-            let seats = self.seats.entry(store.clone()).or_default();
-            *seats.entry(*batch_key).or_default() += 1;
+            let members = self.members.entry(store.clone()).or_default();
+            *members.entry(*batch_key).or_default() += 1;
         }
         let rivals = self
             .by_target
@@ -323,17 +323,17 @@ impl Index {
     }
 
     fn leave(&mut self, store: &StoreKey, batch_key: BatchKey) {
-        let Some(seats) = self.seats.get_mut(store) else {
+        let Some(members) = self.members.get_mut(store) else {
             return;
         };
-        if let Some(count) = seats.get_mut(&batch_key) {
+        if let Some(count) = members.get_mut(&batch_key) {
             *count -= 1;
             if *count == 0 {
-                seats.remove(&batch_key);
+                members.remove(&batch_key);
             }
         }
-        if seats.is_empty() {
-            self.seats.remove(store);
+        if members.is_empty() {
+            self.members.remove(store);
         }
     }
 
@@ -440,8 +440,8 @@ impl Index {
     }
 
     /// How many objects there are among the SyncedSecrets that take the turns of a store.
-    pub fn count_seats(&self, store: &StoreKey) -> usize {
-        self.seats.get(store).map_or(0, HashMap::len)
+    pub fn count_members(&self, store: &StoreKey) -> usize {
+        self.members.get(store).map_or(0, HashMap::len)
     }
 
     /// The store whose turns a SyncedSecret takes, and where it sits there.

@@ -273,8 +273,8 @@ impl Reconcile {
         let Some(capability) = self.shared.clients.capability(&store).await else {
             return RefreshSchedule::Free;
         };
-        let seats = self.shared.index().count_seats(&store);
-        RefreshSchedule::new(&store.label(), seats, capability.batch, batch_key)
+        let members = self.shared.index().count_members(&store);
+        RefreshSchedule::new(&store.label(), members, capability.batch, batch_key)
     }
 
     async fn succeeded(&self) {

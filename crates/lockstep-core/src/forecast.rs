@@ -1,6 +1,6 @@
 //! How many calls a set of SyncedSecrets is to its stores, while nothing changes and nothing fails.
 //!
-//! SyncedSecrets whose first store takes batches are refreshed in turns ([`RefreshSchedule`]): what is due in one turn goes out
+//! SyncedSecrets whose first store takes batches are refreshed in slots ([`RefreshSchedule`]): what is due in one slot goes out
 //! together, and a key that several of them want is read once. All others are refreshed by themselves, each after its
 //! interval and some jitter: nothing of theirs meets, so a key that several want is read for each of them. A store
 //! where both kinds read sees both.
@@ -33,10 +33,10 @@ pub struct Backend {
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// Its label, which shifts its turns.
+    /// Its label, which shifts its slots.
     pub label: String,
     /// How many objects those that it leads have, suspended ones as well.
-    pub seats: usize,
+    pub members: usize,
     /// How it takes requests.
     pub backend: Backend,
 }
@@ -57,11 +57,11 @@ pub struct Wants {
 /// A SyncedSecret.
 #[derive(Debug, Clone)]
 pub struct Object<S> {
-    /// Where it sits, which says whose turn it is.
+    /// Where it sits, which says whose slot it is.
     pub batch_key: BatchKey,
     /// The time between two refreshes; `None` when there are none after the first sync.
     pub interval: Option<Duration>,
-    /// The store whose turns it takes.
+    /// The store whose slots it takes.
     pub leader: S,
     /// What it wants, by store.
     pub wants: BTreeMap<S, Wants>,
@@ -208,7 +208,7 @@ fn of_store<S: Ord>(
 ) -> Forecast {
     let mut forecast = Forecast::default();
     let mut everything = Together::default();
-    let mut turns: BTreeMap<(&S, Duration, u32), Together<'_>> = BTreeMap::new();
+    let mut slots: BTreeMap<(&S, Duration, u32), Together<'_>> = BTreeMap::new();
     let mut rounds: BTreeMap<u128, Calls> = BTreeMap::new();
     for object in objects {
         let Some(wants) = object.wants.get(key) else {
@@ -225,14 +225,14 @@ fn of_store<S: Ord>(
             .map_or(RefreshSchedule::Free, |leader| {
                 RefreshSchedule::new(
                     &leader.label,
-                    leader.seats,
+                    leader.members,
                     leader.backend.batch,
                     object.batch_key,
                 )
             });
-        if let Some(turn) = refresh_schedule.turn() {
-            turns
-                .entry((&object.leader, interval, turn))
+        if let Some(slot) = refresh_schedule.slot() {
+            slots
+                .entry((&object.leader, interval, slot))
                 .or_default()
                 .add(wants);
         } else {
@@ -242,7 +242,7 @@ fn of_store<S: Ord>(
             *rounds.entry(length + length / 20).or_default() += alone.calls(store.backend, found);
         }
     }
-    for ((_, interval, _), together) in &turns {
+    for ((_, interval, _), together) in &slots {
         *rounds.entry(interval.as_millis()).or_default() += together.calls(store.backend, found);
     }
     for (time, calls) in rounds {

@@ -101,13 +101,13 @@ pub enum RefreshSchedule {
 
 impl RefreshSchedule {
     /// The refresh schedule of an object that sits at `batch_key`, one of so many of a store that gives so many values with one call.
-    pub fn new(store: &str, seats: usize, batch: usize, batch_key: BatchKey) -> Self {
+    pub fn new(store: &str, members: usize, batch: usize, batch_key: BatchKey) -> Self {
         if batch <= 1 {
             return Self::Free;
         }
         let mut seed = Fnv(0xcbf2_9ce4_8422_2325);
         store.hash(&mut seed);
-        let slots = seats / (batch.saturating_mul(BATCHES_PER_SLOT));
+        let slots = members / (batch.saturating_mul(BATCHES_PER_SLOT));
         let slots = u32::try_from(slots).unwrap_or(u32::MAX).max(1);
         #[expect(
             clippy::cast_possible_truncation,
@@ -265,10 +265,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_turn_comes_after_a_tenth_of_the_interval_and_before_eleven_tenths(
-            millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", seats in 0_usize..100_000, now in 0_i64..10_000_000_000
+            millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", members in 0_usize..100_000, now in 0_i64..10_000_000_000
         ) {
             let interval = Duration::from_millis(millis);
-            let refresh_schedule = RefreshSchedule::new("store", seats, 20, BatchKey::of_key(&uid));
+            let refresh_schedule = RefreshSchedule::new("store", members, 20, BatchKey::of_key(&uid));
             let wait = next_refresh(interval, &uid, 1, refresh_schedule, at(now)).as_millisecond() - at(now).as_millisecond();
             let tenth = i64::try_from(millis / 10).unwrap();
             prop_assert!(wait >= tenth - 1, "{wait}");

@@ -17,10 +17,10 @@ use crate::at;
 
 const HOUR: u64 = 3600;
 
-fn store(label: &str, seats: usize, batch: usize) -> Store {
+fn store(label: &str, members: usize, batch: usize) -> Store {
     Store {
         label: label.to_owned(),
-        seats,
+        members,
         backend: Backend {
             batch,
             versions_in_batches: false,
@@ -208,7 +208,7 @@ fn simulated(store: &Store, objects: &[Object<&'static str>]) -> u64 {
     for (number, object) in objects.iter().enumerate() {
         let interval = object.interval.unwrap();
         let refresh_schedule =
-            RefreshSchedule::new(&store.label, store.seats, store.backend.batch, object.batch_key);
+            RefreshSchedule::new(&store.label, store.members, store.backend.batch, object.batch_key);
         let mut now = at(u64::try_from(number).unwrap());
         for round in 0.. {
             now = schedule::next_refresh(interval, &number.to_string(), round, refresh_schedule, now);

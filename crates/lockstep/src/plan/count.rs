@@ -107,7 +107,7 @@ fn known(key: &StoreKey, index: &Index, registry: &Registry) -> Result<Known, Fa
     Ok(Known {
         store: Store {
             label: key.label(),
-            seats: index.count_seats(key),
+            members: index.count_members(key),
             backend: costs.backend,
         },
         costs,

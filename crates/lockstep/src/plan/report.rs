@@ -130,7 +130,7 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
             object.interval.is_some()
                 && refresh_schedule(leader.map_or(RefreshSchedule::Free, |known| {
                     let store = &known.store;
-                    RefreshSchedule::new(&store.label, store.seats, store.backend.batch, object.batch_key)
+                    RefreshSchedule::new(&store.label, store.members, store.backend.batch, object.batch_key)
                 }))
         })
     };
