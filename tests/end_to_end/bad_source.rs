@@ -120,7 +120,7 @@ const SICKNESSES: [Sickness; 9] = [
         mood: Mood::Html(403),
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\" is not Vault's JSON (status 403, ",
+        said: "the answer to reading \"a\" is not Vault's JSON (status 403)",
     },
     Sickness {
         name: "html-gone",
