@@ -126,7 +126,7 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
         report
             .notes
             .concat()
-            .contains("long.pem is sealed, and still there"),
+            .contains("long.pem was sealed but not deleted"),
         "{:?}",
         report.notes
     );
@@ -146,7 +146,7 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
     // and there is nothing left to do
     let again = seal_with(folder.path(), &[], &kms);
     assert_eq!((again.total, kms.calls()), (0, 3));
-    assert_eq!(again.lines(), "there is nothing to seal\n");
+    assert_eq!(again.lines(), "nothing to seal\n");
     assert_eq!(
         fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap(),
         after
@@ -250,7 +250,7 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
     let report = seal_with(folder.path(), &more, &vault);
     let said = faults(&report).concat();
     assert!(
-        said.contains("there is no token for Vault. Log in (vault login), set VAULT_TOKEN"),
+        said.contains("no Vault token. Run vault login, or set VAULT_TOKEN"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(folder.path().join("b.yaml")).unwrap(), text);
@@ -276,15 +276,15 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
     for (bad, wanted) in [
         (
             object("b", "{ name: nowhere }", &[secret]),
-            "SecretStore/nowhere of namespace \"shop\" is in none of the files",
+            "SecretStore/nowhere in namespace \"shop\" not found in the files",
         ),
         (
             object("b", "{ name: keyless, kind: ClusterSecretStore }", &[secret]),
-            "ClusterSecretStore/keyless names no key that encrypts: set spec.provider.aws.kms.keyId",
+            "ClusterSecretStore/keyless: no encryption key. Set spec.provider.aws.kms.keyId",
         ),
         (
             object("b", "{ name: transit, kind: ClusterSecretStore }", &[secret]),
-            "give the certificates with --ca-file",
+            "Provide the certificates with --ca-file",
         ),
         (
             object(
@@ -300,7 +300,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
                 "{ name: kms }",
                 &[secret, "{ secretKey: b, plaintextFile: huge.pem }"],
             ),
-            "huge.pem has more than 1 MiB",
+            "huge.pem is larger than the maximum of 1 MiB",
         ),
         (
             object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintext: 7 }"]),
@@ -308,7 +308,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
         ),
         (
             object("b", "{ name: kms }", &[secret]) + "  no such: x\n",
-            "there is no such field",
+            "unknown field",
         ),
         (
             object("b", "{ name: kms }", &[secret]) + "---\na: [\n",
@@ -358,7 +358,7 @@ fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
         faults(&report)[0],
         format!("{name}:9: SyncedSecret shop/a: spec.data[1].plaintext: SecretStore/kms: the key says no")
     );
-    assert_eq!(report.summary(), "0 of 2 values are sealed; 1 error");
+    assert_eq!(report.summary(), "0 of 2 values were sealed; 1 error");
     assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
     assert_eq!(kms.calls(), 2, "what is refused is not tried again");
     let left: Vec<_> = fs::read_dir(folder.path())
@@ -449,7 +449,7 @@ fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
         let (said, asked) = run_with(more);
         assert_eq!(asked, [0, 0], "{said}");
         for wanted in [
-            "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" is not that of AWS KMS",
+            "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" does not belong to AWS KMS",
             "add --trust-endpoint kms.evil.example.org",
             "spec.provider.vault.server: host \"vault.vault.svc:8200\"",
         ] {
@@ -504,7 +504,7 @@ fn a_manifest_names_no_file_outside_of_its_folder() {
         let report = seal_with(&folder, &[], &kms);
         let said = faults(&report).concat();
         assert!(
-            said.contains("plaintextFile can name files in the manifest's folder only"),
+            said.contains("plaintextFile must be in the manifest's folder"),
             "{said}"
         );
         assert_eq!(
@@ -549,7 +549,7 @@ fn a_store_that_is_among_both_is_one_store_and_one_that_is_refused_says_why() {
     .unwrap();
     let said = faults(&seal_with(folder.path(), &[], &kms)).concat();
     assert!(
-        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: there is no such field"),
+        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: unknown field"),
         "{said}"
     );
 }
@@ -580,6 +580,6 @@ fn what_somebody_else_wrote_meanwhile_is_not_overwritten() {
     let folder = folder(&[("a.yaml", "new")]);
     let path = folder.path().join("a.yaml");
     let error = crate::seal::write::replace(&path, "old", "sealed").unwrap_err();
-    assert!(error.contains("was changed by somebody else"), "{error}");
+    assert!(error.contains("was changed by another program"), "{error}");
     assert_eq!(fs::read_to_string(path).unwrap(), "new");
 }

@@ -197,7 +197,7 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: a, plaintext: { x: CANARY } }"),
             7,
-            "must be a text",
+            "must be a string",
         ),
         (
             entry("{ secretKey: a, plaintext: CANARY, remoteRef: { key: a } }"),
@@ -217,13 +217,13 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: 'a/b', plaintext: CANARY }"),
             7,
-            "secretKey: it does not have the form",
+            "secretKey: must match",
         ),
-        (entry("{ plaintext: CANARY }"), 7, "secretKey: it is needed"),
+        (entry("{ plaintext: CANARY }"), 7, "secretKey: required"),
         (
             entry("{ secretKey: a, plaintext: CANARY, ciphertextScope: All }"),
             7,
-            "ciphertextScope: it must be one of",
+            "ciphertextScope: must be one of",
         ),
         (
             entry("{ secretKey: a, plaintext: CANARY }").replace(", namespace: shop", ""),
@@ -241,7 +241,7 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: a, plaintext: CANARY, plaintext: CANARY2 }"),
             1,
-            "there twice",
+            "duplicate key",
         ),
     ] {
         let source = source(&text);
@@ -272,17 +272,14 @@ fn file_in_the_advice_is_quoted_for_a_shell() {
         let scan = scan(&source, None);
         assert_eq!(
             scan.plaintexts[0].message,
-            format!("it is not sealed. Run: lockstep seal -f {shown}")
+            format!("not sealed. Run: lockstep seal -f {shown}")
         );
     }
     let mut source = source(&text);
     "standard input".clone_into(&mut source.name);
     source.path = None;
     let scan = scan(&source, None);
-    assert_eq!(
-        scan.plaintexts[0].message,
-        "it is not sealed. Run: lockstep seal -f -"
-    );
+    assert_eq!(scan.plaintexts[0].message, "not sealed. Run: lockstep seal -f -");
 }
 
 #[test]
