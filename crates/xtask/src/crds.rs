@@ -1,4 +1,4 @@
-//! `cargo xtask crds`: the CustomResourceDefinitions in `crds/`.
+//! `cargo xtask crds`: generates the CustomResourceDefinitions in `crds/`.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ pub(crate) const GENERATOR: Generator = Generator {
     make,
 };
 
-/// Write the CustomResourceDefinitions to crds/, one file each
+/// Generate the CustomResourceDefinitions in crds/, one file each
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Write nothing; fail when a committed file differs from what the code makes
+    /// Write nothing, and fail if a committed file is not up to date
     #[arg(long)]
     check: bool,
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: runs the tests.
 
 use std::{
     collections::BTreeMap,
@@ -12,22 +12,24 @@ use lockstep_testkit::progress;
 
 use crate::{command::cargo, report::Report, setup, workspace};
 
-/// Run all tests, getting or building first what they need
+/// Run all tests, after building what they need
 ///
-/// Tests run real servers on loopback ports and end them. At the end stands how long each step took, and which test
-/// programs were the slowest. Environment: KUBEBUILDER_ASSETS names a folder with ready-made control plane binaries,
-/// LOCKSTEP_BIN another lockstep binary for the end-to-end tests, and LOCKSTEP_TEST_KEEP keeps the servers' folders with
-/// their logs.
+/// Tests run real servers on loopback ports and stop them. The summary lists the duration of each
+/// step and the slowest test programs.
+///
+/// Environment: KUBEBUILDER_ASSETS is a folder with prebuilt control plane binaries. LOCKSTEP_BIN
+/// is another lockstep binary for the end-to-end tests. LOCKSTEP_TEST_KEEP keeps the folders of the
+/// servers, with their logs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask test                                all of them
-  cargo xtask test drift                          those with \"drift\" in their names
-  cargo xtask test -- --package lockstep-core     those of one package
-  cargo xtask test drift -- -- --nocapture        with what they print")]
+  cargo xtask test                                run all tests
+  cargo xtask test drift                          run tests with \"drift\" in their names
+  cargo xtask test -- --package lockstep-core     run the tests of one package
+  cargo xtask test drift -- -- --nocapture        show the output of the tests")]
 pub(crate) struct Arguments {
-    /// Run only tests whose names contain this
+    /// Run only tests whose names contain this text
     filter: Option<String>,
-    /// Arguments of `cargo test`, in place of `--workspace` where they choose packages themselves
+    /// Arguments for `cargo test`. They replace `--workspace` if they select packages
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
 }

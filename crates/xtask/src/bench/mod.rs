@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what lockstep costs, as ratios within one run, on the real API server.
+//! `cargo xtask bench`: measures the cost of lockstep on a real API server, as ratios within one
+//! run.
 
 mod arguments;
 mod cluster;
@@ -18,9 +19,9 @@ use clap::{Args, Subcommand};
 use self::arguments::{Events, FirstSync};
 use crate::{command, workspace};
 
-/// Measure what lockstep costs, on a real API server.
+/// Benchmark lockstep on a real API server
 ///
-/// Every figure that claims speed is a ratio within one run, so that it holds on another machine too.
+/// Speed is always reported as a ratio within one run, so that it can be compared across machines.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
