@@ -1,4 +1,4 @@
-//! `lockstep docs`: pages of the documentation that are generated from the code, so that they cannot be wrong.
+//! `lockstep docs`: prints pages of the documentation that are generated from the code.
 
 use std::{fmt::Write as _, io};
 
@@ -16,7 +16,7 @@ pub(crate) fn print(page: DocsPage) -> io::Result<()> {
     }
 }
 
-/// The page `docs/reference/cli.md`, from the definition of the command line.
+/// Returns the page `docs/reference/cli.md`, generated from the definition of the command line.
 fn cli_markdown() -> String {
     let mut root = Cli::command();
     root.build();
