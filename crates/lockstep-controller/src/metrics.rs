@@ -38,7 +38,7 @@ const PROBES: MetricInfo = MetricInfo {
     name: "lockstep_drift_probes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Drift checks of written Secrets. The outcome is unchanged, edited, gone, foreign (the Secret belongs to someone else) or error.",
+    help: "Drift probes of written Secrets. The outcome is unchanged, edited, gone, foreign (the Secret belongs to someone else) or error.",
 };
 const RESTARTS: MetricInfo = MetricInfo {
     name: "lockstep_workload_restarts_total",
@@ -237,7 +237,7 @@ pub struct Metrics {
     pub writes: IntCounterVec,
     /// Status writes by outcome.
     pub status: IntCounterVec,
-    /// Drift checks of written Secrets by outcome.
+    /// Drift probes of written Secrets by outcome.
     pub probes: IntCounterVec,
     /// Workload restarts by outcome.
     pub restarts: IntCounterVec,

@@ -99,8 +99,8 @@ pub(crate) struct RunArguments {
         value_parser = namespace
     )]
     pub(crate) operator_namespace: String,
-    /// Interval between two checks of each Secret for edits by others. The check does not read the
-    /// Secret. 0s disables it.
+    /// Interval between two drift probes of each Secret. A probe detects edits by others without
+    /// reading the Secret. 0s disables it.
     #[arg(
         long,
         value_name = "DURATION",

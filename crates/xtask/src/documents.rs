@@ -1,5 +1,5 @@
-//! Links in Markdown files: every relative link leads to a file, every anchor to a heading, and every page of `docs/` links back to
-//! the index.
+//! Checks links in Markdown files: every relative link leads to a file, every anchor to a heading,
+//! and every page of `docs/` links back to the index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::workspace;
 /// The page that every page of `docs/` links to.
 const INDEX: &str = "docs/index.md";
 
-/// What the checks need of one page.
+/// Content of a page that the checks need.
 #[derive(Debug, Default)]
 struct Page {
     links: Vec<String>,
@@ -26,7 +26,7 @@ struct Page {
 /// Checks every Markdown file of the repository.
 ///
 /// # Errors
-/// Names each link that leads nowhere, with its file.
+/// Names each broken link and its file.
 pub(crate) fn check() -> Result<()> {
     let root = workspace::root();
     let mut pages = BTreeMap::new();
@@ -40,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The Markdown files that git knows or would add.
+/// Returns the Markdown files that git tracks or would add.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.md"])
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Page {
     page
 }
 
-/// The anchor that GitHub gives a heading.
+/// Returns the anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     heading
         .trim()
@@ -97,7 +97,7 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// Each link that leads nowhere, as `file: link`.
+/// Returns each broken link as `file: link`.
 fn broken(pages: &BTreeMap<PathBuf, Page>, exists: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (path, page) in pages {
@@ -130,7 +130,7 @@ fn is_relative(link: &str) -> bool {
     !link.contains("://") && !link.starts_with("mailto:")
 }
 
-/// The path without `.` and `..`.
+/// Returns the path without `.` and `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

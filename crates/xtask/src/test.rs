@@ -45,13 +45,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps(&mut report, &all)
 }
 
-/// The steps of a test run, into a report that others may share.
+/// Runs the steps of a test run and adds them to a report.
 pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
-    report.step("tools (from nothing about 8 minutes, once)", setup::ensure_all)?;
-    report.step("build of the binaries that tests run", || {
+    report.step("tools (about 8 minutes without a cache)", setup::ensure_all)?;
+    report.step("build of the binaries for the tests", || {
         cargo(["build", "--workspace", "--bins", "--locked"])
     })?;
-    report.step("build of the tests (from nothing some minutes)", || {
+    report.step("build of the tests (some minutes without a cache)", || {
         let mut build = command_line(arguments);
         build.truncate(own_arguments(&build));
         build.insert(1, "--no-run".to_owned());
@@ -63,7 +63,7 @@ pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
     outcome
 }
 
-/// Runs cargo, passes on what it says, and notes when each test program began.
+/// Runs cargo, passes its output through, and records when each test program started.
 fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
     let shown = arguments.join(" ");
     progress::line(format_args!("$ cargo {shown}"));
@@ -75,7 +75,7 @@ fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
         .spawn()
         .context("start cargo")?;
     if let Some(stderr) = child.stderr.take() {
-        // what tests themselves print may be anything: bytes, not text
+        // the output of tests can be any bytes
         for line in BufReader::new(stderr).split(b'\n') {
             let line = line.context("read what cargo says")?;
             programs.saw(&String::from_utf8_lossy(&line), Instant::now());
@@ -89,7 +89,8 @@ fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
     Ok(())
 }
 
-/// Which package each test program is of: cargo names only the file of the program when it runs it.
+/// Returns the package of each test program. cargo prints only the file name of a program when it
+/// runs it.
 fn packages(arguments: &[String]) -> Result<BTreeMap<String, String>> {
     let mut build = command_line(arguments);
     build.truncate(own_arguments(&build));
@@ -109,7 +110,7 @@ fn packages(arguments: &[String]) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// The file name of a test program, and the package, of one message of cargo.
+/// Returns the file name of a test program and its package from a message of cargo.
 fn artifact(message: &str) -> Option<(String, String)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let program = message.get("executable")?.as_str()?;
@@ -119,7 +120,7 @@ fn artifact(message: &str) -> Option<(String, String)> {
     Some((name.to_owned(), package.to_owned()))
 }
 
-/// How many arguments there are before those of the test programs themselves.
+/// Returns the number of arguments before those for the test programs.
 fn own_arguments(arguments: &[String]) -> usize {
     arguments
         .iter()
@@ -127,7 +128,7 @@ fn own_arguments(arguments: &[String]) -> usize {
         .unwrap_or(arguments.len())
 }
 
-/// When each test program began, by what cargo says.
+/// Start times of the test programs, from the output of cargo.
 #[derive(Debug, Default)]
 struct Programs {
     packages: BTreeMap<String, String>,

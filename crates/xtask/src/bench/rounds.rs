@@ -1,40 +1,42 @@
-//! How the calls of a store lie in the rounds of refreshes: how many there are in each, and how evenly they are spread.
+//! Distribution of a store's calls over refresh cycles: the number in each, and how evenly they are
+//! spread.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Into how many parts of the same length a round is cut. Calls that are spread evenly are a tenth in each.
+/// Number of equal parts of a cycle. Evenly spread calls put a tenth in each.
 const PARTS: u32 = 10;
-/// How much of a round's calls one part may hold. Turns of a store lie a tenth of the round apart or less, and where the
-/// cut goes through one, a part can hold two and the fuller turns more than their share.
+/// Maximum share of the calls of a cycle in one part. The slots of a store are at most a tenth of
+/// the cycle apart. If a boundary falls into a slot, a part can contain two slots, and fuller slots
+/// more than their share.
 pub(super) const SHARE_MAX: f64 = 0.3;
 
-/// How many calls had come at a time.
+/// Number of calls so far at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Since the first sample.
+    /// Time since the first sample.
     pub(super) at: Duration,
     pub(super) calls: u64,
 }
 
-/// One whole round.
+/// One complete cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Round {
     pub(crate) calls: u64,
-    /// Of its calls, those in the tenth of it that holds most, from 0 to 1.
+    /// Share of its calls in the fullest tenth, from 0 to 1.
     pub(crate) largest_share: f64,
 }
 
-/// The whole rounds that the samples cover, from the first sample on.
+/// Returns the complete cycles that the samples cover, starting at the first sample.
 pub(super) fn of(samples: &[Sample], interval: Duration) -> Vec<Round> {
     let Some(covered) = samples.last().map(|sample| sample.at) else {
         return Vec::new();
     };
     let calls_at = |at: Duration| {
         let later = samples.partition_point(|sample| sample.at <= at);
-        // what came before the first sample belongs to no round
+        // calls before the first sample belong to no cycle
         samples
             .get(later.saturating_sub(1))
             .map_or(0, |sample| sample.calls)
@@ -58,7 +60,7 @@ pub(super) fn of(samples: &[Sample], interval: Duration) -> Vec<Round> {
     rounds
 }
 
-/// The largest share of all rounds; `None` where there is no whole round.
+/// Returns the largest share of all cycles; `None` without a complete cycle.
 pub(super) fn largest_share(rounds: &[Round]) -> Option<f64> {
     rounds.iter().map(|round| round.largest_share).reduce(f64::max)
 }

@@ -1,4 +1,4 @@
-//! A folder of files, and the example of the file store on it.
+//! A folder of files, with the example of the file store.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ pub(crate) const STORY: Story = Story {
     second: "rotated-by-the-demo",
 };
 
-/// The folder below which the operator reads files.
+/// Returns the folder below which the operator reads files.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: PathBuf,
