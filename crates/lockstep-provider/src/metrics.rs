@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_registered_is_what_is_documented() {
+    fn registered_metrics_match_their_documentation() {
         let registry = Registry::new();
         exercise(&FetchMetrics::new(&registry).unwrap(), "vault");
         let mut families = registry.gather();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_series_of_a_store_go_with_it_and_stay_away() {
+    fn series_of_a_deleted_store_do_not_reappear() {
         let registry = Registry::new();
         let metrics = FetchMetrics::new(&registry).unwrap();
         exercise(&metrics, "other");
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_given_up_leaves_the_gauge() {
+    fn dropped_request_decrements_the_in_flight_gauge() {
         let metrics = FetchMetrics::new(&Registry::new()).unwrap();
         let store = metrics.store("vault", &key("vault"));
         let timer = store.begin(Operation::Read);

@@ -500,12 +500,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_of_run_are_those_of_the_documentation() {
+    fn run_has_the_documented_defaults() {
         let Command::Run(run) = Cli::try_parse_from(["lockstep", "run"]).unwrap().command else {
             panic!("run is a command");
         };
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn audiences_add_up_in_place_of_the_default() {
+    fn repeated_audiences_replace_the_default() {
         let options = [
             "--token-audiences=vault,openbao",
             "--token-audiences=sts.amazonaws.com",
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_anything_starts() {
+    fn invalid_options_are_rejected() {
         for arguments in [
             ["--listen", "8080"],
             ["--concurrency", "0"],

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_public_command_and_option_is_on_the_page() {
+    fn page_lists_every_public_command_and_option() {
         let page = cli_markdown();
         for text in [
             "## lockstep run\n",

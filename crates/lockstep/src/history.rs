@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_revision_says_why_it_came_and_what_became_of_it() {
+    fn history_shows_reason_and_rollout_of_each_revision() {
         let records = [
             RevisionRecord {
                 rollback: true,

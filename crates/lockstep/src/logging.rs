@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn no_level_makes_a_crate_that_handles_bodies_say_what_it_received() {
+    fn no_level_logs_received_bodies() {
         for level in [
             "trace",
             "trace,vaultrs=trace,rustify=trace,hyper=trace,kube_client=trace",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn noisy_crates_are_asked_for_warnings_unless_they_are_named() {
+    fn noisy_crates_log_only_warnings_unless_named() {
         let events = || {
             tracing::info!(target: "kube_runtime::controller", "from kube");
             tracing::info!(target: "lockstep_controller", "from us");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_modules_can_be_asked_for_more() {
+    fn own_modules_can_log_at_debug() {
         let log = logged("warn,lockstep_core=debug", LogFormat::Json, || {
             tracing::debug!(target: "lockstep_core::plan", reads = 2, "planned");
             tracing::info!(target: "lockstep_controller", "quiet");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
+    fn invalid_level_is_rejected() {
         for text in ["", " ", "loud", "info,kube", "lockstep=loud", "info,"] {
             let refused = text.parse::<Directives>().is_err();
             assert_eq!(refused, text != "info,", "{text}");

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_in_the_largest_unit_of_which_there_are_two() {
+    fn span_uses_the_largest_unit_that_fits_twice() {
         for (seconds, says) in [
             (0, "0s"),
             (119, "119s"),

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_resource_has_a_file_of_its_own_that_says_where_it_comes_from() {
+    fn each_crd_has_its_own_file_with_a_header() {
         let files = make().unwrap();
         let names: Vec<_> = files.keys().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_of_every_field_are_in_the_files() {
+    fn every_field_has_a_description() {
         fn undescribed(path: &str, schema: &serde_yaml_ng::Value, found: &mut Vec<String>) {
             let properties = schema
                 .get("properties")

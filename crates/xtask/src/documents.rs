@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_link_of_the_repository_leads_somewhere() {
+    fn repository_has_no_broken_links() {
         check().unwrap();
     }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_named() {
+    fn broken_link_is_reported() {
         let page = (
             "docs/index.md",
             "[a](missing.md) [b](#nothing) [c](../examples/b)",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_link_to_the_index_is_named() {
+    fn page_without_index_link_is_reported() {
         let page = ("docs/guides/a.md", "# A");
         assert_eq!(broken_of(&[page]), ["docs/guides/a.md: no link to docs/index.md"]);
     }

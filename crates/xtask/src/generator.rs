@@ -129,7 +129,7 @@ mod tests {
     };
 
     #[test]
-    fn a_check_names_what_differs_and_writes_nothing() {
+    fn check_reports_differences_and_writes_nothing() {
         let root = tempfile::tempdir().unwrap();
         let samples = root.path().join("samples");
         fs::create_dir(&samples).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_shown_by_its_first_line() {
+    fn difference_shows_its_first_line() {
         assert_eq!(
             first_difference("a\nb\nc", "a\nx\nc"),
             "line 2:\n    - b\n    + x"

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_and_option_is_explained() {
+    fn every_task_and_option_has_help() {
         let mut command = Arguments::command();
         command.build();
         command.clone().debug_assert();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_a_test_run_are_passed_on() {
+    fn test_arguments_are_passed_on() {
         let arguments =
             Arguments::try_parse_from(["xtask", "test", "--", "--package", "lockstep-api"]).unwrap();
         let Task::Test(test) = arguments.task else {

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_step_is_in_the_summary_and_names_itself_in_the_error() {
+    fn failed_step_is_in_summary_and_error() {
         let mut report = Report::default();
         report.step("formatting", || Ok(())).unwrap();
         let error = report.step("tests", || bail!("two failed")).unwrap_err();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_test_programs_come_first() {
+    fn slowest_test_programs_come_first() {
         let mut report = Report::default();
         report.note_programs([
             ("quick".to_owned(), Duration::from_millis(5)),

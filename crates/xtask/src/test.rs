@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_workspace_is_tested_unless_packages_are_chosen() {
+    fn whole_workspace_is_tested_by_default() {
         assert_eq!(line(&[]), "test --workspace --locked --no-fail-fast");
         assert_eq!(line(&["drift"]), "test --workspace --locked --no-fail-fast drift");
         assert_eq!(
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_program_takes_until_the_next_one_begins() {
+    fn test_program_ends_when_the_next_one_starts() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let artifact = artifact(
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_tell_of_no_program_are_passed_over() {
+    fn messages_without_a_program_are_ignored() {
         assert_eq!(artifact(r#"{"reason":"build-finished","success":true}"#), None);
         assert_eq!(artifact("not JSON"), None);
     }

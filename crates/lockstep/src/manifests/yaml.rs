@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_told_apart_and_know_their_line() {
+    fn documents_are_split_and_keep_their_line() {
         let text = "# first\n%YAML 1.2\n---\na: 1\n---\n# nothing\n---\n\nb: |\n  --- no marker\n---  { c: 3 }\n...\n";
         assert_eq!(
             values(text),
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line_of_the_text() {
+    fn errors_report_the_line() {
         assert!(
             error("a: 1\n---\nb: 1\nc: [\n").starts_with("line "),
             "{}",
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_text_is_read_as_kubernetes_reads_it() {
+    fn end_of_text_is_parsed_as_in_kubernetes() {
         for (text, value) in [
             ("a: |\n  x\n", "x\n"),
             ("a: |\n  x", "x"),
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn error_quotes_nothing_from_the_text() {
+    fn error_does_not_quote_the_text() {
         for text in [
             "CANARY: 1\nCANARY: 2\n",
             "CANARY:\n  a: &CANARY { b: 1, b: 2 }\n",
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_and_merge_keys_work_and_bombs_do_not() {
+    fn anchors_and_merge_keys_work_within_limits() {
         let text = "base: &base { x: 1, y: 2 }\nmore: { <<: *base, y: 3 }\n";
         assert_eq!(values(text)[0].1["more"], json!({"x": 1, "y": 3}));
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_yaml_reads_as_no_text_can_still_be_a_key() {
+    fn numbers_and_booleans_can_be_keys() {
         assert_eq!(values("1: a\ntrue: b\n")[0].1, json!({"1": "a", "true": "b"}));
     }
 }

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_clouds_own_hosts_get_credentials() {
+    fn only_cloud_provider_hosts_get_credentials() {
         for good in [
             json!({ "aws": { "region": "eu-central-1", "kms": { "keyId": "alias/a" } } }),
             aws("https://kms.eu-central-1.amazonaws.com"),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn host_in_the_advice_is_quoted_for_a_shell() {
+    fn host_in_the_advice_is_shell_quoted() {
         let message = checked(&[], vault("https://[2001:db8::1]:8200")).unwrap_err();
         assert!(
             message.ends_with("add --trust-endpoint '[2001:db8::1]:8200'"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_host_is_used_over_https_or_on_this_machine() {
+    fn trusted_host_requires_https_or_loopback() {
         assert_eq!(
             checked(
                 &["Vault.Example.org:8200"],

@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn names_neither_run_in_a_shell_nor_act_on_a_terminal() {
+    fn names_are_escaped_for_shell_and_terminal() {
         for hostile in ["a; rm -rf ~", "$(id)", "a\u{1b}[2J", "abc\u{202e}cba", "a\nREADY"] {
             let mut status = waiting();
             status["conditions"][0]["message"] = hostile.into();
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_shows_what_each_waits_for() {
+    fn list_shows_pending_rotations() {
         let mut fresh = object(&Value::Null);
         fresh.metadata.name = Some("smtp".to_owned());
         let (synced, waiting) = (object(&synced()), object(&waiting()));
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn one_says_what_waits_and_how_to_let_it_in() {
+    fn pending_revision_shows_how_to_apply_it() {
         insta::assert_snapshot!(one(&object(&waiting()), now()), @r#"
         SyncedSecret shop/database
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_told_wave_by_wave() {
+    fn rollout_is_shown_wave_by_wave() {
         insta::assert_snapshot!(one(&object(&held()), now()), @r#"
         SyncedSecret shop/database
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
@@ -654,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_says_what_is_refused_and_what_would_bring_it_in() {
+    fn rollback_shows_the_refused_revision() {
         let mut status = synced();
         status["rotation"] = json!({
             "phase": "RolledBack",
@@ -681,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_says_when_it_ends_and_what_waits_to_be_revoked() {
+    fn lease_shows_expiry_and_pending_revocations() {
         let lease = |accessor: &str, expires: &str| {
             json!({
                 "id": format!("database/creds/shop/{accessor}"), "accessor": accessor, "store": "SecretStore/vault",
@@ -723,7 +723,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_looked_at_says_so() {
+    fn object_without_status_is_not_reconciled_yet() {
         insta::assert_snapshot!(one(&object(&Value::Null), now()), @r"
         SyncedSecret shop/database
           ready     not reconciled yet. Check that the operator is running and watches this namespace
@@ -731,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_times_as_they_are() {
+    fn json_contains_times_as_stored() {
         let all: Value = serde_json::from_str(&json(&[&object(&waiting())]).unwrap()).unwrap();
         assert_eq!(all[0]["rotation"]["pendingRevision"], "9c41");
         assert_eq!(all[0]["secret"]["revision"], "7f3a");

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_come_evenly_are_a_tenth_in_each_tenth() {
+    fn even_calls_put_a_tenth_in_each_part() {
         let calls: Vec<_> = (0..120)
             .map(|number| Duration::from_millis(500 * number + 20))
             .collect();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_is_seen() {
+    fn simultaneous_calls_have_a_large_share() {
         let mut calls = vec![Duration::from_millis(7_020); 45];
         calls.extend((0..5).map(|number| Duration::from_secs(2 * number + 1)));
         let rounds = of(&samples(15, &calls), INTERVAL);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_first_sample_is_in_no_round() {
+    fn calls_before_the_first_sample_are_ignored() {
         let samples: Vec<_> = (0..=300)
             .map(|step| Sample {
                 at: Duration::from_millis(50 * step + 1),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_round_is_left_out() {
+    fn incomplete_cycle_is_ignored() {
         let calls = [Duration::from_secs(1), Duration::from_secs(16)];
         assert_eq!(of(&samples(29, &calls), INTERVAL).len(), 1);
         assert!(of(&samples(14, &calls), INTERVAL).is_empty());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_without_calls_has_no_share() {
+    fn cycle_without_calls_has_no_share() {
         let rounds = of(&samples(15, &[]), INTERVAL);
         assert_eq!(
             rounds,

@@ -91,7 +91,7 @@ mod tests {
     use crate::demo::story::read;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{}/manifests.yaml", STORY.example)).unwrap();
         for text in [example::AWS, KEY, REGION] {
             assert!(manifests.contains(text), "{text}");

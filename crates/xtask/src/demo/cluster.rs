@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_that_does_not_exist_is_named_with_those_that_do() {
+    fn unknown_context_error_lists_known_contexts() {
         let kubeconfig: Kubeconfig = serde_json::from_value(json!({
             "contexts": [{ "name": "staging", "context": { "cluster": "one", "user": "me" } }],
             "clusters": [{ "name": "one", "cluster": { "server": "https://127.0.0.1:6443" } }],

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::below(folder.path()).unwrap();
         copy(

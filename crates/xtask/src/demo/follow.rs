@@ -186,13 +186,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_value_of_a_metrics_line_is_its_last_word() {
+    fn metric_value_is_the_last_word_of_the_line() {
         assert!((value("a{b=\"c d\"} 14") - 14.0).abs() < f64::EPSILON);
         assert!(value("a").abs() < f64::EPSILON);
     }
 
     #[test]
-    fn a_synced_secret_that_nobody_looked_at_is_told_as_such() {
+    fn synced_secret_without_status_is_reported() {
         let object: SyncedSecret = serde_json::from_value(serde_json::json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
             "metadata": { "name": "database" },

@@ -109,7 +109,7 @@ mod tests {
     use crate::demo::story::read;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{}/manifests.yaml", STORY.example)).unwrap();
         for text in [example::GCP, DATABASE, SMTP, KEY] {
             assert!(manifests.contains(text), "{text}");

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_pods_is_left_out_and_the_rest_is_kept() {
+    fn only_objects_that_run_pods_are_left_out() {
         let kept = without_pods(
             "kind: Namespace\n---\nkind: Deployment\n---\nkind: ClusterRole\n---\nkind: Service\n---\nkind: NetworkPolicy\n",
         )

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_need_no_openbao_and_a_cluster_that_is_there_needs_no_control_plane() {
+    fn existing_cluster_with_files_needs_only_kubectl() {
         let arguments = Arguments {
             once: true,
             provider: Provider::File,

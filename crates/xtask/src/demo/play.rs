@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minor_version_may_carry_a_sign() {
+    fn minor_version_can_have_a_sign() {
         assert_eq!(minor("33"), 33);
         assert_eq!(minor("36+"), 36);
         assert_eq!(minor(""), 0);

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{EXAMPLE}/manifests.yaml")).unwrap();
         for text in [KEY, NAMESPACE, DEADLINE.0, BROKEN, "onFailure: Hold"] {
             assert!(manifests.contains(text), "{text}");

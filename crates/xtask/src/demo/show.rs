@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_what_was_seen_and_how_long_it_took() {
+    fn row_shows_result_and_duration() {
         let row = row('✓', "lockstep", "running", "340 ms");
         assert!(row.starts_with("  ✓ lockstep          running "), "{row}");
         assert!(row.ends_with("   340 ms"), "{row}");
     }
 
     #[test]
-    fn what_does_not_come_says_what_was_seen_last() {
+    fn timeout_reports_the_last_error() {
         let mut tries = 0;
         let error = runtime()
             .block_on(wait_for(Duration::from_millis(30), async || -> Result<()> {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_step_names_itself() {
+    fn failed_step_is_named_in_the_error() {
         let show = Show { terminal: false };
         let error = runtime()
             .block_on(show.step("OpenBao", Duration::from_secs(1), async {

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quickstart_is_what_the_demo_tells_of_it() {
+    fn quickstart_matches_the_demo() {
         let manifests = read("examples/quickstart/manifests.yaml").unwrap();
         assert!(manifests.contains(example::VAULT));
         assert!(manifests.contains(KEY));

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_on_the_page_once_with_its_unit_and_its_end() {
+    fn every_metric_is_listed_once_with_its_unit() {
         let page = page();
         for metric in lockstep_controller::metrics::METRICS
             .iter()

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_says_what_it_means_and_what_to_do() {
+    fn every_reason_has_a_meaning_and_a_remedy() {
         let page = page();
         for reason in Reason::ALL {
             let line = page

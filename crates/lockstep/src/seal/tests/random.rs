@@ -106,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn of_any_document_only_the_sealed_texts_are_different(
+    fn sealing_changes_only_the_sealed_values(
         pieces in prop::collection::vec(piece(), 1..8),
         windows in any::<bool>(),
     ) {
