@@ -98,6 +98,10 @@ fn row(page: &mut String, argument: &Arg) {
         .filter(|_| argument.get_action().takes_values())
         .map(|choice| format!("`{}`", choice.get_name()))
         .collect();
+    // clap removes the final period
+    if !help.is_empty() && !help.ends_with('.') {
+        help.push('.');
+    }
     if !choices.is_empty() {
         let _ = write!(help, " One of {}.", choices.join(", "));
     }
