@@ -130,7 +130,7 @@ fn key(object: &SyncedSecret) -> (String, String) {
     )
 }
 
-/// Returns the message of the API server. It answers a request of this user, so it contains no
+/// Returns the message of the API server. It responds to a request of this user, so it contains no
 /// secret.
 fn refused(error: &kube::Error) -> String {
     match error {

@@ -93,7 +93,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
         }
         if Instant::now() > until {
             bail!(
-                "{ready} of {count} are Ready; one says: {}",
+                "{ready} of {count} are Ready; first message: {}",
                 complaint.unwrap_or_default()
             );
         }

@@ -172,7 +172,7 @@ async fn operator_run(
     let (all, complaint) = cluster::ready(client, NAMESPACE).await?;
     if all != count as usize {
         bail!(
-            "{all} of {count} are Ready; one says: {}",
+            "{all} of {count} are Ready; first message: {}",
             complaint.unwrap_or_default()
         );
     }

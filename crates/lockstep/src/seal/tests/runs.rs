@@ -92,7 +92,7 @@ fn faults(report: &Report) -> Vec<String> {
     report.faults.iter().map(ToString::to_string).collect()
 }
 
-/// The value of a ciphertext that stands in a file.
+/// Returns the value of a ciphertext in a file.
 fn unsealed(folder: &Path, file: &str, pointer: &str, binding: &Binding) -> SecretValue {
     let text = fs::read_to_string(folder.join(file)).unwrap();
     let value: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();

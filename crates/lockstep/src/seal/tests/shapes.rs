@@ -12,7 +12,7 @@ fn object(data: &str) -> String {
 #[test]
 fn every_scalar_style_is_sealed_in_place() {
     for (before, after, value) in [
-        // plain, with what stands around it
+        // plain scalars and their surroundings
         (
             "  # first\n  - secretKey: password   # the key\n    plaintext: hunter2  # ours alone\n    ciphertextScope: Strict\n",
             "  # first\n  - secretKey: password   # the key\n    ciphertext: SEALED-0  # ours alone\n    ciphertextScope: Strict\n",
