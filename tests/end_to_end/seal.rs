@@ -116,7 +116,7 @@ async fn who_may_not_encrypt_changes_no_file() {
         "secret.yaml:9: SyncedSecret",
         "spec.data[0].plaintext: SecretStore/kms: ",
         "kms:Encrypt",
-        "0 of 2 values are sealed",
+        "0 of 2 values were sealed",
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }

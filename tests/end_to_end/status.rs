@@ -46,7 +46,7 @@ fn spec(test: &TestNamespace, property: &str) -> Value {
 async fn a_cluster_is_asked_where_its_secrets_stand() {
     let test = shared_cluster().await.test_namespace("status").await;
     let (code, out, _) = status(&test, &[]).await;
-    assert_eq!((code, out.as_str()), (0, "no SyncedSecrets\n"));
+    assert_eq!((code, out.as_str()), (0, "No SyncedSecrets found.\n"));
 
     test.put("a", json!({ "x": "CANARY-of-status" })).await;
     test.declare("fine", spec(&test, "x")).await;
@@ -83,7 +83,7 @@ async fn a_cluster_is_asked_where_its_secrets_stand() {
 
     let (code, out, error) = status(&test, &["nobody"]).await;
     let said = format!(
-        "error: SyncedSecret \"nobody\" does not exist in namespace \"{}\"",
+        "error: SyncedSecret \"nobody\" not found in namespace \"{}\"",
         test.namespace
     );
     assert!(code == 1 && out.is_empty() && error.starts_with(&said), "{error}");

@@ -1,7 +1,7 @@
-//! What the controller measures. [`METRICS`] is the source of the metrics' documentation.
+//! Metrics of the controller. The metrics reference is generated from [`METRICS`].
 //!
-//! The series of single SyncedSecrets are written at scrape time from what is remembered about them anyway: they cost
-//! no memory of their own, and go with their object.
+//! The series of single SyncedSecrets are written at scrape time from state that the controller
+//! keeps anyway. They use no memory of their own and end with their object.
 
 use std::fmt::Write as _;
 
@@ -20,177 +20,177 @@ const RECONCILE: MetricInfo = MetricInfo {
     name: "lockstep_reconcile_duration_seconds",
     kind: MetricKind::Histogram,
     labels: &["outcome"],
-    help: "How long a reconcile that had something to do took, in seconds, by outcome: the reason of the Ready condition, or unchanged.",
+    help: "Duration of reconciles that had work to do, in seconds. The outcome is the reason of the Ready condition, or unchanged.",
 };
 const WRITES: MetricInfo = MetricInfo {
     name: "lockstep_secret_writes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Writes of Secrets: created, updated, recreated, merged, deleted, or the kind of the error.",
+    help: "Secret writes. The outcome is created, updated, recreated, merged, deleted or the error kind.",
 };
 const STATUS: MetricInfo = MetricInfo {
     name: "lockstep_status_writes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Writes of the status of SyncedSecrets and stores: ok, error, or superseded: another process wrote a newer one meanwhile.",
+    help: "Status writes of SyncedSecrets and stores. The outcome is ok, error, or superseded if another process wrote a newer status first.",
 };
 const PROBES: MetricInfo = MetricInfo {
     name: "lockstep_drift_probes_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Looks at written Secrets: unchanged, edited, gone, foreign or error.",
+    help: "Drift probes of written Secrets. The outcome is unchanged, edited, gone, foreign (the Secret belongs to someone else) or error.",
 };
 const RESTARTS: MetricInfo = MetricInfo {
     name: "lockstep_workload_restarts_total",
     kind: MetricKind::Counter,
     labels: &["outcome"],
-    help: "Workloads that a rollout restarted, or tried to: restarted, forbidden (no right), refused (by an admission webhook, a policy or a quota), unguarded, missing or error.",
+    help: "Workload restarts attempted by rollouts. The outcome is restarted, forbidden (missing permission), refused (by an admission webhook, a policy or a quota), unguarded (the admission policy for workloads failed its self-test), missing or error.",
 };
 const PANICS: MetricInfo = MetricInfo {
     name: "lockstep_reconcile_panics_total",
     kind: MetricKind::Counter,
     labels: &[],
-    help: "Reconciles that panicked. Each is a fault in lockstep: please report it.",
+    help: "Reconciles that panicked. Each is a bug in lockstep: please report it.",
 };
 const MALFORMED: MetricInfo = MetricInfo {
     name: "lockstep_malformed_objects",
     kind: MetricKind::Gauge,
     labels: &["kind"],
-    help: "Objects that this version of lockstep cannot read, and skips.",
+    help: "Objects that are skipped because this version of lockstep cannot parse them.",
 };
 const QUEUE: MetricInfo = MetricInfo {
     name: "lockstep_queue_depth",
     kind: MetricKind::Gauge,
     labels: &["queue"],
-    help: "Reconciles that wait: for a slot of their store (fetch), or for a slot to write (write).",
+    help: "Reconciles waiting for a slot of their store (fetch) or for a write slot (write).",
 };
 const ADMISSION: MetricInfo = MetricInfo {
     name: "lockstep_admission_self_test",
     kind: MetricKind::Gauge,
     labels: &["policy"],
-    help: "1 when the admission policy refused what it must refuse at the last self-test, 0 when it did not.",
+    help: "1 if the admission policy rejected the forbidden requests at its last self-test, 0 if it did not.",
 };
 const AUDIENCES: MetricInfo = MetricInfo {
     name: "lockstep_token_audience_usable",
     kind: MetricKind::Gauge,
     labels: &["audience"],
-    help: "1 while lockstep mints tokens with the audience for stores, 0 while it does not, because the API server did not prove that it refuses such tokens.",
+    help: "1 if lockstep issues tokens with this audience to stores, 0 if the audience is disabled because the API server was not shown to reject such tokens.",
 };
 const EVENTS: MetricInfo = MetricInfo {
     name: "lockstep_events_received_total",
     kind: MetricKind::Counter,
     labels: &["store", "outcome"],
-    help: "Messages that a store's events brought: woken (a SyncedSecret reads what they name), unknown (none does), anything (something may have been missed), ignored (nothing that a reader would see), repeated (they came before, and are not dealt with yet) or malformed.",
+    help: "Event messages received for a store. The outcome is woken (a SyncedSecret reads the named value), unknown (no SyncedSecret reads it), anything (events may have been missed, so every SyncedSecret of the store is woken), ignored (the change does not affect readers), repeated (already received and not yet acknowledged) or malformed.",
 };
 const EVENTS_LAG: MetricInfo = MetricInfo {
     name: "lockstep_event_lag_seconds",
     kind: MetricKind::Histogram,
     labels: &["store"],
-    help: "How long after a change, by the time that its message tells, it was noticed, in seconds.",
+    help: "Delay between a change, as timestamped in its event message, and its receipt, in seconds.",
 };
 const EVENTS_WAITING: MetricInfo = MetricInfo {
     name: "lockstep_events_waiting",
     kind: MetricKind::Gauge,
     labels: &[],
-    help: "Messages that are not acknowledged yet, because what they woke is not written.",
+    help: "Messages that are not yet acknowledged because the SyncedSecrets they woke are not yet written.",
 };
 const EVENTS_LISTENING: MetricInfo = MetricInfo {
     name: "lockstep_events_listening",
     kind: MetricKind::Gauge,
     labels: &["store"],
-    help: "1 while a store that has events hears them, 0 while it does not; changes are then noticed at the refresh interval.",
+    help: "1 if a store with events receives them, 0 if it does not. Without events, changes are noticed at the refresh interval.",
 };
 const BUILD: MetricInfo = MetricInfo {
     name: "lockstep_build_info",
     kind: MetricKind::Gauge,
     labels: &["version"],
-    help: "Always 1; the label is the version.",
+    help: "Always 1. The version label is the version of lockstep.",
 };
 const OBJECT_LABELS: &[&str] = &["namespace", "name"];
 const READY: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_ready",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "1 when the SyncedSecret is Ready, 0 when it is not.",
+    help: "1 if the SyncedSecret is Ready, 0 if it is not.",
 };
 const LAST_SUCCESS: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_last_success_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the sources were last read and the Secret was found or made as they say, by this process (Unix time).",
+    help: "Time when this process last read the sources and the Secret matched them or was updated (Unix time).",
 };
 const LAST_CHANGE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_last_change_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the content of the Secret last changed (Unix time).",
+    help: "Time when the content of the Secret last changed (Unix time).",
 };
 const SOURCE_CREATED: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_source_created_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the oldest of the source versions in the Secret was created, where the store tells (Unix time).",
+    help: "Creation time of the oldest source version in the Secret (Unix time). Absent if the store does not report it.",
 };
 const NEXT_REFRESH: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_next_refresh_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the sources are read next, by the clock or as a retry (Unix time).",
+    help: "Time of the next scheduled read or retry of the sources (Unix time).",
 };
 const PENDING_SINCE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rotation_pending_since_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "Since when a value that changed at its source waits for a window; absent while none does (Unix time).",
+    help: "Time since when a changed value has been waiting for its rotation window (Unix time). Absent if no value is waiting.",
 };
 const NEXT_WINDOW: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rotation_next_window_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the window opens that a changed value waits for; absent while none waits (Unix time).",
+    help: "Time when the rotation window opens that a changed value is waiting for (Unix time). Absent if no value is waiting.",
 };
 const OVERDUE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rotation_overdue",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "1 when a source version is older than rotation.maxAge, 0 when none is; absent without rotation.",
+    help: "1 if a source version is older than rotation.maxAge, 0 if none is. Absent without rotation.",
 };
 
 const PHASE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_phase",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "phase"],
-    help: "1 for the phase in which the rollout of the Secret's revision is: Progressing, Soaking, Verifying, Held, RollingBack, RolledBack or Complete; absent where nothing was ever rolled out.",
+    help: "1 for the current phase of the rollout: Progressing, Soaking, Verifying, Held, RollingBack, RolledBack or Complete. Absent before the first rollout.",
 };
 const WAVE: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_wave",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "The wave of the rollout that is under way, or was the last, from 1.",
+    help: "Wave of the current or last rollout, starting at 1.",
 };
 const TARGETS: MetricInfo = MetricInfo {
     name: "lockstep_synced_secret_rollout_targets",
     kind: MetricKind::Gauge,
     labels: &["namespace", "name", "state"],
-    help: "The targets of the rollout by state: Waiting, Updating, Ready, Partial, ScaledToZero, Missing, Paused, OnDelete, NotReady, Failing, Overwritten, Forbidden, NoTemplate or NoReference; absent where none is in that state.",
+    help: "Number of rollout targets by state: Waiting, Updating, Ready, Partial, ScaledToZero, Missing, Paused, OnDelete, NotReady, Failing, Overwritten, Forbidden, NoTemplate or NoReference. Absent for states without a target.",
 };
 const PROPAGATION: MetricInfo = MetricInfo {
     name: "lockstep_propagation_seconds",
     kind: MetricKind::Histogram,
     labels: &["stage"],
-    help: "How long after a value changed at its source the change was noticed, written, and ready on every target (stage), in seconds. Only of sources that tell when a version was created; first syncs and rollbacks do not count.",
+    help: "Time from a change at the source until it was noticed, written, and ready on every target (stage), in seconds. Covers only sources that report when a version was created. First syncs and rollbacks are not counted.",
 };
 const LEASE_OPERATIONS: MetricInfo = MetricInfo {
     name: "lockstep_lease_operations_total",
     kind: MetricKind::Counter,
     labels: &["operation", "outcome"],
-    help: "Credentials that a store was asked to make, and leases that it was asked to renew or to revoke (mint, renew, revoke): ok, or the kind of the error.",
+    help: "Requests to a store to issue a credential (mint), or to renew or revoke a lease. The outcome is ok or the error kind.",
 };
 const LEASE_EXPIRY: MetricInfo = MetricInfo {
     name: "lockstep_lease_expiry_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: OBJECT_LABELS,
-    help: "When the lease of the credential in the Secret ends unless it is renewed; absent without a lease (Unix time).",
+    help: "Expiry time of the lease of the credential in the Secret unless renewed (Unix time). Absent without a lease.",
 };
 
 /// Every metric of the controller.
@@ -226,47 +226,47 @@ pub const METRICS: &[MetricInfo] = &[
     LEASE_EXPIRY,
 ];
 
-/// The metrics of the controller.
+/// Metrics of the controller.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// The registry that `/metrics` shows.
+    /// Registry that `/metrics` exposes.
     pub registry: Registry,
-    /// Reconciles by outcome.
+    /// Duration of reconciles by outcome.
     pub reconcile: HistogramVec,
-    /// Writes of Secrets by outcome.
+    /// Secret writes by outcome.
     pub writes: IntCounterVec,
-    /// Writes of status by outcome.
+    /// Status writes by outcome.
     pub status: IntCounterVec,
-    /// Looks at written Secrets by outcome.
+    /// Drift probes of written Secrets by outcome.
     pub probes: IntCounterVec,
-    /// Restarts of workloads by outcome.
+    /// Workload restarts by outcome.
     pub restarts: IntCounterVec,
-    /// How long changes took, by stage.
+    /// Time that changes took to propagate, by stage.
     pub propagation: HistogramVec,
-    /// What was asked of stores about leases, by outcome.
+    /// Lease operations by operation and outcome.
     pub leases: IntCounterVec,
     /// Reconciles that panicked.
     pub panics: IntCounter,
-    /// Objects that cannot be read.
+    /// Objects that cannot be parsed, by kind.
     pub malformed: IntGaugeVec,
     queue: IntGaugeVec,
-    /// The last self-test of each admission policy.
+    /// Result of the last self-test of each admission policy.
     pub admission: IntGaugeVec,
-    /// Whether each allowed audience is usable.
+    /// Whether each allowed audience is enabled.
     pub audiences: IntGaugeVec,
-    /// Messages by store and outcome.
+    /// Event messages by store and outcome.
     pub events: IntCounterVec,
-    /// How long after a change its message came, by store.
+    /// Delay between a change and its event message, by store.
     pub events_lag: HistogramVec,
-    /// Messages that are not acknowledged yet.
+    /// Event messages that are not yet acknowledged.
     pub events_waiting: IntGauge,
-    /// Whether each store that has events hears them.
+    /// Whether each store with events receives them.
     pub events_listening: IntGaugeVec,
 }
 
-/// A metric of single objects, and how its value is found.
+/// A metric of single objects and the function that returns its value.
 type Column<'a> = (&'a MetricInfo, fn(&Sample) -> Option<i64>);
-/// A metric of single objects that has one more label, and how its values are found.
+/// A metric of single objects with one more label, and the function that returns its values.
 type Columns<'a> = (&'a MetricInfo, fn(&Sample) -> Vec<(&'static str, i64)>);
 
 fn opts(info: &MetricInfo) -> Opts {
@@ -274,16 +274,16 @@ fn opts(info: &MetricInfo) -> Opts {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers every metric.
     ///
     /// # Errors
-    /// When a metric of that name is registered already.
+    /// Fails if a metric with the same name is already registered.
     pub fn new(registry: Registry) -> prometheus::Result<Self> {
         let buckets = vec![
             0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
         ];
         let histogram = HistogramOpts::new(RECONCILE.name, RECONCILE.help).buckets(buckets);
-        // from a second to a day: a change can wait for its window
+        // up to a day, because a change can wait for its window
         let spans = vec![
             0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
         ];
@@ -343,7 +343,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The histogram of one outcome.
+    /// Returns the reconcile histogram of one outcome.
     pub fn outcome(&self, outcome: &str) -> Histogram {
         self.reconcile.with_label_values(&[outcome])
     }
@@ -352,7 +352,7 @@ impl Metrics {
         self.queue.with_label_values(&[name])
     }
 
-    /// Everything, in the text format of Prometheus.
+    /// Returns all metrics in the Prometheus text format.
     pub fn encode(&self, objects: &Objects, waiting_to_fetch: usize, waiting_to_write: usize) -> String {
         self.queue("fetch")
             .set(i64::try_from(waiting_to_fetch).unwrap_or(i64::MAX));
@@ -363,7 +363,7 @@ impl Metrics {
             .encode_utf8(&self.registry.gather(), &mut text)
             .is_err()
         {
-            tracing::error!("the metrics could not be encoded");
+            tracing::error!("failed to encode the metrics");
         }
         let samples = objects.samples();
         let columns: [Column<'_>; 10] = [
@@ -409,8 +409,8 @@ impl Metrics {
     }
 }
 
-/// Writes the series of one metric, with its head where there are any. Names of Kubernetes objects hold nothing that would need
-/// escaping, nor do the words of further labels.
+/// Writes the series of one metric, preceded by HELP and TYPE if there are any. Nothing is escaped:
+/// names of Kubernetes objects and the values of the other labels contain no special characters.
 fn write_series<'a>(
     text: &mut String,
     info: &MetricInfo,

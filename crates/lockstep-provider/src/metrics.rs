@@ -1,5 +1,5 @@
-//! What the fetch layer measures. The list [`METRICS`] is the source of the metrics' documentation; every metric that
-//! [`FetchMetrics::new`] registers is made from its entry there.
+//! Metrics of the fetch layer. The metrics reference is generated from [`METRICS`].
+//! [`FetchMetrics::new`] builds every metric from its entry there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,27 +15,27 @@ use prometheus::{
 
 use crate::{ErrorKind, Notice, Operation, StoreKey};
 
-/// What kind of metric it is.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows.
+    /// A value that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that can increase and decrease.
     Gauge,
-    /// Counts observations in buckets.
+    /// Observations counted in buckets.
     Histogram,
 }
 
-/// One metric, as documentation tells it.
+/// Name, type, labels and help text of one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricInfo {
-    /// Its full name.
+    /// Full name of the metric.
     pub name: &'static str,
-    /// Its kind.
+    /// Type of the metric.
     pub kind: MetricKind,
-    /// The names of its labels.
+    /// Names of the labels.
     pub labels: &'static [&'static str],
-    /// What it counts, and in which unit.
+    /// Help text: what the metric measures, and its unit.
     pub help: &'static str,
 }
 
@@ -43,61 +43,61 @@ const REQUESTS: MetricInfo = MetricInfo {
     name: "lockstep_provider_requests_total",
     kind: MetricKind::Counter,
     labels: &["provider", "store", "operation", "outcome"],
-    help: "Requests sent to a store, each attempt counted. The outcome is ok or the kind of the error; of a batch that failed in part it is the first error.",
+    help: "Requests sent to a store. Each attempt counts. The outcome is ok or the error kind. For a partly failed batch it is the first error.",
 };
 const DURATION: MetricInfo = MetricInfo {
     name: "lockstep_provider_request_duration_seconds",
     kind: MetricKind::Histogram,
     labels: &["provider", "store", "operation"],
-    help: "How long a request to a store took, in seconds.",
+    help: "Duration of requests to a store, in seconds.",
 };
 const SAVED: MetricInfo = MetricInfo {
     name: "lockstep_provider_requests_saved_total",
     kind: MetricKind::Counter,
     labels: &["provider", "store", "reason"],
-    help: "Reads and searches that were answered without a request of their own: coalesced are those that joined one in flight, batched those that went out in the request of another.",
+    help: "Reads and searches that needed no request of their own. The reason is coalesced (joined a request in flight) or batched (sent in the same request as another read).",
 };
 const BATCH: MetricInfo = MetricInfo {
     name: "lockstep_provider_batch_size",
     kind: MetricKind::Histogram,
     labels: &["provider", "store"],
-    help: "How many values one request asked for, of stores that give several at once.",
+    help: "Number of values per request, for stores that support batches.",
 };
 const THROTTLED: MetricInfo = MetricInfo {
     name: "lockstep_store_throttled_seconds_total",
     kind: MetricKind::Counter,
     labels: &["provider", "store"],
-    help: "Seconds for which requests to a store were held back because it asked to slow down or did not answer.",
+    help: "Seconds for which requests to a store were held back because it throttled requests or did not respond.",
 };
 const QUEUE: MetricInfo = MetricInfo {
     name: "lockstep_store_queue_duration_seconds",
     kind: MetricKind::Histogram,
     labels: &["provider", "store"],
-    help: "How long a request to a store waited before it was sent, in seconds: for others to go out with it, for a slot, and for its turn.",
+    help: "Time that a request to a store waited before it was sent, in seconds. Includes waiting for other requests of its batch, for a free request slot and for the rate limit.",
 };
 const PACE: MetricInfo = MetricInfo {
     name: "lockstep_store_pace_requests_per_second",
     kind: MetricKind::Gauge,
     labels: &["provider", "store"],
-    help: "Requests a second that a store is asked at most, since it asked to slow down; 0 while it is asked as fast as its limits allow.",
+    help: "Current adaptive rate limit in requests per second, set after the store throttled requests. 0 if there is none and only the configured limits apply.",
 };
 const IN_FLIGHT: MetricInfo = MetricInfo {
     name: "lockstep_provider_in_flight",
     kind: MetricKind::Gauge,
     labels: &["provider", "store"],
-    help: "Requests to a store that are in flight.",
+    help: "Requests to a store that are currently in flight.",
 };
 const NOTICE: MetricInfo = MetricInfo {
     name: "lockstep_provider_notice",
     kind: MetricKind::Gauge,
     labels: &["provider", "store", "reason"],
-    help: "1 while a store works, and could work better: batch_denied where its identity may read values only one by one. The message of the store's condition says what to do.",
+    help: "1 if a store works but its setup could be improved. The reason batch_denied means that its identity is not allowed to read values in batches. The message of the store's condition explains what to do.",
 };
 const CLIENTS: MetricInfo = MetricInfo {
     name: "lockstep_provider_clients",
     kind: MetricKind::Gauge,
     labels: &[],
-    help: "Clients of stores that are kept, one for each store identity.",
+    help: "Store clients currently cached, one for each store identity.",
 };
 
 /// Every metric of the fetch layer.
@@ -105,18 +105,18 @@ pub const METRICS: &[MetricInfo] = &[
     REQUESTS, DURATION, SAVED, BATCH, QUEUE, PACE, THROTTLED, IN_FLIGHT, NOTICE, CLIENTS,
 ];
 
-/// Seconds; from a neighbour's cache to the longest time-out that is sensible.
+/// Buckets of request durations in seconds, from a nearby cache to the longest sensible timeout.
 const BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Seconds; from nothing to the longest that anybody waits.
+/// Buckets of queue times in seconds, up to the longest possible wait.
 const QUEUE_BUCKETS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
-/// Values in one request; services take 10 or 20 at most.
+/// Buckets of batch sizes. Services accept at most 10 or 20 values.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0];
 
-/// Every operation that may have a series.
+/// Every operation that can have a series.
 const OPERATIONS: [Operation; 7] = [
     Operation::Configure,
     Operation::Login,
@@ -127,16 +127,16 @@ const OPERATIONS: [Operation; 7] = [
     Operation::Check,
 ];
 
-/// `reason` of [`SAVED`].
+/// `reason` of [`SAVED`] for a read that joined a request in flight.
 const COALESCED: &str = "coalesced";
-/// `reason` of [`SAVED`].
+/// `reason` of [`SAVED`] for a read sent in the same request as another.
 const BATCHED: &str = "batched";
 /// Every `reason` of [`NOTICE`].
 const NOTICES: [&str; 1] = ["batch_denied"];
 /// `outcome` of a request that succeeded.
 const OK: &str = "ok";
 
-/// The metrics of the fetch layer. Clones share them.
+/// Metrics of the fetch layer. Clones share them.
 #[derive(Clone)]
 pub struct FetchMetrics {
     requests: IntCounterVec,
@@ -149,7 +149,8 @@ pub struct FetchMetrics {
     in_flight: IntGaugeVec,
     notice: IntGaugeVec,
     clients: IntGauge,
-    /// Which providers each store has had, by the store's label: their series go when the store goes.
+    /// Providers that each store has had, by the store's label. Their series are removed with the
+    /// store.
     stores: Arc<Mutex<BTreeMap<String, BTreeSet<&'static str>>>>,
 }
 
@@ -163,7 +164,7 @@ impl FetchMetrics {
     /// Registers the metrics.
     ///
     /// # Errors
-    /// When one of them is registered already.
+    /// Fails if one of them is already registered.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |info: MetricInfo| Opts::new(info.name, info.help);
         let metrics = Self {
@@ -201,7 +202,7 @@ impl FetchMetrics {
         Ok(metrics)
     }
 
-    /// The metrics of one store.
+    /// Returns the metrics of one store.
     pub fn store(&self, provider: &'static str, key: &StoreKey) -> StoreMetrics {
         let store = key.label();
         self.stores().entry(store.clone()).or_default().insert(provider);
@@ -218,14 +219,14 @@ impl FetchMetrics {
         }
     }
 
-    /// Removes every series of a store: it is gone.
+    /// Removes every series of a deleted store.
     pub fn remove_store(&self, key: &StoreKey) {
         let store = key.label();
         let Some(providers) = self.stores().remove(&store) else {
             return;
         };
         for provider in providers {
-            // An error says that there is no such series, which is what is wanted.
+            // An error means that the series does not exist, which is fine.
             for operation in OPERATIONS.map(Operation::label) {
                 for outcome in ErrorKind::ALL.iter().map(|kind| kind.label()).chain([OK]) {
                     let _ = self
@@ -257,7 +258,7 @@ impl FetchMetrics {
     }
 }
 
-/// The metrics of one store.
+/// Metrics of one store.
 #[derive(Clone)]
 pub struct StoreMetrics {
     metrics: FetchMetrics,
@@ -280,7 +281,7 @@ impl fmt::Debug for StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// Counts a request that begins; what is returned measures it and counts its end.
+    /// Counts a request in flight. The returned timer measures it and counts its outcome.
     pub(crate) fn begin(&self, operation: Operation) -> RequestTimer<'_> {
         self.in_flight.inc();
         RequestTimer {
@@ -290,12 +291,12 @@ impl StoreMetrics {
         }
     }
 
-    /// Counts reads and searches that joined another's request.
+    /// Counts reads and searches that joined another request.
     pub(crate) fn saved(&self, count: usize) {
         self.saved.inc_by(count as u64);
     }
 
-    /// Counts a request for so many values.
+    /// Counts a request for `size` values.
     pub(crate) fn batch(&self, size: usize) {
         if self.is_removed() || size == 0 {
             return;
@@ -312,7 +313,7 @@ impl StoreMetrics {
             .inc_by(u64::from(size) - 1);
     }
 
-    /// What the store's owner should know at the moment.
+    /// Sets or clears the current notice for the owner of the store.
     pub(crate) fn notice(&self, notice: Option<&Notice>) {
         if self.is_removed() {
             return;
@@ -322,28 +323,29 @@ impl StoreMetrics {
             if notice.is_some_and(|notice| notice.reason == reason) {
                 self.metrics.notice.with_label_values(&labels).set(1);
             } else {
-                // An error says that there is no such series, which is what is wanted.
+                // An error means that the series does not exist, which is fine.
                 let _ = self.metrics.notice.remove_label_values(&labels);
             }
         }
     }
 
-    /// How long a request waited before it was sent.
+    /// Records how long a request waited before it was sent.
     pub(crate) fn queued(&self, time: Duration) {
         self.queue.observe(time.as_secs_f64());
     }
 
-    /// The requests a second that the store is paced to.
+    /// Records the adaptive rate limit in requests per second, `None` if there is none.
     pub(crate) fn paced(&self, rate: Option<f64>) {
         self.pace.set(rate.unwrap_or_default());
     }
 
-    /// Counts time for which the store is left alone.
+    /// Counts time for which requests are held back.
     pub(crate) fn throttled(&self, time: Duration) {
         self.throttled.inc_by(time.as_secs_f64());
     }
 
-    /// The store was removed while this client was still in use: its series must not come back.
+    /// Whether the store was deleted while this client was still in use. Its series must not
+    /// reappear.
     fn is_removed(&self) -> bool {
         !self.metrics.stores().contains_key(&self.store)
     }
@@ -362,8 +364,8 @@ impl StoreMetrics {
     }
 }
 
-/// One request in flight. A request that is given up (its future is dropped) leaves the gauge, and counts as no
-/// outcome.
+/// Timer of one request in flight. If the request is dropped before it ends, the in-flight gauge is
+/// decremented and no outcome is counted.
 pub(crate) struct RequestTimer<'a> {
     store: &'a StoreMetrics,
     operation: Operation,
@@ -371,7 +373,7 @@ pub(crate) struct RequestTimer<'a> {
 }
 
 impl RequestTimer<'_> {
-    /// The request was answered.
+    /// Counts the outcome of a finished request; `None` is success.
     pub(crate) fn end(self, outcome: Option<ErrorKind>) {
         if let Some((requests, duration)) = self
             .store
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_registered_is_what_is_documented() {
+    fn registered_metrics_match_their_documentation() {
         let registry = Registry::new();
         exercise(&FetchMetrics::new(&registry).unwrap(), "vault");
         let mut families = registry.gather();
@@ -445,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_series_of_a_store_go_with_it_and_stay_away() {
+    fn series_of_a_deleted_store_do_not_reappear() {
         let registry = Registry::new();
         let metrics = FetchMetrics::new(&registry).unwrap();
         exercise(&metrics, "other");
@@ -468,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_given_up_leaves_the_gauge() {
+    fn dropped_request_decrements_the_in_flight_gauge() {
         let metrics = FetchMetrics::new(&Registry::new()).unwrap();
         let store = metrics.store("vault", &key("vault"));
         let timer = store.begin(Operation::Read);

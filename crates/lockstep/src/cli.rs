@@ -1,4 +1,5 @@
-//! What can be typed. Every option of the operator can also come from an environment variable, `LOCKSTEP_…`.
+//! The command line. Every option of `lockstep run` can also be set with an environment variable,
+//! `LOCKSTEP_…`.
 
 mod examples;
 
@@ -13,10 +14,10 @@ use lockstep_provider::SecretValue;
 
 use crate::logging::{Directives, LogFormat};
 
-/// Keeps Kubernetes Secrets in lockstep with a key management system or secret manager.
+/// Write Kubernetes Secrets from secret managers and keep them in sync
 ///
-/// Declare SyncedSecrets in YAML, deploy them by GitOps: lockstep reads the values with read-only credentials, writes
-/// the Secrets, and follows every change at the source.
+/// Declare SyncedSecrets in YAML and deploy them with GitOps. lockstep reads the values with
+/// read-only credentials, writes the Secrets, and follows every change at the source.
 #[derive(Debug, Parser)]
 #[command(
     name = "lockstep",
@@ -27,48 +28,49 @@ use crate::logging::{Directives, LogFormat};
     max_term_width = 100
 )]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the operator.
+    /// Run the operator
     Run(RunArguments),
-    /// Show the Secrets that SyncedSecrets make, without a cluster.
+    /// Render the Secrets of SyncedSecrets without a cluster
     Render(RenderArguments),
-    /// Encrypt values in manifests for Git, with the KMS key of their store.
+    /// Encrypt values in manifests with the KMS key of their store
     Seal(SealArguments),
-    /// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+    /// Estimate API calls per day and their cost
     Plan(PlanArguments),
-    /// Show where SyncedSecrets of a cluster stand, and what they wait for.
+    /// Show the status of SyncedSecrets and their rollouts
     Status(StatusArguments),
-    /// Show which revisions the Secret of a SyncedSecret had, why, and what became of each.
+    /// Show the revision history of a Secret
     History(HistoryArguments),
-    /// Print the CustomResourceDefinitions as YAML.
+    /// Print the CustomResourceDefinitions as YAML
     #[command(after_long_help = examples::CRDS)]
     Crds,
-    /// Print a completion script for a shell.
+    /// Print a shell completion script
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArguments),
-    /// Print the version, the commit, and the providers of this build.
+    /// Print the version, commit and providers of this build
     #[command(after_long_help = examples::VERSION)]
     Version(VersionArguments),
-    /// Print generated pages of the documentation.
+    /// Print a generated page of the documentation
     #[command(hide = true)]
     Docs(DocsArguments),
 }
 
-/// Run the operator.
+/// Run the operator
 ///
-/// It talks to the cluster that it runs in, or to the one that --kubeconfig or --context name, and stops cleanly on
-/// SIGTERM or SIGINT. /livez, /readyz (which says what is missing) and /metrics are served at --listen.
+/// Connects to the cluster that the pod runs in, or to the one selected by --kubeconfig or
+/// --context. Stops cleanly on SIGTERM or SIGINT. Serves /livez, /readyz (which reports what is
+/// missing) and /metrics at --listen.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::RUN)]
 pub(crate) struct RunArguments {
-    /// Address of /livez, /readyz and /metrics.
+    /// Address to serve /livez, /readyz and /metrics on.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -76,25 +78,29 @@ pub(crate) struct RunArguments {
         default_value = "127.0.0.1:8080"
     )]
     pub(crate) listen: SocketAddr,
-    /// Namespaces to serve, separated by commas; all of them when it is not given.
+    /// Namespaces to watch, separated by commas. All namespaces if not set.
     #[arg(long, value_name = "NAMESPACES", env = "LOCKSTEP_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
     pub(crate) namespaces: Vec<String>,
-    /// How many writes may be under way to the API server at the same time. Reads of stores have limits of their own.
+    /// Maximum number of concurrent writes to the API server. Reads from stores have their own
+    /// limits.
     #[arg(
         long, value_name = "NUMBER", env = "LOCKSTEP_CONCURRENCY", default_value_t = 32,
         value_parser = clap::value_parser!(u16).range(1..=4096)
     )]
     pub(crate) concurrency: u16,
-    /// Folder that the `file` provider of ClusterSecretStores reads below; without it there is no such provider.
+    /// Folder below which the `file` provider of ClusterSecretStores reads. If not set, the
+    /// provider is disabled.
     #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_FILE_ROOT")]
     pub(crate) file_root: Option<PathBuf>,
-    /// The operator's own namespace: credentials of ClusterSecretStores and the key of fingerprints are there.
+    /// Namespace of the operator. It contains the credentials of ClusterSecretStores and the
+    /// fingerprint key.
     #[arg(
         long, value_name = "NAMESPACE", env = "LOCKSTEP_OPERATOR_NAMESPACE", default_value = "lockstep-system",
         value_parser = namespace
     )]
     pub(crate) operator_namespace: String,
-    /// How often every Secret is probed for edits by others, without reading it; 0s turns the probe off.
+    /// Interval between two drift probes of each Secret. A probe detects edits by others without
+    /// reading the Secret. 0s disables it.
     #[arg(
         long,
         value_name = "DURATION",
@@ -102,12 +108,13 @@ pub(crate) struct RunArguments {
         default_value = "10m"
     )]
     pub(crate) drift_probe_interval: Duration,
-    /// Watch the metadata of Secrets that lockstep wrote, to repair an edit within a second. It needs the rights of
-    /// deploy/kustomize/components/drift-watch.
+    /// Watch the metadata of the Secrets that lockstep wrote, to revert an edit within a second.
+    /// Requires the permissions in deploy/kustomize/components/drift-watch.
     #[arg(long, env = "LOCKSTEP_DRIFT_WATCH")]
     pub(crate) drift_watch: bool,
-    /// How often the admission policies are proven again, by dry runs that they must refuse; a second at least. While the
-    /// one for Secrets does not hold, no Secret is written.
+    /// Interval between two self-tests of the admission policies. A self-test sends dry-run
+    /// requests that the policies must reject. Minimum 1s. While the policy for Secrets fails its
+    /// self-test, no Secret is written.
     #[arg(
         long,
         value_name = "DURATION",
@@ -115,26 +122,28 @@ pub(crate) struct RunArguments {
         default_value = "5m"
     )]
     pub(crate) admission_check_interval: Duration,
-    /// Audiences of the ServiceAccount tokens that log in to stores, separated by commas; may be given several times. The list
-    /// must equal that of ValidatingAdmissionPolicy lockstep-token-requests. An audience whose tokens the API server accepts
-    /// is disabled: a store could use them against the API server.
+    /// Audiences of the ServiceAccount tokens used to log in to stores, separated by commas. Can be
+    /// repeated. The list must equal that of ValidatingAdmissionPolicy lockstep-token-requests. An
+    /// audience whose tokens the API server accepts is disabled: a store could use them against the
+    /// API server.
     #[arg(
         long, value_name = "AUDIENCES", env = "LOCKSTEP_TOKEN_AUDIENCES", value_delimiter = ',',
         default_value = "vault,openbao", value_parser = audience
     )]
     pub(crate) token_audiences: Vec<String>,
-    /// Start although the admission policy for Secrets does not work: this account could then overwrite any Secret.
+    /// Start even if the admission policy for Secrets does not work. The operator's ServiceAccount
+    /// could then overwrite any Secret.
     #[arg(long, env = "LOCKSTEP_UNSAFE_WITHOUT_ADMISSION_POLICY")]
     pub(crate) unsafe_without_admission_policy: bool,
-    /// Let SecretStores use loopback addresses, over plain http too. For tests only: any tenant could then reach the sidecars of
-    /// the operator's pod.
+    /// Let SecretStores use loopback addresses, also over plain http. For tests only: any tenant
+    /// could then reach the sidecars of the operator's pod.
     #[arg(long, env = "LOCKSTEP_UNSAFE_ALLOW_LOCAL_STORE_ENDPOINTS")]
     pub(crate) unsafe_allow_local_store_endpoints: bool,
-    /// Form of the log, which is written to standard error.
+    /// Log format. The log is written to standard error.
     #[arg(long, value_name = "FORMAT", env = "LOCKSTEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// What is logged: a level, or levels by module, such as `info,lockstep_controller=debug`. Other people's modules
-    /// never log below info, because some of them would log what they send and receive.
+    /// Log level, or levels by module such as `info,lockstep_controller=debug`. Third-party modules
+    /// never log below info, because some of them would log the data they send and receive.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -142,272 +151,297 @@ pub(crate) struct RunArguments {
         default_value = "info"
     )]
     pub(crate) log_level: Directives,
-    /// Kubeconfig file to use in place of the in-cluster configuration.
+    /// Kubeconfig file to use instead of the in-cluster configuration.
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file; of the default one (KUBECONFIG, ~/.kube/config) when --kubeconfig is not given.
+    /// Kubeconfig context to use. Without --kubeconfig, a context of the default kubeconfig
+    /// (KUBECONFIG, ~/.kube/config).
     #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
     pub(crate) context: Option<String>,
 }
 
-/// Show the Secrets that SyncedSecrets make, without a cluster.
+/// Render the Secrets of SyncedSecrets without a cluster
 ///
-/// The objects are checked as the API server would at admission, then go through the operator's own pipeline; values
-/// come from a folder. Kinds: SyncedSecret, SecretStore, ClusterSecretStore, Namespace (its labels), and Secret (its
-/// annotations: whether lockstep may write to it). Other kinds are ignored.
+/// Validates the objects as the API server does at admission and runs them through the operator's
+/// own pipeline. Values come from a folder. Reads SyncedSecrets, SecretStores, ClusterSecretStores,
+/// Namespaces (their labels) and Secrets (their annotations, which decide whether lockstep may
+/// write to them). Other kinds are ignored.
 ///
-/// Exit code: 0 when everything would sync, 1 when something would not, 2 when the command is wrong.
+/// Exit code: 0 if everything would sync, 1 if something would not, 2 for a usage error or
+/// unreadable input.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::RENDER)]
 pub(crate) struct RenderArguments {
-    /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
+    /// File or folder to read, or `-` for standard input. Can be repeated. In a folder, reads the
+    /// resources of its kustomization.yaml, or all *.yaml, *.yml and *.json files if it has none.
+    /// Links must stay inside the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
-    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
-    /// the working directory if the named folder is, or else in the named folder.
+    /// Folder that links and kustomizations must stay inside. If not set, files must be in or below
+    /// the folder of their kustomization, and listed folders must be in the same Git repository.
+    /// Outside a repository, listed folders must be in the working directory if the named folder
+    /// is, otherwise in the named folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root: Option<PathBuf>,
-    /// Folder with the remote values: the path of a file is the key in the canonical form of its provider (in Vault the path below the
-    /// mount), its content the value, a final line break included. A value with properties is a JSON file. Version 3 of KEY is in KEY@3, or else in KEY; its metadata
-    /// (metadataPolicy: Fetch) in KEY@metadata. Without a
-    /// folder, everything is checked that can be before the first read, and the reads are listed.
+    /// Folder with the remote values. The path of a file is the key in the canonical form of its
+    /// provider (for Vault, the path below the mount). The content of the file is the value,
+    /// including a trailing line break. A value with properties is a JSON file. Version 3 of KEY is
+    /// read from KEY@3, or from KEY if that file does not exist. Metadata (metadataPolicy: Fetch)
+    /// is read from KEY@metadata. If --values is not set, runs every check that needs no value and
+    /// lists the reads.
     #[arg(long, value_name = "FOLDER", env = "LOCKSTEP_VALUES")]
     pub(crate) values: Option<PathBuf>,
-    /// Folder with the values of ciphertexts, for which there is no KMS here: the file NAMESPACE/NAME/KEY holds the value of
-    /// the key of that SyncedSecret. Without one, a key is shown as sealed; where templates could use it, or with
-    /// --show-values, the Secret is not shown.
+    /// Folder with the plaintext of sealed values, because render does not call a KMS. File
+    /// NAMESPACE/NAME/KEY contains the value of that key of the SyncedSecret. If a value is
+    /// missing, its key is shown as sealed. If templates could use it, or with --show-values, the
+    /// Secret is not shown.
     #[arg(long, value_name = "FOLDER", requires = "values")]
     pub(crate) sealed_values: Option<PathBuf>,
-    /// Namespace of objects that do not say theirs.
+    /// Namespace of objects without metadata.namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
-    /// Print the values, in base64 as Kubernetes takes them, in place of their lengths. Without it, labels, annotations and keys that
-    /// templates make are masked too.
+    /// Print the values in base64, as in a Kubernetes Secret, instead of their lengths. If not set,
+    /// labels, annotations and keys made by templates are masked too.
     #[arg(long, requires = "values")]
     pub(crate) show_values: bool,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
     pub(crate) output: RenderFormat,
 }
 
-/// Form of what `render` prints.
+/// Output formats of `lockstep render`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RenderFormat {
-    /// Secrets as a YAML stream.
+    /// Secrets as a YAML stream
     Yaml,
-    /// One JSON document with a result for each object.
+    /// One JSON document with a result for each object
     Json,
 }
 
-/// Encrypt values in manifests for Git, with the KMS key of their store.
+/// Encrypt values in manifests with the KMS key of their store
 ///
-/// Every `plaintext` in spec.data of a SyncedSecret becomes a `ciphertext`, in its place: comments, order and everything
-/// else stay as they are. `plaintextFile` names a file in the manifest's folder whose content is sealed, such as a certificate. The KMS is asked
-/// with your own right to encrypt, which the operator does not have: AWS by the environment or your profile, Vault by
-/// VAULT_TOKEN or ~/.vault-token. They go to the cloud's own hosts, to the address of Vault (VAULT_ADDR) and to endpoints that
-/// --trust-endpoint names; other endpoints of a manifest are refused.
+/// Replaces each `plaintext` in spec.data of a SyncedSecret with a `ciphertext` that can be
+/// committed. Comments, order and everything else stay unchanged. `plaintextFile` names a file in
+/// the manifest's folder, such as a certificate, whose content is sealed.
 ///
-/// The store in the manifest chooses the key. Whoever can decrypt with that key can read the value, so compare the key that is
-/// printed with the key that you expect. --dry-run prints it before anything is sent.
+/// Encrypts with your own credentials, because the operator is not allowed to encrypt: AWS from the
+/// environment or your profile, Google Cloud from the application default credentials, Vault from
+/// VAULT_TOKEN or ~/.vault-token. Sends them only to the cloud provider's own hosts, the Vault
+/// address (VAULT_ADDR), and endpoints named with --trust-endpoint. Other endpoints in a manifest
+/// are rejected.
 ///
-/// A file is written when everything in it is sealed, and is left alone otherwise. --check finds what is not sealed, with
-/// no KMS.
+/// The store in the manifest chooses the key. Anyone who can decrypt with that key can read the
+/// value, so check that the printed key is the one you expect. --dry-run prints it before anything
+/// is sent.
 ///
-/// Exit code: 0 when everything is sealed, 1 when something is not, 2 when the command is wrong.
+/// A file is written only if all its values could be sealed. --check finds unsealed values without
+/// a KMS.
+///
+/// Exit code: 0 if everything is sealed, 1 if something is not, 2 for a usage error or unreadable
+/// input.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::SEAL)]
 pub(crate) struct SealArguments {
-    /// File, folder, or `-` for standard input, which goes to standard output; may be given several times. In a folder:
-    /// every *.yaml, *.yml and *.json file below it that is not hidden.
+    /// File or folder to read, or `-` to read standard input and write to standard output. Can be
+    /// repeated. In a folder, reads every *.yaml, *.yml and *.json file below it that is not
+    /// hidden.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// File or folder with the SecretStores and ClusterSecretStores whose keys encrypt, where they are not among the files;
-    /// may be given several times. Values go to the KMS that they name.
+    /// File or folder with the SecretStores and ClusterSecretStores that name the keys, if they are
+    /// not in --file. Can be repeated. Plaintext is sent to the KMS that they name.
     #[arg(long = "store", value_name = "FILE", conflicts_with = "check")]
     pub(crate) stores: Vec<PathBuf>,
-    /// Folder that the links of a folder may lead to. Without it, they must stay inside the folder that --file or --store names.
+    /// Folder that links must stay inside. If not set, links must stay inside the folder named with
+    /// --file or --store.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root: Option<PathBuf>,
-    /// Namespace of objects that do not say theirs. A value is bound to its namespace.
+    /// Namespace of objects without metadata.namespace. A sealed value is bound to its namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
-    /// Change nothing, and fail when there is plaintext: values that are not sealed, ciphertexts that are none or that were
-    /// sealed for another place, Secrets, and literals of kustomize's secretGenerator.
+    /// Change nothing and fail if there is plaintext: unsealed values, ciphertexts that are invalid
+    /// or sealed for another object or key, Secrets, and literals of kustomize's secretGenerator.
     #[arg(long)]
     pub(crate) check: bool,
-    /// Change nothing, ask no KMS, and say what would be sealed.
+    /// Print what would be sealed, without changing files or calling a KMS.
     #[arg(long, conflicts_with = "check")]
     pub(crate) dry_run: bool,
-    /// Token of Vault. Give it by the environment: other users of the machine can see what is typed.
+    /// Vault token. Prefer the environment variable: other users of the machine can see
+    /// command-line arguments.
     #[arg(long, value_name = "TOKEN", env = "VAULT_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) vault_token: Option<SecretValue>,
-    /// File with the token of Vault. Default: VAULT_TOKEN, or else ~/.vault-token.
+    /// File with the Vault token. Defaults to VAULT_TOKEN, or ~/.vault-token if it is not set.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Address of Vault, in place of the server that stores name. Your token goes to its scheme, host and port, and nowhere else.
+    /// Vault address to use instead of the server named in stores. Your token is sent only to this
+    /// scheme, host and port.
     #[arg(long, value_name = "URL", env = "VAULT_ADDR")]
     pub(crate) vault_address: Option<String>,
-    /// Endpoint that stores name and that may get your credentials and the plaintext: HOST for the default port (443 for https),
-    /// HOST:PORT for that port only; may be given several times. Without it they go to the cloud's own hosts and to the address of
-    /// Vault only.
+    /// Endpoint in stores that may receive your credentials and the plaintext. HOST trusts the
+    /// default port (443 for https), HOST:PORT only that port. Can be repeated. If not set, only
+    /// the cloud provider's own hosts and the Vault address are trusted.
     #[arg(long = "trust-endpoint", value_name = "HOST[:PORT]")]
     pub(crate) trusted_endpoints: Vec<String>,
-    /// File with the certificate authorities of Vault's server, as PEM, in place of those of the store.
+    /// PEM file with the CA certificates for the Vault server, instead of those in the store.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Folder that .vault-token is in.
+    /// Folder that contains .vault-token.
     #[arg(long, value_name = "FOLDER", env = "HOME", hide = true)]
     pub(crate) home: Option<PathBuf>,
-    /// Form of what is said.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = SealFormat::Text)]
     pub(crate) output: SealFormat,
 }
 
-/// Form of what `seal` says.
+/// Output formats of `lockstep seal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SealFormat {
-    /// One line for each value.
+    /// One line for each value
     Text,
-    /// One JSON document.
+    /// One JSON document
     Json,
 }
 
-/// Print the calls a day that SyncedSecrets come to, and what they cost, without a cluster.
+/// Estimate API calls per day and their cost
 ///
-/// Nothing is asked: the objects are checked and planned as by the operator, and the calls of its schedule are counted for
-/// each store, with the prices and quotas that the services publish. Kinds: SyncedSecret, SecretStore,
-/// ClusterSecretStore and Namespace (its labels). Other kinds are ignored.
+/// Needs neither a cluster nor a store. Validates and plans the objects as the operator does,
+/// counts the calls of its refresh schedule for each store, and applies the published prices and
+/// quotas. Reads SyncedSecrets, SecretStores, ClusterSecretStores and Namespaces (their labels).
+/// Other kinds are ignored.
 ///
-/// Exit code: 0 when everything is counted, 1 when something would not sync and is left out, 2 when the command is wrong.
+/// Exit code: 0 if everything is counted, 1 if something would not sync and is left out, 2 for a
+/// usage error or unreadable input.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::PLAN)]
 pub(crate) struct PlanArguments {
-    /// File, folder, or `-` for standard input; may be given several times. In a folder: what its kustomization.yaml
-    /// lists, or else its *.yaml, *.yml and *.json files. Links must not lead out of the folder, see --root.
+    /// File or folder to read, or `-` for standard input. Can be repeated. In a folder, reads the
+    /// resources of its kustomization.yaml, or all *.yaml, *.yml and *.json files if it has none.
+    /// Links must stay inside the folder, see --root.
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Folder that the links and kustomizations of a folder may read below. Without it, files must be in the folder of their
-    /// kustomization or below, and listed folders must be in the same Git repository. Outside a repository, listed folders must be in
-    /// the working directory if the named folder is, or else in the named folder.
+    /// Folder that links and kustomizations must stay inside. If not set, files must be in or below
+    /// the folder of their kustomization, and listed folders must be in the same Git repository.
+    /// Outside a repository, listed folders must be in the working directory if the named folder
+    /// is, otherwise in the named folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root: Option<PathBuf>,
-    /// Namespace of objects that do not say theirs.
+    /// Namespace of objects without metadata.namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
-    /// How many keys each `find` is taken to find.
+    /// Number of keys that each `find` is assumed to return.
     #[arg(
         long, value_name = "NUMBER", default_value_t = 10,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=10_000)
     )]
     pub(crate) found: usize,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = PlanFormat::Text)]
     pub(crate) output: PlanFormat,
 }
 
-/// Form of what `plan` prints.
+/// Output formats of `lockstep plan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PlanFormat {
-    /// A table, for people.
+    /// A table
     Text,
-    /// One JSON document.
+    /// One JSON document
     Json,
 }
 
-/// Show where SyncedSecrets of a cluster stand, and what they wait for.
+/// Show the status of SyncedSecrets and their rollouts
 ///
-/// It reads SyncedSecrets and nothing else, with your own rights, and never sees a value. The exit code is 0 when all that is
-/// shown are Ready, 1 when one is not.
+/// Reads only SyncedSecrets, with your own permissions, and never sees a value.
+///
+/// Exit code: 0 if all SyncedSecrets shown are Ready, 1 if one is not or on an error, 2 for a usage
+/// error. --watch does not check readiness.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::STATUS)]
 pub(crate) struct StatusArguments {
-    /// Name of one SyncedSecret, of which everything is said; without it, a table of all.
+    /// Name of the SyncedSecret to describe. If not set, lists all of the namespace.
     #[arg(value_name = "NAME", conflicts_with = "all_namespaces", value_parser = object_name)]
     pub(crate) name: Option<String>,
-    /// Namespace; without it, the one of the kubeconfig's context.
+    /// Namespace of the SyncedSecret. Defaults to the namespace of the kubeconfig context.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
-    /// Those of all namespaces.
+    /// List the SyncedSecrets of all namespaces.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
-    /// Go on, and show every change until you end it.
+    /// Keep running and show every change until interrupted.
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
     pub(crate) output: StatusFormat,
-    /// Kubeconfig file; without it, the default one (KUBECONFIG, ~/.kube/config).
+    /// Kubeconfig file to use. Defaults to KUBECONFIG, or ~/.kube/config if it is not set.
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file.
+    /// Kubeconfig context to use.
     #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
     pub(crate) context: Option<String>,
 }
 
-/// Form of what `status` and `history` print.
+/// Output formats of `lockstep status` and `lockstep history`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusFormat {
-    /// For people.
+    /// Human-readable text
     Text,
-    /// A JSON list; with --watch, one for each change.
+    /// A JSON array; with --watch, one for each change
     Json,
 }
 
-/// Show which revisions the Secret of a SyncedSecret had, why, and what became of each.
+/// Show the revision history of a Secret
 ///
-/// The newest comes first; the last 10 are remembered, in the status. It reads the SyncedSecret and nothing else, with your own
-/// rights, and never sees a value.
+/// Lists the last 10 revisions from the status, newest first, with the reason for each and the
+/// outcome of its rollout. Reads only the SyncedSecret, with your own permissions, and never sees a
+/// value.
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::HISTORY)]
 pub(crate) struct HistoryArguments {
-    /// Name of the SyncedSecret.
+    /// Name of the SyncedSecret whose history to show.
     #[arg(value_name = "NAME", value_parser = object_name)]
     pub(crate) name: String,
-    /// Namespace; without it, the one of the kubeconfig's context.
+    /// Namespace of the SyncedSecret. Defaults to the namespace of the kubeconfig context.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
     pub(crate) output: StatusFormat,
-    /// Kubeconfig file; without it, the default one (KUBECONFIG, ~/.kube/config).
+    /// Kubeconfig file to use. Defaults to KUBECONFIG, or ~/.kube/config if it is not set.
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file.
+    /// Kubeconfig context to use.
     #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
     pub(crate) context: Option<String>,
 }
 
-/// Print a completion script for a shell.
+/// Print a shell completion script
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArguments {
-    /// The shell.
+    /// Shell to print the script for.
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
 
-/// Print the version, the commit, and the providers of this build.
+/// Print the version, commit and providers of this build
 #[derive(Debug, Args)]
 pub(crate) struct VersionArguments {
-    /// Form of the output.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = VersionFormat::Text)]
     pub(crate) output: VersionFormat,
 }
 
-/// Form of what `version` prints.
+/// Output formats of `lockstep version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VersionFormat {
-    /// For people.
+    /// Human-readable text
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 
-/// Print generated pages of the documentation.
+/// Print a generated page of the documentation
 #[derive(Debug, Args)]
 pub(crate) struct DocsArguments {
-    /// The page.
+    /// Page to print.
     #[arg(value_enum)]
     pub(crate) page: DocsPage,
 }
@@ -415,46 +449,47 @@ pub(crate) struct DocsArguments {
 /// A generated page of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DocsPage {
-    /// docs/reference/cli.md: the command line.
+    /// docs/reference/cli.md: the command line
     Cli,
 }
 
-/// A token, which no message shows.
+/// Parses a token, which is never printed.
 #[expect(clippy::unnecessary_wraps, reason = "a parser of clap may fail")]
 fn token(text: &str) -> Result<SecretValue, String> {
     Ok(SecretValue::from(text))
 }
 
-/// An audience of tokens.
+/// Validates the audience of a token.
 fn audience(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 256 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(
-            "an audience has 1 to 256 characters, and neither white space nor control characters".into(),
-        );
+        return Err("must have 1 to 256 characters and no white space or control characters".into());
     }
     if text.contains(RESERVED) {
         return Err(format!(
-            "an audience cannot contain \"{RESERVED}\": its tokens would be tokens of the API server"
+            "must not contain \"{RESERVED}\": the API server would accept tokens with this audience"
         ));
     }
     Ok(text.to_owned())
 }
 
-/// The name of a namespace: a DNS-1123 label.
+/// Validates a namespace name, a DNS-1123 label.
 fn namespace(name: &str) -> Result<String, String> {
     if text::is_label(name) {
         Ok(name.to_owned())
     } else {
-        Err("a namespace has 1 to 63 lower-case letters, digits and \"-\", and neither begins nor ends with \"-\"".into())
+        Err(
+            "must have 1 to 63 lowercase letters, digits or \"-\", and start and end with a letter or digit"
+                .into(),
+        )
     }
 }
 
-/// The name of an object: a DNS-1123 subdomain.
+/// Validates an object name, a DNS-1123 subdomain.
 fn object_name(name: &str) -> Result<String, String> {
     if text::is_subdomain(name) {
         Ok(name.to_owned())
     } else {
-        Err("a name has 1 to 253 lower-case letters, digits, \"-\" and \".\", and begins and ends with a letter or digit".into())
+        Err("must have 1 to 253 lowercase letters, digits, \"-\" or \".\", and start and end with a letter or digit".into())
     }
 }
 
@@ -465,12 +500,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_of_run_are_those_of_the_documentation() {
+    fn run_has_the_documented_defaults() {
         let Command::Run(run) = Cli::try_parse_from(["lockstep", "run"]).unwrap().command else {
             panic!("run is a command");
         };
@@ -494,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn audiences_add_up_in_place_of_the_default() {
+    fn repeated_audiences_replace_the_default() {
         let options = [
             "--token-audiences=vault,openbao",
             "--token-audiences=sts.amazonaws.com",
@@ -507,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_anything_starts() {
+    fn invalid_options_are_rejected() {
         for arguments in [
             ["--listen", "8080"],
             ["--concurrency", "0"],

@@ -1,4 +1,4 @@
-//! The client of the Kubernetes API.
+//! Clients of the Kubernetes API.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,46 +7,48 @@ use kube::{
     config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-/// How long a connection may take to come up.
+/// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer may be silent. The API server ends a watch after 295 s at the latest, so a longer silence means
-/// that the connection is dead; what is no watch has a shorter deadline of its own.
+/// Timeout between two reads of a response. The API server ends a watch after at most 295 s, so a
+/// longer pause means that the connection is dead. Other requests have shorter deadlines of their
+/// own.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long a request may take to go out.
+/// Timeout for sending a request.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which cluster.
+/// Selects a cluster.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cluster {
-    /// The kubeconfig file.
+    /// Path of the kubeconfig file.
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// The context in it.
+    /// Name of the context.
     pub(crate) context: Option<String>,
 }
 
-/// The clients of one API server.
+/// Clients of one API server.
 pub(crate) struct Connection {
-    /// With the credentials of the kubeconfig or of the pod's own account.
+    /// Client with the credentials of the kubeconfig or of the pod's ServiceAccount.
     pub(crate) client: Client,
-    /// Without credentials.
+    /// Client without credentials.
     pub(crate) anonymous: Client,
 }
 
-/// Makes the clients, from the kubeconfig where one is named, from the pod's own account otherwise. A kubeconfig that
-/// merely happens to be there is not used: nobody should write Secrets to a cluster that they did not name.
+/// Builds the clients, from the kubeconfig if one is named, otherwise from the pod's
+/// ServiceAccount. A default kubeconfig is not used, so that lockstep never writes Secrets to a
+/// cluster that nobody named.
 ///
 /// # Errors
-/// A sentence that says what is missing.
+/// Describes what is missing.
 pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, String> {
     let mut config = if cluster.kubeconfig.is_some() || cluster.context.is_some() {
         from_kubeconfig(cluster).await?
     } else {
         Config::incluster().map_err(|_| {
-            "this is not a pod with a service account: name a cluster with --kubeconfig FILE or --context NAME".to_owned()
+            "not running in a pod with a ServiceAccount. Select a cluster with --kubeconfig FILE or --context NAME".to_owned()
         })?
     };
     config.write_timeout = Some(WRITE_TIMEOUT);
-    // lockstep tries again by itself, with backoff and deadlines of its own
+    // lockstep retries itself, with its own backoff and deadlines
     config.default_retry = false;
     let mut anonymous = config.clone();
     anonymous.auth_info = AuthInfo::default();
@@ -59,21 +61,20 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, String> {
 fn made(mut config: Config) -> Result<Client, String> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
-    Client::try_from(config)
-        .map_err(|error| format!("the client of the Kubernetes API cannot be made: {error}"))
+    Client::try_from(config).map_err(|error| format!("cannot create the Kubernetes client: {error}"))
 }
 
-/// Makes a client that only reads, as somebody's own tool: where no cluster is named, the one of the default kubeconfig.
+/// Builds a client for a read-only command. Without a named cluster, uses the default kubeconfig.
 ///
 /// # Errors
-/// A sentence that says what is missing.
+/// Describes what is missing.
 pub(crate) async fn connect_to_read(cluster: &Cluster) -> Result<Client, String> {
     let named = cluster.kubeconfig.is_some() || cluster.context.is_some();
     let config = from_kubeconfig(cluster).await.map_err(|message| {
         if named {
             message
         } else {
-            format!("{message}. Name a cluster with --kubeconfig FILE or --context NAME")
+            format!("{message}. Select a cluster with --kubeconfig FILE or --context NAME")
         }
     })?;
     made(config)

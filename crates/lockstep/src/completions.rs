@@ -1,4 +1,4 @@
-//! `lockstep completions`: what a shell needs to complete the command line.
+//! `lockstep completions`: prints shell completion scripts.
 
 use std::io;
 

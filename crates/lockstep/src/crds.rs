@@ -1,4 +1,4 @@
-//! `lockstep crds`: the CustomResourceDefinitions as YAML.
+//! `lockstep crds`: prints the CustomResourceDefinitions as YAML.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `lockstep docs`: pages of the documentation that are generated from the code, so that they cannot be wrong.
+//! `lockstep docs`: prints pages of the documentation that are generated from the code.
 
 use std::{fmt::Write as _, io};
 
@@ -16,7 +16,7 @@ pub(crate) fn print(page: DocsPage) -> io::Result<()> {
     }
 }
 
-/// The page `docs/reference/cli.md`, from the definition of the command line.
+/// Returns the page `docs/reference/cli.md`, generated from the definition of the command line.
 fn cli_markdown() -> String {
     let mut root = Cli::command();
     root.build();
@@ -98,6 +98,10 @@ fn row(page: &mut String, argument: &Arg) {
         .filter(|_| argument.get_action().takes_values())
         .map(|choice| format!("`{}`", choice.get_name()))
         .collect();
+    // clap removes the final period
+    if !help.is_empty() && !help.ends_with('.') {
+        help.push('.');
+    }
     if !choices.is_empty() {
         let _ = write!(help, " One of {}.", choices.join(", "));
     }
@@ -121,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_public_command_and_option_is_on_the_page() {
+    fn page_lists_every_public_command_and_option() {
         let page = cli_markdown();
         for text in [
             "## lockstep run\n",

@@ -1,4 +1,5 @@
-//! `lockstep history`: which revisions a Secret had, why, and what became of each.
+//! `lockstep history`: shows the revisions of a Secret, the reason for each, and the outcome of its
+//! rollout.
 
 use std::process::ExitCode;
 
@@ -18,16 +19,16 @@ use crate::{
     table::table,
 };
 
-const HEAD: [&str; 5] = ["REVISION", "WRITTEN", "AGO", "WHY", "ROLLOUT"];
-/// What stands where there is nothing to say.
+const HEAD: [&str; 5] = ["REVISION", "WRITTEN", "AGE", "REASON", "ROLLOUT"];
+/// Placeholder for an empty cell.
 const NOTHING: &str = "-";
 
-/// Asks the cluster and prints.
+/// Reads the SyncedSecret and prints its history.
 pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(ask(arguments)),
-        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+        Err(error) => Err(format!("cannot start the async runtime: {error}")),
     };
     match result {
         Ok(text) => exit::printed(print(arguments.output, &text)),
@@ -50,13 +51,13 @@ async fn ask(arguments: &HistoryArguments) -> Result<String, String> {
         StatusFormat::Text => Ok(text(&records, SystemClock.now())),
         StatusFormat::Json => serde_json::to_string_pretty(&json!(records))
             .map(|text| format!("{text}\n"))
-            .map_err(|error| format!("the output cannot be made: {error}")),
+            .map_err(|error| format!("cannot format the output: {error}")),
     }
 }
 
 fn text(records: &[RevisionRecord], now: Timestamp) -> String {
     if records.is_empty() {
-        return "the Secret has not been written yet\n".to_owned();
+        return "The Secret has not been written yet.\n".to_owned();
     }
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(records.iter().enumerate().map(|(nth, record)| {
@@ -71,14 +72,15 @@ fn text(records: &[RevisionRecord], now: Timestamp) -> String {
     table(&rows, HEAD.len())
 }
 
-/// Why it was written. The oldest that is remembered may be the first of all, which nobody knows.
+/// Returns why a revision was written. The oldest record without changed sources counts as the
+/// first sync, although older revisions may no longer be in the history.
 fn why(record: &RevisionRecord, oldest: bool) -> String {
     if record.rollback {
         return "rollback".to_owned();
     }
     let mut text = match record.changed.as_slice() {
         [] if oldest => return "first sync".to_owned(),
-        [] => "the spec changed".to_owned(),
+        [] => "spec changed".to_owned(),
         [source, ..] => {
             let version = source
                 .version
@@ -100,7 +102,7 @@ fn why(record: &RevisionRecord, oldest: bool) -> String {
     text
 }
 
-/// What became of it.
+/// Returns the outcome of the rollout.
 fn rollout(record: &RevisionRecord, newest: bool) -> String {
     let Some(phase) = record.rollout else {
         return NOTHING.to_owned();
@@ -120,11 +122,11 @@ fn rollout(record: &RevisionRecord, newest: bool) -> String {
         .map_or_else(String::new, |message| format!(": {message}"));
     match phase {
         RolloutPhase::Complete => format!("complete: {targets}{took}"),
-        RolloutPhase::RolledBack => format!("back on {targets}{took}"),
+        RolloutPhase::RolledBack => format!("restored on {targets}{took}"),
         RolloutPhase::RollingBack if !record.rollback => format!("failed{why}"),
         RolloutPhase::Held => format!("held{why}"),
-        _ if newest => format!("under way: {targets}"),
-        _ => format!("given up: {targets}"),
+        _ if newest => format!("in progress: {targets}"),
+        _ => format!("abandoned: {targets}"),
     }
 }
 
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_revision_says_why_it_came_and_what_became_of_it() {
+    fn history_shows_reason_and_rollout_of_each_revision() {
         let records = [
             RevisionRecord {
                 rollback: true,
@@ -183,12 +185,15 @@ mod tests {
             record("7f3a", "2026-03-01T12:00:00Z"),
         ];
         insta::assert_snapshot!(text(&records, "2026-03-10T12:00:00Z".parse().unwrap()), @r#"
-        REVISION  WRITTEN               AGO  WHY                                                    ROLLOUT
-        9c41      2026-03-10T11:40:00Z  20m  rollback                                               back on 1 target in 5m
+        REVISION  WRITTEN               AGE  REASON                                                 ROLLOUT
+        9c41      2026-03-10T11:40:00Z  20m  rollback                                               restored on 1 target in 5m
         55aa      2026-03-10T11:30:00Z  30m  SecretStore/vault shop/database version 15 and 1 more  failed: Deployment/api: not ready within progressDeadline 10m of the restart
         9c41      2026-03-10T02:00:00Z  10h  SecretStore/vault shop/database version 14, waited 9h  complete: 3 targets in 4m
         7f3a      2026-03-01T12:00:00Z  9d   first sync                                             -
         "#);
-        assert_eq!(text(&[], Timestamp::MIN), "the Secret has not been written yet\n");
+        assert_eq!(
+            text(&[], Timestamp::MIN),
+            "The Secret has not been written yet.\n"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Logs, to standard error. What other people's crates may say is capped: some of them log what they send and receive.
+//! Logs to standard error. The level of third-party crates is capped, because some of them log the
+//! data they send and receive.
 
 use std::{fmt, str::FromStr};
 
@@ -9,16 +10,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Form of the log.
+/// Log formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Human-readable text
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// Crates that say more than anybody wants to know, and are asked for warnings only unless `--log-level` names them.
+/// Verbose crates. They log only warnings unless `--log-level` names them.
 const NOISY: [&str; 10] = [
     "kube",
     "kube_client",
@@ -32,14 +33,15 @@ const NOISY: [&str; 10] = [
     "vaultrs",
 ];
 
-/// Modules that log the body of an answer that they cannot parse even as a warning: it could hold a Secret.
+/// Module that logs the body of a response it cannot parse even as a warning. The body could
+/// contain a Secret.
 const PRINTS_BODIES: &str = "kube_client::client";
 
-/// What is logged: the syntax of `tracing`'s filters, such as `info,lockstep_controller=debug`.
+/// Log filter in the syntax of `tracing`, such as `info,lockstep_controller=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directives(String);
 
-/// The text is no filter.
+/// Error: the text is not a valid filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotDirectives;
 
@@ -57,7 +59,7 @@ impl FromStr for Directives {
     type Err = NotDirectives;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // a word alone would be taken for the name of a module, and turn everything else off
+        // a word alone would be parsed as a module name and turn everything else off
         let known = |word: &str| LevelFilter::from_str(word).is_ok();
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let mut words = words.peekable();
@@ -85,14 +87,14 @@ impl Directives {
             .filter(named)
             .map(|name| format!("{name}=warn"));
         let all = caps.chain([self.0.clone()]).collect::<Vec<_>>().join(",");
-        // each part was parsed before; were it not so, what is left is the default
+        // each part was validated before; otherwise the default remains
         EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
             .parse_lossy(all)
     }
 }
 
-/// Whether a record may be logged whatever `--log-level` says.
+/// Whether a record may be logged regardless of `--log-level`.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     if target == PRINTS_BODIES || target.starts_with("kube_client::client::") {
@@ -133,7 +135,7 @@ where
     }
 }
 
-/// Installs the log of this process.
+/// Installs the logger of this process.
 pub(crate) fn install(directives: &Directives, format: LogFormat) {
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     subscriber(directives, format, std::io::stderr, colours).init();
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn no_level_makes_a_crate_that_handles_bodies_say_what_it_received() {
+    fn no_level_logs_received_bodies() {
         for level in [
             "trace",
             "trace,vaultrs=trace,rustify=trace,hyper=trace,kube_client=trace",
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn noisy_crates_are_asked_for_warnings_unless_they_are_named() {
+    fn noisy_crates_log_only_warnings_unless_named() {
         let events = || {
             tracing::info!(target: "kube_runtime::controller", "from kube");
             tracing::info!(target: "lockstep_controller", "from us");
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_modules_can_be_asked_for_more() {
+    fn own_modules_can_log_at_debug() {
         let log = logged("warn,lockstep_core=debug", LogFormat::Json, || {
             tracing::debug!(target: "lockstep_core::plan", reads = 2, "planned");
             tracing::info!(target: "lockstep_controller", "quiet");
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
+    fn invalid_level_is_rejected() {
         for text in ["", " ", "loud", "info,kube", "lockstep=loud", "info,"] {
             let refused = text.parse::<Directives>().is_err();
             assert_eq!(refused, text != "info,", "{text}");

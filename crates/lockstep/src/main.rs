@@ -1,6 +1,7 @@
-//! The binary: `lockstep run`, the operator, and the command-line tools around it.
+//! The binary: the operator (`lockstep run`) and its command-line tools.
 //!
-//! [`cli`] says what can be typed; every command has one module; [`exit`] says what an exit code means.
+//! [`cli`] defines the command line, every command has its own module, and [`exit`] defines the
+//! exit codes.
 
 mod cli;
 mod client;
@@ -31,11 +32,12 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // before anything that could make a TLS connection: a second provider in the process makes kube's client panic
+    // install it before any TLS connection: with two TLS providers in the process, kube's client
+    // panics
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     panics::install_hook();
     if installed.is_err() {
-        return exit::failed("another TLS provider is installed already");
+        return exit::failed("another TLS provider is already installed");
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

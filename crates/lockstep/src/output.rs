@@ -1,29 +1,32 @@
-//! Standard output and standard error: the one place that writes to them. Names from a cluster or a file never reach a terminal as
-//! anything but text, see [`lockstep_core::text`].
+//! The only module that writes to standard output and standard error. Names from a cluster or a
+//! file reach a terminal only as escaped text, see [`lockstep_core::text`].
 
 use std::io::{self, IsTerminal as _, Write};
 
 use lockstep_core::text;
 
-/// Clears a terminal, and goes to its first line.
+/// Clears a terminal and moves the cursor to the top left.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-/// Writes lines for people to standard output. What a terminal would act on or hide is escaped.
+/// Writes human-readable lines to standard output. Characters that control a terminal or are
+/// invisible are escaped.
 pub(crate) fn print(lines: &str) -> io::Result<()> {
     write(&text::escape_lines(lines))
 }
 
-/// Writes lines for people in the place of what the terminal shows.
+/// Replaces the content of the terminal with human-readable lines.
 pub(crate) fn print_in_place(lines: &str) -> io::Result<()> {
     write(&format!("{CLEAR}{}", text::escape_lines(lines)))
 }
 
-/// Writes JSON to standard output. What a terminal would act on or hide is escaped as JSON has it, which keeps every value.
+/// Writes JSON to standard output. Characters that control a terminal or are invisible become JSON
+/// escapes, which keeps every value.
 pub(crate) fn print_json(json: &str) -> io::Result<()> {
     write(&text::escape_json(json))
 }
 
-/// Writes a document for another program to standard output. It is written as it is, unless it goes to a terminal.
+/// Writes a document for another program to standard output, unchanged unless standard output is a
+/// terminal.
 pub(crate) fn print_document(document: &str) -> io::Result<()> {
     if io::stdout().is_terminal() {
         print(document)
@@ -38,12 +41,12 @@ fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Writes a line to standard error. When nobody reads it there is nothing left to be done.
+/// Writes a line to standard error. Errors are ignored: nobody is reading.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::escape(line));
 }
 
-/// Writes lines to standard error, each of which is safe to show except for what a terminal would act on.
+/// Writes lines to standard error and escapes characters that control a terminal.
 pub(crate) fn complain_lines(lines: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::escape_lines(lines));
 }

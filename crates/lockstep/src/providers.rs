@@ -1,10 +1,10 @@
-//! The providers of this build: one cargo feature each, except for those that need no client.
+//! The providers of this build. Each provider with a client of its own has a cargo feature.
 
 use std::path::Path;
 
 use lockstep_provider::{FileFactory, Registry};
 
-/// Every provider that this build knows; files are read below `file_root` only.
+/// Returns all providers of this build. The `file` provider reads only below `file_root`.
 pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
     let registry =
         Registry::default().with(file_root.map_or_else(FileFactory::without_root, FileFactory::new));
@@ -17,7 +17,7 @@ pub(crate) fn registry(file_root: Option<&Path>) -> Registry {
     registry
 }
 
-/// The names of the providers, as in YAML.
+/// Returns the names of the providers, as in YAML.
 pub(crate) fn names() -> Vec<&'static str> {
     registry(None).names().collect()
 }

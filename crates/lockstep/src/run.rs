@@ -1,4 +1,4 @@
-//! `lockstep run`: sets up the process, and hands over to the controller.
+//! `lockstep run`: sets up the process and starts the controller.
 
 use std::{num::NonZero, process::ExitCode, thread, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
     shutdown::StopSignals,
 };
 
-/// How long a clean end may take; Kubernetes gives a pod 30 s.
+/// Timeout of a clean shutdown. Kubernetes grants a pod 30 s.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
-/// How many threads work at most: the work is waiting for others, and each thread costs memory.
+/// Maximum number of worker threads. The work is mostly waiting, and each thread uses memory.
 const MAX_THREADS: usize = 4;
-/// How many threads render templates and read files at most.
+/// Maximum number of threads that render templates and read files.
 const MAX_BLOCKING_THREADS: usize = 16;
 
-/// Runs the operator until a signal, or a failure that it cannot live with.
+/// Runs the operator until a signal or a fatal error.
 pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     logging::install(&arguments.log_level, arguments.log_format);
     let threads = thread::available_parallelism()
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return exit::failed(&format!("the runtime cannot be started: {error}")),
+        Err(error) => return exit::failed(&format!("cannot start the async runtime: {error}")),
     };
     let result = runtime.block_on(operate(arguments));
     runtime.shutdown_background();
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
 }
 
 async fn operate(arguments: RunArguments) -> Result<(), String> {
-    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let mut signals = StopSignals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     if let Some(root) = &arguments.file_root
         && !root.is_dir()
     {
@@ -55,9 +55,7 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     if arguments.unsafe_allow_local_store_endpoints {
-        tracing::warn!(
-            "SecretStores can use loopback addresses, as --unsafe-allow-local-store-endpoints says"
-        );
+        tracing::warn!("--unsafe-allow-local-store-endpoints: SecretStores can use loopback addresses");
     }
     let registry = providers::registry(arguments.file_root.as_deref());
     let cluster = Cluster {
@@ -96,8 +94,8 @@ async fn operate(arguments: RunArguments) -> Result<(), String> {
     tokio::select! {
         result = tokio::time::timeout(SHUTDOWN_TIMEOUT, work) => match result {
             Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("work was still going on {} s after the signal", SHUTDOWN_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("shutdown did not finish within {} s of the signal", SHUTDOWN_TIMEOUT.as_secs())),
         },
-        signal = signals.next() => Err(format!("a second signal, {signal}, came before the work had ended")),
+        signal = signals.next() => Err(format!("received a second signal, {signal}, before shutdown finished")),
     }
 }

@@ -1,10 +1,10 @@
-//! The signals that ask the operator to stop.
+//! Signals that stop the operator.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, caught from the moment that this exists.
+/// SIGTERM and SIGINT, caught as long as this value exists.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
     terminate: Signal,
@@ -12,10 +12,10 @@ pub(crate) struct StopSignals {
 }
 
 impl StopSignals {
-    /// Begins to catch the signals.
+    /// Starts to catch the signals.
     ///
     /// # Errors
-    /// When the system does not allow it.
+    /// Fails if the system does not allow it.
     pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -23,7 +23,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next of them, and says which it was.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

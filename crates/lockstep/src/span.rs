@@ -1,24 +1,24 @@
-//! How long something took or is ago, for people.
+//! Human-readable durations and ages.
 
 use jiff::Timestamp;
 
-/// A time as the status holds it.
+/// Parses a time as stored in the status.
 pub(crate) fn time(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// How long ago a time is.
+/// Returns the age of a time.
 pub(crate) fn age(since: Option<&String>, now: Timestamp) -> Option<String> {
     let since = time(since?)?;
     Some(between(since, now))
 }
 
-/// How long it is from one time to another.
+/// Returns the duration between two times.
 pub(crate) fn between(since: Timestamp, until: Timestamp) -> String {
     human(until.duration_since(since).as_secs())
 }
 
-/// A span in the largest unit of which there are two.
+/// Formats a duration in the largest unit that fits at least twice.
 pub(crate) fn human(seconds: i64) -> String {
     let seconds = seconds.max(0);
     for (unit, size) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_in_the_largest_unit_of_which_there_are_two() {
+    fn span_uses_the_largest_unit_that_fits_twice() {
         for (seconds, says) in [
             (0, "0s"),
             (119, "119s"),

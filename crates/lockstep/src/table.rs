@@ -1,11 +1,12 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables with columns as wide as their widest cell.
 
 use std::fmt::Write;
 
 use lockstep_core::text;
 
-/// Rows below each other. A cell stays in its row: line breaks and hidden characters in it are escaped. The first `left` columns stand at the left of their place, the others, which hold numbers, at the
-/// right.
+/// Formats rows as a table. Line breaks and invisible characters in a cell are escaped, so that it
+/// stays in its row. The first `left` columns are left-aligned. The others contain numbers and are
+/// right-aligned.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], left: usize) -> String {
     let rows: Vec<_> = rows
         .iter()

@@ -1,4 +1,4 @@
-//! `lockstep version`: what this binary was built from.
+//! `lockstep version`: prints what this binary was built from.
 
 use std::io;
 
@@ -16,7 +16,8 @@ struct Build {
     providers: Vec<&'static str>,
 }
 
-/// Prints the version, the commit where the build knew it, the compiler's version, the API and the providers.
+/// Prints the version, the commit if the build knew it, the Rust version, the API version and the
+/// providers.
 pub(crate) fn print(format: VersionFormat) -> io::Result<()> {
     let build = Build {
         version: env!("CARGO_PKG_VERSION"),

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what must hold before a change is merged.
+//! `cargo xtask ci`: every check that a change must pass before it is merged.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -12,14 +12,15 @@ use crate::{
     test, workspace,
 };
 
-/// The features of the binary, one for each provider with a client of its own; the last is none of them.
+/// Cargo features of the binary, one for each provider with its own client. The last entry enables
+/// none of them.
 const PROVIDERS: [&str; 4] = ["vault", "aws", "gcp", ""];
 
 /// Check formatting, lints, generated files and dependencies, then run all tests
 ///
-/// `.ci/run` runs this and nothing else. From nothing it takes long in three places: building the control plane (about 8
-/// minutes on two cores, once), checking all crates with their dependencies (about 4) and building them (about 6). At
-/// the end stands how long each step took.
+/// `.ci/run` runs only this. Without caches, three steps take long on two cores: building the
+/// control plane (about 8 minutes, once), checking all crates with their dependencies (about 4
+/// minutes) and building them (about 6 minutes). The summary lists the duration of each step.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
@@ -27,7 +28,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let mut report = Report::default();
     let before = differing()?;
     report.step("formatting", || cargo(["fmt", "--all", "--check"]))?;
-    report.step("lints (from nothing some minutes)", || {
+    report.step("lints (some minutes without a cache)", || {
         cargo([
             "clippy",
             "--workspace",
@@ -60,23 +61,23 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
             return cargo(["deny", "--all-features", "check", "bans", "licenses", "sources"]);
         }
         progress::line(format_args!(
-            "  - cargo-deny is not installed: deny.toml is not checked here"
+            "  - cargo-deny is not installed: deny.toml was not checked"
         ));
         Ok(())
     })?;
     test::steps(&mut report, &[])?;
-    report.step("nothing of this changed a file", || {
+    report.step("no file was changed", || {
         let changed: Vec<_> = differing()?.difference(&before).cloned().collect();
         ensure!(
             changed.is_empty(),
-            "these changed meanwhile: {}. Tests write to temporary folders only; if you changed them yourself, run this again",
+            "files changed during the run: {}. Tests must write only to temporary folders. If you changed the files yourself, run this again",
             changed.join(", ")
         );
         Ok(())
     })
 }
 
-/// What differs from the last commit, by git's own account.
+/// Returns the files that differ from the last commit according to git.
 fn differing() -> Result<BTreeSet<String>> {
     let output = Command::new("git")
         .args(["status", "--porcelain"])

@@ -1,4 +1,4 @@
-//! Runs other programs with their output where the person sees it.
+//! Runs other programs and passes their output through.
 
 use std::{ffi::OsString, process::Command};
 
@@ -7,10 +7,10 @@ use lockstep_testkit::progress;
 
 use crate::workspace;
 
-/// Runs cargo in the workspace, its output untouched.
+/// Runs cargo in the workspace and passes its output through.
 ///
 /// # Errors
-/// When it cannot be started or fails.
+/// Fails if cargo cannot be started or fails.
 pub(crate) fn cargo<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Result<()> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let shown = arguments

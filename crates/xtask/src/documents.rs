@@ -1,5 +1,10 @@
+<<<<<<< HEAD
 //! Checks of the documents: every relative link leads to a file, every anchor to a heading, every page of `docs/` links back to the
 //! index, and no text that users read uses words of the old style.
+=======
+//! Checks links in Markdown files: every relative link leads to a file, every anchor to a heading,
+//! and every page of `docs/` links back to the index.
+>>>>>>> f7190b74a1d0c576fe09e47b9a4e19ba8ff71266
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +34,7 @@ const OLD_STYLE: [&str; 9] = [
 /// The page that every page of `docs/` links to.
 const INDEX: &str = "docs/index.md";
 
-/// What the checks need of one page.
+/// Content of a page that the checks need.
 #[derive(Debug, Default)]
 struct Page {
     links: Vec<String>,
@@ -39,7 +44,7 @@ struct Page {
 /// Checks every Markdown file of the repository.
 ///
 /// # Errors
-/// Names each link that leads nowhere, with its file.
+/// Names each broken link and its file.
 pub(crate) fn check() -> Result<()> {
     let root = workspace::root();
     let mut pages = BTreeMap::new();
@@ -53,7 +58,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The Markdown files that git knows or would add.
+/// Returns the Markdown files that git tracks or would add.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.md"])
@@ -125,7 +130,7 @@ fn parse(text: &str) -> Page {
     page
 }
 
-/// The anchor that GitHub gives a heading.
+/// Returns the anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     heading
         .trim()
@@ -136,7 +141,7 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// Each link that leads nowhere, as `file: link`.
+/// Returns each broken link as `file: link`.
 fn broken(pages: &BTreeMap<PathBuf, Page>, exists: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (path, page) in pages {
@@ -169,7 +174,7 @@ fn is_relative(link: &str) -> bool {
     !link.contains("://") && !link.starts_with("mailto:")
 }
 
-/// The path without `.` and `..`.
+/// Returns the path without `.` and `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn every_link_of_the_repository_leads_somewhere() {
+    fn repository_has_no_broken_links() {
         check().unwrap();
     }
 
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_named() {
+    fn broken_link_is_reported() {
         let page = (
             "docs/index.md",
             "[a](missing.md) [b](#nothing) [c](../examples/b)",
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_link_to_the_index_is_named() {
+    fn page_without_index_link_is_reported() {
         let page = ("docs/guides/a.md", "# A");
         assert_eq!(broken_of(&[page]), ["docs/guides/a.md: no link to docs/index.md"]);
     }

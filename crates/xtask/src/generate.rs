@@ -1,4 +1,4 @@
-//! `cargo xtask generate`: every file that is made from the code and committed.
+//! `cargo xtask generate`: generates every committed file that is derived from the code.
 
 use anyhow::Result;
 
@@ -11,10 +11,11 @@ use crate::{
 // A new generator is one line here.
 const GENERATORS: &[&Generator] = &[&crds::GENERATOR, &references::GENERATOR];
 
-/// Write every file that is made from the code: CustomResourceDefinitions and references
+/// Generate all committed files that are derived from the code: CustomResourceDefinitions and
+/// references
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Write nothing; fail when a committed file differs from what the code makes
+    /// Write nothing, and fail if a committed file is not up to date
     #[arg(long)]
     check: bool,
 }

@@ -1,4 +1,4 @@
-//! A generator of committed files: writes them, or compares them with those on disk.
+//! Generators of committed files, which write them or compare them with those on disk.
 
 use std::{
     collections::BTreeMap,
@@ -11,21 +11,21 @@ use lockstep_testkit::progress;
 
 use crate::workspace;
 
-/// Generated files by their path below the workspace's root.
+/// Generated files by their path relative to the workspace.
 pub(crate) type Files = BTreeMap<PathBuf, String>;
 
-/// Something that makes files from the code.
+/// A generator of files.
 pub(crate) struct Generator {
-    /// What it makes, for messages.
+    /// Name of the files, for messages.
     pub(crate) name: &'static str,
-    /// Folder in which every file with `extension` is the generator's own, so that one that is no longer made is
-    /// noticed; `None` when it shares the folder with files that people write.
+    /// Folder and extension of files that only this generator writes, so that obsolete files are
+    /// found. `None` if it shares the folder with other files.
     pub(crate) owns: Option<(&'static str, &'static str)>,
-    /// Makes them.
+    /// Returns the files.
     pub(crate) make: fn() -> Result<Files>,
 }
 
-/// Runs one generator: writes its files, or only compares them.
+/// Runs one generator, which writes its files or only compares them.
 pub(crate) fn run(generator: &Generator, check: bool) -> Result<()> {
     let differing = apply(generator, &(generator.make)()?, workspace::root(), check)?;
     match (check, differing.as_slice()) {
@@ -46,7 +46,8 @@ pub(crate) fn run(generator: &Generator, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The files that differ from what is on disk, or should not be there; they are written or removed unless `check`.
+/// Returns the files that differ from those on disk or are obsolete. Writes or removes them unless
+/// `check` is set.
 fn apply(generator: &Generator, files: &Files, root: &Path, check: bool) -> Result<Vec<String>> {
     let mut differing = Vec::new();
     for (path, content) in files {
@@ -71,7 +72,7 @@ fn apply(generator: &Generator, files: &Files, root: &Path, check: bool) -> Resu
     }
     for path in left_over(generator, files, root)? {
         if check {
-            differing.push(format!("{} is no longer made", path.display()));
+            differing.push(format!("{} is no longer generated", path.display()));
         } else {
             differing.push(path.display().to_string());
             fs::remove_file(root.join(&path)).with_context(|| format!("remove {}", path.display()))?;
@@ -80,7 +81,7 @@ fn apply(generator: &Generator, files: &Files, root: &Path, check: bool) -> Resu
     Ok(differing)
 }
 
-/// The first line in which two texts differ, in words.
+/// Describes the first line in which two texts differ.
 fn first_difference(present: &str, made: &str) -> String {
     let mut number = 1;
     let (mut present, mut made) = (present.lines(), made.lines());
@@ -99,7 +100,7 @@ fn first_difference(present: &str, made: &str) -> String {
     }
 }
 
-/// Files in a generator's own folder that it no longer makes.
+/// Returns obsolete files in the generator's own folder.
 fn left_over(generator: &Generator, files: &Files, root: &Path) -> Result<Vec<PathBuf>> {
     let Some((folder, extension)) = generator.owns else {
         return Ok(Vec::new());
@@ -128,7 +129,7 @@ mod tests {
     };
 
     #[test]
-    fn a_check_names_what_differs_and_writes_nothing() {
+    fn check_reports_differences_and_writes_nothing() {
         let root = tempfile::tempdir().unwrap();
         let samples = root.path().join("samples");
         fs::create_dir(&samples).unwrap();
@@ -145,7 +146,7 @@ mod tests {
             differing,
             [
                 "samples/new.yaml is missing",
-                "samples/old.yaml is no longer made"
+                "samples/old.yaml is no longer generated"
             ]
         );
         assert!(!samples.join("new.yaml").exists());
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_shown_by_its_first_line() {
+    fn difference_shows_its_first_line() {
         assert_eq!(
             first_difference("a\nb\nc", "a\nx\nc"),
             "line 2:\n    - b\n    + x"

@@ -20,10 +20,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lockstep_testkit::progress;
 
-/// Development tasks of lockstep.
+/// Development tasks of lockstep
 ///
-/// Rust, Go 1.26 and Python 3 are all that has to be installed. The servers that tests run (etcd, the Kubernetes
-/// control plane, OpenBao) are built or fetched once and kept in the user's cache folder, lockstep/tools.
+/// Requires only Rust, Go 1.26 and Python 3. The servers that the tests run (etcd, the Kubernetes
+/// control plane, OpenBao) are built or downloaded once and cached in lockstep/tools in the user's
+/// cache folder.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
@@ -31,10 +32,10 @@ use lockstep_testkit::progress;
     version,
     arg_required_else_help = true,
     after_help = "Examples:
-  cargo xtask demo                see it work, in seconds after the first run
-  cargo xtask test                all tests; `cargo xtask test drift` those with \"drift\" in their names
-  cargo xtask generate            after a change of the API, the command line, metrics or reasons
-  cargo xtask ci                  what must hold before a change is merged"
+  cargo xtask demo                see lockstep work; takes seconds after the first run
+  cargo xtask test                run all tests; `cargo xtask test drift` runs those with \"drift\" in their names
+  cargo xtask generate            run after a change to the API, the command line, metrics or reasons
+  cargo xtask ci                  run every check that a change must pass before it is merged"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_and_option_is_explained() {
+    fn every_task_and_option_has_help() {
         let mut command = Arguments::command();
         command.build();
         command.clone().debug_assert();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_a_test_run_are_passed_on() {
+    fn test_arguments_are_passed_on() {
         let arguments =
             Arguments::try_parse_from(["xtask", "test", "--", "--package", "lockstep-api"]).unwrap();
         let Task::Test(test) = arguments.task else {

@@ -1,4 +1,4 @@
-//! The steps of a task, and how long each took.
+//! The steps of a task and their durations.
 
 use std::{
     fmt::Write as _,
@@ -15,14 +15,14 @@ pub(crate) struct Report {
     programs: Vec<(String, Duration)>,
 }
 
-/// How many of the slowest test programs are named.
+/// Number of the slowest test programs in the summary.
 const SLOWEST: usize = 8;
 
 impl Report {
-    /// Runs one step and notes how long it took, also when it fails.
+    /// Runs one step and records its duration, also if it fails.
     ///
     /// # Errors
-    /// The step's own, with its name.
+    /// Returns the error of the step, with its name.
     pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         line(format_args!("── {name}"));
         let began = Instant::now();
@@ -32,12 +32,12 @@ impl Report {
         outcome.with_context(|| name.to_owned())
     }
 
-    /// Notes how long each test program of a run took.
+    /// Records the duration of each test program.
     pub(crate) fn note_programs(&mut self, programs: impl IntoIterator<Item = (String, Duration)>) {
         self.programs.extend(programs);
     }
 
-    /// The summary: one line for each step, and the sum.
+    /// Returns the summary: one line for each step, and the total.
     pub(crate) fn summary(&self) -> String {
         let width = self
             .steps
@@ -67,7 +67,7 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        // The reports of this file's own tests would look like the summary of the run that they are part of.
+        // Reports of this file's own tests would look like the summary of the test run.
         if cfg!(test) {
             return;
         }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_step_is_in_the_summary_and_names_itself_in_the_error() {
+    fn failed_step_is_in_summary_and_error() {
         let mut report = Report::default();
         report.step("formatting", || Ok(())).unwrap();
         let error = report.step("tests", || bail!("two failed")).unwrap_err();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_test_programs_come_first() {
+    fn slowest_test_programs_come_first() {
         let mut report = Report::default();
         report.note_programs([
             ("quick".to_owned(), Duration::from_millis(5)),

@@ -1,18 +1,19 @@
-//! `cargo xtask setup`.
+//! `cargo xtask setup`: provides the servers for tests and the demo.
 
 use anyhow::Result;
 use lockstep_testkit::{environment, progress, tools};
 
-/// Build or fetch every server that tests and the demo run
+/// Build or download the servers for tests and the demo
 ///
-/// What is in the cache (lockstep/tools in XDG_CACHE_HOME, or in ~/.cache) or in the folder that KUBEBUILDER_ASSETS
-/// names is taken from there; the first run takes about ten minutes on two cores, the next ones none.
+/// Uses binaries from the cache (lockstep/tools in XDG_CACHE_HOME or ~/.cache) or from the folder
+/// in KUBEBUILDER_ASSETS. The first run takes about ten minutes on two cores; later runs take no
+/// time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask setup           before going offline, or to see what takes long
-  cargo xtask setup --show    where kubectl, bao and the others are")]
+  cargo xtask setup           build or download everything, for example before going offline
+  cargo xtask setup --show    show the paths of kubectl, bao and the other programs")]
 pub(crate) struct Arguments {
-    /// Show where each program is
+    /// Show the path of each program
     #[arg(long)]
     show: bool,
 }
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// All tools, quietly when they are there.
+/// Provides all tools. Prints nothing if they are already there.
 pub(crate) fn ensure_all() -> Result<()> {
     tools::Tool::ALL
         .into_iter()

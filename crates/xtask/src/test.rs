@@ -1,4 +1,4 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: runs the tests.
 
 use std::{
     collections::BTreeMap,
@@ -12,22 +12,24 @@ use lockstep_testkit::progress;
 
 use crate::{command::cargo, report::Report, setup, workspace};
 
-/// Run all tests, getting or building first what they need
+/// Run all tests, after building what they need
 ///
-/// Tests run real servers on loopback ports and end them. At the end stands how long each step took, and which test
-/// programs were the slowest. Environment: KUBEBUILDER_ASSETS names a folder with ready-made control plane binaries,
-/// LOCKSTEP_BIN another lockstep binary for the end-to-end tests, and LOCKSTEP_TEST_KEEP keeps the servers' folders with
-/// their logs.
+/// Tests run real servers on loopback ports and stop them. The summary lists the duration of each
+/// step and the slowest test programs.
+///
+/// Environment: KUBEBUILDER_ASSETS is a folder with prebuilt control plane binaries. LOCKSTEP_BIN
+/// is another lockstep binary for the end-to-end tests. LOCKSTEP_TEST_KEEP keeps the folders of the
+/// servers, with their logs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask test                                all of them
-  cargo xtask test drift                          those with \"drift\" in their names
-  cargo xtask test -- --package lockstep-core     those of one package
-  cargo xtask test drift -- -- --nocapture        with what they print")]
+  cargo xtask test                                run all tests
+  cargo xtask test drift                          run tests with \"drift\" in their names
+  cargo xtask test -- --package lockstep-core     run the tests of one package
+  cargo xtask test drift -- -- --nocapture        show the output of the tests")]
 pub(crate) struct Arguments {
-    /// Run only tests whose names contain this
+    /// Run only tests whose names contain this text
     filter: Option<String>,
-    /// Arguments of `cargo test`, in place of `--workspace` where they choose packages themselves
+    /// Arguments for `cargo test`. They replace `--workspace` if they select packages
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
 }
@@ -43,13 +45,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     steps(&mut report, &all)
 }
 
-/// The steps of a test run, into a report that others may share.
+/// Runs the steps of a test run and adds them to a report.
 pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
-    report.step("tools (from nothing about 8 minutes, once)", setup::ensure_all)?;
-    report.step("build of the binaries that tests run", || {
+    report.step("tools (about 8 minutes without a cache)", setup::ensure_all)?;
+    report.step("build of the binaries for the tests", || {
         cargo(["build", "--workspace", "--bins", "--locked"])
     })?;
-    report.step("build of the tests (from nothing some minutes)", || {
+    report.step("build of the tests (some minutes without a cache)", || {
         let mut build = command_line(arguments);
         build.truncate(own_arguments(&build));
         build.insert(1, "--no-run".to_owned());
@@ -61,7 +63,7 @@ pub(crate) fn steps(report: &mut Report, arguments: &[String]) -> Result<()> {
     outcome
 }
 
-/// Runs cargo, passes on what it says, and notes when each test program began.
+/// Runs cargo, passes its output through, and records when each test program started.
 fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
     let shown = arguments.join(" ");
     progress::line(format_args!("$ cargo {shown}"));
@@ -73,7 +75,7 @@ fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
         .spawn()
         .context("start cargo")?;
     if let Some(stderr) = child.stderr.take() {
-        // what tests themselves print may be anything: bytes, not text
+        // the output of tests can be any bytes
         for line in BufReader::new(stderr).split(b'\n') {
             let line = line.context("read what cargo says")?;
             programs.saw(&String::from_utf8_lossy(&line), Instant::now());
@@ -87,7 +89,8 @@ fn timed(arguments: &[String], programs: &mut Programs) -> Result<()> {
     Ok(())
 }
 
-/// Which package each test program is of: cargo names only the file of the program when it runs it.
+/// Returns the package of each test program. cargo prints only the file name of a program when it
+/// runs it.
 fn packages(arguments: &[String]) -> Result<BTreeMap<String, String>> {
     let mut build = command_line(arguments);
     build.truncate(own_arguments(&build));
@@ -107,7 +110,7 @@ fn packages(arguments: &[String]) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// The file name of a test program, and the package, of one message of cargo.
+/// Returns the file name of a test program and its package from a message of cargo.
 fn artifact(message: &str) -> Option<(String, String)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let program = message.get("executable")?.as_str()?;
@@ -117,7 +120,7 @@ fn artifact(message: &str) -> Option<(String, String)> {
     Some((name.to_owned(), package.to_owned()))
 }
 
-/// How many arguments there are before those of the test programs themselves.
+/// Returns the number of arguments before those for the test programs.
 fn own_arguments(arguments: &[String]) -> usize {
     arguments
         .iter()
@@ -125,7 +128,7 @@ fn own_arguments(arguments: &[String]) -> usize {
         .unwrap_or(arguments.len())
 }
 
-/// When each test program began, by what cargo says.
+/// Start times of the test programs, from the output of cargo.
 #[derive(Debug, Default)]
 struct Programs {
     packages: BTreeMap<String, String>,
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_workspace_is_tested_unless_packages_are_chosen() {
+    fn whole_workspace_is_tested_by_default() {
         assert_eq!(line(&[]), "test --workspace --locked --no-fail-fast");
         assert_eq!(line(&["drift"]), "test --workspace --locked --no-fail-fast drift");
         assert_eq!(
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_program_takes_until_the_next_one_begins() {
+    fn test_program_ends_when_the_next_one_starts() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let artifact = artifact(
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_tell_of_no_program_are_passed_over() {
+    fn messages_without_a_program_are_ignored() {
         assert_eq!(artifact(r#"{"reason":"build-finished","success":true}"#), None);
         assert_eq!(artifact("not JSON"), None);
     }

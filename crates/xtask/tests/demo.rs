@@ -86,17 +86,17 @@ fn a_value_in_openbao_becomes_a_secret_and_its_change_follows() {
             "lockstep_secret_writes_total{outcome=\"updated\"} 1",
             "kubectl apply -f examples/rollout/manifests.yaml",
             "✓ Secret/database   written at revision ",
-            "✓ rollout           its first wave is ready, and soaks",
+            "✓ rollout           first wave is ready and soaking",
             "rollout   Soaking: ",
             "Deployment/web     ready",
-            "Deployment/worker  waits for its turn",
+            "Deployment/worker  waiting for its wave",
             "✓ rollout           revision ",
             "✓ rollout           held",
             "Deployment/web     did not become ready",
-            "Deployment/worker  waits for its turn",
+            "Deployment/worker  waiting for its wave",
             "✓ rollback          revision ",
             "failed: Deployment/web: not ready within progressDeadline 4s",
-            "All of it held.",
+            "Every step succeeded.",
         ],
     );
 }
@@ -113,7 +113,7 @@ fn a_value_in_a_file_becomes_a_secret_and_its_change_follows() {
             "✓ Secret/files      follows",
             "✓ metrics",
             "lockstep_synced_secret_ready{namespace=\"example-file-store\",name=\"files\"} 1",
-            "All of it held.",
+            "Every step succeeded.",
         ],
     );
     assert!(!printed(&output).contains("OpenBao"));
@@ -130,7 +130,7 @@ fn a_value_at_aws_becomes_a_secret_and_its_change_follows() {
             "✓ Secret/application  appeared ",
             "✓ Secret/application  follows",
             "lockstep_synced_secret_ready{namespace=\"example-aws-web-identity\",name=\"application\"} 1",
-            "All of it held.",
+            "Every step succeeded.",
         ],
     );
 }
@@ -146,7 +146,7 @@ fn a_value_at_google_becomes_a_secret_and_its_change_follows() {
             "✓ Secret/application  appeared ",
             "✓ Secret/application  follows",
             "lockstep_synced_secret_ready{namespace=\"example-gcp-secret-manager\",name=\"application\"} 1",
-            "All of it held.",
+            "Every step succeeded.",
         ],
     );
     assert!(!printed(&output).contains("PRIVATE KEY"));
@@ -162,7 +162,7 @@ fn an_operator_that_does_not_start_fails_the_demo() {
         printed.contains("error: lockstep: lockstep ended with code 1"),
         "{printed}"
     );
-    assert!(!printed.contains("All of it held"), "{printed}");
+    assert!(!printed.contains("Every step succeeded"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +178,7 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
     let unasked = demo(&["--context", "theirs", "--provider", "file"], Some(&kubeconfig));
     assert_eq!(unasked.status.code(), Some(1));
     assert!(
-        printed(&unasked).contains("give --yes to go on"),
+        printed(&unasked).contains("Use --yes to continue"),
         "{}",
         printed(&unasked)
     );
@@ -197,13 +197,13 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
         &played,
         &[
             "✓ cluster           context theirs, https://127.0.0.1:",
-            "and removes in the end",
+            "and removes them at the end",
             "✓ installed",
             "✓ lockstep",
             "✓ Secret/database   appeared ",
             "✓ Secret/database   follows",
             "✓ metrics",
-            "All of it held.",
+            "Every step succeeded.",
             "✓ cleaning up",
         ],
     );
@@ -216,7 +216,7 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
     );
     assert_eq!(occupied.status.code(), Some(1));
     assert!(
-        printed(&occupied).contains("the cluster has the CustomResourceDefinition"),
+        printed(&occupied).contains("the cluster already has the CustomResourceDefinition"),
         "{}",
         printed(&occupied)
     );

@@ -1,5 +1,5 @@
-//! How far links and `resources` may lead from a folder that was named on the command line. A pull request can add both, so they
-//! must not reach other files of the machine.
+//! Limits how far links and `resources` can lead from a folder named on the command line. A pull
+//! request can add both, so they must not reach other files of the machine.
 
 use std::{
     env, fs,
@@ -8,24 +8,24 @@ use std::{
 
 use lockstep_provider::file::{ReadBelowError, read_below};
 
-/// A folder, and the folders that reading must stay below.
+/// A folder, and the folders that reads must stay below.
 #[derive(Debug, Clone)]
 pub(super) struct Confined {
-    /// The folder as messages name it.
+    /// The folder as shown in messages.
     pub(super) shown: PathBuf,
-    /// The real path of the folder.
+    /// Real path of the folder.
     real: PathBuf,
-    /// The real path of `--root`. Without it, files must be below `real`.
+    /// Real path of `--root`. If not set, files must be below `real`.
     root: Option<PathBuf>,
-    /// The real path of the folder that listed kustomizations must be below.
+    /// Real path of the folder that listed kustomizations must be below.
     bases: PathBuf,
 }
 
 impl Confined {
-    /// Confines reading to a folder that was named on the command line, or to `--root`.
+    /// Confines reads to a folder named on the command line, or to `--root`.
     ///
     /// # Errors
-    /// A sentence, if a folder cannot be read or is not below `--root`.
+    /// Fails if a folder cannot be read or is not below `--root`.
     pub(super) fn new(folder: &Path, root: Option<&Path>) -> Result<Self, String> {
         let real = real(folder)?;
         let root = match root {
@@ -33,7 +33,7 @@ impl Confined {
                 let root = self::real(path)?;
                 if !real.starts_with(&root) {
                     return Err(format!(
-                        "{} is not below --root {}. Name a folder that contains it",
+                        "{} is not below --root {}. Set --root to a folder that contains it",
                         folder.display(),
                         path.display()
                     ));
@@ -51,7 +51,7 @@ impl Confined {
         })
     }
 
-    /// Confines reading to a folder that this one lists; `None` if it is outside.
+    /// Confines reads to a folder that this one lists; `None` if it is outside.
     pub(super) fn base(&self, shown: PathBuf, real: PathBuf) -> Option<Self> {
         real.starts_with(&self.bases).then(|| Self {
             shown,
@@ -64,31 +64,32 @@ impl Confined {
     /// Reads a file of at most `longest` bytes, given its real path.
     ///
     /// # Errors
-    /// Why it was not read.
+    /// Reports why the file was not read.
     pub(super) fn read(&self, real: &Path, longest: u64) -> Result<Vec<u8>, ReadBelowError> {
         let root = self.root.as_deref().unwrap_or(&self.real);
         let below = real.strip_prefix(root).map_err(|_| ReadBelowError::Outside)?;
         let below = below.to_str().ok_or(ReadBelowError::Failed)?;
-        // a file that becomes a link meanwhile is refused, too
+        // a file that is replaced with a link in the meantime is rejected too
         read_below(root, below, longest)
     }
 
-    /// The sentence that follows a refusal.
+    /// Returns the advice that follows a rejection.
     pub(super) fn advice(&self) -> String {
         match &self.root {
             Some(root) => format!("Only files below --root {} are read", root.display()),
-            None => "To allow a folder above, name it with --root".to_owned(),
+            None => "To allow a parent folder, set --root to it".to_owned(),
         }
     }
 }
 
-/// Returns the folder that bases must be below without `--root`: the repository, or the working directory if the folder is in it,
-/// or the folder itself. A repository cannot contain a `.git` of someone's choice: Git does not check one out.
+/// Returns the folder that bases must be below without `--root`: the repository, otherwise the
+/// working directory if it contains the folder, otherwise the folder itself. A pull request cannot
+/// add a `.git` of its own: Git does not check one out.
 fn surroundings(folder: &Path) -> PathBuf {
     let repository = folder.ancestors().find(|path| path.join(".git").exists());
     let working = || {
         let working = fs::canonicalize(env::current_dir().ok()?).ok()?;
-        // the root of the file system confines nothing
+        // the root of the file system limits nothing
         (working.parent().is_some() && folder.starts_with(&working)).then_some(working)
     };
     repository

@@ -1,4 +1,4 @@
-//! The texts to read: files, folders and standard input, all of them bounded.
+//! Reads files, folders and standard input, with limits on all of them.
 
 use std::{
     collections::BTreeSet,
@@ -15,27 +15,27 @@ use super::{
     kustomization::{self, Kustomization},
 };
 
-/// How large all texts together may be, in bytes. The API server takes 1.5 MiB an object.
+/// Maximum size of all texts together in bytes. The API server accepts 1.5 MiB per object.
 const MAX_BYTES: u64 = 32 << 20;
-/// How many files are read.
+/// Maximum number of files.
 const MAX_FILES: usize = 10_000;
-/// How deep kustomizations may list each other.
+/// Maximum depth of kustomizations that list each other, and of folders.
 const MAX_DEPTH: usize = 32;
 
-/// One text.
+/// A text and its origin.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// The file as it was named, or `standard input`.
+    /// The file as given on the command line, or `standard input`.
     pub(crate) name: String,
     /// The file; `None` for standard input.
     pub(crate) path: Option<PathBuf>,
-    /// Whether the file itself was named, so that everything in it has to be an object.
+    /// Whether the file itself was named, so everything in it must be an object.
     pub(crate) named: bool,
-    /// What it holds, without a byte order mark.
+    /// Content without a byte order mark.
     pub(crate) text: String,
 }
 
-/// A manifest that is to be sealed holds secrets.
+/// Omits the text: a manifest that is not yet sealed contains secrets.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
@@ -46,27 +46,27 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Everything that was read.
+/// All texts that were read.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
-    /// The texts, in the order in which they were named; of a folder, by name.
+    /// Texts in the order in which they were named, sorted by name within a folder.
     pub(crate) sources: Vec<Source>,
-    /// What the user should know although nothing is wrong.
+    /// Notes for the user that are not errors.
     pub(crate) notes: Vec<String>,
 }
 
-/// What of a folder is read.
+/// Which files of a folder are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Folders {
-    /// What its kustomization lists, or else its own files: what would be applied.
+    /// The resources of its kustomization, or its own files if it has none: what would be applied.
     Applied,
-    /// Every file below it, except for what is hidden: what stands in Git.
+    /// Every file below it that is not hidden: what is in Git.
     Everything,
 }
 
-/// What is read, and how much of it is left.
+/// State of a read, and how many bytes may still be read.
 struct Reader {
-    /// The command that reads, for messages.
+    /// Name of the command, for messages.
     command: &'static str,
     input: Input,
     folders: Folders,
@@ -74,10 +74,11 @@ struct Reader {
     left: u64,
 }
 
-/// Reads what the paths name; `-` is standard input. Links and kustomizations of a folder must stay inside it, or below `root`.
+/// Reads the named paths; `-` is standard input. Links and kustomizations of a folder must stay
+/// inside it, or below `root`.
 ///
 /// # Errors
-/// A sentence that says what cannot be read. It quotes nothing from a file.
+/// Describes what cannot be read, without quoting file content.
 pub(crate) fn read(
     paths: &[PathBuf],
     root: Option<&Path>,
@@ -94,7 +95,7 @@ pub(crate) fn read(
     for path in paths {
         if path.as_os_str() == "-" {
             if !reader.seen.insert(path.clone()) {
-                return Err("standard input can be read only once".to_owned());
+                return Err("-f -: standard input can be read only once".to_owned());
             }
             let text = reader.text(io::stdin().lock(), "standard input")?;
             reader.push("standard input".to_owned(), None, true, text)?;
@@ -114,7 +115,7 @@ impl Reader {
         let shown = folder.shown.display();
         if depth > MAX_DEPTH {
             return Err(format!(
-                "{shown}: kustomizations list each other more than {MAX_DEPTH} levels deep"
+                "{shown}: kustomizations are nested more than {MAX_DEPTH} levels deep"
             ));
         }
         let kustomization = kustomization::NAMES
@@ -125,7 +126,7 @@ impl Reader {
         }
         if depth > 0 {
             return Err(format!(
-                "{shown} is listed as a resource, and has no kustomization.yaml"
+                "{shown} is listed as a resource but has no kustomization.yaml"
             ));
         }
         list(&folder.shown)?
@@ -137,7 +138,7 @@ impl Reader {
     fn everything(&mut self, named: &Confined, folder: &Path, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err(format!(
-                "{}: more than {MAX_DEPTH} folders deep",
+                "{}: folders are nested more than {MAX_DEPTH} levels deep",
                 folder.display()
             ));
         }
@@ -148,7 +149,7 @@ impl Reader {
             if hidden {
                 continue;
             }
-            // a link to a folder may go round in a circle
+            // a link to a folder can form a cycle
             if path.is_dir() && !path.is_symlink() {
                 self.everything(named, &path, depth + 1)?;
             } else if is_manifest(&path) {
@@ -173,20 +174,20 @@ impl Reader {
         );
         if let Some(ignored) = ignored {
             self.input.notes.push(format!(
-                "{name}: only its resources are read, not {ignored}. What it makes: {made}"
+                "{name}: only its resources are read, not {ignored}. To read its full output, run: {made}"
             ));
         }
         for (index, resource) in resources.iter().enumerate() {
             let entry = format!("{name}: resources[{index}]");
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
-                return Err(format!("{entry} is not on this machine. Use: {made}"));
+                return Err(format!("{entry} is not a local path. Run: {made}"));
             }
             self.resource(folder, resource, &entry, depth)?;
         }
         Ok(())
     }
 
-    /// Reads one entry of `resources`, which messages name by its index.
+    /// Reads one entry of `resources`. Messages name it by its index.
     fn resource(
         &mut self,
         folder: &Confined,
@@ -203,7 +204,7 @@ impl Reader {
             let base = folder.base(path, real);
             let base = base.ok_or_else(|| {
                 format!(
-                    "{entry} is a folder outside of the repository and the working directory. {}",
+                    "{entry} is a folder outside the repository and the working directory. {}",
                     folder.advice()
                 )
             })?;
@@ -216,7 +217,7 @@ impl Reader {
         self.push(path.display().to_string(), Some(path), true, text)
     }
 
-    /// Reads a file that was named on the command line, wherever it is.
+    /// Reads a file named on the command line, wherever it is.
     fn named(&mut self, path: &Path) -> Result<(), String> {
         if self.first_time(path)?.is_none() {
             return Ok(());
@@ -227,7 +228,7 @@ impl Reader {
         self.push(name, Some(path.to_owned()), true, text)
     }
 
-    /// Reads a file that was found in a folder.
+    /// Reads a file found in a folder.
     fn found(&mut self, folder: &Confined, path: &Path) -> Result<(), String> {
         let Some(real) = self.first_time(path)? else {
             return Ok(());
@@ -237,7 +238,7 @@ impl Reader {
         self.push(name, Some(path.to_owned()), false, text)
     }
 
-    /// Returns the text of a file of a folder, given its real path.
+    /// Returns the text of a file in a folder, given its real path.
     fn below(&mut self, folder: &Confined, real: &Path, name: &str) -> Result<String, String> {
         let bytes = folder.read(real, self.left).map_err(|error| match error {
             ReadBelowError::TooLong(_) => too_large(name),
@@ -247,7 +248,7 @@ impl Reader {
         self.text(bytes.as_slice(), name)
     }
 
-    /// Returns the real path of a file that was not read yet: one that two folders list is one file.
+    /// Returns the real path of a file, or `None` if it was read before.
     fn first_time(&mut self, path: &Path) -> Result<Option<PathBuf>, String> {
         let real =
             fs::canonicalize(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
@@ -262,8 +263,8 @@ impl Reader {
             .ok()
             .and_then(|read| self.left.checked_sub(read))
             .ok_or_else(|| too_large(name))?;
-        // the text of the error of from_utf8 would be harmless, its bytes would not
-        let text = String::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8 text"))?;
+        // the error's message would be harmless, but the error contains the bytes
+        let text = String::from_utf8(bytes).map_err(|_| format!("{name} is not valid UTF-8"))?;
         Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
     }
 
@@ -287,7 +288,7 @@ fn is_folder(path: &Path) -> Result<bool, String> {
     Ok(metadata.is_dir())
 }
 
-/// What is in a folder, by name.
+/// Lists a folder, sorted by name.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
     let mut paths = Vec::new();
@@ -310,11 +311,11 @@ fn is_manifest(path: &Path) -> bool {
 
 fn too_large(name: &str) -> String {
     format!(
-        "{name}: all files together have more than {} MiB, which is the limit",
+        "{name}: all files together are larger than the maximum of {} MiB",
         MAX_BYTES >> 20
     )
 }
 
 fn too_many() -> String {
-    format!("there are more than {MAX_FILES} files, which is the limit")
+    format!("the input has more than the maximum of {MAX_FILES} files")
 }

@@ -1,14 +1,15 @@
-//! A kustomization, as far as lockstep reads one. A link can make it any other file, so that no message quotes it.
+//! Reads the parts of a kustomization that lockstep supports. Messages never quote it, because a
+//! link can turn it into any other file.
 
 use serde_json::{Map, Value};
 
 use super::yaml;
 
-/// The names of a kustomization, in the order in which kustomize looks for them.
+/// File names of a kustomization, in the order in which kustomize looks for them.
 pub(super) const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-/// The fields that do not change the resources.
+/// Fields that do not change the resources.
 const HARMLESS: [&str; 4] = ["apiVersion", "kind", "metadata", "resources"];
-/// The other fields that kustomize has. Messages name no field that is not here.
+/// The other fields of kustomize. Messages name only fields in this list.
 const IGNORED: [&str; 29] = [
     "bases",
     "buildMetadata",
@@ -41,28 +42,28 @@ const IGNORED: [&str; 29] = [
     "vars",
 ];
 
-/// What of a kustomization matters here.
+/// The relevant content of a kustomization.
 #[derive(Debug)]
 pub(super) struct Kustomization {
-    /// The entries of `resources`.
+    /// Entries of `resources`.
     pub(super) resources: Vec<String>,
-    /// The fields that are set and ignored, as messages name them.
+    /// Fields that are set but ignored, as shown in messages.
     pub(super) ignored: Option<String>,
 }
 
-/// Reads the text of a kustomization.
+/// Parses a kustomization.
 ///
 /// # Errors
-/// A sentence that says where the text is wrong and what is expected.
+/// Reports the position of the error and what is expected.
 pub(super) fn parse(text: &str, name: &str) -> Result<Kustomization, String> {
-    const WANTED: &str = "it must be a map with the fields of a kustomization, such as resources";
+    const WANTED: &str = "must be a map with the fields of a kustomization, such as resources";
     let mut documents = yaml::documents(text).into_iter();
     let Some(document) = documents.next() else {
         return Err(format!("{name}: {WANTED}"));
     };
     if let Some(second) = documents.next() {
         return Err(format!(
-            "{name}:{}: a kustomization must be one document",
+            "{name}:{}: a kustomization must be a single document",
             second.line
         ));
     }

@@ -1,6 +1,8 @@
-//! Manifests as `lockstep render`, `plan` and `seal` take them in, without a cluster.
+//! Manifests as `lockstep render`, `plan` and `seal` read them, without a cluster.
 //!
-//! [`input`] reads texts, [`confine`] keeps it below the folders that were named, [`kustomization`] reads what lists them. [`yaml`] cuts them into documents, [`objects`] and [`schema`] take in what lockstep reads.
+//! [`input`] reads texts, [`confine`] limits it to the named folders, and [`kustomization`] reads
+//! lists of resources. [`yaml`] splits texts into documents. [`objects`] and [`schema`] validate
+//! the objects that lockstep reads.
 
 mod confine;
 pub(crate) mod input;
@@ -18,10 +20,10 @@ use crate::providers::registry;
 
 pub(crate) use objects::{Objects, Place, Placed, Problem};
 
-/// Where `deploy/` puts the operator; its own credentials are not looked at here.
+/// Namespace of the operator in `deploy/`. Its credentials are not read here.
 const OPERATOR_NAMESPACE: &str = "lockstep-system";
 
-/// What the operator's watches would tell of the objects. Finds what only all of them together can show to be wrong.
+/// Builds the operator's index of the objects. Adds the problems that only show up across objects.
 pub(crate) fn index(objects: &mut Objects) -> Index {
     let mut index = Index::new(OPERATOR_NAMESPACE).with_registry(registry(None));
     for (key, (entry, place)) in &objects.stores {
@@ -30,7 +32,7 @@ pub(crate) fn index(objects: &mut Objects) -> Index {
             objects.problems.push(Problem {
                 place: Place::clone(place),
                 object: Some(key.to_string()),
-                message: format!("spec.{at}: \"{glob}\" is not a glob that can be used"),
+                message: format!("spec.{at}: \"{glob}\" is not a valid glob"),
             });
         }
     }
@@ -43,12 +45,12 @@ pub(crate) fn index(objects: &mut Objects) -> Index {
 }
 
 impl Placed {
-    /// What the operator would know of it beyond its own object.
+    /// Returns what the operator would know about it beyond its own object.
     pub(crate) fn surroundings(&self, index: &Index) -> ClusterView {
         index.surroundings(&ObjectKey::of(&self.object), &self.object)
     }
 
-    /// What its plan is made from.
+    /// Returns the input of its plan.
     pub(crate) fn input<'a>(&'a self, around: &'a ClusterView) -> Input<'a> {
         Input {
             name: &self.name,
@@ -60,7 +62,7 @@ impl Placed {
         }
     }
 
-    /// The line that says why it would not sync.
+    /// Returns the error line for a SyncedSecret that would not sync.
     pub(crate) fn failed(&self, failure: &Failure) -> String {
         format!(
             "error: {}:{}: SyncedSecret {}/{}: {}: {}",
@@ -70,7 +72,7 @@ impl Placed {
 }
 
 impl Problem {
-    /// The line that says what is wrong.
+    /// Returns the error line.
     pub(crate) fn line(&self) -> String {
         let object = self.object.as_ref();
         let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
@@ -81,7 +83,7 @@ impl Problem {
     }
 }
 
-/// What the last line of a run that failed says: of `all` SyncedSecrets so many `failed`.
+/// Returns the last line of a failed run.
 pub(crate) fn summary(all: usize, failed: usize, problems: usize) -> String {
     let objects = |count: usize| {
         if count == 1 {
@@ -96,7 +98,7 @@ pub(crate) fn summary(all: usize, failed: usize, problems: usize) -> String {
     }
     if problems > 0 {
         let errors = if problems == 1 { "error" } else { "errors" };
-        parts.push(format!("{problems} {errors} in what was read"));
+        parts.push(format!("{problems} {errors} in the input"));
     }
     parts.join("; ")
 }

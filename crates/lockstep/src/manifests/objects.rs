@@ -1,4 +1,5 @@
-//! From documents to the objects that lockstep reads, checked as the API server checks them at admission.
+//! Converts documents to the objects that lockstep reads, validated as the API server does at
+//! admission.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,28 +20,28 @@ use super::{
     yaml::{self, shown},
 };
 
-/// Where something stands.
+/// Position of an object in the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
-    /// The file as it was named, or `standard input`.
+    /// The file as given on the command line, or `standard input`.
     pub(crate) file: String,
-    /// The line in which its document begins, from 1.
+    /// First line of the document, starting at 1.
     pub(crate) line: usize,
 }
 
-/// What the API server would not take, or nobody can read.
+/// A document that the API server would reject or that cannot be parsed.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
     #[serde(flatten)]
     pub(crate) place: Place,
-    /// Kind and name, where the document has them.
+    /// Kind and name, if the document has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) object: Option<String>,
-    /// A sentence that names the field.
+    /// Names the field and what is wrong with it.
     pub(crate) message: String,
 }
 
-/// A SyncedSecret and where it stands.
+/// A SyncedSecret and its position.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) place: Place,
@@ -49,18 +50,18 @@ pub(crate) struct Placed {
     pub(crate) object: SyncedSecret,
 }
 
-/// Everything that lockstep would see in the cluster.
+/// All objects that lockstep would see in the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    /// In the order of the documents.
+    /// SyncedSecrets in the order of the documents.
     pub(crate) synced_secrets: Vec<Placed>,
-    /// Stores and where they stand.
+    /// Stores and their positions.
     pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
-    /// Labels by the name of the namespace.
+    /// Labels of namespaces, by name.
     pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Annotations of Secrets by namespace and name.
+    /// Annotations of Secrets, by namespace and name.
     pub(crate) secrets: BTreeMap<(String, String), BTreeMap<String, String>>,
-    /// What is wrong with some of them.
+    /// Problems found in the input.
     pub(crate) problems: Vec<Problem>,
     seen: BTreeSet<ObjectKey>,
     only: Option<&'static [&'static str]>,
@@ -69,14 +70,14 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// The objects of all texts. Objects that do not say their namespace are in `default_namespace`.
+    /// Returns the objects in all texts. `default_namespace` is used for objects without one.
     pub(crate) fn of(sources: &[Source], default_namespace: &str) -> Self {
         let mut objects = Self::none(default_namespace);
         objects.read(sources);
         objects
     }
 
-    /// The stores alone of all texts; a text that cannot be read has none.
+    /// Returns only the stores in all texts. A text that cannot be parsed has none.
     pub(crate) fn stores_of(sources: &[Source], default_namespace: &str) -> Self {
         let mut objects = Self::none(default_namespace);
         objects.only = Some(&["SecretStore", "ClusterSecretStore"]);
@@ -84,7 +85,7 @@ impl Objects {
         objects
     }
 
-    /// What the API server would say to an object that stands at that place. Nothing of it is kept.
+    /// Validates an object as the API server would. The object is not kept.
     pub(crate) fn admission(&mut self, value: Value, place: &Place) -> Vec<Problem> {
         self.take(value, place, true);
         self.seen.clear();
@@ -95,7 +96,7 @@ impl Objects {
         std::mem::take(&mut self.problems)
     }
 
-    /// None as yet.
+    /// Returns an empty set.
     pub(crate) fn none(default_namespace: &str) -> Self {
         Self {
             schemas: Schemas::new(),
@@ -138,12 +139,12 @@ impl Objects {
         };
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if api_version.is_empty() || kind.is_empty() {
-            // a folder may hold other YAML
+            // a folder can contain other YAML
             if named && self.only.is_none() {
                 self.problem(
                     place,
                     None,
-                    "no Kubernetes object: apiVersion and kind are needed",
+                    "not a Kubernetes object: apiVersion and kind are required",
                 );
             }
             return;
@@ -162,7 +163,7 @@ impl Objects {
                         self.take(item, place, named);
                     }
                 }
-                _ => self.problem(place, Some("List"), "items is missing, or no list"),
+                _ => self.problem(place, Some("List"), "items: must be a list"),
             },
             ("v1", "Namespace" | "Secret") => self.builtin(&value, &kind, place),
             (version, "SyncedSecret" | "SecretStore" | "ClusterSecretStore") if version == ours => {
@@ -170,7 +171,7 @@ impl Objects {
             }
             (version, _) if version.split('/').next() == Some(lockstep_api::GROUP) => {
                 let message = format!(
-                    "{} \"{}\" is not known. Known are SyncedSecret, SecretStore and ClusterSecretStore of {ours}",
+                    "{} \"{}\" is not supported. Use SyncedSecret, SecretStore or ClusterSecretStore of {ours}",
                     shown(version),
                     shown(&kind)
                 );
@@ -189,7 +190,7 @@ impl Objects {
                 .collect()
         };
         let Some(name) = value["metadata"]["name"].as_str() else {
-            return self.problem(place, Some(kind), "metadata.name is needed");
+            return self.problem(place, Some(kind), "metadata.name: required");
         };
         if kind == "Namespace" {
             self.namespaces.insert(name.to_owned(), texts("labels"));
@@ -203,19 +204,19 @@ impl Objects {
     }
 
     fn custom(&mut self, mut value: Value, kind: &str, place: &Place) {
-        // it is the cluster's to say
+        // only the cluster sets the status
         if let Some(fields) = value.as_object_mut() {
             fields.remove("status");
         }
         let Some(name) = value["metadata"]["name"].as_str().map(str::to_owned) else {
-            return self.problem(place, Some(kind), "metadata.name is needed");
+            return self.problem(place, Some(kind), "metadata.name: required");
         };
         let object = format!("{kind} \"{}\"", shown(&name));
         if !text::is_subdomain(&name) {
             return self.problem(
                 place,
                 Some(&object),
-                "metadata.name must be lower-case letters, digits, '-' and '.', and at most 253 of them",
+                "metadata.name: must have at most 253 lowercase letters, digits, '-' or '.'",
             );
         }
         let namespace = match &value["metadata"]["namespace"] {
@@ -226,7 +227,7 @@ impl Objects {
             return self.problem(
                 place,
                 Some(&object),
-                "metadata.namespace must be lower-case letters, digits and '-', and at most 63 of them",
+                "metadata.namespace: must have at most 63 lowercase letters, digits or '-'",
             );
         }
         let faults = self.schemas.faults(kind, &value);
@@ -244,7 +245,7 @@ impl Objects {
                         return self.problem(
                             place,
                             Some(&object),
-                            format!("it is there twice in namespace \"{}\"", shown(&namespace)),
+                            format!("duplicate object in namespace \"{}\"", shown(&namespace)),
                         );
                     }
                     self.synced_secrets.push(Placed {
@@ -273,12 +274,12 @@ impl Objects {
             name,
         };
         if self.stores.contains_key(&key) {
-            return self.problem(place, Some(&key.to_string()), "it is there twice");
+            return self.problem(place, Some(&key.to_string()), "duplicate object");
         }
         self.stores.insert(key, (store.entry(), place.clone()));
     }
 
-    /// The object, when its type and the rules of its CRD take it.
+    /// Returns the object if its type and the rules of its CRD accept it.
     fn admit<K>(&mut self, value: Value, object: &str, place: &Place) -> Option<K>
     where
         K: CustomResourceExt + Serialize + DeserializeOwned,
@@ -288,9 +289,9 @@ impl Objects {
         let Ok(admitted) = serde_json::from_value::<K>(value) else {
             let message = match metadata {
                 Err(_) => {
-                    "metadata: a field does not have its type. Values of labels and annotations must be texts (quote them)"
+                    "metadata: a field has the wrong type. Values of labels and annotations must be strings (quote them)"
                 }
-                Ok(_) => "spec: a field does not have the form that the reference of its kind describes",
+                Ok(_) => "spec: a field has an invalid value. See the reference of the kind",
             };
             self.problem(place, Some(object), message);
             return None;
@@ -306,7 +307,7 @@ impl Objects {
         }
     }
 
-    /// The labels of a namespace as the cluster would have them: its own name is always among them.
+    /// Returns the labels of a namespace as a cluster would have them, including its own name.
     pub(crate) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
@@ -315,7 +316,7 @@ impl Objects {
 }
 
 impl Placed {
-    /// Its name and where it stands, for machines.
+    /// Returns its name and position as JSON.
     pub(crate) fn json(&self) -> Value {
         json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
     }

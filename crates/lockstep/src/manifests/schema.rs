@@ -1,5 +1,5 @@
-//! The schema of the CRDs, as the API server holds objects to it before any rule: types, bounds, and no field that
-//! does not exist.
+//! Validates objects against the schema of the CRDs, as the API server does before it evaluates
+//! rules: types, bounds and unknown fields.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::yaml::shown;
 
-/// The fields of an entry of `spec.data` that `lockstep seal` replaces: the value, and the path of a file that holds it. No
-/// CRD has them, so that an API server refuses what is not sealed.
+/// Fields of an entry of `spec.data` that `lockstep seal` replaces: the value, or the path of a
+/// file with the value. No CRD has them, so an API server rejects unsealed values.
 pub(crate) const UNSEALED: [&str; 2] = ["plaintext", "plaintextFile"];
-/// How many faults of one object are told.
+/// Maximum number of errors reported for one object.
 const MAX_FAULTS: usize = 20;
 
-/// The schemas of all kinds, with their patterns made ready.
+/// Schemas of all kinds, with compiled patterns.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
     by_kind: BTreeMap<String, Value>,
@@ -22,7 +22,7 @@ pub(crate) struct Schemas {
 }
 
 impl Schemas {
-    /// Of the CRDs of this build.
+    /// Returns the schemas of the CRDs of this build.
     pub(crate) fn new() -> Self {
         let by_kind: BTreeMap<_, _> = lockstep_api::crd::all()
             .into_iter()
@@ -38,7 +38,7 @@ impl Schemas {
         Self { by_kind, patterns }
     }
 
-    /// What is wrong with an object; nothing says what a field holds.
+    /// Returns what is wrong with an object, without quoting the values of fields.
     pub(crate) fn faults(&self, kind: &str, object: &Value) -> Vec<String> {
         let Some(schema) = self.by_kind.get(kind) else {
             return Vec::new();
@@ -47,11 +47,11 @@ impl Schemas {
         let fields = object.as_object();
         for field in fields.into_iter().flat_map(|fields| fields.keys()) {
             if !["apiVersion", "kind", "metadata", "spec"].contains(&field.as_str()) {
-                faults.push(format!("{}: there is no such field", shown(field)));
+                faults.push(format!("{}: unknown field", shown(field)));
             }
         }
         match object.get("spec") {
-            None => faults.push("spec: it is needed".to_owned()),
+            None => faults.push("spec: required".to_owned()),
             Some(spec) => self.check(&schema["properties"]["spec"], spec, "spec", &mut faults),
         }
         faults.truncate(MAX_FAULTS);
@@ -63,29 +63,31 @@ impl Schemas {
             return;
         }
         if value.is_null() {
-            // the API server drops a null where the field has a default, and refuses it elsewhere
+            // the API server drops a null where the field has a default, and rejects it elsewhere
             if schema["nullable"] != true && schema.get("default").is_none() {
-                faults.push(format!("{path}: it holds nothing; leave it out"));
+                faults.push(format!(
+                    "{path}: must not be empty. Set a value or remove the field"
+                ));
             }
             return;
         }
         if schema["x-kubernetes-int-or-string"] == true {
             if !(value.is_string() || value.is_i64() || value.is_u64()) {
-                faults.push(format!("{path}: it must be a number or a text"));
+                faults.push(format!("{path}: must be a number or a string"));
             }
             return;
         }
         let (fits, wanted) = match schema["type"].as_str() {
             Some("object") => (value.is_object(), "a map"),
             Some("array") => (value.is_array(), "a list"),
-            Some("string") => (value.is_string(), "a text (quote it)"),
+            Some("string") => (value.is_string(), "a string (quote it)"),
             Some("boolean") => (value.is_boolean(), "true or false"),
-            Some("integer") => (value.is_i64() || value.is_u64(), "a whole number"),
+            Some("integer") => (value.is_i64() || value.is_u64(), "an integer"),
             Some("number") => (value.is_number(), "a number"),
             _ => (true, ""),
         };
         if !fits {
-            faults.push(format!("{path}: it must be {wanted}"));
+            faults.push(format!("{path}: must be {wanted}"));
             return;
         }
         match value {
@@ -100,10 +102,10 @@ impl Schemas {
             Value::Number(number) => {
                 let number = number.as_f64().unwrap_or_default();
                 if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
-                    faults.push(format!("{path}: it must be at least {least}"));
+                    faults.push(format!("{path}: must be at least {least}"));
                 }
                 if let Some(most) = schema["maximum"].as_f64().filter(|most| number > *most) {
-                    faults.push(format!("{path}: it must be at most {most}"));
+                    faults.push(format!("{path}: must be at most {most}"));
                 }
             }
             Value::Null | Value::Bool(_) => {}
@@ -125,7 +127,7 @@ impl Schemas {
             .filter_map(Value::as_str)
         {
             if !fields.contains_key(needed) {
-                faults.push(format!("{path}.{needed}: it is needed"));
+                faults.push(format!("{path}.{needed}: required"));
             }
         }
         for (name, value) in fields {
@@ -136,7 +138,7 @@ impl Schemas {
                 self.check(&schema["additionalProperties"], value, &path, faults);
             } else if is_unsealed(&path) {
                 faults.push(format!(
-                    "{path}: it is not sealed. Run lockstep seal, which makes a ciphertext of it"
+                    "{path}: not sealed. Run lockstep seal to replace it with a ciphertext"
                 ));
             } else if schema["x-kubernetes-preserve-unknown-fields"] != true {
                 let known: Vec<_> = schema["properties"]
@@ -145,7 +147,7 @@ impl Schemas {
                     .flat_map(|known| known.keys().map(String::as_str))
                     .collect();
                 faults.push(format!(
-                    "{path}: there is no such field. There are {}",
+                    "{path}: unknown field. Known fields: {}",
                     known.join(", ")
                 ));
             }
@@ -157,7 +159,7 @@ impl Schemas {
         if let Some(allowed) = schema["enum"].as_array() {
             let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
             if !allowed.contains(&text) {
-                faults.push(format!("{path}: it must be one of {}", allowed.join(", ")));
+                faults.push(format!("{path}: must be one of {}", allowed.join(", ")));
             }
         }
         if let Some(pattern) = schema["pattern"].as_str() {
@@ -166,13 +168,13 @@ impl Schemas {
                 .get(pattern)
                 .is_some_and(|pattern| pattern.is_match(text));
             if !fits {
-                faults.push(format!("{path}: it does not have the form {pattern}"));
+                faults.push(format!("{path}: must match {pattern}"));
             }
         }
     }
 }
 
-/// Whether it is a field of `spec.data` that only stands there until it is sealed.
+/// Whether the path is a field of `spec.data` that `lockstep seal` replaces.
 fn is_unsealed(path: &str) -> bool {
     path.strip_prefix("spec.data[")
         .and_then(|rest| rest.split_once("]."))
@@ -202,11 +204,11 @@ fn bounds(schema: &Value, what: &str, count: usize, unit: &str, path: &str, faul
         .as_u64()
         .filter(|least| count < *least)
     {
-        faults.push(format!("{path}: it must have at least {least} {unit}"));
+        faults.push(format!("{path}: must have at least {least} {unit}"));
     }
     if let Some(most) = schema[format!("max{what}")].as_u64().filter(|most| count > *most) {
         faults.push(format!(
-            "{path}: it has {count} {unit}; at most {most} are allowed"
+            "{path}: must have at most {most} {unit}, but has {count}"
         ));
     }
 }

@@ -1,6 +1,7 @@
-//! From a text to its documents, without trusting it: sizes, depths and aliases are bounded, and what YAML leaves open
-//! (a key twice, tags) is an error. An error names line and column and what is expected. It quotes nothing from the text, which
-//! may be a token or a private key that a link or a wrong path led to.
+//! Splits a text into documents without trusting it. Sizes, depths and aliases are limited.
+//! Ambiguous YAML (duplicate keys, tags) is an error. An error reports line, column and what is
+//! expected. It never quotes the text, which could be a token or a private key that a link or a
+//! wrong path led to.
 
 use std::{cell::Cell, fmt};
 
@@ -10,16 +11,17 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// How many nodes all documents of a text may have once their aliases are expanded.
+/// Maximum number of nodes in all documents of a text, with aliases expanded.
 const MAX_NODES: usize = 2_000_000;
-/// How many bytes all scalars may have once aliases are expanded.
+/// Maximum number of bytes in all scalars, with aliases expanded.
 const MAX_SCALAR_BYTES: usize = 64 << 20;
 
-const TWICE: &str = "a key is there twice in the map that begins here";
-const TOO_LARGE: &str = "it becomes too large, which aliases (*name) can do";
-/// What the parser's errors mean. Its own words are never shown, because they can contain a value or a key.
+const TWICE: &str = "duplicate key in the map that starts here";
+const TOO_LARGE: &str = "too large once aliases (*name) are expanded";
+/// Messages for the parser's errors. Its own messages are never shown, because they can contain a
+/// value or a key.
 const MEANINGS: [(&str, &str); 20] = [
-    ("recursion limit exceeded", "it is nested too deeply"),
+    ("recursion limit exceeded", "nested too deeply"),
     ("repetition limit exceeded", TOO_LARGE),
     (
         "unknown anchor",
@@ -48,20 +50,20 @@ const MEANINGS: [(&str, &str); 20] = [
     ),
     (
         "mapping values are not allowed",
-        "not YAML: ':' is not expected here. Quote a text that contains \": \"",
+        "not YAML: unexpected ':'. Quote a string that contains \": \"",
     ),
     (
         "mapping keys are not allowed",
-        "not YAML: '?' is not expected here. Quote the text",
+        "not YAML: unexpected '?'. Quote the string",
     ),
     (
         "block sequence entries are not allowed",
-        "not YAML: '-' is not expected here. Check the indentation",
+        "not YAML: unexpected '-'. Check the indentation",
     ),
-    ("tab character", "not YAML: expected spaces, and not a tab"),
+    ("tab character", "not YAML: expected spaces instead of a tab"),
     (
         "cannot start any token",
-        "not YAML: a text cannot begin with this character. Quote the text",
+        "not YAML: a string cannot start with this character. Quote it",
     ),
     ("unexpected end of stream", "not YAML: expected a closing quote"),
     (
@@ -70,12 +72,9 @@ const MEANINGS: [(&str, &str); 20] = [
     ),
     (
         "unknown escape character",
-        "not YAML: an escape in double quotes is not valid",
+        "not YAML: invalid escape in double quotes",
     ),
-    (
-        "hexadecimal number",
-        "not YAML: an escape in double quotes is not valid",
-    ),
+    ("hexadecimal number", "not YAML: invalid escape in double quotes"),
     (
         "control characters",
         "not YAML: control characters are not allowed",
@@ -87,13 +86,13 @@ const MEANINGS: [(&str, &str); 20] = [
 /// One document of a text.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// The line of the text in which it begins, from 1.
+    /// Line of the text at which the document starts, starting at 1.
     pub(crate) line: usize,
-    /// What it holds, or why it cannot be read: position and expectation, and nothing from the text.
+    /// Content, or why it cannot be parsed: position and expectation, without quoting the text.
     pub(crate) value: Result<Value, String>,
 }
 
-/// What may still be read, and why reading ended.
+/// How much may still be read, and why reading stopped.
 #[derive(Debug)]
 struct Budget {
     nodes: Cell<usize>,
@@ -102,7 +101,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// Ends reading. The message goes around the parser, which would add the path with its keys.
+    /// Stops reading. The message bypasses the parser, which would add the path with its keys.
     fn refuse<E: de::Error>(&self, fault: &'static str) -> E {
         self.fault.set(Some(fault));
         E::custom(fault)
@@ -122,7 +121,7 @@ impl Budget {
     }
 }
 
-/// The documents of a YAML or JSON text that hold anything.
+/// Returns the non-empty documents of a YAML or JSON text.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let budget = Budget {
         nodes: Cell::new(MAX_NODES),
@@ -139,14 +138,14 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
         .collect()
 }
 
-/// Cuts a text where YAML says that a document ends: at lines that begin with `---` or `...`. A document begins at its
-/// first line that says something.
+/// Splits a text into documents, at lines that start with `---` or `...`. A document starts at its
+/// first line that is neither empty nor a comment.
 fn split(text: &str) -> Vec<(usize, String)> {
     let mut documents = Vec::new();
     let mut current = String::new();
     let mut first = None;
     for (index, whole) in text.split_inclusive('\n').enumerate() {
-        // whether the last line of a block scalar ends with a line break is a part of its value
+        // the value of a block scalar depends on whether its last line ends with a line break
         let (line, end) = match whole.strip_suffix('\n') {
             Some(line) => (line.strip_suffix('\r').unwrap_or(line), "\n"),
             None => (whole, ""),
@@ -166,7 +165,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
             }
             continue;
         }
-        // a directive stands before its document; those that there are change nothing here
+        // skip directives, which precede their document and have no effect here
         if first.is_none() && (line.starts_with('%') || !says_something(line)) {
             continue;
         }
@@ -231,7 +230,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value that JSON has")
+        f.write_str("a value that JSON supports")
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
@@ -279,7 +278,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let number = Number::from_f64(value);
         number.map(Value::Number).ok_or_else(|| {
             self.budget
-                .refuse("a number is infinite or none, which JSON does not have")
+                .refuse("JSON does not support an infinite number or NaN")
         })
     }
 
@@ -310,7 +309,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Value::Bool(key) => key.to_string(),
                 Value::Number(key) => key.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => {
-                    return Err(self.budget.refuse("a key of a map is no text"));
+                    return Err(self.budget.refuse("a key of a map must be a string"));
                 }
             };
             let value = map.next_value_seed(self)?;
@@ -329,12 +328,12 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        let fault = "a tag (!name) is used, which Kubernetes does not know";
+        let fault = "a tag (!name) is not supported";
         Err(self.budget.refuse(fault))
     }
 }
 
-/// YAML's merge key: the fields of other maps, where the map itself does not say otherwise.
+/// Applies YAML's merge key: adds the fields of other maps that the map itself does not set.
 fn merge(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), &'static str> {
     let maps = match merged {
         None => return Ok(()),
@@ -343,7 +342,7 @@ fn merge(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), &
     };
     for map in maps {
         let Value::Object(map) = map else {
-            return Err("the key \"<<\" holds no map");
+            return Err("the merge key \"<<\" must be a map");
         };
         for (key, value) in map {
             fields.entry(key).or_insert(value);
@@ -352,7 +351,7 @@ fn merge(fields: &mut Map<String, Value>, merged: Option<Value>) -> Result<(), &
     Ok(())
 }
 
-/// A key that somebody wrote, cut to what a message can carry.
+/// Returns a user-provided key, shortened for messages.
 pub(crate) fn shown(key: &str) -> String {
     const LONGEST: usize = 100;
     let short: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_told_apart_and_know_their_line() {
+    fn documents_are_split_and_keep_their_line() {
         let text = "# first\n%YAML 1.2\n---\na: 1\n---\n# nothing\n---\n\nb: |\n  --- no marker\n---  { c: 3 }\n...\n";
         assert_eq!(
             values(text),
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line_of_the_text() {
+    fn errors_report_the_line() {
         assert!(
             error("a: 1\n---\nb: 1\nc: [\n").starts_with("line "),
             "{}",
@@ -410,16 +409,16 @@ mod tests {
         );
         assert_eq!(
             error("a: 1\n---\n\nx:\n  b: 1\n  b: 2\n"),
-            "line 5, column 3: a key is there twice in the map that begins here"
+            "line 5, column 3: duplicate key in the map that starts here"
         );
         assert!(error("a: !secret x\n").contains("a tag"));
         assert!(error("a: *b\n").contains("alias"));
-        assert!(error("a: .inf\n").contains("a number"));
+        assert!(error("a: .inf\n").contains("number"));
         assert!(error(&format!("{}1{}", "[".repeat(500), "]".repeat(500))).contains("nested too deeply"));
     }
 
     #[test]
-    fn the_end_of_a_text_is_read_as_kubernetes_reads_it() {
+    fn end_of_text_is_parsed_as_in_kubernetes() {
         for (text, value) in [
             ("a: |\n  x\n", "x\n"),
             ("a: |\n  x", "x"),
@@ -430,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn error_quotes_nothing_from_the_text() {
+    fn error_does_not_quote_the_text() {
         for text in [
             "CANARY: 1\nCANARY: 2\n",
             "CANARY:\n  a: &CANARY { b: 1, b: 2 }\n",
@@ -460,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_and_merge_keys_work_and_bombs_do_not() {
+    fn anchors_and_merge_keys_work_within_limits() {
         let text = "base: &base { x: 1, y: 2 }\nmore: { <<: *base, y: 3 }\n";
         assert_eq!(values(text)[0].1["more"], json!({"x": 1, "y": 3}));
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -472,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_yaml_reads_as_no_text_can_still_be_a_key() {
+    fn numbers_and_booleans_can_be_keys() {
         assert_eq!(values("1: a\ntrue: b\n")[0].1, json!({"1": "a", "true": "b"}));
     }
 }

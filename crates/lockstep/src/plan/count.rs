@@ -1,4 +1,4 @@
-//! From the objects to what the forecast is made from.
+//! Builds the input of the forecast from the objects.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -15,29 +15,29 @@ use lockstep_provider::{Costs, Registry, StoreKey};
 
 use crate::manifests::{Objects, Placed};
 
-/// A store, with everything that is known of it without asking it.
+/// A store, and everything known about it without calling it.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) store: Store,
     pub(super) costs: Costs,
     pub(super) limits: Limits,
-    /// The provider, as in YAML.
+    /// Name of the provider, as in YAML.
     pub(super) provider: &'static str,
 }
 
-/// What is counted, and what cannot be.
+/// The SyncedSecrets to count, and those that failed.
 #[derive(Debug, Default)]
 pub(super) struct Counted<'a> {
     pub(super) stores: BTreeMap<StoreKey, Known>,
     pub(super) objects: Vec<Object<StoreKey>>,
     pub(super) failed: Vec<(&'a Placed, Failure)>,
-    /// How many are suspended, and come to no call.
+    /// Number of suspended SyncedSecrets, which cause no calls.
     pub(super) suspended: usize,
-    /// How many are synced once, and not refreshed.
+    /// Number of SyncedSecrets that are synced once and not refreshed.
     pub(super) once: usize,
 }
 
-/// Makes the plan of each SyncedSecret, as the operator would, and takes from it what it reads.
+/// Plans each SyncedSecret as the operator does, and collects what it reads.
 pub(super) fn count<'a>(objects: &'a Objects, index: &Index, registry: &Registry) -> Counted<'a> {
     let mut counted = Counted::default();
     for placed in &objects.synced_secrets {
@@ -50,7 +50,7 @@ pub(super) fn count<'a>(objects: &'a Objects, index: &Index, registry: &Registry
             Err(failure) => counted.failed.push((placed, failure)),
         }
     }
-    // a store that only suspended ones name sees nothing
+    // a store that only suspended SyncedSecrets use gets no calls
     let used = |key: &StoreKey| {
         counted
             .objects
@@ -78,14 +78,14 @@ fn one(
         }
     }
     let leader = spec::primary_store(input.spec).ok_or_else(|| {
-        // a plan without a store is refused above
-        Failure::new(Reason::InvalidSpec, "secretStoreRef is needed")
+        // unreachable: planning fails without a store
+        Failure::new(Reason::InvalidSpec, "secretStoreRef is required")
     })?;
     let mut wants = wants(&plan, &key);
     add_entries(placed, &mut wants, &key);
     let periodic = input.spec.refresh_policy == RefreshPolicy::Periodic;
     Ok(Object {
-        // the uid is the cluster's to give: the name stands in for it
+        // only a cluster assigns a uid, so use the name instead
         batch_key: spec::batch_key(
             input.spec,
             &leader,
@@ -132,7 +132,7 @@ fn wants(plan: &Plan, key: &impl Fn(&StoreRef) -> StoreKey) -> BTreeMap<StoreKey
     wants
 }
 
-/// Adds what each entry would be if it were a call of its own.
+/// Adds the calls of each entry as if it were not batched or shared.
 fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &impl Fn(&StoreRef) -> StoreKey) {
     let spec = &placed.object.spec;
     let mut add = |own: Option<&StoreRef>, call: Calls| {
@@ -162,7 +162,7 @@ fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &imp
     for entry in &spec.data_from {
         let call = match &entry.extract {
             Some(extract) => reads(spec::part(extract.metadata_policy)),
-            // one is made when there is none, not at each refresh
+            // a credential is issued when there is none, not at each refresh
             None if entry.generate.is_some() => Calls::default(),
             None => Calls {
                 finds: 1,

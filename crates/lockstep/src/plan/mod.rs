@@ -1,7 +1,7 @@
-//! `lockstep plan`: the calls a day that manifests come to, and what they cost, without a cluster or a store.
+//! `lockstep plan`: estimates API calls per day and their cost, without a cluster or a store.
 //!
-//! [`manifests`](crate::manifests) takes in what lockstep reads, [`count`] makes of it what the core's forecast is made
-//! from, [`report`] adds prices and quotas, [`show`] prints.
+//! [`manifests`](crate::manifests) reads the input, [`count`] builds the input of the forecast in
+//! the core, [`report`] adds prices and quotas, and [`show`] prints the result.
 
 mod count;
 mod report;
@@ -18,7 +18,7 @@ use crate::{
 
 use self::report::Report;
 
-/// Reads, checks, counts and prints.
+/// Reads, validates, counts and prints the manifests.
 pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
     let input = match input::read(
         &arguments.files,
@@ -45,7 +45,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
             PlanFormat::Text => output::print(&text),
             PlanFormat::Json => output::print_json(&text),
         }),
-        Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
+        Err(message) => return exit::failed(&format!("cannot format the output: {message}")),
     };
     for problem in &objects.problems {
         output::complain(&problem.line());
@@ -58,7 +58,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         return exit::failed(&summary(all, counted.failed.len(), objects.problems.len()));
     }
     if objects.synced_secrets.is_empty() {
-        output::complain("note: there is no SyncedSecret in what was read");
+        output::complain("note: the input contains no SyncedSecret");
     }
     printed
 }

@@ -1,4 +1,4 @@
-//! From counts to costs, and what has to be known to read them.
+//! Computes costs from counts, and the notes that explain them.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use lockstep_provider::{
 
 use super::count::{Counted, Known};
 
-/// What comes to one store.
+/// The forecast of one store.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
     pub(super) key: &'a StoreKey,
     pub(super) known: &'a Known,
     pub(super) forecast: Forecast,
-    /// What the calls of a month cost; `None` where nobody charges for them.
+    /// Cost of the calls of a month; `None` if the service does not charge for calls.
     pub(super) usd: Option<MicroUsd>,
-    /// The same with a call for each reference.
+    /// The same with one call per reference.
     pub(super) usd_by_entry: Option<MicroUsd>,
-    /// What keeping the named keys costs in a month, whoever reads them.
+    /// Monthly cost of storing the named keys, whether or not they are read.
     pub(super) usd_kept: Option<MicroUsd>,
-    /// What the first sync takes of the quota that it comes closest to, in tenths of a percent.
+    /// Share of the most used quota that the first sync uses, in tenths of a percent.
     pub(super) peak: Option<u64>,
 }
 
-/// Everything that is told.
+/// Everything that is printed.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     pub(super) rows: Vec<Row<'a>>,
@@ -59,17 +59,17 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The sum over all stores.
+    /// Returns the sum over all stores.
     pub(super) fn sum(&self, of: impl Fn(&Row<'a>) -> u64) -> u64 {
         self.rows.iter().map(of).sum()
     }
 
-    /// The sum over all stores that have a price; `None` where none has.
+    /// Returns the sum over all stores that have a price; `None` if none has one.
     pub(super) fn usd(&self, of: impl Fn(&Row<'a>) -> Option<MicroUsd>) -> Option<MicroUsd> {
         self.rows.iter().filter_map(of).reduce(std::ops::Add::add)
     }
 
-    /// When the figures were looked up: the earliest, where they differ.
+    /// Returns the date of the published figures, the earliest if they differ.
     pub(super) fn as_of(&self) -> Option<&'static str> {
         self.rows.iter().filter_map(|row| row.known.costs.as_of).min()
     }
@@ -99,7 +99,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The kinds of calls that there are.
+    /// Returns the kinds of calls that the forecast contains.
     pub(super) fn kinds(&self) -> impl Iterator<Item = &'a Call> {
         let all = self.forecast.first_sync + self.forecast.month + self.forecast.month_by_entry;
         self.known
@@ -110,7 +110,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What so many calls at once take of a quota, in tenths of a percent; the store's own limits hold them back.
+/// Returns the share of a quota that `calls` at once use, in tenths of a percent, reduced by the
+/// store's own limits.
 fn share(quota: Quota, calls: u64, limits: Limits) -> u64 {
     let allowed = limits.requests_per_second.map(|rate| {
         let burst = limits.burst.unwrap_or(rate);
@@ -122,7 +123,7 @@ fn share(quota: Quota, calls: u64, limits: Limits) -> u64 {
 
 fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
     let mut notes = vec![
-        "A month has 30 days, in which nothing changes and nothing fails: logins, checks of stores, retries and restarts of the operator come on top.".to_owned(),
+        "A month has 30 days without changes or failures. Logins, store checks, retries and operator restarts cause additional calls.".to_owned(),
     ];
     let refreshed = |refresh_schedule: fn(RefreshSchedule) -> bool| {
         counted.objects.iter().any(|object| {
@@ -135,32 +136,29 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
         })
     };
     if refreshed(|refresh_schedule| refresh_schedule != RefreshSchedule::Free) {
-        notes.push("SyncedSecrets of a store that takes batches are refreshed in turns, once in every interval: what is due together goes out together, and a key that several want is read once.".to_owned());
+        notes.push("SyncedSecrets of a store with batches are refreshed in shared slots, once per interval. Reads that are due together are sent together, and a key that several SyncedSecrets use is read once.".to_owned());
     }
     if refreshed(|refresh_schedule| refresh_schedule == RefreshSchedule::Free) {
-        notes.push("Those of a store without batches are refreshed by themselves, each 5 % later than its interval on average: a key that several want is read for each of them.".to_owned());
+        notes.push("SyncedSecrets of a store without batches are refreshed individually, on average 5 % later than their interval. A key that several SyncedSecrets use is read for each of them.".to_owned());
     }
     let any = |what: fn(Calls) -> u64| rows.iter().any(|row| what(row.forecast.first_sync) > 0);
     if any(|calls| calls.finds) {
         notes.push(format!(
-            "A search is taken to find {found} keys (--found), each of which is read; only the store knows how many there are."
+            "Each search is assumed to find {found} keys (--found), each of which is read. Only the store knows the real number."
         ));
     }
     if any(|calls| calls.decryptions) {
-        notes.push(
-            "A ciphertext is decrypted at the first sync, and again only when something has changed."
-                .to_owned(),
-        );
+        notes.push("A ciphertext is decrypted at the first sync, and again only after a change.".to_owned());
     }
     if rows.iter().any(|row| row.peak.is_some()) {
-        notes.push("Peak is the share of the published quota that the first sync of everything takes, if it all goes out at once; the store's limits are kept, and where the service asks to slow down, lockstep does.".to_owned());
+        notes.push("PEAK is the share of the published quota that the first sync uses if all calls are sent at once, within the limits of the store. If the service throttles calls, lockstep slows down.".to_owned());
     }
     if rows.iter().any(|row| row.usd_kept.is_some()) {
-        notes.push("What is kept costs its price whoever reads it; keys that are named are counted, each with one version in one place.".to_owned());
+        notes.push("Storage costs the same whether or not values are read. Only the named keys are counted, each with one version in one location.".to_owned());
     }
     if counted.once > 0 {
         notes.push(format!(
-            "{}: refreshPolicy is OnChange or CreatedOnce. They come to calls in the first sync only.",
+            "{}: refreshPolicy is OnChange or CreatedOnce. Only the first sync causes calls.",
             many(
                 counted.once,
                 "SyncedSecret is not refreshed",
@@ -170,7 +168,7 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
     }
     if counted.suspended > 0 {
         notes.push(format!(
-            "{}, and not counted.",
+            "{} and not counted.",
             many(
                 counted.suspended,
                 "SyncedSecret is suspended",
@@ -189,7 +187,7 @@ fn many(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 
-/// A note of a provider as a sentence.
+/// Formats a note of a provider as a sentence.
 fn sentence(note: &str) -> String {
     let mut letters = note.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());

@@ -1,4 +1,4 @@
-//! What people and machines see of it.
+//! Output of `lockstep plan`: a table or JSON.
 
 use std::fmt::Write as _;
 
@@ -21,16 +21,16 @@ const HEAD: [&str; 10] = [
     "OBJECTS",
     "REFERENCES",
     "KEYS",
-    "CALLS A ROUND",
-    "CALLS A DAY",
-    "USD A MONTH",
+    "CALLS/CYCLE",
+    "CALLS/DAY",
+    "USD/MONTH",
     "FIRST SYNC",
     "PEAK",
 ];
-/// Columns from here on are numbers.
+/// Index of the first column with numbers.
 const NUMBERS: usize = 2;
 
-/// A table, and what has to be known to read it.
+/// Returns the table and the assumptions behind it.
 pub(super) fn text(report: &Report<'_>) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(report.rows.iter().map(row));
@@ -55,29 +55,22 @@ pub(super) fn text(report: &Report<'_>) -> String {
     }
     // writing to a String cannot fail
     let by_entry = report.sum(|row| row.forecast.month_by_entry.a_day().all());
-    let _ = write!(
-        text,
-        "\nOne call for each reference would be {by_entry} calls a day"
-    );
+    let _ = write!(text, "\nOne call per reference would be {by_entry} calls per day");
     if let Some(usd) = report.usd(|row| row.usd_by_entry) {
-        let _ = write!(text, " and {} USD a month", rounded(usd));
+        let _ = write!(text, " and {} USD per month", rounded(usd));
     }
     text.push_str(".\n");
     if let Some(usd) = report.usd(|row| row.usd_kept) {
-        let _ = writeln!(
-            text,
-            "What is kept there costs {} USD a month besides.",
-            rounded(usd)
-        );
+        let _ = writeln!(text, "Storage costs another {} USD per month.", rounded(usd));
     }
     let published = published(report);
     if let (Some(as_of), false) = (report.as_of(), published.is_empty()) {
         let _ = write!(
             text,
-            "\nPublished prices and quotas, looked up in {as_of}. They change, and differ between regions:\n{published}"
+            "\nPublished prices and quotas as of {as_of}. They change over time and differ between regions:\n{published}"
         );
     }
-    text.push_str("\nHow it is counted:\n");
+    text.push_str("\nAssumptions:\n");
     for note in &report.notes {
         let _ = writeln!(text, "- {}", escape(note));
     }
@@ -100,7 +93,7 @@ fn row(row: &Row<'_>) -> [String; 10] {
     ]
 }
 
-/// Each published figure that was used, once.
+/// Lists each published figure that was used, once.
 fn published(report: &Report<'_>) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut push = |line: String| {
@@ -118,7 +111,7 @@ fn published(report: &Report<'_>) -> String {
         if let Some(kept) = row.known.costs.kept {
             let (usd, unit, source) = (kept.price.value, kept.unit, kept.price.source);
             push(format!(
-                "- {service}: {usd} USD for each {unit} and month ({source})\n"
+                "- {service}: {usd} USD per {unit} and month ({source})\n"
             ));
         }
     }
@@ -132,16 +125,16 @@ fn figures(call: &Call) -> Vec<String> {
         let costs = if price.value == MicroUsd::default() {
             "free".to_owned()
         } else {
-            format!("{usd} USD for 10,000 calls")
+            format!("{usd} USD per 10,000 calls")
         };
         format!("{operation}: {costs} ({})", price.source)
     });
     let quota = call.quota.map(|quota| {
         let (calls, operations, of) = (quota.value.calls, quota.value.operations, quota.value.of_each);
         let time = match quota.value.seconds {
-            1 => "a second".to_owned(),
-            60 => "a minute".to_owned(),
-            seconds => format!("in {seconds} seconds"),
+            1 => "per second".to_owned(),
+            60 => "per minute".to_owned(),
+            seconds => format!("per {seconds} seconds"),
         };
         format!(
             "{operations}: {calls} calls {time} for each {of} ({})",
@@ -155,7 +148,7 @@ fn amount(usd: Option<MicroUsd>) -> String {
     usd.map_or_else(|| "-".to_owned(), rounded)
 }
 
-/// To the cent above, so that nothing that costs looks free.
+/// Rounds up to a cent, so that no cost looks like zero.
 fn rounded(usd: MicroUsd) -> String {
     MicroUsd(usd.0.div_ceil(10_000).saturating_mul(10_000)).to_string()
 }
@@ -164,7 +157,7 @@ fn percent(tenths: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// One document for machines. Amounts are text, because they are exact.
+/// Returns one JSON document. Amounts are strings, because they are exact.
 pub(super) fn json(objects: &Objects, counted: &Counted<'_>, report: &Report<'_>) -> Result<String, String> {
     let failed: Vec<_> = counted
         .failed

@@ -1,7 +1,7 @@
-//! `lockstep render`: the Secrets that manifests make, without a cluster.
+//! `lockstep render`: renders the Secrets of manifests without a cluster.
 //!
-//! [`manifests`](crate::manifests) takes in what lockstep reads, [`pipeline`] is the operator's own with [`values`] as
-//! every store, [`show`] prints what [`written`] leaves of it.
+//! [`manifests`](crate::manifests) reads the input. [`pipeline`] runs the operator's own pipeline,
+//! with [`values`] as every store. [`show`] prints the result, masked by [`written`].
 
 mod pipeline;
 mod show;
@@ -22,7 +22,7 @@ use self::{
     values::{Everywhere, Folder},
 };
 
-/// Reads, checks, renders and prints.
+/// Reads, validates, renders and prints the manifests.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
     let input = match input::read(
         &arguments.files,
@@ -51,7 +51,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
     let mut objects = Objects::of(&input.sources, &arguments.namespace);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::failed(&format!("the runtime cannot start: {error}")),
+        Err(error) => return exit::failed(&format!("cannot start the async runtime: {error}")),
     };
     let all = runtime.block_on(pipeline::run(&mut objects, values.as_ref(), sealed));
     let text = match arguments.output {
@@ -63,7 +63,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
             RenderFormat::Yaml => output::print_document(&text),
             RenderFormat::Json => output::print_json(&text),
         }),
-        Err(message) => return exit::failed(&format!("the output cannot be made: {message}")),
+        Err(message) => return exit::failed(&format!("cannot format the output: {message}")),
     };
     for line in show::remarks(&objects, &all) {
         output::complain(&line);
@@ -76,7 +76,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         return exit::failed(&summary(all.len(), failed, objects.problems.len()));
     }
     if all.is_empty() {
-        output::complain("note: there is no SyncedSecret in what was read");
+        output::complain("note: the input contains no SyncedSecret");
     }
     printed
 }

@@ -1,4 +1,4 @@
-//! The operator's own pipeline over the objects: plan → fetch → collect → assemble.
+//! Runs the operator's own pipeline over the objects: plan → fetch → collect → assemble.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,41 +24,42 @@ use super::{
 };
 use crate::manifests::{self, Objects, Placed};
 
-/// What becomes of a SyncedSecret.
+/// Result of rendering one SyncedSecret.
 #[derive(Debug)]
 pub(super) enum Rendered {
-    /// This Secret.
+    /// The rendered Secret.
     Secret(Made),
-    /// Nobody can say it without the values of these keys, which are sealed.
+    /// The Secret depends on the values of these keys, which are sealed.
     Sealed(BTreeSet<String>),
-    /// Without values, or where a store makes them, nobody can say more than what is read.
+    /// The Secret cannot be rendered, because there are no values or the store issues a credential.
+    /// Only the reads are known.
     Reads(Plan),
-    /// Every source is gone, and so is the Secret.
+    /// Every source is gone, so the Secret is deleted.
     Gone,
-    /// The status would say this.
+    /// The failure that the operator would report in the status.
     Failed(Failure),
 }
 
-/// A Secret, and what of it must not be shown as it is.
+/// A rendered Secret, and the keys that must be masked.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) secret: DesiredSecret,
     /// Keys of `data` whose values are sealed and therefore unknown.
     pub(super) sealed: BTreeSet<String>,
-    /// Keys of `data` that templates made, possibly from values.
+    /// Keys of `data` whose names come from templates, and possibly from values.
     pub(super) templated: BTreeSet<String>,
 }
 
-/// What is known of ciphertexts: there is no KMS here.
+/// Values of ciphertexts. There is no KMS to decrypt them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sealed<'a> {
     /// Values by namespace, name and key.
     pub(super) values: Option<&'a Folder>,
-    /// Whether the values are wanted themselves, so that none may be missing.
+    /// Whether values are printed, so that none may be missing.
     pub(super) shown: bool,
 }
 
-/// Takes every SyncedSecret through the pipeline, in their order.
+/// Runs every SyncedSecret through the pipeline, in order.
 pub(super) async fn run(
     objects: &mut Objects,
     values: Option<&Everywhere>,
@@ -90,7 +91,7 @@ async fn one(
     {
         check_owner(placed, target, annotations)?;
     }
-    // a credential is made at each sync, and there is none to read
+    // the store issues a new credential at each sync, so there is none to read
     let Some(values) = values.filter(|_| plan.generation.is_none()) else {
         return Ok(Rendered::Reads(plan));
     };
@@ -115,7 +116,8 @@ async fn one(
     }
 }
 
-/// The keys of `data` that only templates can have made: neither a source nor the manifest names them.
+/// Returns the keys of `data` that neither a source nor the manifest names, so only a template can
+/// have made them.
 fn templated_keys(placed: &Placed, collected: &Collected, secret: &DesiredSecret) -> BTreeSet<String> {
     let template = placed.object.spec.target.template.as_ref();
     let is_written = |key: &str| {
@@ -131,7 +133,7 @@ fn templated_keys(placed: &Placed, collected: &Collected, secret: &DesiredSecret
         .collect()
 }
 
-/// The values of ciphertexts, as far as they are known, and the keys of the others, which are empty meanwhile.
+/// Returns the known values of ciphertexts and the keys of the unknown ones, which are left empty.
 fn decrypt(
     placed: &Placed,
     plan: &Plan,
@@ -157,7 +159,7 @@ fn decrypt(
     (decrypted, unknown)
 }
 
-/// Whether anything is made from values, so that one that is not known could be in anything.
+/// Whether the SyncedSecret has templates, in which an unknown value could be used.
 fn has_templates(placed: &Placed) -> bool {
     let template = placed.object.spec.target.template.as_ref();
     template.is_some_and(|template| {
@@ -169,7 +171,7 @@ fn has_templates(placed: &Placed) -> bool {
     })
 }
 
-/// What the admission policy would say to a Secret that is there already.
+/// Checks an existing Secret as the admission policy would.
 fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, String>) -> Result<(), Failure> {
     let names_it = |annotation| {
         let names = annotations
@@ -201,26 +203,26 @@ fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, Str
     Err(error.failure(&owner))
 }
 
-/// What everybody should know although nothing is wrong.
+/// Returns a note for the user about a SyncedSecret that did not fail.
 pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> Option<String> {
     if let Rendered::Sealed(keys) = rendered {
         let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\"")).collect();
         return Some(format!(
-            "it is not shown, because {} is sealed: give the value with --sealed-values",
-            keys.join(", ")
+            "not shown, because the value of {} is sealed. Provide it with --sealed-values",
+            keys.join(" and ")
         ));
     }
     let spec = &placed.object.spec;
     let target = spec::target_name(&placed.name, &spec.target);
     if spec.suspend {
-        return Some("it is suspended: nothing is written until spec.suspend is false".to_owned());
+        return Some("suspended: nothing is written until spec.suspend is false".to_owned());
     }
     let there = objects
         .secrets
         .contains_key(&(placed.namespace.clone(), target.to_owned()));
     (spec.target.creation_policy == CreationPolicy::Merge && !there).then(|| {
         format!(
-            "Secret \"{target}\" must exist and list this SyncedSecret: {}={}",
+            "Secret \"{target}\" must exist and list this SyncedSecret in an annotation: {}={}",
             annotation::MERGE,
             placed.name
         )

@@ -1,4 +1,4 @@
-//! What people and machines see of it.
+//! Output of `lockstep render`: YAML, JSON and notes.
 
 use std::fmt::{self, Write as _};
 
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::manifests::{Objects, Placed, Problem};
 
-/// Lengths in place of values, and not even these of what is sealed. Keys that templates made are masked, too.
+/// Serializes lengths instead of values. The lengths of sealed values and the keys made by
+/// templates are masked too.
 struct Masked<'a>(&'a Made);
 
 impl Serialize for Masked<'_> {
@@ -51,7 +52,7 @@ fn owner<'a>(placed: &'a Placed, secret: &'a DesiredSecret) -> Owner<'a> {
     }
 }
 
-/// Writes the Secret in a format, masked unless its values are wanted.
+/// Serializes the Secret, masked unless `show_values` is set.
 fn written_as<T, E: fmt::Display>(
     placed: &Placed,
     made: &Made,
@@ -90,7 +91,7 @@ fn secret_json(placed: &Placed, made: &Made, show_values: bool) -> Result<Value,
     )
 }
 
-/// The Secrets as a YAML stream; what is no Secret is a comment.
+/// Returns the Secrets as a YAML stream. Results other than Secrets become comments.
 pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Result<String, String> {
     let mut stream = String::new();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
@@ -109,7 +110,7 @@ pub(super) fn yaml(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
             Rendered::Gone => {
                 let _ = writeln!(
                     stream,
-                    "---\n# {name}: every source is gone, and its Secret is deleted"
+                    "---\n# {name}: every source is gone, so the Secret is deleted"
                 );
             }
             Rendered::Reads(plan) => {
@@ -137,14 +138,14 @@ fn reads(plan: &Plan) -> Vec<String> {
     let find = plan.searches.iter().map(|search| {
         let query = &search.query;
         let path = query.path.as_ref().map(|path| format!(" below {path:?}"));
-        let name = query.name.as_ref().map(|name| format!(" named like {name:?}"));
+        let name = query.name.as_ref().map(|name| format!(" matching {name:?}"));
         let tags = query
             .tags
             .iter()
-            .map(|(key, value)| format!(" tagged {key:?}: {value:?}"));
+            .map(|(key, value)| format!(" with tag {key:?}: {value:?}"));
         let (path, name) = (path.unwrap_or_default(), name.unwrap_or_default());
         format!(
-            "{}: everything{path}{name}{}",
+            "{}: all keys{path}{name}{}",
             search.store,
             tags.collect::<String>()
         )
@@ -157,14 +158,14 @@ fn reads(plan: &Plan) -> Vec<String> {
     });
     let generate = plan.generation.as_ref().map(|generation| {
         format!(
-            "{}: a credential that the store makes at {:?} when the operator syncs, so that nothing can be rendered before",
+            "{}: a credential that the store issues at {:?} when the operator syncs, so nothing can be rendered",
             generation.store, generation.request.path
         )
     });
     read.chain(find).chain(decrypt).chain(generate).collect()
 }
 
-/// One document for machines.
+/// Returns one JSON document with all results.
 pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Result<String, String> {
     let mut results = Vec::new();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
@@ -197,7 +198,7 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
         .map_err(|error| error.to_string())
 }
 
-/// What went wrong and what should be known, one line each, for standard error.
+/// Returns the errors and notes for standard error, one per line.
 pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
     let mut lines: Vec<_> = objects.problems.iter().map(Problem::line).collect();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {

@@ -1,4 +1,4 @@
-//! The folder that stands in for every store.
+//! The folder that replaces every store.
 
 use std::{
     collections::BTreeMap,
@@ -16,41 +16,44 @@ use lockstep_provider::{
     RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
 };
 
-/// How many values a folder may have.
+/// Maximum number of values in a folder.
 const MAX_FILES: usize = 100_000;
-/// How deep folders may lie in each other; it also ends links that go round in a circle.
+/// Maximum nesting of folders. It also ends links that form a cycle.
 const MAX_DEPTH: usize = 32;
-/// How large a value may be, in bytes; a Secret takes 1 MiB.
+/// Maximum size of a value in bytes. A Secret holds at most 1 MiB.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// In the place of a version: what is kept beside the value.
+/// Suffix of the file with the metadata of a value, in place of a version.
 const METADATA: &str = "metadata";
 
-/// Values by key.
+/// Files with values, by key.
 #[derive(Debug)]
 pub(super) struct Folder {
     files: BTreeMap<String, PathBuf>,
 }
 
 impl Folder {
-    /// Lists a folder.
+    /// Lists the files of a folder.
     ///
     /// # Errors
-    /// A sentence that says what cannot be listed.
+    /// Describes what cannot be listed.
     pub(super) fn open(root: &Path) -> Result<Self, String> {
         let mut files = BTreeMap::new();
         let mut folders = vec![(root.to_owned(), String::new(), 0)];
         while let Some((folder, prefix, depth)) = folders.pop() {
             let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
             if depth > MAX_DEPTH {
-                return Err(format!("{}: more than {MAX_DEPTH} folders deep", root.display()));
+                return Err(format!(
+                    "{}: folders are nested more than {MAX_DEPTH} levels deep",
+                    root.display()
+                ));
             }
             for entry in fs::read_dir(&folder).map_err(unreadable)? {
                 let entry = entry.map_err(unreadable)?;
                 let name = entry
                     .file_name()
                     .into_string()
-                    .map_err(|_| format!("{}: the name of a file is not UTF-8", folder.display()))?;
+                    .map_err(|_| format!("{}: a file name is not valid UTF-8", folder.display()))?;
                 let path = entry.path();
                 let metadata = fs::metadata(&path)
                     .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
@@ -62,7 +65,7 @@ impl Folder {
                 }
                 if files.len() > MAX_FILES {
                     return Err(format!(
-                        "{}: more than {MAX_FILES} files, which is the limit",
+                        "{}: contains more than the maximum of {MAX_FILES} files",
                         root.display()
                     ));
                 }
@@ -84,7 +87,7 @@ impl Folder {
         let Some(path) = path else {
             let what = match reference.part {
                 Part::Value => "does not exist".to_owned(),
-                Part::Metadata => format!("has no metadata: there is no file {key}@{METADATA}"),
+                Part::Metadata => format!("has no metadata: file {key}@{METADATA} does not exist"),
             };
             return Err(fail(
                 ErrorKind::NotFound,
@@ -99,7 +102,7 @@ impl Folder {
         })
     }
 
-    /// The value of a ciphertext: the file `namespace/name/key`, if there is one.
+    /// Returns the value of a ciphertext from file `namespace/name/key`, if it exists.
     pub(super) fn unsealed(
         &self,
         namespace: &str,
@@ -111,14 +114,14 @@ impl Folder {
         Some(content(path, &key).map(SecretValue::new))
     }
 
-    /// Whether a file is a certain version of another one.
+    /// Whether a file holds a specific version of another key.
     fn is_version(&self, key: &str) -> bool {
         key.rsplit_once('@')
             .is_some_and(|(base, _)| self.files.contains_key(base))
     }
 }
 
-/// What is in a file.
+/// Reads the content of a file.
 fn content(path: &Path, key: &str) -> Result<Vec<u8>, ProviderError> {
     let fail = |kind, message: String| ProviderError::new(kind, Operation::Read, message);
     let unreadable = |error: io::Error| {
@@ -132,7 +135,7 @@ fn content(path: &Path, key: &str) -> Result<Vec<u8>, ProviderError> {
         .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
         let most = MAX_BYTES >> 20;
-        let message = format!("key \"{key}\" has more than {most} MiB, which is the limit");
+        let message = format!("key \"{key}\" is larger than the maximum of {most} MiB");
         return Err(fail(ErrorKind::Malformed, message));
     }
     Ok(bytes)
@@ -160,7 +163,7 @@ impl Provider for Folder {
 
     async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
-            let message = "find.tags: a folder with values has no tags";
+            let message = "find.tags: tags are not supported with --values";
             return Err(ProviderError::new(
                 ErrorKind::Unsupported,
                 Operation::Find,
@@ -170,7 +173,7 @@ impl Provider for Folder {
         let filter = KeyFilter::new(query)?;
         let mut all = Vec::new();
         for key in self.files.keys().filter(|key| !self.is_version(key)) {
-            // a key may begin with a slash, and the path of a file does not
+            // a key may start with a slash, the path of a file does not
             for spelled in [key.clone(), format!("/{key}")] {
                 if filter.matches_key(&spelled)? {
                     all.push(found(&spelled)?);
@@ -186,7 +189,7 @@ impl Provider for Folder {
     }
 }
 
-/// Every store is the folder.
+/// Resolves every store to the folder.
 #[derive(Debug)]
 pub(super) struct Everywhere(pub(super) Arc<Folder>);
 

@@ -1,25 +1,26 @@
-//! What of a Secret's metadata is written in the manifest. Only that is shown: templates can put values into everything else.
+//! Masks the metadata of a Secret. Only metadata that is written in the manifest is shown, because
+//! templates can put values into everything else.
 
 use std::collections::BTreeMap;
 
 use lockstep_api::{Template, TemplateTarget, annotation};
 use lockstep_core::assemble::DesiredSecret;
 
-/// The beginning of an action of a template.
+/// Start of a template action.
 const ACTION: &str = "{{";
 
-/// A text as people may see it: its length.
+/// Masks a text: shows only its length.
 pub(super) fn mask(bytes: usize) -> String {
     let unit = if bytes == 1 { "byte" } else { "bytes" };
     format!("●●●●●●●● ({bytes} {unit})")
 }
 
-/// A key as people may see it: its position.
+/// Masks a key: shows only its position.
 pub(super) fn mask_key(index: usize) -> String {
     format!("●●●●●●●● (key {} of a template)", index + 1)
 }
 
-/// Returns the Secret with labels and annotations masked that templates made.
+/// Returns the Secret with the labels and annotations masked that templates made.
 pub(super) fn masked(secret: &DesiredSecret, template: Option<&Template>) -> DesiredSecret {
     let metadata = template.and_then(|template| template.metadata.as_ref());
     let mask = |texts, target, written| masked_texts(texts, written, template, target);
@@ -60,7 +61,7 @@ fn masked_texts(
             hidden += 1;
             mask_key(hidden - 1)
         };
-        // a text that is in the manifest itself tells nothing
+        // a text that is written in the manifest reveals nothing
         let is_constant = |literal: &&str| !literal.contains(ACTION) && literal.contains(text.as_str());
         let is_written = is_own || by_name == Some(text) || literals.iter().any(is_constant);
         masked.insert(
@@ -75,14 +76,14 @@ fn masked_texts(
     masked
 }
 
-/// The texts of `templateFrom` that make the labels, annotations or data.
+/// Returns the literals of `templateFrom` that make labels, annotations or data.
 pub(super) fn literals(template: &Template, target: TemplateTarget) -> impl Iterator<Item = &str> {
     let all = template.template_from.iter();
     all.filter(move |from| from.target == target)
         .map(|from| from.literal.as_str())
 }
 
-/// Whether a line of a literal begins with that key.
+/// Whether a line of the literal starts with this key.
 pub(super) fn names(literal: &str, key: &str) -> bool {
     literal.lines().any(|line| {
         let rest = line.trim_start_matches([' ', '"', '\'']).strip_prefix(key);
@@ -90,7 +91,7 @@ pub(super) fn names(literal: &str, key: &str) -> bool {
     })
 }
 
-/// Whether lockstep sets the label or annotation itself, from names that the manifest contains.
+/// Whether lockstep itself sets the label or annotation, from names in the manifest.
 fn is_own(key: &str) -> bool {
     matches!(key, annotation::MANAGED_BY_LABEL | annotation::OWNER)
 }

@@ -1,4 +1,4 @@
-//! `lockstep seal --check`: finds plaintext, without a KMS, a store or a cluster.
+//! `lockstep seal --check`: finds plaintext without a KMS, a store or a cluster.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::{
     output,
 };
 
-/// Prints what is plaintext.
+/// Prints every plaintext value.
 pub(super) fn check(arguments: &SealArguments) -> ExitCode {
     let sources = match input::read(
         &arguments.files,
@@ -43,18 +43,25 @@ pub(super) fn check(arguments: &SealArguments) -> ExitCode {
             let document = json!({ "findings": findings, "files": sources.len(), "skipped": skipped });
             match serde_json::to_string_pretty(&document) {
                 Ok(text) => output::print_json(&(text + "\n")),
-                Err(error) => return exit::failed(&format!("the output cannot be made: {error}")),
+                Err(error) => return exit::failed(&format!("cannot format the output: {error}")),
             }
         }
     };
     let files = if sources.len() == 1 { "file" } else { "files" };
     if findings.is_empty() {
-        output::complain(&format!("no plaintext in {} {files}", sources.len() - skipped));
+        output::complain(&format!(
+            "no plaintext found in {} {files}",
+            sources.len() - skipped
+        ));
         return exit::printed(printed);
     }
-    let places = if findings.len() == 1 { "place" } else { "places" };
+    let problems = if findings.len() == 1 {
+        "problem"
+    } else {
+        "problems"
+    };
     exit::failed(&format!(
-        "{} {places} in {} {files} must not go into Git as they are",
+        "{} {problems} found in {} {files}. Seal or fix them before you commit",
         findings.len(),
         sources.len()
     ))

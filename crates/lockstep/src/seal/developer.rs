@@ -1,4 +1,4 @@
-//! Whose credentials encrypt: the developer's own, never those that a store's `auth` names for the operator.
+//! Credentials for encryption: the developer's own, never those in the `auth` of a store.
 
 use std::{
     fs,
@@ -17,30 +17,31 @@ use lockstep_provider::{
 
 use super::trust::Trusted;
 
-/// What stands for the developer's token where Vault's configuration names a Secret; no Secret has such a name.
-const TOKEN: &str = "(the token of whoever seals)";
-/// How large a file with a token or with certificates may be, in bytes.
+/// Placeholder for the developer's token where the Vault configuration names a Secret. No Secret
+/// can have this name.
+const TOKEN: &str = "(the developer's token)";
+/// Maximum size in bytes of a file with a token or certificates.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a developer brings along. AWS and Google are found by their own clients: environment, profile, application
-/// default credentials.
+/// Credentials and settings of the developer. The AWS and Google clients find theirs themselves:
+/// environment, profile, Application Default Credentials.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Developer {
-    /// The token of Vault.
+    /// Vault token.
     pub(super) vault_token: Option<SecretValue>,
-    /// The address of Vault, where it is another one from here.
+    /// Address of Vault, if it differs from the one in the store.
     pub(super) vault_address: Option<String>,
-    /// Certificate authorities of Vault's server, PEM.
+    /// CA certificates for the Vault server, as PEM.
     pub(super) ca: Option<Vec<u8>>,
-    /// Hosts that the developer trusts, besides the cloud's own.
+    /// Hosts that the developer trusts in addition to the cloud providers' own.
     pub(super) trusted: Trusted,
 }
 
 impl Developer {
-    /// Reads what the options name: the token, or its file, or else the file that `vault login` writes.
+    /// Reads the token, its file, or the file that `vault login` writes, and the CA file.
     ///
     /// # Errors
-    /// A sentence that names the file that cannot be read.
+    /// Names the file that cannot be read.
     pub(super) fn of(
         token: Option<&SecretValue>,
         token_file: Option<&Path>,
@@ -53,7 +54,7 @@ impl Developer {
         let vault_token = match (token_file, token, written.filter(|path| path.is_file())) {
             (Some(path), _, _) => Some(token_in(path)?),
             (None, Some(token), _) => Some(token.clone()),
-            // a file that nobody named may be missing, or be somebody else's
+            // nobody named this file, so it may be missing or unreadable
             (None, None, Some(path)) => token_in(&path).ok(),
             (None, None, None) => None,
         };
@@ -65,17 +66,19 @@ impl Developer {
         })
     }
 
-    /// The configuration of a store with the developer in the operator's place.
+    /// Returns the configuration of a store with the developer's credentials instead of the
+    /// operator's.
     ///
     /// # Errors
-    /// A sentence that says what is to be set, at the store or on the command line.
+    /// Describes what to set in the store or on the command line.
     pub(super) fn config(&self, key: &StoreKey, store: &StoreEntry) -> Result<StoreConfig, String> {
         let mut provider = store.provider.clone();
         if let Some(field) = missing_key(&provider) {
-            return Err(format!("{key} names no key that encrypts: set {field}"));
+            return Err(format!("{key}: no encryption key. Set {field}"));
         }
         if let Some(aws) = &mut provider.aws {
-            // what is none of these is the client's own chain; the other services are not asked
+            // without auth, the client uses its default credentials; the other services are not
+            // called
             aws.auth = None;
             aws.endpoint = None;
             aws.sts_endpoint = None;
@@ -100,7 +103,8 @@ impl Developer {
             };
             if let Some(address) = &self.vault_address {
                 vault.server.clone_from(address);
-                // a manifest must not decide which certificates prove the developer's own server
+                // a manifest must not decide which certificates are trusted for the developer's own
+                // server
                 vault.ca_bundle = None;
                 vault.ca_provider = None;
             }
@@ -109,14 +113,14 @@ impl Developer {
                 vault.ca_bundle = Some(BASE64_STANDARD.encode(ca));
             } else if vault.ca_provider.is_some() {
                 return Err(format!(
-                    "{key}: spec.provider.vault.caProvider is in the cluster, which is not asked: give the certificates with --ca-file"
+                    "{key}: spec.provider.vault.caProvider is in the cluster, which is not read. Provide the certificates with --ca-file"
                 ));
             }
         }
         let checked = self.trusted.check(&provider, self.vault_address.is_some());
         checked.map_err(|message| format!("{key}: {message}"))?;
         Ok(StoreConfig {
-            // the ambient identity serves stores of the cluster only, and here it is the developer's
+            // only cluster stores may use the ambient identity, which here is the developer's
             key: StoreKey {
                 kind: StoreKind::ClusterSecretStore,
                 namespace: None,
@@ -130,7 +134,7 @@ impl Developer {
     }
 }
 
-/// The field that would name the key, where it is not set.
+/// Returns the field that names the key, if it is not set.
 fn missing_key(provider: &StoreProvider) -> Option<&'static str> {
     if let Some(aws) = &provider.aws {
         return aws.kms.is_none().then_some("spec.provider.aws.kms.keyId");
@@ -145,11 +149,11 @@ fn missing_key(provider: &StoreProvider) -> Option<&'static str> {
             .then_some("spec.provider.vault.transit.key");
     }
     Some(
-        "spec.provider.aws.kms, spec.provider.gcp.kms or spec.provider.vault.transit, of a store of that provider",
+        "spec.provider.aws.kms, spec.provider.gcp.kms or spec.provider.vault.transit in a store of that provider",
     )
 }
 
-/// What a store's key is called.
+/// Returns the name of the key of a store.
 pub(super) fn key_name(provider: &StoreProvider) -> String {
     let aws = provider.aws.as_ref().and_then(|aws| aws.kms.as_ref());
     let gcp = provider.gcp.as_ref().and_then(|gcp| gcp.kms.as_ref());
@@ -162,10 +166,10 @@ pub(super) fn key_name(provider: &StoreProvider) -> String {
     }
 }
 
-/// What a small file holds.
+/// Reads a small file.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// Names the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", path.display());
     let mut bytes = Vec::new();
@@ -174,10 +178,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!(
-            "{} has more than 1 MiB, which is the limit",
-            path.display()
-        ));
+        return Err(format!("{} is larger than the maximum of 1 MiB", path.display()));
     }
     Ok(bytes)
 }
@@ -187,24 +188,25 @@ fn token_in(path: &Path) -> Result<SecretValue, String> {
     Ok(SecretValue::new(bytes.expose().trim_ascii()))
 }
 
-/// The file of a field `plaintextFile`, which is relative to the file that it stands in.
+/// Returns the path of a `plaintextFile`, which is relative to the manifest.
 pub(super) fn beside(yaml: Option<&Path>, path: &str) -> PathBuf {
     folder_of(yaml).join(path)
 }
 
-/// What the file of a field `plaintextFile` holds. A manifest names files of its own folder only: it comes from a repository, and
-/// could otherwise have any file of the developer's machine encrypted with a key of somebody else.
+/// Reads a `plaintextFile`. It must be in the manifest's folder: the manifest comes from a
+/// repository and could otherwise have any file of the developer's machine encrypted with someone
+/// else's key.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// Names the file.
 pub(super) fn read_beside(yaml: Option<&Path>, path: &str) -> Result<Vec<u8>, String> {
     read_below(folder_of(yaml), path, MAX_BYTES).map_err(|error| {
         let shown = beside(yaml, path);
         let shown = shown.display();
         match error {
-            ReadBelowError::TooLong(_) => format!("{shown} has more than 1 MiB, which is the limit"),
+            ReadBelowError::TooLong(_) => format!("{shown} is larger than the maximum of 1 MiB"),
             ReadBelowError::Outside => {
-                format!("{shown} {error}. plaintextFile can name files in the manifest's folder only")
+                format!("{shown} {error}. plaintextFile must be in the manifest's folder")
             }
             error => format!("{shown} {error}"),
         }
@@ -223,21 +225,23 @@ impl Credentials for Developer {
     async fn secret(&self, name: &str, _: &str) -> Result<SecretValue, ProviderError> {
         match &self.vault_token {
             Some(token) if name == TOKEN => Ok(token.clone()),
-            _ => Err(nothing("there is no token for Vault")
-                .with_hint("Log in (vault login), set VAULT_TOKEN, or give --token-file")),
+            _ => {
+                Err(nothing("no Vault token")
+                    .with_hint("Run vault login, or set VAULT_TOKEN or --token-file"))
+            }
         }
     }
 
     async fn config_map(&self, _: &str, _: &str) -> Result<String, ProviderError> {
-        Err(nothing("the cluster is not asked for anything"))
+        Err(nothing("seal does not read from a cluster"))
     }
 
     async fn service_account_token(&self, _: &str, _: &str) -> Result<SecretValue, ProviderError> {
-        Err(nothing("the cluster is not asked for anything"))
+        Err(nothing("seal does not read from a cluster"))
     }
 
     async fn service_account_annotation(&self, _: &str, _: &str) -> Result<Option<String>, ProviderError> {
-        Err(nothing("the cluster is not asked for anything"))
+        Err(nothing("seal does not read from a cluster"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replaces one field of a text, and proves that nothing else is different.
+//! Replaces one field of a text, and proves that nothing else changed.
 
 use std::ops::Range;
 
@@ -8,29 +8,29 @@ use serde_json::Value;
 use super::tree::{Kind, Node};
 use crate::manifests::yaml;
 
-/// The key under which a ciphertext stands.
+/// Field that contains a ciphertext.
 pub(super) const CIPHERTEXT: &str = "ciphertext";
 
-/// Some bytes of a text, and what comes in their place.
+/// A range of bytes and its replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) bytes: Range<usize>,
     pub(super) text: String,
 }
 
-/// The parts of a text that a field takes which is to hold a ciphertext.
+/// The ranges of a field that is to be replaced with a ciphertext.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// The key, without quotes.
+    /// Range of the key, without quotes.
     key: Range<usize>,
-    /// What the ciphertext comes in place of, without quotes.
+    /// Range that the ciphertext replaces, without quotes.
     value: Range<usize>,
-    /// What goes without replacement: the lines of a block scalar.
+    /// Range that is removed: the lines of a block scalar.
     gone: Range<usize>,
 }
 
 impl Slot {
-    /// Of that key and that value; `None` where they are not written as text.
+    /// Returns the slot of a key and its value; `None` if one of them is not a scalar.
     pub(super) fn of(text: &str, key: &Node, value: &Node) -> Option<Self> {
         let key_bytes = match &key.kind {
             Kind::Scalar(_, style) => inner(text, &key.bytes, *style)?,
@@ -55,7 +55,7 @@ impl Slot {
         })
     }
 
-    /// What makes it hold that ciphertext.
+    /// Returns the changes that insert the ciphertext.
     pub(super) fn changes(&self, ciphertext: &str) -> [Change; 3] {
         let change = |bytes: &Range<usize>, text: &str| Change {
             bytes: bytes.clone(),
@@ -69,7 +69,7 @@ impl Slot {
     }
 }
 
-/// A flow scalar without its quotes.
+/// Returns the range of a flow scalar without its quotes.
 fn inner(text: &str, bytes: &Range<usize>, style: ScalarStyle) -> Option<Range<usize>> {
     let written = text.get(bytes.clone())?;
     let quote = match style {
@@ -82,7 +82,8 @@ fn inner(text: &str, bytes: &Range<usize>, style: ScalarStyle) -> Option<Range<u
     quoted.then(|| bytes.start + 1..bytes.end - 1)
 }
 
-/// The header of a block scalar, such as `|-`, which stands between its key and its content. Comments may stand before it.
+/// Returns the header of a block scalar, such as `|-`, between its key and its content. Comments
+/// can precede it.
 fn header(text: &str, between: Range<usize>) -> Option<Range<usize>> {
     let mut comment = false;
     let start = text.get(between.clone())?.char_indices().find(|(_, c)| {
@@ -101,10 +102,11 @@ fn header(text: &str, between: Range<usize>) -> Option<Range<usize>> {
     Some(start..start + 1 + length)
 }
 
-/// The lines of a block scalar, without the line break before the next one; a comment beside the header is none of them.
+/// Returns the lines of a block scalar without the final line break. A comment next to the header
+/// is not included.
 fn lines(text: &str, header_end: usize, content: &Range<usize>) -> Option<Range<usize>> {
     let written = text.get(content.clone())?;
-    // the indentation of the next line is none of it
+    // exclude the indentation of the next line
     let lines = written.rfind('\n').map_or(written, |end| {
         let (lines, rest) = written.split_at(end + 1);
         if rest.chars().all(|c| c == ' ') {
@@ -121,7 +123,7 @@ fn lines(text: &str, header_end: usize, content: &Range<usize>) -> Option<Range<
     Some(header_end + beside..content.start + written.len())
 }
 
-/// A text after changes, which must not overlap.
+/// Applies changes to a text. They must not overlap.
 pub(super) fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
     changes.sort_by_key(|change| (change.bytes.start, change.bytes.end));
     let mut result = String::with_capacity(text.len());
@@ -135,7 +137,7 @@ pub(super) fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
     Some(result)
 }
 
-/// Whether a text holds these documents, and nothing else.
+/// Whether a text contains exactly these documents.
 pub(super) fn holds(text: &str, expected: &[Value]) -> bool {
     let documents = yaml::documents(text);
     documents.len() == expected.len()
@@ -145,7 +147,7 @@ pub(super) fn holds(text: &str, expected: &[Value]) -> bool {
             .all(|(document, expected)| document.value.as_ref().is_ok_and(|value| value == expected))
 }
 
-/// Puts a ciphertext in the place of another field of an object.
+/// Replaces a field of an object with a ciphertext.
 pub(super) fn replace(object: &mut Value, field: &str, ciphertext: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.remove(field);

@@ -1,4 +1,4 @@
-//! From a value to the text of its ciphertext.
+//! Encrypts a value and returns the text of its ciphertext.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use lockstep_provider::{Encryptor, ErrorKind, Operation, ProviderError, SecretVa
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-/// How long a ciphertext may be, in characters: as `data[].ciphertext` takes it.
+/// Maximum length of a ciphertext in characters, as in `data[].ciphertext`.
 const MAX_TEXT: usize = 1_500_000;
-/// How long one request to the KMS may take.
+/// Timeout of one request to the KMS.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How often a request is made until one succeeds.
+/// Maximum number of attempts.
 const TRIES: u32 = 5;
-/// How long the first pause between requests is; each is twice as long as the one before.
+/// Pause before the second attempt. It doubles after each attempt.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a KMS may let us wait.
+/// Upper bound for a pause that the KMS requests.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a value is not encrypted.
+/// Reason why a value was not encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// A sentence; it says nothing of the value but its length.
+    /// Message, which reveals only the length of the value.
     pub(super) message: String,
-    /// Whether the same would be said of any other value, so that there is no point in asking.
+    /// Whether every other value would fail in the same way, so that further requests are useless.
     pub(super) of_any: bool,
 }
 
@@ -42,7 +42,7 @@ impl From<String> for Refusal {
 impl From<ProviderError> for Refusal {
     fn from(error: ProviderError) -> Self {
         let of_any = match error.kind {
-            // a policy can look at the place
+            // a policy can depend on the encryption context
             ErrorKind::PermissionDenied | ErrorKind::Malformed | ErrorKind::RateLimited => false,
             ErrorKind::NotFound
             | ErrorKind::ConfigInvalid
@@ -62,15 +62,15 @@ impl From<ProviderError> for Refusal {
     }
 }
 
-/// Whether the value goes into an envelope. A KMS takes no empty value.
+/// Whether the value needs an envelope. A KMS does not accept empty or long values.
 pub(super) fn needs_envelope(encryptor: &dyn Encryptor, value: &SecretValue) -> bool {
     value.is_empty() || value.len() > encryptor.limit()
 }
 
-/// Encrypts a value for its place.
+/// Encrypts a value and binds it to its object and key.
 ///
 /// # Errors
-/// What the KMS says, in the end; and what is too long.
+/// Returns the last error of the KMS, or an error if the value is too long.
 pub(super) async fn seal(
     encryptor: &dyn Encryptor,
     value: &SecretValue,
@@ -78,7 +78,7 @@ pub(super) async fn seal(
 ) -> Result<String, Refusal> {
     if value.len() > MAX_SECRET_BYTES {
         return Err(format!(
-            "it has {} bytes; a Secret takes at most {MAX_SECRET_BYTES}",
+            "the value has {} bytes, but a Secret can hold at most {MAX_SECRET_BYTES}",
             value.len()
         )
         .into());
@@ -88,10 +88,10 @@ pub(super) async fn seal(
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(key.as_mut_slice())
             .and_then(|()| getrandom::fill(&mut nonce))
-            .map_err(|_| "the machine gives out no random numbers".to_owned())?;
+            .map_err(|_| "cannot get random numbers from the system".to_owned())?;
         let wrapped = encrypt(encryptor, &SecretValue::new(key.as_slice()), binding).await?;
         Sealed::envelope(encryptor.name(), binding, wrapped, value, &key, nonce)
-            .map_err(|_| "the cipher does not take the value".to_owned())?
+            .map_err(|_| "the cipher rejected the value".to_owned())?
     } else {
         Sealed::direct(
             encryptor.name(),
@@ -102,7 +102,7 @@ pub(super) async fn seal(
     let text = sealed.to_string();
     if text.len() > MAX_TEXT {
         return Err(format!(
-            "its ciphertext has {} characters; at most {MAX_TEXT} are allowed",
+            "the ciphertext has {} characters, but at most {MAX_TEXT} are allowed",
             text.len()
         )
         .into());
@@ -110,7 +110,7 @@ pub(super) async fn seal(
     Ok(text)
 }
 
-/// Asks the KMS, again where that may help.
+/// Calls the KMS, with retries for transient errors.
 async fn encrypt(
     encryptor: &dyn Encryptor,
     value: &SecretValue,
@@ -126,7 +126,7 @@ async fn encrypt(
             Err(_) => ProviderError::new(
                 ErrorKind::Timeout,
                 Operation::Encrypt,
-                format!("the KMS did not answer within {} s", DEADLINE.as_secs()),
+                format!("the KMS did not respond within {} s", DEADLINE.as_secs()),
             ),
         };
         let again = error.kind.is_transient() || error.kind == ErrorKind::RateLimited;

@@ -1,4 +1,4 @@
-//! What is said of a place in a file. It never says what stands there.
+//! A message about a position in a file. It never quotes the content.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use crate::manifests::objects::Place;
 
-/// A sentence about a field.
+/// A message about a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     #[serde(flatten)]
     pub(super) place: Place,
-    /// Kind, namespace and name, where they are known.
+    /// Kind, namespace and name, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) object: Option<String>,
-    /// The field, where it is one.
+    /// The field, if the message is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) field: Option<String>,
     pub(super) message: String,

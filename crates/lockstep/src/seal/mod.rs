@@ -1,9 +1,9 @@
-//! `lockstep seal`: encrypts values for Git, in the place where they stand, on the machine of whoever wrote them.
+//! `lockstep seal`: encrypts values for Git in place, on the developer's machine.
 //!
-//! [`scan`] finds what there is to seal, with [`tree`] for where it stands; [`developer`] says with whose credentials, [`trust`] where
-//! they may go;
-//! [`encrypt`] asks the KMS; [`edit`] makes the new text and proves that nothing else is different; [`write`] puts it
-//! there. [`check`] is `--check`, which needs no KMS.
+//! [`scan`] finds the values to seal and [`tree`] their positions. [`developer`] provides the
+//! credentials and [`trust`] decides where they may go. [`encrypt`] calls the KMS. [`edit`]
+//! produces the new text and proves that nothing else changed. [`write`] writes it. [`check`] is
+//! `--check`, which needs no KMS.
 
 mod check;
 mod developer;
@@ -35,7 +35,7 @@ use crate::{
     output, providers,
 };
 
-/// Seals, or checks.
+/// Seals or checks the files.
 pub(crate) fn seal(arguments: &SealArguments) -> ExitCode {
     if arguments.check {
         return check::check(arguments);
@@ -47,13 +47,13 @@ pub(crate) fn seal(arguments: &SealArguments) -> ExitCode {
     finish(arguments, &report)
 }
 
-/// Reads, encrypts and writes.
+/// Reads, encrypts and writes the files.
 ///
 /// # Errors
-/// A sentence that says what of the command is wrong, or cannot be read. Nothing was written then.
+/// Describes a usage error or unreadable input. Nothing was written in that case.
 fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String> {
     if arguments.output == SealFormat::Json && arguments.files.iter().any(|path| path.as_os_str() == "-") {
-        return Err("--output json and -f - would both write to standard output".to_owned());
+        return Err("--output json and -f - cannot be combined: both write to standard output".to_owned());
     }
     let root = arguments.root.as_deref();
     let read = |paths: &[PathBuf]| input::read(paths, root, Folders::Everything, "seal");
@@ -85,11 +85,11 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
         registry,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let runtime = runtime.map_err(|error| format!("cannot start the async runtime: {error}"))?;
     Ok(runtime.block_on(work::work(&mut scans, &stores, arguments.dry_run)))
 }
 
-/// The texts that are not among others.
+/// Returns the texts that are not among `others`.
 fn unlike(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
     let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     let known: BTreeSet<_> = others
@@ -106,7 +106,7 @@ fn unlike(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
     sources.into_iter().filter(differs).collect()
 }
 
-/// Says how it went.
+/// Prints the result.
 fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
     for note in &report.notes {
         output::complain(&format!("note: {note}"));
@@ -120,7 +120,7 @@ fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
             output::print(&report.lines())
         }
         (SealFormat::Text, text) => {
-            // standard output is the manifest's
+            // standard output is reserved for the manifest
             output::complain_lines(report.lines().trim_end());
             output::print_document(text.as_deref().unwrap_or_default())
         }

@@ -1,4 +1,4 @@
-//! What is plaintext in Git, besides what waits to be sealed: Secrets, and ciphertexts that are none.
+//! Finds other plaintext in Git: Secrets, and invalid ciphertexts.
 
 use lockstep_api::CiphertextScope;
 use lockstep_core::ciphertext::{Binding, CiphertextError, Sealed};
@@ -7,23 +7,23 @@ use serde_json::Value;
 use super::tree::Step;
 use crate::manifests::yaml::shown;
 
-const SECRET: &str = "it is plaintext, encoded at the most: whoever reads the repository has it. \
-    Make it an entry of a SyncedSecret, and seal it";
+const SECRET: &str = "plaintext or only encoded: anyone who can read the repository can read it. \
+    Move it to an entry of a SyncedSecret and seal it";
 
-/// Something that should not stand there.
+/// Plaintext found in an object.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
-    /// The way to it from its object.
+    /// Path from its object.
     pub(super) steps: Vec<Step<'a>>,
-    /// The same for people.
+    /// The path as shown in messages.
     pub(super) field: String,
     pub(super) message: &'static str,
 }
 
-/// What an object of another kind than ours holds in plaintext.
+/// Returns the plaintext in an object that is not a SyncedSecret.
 pub(super) fn of_object<'a>(group: &str, kind: &str, object: &'a Value) -> Vec<Found<'a>> {
     match (group, kind) {
-        // sops keeps its own metadata there, and says itself what is encrypted
+        // sops adds its metadata and marks each encrypted value
         ("v1", "Secret") if object["sops"].is_object() => of_secret(object, true),
         ("v1", "Secret") => of_secret(object, false),
         ("kustomize.config.k8s.io", "Kustomization") => of_kustomization(object),
@@ -72,8 +72,8 @@ fn of_kustomization(kustomization: &Value) -> Vec<Found<'_>> {
     found
 }
 
-/// What is wrong with a ciphertext, as far as that can be told without its key. Its place is scope, namespace, name and
-/// key; where nothing says the namespace it cannot be compared.
+/// Returns what is wrong with a ciphertext, as far as this can be checked without its key. `place`
+/// is scope, namespace, name and key; without a known namespace it is not compared.
 pub(super) fn of_ciphertext(
     text: &str,
     place: Option<(CiphertextScope, &str, &str, &str)>,
@@ -87,7 +87,7 @@ pub(super) fn of_ciphertext(
             .err()?,
     };
     Some(match error {
-        CiphertextError::NotSealed => format!("the ciphertext {error}. What stands there may be plaintext"),
-        _ => format!("the ciphertext {error}. Seal the value again for this one"),
+        CiphertextError::NotSealed => format!("the ciphertext {error}. It may be plaintext"),
+        _ => format!("the ciphertext {error}. Seal the value again for this object and key"),
     })
 }

@@ -1,4 +1,4 @@
-//! What people and machines see of it: places, never values.
+//! Output of `lockstep seal`: positions, never values.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{finding::Finding, scan::Entry};
 use crate::manifests::objects::Place;
 
-/// One value that is sealed now, or would be.
+/// One value that was or would be sealed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Sealed {
@@ -49,19 +49,19 @@ impl Sealed {
     }
 }
 
-/// How it went.
+/// Result of a run.
 #[derive(Debug)]
 pub(super) struct Report {
     dry_run: bool,
-    /// What is in files now.
+    /// Values that were sealed.
     pub(super) sealed: Vec<Sealed>,
-    /// How many values there were.
+    /// Number of values found.
     pub(super) total: usize,
-    /// Why others are not.
+    /// Why the other values were not sealed.
     pub(super) faults: Vec<Finding>,
-    /// What should be known although nothing is wrong.
+    /// Notes for the user that are not errors.
     pub(super) notes: Vec<String>,
-    /// What standard input became.
+    /// The sealed text of standard input.
     pub(super) text: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Report {
         }
     }
 
-    /// One line for each value.
+    /// Returns one line for each value.
     pub(super) fn lines(&self) -> String {
         let mut lines = String::new();
         let verb = if self.dry_run { "would seal" } else { "sealed" };
@@ -98,29 +98,29 @@ impl Report {
             let _ = writeln!(lines, "{}", text::escape(&line));
         }
         if self.total == 0 && self.faults.is_empty() {
-            lines.push_str("there is nothing to seal\n");
+            lines.push_str("nothing to seal\n");
         }
         lines
     }
 
-    /// One document for machines.
+    /// Returns one JSON document.
     ///
     /// # Errors
-    /// A sentence; serde says no to nothing of this.
+    /// Reports a serialization error, which is not expected.
     pub(super) fn json(&self) -> Result<String, String> {
         let document = json!({ "dryRun": self.dry_run, "sealed": self.sealed, "problems": self.faults });
         serde_json::to_string_pretty(&document)
             .map(|text| text + "\n")
-            .map_err(|error| format!("the output cannot be made: {error}"))
+            .map_err(|error| format!("cannot format the output: {error}"))
     }
 
-    /// What the last line of a run that failed says.
+    /// Returns the last line of a failed run.
     pub(super) fn summary(&self) -> String {
         let errors = if self.faults.len() == 1 { "error" } else { "errors" };
         let verb = if self.dry_run {
             "would be sealed"
         } else {
-            "are sealed"
+            "were sealed"
         };
         format!(
             "{} of {} values {verb}; {} {errors}",

@@ -1,4 +1,4 @@
-//! What of a text is to be sealed, and what in it is plaintext.
+//! Finds the values to seal in a text, and plaintext that cannot be sealed.
 
 use lockstep_api::{CiphertextScope, StoreRef};
 use lockstep_core::text::shell_quote;
@@ -18,53 +18,53 @@ use crate::manifests::{
     yaml::{self, shown},
 };
 
-/// Stands for the ciphertext that there is going to be.
+/// Placeholder for a future ciphertext.
 const PLACEHOLDER: &str = "lockstep:v1:";
 
-/// A text, and everything in it that this is about. It has no `Debug`: it holds plaintext.
+/// A text and what was found in it. It does not implement `Debug`, because it contains plaintext.
 pub(super) struct Scan<'a> {
     pub(super) source: &'a Source,
-    /// What the documents hold.
+    /// Content of the documents.
     pub(super) documents: Vec<Value>,
-    /// What is to be sealed.
+    /// Values to seal.
     pub(super) entries: Vec<Entry>,
-    /// Why something cannot be sealed: the text is left alone then.
+    /// Errors that prevent sealing. If there are any, the text is not changed.
     pub(super) faults: Vec<Finding>,
-    /// Documents that cannot be read, and could hold something.
+    /// Documents that cannot be parsed and could contain plaintext.
     pub(super) unreadable: Vec<Finding>,
-    /// What stands there and should not.
+    /// Plaintext found.
     pub(super) plaintexts: Vec<Finding>,
-    /// Why it was passed over: a folder holds other files, too.
+    /// Why the text was skipped. A folder can contain unrelated files.
     pub(super) skipped: Option<String>,
 }
 
-/// One entry of `data` that is to be sealed.
+/// An entry of `data` to seal.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Where it stands.
+    /// Position of the entry.
     pub(super) place: Place,
-    /// The object, as messages name it.
+    /// The object as shown in messages.
     pub(super) object: String,
-    /// The object's namespace; `None` where nothing says it.
+    /// Namespace of the object; `None` if it is unknown.
     pub(super) namespace: Option<String>,
-    /// The object's name.
+    /// Name of the object.
     pub(super) name: String,
-    /// The entry, such as `spec.data[0]`.
+    /// Path of the entry, such as `spec.data[0]`.
     pub(super) path: String,
-    /// The field that is sealed: one of [`UNSEALED`].
+    /// The field to seal, one of [`UNSEALED`].
     pub(super) field: &'static str,
     pub(super) secret_key: String,
     pub(super) scope: CiphertextScope,
     pub(super) store: StoreRef,
-    /// What the field holds.
+    /// Content of the field.
     pub(super) held: SecretValue,
-    /// The document, and the entry in it.
+    /// Index of the document. `pointer` is the path of the entry in it.
     document: usize,
     pointer: String,
     slot: Slot,
 }
 
-/// A document, and where its nodes stand.
+/// A document and the positions of its nodes.
 #[derive(Clone, Copy)]
 struct Document<'a> {
     index: usize,
@@ -72,7 +72,7 @@ struct Document<'a> {
     tree: Option<&'a Node>,
 }
 
-/// An object in a document: the document itself, or an item of a List.
+/// An object in a document: the document itself or an item of a List.
 struct Object<'a> {
     document: Document<'a>,
     value: &'a Value,
@@ -81,7 +81,7 @@ struct Object<'a> {
     label: String,
 }
 
-/// Looks through a text. `namespace` is that of objects that do not say theirs.
+/// Scans a text. `namespace` is used for objects without one.
 pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> {
     let mut scan = Scan {
         source,
@@ -94,7 +94,7 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
     };
     let documents = yaml::documents(&source.text);
     let trees = tree::documents(&source.text).unwrap_or_default();
-    // without it, lines are those of documents, and nothing can be replaced
+    // without a tree, lines are those of documents and nothing can be replaced
     let same = trees.len() == documents.len();
     for (index, document) in documents.into_iter().enumerate() {
         let place = Document {
@@ -112,7 +112,7 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
                 scan.unreadable.push(finding);
             }
             Err(message) => {
-                scan.skipped = Some(format!("{}: it is passed over: {message}", source.name));
+                scan.skipped = Some(format!("{}: skipped: {message}", source.name));
                 scan.entries.clear();
                 return scan;
             }
@@ -121,7 +121,8 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
     scan
 }
 
-/// Whether a text that cannot be read could hold what this is about. Templates of Secrets are no YAML and hold no values.
+/// Whether a text that cannot be parsed could contain plaintext. Templates of Secrets are not valid
+/// YAML and contain no values.
 fn is_about_secrets(text: &str) -> bool {
     let is_secret = |line: &str| {
         let line = line.trim_start_matches([' ', '\t', '-', '"', '\'', '{']);
@@ -131,12 +132,13 @@ fn is_about_secrets(text: &str) -> bool {
 }
 
 impl Scan<'_> {
-    /// Whether nothing in the text may be sealed, because something in it is wrong.
+    /// Whether the text has errors, so nothing in it may be sealed.
     pub(super) fn is_blocked(&self) -> bool {
         !self.faults.is_empty() || !self.unreadable.is_empty()
     }
 
-    /// The text with each entry's ciphertext in its place, when nothing else becomes different by that.
+    /// Returns the text with each entry replaced by its ciphertext, unless anything else would
+    /// change.
     pub(super) fn sealed(&self, ciphertexts: &[String]) -> Option<String> {
         let all = || self.entries.iter().zip(ciphertexts);
         let changes = all().flat_map(|(entry, ciphertext)| entry.slot.changes(ciphertext));
@@ -210,7 +212,7 @@ impl Scan<'_> {
         }
     }
 
-    /// One entry of `spec.data`.
+    /// Scans one entry of `spec.data`.
     fn entry(&mut self, object: &Object<'_>, index: usize, namespace: Option<&String>, name: &str) {
         let value = &object.value["spec"]["data"][index];
         let path = format!("spec.data[{index}]");
@@ -242,13 +244,13 @@ impl Scan<'_> {
                 message,
             )
         };
-        // standard input has a name, but no path
+        // standard input has a name but no path
         let file = match self.source.path {
             Some(_) => self.source.name.as_str(),
             None => "-",
         };
         self.plaintexts.push(finding(format!(
-            "it is not sealed. Run: lockstep seal -f {}",
+            "not sealed. Run: lockstep seal -f {}",
             shell_quote(file)
         )));
         let other = ["plaintextFile", "remoteRef", "ciphertext"]
@@ -256,18 +258,18 @@ impl Scan<'_> {
             .find(|other| *other != field && value.get(other).is_some());
         if let Some(other) = other {
             self.faults.push(finding(format!(
-                "{other} is there, too, and only one of them can be"
+                "cannot be combined with {other}. Remove one of them"
             )));
             return;
         }
         if scope != CiphertextScope::Cluster && namespace.is_none() {
-            let message = "the value is bound to a namespace, and metadata.namespace is not set: set it, or give --namespace";
+            let message = "metadata.namespace is not set, but a sealed value is bound to its namespace. Set it, or use --namespace";
             self.faults.push(finding(message.to_owned()));
             return;
         }
         let Some(held) = value[field].as_str() else {
             self.faults
-                .push(finding("it must be a text (quote it)".to_owned()));
+                .push(finding("must be a string (quote it)".to_owned()));
             return;
         };
         let slot = match object.slot(&self.source.text, &steps, field, held) {
@@ -283,7 +285,7 @@ impl Scan<'_> {
             .find(|store| !store.is_null())
             .and_then(|store| serde_json::from_value(store.clone()).ok());
         let Some(store) = store else {
-            let message = "nothing says which store's key seals it: set secretStoreRef, here or in spec";
+            let message = "no store to seal it with. Set secretStoreRef, in this entry or in spec";
             self.faults.push(finding(message.to_owned()));
             return;
         };
@@ -304,7 +306,7 @@ impl Scan<'_> {
         });
     }
 
-    /// Notes what the API server would not take although everything is sealed: sealing would be in vain.
+    /// Adds errors for objects that the API server would reject even after sealing.
     pub(super) fn admission(&mut self, server: &mut Objects) {
         let mut documents = self.documents.clone();
         let mut touched: Vec<(usize, usize)> = Vec::new();
@@ -340,7 +342,7 @@ impl Scan<'_> {
 }
 
 impl Entry {
-    /// Where its ciphertext belongs.
+    /// Returns the object and key that the ciphertext is bound to.
     pub(super) fn binding(&self) -> Binding {
         let namespace = self.namespace.as_deref().unwrap_or_default();
         Binding::new(self.scope, namespace, &self.name, &self.secret_key)
@@ -354,14 +356,14 @@ impl Object<'_> {
             .map_or(self.document.line, |tree| tree.line_of(steps))
     }
 
-    /// Where the ciphertext goes that comes in place of a field.
+    /// Returns where the ciphertext replaces a field.
     fn slot(&self, text: &str, steps: &[Step<'_>], field: &str, held: &str) -> Result<Slot, &'static str> {
-        const UNCLEAR: &str = "it cannot be told where in the file it stands: write it in double quotes";
+        const UNCLEAR: &str = "cannot determine its position in the file. Write it in double quotes";
         let tree = self.document.tree.ok_or(UNCLEAR)?;
         let at = [steps, &[Step::Field(field)]].concat();
         let value = tree.descend(&at).map_err(|shared| match shared {
-            Shared::Anchor => "it has an anchor (&name), or is in something that has one: what repeats it would change, too. Write it out",
-            Shared::Alias => "it is here by an alias (*name) or a merge key (<<): write it out",
+            Shared::Anchor => "it or a parent has an anchor (&name), so its aliases would change too. Repeat the value instead",
+            Shared::Alias => "it comes from an alias (*name) or a merge key (<<). Repeat the value instead",
         })?;
         let (key, _) = tree
             .descend(steps)
@@ -369,9 +371,9 @@ impl Object<'_> {
             .and_then(|entry| entry.field(field))
             .ok_or(UNCLEAR)?;
         if value.tagged || key.tagged || key.anchored {
-            return Err("it has a tag (!name), or its key has a tag or an anchor: take them away");
+            return Err("it has a tag (!name), or its key has a tag or an anchor. Remove them");
         }
-        // two readers of YAML, and one value
+        // two YAML parsers must agree on the value
         if value.text().is_none_or(|value| value.expose() != held.as_bytes()) {
             return Err(UNCLEAR);
         }

@@ -14,10 +14,10 @@ use std::{
 use super::scan::{Scan, scan};
 use crate::manifests::{input::Source, objects::Objects};
 
-/// The schemas take a while to be made.
+/// Built once, because building the schemas is slow.
 static SERVER: LazyLock<Mutex<Objects>> = LazyLock::new(|| Mutex::new(Objects::none("default")));
 
-/// A text that was read from a file of that name.
+/// Returns a source with this text.
 fn source(text: &str) -> Source {
     Source {
         name: "manifest.yaml".to_owned(),
@@ -27,7 +27,7 @@ fn source(text: &str) -> Source {
     }
 }
 
-/// The sentences that say why a text is not sealed.
+/// Returns the errors that prevent sealing a text.
 fn faults(scan: &mut Scan<'_>) -> Vec<String> {
     if scan.faults.is_empty() {
         let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +37,8 @@ fn faults(scan: &mut Scan<'_>) -> Vec<String> {
     all.map(ToString::to_string).collect()
 }
 
-/// A text with the ciphertexts `SEALED-0`, `SEALED-1`, … in place of its values, and the values.
+/// Returns a text with the ciphertexts `SEALED-0`, `SEALED-1`, … in place of its values, and the
+/// values.
 fn sealed(text: &str) -> (String, Vec<String>) {
     let source = source(text);
     let mut scan = scan(&source, None);

@@ -1,57 +1,57 @@
-//! Where every node of a text stands, so that one of them can be replaced and nothing else is touched.
+//! Positions of all nodes in a text, so that one can be replaced without touching anything else.
 
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 use lockstep_provider::SecretValue;
 
-/// One node and the bytes of the text that it takes.
+/// A node and its range of bytes.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// Its bytes. Of a block scalar (`|`, `>`) they begin after its header, with its content.
+    /// Range of bytes. For a block scalar (`|`, `>`) it starts after the header, at its content.
     pub(super) bytes: Range<usize>,
-    /// The line in which it begins, from 1.
+    /// Line in which it starts, from 1.
     pub(super) line: usize,
-    /// Whether it has an anchor (`&name`): something else may repeat it.
+    /// Whether it has an anchor (`&name`), so that an alias can repeat it.
     pub(super) anchored: bool,
     /// Whether it has a tag (`!name`).
     pub(super) tagged: bool,
     pub(super) kind: Kind,
 }
 
-/// What a node is.
+/// Kind of a node.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// A text, which may be secret.
+    /// A scalar, which may be secret.
     Scalar(SecretValue, ScalarStyle),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
-    /// Another node, by its anchor.
+    /// A reference to another node by its anchor.
     Alias,
 }
 
-/// Why a node cannot be replaced alone.
+/// Why a node cannot be replaced on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shared {
-    /// Something around it, or it itself, has an anchor.
+    /// It or one of its parents has an anchor.
     Anchor,
-    /// It stands elsewhere, and is here by an alias or a merge key.
+    /// It comes from an alias or a merge key.
     Alias,
 }
 
-/// One step from a node to a node in it.
+/// One step from a node to a child.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
     Field(&'a str),
     Item(usize),
 }
 
-/// The documents of a text that hold anything, or the line in which it ends to be YAML.
+/// Returns the non-empty documents of a text.
 ///
 /// # Errors
-/// The line.
+/// Returns the line at which the text is no longer valid YAML.
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, usize> {
-    // as libyaml, and so Kubernetes, reads the end of a text
+    // parse the end of a text as libyaml does, and therefore Kubernetes
     let options = granit_parser::options! { block_scalar_eof_without_line_feed: true };
     let mut open: Vec<Node> = Vec::new();
     let mut done = Vec::new();
@@ -117,7 +117,7 @@ fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
 }
 
 impl Node {
-    /// Whether it is YAML's null.
+    /// Whether it is null.
     fn is_nothing(&self) -> bool {
         match &self.kind {
             Kind::Scalar(value, ScalarStyle::Plain) => {
@@ -127,7 +127,7 @@ impl Node {
         }
     }
 
-    /// Its text, when it is one.
+    /// Returns its text if it is a scalar.
     pub(super) fn text(&self) -> Option<&SecretValue> {
         match &self.kind {
             Kind::Scalar(value, _) => Some(value),
@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    /// The field of that name, and its key.
+    /// Returns the key and value of a field.
     pub(super) fn field(&self, name: &str) -> Option<(&Node, &Node)> {
         let Kind::Map(fields) = &self.kind else {
             return None;
@@ -144,10 +144,10 @@ impl Node {
         fields.find(|(key, _)| key.text().is_some_and(|key| key.expose() == name.as_bytes()))
     }
 
-    /// The node at the end of a path, which nothing else shares.
+    /// Returns the node at the end of a path, which nothing else shares.
     ///
     /// # Errors
-    /// What is in the way.
+    /// Reports why the node is shared.
     pub(super) fn descend(&self, path: &[Step<'_>]) -> Result<&Node, Shared> {
         let mut node = self;
         for step in path {
@@ -168,7 +168,7 @@ impl Node {
         }
     }
 
-    /// The line of the innermost node of a path that can be told.
+    /// Returns the line of the innermost node of a path that can be found.
     pub(super) fn line_of(&self, path: &[Step<'_>]) -> usize {
         let mut node = self;
         let mut line = self.line;

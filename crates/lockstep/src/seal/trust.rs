@@ -1,5 +1,6 @@
-//! Where a developer's credentials and plaintext may go. A manifest names endpoints, and a pull request can change a manifest, so an
-//! endpoint that a manifest names is used only where it belongs to the cloud itself, or where the developer says so.
+//! Decides where a developer's credentials and plaintext may go. A manifest names endpoints, and a
+//! pull request can change a manifest. Its endpoints are used only if they belong to the cloud
+//! provider itself or the developer trusts them.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -11,10 +12,10 @@ use url::{Host, Url};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trusted(BTreeSet<Endpoint>);
 
-/// One value of `--trust-endpoint`: a host, and a port of it.
+/// One value of `--trust-endpoint`: a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Endpoint {
-    /// The host as URLs spell it: in lower case, IPv6 in brackets.
+    /// The host as in URLs: lowercase, IPv6 in brackets.
     host: String,
     /// The port; `None` is the default port of the scheme.
     port: Option<u16>,
@@ -23,7 +24,7 @@ struct Endpoint {
 impl Endpoint {
     fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
-            // the last colon of an IPv6 address is before a port only if the address is in brackets
+            // the last colon of an IPv6 address precedes a port only if the address is in brackets
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
             _ => (text, None),
         };
@@ -36,7 +37,7 @@ impl Endpoint {
     }
 
     fn is_of(&self, host: &str, url: &Url) -> bool {
-        // a URL has no port where the default port is written
+        // a URL has no port if it names the default port
         let same_port = match self.port {
             None => url.port().is_none(),
             port => port == url.port_or_known_default(),
@@ -46,10 +47,10 @@ impl Endpoint {
 }
 
 impl Trusted {
-    /// The endpoints that options name, as `HOST` or `HOST:PORT`.
+    /// Parses endpoints in the form `HOST` or `HOST:PORT`.
     ///
     /// # Errors
-    /// A sentence that names the option that has another form.
+    /// Names the option with another form.
     pub(super) fn new(endpoints: &[String]) -> Result<Self, String> {
         let endpoint = |text: &String| {
             Endpoint::parse(text).ok_or_else(|| {
@@ -59,10 +60,11 @@ impl Trusted {
         endpoints.iter().map(endpoint).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Checks every endpoint of a store that sealing talks to. `vault_is_given`: Vault's address does not come from the store.
+    /// Checks every endpoint of a store that sealing connects to. `vault_is_given`: the Vault
+    /// address does not come from the store.
     ///
     /// # Errors
-    /// A sentence that names the field and the host, and says how to trust it.
+    /// Names the field and the host, and how to trust it.
     pub(super) fn check(&self, provider: &StoreProvider, vault_is_given: bool) -> Result<(), String> {
         let aws = provider
             .aws
@@ -86,7 +88,7 @@ impl Trusted {
         match &provider.vault {
             Some(vault) if !vault_is_given => {
                 let field = "spec.provider.vault.server";
-                let advice = "--vault-address and VAULT_ADDR";
+                let advice = "--vault-address or VAULT_ADDR";
                 self.check_one(field, &vault.server, |_| false, advice)
             }
             _ => Ok(()),
@@ -100,7 +102,7 @@ impl Trusted {
         is_own: fn(&str) -> bool,
         whose: &str,
     ) -> Result<(), String> {
-        // what is no URL is refused by the provider, before it connects
+        // the provider would also reject an invalid URL before it connects
         let url = Url::parse(endpoint).map_err(|_| format!("{field}: \"{endpoint}\" is not a URL"))?;
         let Some(host) = url.host() else {
             return Err(format!("{field}: \"{endpoint}\" has no host"));
@@ -108,12 +110,12 @@ impl Trusted {
         let name = host.to_string().to_ascii_lowercase();
         if !name.bytes().all(is_of_host) {
             return Err(format!(
-                "{field}: host \"{name}\" has a character that is not allowed. Use letters, digits, '.', ':', '[', ']' and '-' only"
+                "{field}: host \"{name}\" contains an invalid character. Use only letters, digits, '.', ':', '[', ']' and '-'"
             ));
         }
         if url.scheme() != "https" && !is_loopback(&host) {
             return Err(format!(
-                "{field}: \"{endpoint}\" is not https, so others could read your credentials and the plaintext. Use https"
+                "{field}: \"{endpoint}\" is not https, so your credentials and the plaintext could be intercepted. Use https"
             ));
         }
         let is_standard = url.port().is_none() && url.scheme() == "https";
@@ -126,13 +128,14 @@ impl Trusted {
             None => name,
         };
         Err(format!(
-            "{field}: host \"{endpoint}\" is not that of {whose}, and would get your credentials and the plaintext. If you trust it, add --trust-endpoint {}",
+            "{field}: host \"{endpoint}\" does not belong to {whose} and would receive your credentials and the plaintext. If you trust it, add --trust-endpoint {}",
             shell_quote(&endpoint)
         ))
     }
 }
 
-/// Whether a byte may be in a host. URLs allow more, such as `$` and `;`, which a shell acts on.
+/// Whether a byte is allowed in a host. URLs allow more, such as `$` and `;`, which are special in
+/// a shell.
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b".:[]-".contains(&byte)
 }
@@ -145,7 +148,8 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// Whether a host is KMS of AWS, or a VPC endpoint of it. Other hosts below `amazonaws.com` belong to customers of AWS.
+/// Whether a host is AWS KMS or one of its VPC endpoints. Other hosts below `amazonaws.com` belong
+/// to AWS customers.
 fn is_of_aws(host: &str) -> bool {
     let Some(name) = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
         .iter()
@@ -163,7 +167,7 @@ fn is_of_aws(host: &str) -> bool {
     }
 }
 
-/// Whether a host is Cloud KMS of Google, everywhere or of one region.
+/// Whether a host is the global or a regional endpoint of Google Cloud KMS.
 fn is_of_google(host: &str) -> bool {
     let regional = host
         .strip_prefix("cloudkms.")
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_clouds_own_hosts_get_credentials() {
+    fn only_cloud_provider_hosts_get_credentials() {
         for good in [
             json!({ "aws": { "region": "eu-central-1", "kms": { "keyId": "alias/a" } } }),
             aws("https://kms.eu-central-1.amazonaws.com"),
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn host_in_the_advice_is_quoted_for_a_shell() {
+    fn host_in_the_advice_is_shell_quoted() {
         let message = checked(&[], vault("https://[2001:db8::1]:8200")).unwrap_err();
         assert!(
             message.ends_with("add --trust-endpoint '[2001:db8::1]:8200'"),
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_host_is_used_over_https_or_on_this_machine() {
+    fn trusted_host_requires_https_or_loopback() {
         assert_eq!(
             checked(
                 &["Vault.Example.org:8200"],
@@ -347,7 +351,7 @@ mod tests {
         let message = checked(&["vault.example.org"], vault("https://other.example.org")).unwrap_err();
         assert_eq!(
             message,
-            "spec.provider.vault.server: host \"other.example.org\" is not that of --vault-address and VAULT_ADDR, and would get \
+            "spec.provider.vault.server: host \"other.example.org\" does not belong to --vault-address or VAULT_ADDR and would receive \
              your credentials and the plaintext. If you trust it, add --trust-endpoint other.example.org"
         );
     }

@@ -1,4 +1,4 @@
-//! From what was found to sealed files.
+//! Seals the values found by [`super::scan`].
 
 use std::{
     cell::RefCell,
@@ -26,38 +26,38 @@ use crate::{
     output,
 };
 
-/// How many requests are with the KMS at the same time.
+/// Maximum number of concurrent requests to the KMS.
 const AT_ONCE: usize = 8;
-/// The namespace of stores and SyncedSecrets that do not say theirs, where that does not matter to the value.
+/// Namespace of stores and SyncedSecrets without one, if it does not affect the value.
 pub(super) const NAMESPACE: &str = "default";
-/// From how many values on it is worth saying how far it is.
+/// Minimum number of values for progress messages.
 const MANY: usize = 20;
 
-/// Where keys come from.
+/// Stores that provide the keys.
 #[derive(Debug)]
 pub(super) struct Stores<'a> {
-    /// The stores that were read.
+    /// Stores that were read.
     pub(super) known: &'a BTreeMap<StoreKey, (StoreEntry, Place)>,
-    /// Why some of them were not taken.
+    /// Why some stores were rejected.
     pub(super) problems: &'a [Problem],
     pub(super) developer: &'a Developer,
     pub(super) registry: &'a Registry,
 }
 
-/// One value on its way.
+/// A value to encrypt.
 struct Job {
-    /// Its scan, and its entry there.
+    /// Index of its scan, and of its entry in the scan.
     at: (usize, usize),
     store: StoreKey,
     value: SecretValue,
     binding: Binding,
 }
 
-/// What came of a value: its ciphertext, and whether it has an envelope.
+/// Result of encrypting a value: its ciphertext and whether it has an envelope.
 type Outcome = Result<(String, bool), String>;
 
 impl Stores<'_> {
-    /// The store that an entry names.
+    /// Returns the store of an entry.
     fn find(&self, entry: &Entry) -> Result<StoreKey, String> {
         let StoreRef { name, kind } = entry.store.clone();
         let namespace = match kind {
@@ -90,9 +90,9 @@ impl Stores<'_> {
         let namespace = key
             .namespace
             .as_ref()
-            .map(|namespace| format!(" of namespace \"{namespace}\""))
+            .map(|namespace| format!(" in namespace \"{namespace}\""))
             .unwrap_or_default();
-        format!("{key}{namespace} is in none of the files: name the one that it is in with --store")
+        format!("{key}{namespace} not found in the files. Add its file with --store")
     }
 
     async fn encryptor(&self, key: &StoreKey) -> Result<Arc<dyn Encryptor>, String> {
@@ -116,7 +116,8 @@ impl Stores<'_> {
     }
 }
 
-/// Seals what the scans found. A file is written when all that is in it is sealed; others do not matter to it.
+/// Seals the values in all scans. A file is written only if all its values were sealed. Other files
+/// do not affect it.
 pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: bool) -> Report {
     let mut report = Report::new(dry_run);
     let mut jobs = Vec::new();
@@ -167,7 +168,7 @@ pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: b
     report
 }
 
-/// Finds each entry's store and value.
+/// Returns the store and value of each entry.
 fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut faults = Vec::new();
@@ -175,7 +176,7 @@ fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
         let value = match entry.field {
             "plaintextFile" => match entry.held.expose_str() {
                 Some(path) => developer::read_beside(scan.source.path.as_deref(), path),
-                None => Err("the path of the file is no text".to_owned()),
+                None => Err("the path is not valid UTF-8".to_owned()),
             },
             _ => Ok(entry.held.expose().to_vec()),
         };
@@ -221,13 +222,13 @@ async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, us
     while let Some((at, outcome)) = answers.next().await {
         outcomes.insert(at, outcome);
         if tell && outcomes.len().is_multiple_of(MANY) {
-            output::complain(&format!("{} of {all} values are encrypted", outcomes.len()));
+            output::complain(&format!("{} of {all} values encrypted", outcomes.len()));
         }
     }
     outcomes
 }
 
-/// Encrypts a value. Of a store that is `dead`, where any value would fail, the reason is known already.
+/// Encrypts a value. If its store is in `dead`, any value would fail with the known error.
 async fn encrypt_one(
     job: Job,
     encryptors: &BTreeMap<StoreKey, Arc<dyn Encryptor>>,
@@ -247,12 +248,12 @@ async fn encrypt_one(
                 message
             })
         }
-        (None, None) => Err(format!("{} was not opened", job.store)),
+        (None, None) => Err(format!("{} has no encryptor", job.store)),
     };
     (job.at, outcome)
 }
 
-/// Writes a sealed text to where it comes from.
+/// Writes a sealed text back to its source.
 fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
     if texts.is_empty() {
         if scan.source.path.is_none() {
@@ -261,7 +262,7 @@ fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
         return;
     }
     let Some(text) = scan.sealed(texts) else {
-        let message = "the sealed text would differ in more than what is sealed, so nothing is written. Write the value in double quotes";
+        let message = "sealing would change more than the sealed values, so the file was not changed. Write the value in double quotes";
         for entry in &scan.entries {
             scan.faults.push(of_entry(entry, message.to_owned()));
         }
@@ -285,7 +286,7 @@ fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
         if let ("plaintextFile", Some(path)) = (entry.field, entry.held.expose_str()) {
             let path = developer::beside(scan.source.path.as_deref(), path);
             report.notes.push(format!(
-                "{} is sealed, and still there: keep it out of Git",
+                "{} was sealed but not deleted. Keep it out of Git",
                 path.display()
             ));
         }

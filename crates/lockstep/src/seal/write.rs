@@ -1,17 +1,17 @@
-//! Puts a new text in the place of a file: whole, or not at all.
+//! Replaces the content of a file atomically.
 
 use std::{fs, io::Write as _, path::Path};
 
-/// The mark at the beginning of some UTF-8 files, which is no part of the text.
+/// Byte order mark at the start of some UTF-8 files. It is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Writes `new` where `old` stands. What comes between is beside the file, and never holds what was there.
+/// Replaces `old` with `new`. The temporary file next to it never contains the old text.
 ///
 /// # Errors
-/// A sentence that names the file; it is as it was then.
+/// Names the file, which was not changed in that case.
 pub(super) fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
     let failed = |error| format!("{} cannot be written: {error}", path.display());
-    // a link stays a link
+    // write through a link instead of replacing it
     let path = &fs::canonicalize(path).map_err(failed)?;
     let bytes = fs::read(path).map_err(failed)?;
     let (mark, text) = match bytes.strip_prefix(BYTE_ORDER_MARK) {
@@ -20,7 +20,7 @@ pub(super) fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
     };
     if text != old.as_bytes() {
         return Err(format!(
-            "{} was changed by somebody else meanwhile: nothing is written to it. Run the command again",
+            "{} was changed by another program in the meantime and was not written. Run the command again",
             path.display()
         ));
     }

@@ -1,4 +1,5 @@
-//! `lockstep status`: where SyncedSecrets stand, as people ask it. [`show`] says it, this module asks the cluster.
+//! `lockstep status`: shows the status of SyncedSecrets. This module reads the cluster, [`show`]
+//! formats the result.
 
 mod show;
 
@@ -29,19 +30,19 @@ use crate::{
     shutdown::StopSignals,
 };
 
-/// How long the cluster may take to answer.
+/// Timeout of a request to the API server.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often ages are shown anew while nothing changes.
+/// Interval at which ages are updated while nothing changes.
 const TICK: Duration = Duration::from_secs(5);
-/// By namespace and name.
+/// SyncedSecrets by namespace and name.
 type Objects = BTreeMap<(String, String), SyncedSecret>;
 
-/// Asks the cluster and prints.
+/// Reads the SyncedSecrets and prints their status.
 pub(crate) fn status(arguments: &StatusArguments) -> ExitCode {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(ask(arguments)),
-        Err(error) => Err(format!("the runtime cannot be started: {error}")),
+        Err(error) => Err(format!("cannot start the async runtime: {error}")),
     };
     match result {
         Ok(code) => code,
@@ -91,7 +92,7 @@ async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
     Ok(ExitCode::from(exit::FAILED))
 }
 
-/// A client of that cluster, and the namespace that is meant: the one of its context where none is named.
+/// Returns a client and the namespace to use, which defaults to that of the context.
 pub(crate) async fn in_namespace(
     cluster: &Cluster,
     namespace: Option<&str>,
@@ -100,24 +101,24 @@ pub(crate) async fn in_namespace(
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     if !text::is_label(&namespace) {
         return Err(format!(
-            "namespace \"{namespace}\" is not a DNS label. Check the kubeconfig's context, or use --namespace"
+            "namespace \"{namespace}\" is not a DNS label. Check the kubeconfig context or set --namespace"
         ));
     }
     Ok((client, namespace))
 }
 
-/// What the cluster answers, within some time.
+/// Waits for a response of the API server, up to a timeout.
 pub(crate) async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     tokio::time::timeout(TIMEOUT, request)
         .await
-        .map_err(|_| format!("the cluster did not answer within {} s", TIMEOUT.as_secs()))?
+        .map_err(|_| format!("the API server did not respond within {} s", TIMEOUT.as_secs()))?
         .map_err(|error| refused(&error))
 }
 
-/// That there is none of that name.
+/// Returns the error for a SyncedSecret that does not exist.
 pub(crate) fn missing(name: &str, namespace: &str) -> String {
     format!(
-        "SyncedSecret \"{name}\" does not exist in namespace \"{namespace}\"; choose another with --namespace"
+        "SyncedSecret \"{name}\" not found in namespace \"{namespace}\". Select another one with --namespace"
     )
 }
 
@@ -129,18 +130,19 @@ fn key(object: &SyncedSecret) -> (String, String) {
     )
 }
 
-/// The API server's own words about a request of this user: they hold no secret.
+/// Returns the message of the API server. It responds to a request of this user, so it contains no
+/// secret.
 fn refused(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 404 => {
-            "the cluster does not know SyncedSecrets: is lockstep installed there? (lockstep crds | kubectl apply --server-side -f -)".to_owned()
+            "the cluster has no SyncedSecret resource. Install lockstep, or only its CRDs: lockstep crds | kubectl apply --server-side -f -".to_owned()
         }
-        kube::Error::Api(status) => format!("the API server refused: {}", status.message),
-        error => format!("the cluster cannot be asked: {error}"),
+        kube::Error::Api(status) => format!("the API server rejected the request: {}", status.message),
+        error => format!("the request to the API server failed: {error}"),
     }
 }
 
-/// Prints what a command of the cluster found.
+/// Prints the output of a command that reads the cluster.
 pub(crate) fn print(format: StatusFormat, text: &str) -> io::Result<()> {
     match format {
         StatusFormat::Text => output::print(text),
@@ -153,20 +155,20 @@ fn text(arguments: &StatusArguments, objects: &Objects) -> Result<String, String
     let objects: Vec<&SyncedSecret> = objects.values().collect();
     match (arguments.output, arguments.name.is_some()) {
         (StatusFormat::Json, _) => {
-            show::json(&objects).map_err(|error| format!("the output cannot be made: {error}"))
+            show::json(&objects).map_err(|error| format!("cannot format the output: {error}"))
         }
         (StatusFormat::Text, true) => Ok(objects.iter().map(|object| show::one(object, now)).collect()),
         (StatusFormat::Text, false) => Ok(show::all(&objects, now)),
     }
 }
 
-/// Prints at each change; on a terminal in place, and with ages that go on.
+/// Prints at each change. On a terminal, updates in place and keeps ages current.
 async fn watch(
     arguments: &StatusArguments,
     api: Api<SyncedSecret>,
     config: watcher::Config,
 ) -> Result<ExitCode, String> {
-    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let mut signals = StopSignals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     let in_place = io::stdout().is_terminal() && arguments.output == StatusFormat::Text;
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let (mut objects, mut listed) = (Objects::new(), None);
@@ -178,7 +180,7 @@ async fn watch(
             event = events.try_next() => match event {
                 Ok(Some(event)) => take(event, &mut objects, &mut listed, &mut complete),
                 Ok(None) => return Ok(ExitCode::SUCCESS),
-                // the watch begins anew by itself
+                // the watch restarts itself
                 Err(error) => output::complain(&format!("warning: {}", watch_failed(&error))),
             },
             _ = tick.tick(), if in_place => {}
@@ -209,7 +211,9 @@ fn watch_failed(error: &watcher::Error) -> String {
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => refused(error),
         watcher::Error::WatchError(status) => format!("the API server ended the watch: {}", status.message),
-        watcher::Error::NoResourceVersion => "the API server lists without a version".to_owned(),
+        watcher::Error::NoResourceVersion => {
+            "the API server returned a list without a resourceVersion".to_owned()
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What people and machines see of it. Nothing of it is a value: the status holds none.
+//! Output of `lockstep status`: text or JSON. It contains no secret values, because the status has
+//! none.
 
 use std::fmt::Write as _;
 
@@ -28,10 +29,10 @@ const HEAD: [&str; 8] = [
     "SOURCE AGE",
     "ROTATION",
 ];
-/// What stands where there is nothing to say.
+/// Placeholder for an empty cell.
 const NOTHING: &str = "-";
 
-/// Whether the condition `Ready` holds.
+/// Whether the condition `Ready` is true.
 pub(super) fn is_ready(object: &SyncedSecret) -> bool {
     ready(object).is_some_and(|ready| ready.status == ConditionStatus::True)
 }
@@ -40,10 +41,10 @@ fn ready(object: &SyncedSecret) -> Option<&Condition> {
     object.status.as_ref()?.condition(ConditionType::Ready)
 }
 
-/// A table of all of them.
+/// Returns a table of the SyncedSecrets.
 pub(super) fn all(objects: &[&SyncedSecret], now: Timestamp) -> String {
     if objects.is_empty() {
-        return "no SyncedSecrets\n".to_owned();
+        return "No SyncedSecrets found.\n".to_owned();
     }
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(objects.iter().map(|object| row(object, now)));
@@ -90,7 +91,7 @@ fn rotation_of(status: &SyncedSecretStatus, now: Timestamp) -> String {
         None => NOTHING.to_owned(),
         Some(rotation) => match rotation.phase {
             RotationPhase::Complete => "complete".to_owned(),
-            RotationPhase::Pending => format!("waits, {}", until(rotation, now)),
+            RotationPhase::Pending => format!("pending, {}", until(rotation, now)),
             RotationPhase::Progressing => wave(rotation),
             RotationPhase::Soaking => format!("{}, soaking", wave(rotation)),
             RotationPhase::Verifying => format!("{}, verifying", wave(rotation)),
@@ -111,17 +112,17 @@ fn wave(rotation: &RotationStatus) -> String {
     format!("wave {wave} of {waves}")
 }
 
-/// What a changed value waits for.
+/// Describes what a pending value is waiting for.
 fn until(rotation: &RotationStatus, now: Timestamp) -> String {
     let left = || {
         let at = rotation.next_window.as_deref().and_then(time);
         at.map_or_else(String::new, |at| {
-            format!(" for {}", human(at.duration_since(now).as_secs()))
+            format!(" for another {}", human(at.duration_since(now).as_secs()))
         })
     };
     match rotation.waits_for {
-        Some(WaitsFor::Rollout) => "a rollout is under way".to_owned(),
-        Some(WaitsFor::Interval) => format!("minimumInterval holds it{}", left()),
+        Some(WaitsFor::Rollout) => "waiting for the current rollout".to_owned(),
+        Some(WaitsFor::Interval) => format!("held by minimumInterval{}", left()),
         Some(WaitsFor::Window) | None => window(rotation, now),
     }
 }
@@ -129,14 +130,14 @@ fn until(rotation: &RotationStatus, now: Timestamp) -> String {
 fn window(rotation: &RotationStatus, now: Timestamp) -> String {
     match rotation.next_window.as_deref().and_then(time) {
         Some(opens) if opens > now => {
-            format!("a window opens in {}", human(opens.duration_since(now).as_secs()))
+            format!("window opens in {}", human(opens.duration_since(now).as_secs()))
         }
-        Some(_) => "a window is open".to_owned(),
-        None => "no window ever opens".to_owned(),
+        Some(_) => "window is open".to_owned(),
+        None => "no window will open".to_owned(),
     }
 }
 
-/// All that is known of one of them.
+/// Describes one SyncedSecret.
 pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
@@ -152,7 +153,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     let Some(status) = &object.status else {
         say(
             "ready",
-            "not looked at yet: is the operator running, and does it serve this namespace?".to_owned(),
+            "not reconciled yet. Check that the operator is running and watches this namespace".to_owned(),
         );
         return lines;
     };
@@ -169,7 +170,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
                 format!("{so}, for {since}: {}. {}", ready.reason, ready.message),
             );
         }
-        None => say("ready", "not known yet".to_owned()),
+        None => say("ready", "unknown".to_owned()),
     }
     match &status.target {
         Some(target) => {
@@ -180,7 +181,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
                 format!("{} at revision {}{changed}", target.name, target.revision),
             );
         }
-        None => say("secret", "not written".to_owned()),
+        None => say("secret", "not written yet".to_owned()),
     }
     let max_age = object
         .spec
@@ -227,26 +228,26 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     lines
 }
 
-/// The leases: of the credential that the Secret holds, and of those that wait to be revoked.
+/// Describes the lease of the credential in the Secret, and those to be revoked.
 fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for lease in leases.current.iter().chain(&leases.minted) {
         let issued = age(Some(&lease.issued), now).unwrap_or_default();
         let goes_on = match lease.ends {
-            None => "is renewed before".to_owned(),
+            None => "will be renewed before then".to_owned(),
             Some(end) => {
                 let why = match end {
-                    LeaseEnd::NotRenewable => "cannot be renewed",
-                    LeaseEnd::RenewalRefused => "was not renewed by the store",
-                    LeaseEnd::MaximumReached => "is near its maximum",
+                    LeaseEnd::NotRenewable => "not renewable",
+                    LeaseEnd::RenewalRefused => "renewal rejected by the store",
+                    LeaseEnd::MaximumReached => "near its maximum lifetime",
                 };
                 let refusal = lease.refusal.as_ref();
                 let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
-                format!("{why}{refusal}, and is replaced before")
+                format!("{why}{refusal}, will be replaced before then")
             }
         };
         let written = if leases.minted.as_ref() == Some(lease) {
-            ", not known to be written yet"
+            ", not yet confirmed as written"
         } else {
             ""
         };
@@ -262,17 +263,17 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
     }
     if let Some(intent) = &leases.intent {
         let path = &intent.path;
-        lines.push(("", format!("another one of {path} is being made")));
+        lines.push(("", format!("issuing another credential at {path}")));
     }
     for lease in &leases.old {
         let fate = match (&lease.left, &lease.replaced) {
-            (Some(why), _) => format!("could not be revoked, and is left to expire: {why}"),
-            (None, _) if lease.unwritten => "was never written, and is revoked next".to_owned(),
+            (Some(why), _) => format!("could not be revoked, will expire by itself: {why}"),
+            (None, _) if lease.unwritten => "never written, will be revoked next".to_owned(),
             (None, Some(replaced)) => {
                 let since = age(Some(replaced), now).unwrap_or_default();
-                format!("replaced {since} ago, waits to be revoked")
+                format!("replaced {since} ago, pending revocation")
             }
-            (None, None) => "waits for another one to be written".to_owned(),
+            (None, None) => "pending until its replacement is written".to_owned(),
         };
         lines.push((
             "old lease",
@@ -287,7 +288,7 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
     lines
 }
 
-/// When a lease ends.
+/// Describes when a lease expires.
 fn left(expires: &str, now: Timestamp) -> String {
     match time(expires).map(|at| at.duration_since(now).as_secs()) {
         Some(seconds) if seconds > 0 => format!("expires in {} ({expires})", human(seconds)),
@@ -296,7 +297,8 @@ fn left(expires: &str, now: Timestamp) -> String {
     }
 }
 
-/// Whether a window of the spec is open; `None` where it has none, or none that can be used, as `ready` says then.
+/// Describes whether a rotation window is open. `None` if the spec has no windows or invalid ones,
+/// which `ready` reports.
 fn windows_of(object: &SyncedSecret, now: Timestamp) -> Option<String> {
     let windows = rotation::windows(object.spec.rotation.as_ref()).ok()?;
     if windows.is_empty() {
@@ -304,18 +306,18 @@ fn windows_of(object: &SyncedSecret, now: Timestamp) -> Option<String> {
     }
     let clock = |at: &Zoned| at.strftime("%Y-%m-%d %H:%M %Q").to_string();
     Some(match (windows.open_until(now), windows.at(now)) {
-        (Some(until), _) => format!("one is open until {}", clock(&until)),
+        (Some(until), _) => format!("open until {}", clock(&until)),
         (None, Opening::Closed { next: Some(next) }) => {
             format!(
-                "closed; the next opens in {}",
+                "closed, next opens in {}",
                 human(next.duration_since(now).as_secs())
             )
         }
-        (None, _) => "closed; none ever opens again".to_owned(),
+        (None, _) => "closed, no further window".to_owned(),
     })
 }
 
-/// The rotation, line by line: what is rolled out, wave by wave, and what waits.
+/// Describes the rollout wave by wave, and the pending revision.
 fn rotation_lines(
     rotation: &RotationStatus,
     name: &str,
@@ -340,7 +342,7 @@ fn rotation_lines(
             };
             lines.push((
                 String::new(),
-                format!("it replaces revision {}{of}", previous.revision),
+                format!("replaces revision {}{of}", previous.revision),
             ));
         }
     }
@@ -349,14 +351,14 @@ fn rotation_lines(
         lines.push((
             "refused".to_owned(),
             format!(
-                "revision {}, {since} ago: {}. It comes in again with a new value at the source, or with lockstep.dev/rotate-now",
+                "revision {}, {since} ago: {}. Change the value at the source or set lockstep.dev/rotate-now to try again",
                 refused.revision, refused.message
             ),
         ));
     }
     if rotation.pending_revision.is_none() {
         if lines.is_empty() {
-            lines.push(("rotation".to_owned(), "complete: nothing waits".to_owned()));
+            lines.push(("rotation".to_owned(), "complete, nothing pending".to_owned()));
         }
         return lines;
     }
@@ -369,14 +371,14 @@ fn rotation_lines(
     lines.push((
         "rotation".to_owned(),
         format!(
-            "revision {revision} waits for {since}: {}{at}",
+            "revision {revision} pending for {since}: {}{at}",
             until(rotation, now)
         ),
     ));
     lines.push((
         String::new(),
         format!(
-            "to let it in now: kubectl annotate syncedsecret {} -n {} --overwrite {}=\"$(date +%s)\"",
+            "to apply it now: kubectl annotate syncedsecret {} -n {} --overwrite {}=\"$(date +%s)\"",
             text::shell_quote(name),
             text::shell_quote(namespace),
             annotation::ROTATE_NOW
@@ -385,7 +387,7 @@ fn rotation_lines(
     lines
 }
 
-/// The targets of a rollout, wave by wave.
+/// Describes the targets of a rollout, wave by wave.
 fn target_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<(String, String)> {
     let width = rollout
         .targets
@@ -410,7 +412,10 @@ fn target_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<(String, String)
             .and_then(time)
             .filter(|until| target.wave == rollout.wave && *until > now)
             .map_or_else(String::new, |until| {
-                format!(", soaks for {}", human(until.duration_since(now).as_secs()))
+                format!(
+                    ", soaking for another {}",
+                    human(until.duration_since(now).as_secs())
+                )
             });
         let state = words(target.state);
         let target = target.to_string();
@@ -421,24 +426,26 @@ fn target_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<(String, String)
 
 const fn words(state: TargetState) -> &'static str {
     match state {
-        TargetState::Waiting => "waits for its turn",
+        TargetState::Waiting => "waiting for its wave",
         TargetState::Updating => "pods are being replaced",
         TargetState::Ready => "ready",
-        TargetState::Partial => "ready, but for pods that partition keeps back",
+        TargetState::Partial => "ready, except for pods held back by partition",
         TargetState::ScaledToZero => "has no pods",
         TargetState::Missing => "does not exist",
-        TargetState::Paused => "is paused",
-        TargetState::OnDelete => "waits for its pods to be deleted (OnDelete)",
+        TargetState::Paused => "paused",
+        TargetState::OnDelete => "waiting for its pods to be deleted (OnDelete)",
         TargetState::NotReady => "did not become ready",
-        TargetState::Failing => "was not ready before, and still is not",
-        TargetState::Overwritten => "somebody removed the revision from its pod template",
-        TargetState::Forbidden => "may not be restarted by lockstep",
+        TargetState::Failing => "was not ready before the restart and still is not",
+        TargetState::Overwritten => "the revision was removed from its pod template",
+        TargetState::Forbidden => "lockstep is not allowed to restart it",
         TargetState::NoTemplate => "has no pod template of its own",
-        TargetState::NoReference => "refers to no Secret of the target, or does not let lockstep move it",
+        TargetState::NoReference => {
+            "does not reference the versioned Secret, or its annotation lockstep.dev/versioned does not list it"
+        }
     }
 }
 
-/// The same for machines: a list, with the times as they stand in status.
+/// Returns the status as a JSON array, with times as stored.
 pub(super) fn json(objects: &[&SyncedSecret]) -> serde_json::Result<String> {
     let all: Vec<Value> = objects
         .iter()
@@ -519,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn names_neither_run_in_a_shell_nor_act_on_a_terminal() {
+    fn names_are_escaped_for_shell_and_terminal() {
         for hostile in ["a; rm -rf ~", "$(id)", "a\u{1b}[2J", "abc\u{202e}cba", "a\nREADY"] {
             let mut status = waiting();
             status["conditions"][0]["message"] = hostile.into();
@@ -547,29 +554,29 @@ mod tests {
     }
 
     #[test]
-    fn a_list_shows_what_each_waits_for() {
+    fn list_shows_pending_rotations() {
         let mut fresh = object(&Value::Null);
         fresh.metadata.name = Some("smtp".to_owned());
         let (synced, waiting) = (object(&synced()), object(&waiting()));
         insta::assert_snapshot!(all(&[&synced, &waiting, &fresh], now()), @r"
         NAMESPACE  NAME      READY    REASON  REVISION  CHANGED  SOURCE AGE  ROTATION
         shop       database  True     Synced  7f3a      3d       3d          complete
-        shop       database  True     Synced  7f3a      3d       3d          waits, a window opens in 14h
+        shop       database  True     Synced  7f3a      3d       3d          pending, window opens in 14h
         shop       smtp      Unknown  -       -         -        -           -
         ");
-        assert_eq!(all(&[], now()), "no SyncedSecrets\n");
+        assert_eq!(all(&[], now()), "No SyncedSecrets found.\n");
     }
 
     #[test]
-    fn one_says_what_waits_and_how_to_let_it_in() {
+    fn pending_revision_shows_how_to_apply_it() {
         insta::assert_snapshot!(one(&object(&waiting()), now()), @r#"
         SyncedSecret shop/database
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
-          windows   closed; the next opens in 14h
-          rotation  revision 9c41 waits for 2h: a window opens in 14h (2026-03-11T02:00:00Z)
-                    to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
+          windows   closed, next opens in 14h
+          rotation  revision 9c41 pending for 2h: window opens in 14h (2026-03-11T02:00:00Z)
+                    to apply it now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
         "#);
     }
 
@@ -602,21 +609,21 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_told_wave_by_wave() {
+    fn rollout_is_shown_wave_by_wave() {
         insta::assert_snapshot!(one(&object(&held()), now()), @r#"
         SyncedSecret shop/database
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
-          windows   closed; the next opens in 14h
+          windows   closed, next opens in 14h
           rollout   Held: revision 7f3a is held in wave 2 of 3. Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume). 1 target of a later wave stays as it was
           wave 1    Deployment/api     ready, restarted 20m ago
-          wave 2    Deployment/worker  is paused, restarted 20m ago
+          wave 2    Deployment/worker  paused, restarted 20m ago
                     Deployment/web     ready, restarted 20m ago
-          wave 3    Deployment/batch   waits for its turn
-                    it replaces revision 11ee (source version 12)
-          rotation  revision 9c41 waits for 10m: minimumInterval holds it for 5m (2026-03-10T12:05:00Z)
-                    to let it in now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
+          wave 3    Deployment/batch   waiting for its wave
+                    replaces revision 11ee (source version 12)
+          rotation  revision 9c41 pending for 10m: held by minimumInterval for another 5m (2026-03-10T12:05:00Z)
+                    to apply it now: kubectl annotate syncedsecret database -n shop --overwrite lockstep.dev/rotate-now="$(date +%s)"
         "#);
         insta::assert_snapshot!(all(&[&object(&held())], now()), @r#"
         NAMESPACE  NAME      READY  REASON  REVISION  CHANGED  SOURCE AGE  ROTATION
@@ -639,15 +646,15 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
-          windows   closed; the next opens in 14h
+          windows   closed, next opens in 14h
           rollout   Soaking: revision 7f3a: wave 1 of 2 is ready, and has to stay so until 2026-03-10T12:03:00Z
-          wave 1    StatefulSet/queue  ready, restarted 10m ago, soaks for 3m
-          wave 2    DaemonSet/agent    waits for its turn
+          wave 1    StatefulSet/queue  ready, restarted 10m ago, soaking for another 3m
+          wave 2    DaemonSet/agent    waiting for its wave
         "#);
     }
 
     #[test]
-    fn a_rollback_says_what_is_refused_and_what_would_bring_it_in() {
+    fn rollback_shows_the_refused_revision() {
         let mut status = synced();
         status["rotation"] = json!({
             "phase": "RolledBack",
@@ -666,15 +673,15 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
-          windows   closed; the next opens in 14h
+          windows   closed, next opens in 14h
           rollout   RolledBack: revision 7f3a is back on 1 target, and stays until the source has something newer than what failed
           wave 1    Deployment/api  ready, restarted 10m ago
-          refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. It comes in again with a new value at the source, or with lockstep.dev/rotate-now
+          refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. Change the value at the source or set lockstep.dev/rotate-now to try again
         "#);
     }
 
     #[test]
-    fn a_lease_says_when_it_ends_and_what_waits_to_be_revoked() {
+    fn lease_shows_expiry_and_pending_revocations() {
         let lease = |accessor: &str, expires: &str| {
             json!({
                 "id": format!("database/creds/shop/{accessor}"), "accessor": accessor, "store": "SecretStore/vault",
@@ -697,32 +704,34 @@ mod tests {
           ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
-          lease     SecretStore/vault database/creds/shop, issued 60m ago, expires in 60m (2026-03-10T13:00:00Z); is renewed before
-          old lease SecretStore/vault database/creds/shop, expires in 30m (2026-03-10T12:30:00Z); replaced 2m ago, waits to be revoked
-          old lease SecretStore/vault database/creds/shop, expired (2026-03-10T11:59:00Z); could not be revoked, and is left to expire: the policy needs more
-          old lease SecretStore/vault database/creds/shop, expires in 24h (2026-03-11T12:00:00Z); was never written, and is revoked next
-          windows   closed; the next opens in 14h
-          rotation  complete: nothing waits
+          lease     SecretStore/vault database/creds/shop, issued 60m ago, expires in 60m (2026-03-10T13:00:00Z); will be renewed before then
+          old lease SecretStore/vault database/creds/shop, expires in 30m (2026-03-10T12:30:00Z); replaced 2m ago, pending revocation
+          old lease SecretStore/vault database/creds/shop, expired (2026-03-10T11:59:00Z); could not be revoked, will expire by itself: the policy needs more
+          old lease SecretStore/vault database/creds/shop, expires in 24h (2026-03-11T12:00:00Z); never written, will be revoked next
+          windows   closed, next opens in 14h
+          rotation  complete, nothing pending
         "#);
         status["lease"]["current"]["ends"] = json!("RenewalRefused");
         status["lease"]["current"]["refusal"] = json!("the lease has ended");
         let text = one(&object(&status), now());
         assert!(
-            text.contains("was not renewed by the store (the lease has ended), and is replaced before"),
+            text.contains(
+                "renewal rejected by the store (the lease has ended), will be replaced before then"
+            ),
             "{text}"
         );
     }
 
     #[test]
-    fn what_nobody_has_looked_at_says_so() {
+    fn object_without_status_is_not_reconciled_yet() {
         insta::assert_snapshot!(one(&object(&Value::Null), now()), @r"
         SyncedSecret shop/database
-          ready     not looked at yet: is the operator running, and does it serve this namespace?
+          ready     not reconciled yet. Check that the operator is running and watches this namespace
         ");
     }
 
     #[test]
-    fn machines_get_times_as_they_are() {
+    fn json_contains_times_as_stored() {
         let all: Value = serde_json::from_str(&json(&[&object(&waiting())]).unwrap()).unwrap();
         assert_eq!(all[0]["rotation"]["pendingRevision"], "9c41");
         assert_eq!(all[0]["secret"]["revision"], "7f3a");

@@ -229,7 +229,7 @@ fn named_file_that_is_no_manifest_is_not_quoted() {
     let (code, printed) = machine.run("render", "home/tree.yaml", &[]);
     assert_eq!(code, 1);
     assert!(
-        printed.contains("tree.yaml:1: line 2, column 15: a key is there twice in the map that begins here"),
+        printed.contains("tree.yaml:1: line 2, column 15: duplicate key in the map that starts here"),
         "{printed}"
     );
 }
@@ -240,13 +240,13 @@ fn kustomization_that_is_none_is_not_quoted() {
     for (file, wanted) in [
         (
             "token",
-            "kustomization.yaml:1: it must be a map with the fields of a kustomization",
+            "kustomization.yaml:1: must be a map with the fields of a kustomization",
         ),
-        ("dup", "line 1, column 1: a key is there twice"),
+        ("dup", "line 1, column 1: duplicate key"),
         ("key.pem", "kustomization.yaml"),
         (
             "list.yaml",
-            "kustomization.yaml:1: it must be a map with the fields of a kustomization",
+            "kustomization.yaml:1: must be a map with the fields of a kustomization",
         ),
         (
             "fields.yaml",
@@ -254,10 +254,10 @@ fn kustomization_that_is_none_is_not_quoted() {
         ),
         (
             "entries.yaml",
-            "kustomization.yaml: resources[0] is not on this machine",
+            "kustomization.yaml: resources[0] is not a local path",
         ),
         ("missing.yaml", "kustomization.yaml: resources[0] does not exist"),
-        ("tree.yaml", "line 2, column 15: a key is there twice"),
+        ("tree.yaml", "line 2, column 15: duplicate key"),
         ("typed.yaml", "line 1"),
     ] {
         let content = fs::read_to_string(machine.path("home").join(file)).expect("a file");

@@ -234,8 +234,8 @@ fn what_would_not_sync_is_told_as_the_status_would_and_left_out() {
         "SyncedSecret shop/denied: AccessDenied: ClusterSecretStore/vault does not grant",
         "SyncedSecret other/stranger: AccessDenied:",
         "SyncedSecret shop/lost: StoreNotFound: data[0] (secretKey \"a\"): SecretStore/nowhere does not exist",
-        "SyncedSecret \"wrong\": spec.data: it must be a list",
-        "error: 1 of 4 SyncedSecrets would sync; 1 error in what was read",
+        "SyncedSecret \"wrong\": spec.data: must be a list",
+        "error: 1 of 4 SyncedSecrets would sync; 1 error in the input",
     ] {
         assert!(stderr.contains(wanted), "{wanted}: {stderr}");
     }

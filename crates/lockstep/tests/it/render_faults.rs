@@ -100,25 +100,25 @@ fn what_admission_would_refuse_is_told_with_the_field() {
     for (spec, wanted) in [
         (
             format!("{entry}  refreshIntervall: 1h\n"),
-            "spec.refreshIntervall: there is no such field",
+            "spec.refreshIntervall: unknown field",
         ),
         (
             format!("{entry}  suspend: \"no\"\n"),
-            "spec.suspend: it must be true or false",
+            "spec.suspend: must be true or false",
         ),
         (
             format!("{entry}  refreshPolicy: Sometimes\n"),
-            "spec.refreshPolicy: it must be one of",
+            "spec.refreshPolicy: must be one of",
         ),
         (
             "  data: [{ secretKey: a, remoteRef: {} }]\n".to_owned(),
-            "spec.data[0].remoteRef.key: it is needed",
+            "spec.data[0].remoteRef.key: required",
         ),
         (
             "  data: [{ secretKey: a }]\n".to_owned(),
             "spec.data[0]: an entry of data needs exactly one of remoteRef, ciphertext",
         ),
-        ("  data: {}\n".to_owned(), "spec.data: it must be a list"),
+        ("  data: {}\n".to_owned(), "spec.data: must be a list"),
         (String::new(), "SyncedSecret \"database\""),
     ] {
         let (code, stdout, stderr) = render(&synced(&spec), &[("shop/database", b"{}")]);
@@ -238,7 +238,7 @@ fn a_credential_that_the_store_makes_is_told_in_a_sentence() {
     assert_eq!(code, 0, "{stderr}");
     assert!(
         stdout.contains(
-            r#"SecretStore/vault: a credential that the store makes at "database/creds/shop" when the operator syncs"#
+            r#"SecretStore/vault: a credential that the store issues at "database/creds/shop" when the operator syncs"#
         ),
         "{stdout}"
     );

@@ -110,7 +110,7 @@ fn what_needs_a_sealed_value_is_not_shown_and_says_so() {
         let (code, stdout, stderr) = folder.render(arguments);
         assert_eq!(code, 0, "{stderr}");
         assert!(!stdout.contains("kind: Secret"), "{stdout}");
-        let note = "it is not shown, because \"password\" is sealed: give the value with --sealed-values";
+        let note = "not shown, because the value of \"password\" is sealed. Provide it with --sealed-values";
         assert!(stdout.contains(note) && stderr.contains(note), "{stdout}{stderr}");
         let (_, stdout, _) = folder.render(&[arguments, &["--output", "json"]].concat());
         let json: Value = serde_json::from_str(&stdout).expect("JSON");
@@ -128,7 +128,7 @@ fn what_is_not_sealed_yet_is_told_to_be_sealed() {
     assert_eq!(code, 1);
     for field in ["spec.data[2].plaintext", "spec.data[3].plaintextFile"] {
         assert!(
-            stderr.contains(&format!("{field}: it is not sealed. Run lockstep seal")),
+            stderr.contains(&format!("{field}: not sealed. Run lockstep seal")),
             "{stderr}"
         );
     }

@@ -116,10 +116,7 @@ fn a_check_finds_ciphertexts_that_are_none_or_belong_elsewhere() {
     let good = sealed_manifest();
     assert_eq!(check(&[("a.yaml", &good)]), (0, Vec::new()));
     for (text, wanted) in [
-        (
-            good.replace("lockstep:v1:", "CANARY"),
-            "What stands there may be plaintext",
-        ),
+        (good.replace("lockstep:v1:", "CANARY"), "It may be plaintext"),
         (good.replace("lockstep:v1:", "lockstep:v1:A"), "is not whole"),
         (
             good.replace("secretKey: password", "secretKey: other"),
@@ -183,9 +180,9 @@ fn without_a_store_nothing_is_sealed_and_the_file_stays() {
     let path = folder.path().join("a.yaml");
     let output = lockstep(&["seal", "-f", path.to_str().expect("UTF-8")]).code(1);
     let said = text(&output.get_output().stdout) + &text(&output.get_output().stderr);
-    assert!(said.contains("a.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: SecretStore/kms of namespace \"shop\" is in none of the files: name the one that it is in with --store"), "{said}");
+    assert!(said.contains("a.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: SecretStore/kms in namespace \"shop\" not found in the files. Add its file with --store"), "{said}");
     assert!(
-        said.contains("error: 0 of 2 values are sealed; 2 errors"),
+        said.contains("error: 0 of 2 values were sealed; 2 errors"),
         "{said}"
     );
     assert!(!said.contains("CANARY"), "{said}");

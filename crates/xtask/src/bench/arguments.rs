@@ -1,95 +1,102 @@
-//! What the benchmarks can be asked.
+//! Arguments of `cargo xtask bench`.
 
 use clap::{Args, ValueEnum};
 
-/// N SyncedSecrets of a store with events: how long a change takes from its event to its Secret.
+/// Measure the delay from an event to the updated Secret
+///
+/// Creates SyncedSecrets of a store with events, changes their values one after the other, and
+/// measures how long each change takes to reach its Secret.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench events
   cargo xtask bench events --objects 1000 --changes 1000 --rate 20 --check")]
 pub(super) struct Events {
-    /// How many SyncedSecrets.
+    /// Number of SyncedSecrets.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) objects: u32,
-    /// How many changes, of one SyncedSecret after the other.
+    /// Number of changes, made to one SyncedSecret after the other.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) changes: u32,
-    /// Changes a second.
+    /// Number of changes per second.
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) rate: u32,
-    /// Measure the debug build: quick to build, and slow; for work on the benchmark itself.
+    /// Measure the debug build, which builds quickly but runs slowly. For work on the benchmark
+    /// itself.
     #[arg(long)]
     pub(super) debug: bool,
-    /// Fail when a goal is missed.
+    /// Fail if a goal is missed.
     #[arg(long)]
     pub(super) check: bool,
-    /// What goes to standard output. Progress goes to standard error.
+    /// What to write to standard output. Progress is written to standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
     pub(super) output: Output,
 }
 
-/// N SyncedSecrets, each of four properties of a remote value of its own, from nothing to all Ready.
+/// Measure the time until all new SyncedSecrets are Ready
 ///
-/// The time to all Ready is compared with the time that the same writes (one apply of the Secret, one patch of the
-/// status) take as a raw loop under the same account in the same run. Then a minute of refreshes without a change.
+/// Each SyncedSecret reads four properties of a remote value. The time until all are Ready is
+/// compared with a raw loop that sends the same writes (one apply of the Secret, one patch of the
+/// status) under the same account in the same run. Then measures a minute of refreshes without
+/// changes.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench first-sync --objects 1000
   cargo xtask bench first-sync --objects 10000 --output json > figures.json
-  cargo xtask bench first-sync --objects 1000 --check     # fails when a goal is missed
+  cargo xtask bench first-sync --objects 1000 --check     # fails if a goal is missed
   cargo xtask bench first-sync --store secrets-manager --latency 20
   cargo xtask bench first-sync --store parameter-store --latency 20 --objects-per-key 4
   cargo xtask bench first-sync --store google --latency 20
   cargo xtask bench first-sync --store secrets-manager --throttle --quiet-seconds 0")]
 pub(super) struct FirstSync {
-    /// How many SyncedSecrets.
+    /// Number of SyncedSecrets.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) objects: u32,
-    /// The store that the values are in: a stand-in of it on loopback.
+    /// Store to read the values from. A stand-in on loopback replaces it.
     #[arg(long, value_name = "STORE", value_enum, default_value_t = Store::Vault)]
     pub(super) store: Store,
-    /// How many SyncedSecrets want the same remote value.
+    /// Number of SyncedSecrets that use the same remote value.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) objects_per_key: u32,
-    /// How long the store takes to answer, in milliseconds.
+    /// Response time of the store, in milliseconds.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(super) latency: u64,
-    /// The store throttles every second call; that of Vault does not.
+    /// Let the store throttle every second call. Not supported for Vault.
     #[arg(long)]
     pub(super) throttle: bool,
-    /// How many requests the raw loop has under way at the same time.
+    /// Number of concurrent requests in the raw loop.
     #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) workers: u16,
-    /// How long refreshes without a change are watched, in seconds; 0 leaves them out.
+    /// Duration of the measurement of refreshes without changes, in seconds. 0 skips it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(super) quiet_seconds: u64,
-    /// Measure the debug build: quick to build, and slow; for work on the benchmark itself.
+    /// Measure the debug build, which builds quickly but runs slowly. For work on the benchmark
+    /// itself.
     #[arg(long)]
     pub(super) debug: bool,
-    /// Fail when a goal is missed.
+    /// Fail if a goal is missed.
     #[arg(long)]
     pub(super) check: bool,
-    /// What goes to standard output. Progress goes to standard error.
+    /// What to write to standard output. Progress is written to standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
     pub(super) output: Output,
 }
 
-/// Where the values are.
+/// Store that contains the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[expect(clippy::enum_variant_names, reason = "the names of the services")]
 pub(super) enum Store {
-    /// Vault's key/value engine, version 2.
+    /// Vault key/value engine, version 2
     Vault,
-    /// AWS Secrets Manager.
+    /// AWS Secrets Manager
     SecretsManager,
-    /// AWS Systems Manager Parameter Store.
+    /// AWS Systems Manager Parameter Store
     ParameterStore,
-    /// Google Secret Manager.
+    /// Google Secret Manager
     Google,
 }
 
 impl Store {
-    /// How many values one call gives.
+    /// Maximum number of values per call.
     pub(super) const fn batch(self) -> u32 {
         match self {
             Self::Vault | Self::Google => 1,
@@ -98,12 +105,12 @@ impl Store {
         }
     }
 
-    /// Whether its stand-in can refuse every second call.
+    /// Whether its stand-in can throttle every second call.
     pub(super) const fn throttles(self) -> bool {
         !matches!(self, Self::Vault)
     }
 
-    /// How much memory the operator may take at its peak, in MiB.
+    /// Upper limit for the peak memory of the operator, in MiB.
     pub(super) const fn most_memory(self, objects: u32) -> Option<f64> {
         match (self, objects) {
             (Self::Vault, 0..=1000) => Some(60.0),
@@ -113,8 +120,8 @@ impl Store {
         }
     }
 
-    /// How often the SyncedSecrets refresh, in seconds: seldom enough that the first syncs are done before the first
-    /// refresh, and often enough that every one refreshes in a minute.
+    /// Refresh interval of the SyncedSecrets, in seconds. Long enough that the first syncs finish
+    /// before the first refresh, and short enough that each SyncedSecret refreshes within a minute.
     pub(super) const fn refresh_seconds(self, objects: u32) -> u64 {
         match (self, objects) {
             (_, 2001..) => 54,
@@ -126,10 +133,10 @@ impl Store {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// The table, and then the JSON.
+    /// The table, then the JSON
     All,
-    /// The table.
+    /// The table
     Table,
-    /// The JSON.
+    /// The JSON
     Json,
 }

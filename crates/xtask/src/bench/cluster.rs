@@ -1,4 +1,4 @@
-//! The objects of a benchmark.
+//! Objects of a benchmark.
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -15,7 +15,7 @@ use super::arguments::FirstSync;
 
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
-/// The content of a remote value: some 100 bytes, and different for each key.
+/// Returns the content of a remote value: about 100 bytes that differ for each key.
 pub(crate) fn values(key: &str) -> Value {
     json!({
         "username": format!("user-{key}"),
@@ -25,10 +25,10 @@ pub(crate) fn values(key: &str) -> Value {
     })
 }
 
-/// The Secret with the credentials of the store.
+/// Name of the Secret with the credentials of the store.
 pub(crate) const CREDENTIALS: &str = "bench-credentials";
 
-/// The name of the object with this number.
+/// Returns the name of an object by its number.
 pub(crate) fn name(number: u32) -> String {
     format!("object-{number:06}")
 }
@@ -40,7 +40,7 @@ pub(crate) async fn has_fingerprint_key(client: &Client) -> Result<bool> {
     Ok(key.context("look for the fingerprint key")?.is_some())
 }
 
-/// Makes a namespace.
+/// Creates a namespace.
 pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
     let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
     let api: Api<Namespace> = Api::all(client.clone());
@@ -78,14 +78,15 @@ pub(crate) async fn store(
     Ok(())
 }
 
-/// Makes the SyncedSecrets.
+/// Creates the SyncedSecrets.
 pub(crate) async fn synced_secrets(
     client: &Client,
     namespace: &str,
     count: u32,
     arguments: &FirstSync,
 ) -> Result<()> {
-    // what a store that throttles bears is for the first syncs: refreshes every few seconds would want more than that
+    // a store that throttles serves only the first syncs: refreshes every few seconds would exceed
+    // its limit
     let refresh = if arguments.throttle {
         "1h".to_owned()
     } else {
@@ -122,7 +123,7 @@ pub(crate) async fn synced_secrets(
         .await
 }
 
-/// How many SyncedSecrets are Ready, and what the first that is not says.
+/// Returns the number of SyncedSecrets that are Ready, and the message of the first that is not.
 pub(crate) async fn ready(client: &Client, namespace: &str) -> Result<(usize, Option<String>)> {
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let mut ready = 0;
@@ -148,7 +149,7 @@ pub(crate) async fn ready(client: &Client, namespace: &str) -> Result<(usize, Op
     }
 }
 
-/// The name and version of every object of the namespace that lockstep writes to, in order.
+/// Returns the name and version of every object in the namespace that lockstep writes, sorted.
 pub(crate) async fn versions(client: &Client, namespace: &str) -> Result<Vec<(String, Option<String>)>> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let objects: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);

@@ -1,4 +1,4 @@
-//! How long a change takes from its event to its Secret.
+//! Measures the delay from an event to the updated Secret.
 
 use std::{
     collections::HashMap,
@@ -32,12 +32,12 @@ use super::{
 use crate::{command, workspace};
 
 const NAMESPACE: &str = "bench";
-/// How long all first syncs may take, and all changes after the last was made.
+/// Timeout for all first syncs, and for all changes after the last was made.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The goal: of a hundred changes ninety-nine are in their Secret in that time.
+/// Goal for the 99th percentile of the delay.
 const GOAL: Duration = Duration::from_secs(1);
 
-/// What was measured.
+/// Measured figures.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures {
@@ -45,23 +45,23 @@ pub(crate) struct Figures {
     changes: u32,
     changes_per_second: u32,
     release_build: bool,
-    /// From the event's way into the queue until a watch of the API server tells of the Secret.
+    /// Time from sending the event to the queue until a watch of the API server returns the Secret.
     median_milliseconds: f64,
     p99_milliseconds: f64,
     longest_milliseconds: f64,
-    /// Calls of the store that read values, for all changes.
+    /// Number of calls that read values, for all changes.
     reads: u64,
-    /// Messages that are still in the queue at the end.
+    /// Number of messages left in the queue at the end.
     left_in_queue: usize,
 }
 
-/// When each Secret was last seen to change, after its first sync.
+/// Time at which each Secret last changed after its first sync.
 type Seen = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Measures.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a part cannot be started, objects do not become Ready, or a change does not arrive.
+/// Fails if a part cannot be started, objects do not become Ready, or a change does not arrive.
 pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     if arguments.debug {
         command::cargo(["build", "--locked", "--package", "lockstep"])?;
@@ -93,7 +93,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
         }
         if Instant::now() > until {
             bail!(
-                "{ready} of {count} are Ready; one says: {}",
+                "{ready} of {count} are Ready; first message: {}",
                 complaint.unwrap_or_default()
             );
         }
@@ -104,7 +104,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     let seen = Seen::default();
     #[expect(clippy::disallowed_methods, reason = "it ends before the measurement does")]
     let watching = tokio::spawn(watch(client.clone(), seen.clone()));
-    // the watch lists first; what it lists is no change
+    // the watch starts with a list, which contains no changes
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = aws.reads().0;
     let step = Step::begin(format!("{} changes", arguments.changes));
@@ -128,7 +128,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     })
 }
 
-/// Changes values one after the other at an even pace, and waits until each is in its Secret.
+/// Changes values one after the other at a constant rate, and waits until each is in its Secret.
 async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Duration>> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / arguments.rate);
     let mut sent = Vec::new();
@@ -237,13 +237,13 @@ async fn synced_secrets(client: &Client, count: u32) -> Result<()> {
 /// Writes the figures to standard output.
 ///
 /// # Errors
-/// When that cannot be written to.
+/// Fails if standard output cannot be written.
 pub(crate) fn print(figures: &Figures, output: Output) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if output != Output::Json {
         writeln!(
             out,
-            "{} changes of {} SyncedSecrets, {} a second, from the event to the Secret:",
+            "{} changes of {} SyncedSecrets, {} per second, from the event to the Secret:",
             figures.changes, figures.objects, figures.changes_per_second
         )?;
         for (what, milliseconds) in [
@@ -265,13 +265,15 @@ pub(crate) fn print(figures: &Figures, output: Output) -> Result<()> {
     Ok(())
 }
 
+/// Checks the goals.
+///
 /// # Errors
-/// When a goal is missed.
+/// Fails if a goal is missed.
 pub(crate) fn check(figures: &Figures) -> Result<()> {
     let limit = GOAL.as_secs_f64() * 1000.0;
     ensure!(
         figures.p99_milliseconds <= limit,
-        "the 99th percentile is {:.0} ms, and the goal is {limit:.0} ms",
+        "the 99th percentile is {:.0} ms, but the goal is {limit:.0} ms",
         figures.p99_milliseconds
     );
     ensure!(

@@ -1,4 +1,4 @@
-//! From nothing to all Ready, and a minute after.
+//! Measures the first sync of all SyncedSecrets, and a minute of refreshes.
 
 use std::time::{Duration, Instant};
 
@@ -20,32 +20,32 @@ use super::{
 };
 use crate::{command, workspace};
 
-/// Writes that warm the API server up before anything is measured.
+/// Number of writes that warm up the API server before the measurement.
 const WARM_UP: u32 = 200;
-/// How often the calls of the store are counted while nothing changes.
+/// Interval at which the calls of the store are counted while nothing changes.
 const SAMPLES: Duration = Duration::from_millis(50);
-/// The namespace of the operator's run.
+/// Namespace of the objects that the operator syncs.
 const NAMESPACE: &str = "bench";
 
-/// What was measured.
+/// Measured figures.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures {
     pub(crate) objects: u32,
-    /// How many values one call of the store gives.
+    /// Maximum number of values per call of the store.
     pub(crate) batch: u32,
     pub(crate) throttled: bool,
     pub(crate) release_build: bool,
-    /// The faster of the two raw loops, one before and one after the operator's run.
+    /// Duration of the faster raw loop. One runs before the operator and one after.
     pub(crate) raw_seconds: f64,
-    /// From the start of the process until `/readyz` says yes.
+    /// Time from the start of the process until `/readyz` succeeds.
     pub(crate) start_seconds: f64,
-    /// From the start of the process to the last Ready.
+    /// Time from the start of the process until the last SyncedSecret is Ready.
     pub(crate) ready_seconds: f64,
     pub(crate) ratio: f64,
     pub(crate) ready: usize,
     pub(crate) secret_writes: u64,
-    /// Of the operator's own key, once for each install.
+    /// Writes of the operator's own key, once per installation.
     pub(crate) key_writes: u64,
     pub(crate) status_writes: u64,
     pub(crate) event_writes: u64,
@@ -55,52 +55,52 @@ pub(crate) struct Figures {
     pub(crate) distinct_keys: usize,
     pub(crate) reads_per_key: f64,
     pub(crate) peak_mebibytes: f64,
-    /// What the peak is held to.
+    /// Limit for the peak memory.
     pub(crate) most_mebibytes: Option<f64>,
     pub(crate) processor_seconds: f64,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) quiet: Option<Quiet>,
 }
 
-/// What a store that throttles did to the first syncs.
+/// Effects of a throttling store on the first syncs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Throttle {
-    /// Calls that the store refused.
+    /// Number of calls that the store throttled.
     pub(crate) refused_calls: u64,
-    /// Reconciles that ended with an error, which is in the status until the next one.
+    /// Number of reconciles that failed. The error stays in the status until the next one.
     pub(crate) failed_reconciles: u64,
-    /// For how long requests were held back.
+    /// Time for which requests were held back.
     pub(crate) throttled_seconds: f64,
 }
 
-/// A while of refreshes without a change.
+/// Refreshes without changes over a period.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Quiet {
     pub(crate) seconds: f64,
-    /// How often every object was refreshed.
+    /// Number of refreshes of each object.
     pub(crate) rounds: f64,
     pub(crate) provider_reads: u64,
-    /// The whole rounds among them, from the beginning of the while on.
+    /// Complete refresh cycles in the period.
     pub(crate) each_round: Vec<Round>,
-    /// SyncedSecrets that are not Ready at the end.
+    /// Number of SyncedSecrets that are not Ready at the end.
     pub(crate) not_ready: usize,
-    /// Of SyncedSecrets and stores.
+    /// Status writes of SyncedSecrets and stores.
     pub(crate) status_writes: u64,
     pub(crate) secret_writes: u64,
     pub(crate) event_writes: u64,
-    /// Secrets and SyncedSecrets whose version is another one.
+    /// Number of Secrets and SyncedSecrets whose version changed.
     pub(crate) changed_objects: usize,
     pub(crate) peak_mebibytes: f64,
     pub(crate) mebibytes: f64,
     pub(crate) processor_seconds: f64,
 }
 
-/// Measures.
+/// Runs the benchmark.
 ///
 /// # Errors
-/// When a part cannot be started, or objects do not become Ready.
+/// Fails if a part cannot be started, or objects do not become Ready.
 pub(crate) async fn measure(arguments: &FirstSync) -> Result<Figures> {
     if arguments.debug {
         command::cargo(["build", "--locked", "--package", "lockstep"])?;
@@ -172,7 +172,7 @@ async fn operator_run(
     let (all, complaint) = cluster::ready(client, NAMESPACE).await?;
     if all != count as usize {
         bail!(
-            "{all} of {count} are Ready; one says: {}",
+            "{all} of {count} are Ready; first message: {}",
             complaint.unwrap_or_default()
         );
     }
@@ -181,7 +181,8 @@ async fn operator_run(
     } else {
         None
     };
-    // the operator makes its fingerprint key once for each install; that is no cost of an object
+    // the operator creates its fingerprint key once per installation; it does not count as a write
+    // of an object
     let key_writes = u64::from(cluster::has_fingerprint_key(client).await?);
     let secret_writes = requests.writes("secrets") - key_writes;
     let status_writes = requests.writes("syncedsecrets/status");
@@ -215,7 +216,7 @@ async fn operator_run(
     Ok((figures, stand_in, running))
 }
 
-/// What the operator counted of a store that throttles.
+/// Returns the operator's metrics of a throttling store.
 async fn throttle(running: &Operator) -> Result<Throttle> {
     let reconciles = "lockstep_reconcile_duration_seconds_count";
     let mut failed = running.metric(reconciles, &[]).await?;
@@ -240,9 +241,9 @@ async fn throttle(running: &Operator) -> Result<Throttle> {
     })
 }
 
-/// Waits until all are Ready. The operator's own metrics are asked, because a watch of ten thousand objects would be
-/// measured too; and, because the metrics of ten thousand objects are not free either, only once the last value has
-/// been read, and now and then before.
+/// Waits until all SyncedSecrets are Ready. Polls the operator's metrics, because a watch of ten
+/// thousand objects would affect the measurement. The metrics of ten thousand objects are expensive
+/// too, so they are polled only after the last value was read, and rarely before.
 async fn wait_for_all(
     running: &Operator,
     stand_in: &StandIn,
@@ -252,7 +253,7 @@ async fn wait_for_all(
 ) -> Result<Duration> {
     let count = arguments.objects;
     let keys = count.div_ceil(arguments.objects_per_key) as usize;
-    // where every second call is refused, two calls are needed, at a pace that may be the slowest
+    // with every second call throttled, each read needs two calls, possibly at the slowest rate
     let each = Duration::from_millis(if arguments.throttle { 250 } else { 50 });
     let patience = Duration::from_secs(60) + each * count;
     let mut asked = Instant::now();

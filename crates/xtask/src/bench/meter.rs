@@ -1,19 +1,19 @@
-//! What the API server counted, and what the kernel counted for the operator.
+//! Request counts of the API server, and resource usage of the operator from the kernel.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use kube::Client;
 
-/// Clock ticks a second of `/proc/PID/stat`: fixed by the kernel's interface to programs.
+/// Clock ticks per second in `/proc/PID/stat`, fixed by the kernel ABI.
 const TICKS: f64 = 100.0;
 
-/// Requests that the API server answered, by what they were: `APPLY secrets`, `PATCH syncedsecrets/status`.
+/// Requests that the API server served, by kind: `APPLY secrets`, `PATCH syncedsecrets/status`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(BTreeMap<String, u64>);
 
 impl Requests {
-    /// All requests since the API server started, dry runs left out.
+    /// Returns all requests since the API server started, without dry runs.
     pub(crate) async fn so_far(client: &Client) -> Result<Self> {
         let request = http::Request::get("/metrics").body(Vec::new())?;
         let text = client
@@ -55,7 +55,7 @@ impl Requests {
         Ok(Self(requests))
     }
 
-    /// What came since an earlier count.
+    /// Returns the requests since an earlier count.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let gained = |(what, count): (&String, &u64)| {
             let gained = count - earlier.0.get(what).copied().unwrap_or(0);
@@ -64,7 +64,7 @@ impl Requests {
         Self(self.0.iter().filter_map(gained).collect())
     }
 
-    /// The writes among them, of what is named.
+    /// Returns the number of writes of a resource.
     pub(crate) fn writes(&self, resource: &str) -> u64 {
         let wanted = |what: &str| {
             what.split_once(' ').is_some_and(|(verb, of)| {
@@ -82,7 +82,7 @@ impl Requests {
             .sum()
     }
 
-    /// Reads of single or listed objects, and watches, of what is named.
+    /// Returns the number of reads, lists and watches of a resource.
     pub(crate) fn reads(&self, resource: &str) -> u64 {
         let wanted = |what: &str| {
             what.split_once(' ')
@@ -96,19 +96,19 @@ impl Requests {
     }
 }
 
-/// What a process has used so far.
+/// Resource usage of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    /// The most memory it ever had resident, in MiB.
+    /// Peak resident memory in MiB.
     pub(crate) peak_mebibytes: f64,
-    /// The memory it has resident, in MiB.
+    /// Current resident memory in MiB.
     pub(crate) mebibytes: f64,
-    /// The processor time, in user and system mode.
+    /// Processor time in user and system mode.
     pub(crate) processor: Duration,
 }
 
 impl Usage {
-    /// Of a running process, as `/proc` tells (proc_pid_status(5), proc_pid_stat(5)).
+    /// Returns the usage of a running process from `/proc` (proc_pid_status(5), proc_pid_stat(5)).
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read /proc")?;
         let kibibytes = |field: &str| {
@@ -116,7 +116,7 @@ impl Usage {
             line.split_whitespace().nth(1)?.parse::<f64>().ok()
         };
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read /proc")?;
-        // the name of the program, in parentheses, may hold spaces
+        // the program name, in parentheses, can contain spaces
         let fields: Vec<_> = stat
             .rsplit(')')
             .next()

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what lockstep costs, as ratios within one run, on the real API server.
+//! `cargo xtask bench`: measures the cost of lockstep on a real API server, as ratios within one
+//! run.
 
 mod arguments;
 mod cluster;
@@ -18,9 +19,9 @@ use clap::{Args, Subcommand};
 use self::arguments::{Events, FirstSync};
 use crate::{command, workspace};
 
-/// Measure what lockstep costs, on a real API server.
+/// Benchmark lockstep on a real API server
 ///
-/// Every figure that claims speed is a ratio within one run, so that it holds on another machine too.
+/// Speed is always reported as a ratio within one run, so that it can be compared across machines.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -36,13 +37,14 @@ enum Bench {
 /// Runs a benchmark.
 ///
 /// # Errors
-/// When a part of it cannot be started, objects do not become Ready, or a goal is missed with `--check`.
+/// Fails if a part cannot be started, objects do not become Ready, or a goal is missed with
+/// `--check`.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let debug = match &arguments.bench {
         Bench::FirstSync(arguments) => {
             ensure!(
                 !arguments.throttle || arguments.store.throttles(),
-                "--throttle: the stand-in of this store does not throttle; every other one does"
+                "--throttle: not supported by the stand-in of this store. Use another --store"
             );
             arguments.debug
         }
@@ -76,8 +78,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds this program and the operator for release, and runs the same command again: a raw loop and a stand-in from a
-/// debug build would be slow, and the operator look quick beside them.
+/// Builds release binaries of this program and the operator, and runs the same command again. With
+/// a slow raw loop and stand-in from a debug build, the operator would look fast.
 fn run_release() -> Result<()> {
     command::cargo([
         "build",
@@ -93,6 +95,6 @@ fn run_release() -> Result<()> {
         .args(std::env::args_os().skip(1))
         .status()
         .with_context(|| format!("start {}", program.display()))?;
-    ensure!(status.success(), "the benchmark failed; it says why above");
+    ensure!(status.success(), "the benchmark failed, see above");
     Ok(())
 }

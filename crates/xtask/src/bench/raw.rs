@@ -1,5 +1,6 @@
-//! The same writes as a raw loop: for each object one `POST` of the Secret and one patch of the status, with nothing between them, by the
-//! operator's own account, so that its admission policies weigh on both.
+//! The same writes as a raw loop: one `POST` of the Secret and one patch of the status per object,
+//! back to back. It uses the operator's account, so that the admission policies affect both
+//! equally.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 
 use super::cluster;
 
-/// Writes the Secrets and the status of the first `count` objects of a namespace; answers how long it took.
+/// Writes the Secrets and the status of the first `count` objects of a namespace, and returns the
+/// duration.
 pub(crate) async fn write(client: &Client, namespace: &str, count: u32, workers: u16) -> Result<Duration> {
     let began = Instant::now();
     stream::iter(0..count)

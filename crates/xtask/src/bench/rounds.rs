@@ -1,40 +1,42 @@
-//! How the calls of a store lie in the rounds of refreshes: how many there are in each, and how evenly they are spread.
+//! Distribution of a store's calls over refresh cycles: the number in each, and how evenly they are
+//! spread.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Into how many parts of the same length a round is cut. Calls that are spread evenly are a tenth in each.
+/// Number of equal parts of a cycle. Evenly spread calls put a tenth in each.
 const PARTS: u32 = 10;
-/// How much of a round's calls one part may hold. Turns of a store lie a tenth of the round apart or less, and where the
-/// cut goes through one, a part can hold two and the fuller turns more than their share.
+/// Maximum share of the calls of a cycle in one part. The slots of a store are at most a tenth of
+/// the cycle apart. If a boundary falls into a slot, a part can contain two slots, and fuller slots
+/// more than their share.
 pub(super) const SHARE_MAX: f64 = 0.3;
 
-/// How many calls had come at a time.
+/// Number of calls so far at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Since the first sample.
+    /// Time since the first sample.
     pub(super) at: Duration,
     pub(super) calls: u64,
 }
 
-/// One whole round.
+/// One complete cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Round {
     pub(crate) calls: u64,
-    /// Of its calls, those in the tenth of it that holds most, from 0 to 1.
+    /// Share of its calls in the fullest tenth, from 0 to 1.
     pub(crate) largest_share: f64,
 }
 
-/// The whole rounds that the samples cover, from the first sample on.
+/// Returns the complete cycles that the samples cover, starting at the first sample.
 pub(super) fn of(samples: &[Sample], interval: Duration) -> Vec<Round> {
     let Some(covered) = samples.last().map(|sample| sample.at) else {
         return Vec::new();
     };
     let calls_at = |at: Duration| {
         let later = samples.partition_point(|sample| sample.at <= at);
-        // what came before the first sample belongs to no round
+        // calls before the first sample belong to no cycle
         samples
             .get(later.saturating_sub(1))
             .map_or(0, |sample| sample.calls)
@@ -58,7 +60,7 @@ pub(super) fn of(samples: &[Sample], interval: Duration) -> Vec<Round> {
     rounds
 }
 
-/// The largest share of all rounds; `None` where there is no whole round.
+/// Returns the largest share of all cycles; `None` without a complete cycle.
 pub(super) fn largest_share(rounds: &[Round]) -> Option<f64> {
     rounds.iter().map(|round| round.largest_share).reduce(f64::max)
 }
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_come_evenly_are_a_tenth_in_each_tenth() {
+    fn even_calls_put_a_tenth_in_each_part() {
         let calls: Vec<_> = (0..120)
             .map(|number| Duration::from_millis(500 * number + 20))
             .collect();
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_is_seen() {
+    fn simultaneous_calls_have_a_large_share() {
         let mut calls = vec![Duration::from_millis(7_020); 45];
         calls.extend((0..5).map(|number| Duration::from_secs(2 * number + 1)));
         let rounds = of(&samples(15, &calls), INTERVAL);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_first_sample_is_in_no_round() {
+    fn calls_before_the_first_sample_are_ignored() {
         let samples: Vec<_> = (0..=300)
             .map(|step| Sample {
                 at: Duration::from_millis(50 * step + 1),
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_round_is_left_out() {
+    fn incomplete_cycle_is_ignored() {
         let calls = [Duration::from_secs(1), Duration::from_secs(16)];
         assert_eq!(of(&samples(29, &calls), INTERVAL).len(), 1);
         assert!(of(&samples(14, &calls), INTERVAL).is_empty());
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_without_calls_has_no_share() {
+    fn cycle_without_calls_has_no_share() {
         let rounds = of(&samples(15, &[]), INTERVAL);
         assert_eq!(
             rounds,

@@ -1,4 +1,4 @@
-//! Stand-ins of stores, quick enough that they are not what is measured.
+//! Stand-ins of stores that are fast enough not to affect the measurement.
 
 use std::{
     collections::HashSet,
@@ -26,7 +26,7 @@ use super::{
     cluster,
 };
 
-/// How often values were read.
+/// Counts of reads.
 #[derive(Debug, Default)]
 struct Reads {
     all: u64,
@@ -35,21 +35,21 @@ struct Reads {
 
 /// A running stand-in.
 pub(crate) enum StandIn {
-    /// What lockstep needs of Vault's KV version 2.
+    /// The part of Vault's KV version 2 that lockstep uses.
     Vault(Vault),
-    /// A service of AWS.
+    /// An AWS service.
     Aws {
         /// The stand-in.
         aws: Aws,
-        /// The service, as in YAML.
+        /// Name of the service, as in YAML.
         service: &'static str,
     },
-    /// Google Secret Manager, and the key of a service account.
+    /// Google Secret Manager, and a service account key.
     Google(Gcp, String),
 }
 
 impl StandIn {
-    /// Starts the store that is asked for, on a free port of loopback, with all values in it.
+    /// Starts a stand-in with all values on a free loopback port.
     pub(crate) async fn start(arguments: &FirstSync) -> Result<Self> {
         let latency = Duration::from_millis(arguments.latency);
         let service = match arguments.store {
@@ -88,7 +88,7 @@ impl StandIn {
         Ok(Self::Google(gcp, key))
     }
 
-    /// `spec.provider` of a store that reads from it.
+    /// Returns `spec.provider` of a store that reads from it.
     pub(crate) fn provider(&self) -> Value {
         let key = |key: &str| json!({ "name": cluster::CREDENTIALS, "key": key });
         match self {
@@ -106,7 +106,7 @@ impl StandIn {
         }
     }
 
-    /// The credentials that it takes, by their key in a Secret.
+    /// Returns the credentials that it accepts, by key of a Secret.
     pub(crate) fn credentials(&self) -> Value {
         match self {
             Self::Vault(_) => json!({ "token": "bench" }),
@@ -115,7 +115,7 @@ impl StandIn {
         }
     }
 
-    /// All reads so far, and of how many different keys.
+    /// Returns the number of reads so far, and of distinct keys.
     pub(crate) fn reads(&self) -> (u64, usize) {
         match self {
             Self::Vault(vault) => vault.reads(),
@@ -134,7 +134,7 @@ pub(crate) struct Vault {
 }
 
 impl Vault {
-    /// Starts it on a free port of loopback; it ends with the process.
+    /// Starts it on a free loopback port. It ends with the process.
     async fn start(latency: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen")?;
         let vault = Self {
@@ -151,12 +151,12 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Its address.
+    /// Returns its address.
     fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All reads so far, and of how many different keys.
+    /// Returns the number of reads so far, and of distinct keys.
     fn reads(&self) -> (u64, usize) {
         let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         (reads.all, reads.keys.len())

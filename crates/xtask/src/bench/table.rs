@@ -1,4 +1,4 @@
-//! The figures, for people and for machines, and the goals that they are held to.
+//! Prints the figures as a table and as JSON, and checks their goals.
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -10,7 +10,7 @@ use super::{
     rounds,
 };
 
-/// What a figure has to keep to.
+/// A figure and its goal.
 struct Row {
     what: &'static str,
     found: String,
@@ -45,58 +45,49 @@ fn rows(figures: &Figures) -> Vec<Row> {
     let count = u64::from(figures.objects);
     let mut rows = vec![
         row(
-            "raw loop of the same writes",
+            "raw loop with the same writes",
             format!("{:.2} s", figures.raw_seconds),
         ),
         row(
-            "start of the process to ready",
+            "process start until ready",
             format!("{:.2} s", figures.start_seconds),
         ),
         row(
-            "start of the process to the last Ready",
+            "process start until the last Ready",
             format!("{:.2} s", figures.ready_seconds),
         ),
-        // the pace of a store that throttles is its own, and so is how long it takes
+        // a throttling store determines the speed, so there is no goal
         match figures.throttle {
             Some(_) => row("ratio", format!("{:.2}", figures.ratio)),
             None => at_most("ratio", "", figures.ratio, 1.5),
         },
-        exactly("writes of Secrets of SyncedSecrets", figures.secret_writes, count),
-        exactly("writes of SyncedSecret status", figures.status_writes, count),
+        exactly("Secret writes for SyncedSecrets", figures.secret_writes, count),
+        exactly("status writes of SyncedSecrets", figures.status_writes, count),
         exactly("events", figures.event_writes, 0),
-        exactly("SyncedSecrets that are Ready", figures.ready as u64, count),
+        exactly("Ready SyncedSecrets", figures.ready as u64, count),
         row(
             "reads, lists and watches of Secrets",
             figures.secret_reads.to_string(),
         ),
     ];
     rows.push(match (figures.throttled, figures.batch) {
-        // what was refused has to be asked again
-        (true, _) => row(
-            "calls of the store for each key",
-            format!("{:.3}", figures.reads_per_key),
-        ),
-        (false, 1) => at_most("calls of the store for each key", "", figures.reads_per_key, 1.0),
+        // throttled calls must be repeated
+        (true, _) => row("store calls per key", format!("{:.3}", figures.reads_per_key)),
+        (false, 1) => at_most("store calls per key", "", figures.reads_per_key, 1.0),
         (false, batch) => at_most(
-            "calls of the store for each batch of keys",
+            "store calls per batch of keys",
             "",
             figures.reads_per_key * f64::from(batch),
             1.2,
         ),
     });
     if let Some(throttle) = &figures.throttle {
+        rows.push(row("throttled calls", throttle.refused_calls.to_string()));
         rows.push(row(
-            "calls that the store refused",
-            throttle.refused_calls.to_string(),
-        ));
-        rows.push(row(
-            "requests were held back for",
+            "time requests were held back",
             format!("{:.1} s", throttle.throttled_seconds),
         ));
-        rows.push(row(
-            "reconciles that failed on the way",
-            throttle.failed_reconciles.to_string(),
-        ));
+        rows.push(row("failed reconciles", throttle.failed_reconciles.to_string()));
     }
     let peak = figures
         .quiet
@@ -112,17 +103,17 @@ fn rows(figures: &Figures) -> Vec<Row> {
     ));
     if let Some(quiet) = &figures.quiet {
         rows.push(row(
-            "then, refreshes without a change for",
+            "then refreshes without changes for",
             format!("{:.0} s", quiet.seconds),
         ));
-        rows.push(row("calls of the store", quiet.provider_reads.to_string()));
+        rows.push(row("store calls", quiet.provider_reads.to_string()));
         if !figures.throttled {
             #[expect(clippy::cast_precision_loss, reason = "counts of calls")]
             let calls = quiet.provider_reads as f64 / (figures.distinct_keys as f64 * quiet.rounds);
             rows.push(match figures.batch {
-                1 => at_most("calls for each key in a round", "", calls, 1.0),
+                1 => at_most("calls per key and cycle", "", calls, 1.0),
                 batch => at_most(
-                    "calls for each batch of keys in a round",
+                    "calls per batch of keys and cycle",
                     "",
                     calls * f64::from(batch),
                     1.2,
@@ -135,10 +126,10 @@ fn rows(figures: &Figures) -> Vec<Row> {
             quiet.not_ready as u64,
             0,
         ));
-        rows.push(exactly("writes of status", quiet.status_writes, 0));
+        rows.push(exactly("status writes", quiet.status_writes, 0));
         rows.push(exactly("changed objects", quiet.changed_objects as u64, 0));
         rows.push(row(
-            "patches of Secrets (drift probes)",
+            "Secret patches (drift probes)",
             quiet.secret_writes.to_string(),
         ));
         rows.push(exactly("events", quiet.event_writes, 0));
@@ -148,7 +139,7 @@ fn rows(figures: &Figures) -> Vec<Row> {
     rows
 }
 
-/// How the calls lie in the rounds.
+/// Returns the rows about the distribution of calls over refresh cycles.
 fn round_rows(figures: &Figures, quiet: &Quiet) -> Vec<Row> {
     let Some(share) = rounds::largest_share(&quiet.each_round) else {
         return Vec::new();
@@ -158,13 +149,13 @@ fn round_rows(figures: &Figures, quiet: &Quiet) -> Vec<Row> {
         .iter()
         .map(|round| round.calls.to_string())
         .collect();
-    let what = "largest share of a round's calls in a tenth of it";
-    // fewer keys do not make ten turns of full batches
+    let what = "largest share of a cycle's calls in a tenth of it";
+    // with fewer keys there are no ten slots with full batches
     let in_turns = figures.batch > 1 && figures.distinct_keys >= figures.batch as usize * 50;
     vec![
-        row("calls in each round", calls.join(", ")),
+        row("calls in each cycle", calls.join(", ")),
         row(
-            "full batches that hold all keys",
+            "full batches needed for all keys",
             figures.distinct_keys.div_ceil(figures.batch as usize).to_string(),
         ),
         if in_turns && !figures.throttled {
@@ -204,7 +195,7 @@ pub(super) fn print(figures: &Figures, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// Fails when a goal is missed.
+/// Checks the goals.
 ///
 /// # Errors
 /// Names every goal that was missed.

@@ -1,49 +1,52 @@
-//! What the demo can be asked.
+//! Arguments of `cargo xtask demo`.
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-/// Watch a SyncedSecret become a Secret, change at its source and change here, wave by wave, on real servers
+/// Demonstrate sync, rotation and rollout on real servers
 ///
-/// Starts etcd, an API server, a controller manager and OpenBao, installs lockstep, and runs the real binary under its own
-/// restricted ServiceAccount. Then it stays, with commands to try, until Ctrl-C ends everything that was started. All of
-/// it listens on loopback only. The first run builds or fetches the servers; the next ones take seconds.
+/// Starts etcd, an API server, a controller manager and OpenBao, installs lockstep, and runs the
+/// real binary under its own restricted ServiceAccount. Shows a SyncedSecret become a Secret, the
+/// Secret follow its source, and a new value roll out in waves. Then keeps running, with commands
+/// to try, until Ctrl-C stops everything. All servers listen on loopback only. The first run builds
+/// or downloads the servers; later runs take seconds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask demo                        play it, and stay
-  cargo xtask demo --once                 play it and end; the exit code says whether all of it held
-  cargo xtask demo --provider aws         values from moto, an emulator of AWS, read as a ServiceAccount
-  cargo xtask demo --provider gcp         values from a stand-in for Google Secret Manager; needs no Python
-  cargo xtask demo --provider file        values from files in place of OpenBao; needs no Python
-  cargo xtask demo --context kind-kind    on a cluster that you have; what it makes there it removes in the end")]
+  cargo xtask demo                        run the demo and keep the servers running
+  cargo xtask demo --once                 run the demo and exit; exit code 0 if every step succeeded
+  cargo xtask demo --provider aws         read values from moto, an AWS emulator, as a ServiceAccount
+  cargo xtask demo --provider gcp         read values from a stand-in for Google Secret Manager; no Python needed
+  cargo xtask demo --provider file        read values from files; no Python needed
+  cargo xtask demo --context kind-kind    use an existing cluster; everything is removed at the end")]
 pub(crate) struct Arguments {
-    /// End after the last step; the exit code says whether every step held
+    /// Exit after the last step, with exit code 0 if every step succeeded
     #[arg(long)]
     pub(super) once: bool,
-    /// Where the values come from
+    /// Source of the values
     #[arg(long, value_enum, default_value_t = Provider::Vault)]
     pub(super) provider: Provider,
-    /// Context of your kubeconfig: play on that cluster, which must be 1.33 or later and without lockstep
+    /// Kubeconfig context of an existing cluster to use, which must run Kubernetes 1.33 or later
+    /// and must not have lockstep installed
     #[arg(long, value_name = "NAME")]
     pub(super) context: Option<String>,
-    /// Do not ask before something is installed on the cluster of --context
+    /// Install on the cluster of --context without asking for confirmation
     #[arg(long, requires = "context")]
     pub(super) yes: bool,
-    /// The lockstep binary to run, in place of building it
+    /// lockstep binary to run instead of building one
     #[arg(long, value_name = "FILE")]
     pub(super) binary: Option<PathBuf>,
 }
 
-/// Where the values come from.
+/// Source of the values
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Provider {
-    /// A real OpenBao, which speaks Vault's API, and examples/quickstart.
+    /// OpenBao, which implements the Vault API, with examples/quickstart
     Vault,
-    /// moto, which speaks AWS' API, and examples/aws-web-identity.
+    /// moto, which implements the AWS API, with examples/aws-web-identity
     Aws,
-    /// A stand-in that speaks Google's API, and examples/gcp-secret-manager.
+    /// A stand-in for the Google API, with examples/gcp-secret-manager
     Gcp,
-    /// A folder of files, and examples/file-store.
+    /// A folder of files, with examples/file-store
     File,
 }

@@ -1,4 +1,5 @@
-//! moto, which speaks AWS' API, and the example of a store that logs in as a ServiceAccount.
+//! moto, which implements the AWS API, with the example of a store that logs in as a
+//! ServiceAccount.
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::{Moto, example, ports};
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use super::{show::Show, story::Story};
 
-/// The port that the examples name; moto listens there when it is free.
+/// Port in the examples. moto listens on it if it is free.
 const PORT: u16 = 4566;
 const KEY: &str = "aws-web-identity/application";
 const REGION: &str = "eu-central-1";
@@ -21,7 +22,7 @@ pub(crate) const STORY: Story = Story {
     second: "rotated-by-the-demo",
 };
 
-/// moto, running.
+/// A running moto server.
 #[derive(Debug)]
 pub(crate) struct Aws {
     server: Moto,
@@ -51,7 +52,7 @@ impl Aws {
         if self.address() == example::AWS {
             return (manifests.to_owned(), file);
         }
-        let typed = format!("{file}   (with {} for port {PORT})", self.address());
+        let typed = format!("{file}   (with {} instead of port {PORT})", self.address());
         (manifests.replace(example::AWS, self.address()), typed)
     }
 
@@ -90,7 +91,7 @@ mod tests {
     use crate::demo::story::read;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{}/manifests.yaml", STORY.example)).unwrap();
         for text in [example::AWS, KEY, REGION] {
             assert!(manifests.contains(text), "{text}");

@@ -1,4 +1,4 @@
-//! The cluster that the demo plays on: one of its own, or one that the person has.
+//! The cluster of the demo: its own, or an existing one of the user.
 
 use std::{
     fs,
@@ -24,14 +24,14 @@ use lockstep_testkit::{
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-/// Long enough to play with; a cluster may grant less.
+/// Requested lifetime of tokens. A cluster may grant less.
 const TOKEN_SECONDS: i64 = 12 * 3600;
 
-/// A cluster, as its administrator.
+/// A cluster, accessed as its administrator.
 pub(crate) struct Cluster {
     /// Client of the administrator.
     pub(crate) client: Client,
-    /// How kubectl is told which cluster it is.
+    /// kubectl options that select the cluster.
     kubectl: [String; 2],
     entry: ClusterEntry,
     folder: Scratch,
@@ -39,10 +39,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A control plane that ends with this value.
+    /// Starts a control plane that stops when this value is dropped.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Fails if it does not start.
     pub(crate) async fn own() -> Result<Self> {
         let plane = ControlPlane::builder()
             .name("lockstep-demo")
@@ -55,10 +55,10 @@ impl Cluster {
         Self::new(kubeconfig, None, kubectl, Some(plane)).await
     }
 
-    /// The cluster of a context of the person's kubeconfig.
+    /// Connects to the cluster of a context in the user's kubeconfig.
     ///
     /// # Errors
-    /// When there is no such context, or it cannot be used.
+    /// Fails if the context does not exist or cannot be used.
     pub(crate) async fn of_context(context: &str) -> Result<Self> {
         lockstep_testkit::init();
         let kubeconfig = Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
@@ -89,30 +89,31 @@ impl Cluster {
         })
     }
 
-    /// Whether it ends with the demo.
+    /// Whether the cluster belongs to the demo and stops with it.
     pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// The kubeconfig file of a cluster of the demo's own.
+    /// Returns the kubeconfig file of the demo's own cluster.
     pub(crate) fn kubeconfig(&self) -> Option<PathBuf> {
         self.own.as_ref().map(ControlPlane::kubeconfig)
     }
 
-    /// A folder that ends with the demo.
+    /// Returns a folder that is deleted with the demo.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// URL of the API server.
+    /// Returns the URL of the API server.
     pub(crate) fn url(&self) -> &str {
         self.entry.server.as_deref().unwrap_or_default()
     }
 
-    /// Certificate authority of the API server, PEM; empty when it is one that everybody knows.
+    /// Returns the CA certificate of the API server as PEM. Empty if a public CA issued its
+    /// certificate.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if it cannot be read.
     pub(crate) fn ca(&self) -> Result<String> {
         if let Some(data) = &self.entry.certificate_authority_data {
             let bytes = STANDARD
@@ -126,10 +127,10 @@ impl Cluster {
         }
     }
 
-    /// Fails when a server on this machine cannot reach the API server as the kubeconfig does.
+    /// Checks that a server on this machine can reach the API server as the kubeconfig does.
     ///
     /// # Errors
-    /// With what stands in the way.
+    /// Names the setting that prevents it.
     pub(crate) fn ensure_reachable_by_a_server(&self) -> Result<()> {
         let obstacle = if self.entry.proxy_url.is_some() {
             "proxy-url"
@@ -141,12 +142,12 @@ impl Cluster {
             return Ok(());
         };
         anyhow::bail!(
-            "the kubeconfig's cluster has `{obstacle}`, and OpenBao, which asks this API server whether a token is genuine, \
-             knows no such setting; try `--provider file`"
+            "the cluster in the kubeconfig has `{obstacle}`, which OpenBao does not support when it validates tokens \
+             with the API server. Use `--provider file`"
         )
     }
 
-    /// What to type so that kubectl finds this cluster, and its options from then on.
+    /// Returns a command that makes kubectl find this cluster, and the kubectl options.
     pub(crate) fn for_people(&self) -> (Option<String>, String) {
         let [option, value] = &self.kubectl;
         if self.is_own() {
@@ -156,10 +157,10 @@ impl Cluster {
         }
     }
 
-    /// Runs kubectl and answers what it printed.
+    /// Runs kubectl and returns its output.
     ///
     /// # Errors
-    /// When it fails; the message ends with what it said.
+    /// Fails if kubectl fails. The message ends with its error output.
     pub(crate) async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
         let program = tools::ensure_async(Tool::Kubectl).await?;
         let mut child = Command::new(program)
@@ -185,10 +186,10 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A token of a ServiceAccount, for the API server.
+    /// Requests a token of a ServiceAccount for the API server.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// Fails if the API server rejects the request.
     pub(crate) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let request = TokenRequest {
@@ -204,14 +205,14 @@ impl Cluster {
             .with_context(|| format!("request a token of ServiceAccount {namespace}/{account}"))?;
         let status = answer
             .status
-            .context("the answer to a TokenRequest has no token")?;
+            .context("the response to the TokenRequest has no token")?;
         Ok(status.token)
     }
 
-    /// Path of a kubeconfig with the rights of a ServiceAccount, and nothing else.
+    /// Writes a kubeconfig with the permissions of a ServiceAccount and returns its path.
     ///
     /// # Errors
-    /// When the API server refuses the token.
+    /// Fails if the API server rejects the token request.
     pub(crate) async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
         let token = self.token(namespace, account).await?;
         let content = json!({
@@ -262,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_that_does_not_exist_is_named_with_those_that_do() {
+    fn unknown_context_error_lists_known_contexts() {
         let kubeconfig: Kubeconfig = serde_json::from_value(json!({
             "contexts": [{ "name": "staging", "context": { "cluster": "one", "user": "me" } }],
             "clusters": [{ "name": "one", "cluster": { "server": "https://127.0.0.1:6443" } }],

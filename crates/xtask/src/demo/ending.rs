@@ -1,4 +1,4 @@
-//! Asking before, and staying after.
+//! Asks before the demo starts, and keeps it running at the end.
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
@@ -13,14 +13,14 @@ use lockstep_testkit::{
 
 use super::{arguments::Arguments, cluster::Cluster, operator::Operator, show::Show, source::Source};
 
-/// Says what will be done to the person's cluster, and asks.
+/// Describes what will be done to the user's cluster and asks for confirmation.
 ///
 /// # Errors
-/// When the answer is no, or nobody is there to answer.
+/// Fails if the answer is no or there is no terminal.
 pub(super) fn ask(show: &Show, arguments: &Arguments, source: &Source) -> Result<()> {
     let context = arguments.context.as_deref().unwrap_or_default();
     show.line(format_args!(
-        "  On the cluster of context \"{context}\" the demo now makes, and removes in the end:"
+        "  The demo creates these objects on the cluster of context \"{context}\" and removes them at the end:"
     ));
     show.line(format_args!(
         "    - three CustomResourceDefinitions, cluster roles and admission policies named lockstep…"
@@ -31,16 +31,16 @@ pub(super) fn ask(show: &Show, arguments: &Arguments, source: &Source) -> Result
     ));
     show.line(format_args!("    - {}", source.story().example));
     show.line(format_args!(
-        "  lockstep itself runs on this machine, with a token of its ServiceAccount."
+        "  lockstep itself runs on this machine, with a token for its ServiceAccount."
     ));
     if arguments.yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        bail!("give --yes to go on: there is no terminal to ask on");
+        bail!("no terminal to ask for confirmation. Use --yes to continue");
     }
     let mut out = io::stdout().lock();
-    let _ = write!(out, "  Go on? [y/N] ").and_then(|()| out.flush());
+    let _ = write!(out, "  Continue? [y/N] ").and_then(|()| out.flush());
     drop(out);
     let mut answer = String::new();
     io::stdin()
@@ -53,10 +53,10 @@ pub(super) fn ask(show: &Show, arguments: &Arguments, source: &Source) -> Result
     Ok(())
 }
 
-/// Shows what to try, and stays until the operator ends, which it should not.
+/// Prints commands to try and waits until the operator ends, which is not expected.
 ///
 /// # Errors
-/// When the operator ends by itself.
+/// Fails if the operator ends by itself.
 pub(super) async fn stay(
     show: &Show,
     cluster: &Cluster,
@@ -95,7 +95,9 @@ pub(super) async fn stay(
         operator.address()
     ));
     show.line(format_args!("    tail -f {}", operator.log().display()));
-    show.line(format_args!("  Ctrl-C ends everything that was started here."));
+    show.line(format_args!(
+        "  Press Ctrl-C to stop everything that was started."
+    ));
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         operator.ensure_running()?;

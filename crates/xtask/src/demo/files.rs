@@ -1,4 +1,4 @@
-//! A folder of files, and the example of the file store on it.
+//! A folder of files, with the example of the file store.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ pub(crate) const STORY: Story = Story {
     second: "rotated-by-the-demo",
 };
 
-/// The folder below which the operator reads files.
+/// Returns the folder below which the operator reads files.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: PathBuf,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::below(folder.path()).unwrap();
         copy(

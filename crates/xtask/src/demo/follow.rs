@@ -1,4 +1,4 @@
-//! Watches the Secret appear and change, and checks that status and metrics say the same.
+//! Waits for the Secret to appear and change, and checks that status and metrics agree.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use lockstep_testkit::progress::human;
 
 use super::{cluster::Cluster, operator::Operator, show::wait_for, story::Story};
 
-/// How long what must come may take.
+/// Timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The counters that grow with each write of a Secret.
+/// Counters that increase with each write of a Secret.
 const WRITES: [&str; 2] = [
     "lockstep_secret_writes_total{outcome=\"created\"}",
     "lockstep_secret_writes_total{outcome=\"updated\"}",
 ];
 
-/// What one looks at: the SyncedSecret and its Secret, as the administrator.
+/// The SyncedSecret and its Secret, as the administrator sees them.
 #[derive(Debug)]
 pub(crate) struct Follower {
     story: &'static Story,
@@ -35,10 +35,11 @@ impl Follower {
         }
     }
 
-    /// Waits for the Secret with the first value, and answers how long after its SyncedSecret it was there.
+    /// Waits for the Secret with the first value, and returns the time since its SyncedSecret was
+    /// created.
     ///
     /// # Errors
-    /// When it does not come.
+    /// Fails if it does not appear.
     pub(crate) async fn appears(&self) -> Result<Duration> {
         wait_for(PATIENCE, async || {
             self.synced_secrets
@@ -47,16 +48,16 @@ impl Follower {
                 .map_err(Into::into)
         })
         .await
-        .context("the SyncedSecret is not there")?;
+        .context("the SyncedSecret does not exist")?;
         let declared = Instant::now();
         self.has_value(self.story.first).await?;
         Ok(declared.elapsed())
     }
 
-    /// Waits until the Secret holds that value.
+    /// Waits until the Secret contains the value.
     ///
     /// # Errors
-    /// When it does not within half a minute; the message says what stands in the status.
+    /// Fails after half a minute, with the status.
     pub(crate) async fn has_value(&self, value: &str) -> Result<()> {
         wait_for(PATIENCE, async || {
             let secret = self.secrets.get_opt(self.story.secret).await?;
@@ -70,7 +71,7 @@ impl Follower {
                 .map(|bytes| bytes.0.as_slice());
             ensure!(
                 found == Some(value.as_bytes()),
-                "the Secret has another \"{}\"; {}",
+                "the Secret has a different \"{}\"; {}",
                 self.story.key,
                 self.said().await
             );
@@ -79,10 +80,11 @@ impl Follower {
         .await
     }
 
-    /// Waits until the status says Ready for this generation and another revision than `old`; answers the revision.
+    /// Waits until the status is Ready for this generation with a revision other than `old`, and
+    /// returns the revision.
     ///
     /// # Errors
-    /// When it does not within half a minute; the message says what stands in the status.
+    /// Fails after half a minute, with the status.
     pub(crate) async fn is_ready(&self, old: Option<&str>) -> Result<String> {
         wait_for(PATIENCE, async || {
             let object = self.synced_secrets.get(self.story.synced_secret).await?;
@@ -104,7 +106,7 @@ impl Follower {
         .await
     }
 
-    /// What the status says, in words.
+    /// Describes the status.
     async fn said(&self) -> String {
         match self.synced_secrets.get(self.story.synced_secret).await {
             Ok(object) => said(&object),
@@ -112,11 +114,11 @@ impl Follower {
         }
     }
 
-    /// Waits until the metrics say that the SyncedSecret is ready and that more than `before` Secrets were written; answers
-    /// the two lines and the number of writes.
+    /// Waits until the metrics show that the SyncedSecret is ready and more than `before` Secrets
+    /// were written. Returns the lines and the number of writes.
     ///
     /// # Errors
-    /// When they do not within half a minute; the message says what they say.
+    /// Fails after half a minute, with the metrics.
     pub(crate) async fn is_measured(&self, operator: &Operator, before: f64) -> Result<(Vec<String>, f64)> {
         let ready = format!(
             "lockstep_synced_secret_ready{{namespace=\"{}\",name=\"{}\"}}",
@@ -134,7 +136,7 @@ impl Follower {
                 writes.extend(operator.metrics(counter).await?);
             }
             let count: f64 = writes.iter().map(|line| value(line)).sum();
-            ensure!(count > before, "lockstep has written {count} Secrets, as before");
+            ensure!(count > before, "lockstep still has written {count} Secrets");
             lines.extend(writes);
             Ok((lines, count))
         })
@@ -169,10 +171,11 @@ fn said(object: &SyncedSecret) -> String {
     }
 }
 
-/// `140 ms after`, or what is more honest when it was faster than it is looked at.
+/// Formats a delay, such as `140 ms after`. Delays below the polling interval are not shown as a
+/// number.
 pub(crate) fn after(duration: Duration) -> String {
     if duration < Duration::from_millis(10) {
-        "at once after".to_owned()
+        "immediately after".to_owned()
     } else {
         format!("{} after", human(duration))
     }
@@ -183,13 +186,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_value_of_a_metrics_line_is_its_last_word() {
+    fn metric_value_is_the_last_word_of_the_line() {
         assert!((value("a{b=\"c d\"} 14") - 14.0).abs() < f64::EPSILON);
         assert!(value("a").abs() < f64::EPSILON);
     }
 
     #[test]
-    fn a_synced_secret_that_nobody_looked_at_is_told_as_such() {
+    fn synced_secret_without_status_is_reported() {
         let object: SyncedSecret = serde_json::from_value(serde_json::json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
             "metadata": { "name": "database" },

@@ -1,4 +1,4 @@
-//! The stand-in for Google Cloud, and the example of a store that reads with a service account's key.
+//! The stand-in for Google Cloud, with the example of a store that uses a service account key.
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::{example, gcp::Gcp as StandIn, ports};
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::{show::Show, story::Story};
 
-/// The port that the examples name; the stand-in listens there when it is free.
+/// Port in the examples. The stand-in listens on it if it is free.
 const PORT: u16 = 4580;
 const DATABASE: &str = "gcp-secret-manager-database";
 const SMTP: &str = "gcp-secret-manager-smtp";
-/// What stands for the key in the example.
+/// Placeholder for the key in the example.
 const KEY: &str = "${GCP_SERVICE_ACCOUNT_KEY}";
 
 pub(crate) const STORY: Story = Story {
@@ -23,7 +23,7 @@ pub(crate) const STORY: Story = Story {
     second: "rotated-by-the-demo",
 };
 
-/// The stand-in, running.
+/// The running stand-in.
 #[derive(Debug)]
 pub(crate) struct Gcp {
     server: StandIn,
@@ -52,14 +52,14 @@ impl Gcp {
 
     pub(super) fn at_its_address(&self, manifests: &str) -> Result<(String, String)> {
         let key = self.server.service_account_key()?;
-        // a text of JSON is one of YAML
+        // a JSON string is a YAML string
         let key = serde_json::to_string(&key).context("write the key")?;
         let file = format!("kubectl apply -f {}/manifests.yaml", STORY.example);
         let typed = if self.address() == example::GCP {
-            format!("{file}   (with a service account's key in it)")
+            format!("{file}   (with a service account key)")
         } else {
             format!(
-                "{file}   (with a service account's key in it, and {} for port {PORT})",
+                "{file}   (with a service account key, and {} instead of port {PORT})",
                 self.address()
             )
         };
@@ -77,7 +77,8 @@ impl Gcp {
         self.server.put_secret(DATABASE, &value);
     }
 
-    /// Its clients need no key: the stand-in's metadata server gives a token to whoever asks.
+    /// Returns commands to try. They need no key: the stand-in's metadata server issues a token to
+    /// any client.
     pub(super) fn commands(&self) -> Vec<String> {
         use base64::{Engine as _, prelude::BASE64_STANDARD};
         let address = self.address();
@@ -108,7 +109,7 @@ mod tests {
     use crate::demo::story::read;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{}/manifests.yaml", STORY.example)).unwrap();
         for text in [example::GCP, DATABASE, SMTP, KEY] {
             assert!(manifests.contains(text), "{text}");

@@ -1,5 +1,5 @@
-//! Installs lockstep as `kubectl apply -k deploy/kustomize/base` does, but for what runs pods: the demo runs the binary on
-//! this machine, under the ServiceAccount that is installed here.
+//! Installs lockstep as `kubectl apply -k deploy/kustomize/base` does, except for the pods: the
+//! demo runs the binary on this machine, under the ServiceAccount that is installed here.
 
 use std::time::Duration;
 
@@ -16,14 +16,15 @@ use super::{cluster::Cluster, show::wait_for};
 use crate::workspace;
 
 pub(crate) const BASE: &str = "deploy/kustomize/base";
-/// What runs the operator as a pod, in front of which nothing stands here.
+/// Kinds that run the operator as a pod or belong to the pod.
 const LEFT_OUT: [&str; 3] = ["Deployment", "Service", "NetworkPolicy"];
 const DEFINITIONS_SERVED: Duration = Duration::from_secs(30);
 
-/// The objects of lockstep itself, from a folder of `deploy/kustomize`, ready for `kubectl apply -f -`.
+/// Returns the objects of lockstep itself, from a folder of `deploy/kustomize`, ready for `kubectl
+/// apply -f -`.
 ///
 /// # Errors
-/// When kubectl does not build them.
+/// Fails if kubectl cannot build them.
 pub(crate) async fn manifests(cluster: &Cluster, folder: &str) -> Result<String> {
     let folder = workspace::root().join(folder).display().to_string();
     let all = cluster.kubectl(&["kustomize", &folder], None).await?;
@@ -43,10 +44,10 @@ fn without_pods(manifests: &str) -> Result<String> {
     Ok(kept)
 }
 
-/// Installs what [`manifests`] answered, and waits until the definitions are served.
+/// Installs the result of [`manifests`] and waits until the CRDs are served.
 ///
 /// # Errors
-/// When the API server refuses one, with its own message.
+/// Fails if the API server rejects an object.
 pub(crate) async fn install(cluster: &Cluster, manifests: &str) -> Result<()> {
     cluster
         .kubectl(
@@ -66,11 +67,11 @@ pub(crate) async fn install(cluster: &Cluster, manifests: &str) -> Result<()> {
     .await
 }
 
-/// Fails when the cluster already has something of what the demo makes: it removes in the end what it made, and must
-/// not remove what somebody else did.
+/// Fails if the cluster already has an object that the demo creates. The demo removes its objects
+/// at the end and must not remove anyone else's.
 ///
 /// # Errors
-/// With what there is, and what to do.
+/// Names the existing object and what to do.
 pub(crate) async fn ensure_nothing_is_there(cluster: &Cluster, namespaces: &[&str]) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     for definition in lockstep_api::crd::all() {
@@ -82,9 +83,9 @@ pub(crate) async fn ensure_nothing_is_there(cluster: &Cluster, namespaces: &[&st
             .is_some()
         {
             bail!(
-                "the cluster has the CustomResourceDefinition {name} already. The demo installs lockstep and removes it again, \
-                 so it wants a cluster without it. Is it the rest of a demo that was killed? Then remove it: \
-                 `kubectl delete -k {BASE}`, and the namespaces {}",
+                "the cluster already has the CustomResourceDefinition {name}. The demo installs and removes lockstep, \
+                 so it needs a cluster without it. If an interrupted demo left it behind, run \
+                 `kubectl delete -k {BASE}` and delete the namespaces {}",
                 namespaces.join(", ")
             );
         }
@@ -93,18 +94,18 @@ pub(crate) async fn ensure_nothing_is_there(cluster: &Cluster, namespaces: &[&st
     for name in namespaces.iter().chain(&[NAMESPACE]) {
         if api.get_opt(name).await.context("ask the API server")?.is_some() {
             bail!(
-                "the cluster has a namespace \"{name}\" already. The demo makes one of that name and removes it in the end, \
-                 so it leaves this cluster alone"
+                "the cluster already has a namespace \"{name}\". The demo would create and remove it. \
+                 Delete the namespace or use another cluster"
             );
         }
     }
     Ok(())
 }
 
-/// Removes what was installed or applied, the last first.
+/// Removes everything that was installed or applied, last first.
 ///
 /// # Errors
-/// When an object is still there after a minute.
+/// Fails if an object still exists after a minute.
 pub(crate) async fn remove(cluster: &Cluster, applied: &[String]) -> Result<()> {
     for manifests in applied.iter().rev() {
         cluster
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_pods_is_left_out_and_the_rest_is_kept() {
+    fn only_objects_that_run_pods_are_left_out() {
         let kept = without_pods(
             "kind: Namespace\n---\nkind: Deployment\n---\nkind: ClusterRole\n---\nkind: Service\n---\nkind: NetworkPolicy\n",
         )

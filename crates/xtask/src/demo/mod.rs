@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: the whole way from a value in a store to a Secret in a cluster, on real servers.
+//! `cargo xtask demo`: demonstrates the way of a value from a store to a Secret, on real servers.
 //!
-//! [`show`] prints, [`cluster`] is where it plays, [`install`] brings lockstep there, [`operator`] is the real binary,
-//! [`source`] holds the values, [`follow`] checks that what should come did come, and [`rollout`] is the chapter of rotation.
+//! [`show`] prints, [`cluster`] provides the cluster, [`install`] installs lockstep, [`operator`]
+//! runs the real binary, [`source`] provides the values, [`follow`] checks the results, and
+//! [`rollout`] demonstrates rotation.
 
 mod arguments;
 mod aws;
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_need_no_openbao_and_a_cluster_that_is_there_needs_no_control_plane() {
+    fn existing_cluster_with_files_needs_only_kubectl() {
         let arguments = Arguments {
             once: true,
             provider: Provider::File,

@@ -1,4 +1,4 @@
-//! The real binary, under its own ServiceAccount.
+//! Runs the real binary under its own ServiceAccount.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,18 +20,18 @@ use lockstep_testkit::{
 
 use super::{cluster::Cluster, source::Source};
 
-/// The port of the operator, when it is free.
+/// Port of the operator, if it is free.
 const PORT: u16 = 8080;
 const READY: Duration = Duration::from_secs(60);
-/// How many lines of the log stand in an error.
+/// Number of log lines in an error.
 const LOG_LINES: usize = 12;
 
-/// The running operator. It ends with this value.
+/// The running operator. It stops when this value is dropped.
 pub(crate) struct Operator {
     process: Process,
     address: String,
     http: reqwest::Client,
-    /// Client with the operator's own rights.
+    /// Client with the permissions of the operator.
     client: Client,
 }
 
@@ -39,7 +39,7 @@ impl Operator {
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends, or is not ready within a minute; the message ends with its log.
+    /// Fails if it ends or is not ready within a minute. The message ends with its log.
     pub(crate) async fn start(cluster: &Cluster, binary: &Path, source: &Source) -> Result<Self> {
         let kubeconfig = cluster.kubeconfig_of(NAMESPACE, SERVICE_ACCOUNT).await?;
         let listen = format!("127.0.0.1:{}", ports::preferably(PORT)?);
@@ -81,29 +81,29 @@ impl Operator {
         let answer = self.http.get(format!("{}/readyz", self.address)).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
-        ensure!(status.is_success(), "/readyz answers {status}: {}", text.trim());
+        ensure!(status.is_success(), "/readyz returned {status}: {}", text.trim());
         Ok(())
     }
 
-    /// Where its metrics are, such as `http://127.0.0.1:8080`.
+    /// Returns its address, such as `http://127.0.0.1:8080`.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Path of its log.
+    /// Returns the path of its log.
     pub(crate) fn log(&self) -> &Path {
         self.process.log()
     }
 
-    /// Fails when it has ended by itself.
+    /// Fails if it has ended by itself.
     ///
     /// # Errors
-    /// When it has ended; the message ends with its log.
+    /// The message ends with its log.
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
         self.process.ensure_running()
     }
 
-    /// The error, with what the operator logged last.
+    /// Returns the error with the last lines of the log.
     pub(crate) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
         let text = self.process.log_text();
         let lines: Vec<_> = text.lines().collect();
@@ -114,10 +114,10 @@ impl Operator {
         )
     }
 
-    /// Tries to list Secrets with the operator's own rights, and expects to be refused.
+    /// Tries to list Secrets with the operator's permissions, and expects a rejection.
     ///
     /// # Errors
-    /// When it is allowed, or the API server answers something else.
+    /// Fails if it is allowed or the API server returns another error.
     pub(crate) async fn is_refused_to_list_secrets(&self) -> Result<()> {
         let api: Api<Secret> = Api::all(self.client.clone());
         refused(
@@ -126,10 +126,11 @@ impl Operator {
         )
     }
 
-    /// Tries to patch a Secret with the operator's own rights, and expects to be refused: `patch` is read access.
+    /// Tries to patch a Secret with the operator's permissions, and expects a rejection: the
+    /// response to `patch` contains the Secret.
     ///
     /// # Errors
-    /// When it is allowed, or the API server answers something else.
+    /// Fails if it is allowed or the API server returns another error.
     pub(crate) async fn is_refused_to_patch_secrets(&self) -> Result<()> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), "default");
         let nothing = Patch::Merge(serde_json::json!({}));
@@ -137,10 +138,10 @@ impl Operator {
         refused(patched.map(drop), "patch a Secret")
     }
 
-    /// Tries to read a Secret with the operator's own rights, and expects to be refused.
+    /// Tries to read a Secret with the operator's permissions, and expects a rejection.
     ///
     /// # Errors
-    /// When it is allowed, or the API server answers something else.
+    /// Fails if it is allowed or the API server returns another error.
     pub(crate) async fn is_refused_to_read(&self, namespace: &str, name: &str) -> Result<()> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         refused(
@@ -149,10 +150,10 @@ impl Operator {
         )
     }
 
-    /// The lines of its metrics that begin with that text.
+    /// Returns the lines of its metrics that start with a text.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Fails if they cannot be read.
     pub(crate) async fn metrics(&self, begin: &str) -> Result<Vec<String>> {
         let answer = self.http.get(format!("{}/metrics", self.address)).send().await;
         let text = answer
@@ -171,13 +172,13 @@ impl Operator {
 fn refused(answer: Result<(), kube::Error>, what: &str) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("try to {what} with the operator's own rights")),
-        Ok(()) => bail!("the operator's account may {what}, and must not"),
+        Err(error) => Err(error).with_context(|| format!("try to {what} with the operator's permissions")),
+        Ok(()) => bail!("the operator's account must not be able to {what}"),
     }
 }
 
 async fn client(kubeconfig: PathBuf) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).context("read the operator's kubeconfig")?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Client::try_from(config).context("build a client with the operator's rights")
+    Client::try_from(config).context("build a client with the operator's permissions")
 }

@@ -1,4 +1,4 @@
-//! The order of the demo.
+//! Runs the steps of the demo in order.
 
 use std::{path::Path, time::Duration};
 
@@ -25,12 +25,12 @@ use super::{
     vault::Vault,
 };
 
-/// What a step may take; a server that does not start says so by itself before that.
+/// Timeout of a step. A server that does not start fails earlier.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The oldest Kubernetes 1.x that lockstep works on.
+/// Oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;
 
-/// Plays the demo, until its end or a signal, and ends what it started.
+/// Runs the demo until its end or a signal, and stops what it started.
 pub(super) async fn demo(arguments: &Arguments, binary: &Path) -> Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -46,7 +46,7 @@ pub(super) async fn demo(arguments: &Arguments, binary: &Path) -> Result<()> {
         _ = interrupted.recv() => Err(anyhow!("interrupted before the last step")),
         _ = terminated.recv() => Err(anyhow!("terminated before the last step")),
     };
-    // What was started lives until here, and ends in the order in which it is dropped.
+    // everything that was started lives until here, and stops in the order in which it is dropped
     let outcome = match outcome {
         Ok((source, mut operator)) if !arguments.once => {
             let ended = tokio::select! {
@@ -58,16 +58,19 @@ pub(super) async fn demo(arguments: &Arguments, binary: &Path) -> Result<()> {
             ended
         }
         Ok(_) => {
-            show.line(format_args!("  All of it held."));
+            show.line(format_args!("  Every step succeeded."));
             Ok(())
         }
         Err(error) => Err(error),
     };
-    show.line(format_args!("  Everything that was started here ends now."));
+    show.line(format_args!("  Stopping everything that was started."));
     if !cluster.is_own() && !applied.is_empty() {
         show.step("cleaning up", LIMIT, async {
             install::remove(&cluster, &applied).await?;
-            Ok(((), "what was installed on the cluster is removed".to_owned()))
+            Ok((
+                (),
+                "removed everything that was installed on the cluster".to_owned(),
+            ))
         })
         .await?;
     }
@@ -103,7 +106,7 @@ async fn open(arguments: &Arguments, show: &Show) -> Result<Cluster> {
     .await
 }
 
-/// The number in a minor version, which some clusters write with a sign: `33+`.
+/// Returns the number of a minor version. Some clusters add a sign: `33+`.
 fn minor(text: &str) -> u32 {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_default()
@@ -135,7 +138,7 @@ async fn play(
     let operator = start_operator(show, cluster, binary, &source).await?;
     let told = tell(show, cluster, &source, &operator, applied).await;
     told.map_err(|error| operator.explain(&error))?;
-    // on a cluster with nodes, pods cannot be made to break in time
+    // on a cluster with nodes, the demo cannot break pods
     if let (Source::Vault(vault), true) = (&source, cluster.is_own()) {
         let told = rollout::play(show, cluster, vault, binary, applied).await;
         told.map_err(|error| operator.explain(&error))?;
@@ -191,7 +194,7 @@ async fn start_operator(show: &Show, cluster: &Cluster, binary: &Path, source: &
     Ok(operator)
 }
 
-/// The story itself: a value, a Secret, a new value, a new Secret.
+/// Runs the main part: a value, a Secret, a new value, an updated Secret.
 async fn tell(
     show: &Show,
     cluster: &Cluster,
@@ -219,7 +222,7 @@ async fn tell(
         Ok(((), format!("appeared {} its SyncedSecret", after(took))))
     })
     .await?;
-    show.more("lockstep, which wrote it, may not read it: 403 from the API server");
+    show.more("lockstep wrote the Secret but cannot read it: the API server returns 403");
     let (first, writes) = show
         .step("status", LIMIT, async {
             let revision = follower.is_ready(None).await?;
@@ -274,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minor_version_may_carry_a_sign() {
+    fn minor_version_can_have_a_sign() {
         assert_eq!(minor("33"), 33);
         assert_eq!(minor("36+"), 36);
         assert_eq!(minor(""), 0);

@@ -1,7 +1,8 @@
-//! The chapter of rotation: a value reaches the pods in waves, one of them breaks, the rollout holds, and goes back.
+//! Demonstrates rotation: a value reaches the pods in waves, one wave fails, the rollout is held
+//! and rolled back.
 //!
-//! The control plane of the demo has no nodes. Its Deployments are the work of the real controller; what a kubelet would do with
-//! their pods is played.
+//! The control plane of the demo has no nodes. The Deployments are managed by the real controller.
+//! The demo simulates what a kubelet does with their pods.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -28,7 +29,7 @@ const NAME: &str = "database";
 const KEY: &str = "rollout/database";
 /// The Deployment that the demo breaks.
 const BROKEN: &str = "web";
-/// How patient the rollouts of the demo are, in place of what the example says.
+/// Changes to the example that make its rollouts fail sooner.
 const DEADLINE: (&str, &str) = (
     "progressDeadline: 5m\n",
     "progressDeadline: 4s\n      minimumInterval: 0s\n",
@@ -36,7 +37,7 @@ const DEADLINE: (&str, &str) = (
 const LIMIT: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Everything that the chapter needs.
+/// State of this part of the demo.
 struct Chapter<'a> {
     show: &'a Show,
     cluster: &'a Cluster,
@@ -46,10 +47,10 @@ struct Chapter<'a> {
     pods: Pods,
 }
 
-/// Plays the chapter. What it applies to the cluster is added to `applied`.
+/// Runs this part of the demo. Manifests that it applies are added to `applied`.
 ///
 /// # Errors
-/// When something does not come as it should.
+/// Fails if a step does not have the expected result.
 pub(super) async fn play(
     show: &Show,
     cluster: &Cluster,
@@ -59,10 +60,10 @@ pub(super) async fn play(
 ) -> Result<()> {
     show.line(format_args!(""));
     show.line(format_args!(
-        "  A rotation is a rollout: two Deployments read the Secret of {EXAMPLE}, and get each new value one after the other."
+        "  Rotation: two Deployments use the Secret of {EXAMPLE} and get each new value one after the other."
     ));
     show.line(format_args!(
-        "  (There are no nodes here: the Deployments are real, and what a kubelet would do with their pods is played.)"
+        "  (This cluster has no nodes: the Deployments are real, their pods are simulated.)"
     ));
     let chapter = Chapter {
         show,
@@ -99,18 +100,18 @@ impl Chapter<'_> {
             .await?;
             Ok((
                 (),
-                format!("written at revision {revision}; nothing is restarted for a first sync"),
+                format!("written at revision {revision}; a first sync restarts nothing"),
             ))
         };
         self.show.step("Secret/database", LIMIT, step).await
     }
 
-    /// A rollout that goes well.
+    /// A rollout that succeeds.
     async fn waves(&self) -> Result<()> {
         self.rotate("second").await?;
         let soaking = async {
             let seen = self.reaches(RolloutPhase::Soaking).await?;
-            Ok((seen.wave, "its first wave is ready, and soaks".to_owned()))
+            Ok((seen.wave, "first wave is ready and soaking".to_owned()))
         };
         self.show.step("rollout", LIMIT, soaking).await?;
         self.status().await?;
@@ -126,7 +127,7 @@ impl Chapter<'_> {
         self.show.step("rollout", LIMIT, done).await
     }
 
-    /// One that does not.
+    /// A rollout that fails and is held.
     async fn hold(&self) -> Result<()> {
         let object = self.objects.get(NAME).await?;
         let good = object
@@ -134,11 +135,11 @@ impl Chapter<'_> {
             .and_then(|status| status.target)
             .context("a Secret")?
             .revision;
-        // from now on an application that knows the old password alone
+        // from now on the application works only with the old password
         let annotation = format!("{}{NAME}", annotation::REVISION);
         self.pods.require(BROKEN, &annotation, &good);
         self.show.line(format_args!(
-            "  The next value is one with which \"{BROKEN}\" does not start."
+            "  With the next value, \"{BROKEN}\" does not start."
         ));
         self.rotate("third").await?;
         let held = async {
@@ -147,16 +148,13 @@ impl Chapter<'_> {
                 seen.targets.iter().any(|target| target.updated_time.is_none()),
                 "the second wave was restarted: {seen:?}"
             );
-            Ok((
-                (),
-                "held: the other Deployment stays on the old revision".to_owned(),
-            ))
+            Ok(((), "held: the other Deployment keeps the old revision".to_owned()))
         };
         self.show.step("rollout", LIMIT, held).await?;
         self.status().await
     }
 
-    /// And the way back.
+    /// The rollback.
     async fn back(&self) -> Result<()> {
         let patch = json!({ "spec": { "rotation": { "rollout": { "onFailure": "Rollback" } } } });
         self.show.does(&format!(
@@ -167,13 +165,13 @@ impl Chapter<'_> {
             .await?;
         let back = async {
             let seen = self.reaches(RolloutPhase::RolledBack).await?;
-            Ok(((), format!("revision {} is back", seen.revision)))
+            Ok(((), format!("revision {} is restored", seen.revision)))
         };
         self.show.step("rollback", LIMIT, back).await?;
         self.print(&["history", NAME]).await
     }
 
-    /// Writes a new value at the source, and has it noticed.
+    /// Writes a new value to the source and requests a refresh.
     async fn rotate(&self, password: &str) -> Result<()> {
         self.put(password).await?;
         self.annotate(annotation::REFRESH, password).await
@@ -217,7 +215,7 @@ impl Chapter<'_> {
         self.print(&["status", NAME]).await
     }
 
-    /// What the command line prints of it, as one would see it.
+    /// Prints the output of a lockstep command.
     async fn print(&self, arguments: &[&str]) -> Result<()> {
         self.show
             .does(&format!("lockstep {} -n {NAMESPACE}", arguments.join(" ")));
@@ -247,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_the_demo_tells_of_it() {
+    fn example_matches_the_demo() {
         let manifests = read(&format!("{EXAMPLE}/manifests.yaml")).unwrap();
         for text in [KEY, NAMESPACE, DEADLINE.0, BROKEN, "onFailure: Hold"] {
             assert!(manifests.contains(text), "{text}");

@@ -1,4 +1,4 @@
-//! What the demo prints: one line for each step, with what was seen and how long it took.
+//! Prints one line for each step of the demo, with its result and duration.
 
 use std::{
     fmt,
@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use lockstep_testkit::progress::human;
 
-/// How often a step that goes on says so: in place on a terminal, as a line of its own elsewhere.
+/// Interval of progress updates: in place on a terminal, otherwise on a line of their own.
 const ON_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(10);
-/// Takes away what stands in the line, on a terminal.
+/// Clears the current line of a terminal.
 const CLEAR: &str = "\r\u{1b}[K";
 
-/// The demo's standard output.
+/// Standard output of the demo.
 #[derive(Debug)]
 pub(crate) struct Show {
     terminal: bool,
@@ -29,10 +29,10 @@ impl Show {
         }
     }
 
-    /// Does one step: the work answers what the step has made, and what was seen.
+    /// Runs one step. `work` returns the result and a description of it.
     ///
     /// # Errors
-    /// The work's own, or that it took longer than `limit`.
+    /// Returns the error of the work, or an error after `limit`.
     pub(crate) async fn step<T>(
         &self,
         name: &str,
@@ -49,7 +49,7 @@ impl Show {
                 outcome = &mut work => break outcome.with_context(|| name.to_owned()),
                 _ = tick.tick() => {
                     if began.elapsed() > limit {
-                        break Err(anyhow::anyhow!("{name}: not done after {}", human(limit)));
+                        break Err(anyhow::anyhow!("{name}: timed out after {}", human(limit)));
                     }
                     self.going_on(name, began, false);
                 }
@@ -71,17 +71,17 @@ impl Show {
         }
     }
 
-    /// A thing that the demo does, as one would type it.
+    /// Prints an action of the demo as a command.
     pub(crate) fn does(&self, command: &str) {
         self.line(format_args!("  → {command}"));
     }
 
-    /// More about the step above.
+    /// Prints a detail of the previous step.
     pub(crate) fn more(&self, text: &str) {
         self.line(format_args!("    {:16}  {text}", ""));
     }
 
-    /// One line.
+    /// Prints one line.
     #[expect(clippy::unused_self, reason = "everything that is printed goes through here")]
     pub(crate) fn line(&self, text: fmt::Arguments<'_>) {
         write(format_args!("{text}\n"));
@@ -105,24 +105,25 @@ fn row(mark: char, name: &str, seen: &str, took: &str) -> String {
     format!("  {mark} {name:16}  {seen:70} {took:>9}")
 }
 
-/// A reader that went away is no reason to fail: what was started must still be ended.
+/// Writes to standard output. Errors are ignored, because everything that was started must still be
+/// stopped.
 fn write(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     let _ = out.write_fmt(text);
     let _ = out.flush();
 }
 
-/// Tries until it succeeds; after `limit` the error says what was seen last.
+/// Retries until it succeeds or `limit` has passed.
 ///
 /// # Errors
-/// The last one of the attempt, after `limit`.
+/// Returns the last error of the attempt after `limit`.
 pub(crate) async fn wait_for<T>(limit: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) if began.elapsed() > limit => {
-                bail!("not within {}; seen last: {error:#}", human(limit))
+                bail!("timed out after {}; last result: {error:#}", human(limit))
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -141,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_what_was_seen_and_how_long_it_took() {
+    fn row_shows_result_and_duration() {
         let row = row('✓', "lockstep", "running", "340 ms");
         assert!(row.starts_with("  ✓ lockstep          running "), "{row}");
         assert!(row.ends_with("   340 ms"), "{row}");
     }
 
     #[test]
-    fn what_does_not_come_says_what_was_seen_last() {
+    fn timeout_reports_the_last_error() {
         let mut tries = 0;
         let error = runtime()
             .block_on(wait_for(Duration::from_millis(30), async || -> Result<()> {
@@ -158,13 +159,13 @@ mod tests {
             .unwrap_err();
         let text = format!("{error:#}");
         assert!(
-            text.starts_with("not within 30 ms; seen last: no Secret at try "),
+            text.starts_with("timed out after 30 ms; last result: no Secret at try "),
             "{text}"
         );
     }
 
     #[test]
-    fn a_failed_step_names_itself() {
+    fn failed_step_is_named_in_the_error() {
         let show = Show { terminal: false };
         let error = runtime()
             .block_on(show.step("OpenBao", Duration::from_secs(1), async {

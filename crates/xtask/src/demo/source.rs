@@ -1,4 +1,4 @@
-//! Where the demo's values come from: a real Vault-compatible server, an emulator of AWS, a stand-in for Google, or files.
+//! Sources of the values: OpenBao, an AWS emulator, a stand-in for Google Cloud, or files.
 
 use std::path::Path;
 
@@ -18,18 +18,18 @@ use super::{
 /// A running source.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// OpenBao, with which the quickstart is played.
+    /// OpenBao, used with the quickstart.
     Vault(Box<Vault>),
-    /// moto, with which the example of a login at AWS is played.
+    /// moto, used with the example of an AWS login.
     Aws(Aws),
-    /// The stand-in for Google Cloud, with which the example of Google Secret Manager is played.
+    /// The stand-in for Google Cloud, used with the example of Google Secret Manager.
     Gcp(Gcp),
-    /// A folder of files, with which the example of the file store is played.
+    /// A folder of files, used with the example of the file store.
     Files(Files),
 }
 
 impl Source {
-    /// The folder that lockstep is installed from.
+    /// Returns the folder that lockstep is installed from.
     pub(crate) fn installation(&self) -> &'static str {
         match self {
             Self::Aws(_) => "deploy/kustomize/overlays/aws",
@@ -37,7 +37,7 @@ impl Source {
         }
     }
 
-    /// The audiences of tokens that the installation allows, if they are not the default.
+    /// Returns the token audiences that the installation allows, if they differ from the default.
     pub(crate) fn audiences(&self) -> &'static [&'static str] {
         match self {
             Self::Aws(_) => &["vault", "openbao", "sts.amazonaws.com"],
@@ -54,7 +54,7 @@ impl Source {
         }
     }
 
-    /// Namespaces that the demo makes, beside the operator's.
+    /// Returns the namespaces that the demo creates in addition to the operator's.
     pub(crate) fn namespaces(&self) -> &'static [&'static str] {
         match self {
             Self::Vault(_) => &["shop", "vault"],
@@ -64,7 +64,7 @@ impl Source {
         }
     }
 
-    /// The operator's `--file-root`.
+    /// Returns the operator's `--file-root`.
     pub(crate) fn file_root(&self) -> Option<&Path> {
         match self {
             Self::Vault(_) | Self::Aws(_) | Self::Gcp(_) => None,
@@ -72,16 +72,16 @@ impl Source {
         }
     }
 
-    /// Whether a change must be asked for, because the source does not tell of changes by itself.
+    /// Whether a refresh must be requested, because the source does not report changes.
     pub(crate) fn must_be_asked(&self) -> bool {
         matches!(self, Self::Vault(_) | Self::Aws(_) | Self::Gcp(_))
     }
 
-    /// Puts the first values in place, and whatever lets the store be read. What it applies to the cluster is added to
-    /// `applied`.
+    /// Writes the first values and sets up access for the store. Manifests that it applies are
+    /// added to `applied`.
     ///
     /// # Errors
-    /// When the source or the API server refuses.
+    /// Fails if the source or the API server rejects a request.
     pub(crate) async fn prepare(
         &self,
         cluster: &Cluster,
@@ -99,10 +99,10 @@ impl Source {
         }
     }
 
-    /// The example's manifests, as they are applied here, and what one would type to apply them.
+    /// Returns the manifests of the example as applied here, and the command that applies them.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Fails if they cannot be read.
     pub(crate) fn manifests(&self) -> Result<(String, String)> {
         let example = self.story().example;
         let text = read(&format!("{example}/manifests.yaml"))?;
@@ -117,7 +117,7 @@ impl Source {
     /// Writes the second value.
     ///
     /// # Errors
-    /// When the source refuses.
+    /// Fails if the source rejects it.
     pub(crate) async fn change(&self, show: &Show) -> Result<()> {
         match self {
             Self::Vault(vault) => vault.change(show).await,
@@ -130,10 +130,10 @@ impl Source {
         }
     }
 
-    /// What one types to change a value once more.
+    /// Returns the commands that change a value again.
     ///
     /// # Errors
-    /// When the program to type it with is missing.
+    /// Fails if a required program is missing.
     pub(crate) fn commands(&self) -> Result<Vec<String>> {
         match self {
             Self::Vault(vault) => vault.commands(),

@@ -1,29 +1,29 @@
-//! What an example declares, and what the demo changes.
+//! Describes an example and what the demo changes in it.
 
 use anyhow::{Context as _, Result};
 
 use crate::workspace;
 
-/// What the example declares, and what the demo changes.
+/// Names and values of an example.
 #[derive(Debug)]
 pub(crate) struct Story {
-    /// Folder of the example below the repository.
+    /// Folder of the example, relative to the repository.
     pub(crate) example: &'static str,
     /// Namespace of the SyncedSecret.
     pub(crate) namespace: &'static str,
-    /// Its name.
+    /// Name of the SyncedSecret.
     pub(crate) synced_secret: &'static str,
-    /// The Secret that it writes.
+    /// Name of the Secret that it writes.
     pub(crate) secret: &'static str,
-    /// The key of the Secret that changes with the source.
+    /// Key of the Secret whose value changes at the source.
     pub(crate) key: &'static str,
-    /// Its first value.
+    /// First value.
     pub(crate) first: &'static str,
-    /// Its second value.
+    /// Second value.
     pub(crate) second: &'static str,
 }
 
-/// A file of the repository.
+/// Reads a file of the repository.
 pub(super) fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(workspace::root().join(path)).with_context(|| format!("read {path}"))
 }

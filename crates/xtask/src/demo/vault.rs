@@ -1,4 +1,4 @@
-//! A real OpenBao, and the quickstart on it: the store logs in as a ServiceAccount of the namespace.
+//! A real OpenBao, with the quickstart: the store logs in as a ServiceAccount of the namespace.
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::{
@@ -15,7 +15,7 @@ use super::{
     story::{Story, read},
 };
 
-/// The port that the examples name; OpenBao listens there when it is free.
+/// Port in the examples. OpenBao listens on it if it is free.
 const PORT: u16 = 8200;
 const KEY: &str = "shop/database";
 
@@ -29,7 +29,7 @@ pub(crate) const STORY: Story = Story {
     second: "rotated-by-the-demo",
 };
 
-/// OpenBao, running.
+/// A running OpenBao server.
 #[derive(Debug)]
 pub(crate) struct Vault {
     server: OpenBao,
@@ -63,7 +63,9 @@ impl Vault {
                 "${TOKEN_REVIEWER_JWT}",
                 cluster.token("vault", "token-reviewer").await?,
             );
-        show.does("examples/vault/setup.yaml, and what examples/quickstart/expected.yaml asks of Vault");
+        show.does(
+            "apply examples/vault/setup.yaml and the Vault requests of examples/quickstart/expected.yaml",
+        );
         for file in ["examples/vault/setup.yaml", "examples/quickstart/expected.yaml"] {
             for mut request in example::vault_requests(file)? {
                 replacements.fill_in(&mut request.body);
@@ -85,7 +87,7 @@ impl Vault {
         if self.address() == example::VAULT {
             return (manifests, kustomize);
         }
-        let typed = format!("{kustomize}   (with {} for port {PORT})", self.address());
+        let typed = format!("{kustomize}   (with {} instead of port {PORT})", self.address());
         (manifests.replace(example::VAULT, self.address()), typed)
     }
 
@@ -111,10 +113,10 @@ impl Vault {
         self.put_at(KEY, password).await
     }
 
-    /// Writes a value at another key.
+    /// Writes a value to another key.
     ///
     /// # Errors
-    /// When the server refuses.
+    /// Fails if the server rejects it.
     pub(super) async fn put_at(&self, key: &str, password: &str) -> Result<()> {
         let fields = json!({ "username": "shop", "password": password });
         self.server.put_kv2(key, fields).await.map(drop)
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quickstart_is_what_the_demo_tells_of_it() {
+    fn quickstart_matches_the_demo() {
         let manifests = read("examples/quickstart/manifests.yaml").unwrap();
         assert!(manifests.contains(example::VAULT));
         assert!(manifests.contains(KEY));

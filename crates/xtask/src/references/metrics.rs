@@ -1,4 +1,4 @@
-//! The page of the metrics.
+//! The reference of the metrics.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ Metrics of the process itself (`process_cpu_seconds_total`, `process_resident_me
 too, on Linux.
 ";
 
-/// The page `docs/reference/metrics.md`.
+/// Returns the page `docs/reference/metrics.md`.
 pub(super) fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     section(&mut page, "The operator", lockstep_controller::metrics::METRICS);
@@ -59,7 +59,7 @@ const fn kind(kind: MetricKind) -> &'static str {
     }
 }
 
-/// The unit, which the name ends with.
+/// Returns the unit, which is the suffix of the name.
 fn unit(name: &str) -> &'static str {
     let base = name.strip_suffix("_total").unwrap_or(name);
     if base.ends_with("_timestamp_seconds") {
@@ -73,7 +73,7 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// When a series is removed, which follows from whom it is about.
+/// Returns when a series is removed, which depends on its labels.
 fn end(labels: &[&str]) -> &'static str {
     if labels.contains(&"name") {
         "with the SyncedSecret"
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_on_the_page_once_with_its_unit_and_its_end() {
+    fn every_metric_is_listed_once_with_its_unit() {
         let page = page();
         for metric in lockstep_controller::metrics::METRICS
             .iter()

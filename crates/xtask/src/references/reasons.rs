@@ -1,4 +1,4 @@
-//! The page of reasons: what each one means, and what to do.
+//! The reference of reasons: the meaning of each, and what to do.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ A failed sync leaves the Secret unchanged.
 |---|---|---|
 ";
 
-/// The page `docs/reference/reasons.md`.
+/// Returns the page `docs/reference/reasons.md`.
 pub(super) fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     for reason in Reason::ALL {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_says_what_it_means_and_what_to_do() {
+    fn every_reason_has_a_meaning_and_a_remedy() {
         let page = page();
         for reason in Reason::ALL {
             let line = page

@@ -13,7 +13,7 @@ use lockstep_provider::{
 /// A configuration, and the token that came with it.
 type Made = (StoreConfig, Option<SecretValue>);
 
-/// A KMS in memory, in place of that of a backend. Clones share what it was asked.
+/// An in-memory KMS. Clones share the recorded requests.
 #[derive(Debug, Clone)]
 pub(super) struct Kms {
     name: &'static str,
@@ -96,7 +96,7 @@ impl Encryptor for Kms {
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
-        // others get a turn, so that what is in flight at once shows
+        // yield, so that concurrent requests overlap
         tokio::task::yield_now().await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         assert!(

@@ -23,7 +23,8 @@ fn double_quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// An entry whose value is written like that; `HERE` stands for the number of the ciphertext.
+/// An entry whose value is written in a random style. `HERE` is replaced with the number of the
+/// ciphertext.
 fn entry(value: String, style: u8, comment: &str, spaces: usize, key_last: bool) -> Piece {
     let indent = " ".repeat(8 + spaces);
     let gap = " ".repeat(spaces + 1);
@@ -52,7 +53,7 @@ fn entry(value: String, style: u8, comment: &str, spaces: usize, key_last: bool)
             (format!("{word}{beside}"), format!("HERE{beside}"), word)
         }
         _ => {
-            // the first line of a block says how far it is indented
+            // the first line of a block determines its indentation
             let text = format!("x{}", value.replace('\t', " "));
             let lines: Vec<_> = text
                 .split('\n')
@@ -106,7 +107,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn of_any_document_only_the_sealed_texts_are_different(
+    fn sealing_changes_only_the_sealed_values(
         pieces in prop::collection::vec(piece(), 1..8),
         windows in any::<bool>(),
     ) {

@@ -92,7 +92,7 @@ fn faults(report: &Report) -> Vec<String> {
     report.faults.iter().map(ToString::to_string).collect()
 }
 
-/// The value of a ciphertext that stands in a file.
+/// Returns the value of a ciphertext in a file.
 fn unsealed(folder: &Path, file: &str, pointer: &str, binding: &Binding) -> SecretValue {
     let text = fs::read_to_string(folder.join(file)).unwrap();
     let value: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
@@ -106,7 +106,7 @@ fn unsealed(folder: &Path, file: &str, pointer: &str, binding: &Binding) -> Secr
 }
 
 #[test]
-fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
+fn sealed_folder_can_be_decrypted_by_the_operator() {
     let long = "CANARY".repeat(20_000);
     let entries = [
         "{ secretKey: short, plaintext: CANARY-short }",
@@ -126,7 +126,7 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
         report
             .notes
             .concat()
-            .contains("long.pem is sealed, and still there"),
+            .contains("long.pem was sealed but not deleted"),
         "{:?}",
         report.notes
     );
@@ -146,7 +146,7 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
     // and there is nothing left to do
     let again = seal_with(folder.path(), &[], &kms);
     assert_eq!((again.total, kms.calls()), (0, 3));
-    assert_eq!(again.lines(), "there is nothing to seal\n");
+    assert_eq!(again.lines(), "nothing to seal\n");
     assert_eq!(
         fs::read_to_string(folder.path().join("deploy/database.yaml")).unwrap(),
         after
@@ -154,7 +154,7 @@ fn a_folder_is_sealed_so_that_the_operator_can_decrypt_it() {
 }
 
 #[test]
-fn the_operators_credentials_are_never_used() {
+fn operator_credentials_are_never_used() {
     let files = [
         (
             "a.yaml",
@@ -203,7 +203,7 @@ fn the_operators_credentials_are_never_used() {
 }
 
 #[test]
-fn certificates_of_a_manifest_do_not_prove_the_developers_server() {
+fn manifest_certificates_are_not_trusted_for_the_given_server() {
     let store = "{ name: transit, kind: ClusterSecretStore }";
     let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);
     let provided = "caProvider: { type: ConfigMap, name: ca, key: ca.crt }";
@@ -233,7 +233,7 @@ fn certificates_of_a_manifest_do_not_prove_the_developers_server() {
 }
 
 #[test]
-fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
+fn vault_login_token_is_the_last_resort() {
     let store = "{ name: transit, kind: ClusterSecretStore }";
     let text = object("b", store, &["{ secretKey: a, plaintext: CANARY }"]);
     let folder = folder(&[("b.yaml", &text), ("ca.pem", "CERTIFICATE")]);
@@ -250,7 +250,7 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
     let report = seal_with(folder.path(), &more, &vault);
     let said = faults(&report).concat();
     assert!(
-        said.contains("there is no token for Vault. Log in (vault login), set VAULT_TOKEN"),
+        said.contains("no Vault token. Run vault login, or set VAULT_TOKEN"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(folder.path().join("b.yaml")).unwrap(), text);
@@ -271,20 +271,20 @@ fn the_token_of_vault_login_is_the_last_resort_and_none_is_told() {
 }
 
 #[test]
-fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
+fn file_with_an_error_is_unchanged_and_others_are_sealed() {
     let secret = "{ secretKey: a, plaintext: CANARY }";
     for (bad, wanted) in [
         (
             object("b", "{ name: nowhere }", &[secret]),
-            "SecretStore/nowhere of namespace \"shop\" is in none of the files",
+            "SecretStore/nowhere in namespace \"shop\" not found in the files",
         ),
         (
             object("b", "{ name: keyless, kind: ClusterSecretStore }", &[secret]),
-            "ClusterSecretStore/keyless names no key that encrypts: set spec.provider.aws.kms.keyId",
+            "ClusterSecretStore/keyless: no encryption key. Set spec.provider.aws.kms.keyId",
         ),
         (
             object("b", "{ name: transit, kind: ClusterSecretStore }", &[secret]),
-            "give the certificates with --ca-file",
+            "Provide the certificates with --ca-file",
         ),
         (
             object(
@@ -300,7 +300,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
                 "{ name: kms }",
                 &[secret, "{ secretKey: b, plaintextFile: huge.pem }"],
             ),
-            "huge.pem has more than 1 MiB",
+            "huge.pem is larger than the maximum of 1 MiB",
         ),
         (
             object("b", "{ name: kms }", &[secret, "{ secretKey: b, plaintext: 7 }"]),
@@ -308,7 +308,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
         ),
         (
             object("b", "{ name: kms }", &[secret]) + "  no such: x\n",
-            "there is no such field",
+            "unknown field",
         ),
         (
             object("b", "{ name: kms }", &[secret]) + "---\na: [\n",
@@ -342,7 +342,7 @@ fn a_file_with_a_failure_stays_as_it_was_and_the_others_are_sealed() {
 }
 
 #[test]
-fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
+fn one_rejected_value_leaves_its_file_unchanged() {
     let entries = [
         "{ secretKey: a, plaintext: CANARY1 }",
         "{ secretKey: b, plaintext: CANARY2 }",
@@ -358,7 +358,7 @@ fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
         faults(&report)[0],
         format!("{name}:9: SyncedSecret shop/a: spec.data[1].plaintext: SecretStore/kms: the key says no")
     );
-    assert_eq!(report.summary(), "0 of 2 values are sealed; 1 error");
+    assert_eq!(report.summary(), "0 of 2 values were sealed; 1 error");
     assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
     assert_eq!(kms.calls(), 2, "what is refused is not tried again");
     let left: Vec<_> = fs::read_dir(folder.path())
@@ -369,7 +369,7 @@ fn a_kms_that_refuses_one_value_leaves_its_whole_file_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_kms_is_asked_again_and_a_dead_one_not_forever() {
+async fn transient_kms_errors_are_retried_up_to_a_limit() {
     let binding = Binding::new(CiphertextScope::Strict, "shop", "a", "a");
     let mut kms = Kms::new("aws");
     kms.fail = |number| (number < 3).then_some(ErrorKind::RateLimited);
@@ -388,7 +388,7 @@ async fn a_busy_kms_is_asked_again_and_a_dead_one_not_forever() {
 }
 
 #[test]
-fn many_values_go_out_a_few_at_a_time() {
+fn concurrent_requests_are_limited() {
     let entries: Vec<_> = (0..100)
         .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
         .collect();
@@ -411,7 +411,7 @@ fn many_values_go_out_a_few_at_a_time() {
 }
 
 #[test]
-fn a_key_that_is_gone_is_not_asked_for_every_value() {
+fn missing_key_is_not_used_for_every_value() {
     let entries: Vec<_> = (0..100)
         .map(|at| format!("{{ secretKey: k{at}, plaintext: CANARY{at} }}"))
         .collect();
@@ -449,7 +449,7 @@ fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
         let (said, asked) = run_with(more);
         assert_eq!(asked, [0, 0], "{said}");
         for wanted in [
-            "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" is not that of AWS KMS",
+            "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" does not belong to AWS KMS",
             "add --trust-endpoint kms.evil.example.org",
             "spec.provider.vault.server: host \"vault.vault.svc:8200\"",
         ] {
@@ -488,7 +488,7 @@ fn vault_address_is_trusted_for_vault_only() {
 }
 
 #[test]
-fn a_manifest_names_no_file_outside_of_its_folder() {
+fn plaintext_file_must_be_in_the_manifest_folder() {
     let outer = tempfile::tempdir().unwrap();
     fs::write(outer.path().join("id_rsa"), "CANARY").unwrap();
     let folder = outer.path().join("repository");
@@ -504,7 +504,7 @@ fn a_manifest_names_no_file_outside_of_its_folder() {
         let report = seal_with(&folder, &[], &kms);
         let said = faults(&report).concat();
         assert!(
-            said.contains("plaintextFile can name files in the manifest's folder only"),
+            said.contains("plaintextFile must be in the manifest's folder"),
             "{said}"
         );
         assert_eq!(
@@ -515,7 +515,7 @@ fn a_manifest_names_no_file_outside_of_its_folder() {
 }
 
 #[test]
-fn a_dry_run_changes_nothing_and_asks_nobody() {
+fn dry_run_changes_nothing_and_calls_no_kms() {
     let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
     let folder = folder(&[("a.yaml", &text)]);
     let kms = Kms::new("aws");
@@ -533,7 +533,7 @@ fn a_dry_run_changes_nothing_and_asks_nobody() {
 }
 
 #[test]
-fn a_store_that_is_among_both_is_one_store_and_one_that_is_refused_says_why() {
+fn duplicate_store_input_is_read_once_and_errors_are_shown() {
     let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
     let folder = folder(&[("a.yaml", &text)]);
     let stores = folder.path().join("stores.yaml");
@@ -549,14 +549,14 @@ fn a_store_that_is_among_both_is_one_store_and_one_that_is_refused_says_why() {
     .unwrap();
     let said = faults(&seal_with(folder.path(), &[], &kms)).concat();
     assert!(
-        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: there is no such field"),
+        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: unknown field"),
         "{said}"
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn permissions_links_and_byte_order_marks_stay() {
+fn permissions_links_and_byte_order_marks_are_kept() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]).replace('\n', "\r\n");
@@ -576,10 +576,10 @@ fn permissions_links_and_byte_order_marks_stay() {
 }
 
 #[test]
-fn what_somebody_else_wrote_meanwhile_is_not_overwritten() {
+fn concurrent_change_is_not_overwritten() {
     let folder = folder(&[("a.yaml", "new")]);
     let path = folder.path().join("a.yaml");
     let error = crate::seal::write::replace(&path, "old", "sealed").unwrap_err();
-    assert!(error.contains("was changed by somebody else"), "{error}");
+    assert!(error.contains("was changed by another program"), "{error}");
     assert_eq!(fs::read_to_string(path).unwrap(), "new");
 }

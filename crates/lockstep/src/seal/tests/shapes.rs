@@ -10,9 +10,9 @@ fn object(data: &str) -> String {
 }
 
 #[test]
-fn every_way_to_write_a_text_is_sealed_in_its_place() {
+fn every_scalar_style_is_sealed_in_place() {
     for (before, after, value) in [
-        // plain, with what stands around it
+        // plain scalars and their surroundings
         (
             "  # first\n  - secretKey: password   # the key\n    plaintext: hunter2  # ours alone\n    ciphertextScope: Strict\n",
             "  # first\n  - secretKey: password   # the key\n    ciphertext: SEALED-0  # ours alone\n    ciphertextScope: Strict\n",
@@ -132,7 +132,7 @@ fn every_way_to_write_a_text_is_sealed_in_its_place() {
 }
 
 #[test]
-fn only_what_is_asked_for_changes_among_many_documents() {
+fn only_sealed_values_change_among_many_documents() {
     let entry = "  - secretKey: a\n    plaintext: hunter2\n";
     let other = "# A ConfigMap\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  plaintext: stays\n  spec: |\n    data:\n    - plaintext: stays\n";
     let text = format!(
@@ -164,7 +164,7 @@ fn objects_in_a_list_and_in_json_are_sealed() {
 }
 
 #[test]
-fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
+fn unsealable_value_is_rejected_with_its_line() {
     let entry = |fields: &str| object(&format!("  - {fields}\n"));
     for (text, line, wanted) in [
         (entry("{ secretKey: a, plaintext: &p CANARY }"), 7, "anchor"),
@@ -197,7 +197,7 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: a, plaintext: { x: CANARY } }"),
             7,
-            "must be a text",
+            "must be a string",
         ),
         (
             entry("{ secretKey: a, plaintext: CANARY, remoteRef: { key: a } }"),
@@ -217,13 +217,13 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: 'a/b', plaintext: CANARY }"),
             7,
-            "secretKey: it does not have the form",
+            "secretKey: must match",
         ),
-        (entry("{ plaintext: CANARY }"), 7, "secretKey: it is needed"),
+        (entry("{ plaintext: CANARY }"), 7, "secretKey: required"),
         (
             entry("{ secretKey: a, plaintext: CANARY, ciphertextScope: All }"),
             7,
-            "ciphertextScope: it must be one of",
+            "ciphertextScope: must be one of",
         ),
         (
             entry("{ secretKey: a, plaintext: CANARY }").replace(", namespace: shop", ""),
@@ -241,7 +241,7 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
         (
             entry("{ secretKey: a, plaintext: CANARY, plaintext: CANARY2 }"),
             1,
-            "there twice",
+            "duplicate key",
         ),
     ] {
         let source = source(&text);
@@ -259,7 +259,7 @@ fn what_cannot_be_replaced_alone_is_refused_with_its_line() {
 }
 
 #[test]
-fn file_in_the_advice_is_quoted_for_a_shell() {
+fn file_in_the_advice_is_shell_quoted() {
     let text = object("  - { secretKey: a, plaintext: CANARY }\n");
     for (name, shown) in [
         ("deploy/manifest.yaml", "deploy/manifest.yaml"),
@@ -272,21 +272,18 @@ fn file_in_the_advice_is_quoted_for_a_shell() {
         let scan = scan(&source, None);
         assert_eq!(
             scan.plaintexts[0].message,
-            format!("it is not sealed. Run: lockstep seal -f {shown}")
+            format!("not sealed. Run: lockstep seal -f {shown}")
         );
     }
     let mut source = source(&text);
     "standard input".clone_into(&mut source.name);
     source.path = None;
     let scan = scan(&source, None);
-    assert_eq!(
-        scan.plaintexts[0].message,
-        "it is not sealed. Run: lockstep seal -f -"
-    );
+    assert_eq!(scan.plaintexts[0].message, "not sealed. Run: lockstep seal -f -");
 }
 
 #[test]
-fn a_namespace_of_the_command_line_is_the_one_of_objects_without() {
+fn namespace_option_applies_to_objects_without_one() {
     let text = object("  - { secretKey: a, plaintext: x }\n").replace(", namespace: shop", "");
     let source = source(&text);
     let mut scan = scan(&source, Some("blog"));
@@ -296,7 +293,7 @@ fn a_namespace_of_the_command_line_is_the_one_of_objects_without() {
 }
 
 #[test]
-fn a_folder_may_hold_other_files_but_none_that_could_hide_something() {
+fn unparsable_file_is_skipped_unless_it_could_hold_plaintext() {
     let template = "{{- if .Values.x }}\na: {{ .Values.y }}\n{{- end }}\n";
     for (text, passed_over) in [
         (template.to_owned(), true),
@@ -318,7 +315,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_looked_through(
+    fn any_text_can_be_scanned(
         words in prop::collection::vec("plaintext|secretKey|spec|data|a|é|[-:|>\\[\\]{},\"'#&*!?%\n\r\t ]|: |\n  |\n    - |---\n|<<", 0..60),
         inside in any::<bool>(),
     ) {
