@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 //! Checks of the documents: every relative link leads to a file, every anchor to a heading, every page of `docs/` links back to the
 //! index, and no text that users read uses words of the old style.
-=======
-//! Checks links in Markdown files: every relative link leads to a file, every anchor to a heading,
-//! and every page of `docs/` links back to the index.
->>>>>>> f7190b74a1d0c576fe09e47b9a4e19ba8ff71266
 
 use std::{
     collections::{BTreeMap, BTreeSet},
