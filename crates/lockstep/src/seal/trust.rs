@@ -263,7 +263,7 @@ mod tests {
                 ),
             ] {
                 let message = checked(&[], provider).unwrap_err();
-                let wanted = format!("{field}: host \"{host}\" has a character that is not allowed");
+                let wanted = format!("{field}: host \"{host}\" contains an invalid character");
                 assert!(message.starts_with(&wanted), "{message}");
                 assert!(!message.contains("--trust-endpoint"), "{message}");
             }
