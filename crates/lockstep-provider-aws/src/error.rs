@@ -53,8 +53,12 @@ pub(crate) enum Failed {
 /// Why a service says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// There is no such thing.
+    /// There is no such value.
     Missing,
+    /// There is no such KMS key.
+    NoKey,
+    /// There is no such queue.
+    NoQueue,
     /// It is marked for deletion.
     Deleted,
     /// The policy does not grant it.
@@ -96,12 +100,15 @@ impl Failed {
                 let raw = failure.raw();
                 let own = metadata.code().map(str::to_owned);
                 let code = own.or_else(|| raw.body().bytes().and_then(code_in_xml));
-                Self::refused(code.as_deref(), metadata.message().unwrap_or_default(), Some(raw))
+                let refused =
+                    Self::refused(code.as_deref(), metadata.message().unwrap_or_default(), Some(raw));
+                refused.unless_undocumented(raw)
             }
             SdkError::ResponseError(failure) => {
                 let raw = failure.raw();
                 let body = raw.body().bytes();
                 let refused = Self::refused(body.and_then(code_in_xml).as_deref(), "", Some(raw));
+                let refused = refused.unless_undocumented(raw);
                 // A body that could not be read to its end is not there. Its status may speak for itself, and one that is too
                 // long would be so again.
                 if refused.why() == Some(Why::Garbage) && body.is_none() && !is_too_long(error) {
@@ -147,6 +154,28 @@ impl Failed {
         }
     }
 
+    /// Drops a verdict that a value is gone unless the service documents the answer: `deletionPolicy: Delete` deletes the
+    /// Secret then. A proxy, a wrong endpoint or another service can answer with 404 or with a similar code.
+    fn unless_undocumented(self, raw: &HttpResponse) -> Self {
+        let Self::Refused {
+            why: Why::Missing | Why::Deleted,
+            status,
+            retry_after,
+        } = self
+        else {
+            return self;
+        };
+        // the services answer with 400; moto answers with 404
+        if matches!(status, 400 | 404) && raw.body().bytes().is_some_and(has_type) {
+            return self;
+        }
+        Self::Refused {
+            why: of_status(status, false),
+            status,
+            retry_after,
+        }
+    }
+
     /// Whether there is no such thing.
     pub(crate) fn is_missing(&self) -> bool {
         self.why() == Some(Why::Missing)
@@ -188,6 +217,8 @@ impl Failed {
             self.why(),
             Some(
                 Why::Missing
+                    | Why::NoKey
+                    | Why::NoQueue
                     | Why::Deleted
                     | Why::Denied
                     | Why::KeyDenied
@@ -260,7 +291,11 @@ impl Failed {
             ..
         } = purpose;
         let error = match why {
-            Why::Missing => purpose.failed(ErrorKind::NotFound, missing.clone()),
+            // What a search or a login is answered with says nothing of one value.
+            Why::Missing | Why::Deleted if purpose.operation != Operation::Read => purpose.not_of_aws(status),
+            Why::NoKey => purpose.not_of_aws(status),
+            Why::NoQueue if purpose.operation != Operation::Listen => purpose.not_of_aws(status),
+            Why::Missing | Why::NoQueue => purpose.failed(ErrorKind::NotFound, missing.clone()),
             Why::Deleted => purpose.failed(ErrorKind::NotFound, format!("{missing}: it is marked for deletion")),
             Why::Denied => purpose
                 .failed(
@@ -308,12 +343,7 @@ impl Failed {
                     format!("the service does not take the request {doing} (status {status})"),
                 )
                 .with_hint("Check the key, its version, and the store's prefix"),
-            Why::Garbage => purpose
-                .failed(
-                    ErrorKind::Malformed,
-                    format!("the answer {doing} is not one of AWS (status {status})"),
-                )
-                .with_hint("See that endpoint is the address of the service"),
+            Why::Garbage => purpose.not_of_aws(status),
         };
         match retry_after {
             Some(wait) => error.with_retry_after(wait),
@@ -324,7 +354,7 @@ impl Failed {
     /// The error of a login.
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
-            Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
+            Some(Why::Denied) => Some(ErrorKind::PermissionDenied),
             Some(Why::Credentials | Why::Invalid) => Some(ErrorKind::Unauthenticated),
             _ => None,
         };
@@ -365,6 +395,12 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
+    /// An answer that the service does not document.
+    fn not_of_aws(&self, status: u16) -> ProviderError {
+        self.malformed(&format!("is not one of AWS (status {status})"))
+            .with_hint("Check that endpoint is the address of the service")
+    }
+
     /// An answer that is not in the form that it must have.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
         self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
@@ -384,10 +420,9 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         "ResourceNotFoundException"
         | "InvalidResourceId"
         | "ParameterNotFound"
-        | "ParameterVersionNotFound"
-        | "QueueDoesNotExist"
-        | "AWS.SimpleQueueService.NonExistentQueue"
-        | "NotFoundException" => Why::Missing,
+        | "ParameterVersionNotFound" => Why::Missing,
+        "NotFoundException" => Why::NoKey,
+        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => Why::NoQueue,
         "InvalidCiphertextException" | "IncorrectKeyException" => Why::WrongCiphertext,
         "DisabledException" | "KMSInvalidStateException" => Why::KeyUnusable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
@@ -479,10 +514,16 @@ fn of_status(status: u16, is_of_aws: bool) -> Why {
         300..=399 | 500..=599 => Why::Broken,
         401 if is_of_aws => Why::Credentials,
         403 if is_of_aws => Why::Denied,
-        404 if is_of_aws => Why::Missing,
+        // No service says with a status alone, or with a code that is not listed, that a value is gone.
+        404 => Why::Garbage,
         400..=499 if is_of_aws => Why::Invalid,
         _ => Why::Garbage,
     }
+}
+
+/// Whether a body names its error as the JSON protocols of AWS do, in `__type`. The SDK also accepts `code`, which others use.
+fn has_type(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body["__type"].is_string())
 }
 
 /// Whether the answer was given up because of its length.
@@ -574,6 +615,7 @@ mod tests {
             assert_eq!(of_status(status, false), want, "{status}");
         }
         assert_eq!(of_status(403, true), Why::Denied);
+        assert_eq!(of_status(404, true), Why::Garbage, "a code that is not listed");
     }
 
     #[test]

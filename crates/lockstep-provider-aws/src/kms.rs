@@ -92,7 +92,7 @@ impl Kms {
                 "Enable it, or cancel its deletion; else seal the values with another key",
             ),
             // What is gone is the key, never the value: nothing may be deleted for it.
-            Some(Why::Missing) => unusable(
+            Some(Why::NoKey) => unusable(
                 "does not exist in this account and region",
                 "Check spec.provider.aws.kms.keyId and region",
             ),

@@ -246,11 +246,7 @@ impl ParameterStore {
                         .send()
                 })
                 .await;
-            let mut answer = match answer {
-                Ok(answer) => answer,
-                Err(failed) if failed.is_missing() => return Ok(()),
-                Err(failed) => return Err(failed.error(&purpose)),
-            };
+            let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };

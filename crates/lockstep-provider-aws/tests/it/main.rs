@@ -16,5 +16,6 @@ mod faults;
 mod find;
 mod grants;
 mod kms;
+mod missing;
 mod notice;
 mod permissions;

@@ -14,5 +14,6 @@ mod faults;
 mod find;
 mod grants;
 mod kms;
+mod missing;
 mod permissions;
 mod versions;
