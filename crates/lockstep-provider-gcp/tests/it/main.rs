@@ -6,6 +6,7 @@
     reason = "what a helper cannot do fails the test"
 )]
 
+mod answers;
 mod auth;
 mod behaviour;
 mod bench;
