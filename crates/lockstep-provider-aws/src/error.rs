@@ -5,9 +5,10 @@ use std::{error::Error, time::Duration};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use http_body_util::LengthLimitError;
-use lockstep_http::{HttpError, NOT_CONNECTED_HINT, connection_failure};
+use lockstep_http::{BodyError, HttpError, NOT_CONNECTED_HINT, connection_failure};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
+
+use crate::http::LONGEST_BODY;
 
 /// What a failed call was for.
 pub(crate) struct Purpose {
@@ -40,6 +41,14 @@ pub(crate) enum Failed {
     Untrusted { why: &'static str },
     /// A connection that broke in the middle of an answer.
     BrokenOff,
+    /// The answer is about another value or version than was asked for.
+    Mismatch,
+    /// The answer is longer than any of the service's own.
+    TooLong { status: u16 },
+    /// The answer has more structure than any of the service's own.
+    TooComplex { status: u16 },
+    /// Other long answers are being read.
+    NoRoom,
     /// It could not be sent.
     NotSent,
     /// The service, or something in its place, said no.
@@ -109,16 +118,26 @@ impl Failed {
                 let body = raw.body().bytes();
                 let refused = Self::refused(body.and_then(code_in_xml).as_deref(), "", Some(raw));
                 let refused = refused.unless_undocumented(raw);
-                // A body that could not be read to its end is not there. Its status may speak for itself, and one that is too
-                // long would be so again.
-                if refused.why() == Some(Why::Garbage) && body.is_none() && !is_too_long(error) {
-                    Self::BrokenOff
+                // A body that could not be read to its end is not there. Its status may speak for itself.
+                if refused.why() == Some(Why::Garbage) && body.is_none() {
+                    Self::of_body(error, raw.status().as_u16())
                 } else {
                     refused
                 }
             }
             // ConstructionFailure, and what later versions of the SDK may add.
             _ => Self::NotSent,
+        }
+    }
+
+    /// Why a body was not read to its end. One that is too long would be so again.
+    fn of_body(error: &(dyn Error + 'static), status: u16) -> Self {
+        let mut sources = std::iter::successors(Some(error), |&error| error.source());
+        match sources.find_map(<dyn Error>::downcast_ref::<BodyError>) {
+            Some(BodyError::TooLong) => Self::TooLong { status },
+            Some(BodyError::TooComplex) => Self::TooComplex { status },
+            Some(BodyError::NoRoom) => Self::NoRoom,
+            None => Self::BrokenOff,
         }
     }
 
@@ -271,6 +290,17 @@ impl Failed {
                 let message = "the connection broke in the middle of the service's answer";
                 return purpose.failed(ErrorKind::Unavailable, message.to_owned());
             }
+            Self::Mismatch => return purpose.malformed("is about another value or version"),
+            Self::TooLong { status } => {
+                return purpose.malformed(&format!("is longer than {LONGEST_BODY} bytes (status {status})"));
+            }
+            Self::TooComplex { status } => {
+                return purpose.malformed(&format!("has too many JSON elements (status {status})"));
+            }
+            Self::NoRoom => {
+                let message = "lockstep is reading as many long answers as its memory allows";
+                return purpose.failed(ErrorKind::RateLimited, message.to_owned());
+            }
             Self::NotSent => {
                 return purpose.failed(
                     ErrorKind::ConfigInvalid,
@@ -293,7 +323,6 @@ impl Failed {
         let error = match why {
             // What a search or a login is answered with says nothing of one value.
             Why::Missing | Why::Deleted if purpose.operation != Operation::Read => purpose.not_of_aws(status),
-            Why::NoKey => purpose.not_of_aws(status),
             Why::NoQueue if purpose.operation != Operation::Listen => purpose.not_of_aws(status),
             Why::Missing | Why::NoQueue => purpose.failed(ErrorKind::NotFound, missing.clone()),
             Why::Deleted => purpose.failed(ErrorKind::NotFound, format!("{missing}: it is marked for deletion")),
@@ -343,7 +372,7 @@ impl Failed {
                     format!("the service does not take the request {doing} (status {status})"),
                 )
                 .with_hint("Check the key, its version, and the store's prefix"),
-            Why::Garbage => purpose.not_of_aws(status),
+            Why::Garbage | Why::NoKey => purpose.not_of_aws(status),
         };
         match retry_after {
             Some(wait) => error.with_retry_after(wait),
@@ -524,11 +553,6 @@ fn of_status(status: u16, is_of_aws: bool) -> Why {
 /// Whether a body names its error as the JSON protocols of AWS do, in `__type`. The SDK also accepts `code`, which others use.
 fn has_type(body: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body["__type"].is_string())
-}
-
-/// Whether the answer was given up because of its length.
-fn is_too_long(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<LengthLimitError>)
 }
 
 /// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only

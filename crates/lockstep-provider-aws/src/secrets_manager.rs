@@ -222,7 +222,7 @@ impl SecretsManager {
             .await;
         // what is marked for deletion is described, and its value is refused
         let answer = answer.and_then(|answer| match answer.deleted_date {
-            _ if !is_named(&id, [answer.name(), answer.arn()]) => Err(Failed::garbage()),
+            _ if !is_named(&id, [answer.name(), answer.arn()]) => Err(Failed::Mismatch),
             Some(_) => Err(Failed::deleted()),
             None => Ok(answer),
         });
@@ -290,7 +290,7 @@ impl SecretsManager {
                 );
                 let outcome = match secret {
                     Some(secret) if is_current => fits(secret),
-                    Some(_) => Err(Failed::garbage()),
+                    Some(_) => Err(Failed::Mismatch),
                     None => continue,
                 };
                 kept += outcome.as_ref().map_or(0, length);
@@ -338,7 +338,7 @@ impl SecretsManager {
             .await?;
         let names = [answer.name.as_deref(), answer.arn.as_deref()];
         if !is_named(id, names) || !wanted.is_met(answer.version_id.as_deref(), answer.version_stages()) {
-            return Err(Failed::garbage());
+            return Err(Failed::Mismatch);
         }
         let (text, binary) = (answer.secret_string, answer.secret_binary);
         secret(text, binary, answer.version_id, answer.created_date.as_ref()).ok_or_else(Failed::garbage)

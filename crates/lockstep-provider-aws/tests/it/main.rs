@@ -11,6 +11,7 @@ mod auth;
 mod batch;
 mod behaviour;
 mod bench;
+mod bounds;
 mod budget;
 mod events;
 mod faults;

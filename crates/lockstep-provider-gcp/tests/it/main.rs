@@ -10,6 +10,7 @@ mod answers;
 mod auth;
 mod behaviour;
 mod bench;
+mod bounds;
 mod events;
 mod faults;
 mod find;
