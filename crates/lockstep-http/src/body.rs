@@ -1,31 +1,24 @@
 use std::{fmt, ops::Deref};
 
 use lockstep_provider::room::Room;
-use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
 /// The bytes of an answer, and the room that they take until they are dropped. They are wiped then, and `Debug` tells their
 /// number only.
 pub struct Body {
     bytes: Zeroizing<Vec<u8>>,
-    _taken: Option<Taken>,
-}
-
-/// What a long answer takes.
-pub(crate) struct Taken {
-    pub(crate) _share: OwnedSemaphorePermit,
-    pub(crate) _room: Room,
+    _room: Room,
 }
 
 impl Body {
-    pub(crate) fn new(bytes: Zeroizing<Vec<u8>>, taken: Option<Taken>) -> Self {
-        Self { bytes, _taken: taken }
+    pub(crate) fn new(bytes: Zeroizing<Vec<u8>>, room: Room) -> Self {
+        Self { bytes, _room: room }
     }
 }
 
 impl From<Zeroizing<Vec<u8>>> for Body {
     fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self::new(bytes, None)
+        Self::new(bytes, Room::default())
     }
 }
 

@@ -39,6 +39,11 @@ pub enum HttpError {
         /// The longest that is read, in bytes.
         longest: usize,
     },
+    /// The answer has more JSON elements than [`crate::JsonLimits`] allow.
+    TooComplex {
+        /// Its status.
+        status: u16,
+    },
 }
 
 impl HttpError {
@@ -93,6 +98,10 @@ impl HttpError {
             Self::TooLong { status, longest } => error(
                 ErrorKind::Malformed,
                 format!("the server's answer (status {status}) is longer than {longest} bytes"),
+            ),
+            Self::TooComplex { status } => error(
+                ErrorKind::Malformed,
+                format!("the server's answer (status {status}) has too many JSON elements"),
             ),
         }
     }

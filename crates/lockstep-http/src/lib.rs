@@ -6,6 +6,8 @@
 mod body;
 mod endpoint;
 mod error;
+mod json;
+mod meter;
 mod retry_after;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -16,19 +18,16 @@ use reqwest::{
     header::HeaderMap,
     redirect::{Attempt, Policy},
 };
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
-use lockstep_provider::room;
-
-use body::Taken;
+use lockstep_provider::room::{self, Share};
 
 pub use body::Body;
 pub use endpoint::{Connect, EndpointError, check, resolve};
 pub use error::{HttpError, NOT_CONNECTED_HINT, connection_failure, reason};
+pub use json::{JsonCounter, JsonLimits, TooComplex};
+pub use meter::{BodyError, BodyLimits, BodyMeter};
 pub use reqwest;
 pub use retry_after::retry_after;
 
@@ -38,11 +37,6 @@ use endpoint::Resolver;
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
-/// How much of the room of the process one client takes, in units of [`UNIT`] bytes.
-const SHARE: usize = (4 << 20) / UNIT;
-const UNIT: usize = 1024;
-/// How long an answer waits for a part of that.
-const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Redirects within the same server.
 const MOST_REDIRECTS: usize = 2;
 
@@ -118,9 +112,9 @@ pub struct HttpClient {
     endpoints: EndpointPolicy,
     /// How long a failure to connect takes at least. A tenant who sees how soon it fails could tell a closed port from a dropped packet.
     failure_after: Option<Duration>,
-    longest_body: usize,
+    limits: BodyLimits,
     /// What this client may take of the room of the process: a server that is slow on purpose takes no more.
-    share: Arc<Semaphore>,
+    share: Share,
 }
 
 impl fmt::Debug for HttpClient {
@@ -174,9 +168,19 @@ impl HttpClient {
             endpoints: settings.connect.endpoints,
             failure_after: (settings.connect.endpoints == EndpointPolicy::Tenant)
                 .then_some(settings.connect.timeout),
-            longest_body: settings.longest_body,
-            share: Arc::new(Semaphore::new(SHARE)),
+            limits: BodyLimits {
+                bytes: settings.longest_body,
+                json: None,
+            },
+            share: Share::default(),
         })
+    }
+
+    /// Bounds the JSON of bodies, where a parser makes values of it that are much larger than its bytes. Default: no bounds.
+    #[must_use]
+    pub const fn with_json_limits(mut self, limits: JsonLimits) -> Self {
+        self.limits.json = Some(limits);
+        self
     }
 
     /// Sends one request. Whatever the status says, it is an answer.
@@ -224,58 +228,40 @@ impl HttpClient {
         answer.await.unwrap_or(Err(HttpError::NotAnsweredInTime))
     }
 
-    /// Waits for room for an answer of this length: first for a part of this client's share, and then for that of the process.
-    async fn room(&self, length: usize) -> Result<Taken, HttpError> {
-        let units = u32::try_from(length.div_ceil(UNIT).min(SHARE)).map_err(|_| HttpError::NoRoom)?;
-        let share = Arc::clone(&self.share).acquire_many_owned(units);
-        let share = tokio::time::timeout(ROOM_PATIENCE, share).await;
-        let Ok(Ok(share)) = share else {
-            return Err(HttpError::NoRoom);
-        };
-        let room = room::take(length).await.ok_or(HttpError::NoRoom)?;
-        Ok(Taken {
-            _share: share,
-            _room: room,
-        })
-    }
-
     async fn read(&self, mut response: reqwest::Response, server: &str) -> Result<Answer, HttpError> {
         let status = response.status().as_u16();
-        let too_long = HttpError::TooLong {
-            status,
-            longest: self.longest_body,
+        let refused = |error| match error {
+            BodyError::TooLong => HttpError::TooLong {
+                status,
+                longest: self.limits.bytes,
+            },
+            BodyError::TooComplex => HttpError::TooComplex { status },
+            BodyError::NoRoom => HttpError::NoRoom,
         };
-        let announced = response.content_length().unwrap_or(0);
-        if announced > self.longest_body as u64 {
-            return Err(too_long);
+        let announced = response.content_length();
+        if announced.is_some_and(|length| length > self.limits.bytes as u64) {
+            return Err(refused(BodyError::TooLong));
         }
-        let announced = usize::try_from(announced).unwrap_or(0);
-        let mut body = Zeroizing::new(Vec::with_capacity(announced.clamp(4096, room::SMALL)));
-        let mut taken = None;
+        let announced = announced.and_then(|length| usize::try_from(length).ok());
+        let mut meter = BodyMeter::new(self.limits, announced, &self.share);
+        let mut body = Zeroizing::new(Vec::with_capacity(
+            announced.unwrap_or_default().clamp(4096, room::SMALL),
+        ));
         while let Some(chunk) = response
             .chunk()
             .await
             .map_err(|error| HttpError::of(&error, server))?
         {
-            let length = body.len() + chunk.len();
-            if length > self.longest_body {
-                return Err(too_long);
-            }
-            if length > room::SMALL && taken.is_none() {
-                let longest = if announced == 0 {
-                    self.longest_body
-                } else {
-                    announced
-                };
-                taken = Some(self.room(longest.max(length)).await?);
-                body = grown(&body, longest);
+            meter = meter.admit(&chunk).await.map_err(refused)?;
+            if body.len() + chunk.len() > body.capacity() {
+                body = grown(&body, meter.capacity());
             }
             body.extend_from_slice(&chunk);
         }
         Ok(Answer {
             status,
             headers: std::mem::take(response.headers_mut()),
-            body: Body::new(body, taken),
+            body: Body::new(body, meter.into_room()),
         })
     }
 }
@@ -306,7 +292,10 @@ mod tests {
 
     use lockstep_provider::EndpointPolicy;
     use reqwest::Method;
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -425,6 +414,57 @@ mod tests {
             assert_eq!(answer.unwrap_err(), HttpError::NotConnected, "{port}");
             assert!(began.elapsed() >= Duration::from_millis(300), "{port}");
         }
+    }
+
+    /// A server that answers once, in chunks of 1000 bytes.
+    async fn chunked(body: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test ends with its runtime")]
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 4096]).await;
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let mut answer = head.to_vec();
+            for chunk in body.chunks(1000) {
+                answer.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                answer.extend_from_slice(chunk);
+                answer.extend_from_slice(b"\r\n");
+            }
+            answer.extend_from_slice(b"0\r\n\r\n");
+            // the client may have had enough
+            let _ = connection.write_all(&answer).await;
+            let _ = connection.read(&mut [0; 4096]).await;
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn chunked_answer_is_read_within_its_limits() {
+        let settings = Settings {
+            connect: Connect {
+                endpoints: EndpointPolicy::Unrestricted,
+                ..Connect::default()
+            },
+            plain: true,
+            longest_body: 1 << 20,
+            ..Settings::default()
+        };
+        let client = HttpClient::new(settings).unwrap().with_json_limits(JsonLimits {
+            containers: 100,
+            commas: 100,
+            depth: 10,
+        });
+        let mut body: Vec<u8> = (0..300_000_u32)
+            .map(|number| number.to_le_bytes()[0] | 0x80)
+            .collect();
+        let answer = client.send(get(&chunked(body.clone()).await)).await.unwrap();
+        assert!(answer.body[..] == body, "every byte is there");
+        body.extend(std::iter::repeat_n(b'[', 11));
+        let error = client.send(get(&chunked(body).await)).await.unwrap_err();
+        assert_eq!(error, HttpError::TooComplex { status: 200 });
+        let error = client.send(get(&chunked(vec![b' '; 2 << 20]).await)).await;
+        assert!(matches!(error, Err(HttpError::TooLong { .. })), "{error:?}");
     }
 
     #[tokio::test]

@@ -5,9 +5,10 @@ use std::{error::Error, time::Duration};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use http_body_util::LengthLimitError;
-use lockstep_http::{HttpError, NOT_CONNECTED_HINT, connection_failure};
+use lockstep_http::{BodyError, HttpError, NOT_CONNECTED_HINT, connection_failure};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
+
+use crate::http::LONGEST_BODY;
 
 /// What a failed call was for.
 pub(crate) struct Purpose {
@@ -40,6 +41,14 @@ pub(crate) enum Failed {
     Untrusted { why: &'static str },
     /// A connection that broke in the middle of an answer.
     BrokenOff,
+    /// The answer is about another value or version than was asked for.
+    Mismatch,
+    /// The answer is longer than any of the service's own.
+    TooLong { status: u16 },
+    /// The answer has more structure than any of the service's own.
+    TooComplex { status: u16 },
+    /// Other long answers are being read.
+    NoRoom,
     /// It could not be sent.
     NotSent,
     /// The service, or something in its place, said no.
@@ -53,8 +62,12 @@ pub(crate) enum Failed {
 /// Why a service says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// There is no such thing.
+    /// There is no such value.
     Missing,
+    /// There is no such KMS key.
+    NoKey,
+    /// There is no such queue.
+    NoQueue,
     /// It is marked for deletion.
     Deleted,
     /// The policy does not grant it.
@@ -96,22 +109,35 @@ impl Failed {
                 let raw = failure.raw();
                 let own = metadata.code().map(str::to_owned);
                 let code = own.or_else(|| raw.body().bytes().and_then(code_in_xml));
-                Self::refused(code.as_deref(), metadata.message().unwrap_or_default(), Some(raw))
+                let refused =
+                    Self::refused(code.as_deref(), metadata.message().unwrap_or_default(), Some(raw));
+                refused.unless_undocumented(raw)
             }
             SdkError::ResponseError(failure) => {
                 let raw = failure.raw();
                 let body = raw.body().bytes();
                 let refused = Self::refused(body.and_then(code_in_xml).as_deref(), "", Some(raw));
-                // A body that could not be read to its end is not there. Its status may speak for itself, and one that is too
-                // long would be so again.
-                if refused.why() == Some(Why::Garbage) && body.is_none() && !is_too_long(error) {
-                    Self::BrokenOff
+                let refused = refused.unless_undocumented(raw);
+                // A body that could not be read to its end is not there. Its status may speak for itself.
+                if refused.why() == Some(Why::Garbage) && body.is_none() {
+                    Self::of_body(error, raw.status().as_u16())
                 } else {
                     refused
                 }
             }
             // ConstructionFailure, and what later versions of the SDK may add.
             _ => Self::NotSent,
+        }
+    }
+
+    /// Why a body was not read to its end. One that is too long would be so again.
+    fn of_body(error: &(dyn Error + 'static), status: u16) -> Self {
+        let mut sources = std::iter::successors(Some(error), |&error| error.source());
+        match sources.find_map(<dyn Error>::downcast_ref::<BodyError>) {
+            Some(BodyError::TooLong) => Self::TooLong { status },
+            Some(BodyError::TooComplex) => Self::TooComplex { status },
+            Some(BodyError::NoRoom) => Self::NoRoom,
+            None => Self::BrokenOff,
         }
     }
 
@@ -144,6 +170,28 @@ impl Failed {
             why: Why::Garbage,
             status: 200,
             retry_after: None,
+        }
+    }
+
+    /// Drops a verdict that a value is gone unless the service documents the answer: `deletionPolicy: Delete` deletes the
+    /// Secret then. A proxy, a wrong endpoint or another service can answer with 404 or with a similar code.
+    fn unless_undocumented(self, raw: &HttpResponse) -> Self {
+        let Self::Refused {
+            why: Why::Missing | Why::Deleted,
+            status,
+            retry_after,
+        } = self
+        else {
+            return self;
+        };
+        // the services answer with 400; moto answers with 404
+        if matches!(status, 400 | 404) && raw.body().bytes().is_some_and(has_type) {
+            return self;
+        }
+        Self::Refused {
+            why: of_status(status, false),
+            status,
+            retry_after,
         }
     }
 
@@ -188,6 +236,8 @@ impl Failed {
             self.why(),
             Some(
                 Why::Missing
+                    | Why::NoKey
+                    | Why::NoQueue
                     | Why::Deleted
                     | Why::Denied
                     | Why::KeyDenied
@@ -240,6 +290,17 @@ impl Failed {
                 let message = "the connection broke in the middle of the service's answer";
                 return purpose.failed(ErrorKind::Unavailable, message.to_owned());
             }
+            Self::Mismatch => return purpose.malformed("is about another value or version"),
+            Self::TooLong { status } => {
+                return purpose.malformed(&format!("is longer than {LONGEST_BODY} bytes (status {status})"));
+            }
+            Self::TooComplex { status } => {
+                return purpose.malformed(&format!("has too many JSON elements (status {status})"));
+            }
+            Self::NoRoom => {
+                let message = "lockstep is reading as many long answers as its memory allows";
+                return purpose.failed(ErrorKind::RateLimited, message.to_owned());
+            }
             Self::NotSent => {
                 return purpose.failed(
                     ErrorKind::ConfigInvalid,
@@ -260,7 +321,10 @@ impl Failed {
             ..
         } = purpose;
         let error = match why {
-            Why::Missing => purpose.failed(ErrorKind::NotFound, missing.clone()),
+            // What a search or a login is answered with says nothing of one value.
+            Why::Missing | Why::Deleted if purpose.operation != Operation::Read => purpose.not_of_aws(status),
+            Why::NoQueue if purpose.operation != Operation::Listen => purpose.not_of_aws(status),
+            Why::Missing | Why::NoQueue => purpose.failed(ErrorKind::NotFound, missing.clone()),
             Why::Deleted => purpose.failed(ErrorKind::NotFound, format!("{missing}: it is marked for deletion")),
             Why::Denied => purpose
                 .failed(
@@ -308,12 +372,7 @@ impl Failed {
                     format!("the service does not take the request {doing} (status {status})"),
                 )
                 .with_hint("Check the key, its version, and the store's prefix"),
-            Why::Garbage => purpose
-                .failed(
-                    ErrorKind::Malformed,
-                    format!("the answer {doing} is not one of AWS (status {status})"),
-                )
-                .with_hint("See that endpoint is the address of the service"),
+            Why::Garbage | Why::NoKey => purpose.not_of_aws(status),
         };
         match retry_after {
             Some(wait) => error.with_retry_after(wait),
@@ -324,7 +383,7 @@ impl Failed {
     /// The error of a login.
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
-            Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
+            Some(Why::Denied) => Some(ErrorKind::PermissionDenied),
             Some(Why::Credentials | Why::Invalid) => Some(ErrorKind::Unauthenticated),
             _ => None,
         };
@@ -365,6 +424,12 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
+    /// An answer that the service does not document.
+    fn not_of_aws(&self, status: u16) -> ProviderError {
+        self.malformed(&format!("is not one of AWS (status {status})"))
+            .with_hint("Check that endpoint is the address of the service")
+    }
+
     /// An answer that is not in the form that it must have.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
         self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
@@ -384,10 +449,9 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         "ResourceNotFoundException"
         | "InvalidResourceId"
         | "ParameterNotFound"
-        | "ParameterVersionNotFound"
-        | "QueueDoesNotExist"
-        | "AWS.SimpleQueueService.NonExistentQueue"
-        | "NotFoundException" => Why::Missing,
+        | "ParameterVersionNotFound" => Why::Missing,
+        "NotFoundException" => Why::NoKey,
+        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => Why::NoQueue,
         "InvalidCiphertextException" | "IncorrectKeyException" => Why::WrongCiphertext,
         "DisabledException" | "KMSInvalidStateException" => Why::KeyUnusable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
@@ -479,15 +543,16 @@ fn of_status(status: u16, is_of_aws: bool) -> Why {
         300..=399 | 500..=599 => Why::Broken,
         401 if is_of_aws => Why::Credentials,
         403 if is_of_aws => Why::Denied,
-        404 if is_of_aws => Why::Missing,
+        // No service says with a status alone, or with a code that is not listed, that a value is gone.
+        404 => Why::Garbage,
         400..=499 if is_of_aws => Why::Invalid,
         _ => Why::Garbage,
     }
 }
 
-/// Whether the answer was given up because of its length.
-fn is_too_long(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(<dyn Error>::is::<LengthLimitError>)
+/// Whether a body names its error as the JSON protocols of AWS do, in `__type`. The SDK also accepts `code`, which others use.
+fn has_type(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body["__type"].is_string())
 }
 
 /// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only
@@ -574,6 +639,7 @@ mod tests {
             assert_eq!(of_status(status, false), want, "{status}");
         }
         assert_eq!(of_status(403, true), Why::Denied);
+        assert_eq!(of_status(404, true), Why::Garbage, "a code that is not listed");
     }
 
     #[test]

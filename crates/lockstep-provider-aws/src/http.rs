@@ -1,30 +1,44 @@
 //! The HTTP clients that the SDK sends with: no connection that the store's endpoint policy refuses, no proxy, no redirects, and
-//! answers of bounded length.
+//! answers of bounded length and structure.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::{
-    dns::{DnsFuture, ResolveDns, ResolveDnsError},
-    http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-        SharedHttpConnector,
+use aws_smithy_runtime_api::{
+    client::{
+        dns::{DnsFuture, ResolveDns, ResolveDnsError},
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
     },
-    orchestrator::HttpRequest,
-    result::ConnectorError,
-    runtime_components::RuntimeComponents,
+    http::Headers,
 };
 use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
-use http_body_util::{BodyExt as _, Limited};
-use lockstep_http::{Connect, EndpointError};
-use lockstep_provider::{EndpointPolicy, room};
+use futures::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use lockstep_http::{BodyLimits, BodyMeter, Connect, EndpointError, JsonLimits};
+use lockstep_provider::{EndpointPolicy, room::Share};
 use url::Url;
 
 /// The longest body that is read. Twenty values of 64 KiB, each byte of them written as an escape of six, are 7.5 MiB.
 pub(crate) const LONGEST_BODY: usize = 8 << 20;
+/// Bounds for one answer. The largest structure is a page of a hundred secrets. By the quotas of Secrets Manager a secret has 50
+/// tags and 20 staging labels: some 85 objects and arrays, and 150 commas. The bounds are twice that.
+const LIMITS: BodyLimits = BodyLimits {
+    bytes: LONGEST_BODY,
+    json: Some(JsonLimits {
+        containers: 16_384,
+        commas: 32_768,
+        depth: 64,
+    }),
+};
 /// How long one call may take in all; the store's own `limits.timeout` is shorter as a rule.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
@@ -53,15 +67,20 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// What a store sends with.
+    /// What a store sends with. Its answers share a part of the room for answers.
     pub(crate) fn of(&self, connect: Connect) -> Http {
         let client = match connect.endpoints {
             EndpointPolicy::Tenant => &self.tenant,
             EndpointPolicy::TenantOrLoopback => &self.tenant_or_loopback,
             EndpointPolicy::Unrestricted => &self.unrestricted,
         };
+        let client = Bounded {
+            inner: client.clone(),
+            endpoints: connect.endpoints,
+            share: Share::default(),
+        };
         Http {
-            client: client.clone(),
+            client: SharedHttpClient::new(client),
             connect_timeout: connect.timeout,
         }
     }
@@ -85,12 +104,11 @@ impl Http {
 }
 
 fn client(endpoints: EndpointPolicy) -> SharedHttpClient {
-    let inner = Builder::new()
+    Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .pool_idle_timeout(KEPT_IDLE)
         .pool_max_idle_per_host(KEPT_CONNECTIONS)
-        .build_with_resolver(Resolver(endpoints));
-    SharedHttpClient::new(Bounded { inner, endpoints })
+        .build_with_resolver(Resolver(endpoints))
 }
 
 /// Resolves names to the addresses that the policy permits.
@@ -104,11 +122,12 @@ impl ResolveDns for Resolver {
     }
 }
 
-/// Makes connectors that check addresses, and whose answers end with an error where they grow too long.
+/// Makes connectors that check addresses, and whose answers end with an error where they exceed their bounds.
 #[derive(Debug)]
 struct Bounded<T> {
     inner: T,
     endpoints: EndpointPolicy,
+    share: Share,
 }
 
 impl HttpClient for Bounded<SharedHttpClient> {
@@ -120,14 +139,9 @@ impl HttpClient for Bounded<SharedHttpClient> {
         SharedHttpConnector::new(Bounded {
             inner: self.inner.http_connector(settings, components),
             endpoints: self.endpoints,
+            share: self.share.clone(),
         })
     }
-}
-
-fn no_room() -> ConnectorError {
-    ConnectorError::timeout(
-        "lockstep reads as many long answers at the same time as its memory allows".into(),
-    )
 }
 
 impl HttpConnector for Bounded<SharedHttpConnector> {
@@ -139,33 +153,34 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
             return refused(error);
         }
         let answer = self.inner.call(request);
+        let share = self.share.clone();
         HttpConnectorFuture::new(async move {
             let answer = answer.await.inspect_err(|error| log(&url, error))?;
-            let headers = answer.headers();
-            // who sends chunks may announce any length
-            let announced = (!headers.contains_key("transfer-encoding"))
-                .then(|| headers.get("content-length"))
-                .flatten();
-            let length = longest(announced);
-            let taken = Arc::new(room::take(length).await.ok_or_else(no_room)?);
-            let limit = move |body: SdkBody| {
-                // no more is read than there is room for
-                let (limited, taken) = (Limited::new(body, length), Arc::clone(&taken));
-                // what the closure holds goes with the body
-                SdkBody::from_body_1_x(limited.map_frame(move |frame| {
-                    let _held = &taken;
-                    frame
-                }))
-            };
-            Ok(answer.map(limit))
+            let announced = announced(answer.headers());
+            Ok(answer.map(|body| bounded(body, BodyMeter::new(LIMITS, announced, &share))))
         })
     }
 }
 
-/// How many bytes are read of a body that announces this length.
-fn longest(announced: Option<&str>) -> usize {
-    let length: Option<usize> = announced.and_then(|length| length.parse().ok());
-    length.map_or(LONGEST_BODY, |length| length.min(LONGEST_BODY))
+/// The length that an answer announces. One in chunks may announce any length and have another.
+fn announced(headers: &Headers) -> Option<usize> {
+    if headers.contains_key("transfer-encoding") {
+        return None;
+    }
+    headers.get("content-length")?.parse().ok()
+}
+
+/// The same body, which ends with a [`lockstep_http::BodyError`] where it exceeds its bounds.
+fn bounded(body: SdkBody, meter: BodyMeter) -> SdkBody {
+    let frames = stream::try_unfold((body, meter), |(mut body, meter)| async move {
+        let Some(frame) = body.frame().await.transpose()? else {
+            return Ok(None);
+        };
+        let bytes = frame.data_ref().map(AsRef::as_ref).unwrap_or_default();
+        let meter = meter.admit(bytes).await?;
+        Ok::<_, Box<dyn Error + Send + Sync>>(Some((frame, (body, meter))))
+    });
+    SdkBody::from_body_1_x(StreamBody::new(frames))
 }
 
 fn refused(error: EndpointError) -> HttpConnectorFuture {
@@ -185,18 +200,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_read_to_the_length_that_it_announces_and_else_to_the_longest() {
-        assert_eq!(longest(Some("17")), 17);
-        assert_eq!(longest(Some("0")), 0);
-        for unknown in [
-            None,
-            Some(""),
-            Some("-1"),
-            Some("many"),
-            Some("99999999999999999999999"),
-        ] {
-            assert_eq!(longest(unknown), LONGEST_BODY, "{unknown:?}");
+    fn announced_length_of_chunked_answer_is_ignored() {
+        let mut headers = Headers::new();
+        assert_eq!(announced(&headers), None);
+        headers.insert("content-length", "17");
+        assert_eq!(announced(&headers), Some(17));
+        headers.insert("transfer-encoding", "chunked");
+        assert_eq!(announced(&headers), None);
+        for unknown in ["", "-1", "many", "99999999999999999999999"] {
+            let mut headers = Headers::new();
+            headers.insert("content-length", unknown);
+            assert_eq!(announced(&headers), None, "{unknown}");
         }
-        assert_eq!(longest(Some("9000000000")), LONGEST_BODY);
     }
 }

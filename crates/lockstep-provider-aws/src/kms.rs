@@ -64,10 +64,19 @@ impl Kms {
             .await;
         let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
         let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        self.check_key(answer.key_id.as_deref(), &purpose)?;
         let plaintext = answer.plaintext.map(Blob::into_inner);
         plaintext
             .map(SecretValue::new)
             .ok_or_else(|| purpose.malformed("holds no plaintext"))
+    }
+
+    /// Checks that the service used the configured key.
+    fn check_key(&self, used: Option<&str>, purpose: &Purpose) -> Result<(), ProviderError> {
+        if is_key(&self.key.id, used.unwrap_or_default()) {
+            return Ok(());
+        }
+        Err(purpose.malformed("is about another key"))
     }
 
     fn purpose(&self, operation: Operation, action: &'static str) -> Purpose {
@@ -92,7 +101,7 @@ impl Kms {
                 "Enable it, or cancel its deletion; else seal the values with another key",
             ),
             // What is gone is the key, never the value: nothing may be deleted for it.
-            Some(Why::Missing) => unusable(
+            Some(Why::NoKey) => unusable(
                 "does not exist in this account and region",
                 "Check spec.provider.aws.kms.keyId and region",
             ),
@@ -111,6 +120,15 @@ impl Kms {
         )
         .with_hint("Seal the value again, with the key of this store")
     }
+}
+
+/// Whether the key that the service names, by its ARN, is the configured one. An alias cannot be compared: the service names the
+/// key that the alias points to, and to look that up needs a further right.
+fn is_key(configured: &str, used: &str) -> bool {
+    let is_alias = configured.starts_with("alias/")
+        || (configured.starts_with("arn:") && configured.contains(":alias/"));
+    let id = used.rsplit_once(":key/").map(|(_, id)| id);
+    is_alias || used == configured || id == Some(configured)
 }
 
 /// The encryption context: it stands in CloudTrail, and policies can ask for it as `kms:EncryptionContext:…`.
@@ -159,6 +177,7 @@ impl Encryptor for KmsEncryptor {
             .await;
         let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");
         let answer = answer.map_err(|failed| kms.refused(failed, &purpose))?;
+        kms.check_key(answer.key_id.as_deref(), &purpose)?;
         let bytes = answer.ciphertext_blob.map(Blob::into_inner);
         bytes
             .filter(|bytes| !bytes.is_empty())

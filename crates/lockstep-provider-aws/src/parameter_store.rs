@@ -246,11 +246,7 @@ impl ParameterStore {
                         .send()
                 })
                 .await;
-            let mut answer = match answer {
-                Ok(answer) => answer,
-                Err(failed) if failed.is_missing() => return Ok(()),
-                Err(failed) => return Err(failed.error(&purpose)),
-            };
+            let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
             let Some(page) = answer.parameters.take() else {
                 return Err(purpose.malformed("is not a list of parameters"));
             };
@@ -385,18 +381,30 @@ fn matches(filter: &KeyFilter, key: &str) -> Result<bool, ProviderError> {
 }
 
 /// Whether a parameter is what was asked for: by name or ARN, and by version or label. A name and its ARN may be asked for
-/// together, and are answered once. The selector is what tells versions of one parameter apart; what emulates the service
-/// may leave it out, and then the number does, or that nothing else was asked for.
+/// together, and are answered once.
 fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
     [parameter.name.as_deref(), parameter.arn.as_deref()]
         .into_iter()
         .flatten()
+        .filter(|base| !base.is_empty())
         .filter_map(|base| asked.strip_prefix(base))
-        .any(|wanted| {
-            let selector = parameter.selector.as_deref().unwrap_or_default();
-            let by_number = wanted.strip_prefix(':').map(str::parse) == Some(Ok(parameter.version));
-            wanted == selector || (selector.is_empty() && wanted.starts_with(':') && (by_number || is_alone))
-        })
+        .any(|wanted| is_selected(wanted, parameter, is_alone))
+}
+
+/// Whether a parameter has the version or label that was asked for, as `:3` or `:stable`; empty for the current version. The
+/// service repeats it as the selector. Emulators may leave the selector out: a number is compared with the version, and a label
+/// is accepted where nothing else was asked for, because only the selector tells the label.
+fn is_selected(wanted: &str, parameter: &Parameter, is_alone: bool) -> bool {
+    let selector = parameter.selector.as_deref().unwrap_or_default();
+    let Some(name) = wanted.strip_prefix(':') else {
+        return wanted.is_empty() && selector.is_empty();
+    };
+    let has_selector = selector == wanted;
+    match name.parse::<i64>() {
+        // labels do not begin with a digit
+        Ok(number) => number == parameter.version && (has_selector || selector.is_empty()),
+        Err(_) => has_selector || (is_alone && selector.is_empty()),
+    }
 }
 
 #[cfg(test)]
@@ -424,6 +432,8 @@ mod tests {
             "a version is not the current one"
         );
         assert!(!is("/shop/database:2", 3, None) && !is("/shop/database:2", 2, Some(":3")));
+        assert!(!is("/shop/database:2", 3, Some(":2")), "the number decides");
+        assert!(!is_named("/shop/database:2", &parameter(3, None), true));
         assert!(
             !is("/shop/database:stable", 2, None),
             "nobody knows which version has the label"

@@ -222,6 +222,7 @@ impl SecretsManager {
             .await;
         // what is marked for deletion is described, and its value is refused
         let answer = answer.and_then(|answer| match answer.deleted_date {
+            _ if !is_named(&id, [answer.name(), answer.arn()]) => Err(Failed::Mismatch),
             Some(_) => Err(Failed::deleted()),
             None => Ok(answer),
         });
@@ -277,14 +278,20 @@ impl SecretsManager {
                 if named.is_empty() {
                     continue;
                 }
+                let is_current = Wanted::CURRENT.is_met(
+                    value.version_id.as_deref(),
+                    value.version_stages.as_deref().unwrap_or_default(),
+                );
                 let secret = secret(
                     value.secret_string,
                     value.secret_binary,
                     value.version_id,
                     value.created_date.as_ref(),
                 );
-                let Some(outcome) = secret.map(fits) else {
-                    continue;
+                let outcome = match secret {
+                    Some(secret) if is_current => fits(secret),
+                    Some(_) => Err(Failed::Mismatch),
+                    None => continue,
                 };
                 kept += outcome.as_ref().map_or(0, length);
                 told.extend(named.into_iter().map(|id| (id.clone(), outcome.clone())));
@@ -311,7 +318,11 @@ impl SecretsManager {
     }
 
     async fn read_one(&self, id: &str, version: Option<&str>) -> Result<RemoteSecret, Failed> {
-        let (uuid, stage) = version.map_or((None, None), id_and_stage);
+        let wanted = version.map_or(Wanted::CURRENT, Wanted::new);
+        let (uuid, stage) = match version {
+            Some(_) => (wanted.id, wanted.stage),
+            None => (None, None),
+        };
         let answer = self
             .caller
             .call(|key| {
@@ -325,6 +336,10 @@ impl SecretsManager {
                     .send()
             })
             .await?;
+        let names = [answer.name.as_deref(), answer.arn.as_deref()];
+        if !is_named(id, names) || !wanted.is_met(answer.version_id.as_deref(), answer.version_stages()) {
+            return Err(Failed::Mismatch);
+        }
         let (text, binary) = (answer.secret_string, answer.secret_binary);
         secret(text, binary, answer.version_id, answer.created_date.as_ref()).ok_or_else(Failed::garbage)
     }
@@ -478,14 +493,40 @@ fn filter_by(name: FilterNameStringType, value: &str) -> Filter {
     Filter::builder().key(name).values(value).build()
 }
 
-/// What a version means: a stage, or `uuid/` and an id. An event names a version that must still be the current one, as
-/// `uuid/ID@STAGE`: the service refuses an id that does not have that stage.
-fn id_and_stage(version: &str) -> (Option<&str>, Option<&str>) {
-    match version.strip_prefix("uuid/") {
-        None => (None, Some(version)),
-        Some(id) => id
-            .split_once('@')
-            .map_or((Some(id), None), |(id, stage)| (Some(id), Some(stage))),
+/// The version that a read asks for.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    id: Option<&'a str>,
+    stage: Option<&'a str>,
+}
+
+impl Wanted<'static> {
+    /// What the service returns where no version is asked for.
+    const CURRENT: Self = Self {
+        id: None,
+        stage: Some("AWSCURRENT"),
+    };
+}
+
+impl<'a> Wanted<'a> {
+    /// Parses a version: a stage, or `uuid/` and an id. An event names a version that must still be the current one, as
+    /// `uuid/ID@STAGE`: the service refuses an id that does not have that stage.
+    fn new(version: &'a str) -> Self {
+        let (id, stage) = match version.strip_prefix("uuid/") {
+            None => (None, Some(version)),
+            Some(id) => id
+                .split_once('@')
+                .map_or((Some(id), None), |(id, stage)| (Some(id), Some(stage))),
+        };
+        Self { id, stage }
+    }
+
+    /// Whether a version that was returned is the one that was asked for.
+    fn is_met(&self, id: Option<&str>, stages: &[String]) -> bool {
+        self.id.is_none_or(|wanted| id == Some(wanted))
+            && self
+                .stage
+                .is_none_or(|wanted| stages.iter().any(|stage| stage == wanted))
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) enum Failed {
     /// The answer does not end.
     #[error("the answer is too long")]
     TooLong { status: u16 },
+    /// The answer has more structure than the service's own.
+    #[error("the answer has too many JSON elements")]
+    TooComplex { status: u16 },
     /// The service, or something in its place, said no.
     #[error("refused")]
     Refused {
@@ -170,6 +173,9 @@ impl Failed {
                     "is longer than {} bytes (status {status})",
                     crate::answer::LONGEST_BODY
                 ));
+            }
+            Self::TooComplex { status } => {
+                return purpose.malformed(&format!("has too many JSON elements (status {status})"));
             }
             Self::Refused {
                 why,
@@ -339,10 +345,12 @@ mod tests {
             why: "it is another's",
         };
         assert_eq!(untrusted.error(&purpose()).kind, Kind::Unavailable);
-        assert_eq!(
-            Failed::TooLong { status: 200 }.error(&purpose()).kind,
-            Kind::Malformed
-        );
+        for failed in [
+            Failed::TooLong { status: 200 },
+            Failed::TooComplex { status: 200 },
+        ] {
+            assert_eq!(failed.error(&purpose()).kind, Kind::Malformed);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    answer::{Answer, LONGEST_BODY},
+    answer::{Answer, JSON_LIMITS, LONGEST_BODY},
     error::Failed,
 };
 
@@ -58,7 +58,7 @@ impl Http {
         };
         // An image without certificates must not stand in the way of an endpoint without TLS.
         let client = HttpClient::new(settings(false)).or_else(|_| HttpClient::new(settings(true)));
-        let client = client.ok()?;
+        let client = client.ok()?.with_json_limits(JSON_LIMITS);
         Some(Self { client, clock })
     }
 
@@ -105,6 +105,7 @@ impl Http {
             HttpError::PlainHttp => Failed::PlainHttp,
             HttpError::Untrusted { why, .. } => Failed::Untrusted { why },
             HttpError::TooLong { status, .. } => Failed::TooLong { status },
+            HttpError::TooComplex { status } => Failed::TooComplex { status },
         })?;
         Ok(Answer {
             status: answer.status,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The longest body that is looked at, in bytes: Google's own errors are a few KiB.
 const LONGEST: usize = 64 * 1024;
@@ -62,6 +62,9 @@ pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
         .map(Vec::as_slice)
         .unwrap_or_default();
     let in_details = |field: &str| details.iter().find_map(|detail| detail.get(field)?.as_str());
+    if text("status") == "NOT_FOUND" {
+        return (of_missing(status, &error), None);
+    }
     let why = of_name(text("status"), in_details("reason").unwrap_or_default(), || {
         text("message").to_owned()
     });
@@ -69,12 +72,22 @@ pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
     (why.unwrap_or_else(|| of_status(status, true)), delay)
 }
 
+/// What an error with the name `NOT_FOUND` means. Only Google's complete form says that a value is gone: `deletionPolicy: Delete`
+/// deletes the Secret then, and a proxy or a wrong endpoint can answer with 404.
+fn of_missing(status: u16, error: &Map<String, Value>) -> Why {
+    let has_code = error.get("code").and_then(Value::as_u64) == Some(404);
+    if status == 404 && has_code && error.get("message").is_some_and(Value::is_string) {
+        Why::Missing
+    } else {
+        of_status(status, false)
+    }
+}
+
 /// What the name of a status means, with the reason beside it, and for one of them what a word in the text adds.
 fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why> {
     Some(match (name, reason) {
         (_, "SERVICE_DISABLED") => Why::ServiceDisabled,
         (_, "RATE_LIMIT_EXCEEDED") | ("RESOURCE_EXHAUSTED", _) => Why::Throttled,
-        ("NOT_FOUND", _) => Why::Missing,
         ("PERMISSION_DENIED", _) => Why::Denied,
         ("UNAUTHENTICATED", _) => Why::Credentials,
         ("FAILED_PRECONDITION", _) => {
@@ -114,7 +127,8 @@ fn of_status(status: u16, is_of_google: bool) -> Why {
         300..=399 | 500..=599 => Why::Broken,
         401 if is_of_google => Why::Credentials,
         403 if is_of_google => Why::Denied,
-        404 if is_of_google => Why::Missing,
+        // No status alone says that a value is gone.
+        404 => Why::Garbage,
         400..=499 if is_of_google => Why::Invalid,
         _ => Why::Garbage,
     }
@@ -140,6 +154,9 @@ mod tests {
     fn every_name_of_a_status_has_one_meaning() {
         for (status, name, want) in [
             (404, "NOT_FOUND", Why::Missing),
+            (400, "NOT_FOUND", Why::Garbage),
+            (404, "SOMETHING_NEW", Why::Garbage),
+            (404, "", Why::Garbage),
             (403, "PERMISSION_DENIED", Why::Denied),
             (401, "UNAUTHENTICATED", Why::Credentials),
             (429, "RESOURCE_EXHAUSTED", Why::Throttled),
@@ -221,10 +238,10 @@ mod tests {
     #[test]
     fn an_error_that_is_too_long_is_judged_by_its_status_alone() {
         for (status, want) in [(404, Why::Garbage), (429, Why::Throttled), (503, Why::Broken)] {
-            let mut body = br#"{"error":{"status":"NOT_FOUND"}}"#.to_vec();
-            assert_eq!(read(status, &body).0, Why::Missing, "{status}");
+            let mut body = br#"{"error":{"status":"PERMISSION_DENIED"}}"#.to_vec();
+            assert_eq!(read(status, &body).0, Why::Denied, "{status}");
             body.resize(LONGEST, b' ');
-            assert_eq!(read(status, &body).0, Why::Missing, "{status}");
+            assert_eq!(read(status, &body).0, Why::Denied, "{status}");
             body.push(b' ');
             assert_eq!(read(status, &body), (want, None), "{status}");
         }

@@ -129,7 +129,7 @@ impl SecretManager {
                     .send()
             })
             .await?;
-        secret(answer, &name.id).ok_or_else(|| Failed::garbage(200))
+        secret(answer, &name.id, version).ok_or_else(|| Failed::garbage(200))
     }
 
     /// The newest version that is enabled.
@@ -324,9 +324,13 @@ fn number<'a>(name: &'a str, id: &str) -> Option<&'a str> {
     (is_it && is_number(number)).then_some(number)
 }
 
-/// A value, if the answer is about that secret and its checksum is right. Nothing else is taken for one.
-fn secret(answer: AccessSecretVersionResponse, id: &str) -> Option<RemoteSecret> {
+/// A value, if the answer is about that secret and version, and its checksum is right. An alias cannot be compared: the answer
+/// has the number of the version.
+fn secret(answer: AccessSecretVersionResponse, id: &str, asked: &str) -> Option<RemoteSecret> {
     let version = number(&answer.name, id)?.to_owned();
+    if is_number(asked) && asked != version {
+        return None;
+    }
     let payload = answer.payload?;
     crc::matches(&payload.data, payload.data_crc32c).then(|| RemoteSecret {
         value: SecretValue::new(payload.data),
@@ -354,12 +358,15 @@ mod tests {
     #[test]
     fn a_value_is_taken_with_its_version_and_the_right_checksum_alone() {
         let right = Some(i64::from(crc::crc32c(b"CANARY")));
-        let good = secret(answer(NAME, b"CANARY", right), "database").unwrap();
+        let good = secret(answer(NAME, b"CANARY", right), "database", LATEST).unwrap();
         assert_eq!(good.value.expose(), b"CANARY");
         assert_eq!(good.version.as_deref(), Some("3"));
-        assert!(secret(answer(NAME, b"", Some(0)), "database").is_some());
+        assert!(secret(answer(NAME, b"", Some(0)), "database", LATEST).is_some());
         let regional = "projects/123456789012/locations/europe-west3/secrets/database/versions/3";
-        assert!(secret(answer(regional, b"CANARY", right), "database").is_some());
+        assert!(secret(answer(regional, b"CANARY", right), "database", LATEST).is_some());
+        assert!(secret(answer(NAME, b"CANARY", right), "database", "3").is_some());
+        assert!(secret(answer(NAME, b"CANARY", right), "database", "stable").is_some());
+        assert!(secret(answer(NAME, b"CANARY", right), "database", "4").is_none());
         for bad in [
             answer(NAME, b"CANARY", None),
             answer(NAME, b"CANARY", right.map(|crc| crc ^ 1)),
@@ -369,7 +376,7 @@ mod tests {
             answer("", b"CANARY", right),
             AccessSecretVersionResponse::new().set_name(NAME),
         ] {
-            assert!(secret(bad, "database").is_none());
+            assert!(secret(bad, "database", LATEST).is_none());
         }
     }
 

@@ -1,13 +1,16 @@
 //! Room for answers: how many bytes of all stores' answers are in memory at the same time.
 //!
-//! An answer takes its room before it is read, and gives it back when it has been turned into values. Whoever waits for room
-//! holds none, so nobody waits for each other. Answers up to [`SMALL`] take none: a store with ordinary values never waits for
-//! one with large values.
+//! An answer takes room as its bytes arrive, at most twice as much as has arrived, and gives it back when it has been turned
+//! into values. A server that announces a long answer and stalls therefore holds little. Answers up to [`SMALL`] take none: a
+//! store with ordinary values never waits for one with large values.
+//!
+//! An answer waits for its client's share before it takes any room, and holds nothing meanwhile. It can wait for more room
+//! while it holds some. Such a wait ends within seconds, so answers that wait for each other fail and are read again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::timeout,
 };
 
@@ -15,6 +18,8 @@ use tokio::{
 pub const SMALL: usize = 16 * 1024;
 /// The room of the process, in bytes.
 pub const TOTAL: usize = 16 << 20;
+/// How much of it the answers of one client take together. One longer answer takes more if it is alone.
+const SHARE: usize = 4 << 20;
 /// How long an answer waits for room.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The unit in which room is given.
@@ -22,38 +27,113 @@ const UNIT: usize = 1024;
 
 static ROOM: Semaphore = Semaphore::const_new(TOTAL / UNIT);
 
-/// Room that an answer takes, until this is dropped.
-#[derive(Debug)]
-pub struct Room {
-    _permit: Option<SemaphorePermit<'static>>,
+/// What one client may take of the room of the process. Clones are the same share.
+#[derive(Debug, Clone)]
+pub struct Share(Arc<Semaphore>);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SHARE / UNIT)))
+    }
 }
 
-/// Takes room for an answer of this length, which is at most [`TOTAL`]; `None` when there is none within a few seconds. Those
-/// who came first are served first.
-pub async fn take(bytes: usize) -> Option<Room> {
-    if bytes <= SMALL {
-        return Some(Room { _permit: None });
+impl Share {
+    /// Waits for a part of this share.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = units(bytes.min(SHARE))?;
+        let permit = timeout(PATIENCE, Arc::clone(&self.0).acquire_many_owned(units)).await;
+        permit.ok()?.ok()
     }
-    let units = u32::try_from(bytes.min(TOTAL).div_ceil(UNIT)).ok()?;
-    let permit = timeout(PATIENCE, ROOM.acquire_many(units)).await;
-    Some(Room {
-        _permit: Some(permit.ok()?.ok()?),
-    })
+}
+
+/// Room that an answer takes, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Room {
+    bytes: usize,
+    total: Option<SemaphorePermit<'static>>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// How many bytes there is room for.
+    pub const fn bytes(&self) -> usize {
+        if self.bytes > SMALL { self.bytes } else { SMALL }
+    }
+
+    /// Takes more room where `arrived` bytes need it, of an answer that should have `expected` bytes. `None` when there is no
+    /// room within a few seconds: what the answer had is given back. Those who came first are served first.
+    pub async fn grow(mut self, share: &Share, arrived: usize, expected: usize) -> Option<Self> {
+        if arrived <= self.bytes() {
+            return Some(self);
+        }
+        let expected = expected.max(arrived);
+        if self.share.is_none() {
+            self.share = Some(share.take(expected).await?);
+        }
+        let wanted = arrived.saturating_mul(2).min(expected).min(TOTAL);
+        let more = units(wanted)?.saturating_sub(units(self.bytes)?);
+        let more = timeout(PATIENCE, ROOM.acquire_many(more)).await.ok()?.ok()?;
+        match &mut self.total {
+            Some(total) => total.merge(more),
+            None => self.total = Some(more),
+        }
+        self.bytes = wanted;
+        Some(self)
+    }
+}
+
+fn units(bytes: usize) -> Option<u32> {
+    u32::try_from(bytes.div_ceil(UNIT)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    async fn grown(share: &Share, arrived: usize, expected: usize) -> Option<Room> {
+        Room::default().grow(share, arrived, expected).await
+    }
+
+    /// One test, because the room is that of the process.
     #[tokio::test(start_paused = true)]
-    async fn large_answers_wait_for_each_other_and_small_ones_for_nobody() {
-        let all = take(TOTAL).await.unwrap();
-        assert!(take(SMALL).await.is_some());
-        assert!(
-            take(SMALL + 1).await.is_none(),
-            "there is no room, and it does not wait for ever"
-        );
-        drop(all);
-        assert!(take(usize::MAX).await.is_some());
+    async fn room_grows_with_what_arrives() {
+        let free = || ROOM.available_permits() * UNIT;
+
+        // small answers take none, whatever is announced
+        let small = grown(&Share::default(), SMALL, TOTAL).await.unwrap();
+        assert_eq!((small.bytes(), free()), (SMALL, TOTAL));
+
+        // others take at most twice what arrived, and at most what is announced
+        let room = small.grow(&Share::default(), 20 << 10, 8 << 20).await.unwrap();
+        assert_eq!((room.bytes(), free()), (40 << 10, TOTAL - (40 << 10)));
+        let room = room.grow(&Share::default(), 40 << 10, 8 << 20).await.unwrap();
+        assert_eq!(room.bytes(), 40 << 10, "there was room already");
+        let room = room.grow(&Share::default(), 41 << 10, 50 << 10).await.unwrap();
+        assert_eq!((room.bytes(), free()), (50 << 10, TOTAL - (50 << 10)));
+        drop(room);
+        assert_eq!(free(), TOTAL);
+
+        // answers of one client wait for its share
+        let share = Share::default();
+        let first = grown(&share, 20 << 10, 3 << 20).await.unwrap();
+        let before = free();
+        assert!(grown(&share, 20 << 10, 2 << 20).await.is_none());
+        assert_eq!(free(), before, "it holds nothing while it waits");
+        assert!(grown(&share, 20 << 10, 1 << 20).await.is_some());
+        assert!(grown(&Share::default(), 20 << 10, 8 << 20).await.is_some());
+        drop(first);
+
+        // an answer that exceeds the share takes all of it
+        let long = grown(&share, 8 << 20, 8 << 20).await.unwrap();
+        assert_eq!(free(), TOTAL - (8 << 20));
+        assert!(grown(&share, SMALL + 1, SMALL + 1).await.is_none());
+
+        // nobody waits forever, and small answers wait for nobody
+        let rest = grown(&Share::default(), 8 << 20, 8 << 20).await.unwrap();
+        assert_eq!(free(), 0);
+        assert!(grown(&Share::default(), SMALL + 1, TOTAL).await.is_none());
+        assert!(grown(&Share::default(), SMALL, TOTAL).await.is_some());
+        drop((long, rest));
+        assert_eq!(free(), TOTAL);
     }
 }

@@ -11,7 +11,10 @@ use lockstep_provider::{
 use lockstep_provider_aws::AwsFactory;
 use lockstep_provider_testkit::at;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
-use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY};
+use lockstep_testkit::{
+    aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
+    proxy::{Fate, Proxy},
+};
 use serde_json::{Value, json};
 
 /// The SDK logs what it sends and receives at these levels; the binary holds everybody else's modules to `info`.
@@ -172,6 +175,28 @@ impl Store {
     /// Whether the store works.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
+    }
+}
+
+/// A server that gives every request the same answer.
+pub(crate) struct Scripted(Proxy);
+
+impl Scripted {
+    pub(crate) async fn start() -> Self {
+        Self(Proxy::start("127.0.0.1:1").await)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.0.address()
+    }
+
+    pub(crate) fn answer(&self, status: u16, body: &str) {
+        let json = [("Content-Type", "application/x-amz-json-1.1")];
+        self.0.all(Fate::answer(status, &json, body));
+    }
+
+    pub(crate) async fn store(&self, service: &str) -> Store {
+        Store::new(spec(service, self.0.address()), &objects()).await
     }
 }
 

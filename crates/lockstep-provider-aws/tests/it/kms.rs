@@ -46,6 +46,23 @@ pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encrypto
         .unwrap()
 }
 
+/// How encrypting and decrypting fail with that configuration, in this order.
+pub(crate) async fn round_trip(spec: Value) -> [Option<ErrorKind>; 2] {
+    let place = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
+    let sealed = encryptor(spec.clone(), ACCESS_KEY_ID).await;
+    let sealed = sealed.encrypt(&SecretValue::from("CANARY"), &place).await;
+    let ciphertext = Ciphertext {
+        bytes: vec![1],
+        binding: place,
+    };
+    let store = Store::new(spec, &objects()).await;
+    let opened = store.0.decrypt(&Context::default(), &ciphertext).await;
+    [
+        sealed.err().map(|error| error.kind),
+        opened.err().map(|error| error.kind),
+    ]
+}
+
 struct StandIn {
     aws: Aws,
     keys: [String; 2],

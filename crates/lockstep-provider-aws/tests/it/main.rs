@@ -6,15 +6,18 @@
     reason = "what a helper cannot do fails the test"
 )]
 
+mod answers;
 mod auth;
 mod batch;
 mod behaviour;
 mod bench;
+mod bounds;
 mod budget;
 mod events;
 mod faults;
 mod find;
 mod grants;
 mod kms;
+mod missing;
 mod notice;
 mod permissions;

@@ -10,7 +10,10 @@ use lockstep_provider::{
 use lockstep_provider_gcp::GcpFactory;
 use lockstep_provider_testkit::at;
 pub(crate) use lockstep_provider_testkit::{CANARY, Objects, Quiet};
-use lockstep_testkit::gcp::{Gcp, PROJECT};
+use lockstep_testkit::{
+    gcp::{Gcp, PROJECT, SUBSCRIPTION},
+    proxy::{Fate, Proxy},
+};
 use serde_json::{Value, json};
 
 /// A client of a store, as the registry makes it, without layers.
@@ -157,6 +160,35 @@ impl Store {
     /// Whether the store works.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
+    }
+}
+
+/// A server that gives every request after the login the same answer.
+pub(crate) struct Scripted {
+    pub(crate) store: Store,
+    proxy: Proxy,
+    _gcp: Gcp,
+}
+
+impl Scripted {
+    pub(crate) async fn start() -> Self {
+        let gcp = Gcp::start().await.unwrap();
+        let proxy = Proxy::start(&gcp.address()).await;
+        let events = json!({ "pubsub": { "subscription": SUBSCRIPTION, "endpoint": proxy.address() } });
+        let spec = spec(proxy.address());
+        let store = Store::build_hearing(spec, Some(events), &objects(&gcp), StoreKind::SecretStore).await;
+        let store = store.unwrap();
+        store.check().await.unwrap();
+        Self {
+            store,
+            proxy,
+            _gcp: gcp,
+        }
+    }
+
+    pub(crate) fn answer(&self, status: u16, body: &str) {
+        let json = [("Content-Type", "application/json")];
+        self.proxy.all(Fate::answer(status, &json, body));
     }
 }
 

@@ -6,13 +6,16 @@
     reason = "what a helper cannot do fails the test"
 )]
 
+mod answers;
 mod auth;
 mod behaviour;
 mod bench;
+mod bounds;
 mod events;
 mod faults;
 mod find;
 mod grants;
 mod kms;
+mod missing;
 mod permissions;
 mod versions;
