@@ -198,7 +198,7 @@ async fn a_pattern_that_explodes_is_refused_and_one_that_would_backtrack_does_no
     test.change("s", rewrite(explosive, "y")).await;
     neighbour_is_prompt(&test, "neighbour-2").await;
     let said = format!(
-        "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or too large"
+        "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or is too large"
     );
     test.fails("s", &old, "RewriteFailed", &said).await;
 
