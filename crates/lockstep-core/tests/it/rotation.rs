@@ -98,20 +98,32 @@ fn a_window_that_cannot_be_used_says_which_and_why() {
     for (window, says) in [
         (
             window("0 2 * *", 60, "UTC"),
-            "rotation.windows[0].schedule: \"0 2 * *\" is not cron",
+            "rotation.windows[0].schedule: \"0 2 * *\" is not a valid schedule",
         ),
-        (window("0 25 * * *", 60, "UTC"), "is not cron in five fields"),
-        (window("0 0 2 * * *", 60, "UTC"), "is not cron in five fields"),
-        (window("@noon", 60, "UTC"), "is not cron in five fields"),
-        (window("0 2 * * ü", 60, "UTC"), "is not cron in five fields"),
-        (window("0 2 30 2 *", 60, "UTC"), "names a day that no year has"),
+        (
+            window("0 25 * * *", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("0 0 2 * * *", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("@noon", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("0 2 * * ü", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (window("0 2 30 2 *", 60, "UTC"), "never matches a date"),
         (
             window("0 2 * * *", 60, "Europe/Berlim"),
             "\"Europe/Berlim\" is not a time zone",
         ),
         (
             window("0 2 * * *", 0, "UTC"),
-            "rotation.windows[0].duration must be at least 1m",
+            "rotation.windows[0].duration: must be at least 1m",
         ),
     ] {
         let rotation = Rotation {
