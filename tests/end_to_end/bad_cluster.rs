@@ -54,7 +54,7 @@ async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted(
     let ready = cluster.wait_for_reason("a", "WriteFailed").await;
     let told = ready["message"].as_str().unwrap();
     assert!(
-        told.starts_with("Secret \"a\" could not be written: the API server answered 500"),
+        told.starts_with("Secret \"a\" could not be written: the API server returned 500"),
         "{told}"
     );
     assert!(told.contains("was left unchanged (revision "), "{told}");

@@ -300,7 +300,7 @@ async fn a_service_is_asked_through_the_api_server_until_it_answers_or_it_is_lat
     workloads
         .says(
             "VerificationFailed",
-            "verify: not passed within timeout 3s: Service/shop answered with status 503, or has no ready pod",
+            "verify: not passed within timeout 3s: Service/shop returned status 503, or has no ready pod",
         )
         .await;
     assert_eq!(workloads.revision("Deployment", "worker").await, None);
