@@ -136,7 +136,7 @@ impl Reconcile {
                 Err(Refusal::Unguarded) => {
                     tracing::error!(
                         namespace,
-                        "the admission policy lockstep-workloads does not deny what it must deny; not restarting workloads"
+                        "the admission policy lockstep-workloads does not refuse what it must refuse; not restarting workloads"
                     );
                     let grant = "kubectl apply --server-side -k deploy/kustomize/base (installs the admission policy lockstep-workloads, without which lockstep restarts nothing)";
                     rollout::refused(&mut next, &workload, &RolloutInput { grant, ..cx });
