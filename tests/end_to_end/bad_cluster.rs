@@ -54,10 +54,10 @@ async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted(
     let ready = cluster.wait_for_reason("a", "WriteFailed").await;
     let told = ready["message"].as_str().unwrap();
     assert!(
-        told.starts_with("Secret \"a\" could not be written: the API server answered 500"),
+        told.starts_with("Secret \"a\" could not be written: the API server returned 500"),
         "{told}"
     );
-    assert!(told.contains("keeps its last good revision"), "{told}");
+    assert!(told.contains("was left unchanged (revision "), "{told}");
     assert!(!told.contains("injected by the test"), "{told}");
     cluster
         .metric_reaches("lockstep_secret_writes_total", &["outcome=\"error\""], 1.0)

@@ -74,7 +74,7 @@ impl TestNamespace {
     /// metric that counts it.
     pub(crate) async fn fails_at_first(&self, name: &str, reason: &str, said: &str) {
         let object = self.wait_for_reason(name, reason).await;
-        let expected = format!("{said}. The Secret \"{name}\" has not been written yet");
+        let expected = format!("{said}. Secret \"{name}\" has not been written yet");
         assert_eq!(message(&object), expected);
         let secret = self.secrets().get_opt(name).await.expect("an answer");
         assert!(secret.is_none(), "there is half a Secret");
@@ -86,7 +86,7 @@ impl TestNamespace {
     pub(crate) async fn fails(&self, name: &str, old: &Whole, reason: &str, said: &str) {
         let object = self.wait_for_reason(name, reason).await;
         let expected = format!(
-            "{said}. The Secret \"{name}\" keeps its last good revision {}",
+            "{said}. Secret \"{name}\" was left unchanged (revision {})",
             old.revision
         );
         assert_eq!(message(&object), expected);

@@ -106,7 +106,7 @@ async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_trie
     let ready = cluster.wait_for_reason("a", "TargetForeign").await;
     let told = ready["message"].as_str().unwrap();
     assert!(told.contains("lockstep.dev/adopt=a"), "{told}");
-    assert!(told.contains("is not as lockstep wrote it"), "{told}");
+    assert!(told.contains("differs from what lockstep wrote"), "{told}");
 
     // tries go on, and find the same
     let (before, tries) = (status_writes(&cluster), applies(&cluster));

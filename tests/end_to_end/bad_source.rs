@@ -191,7 +191,7 @@ async fn a_sick_server_keeps_the_secret_is_told_and_counted_heals_and_leaks_noth
         let said = format!("data[0] (secretKey \"x\"): SecretStore/{name}: {}", sickness.said);
         assert!(message(&object).starts_with(&said), "{}", message(&object));
         let all = message(&object).to_owned();
-        let (said, _) = all.split_once(". The Secret \"").unwrap();
+        let (said, _) = all.split_once(". Secret \"").unwrap();
         test.fails(name, &old, sickness.reason, said).await;
         test.requests_counted(name, "read", sickness.outcome).await;
         vault.put("a", json!({ "x": format!("{MARKER}-healed") }));
@@ -300,7 +300,7 @@ async fn a_store_that_hangs_delays_nobody_else_and_heals() {
     assert!(*longest < Duration::from_secs(5), "a neighbour took {longest:?}");
     let object = test.wait_for_reason("first", "Timeout").await;
     let all = message(&object).to_owned();
-    let (said, _) = all.split_once(". The Secret \"").unwrap();
+    let (said, _) = all.split_once(". Secret \"").unwrap();
     assert!(
         said.starts_with("data[0] (secretKey \"x\"): SecretStore/hung: "),
         "{said}"
@@ -331,7 +331,7 @@ async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
     vault.set(Mood::Slow(Duration::from_millis(1500)));
     let object = test.wait_for_reason("s", "Timeout").await;
     let all = message(&object).to_owned();
-    let (said, _) = all.split_once(". The Secret \"").unwrap();
+    let (said, _) = all.split_once(". Secret \"").unwrap();
     test.fails("s", &old, "Timeout", said).await;
     vault.set(Mood::Slow(Duration::from_millis(400)));
     test.heals("s").await;

@@ -123,7 +123,7 @@ async fn a_key_that_no_secret_may_have_is_refused_without_its_name() {
     let spec = json!({ "dataFrom": [{ "extract": { "key": test.key("a") } }] });
     let old = test.sync("s", spec).await;
     test.put("a", json!({ "good": "1", "not good": "2" })).await;
-    let said = "a key that dataFrom brings is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. dataFrom[].rewrite renames keys";
+    let said = "a key of dataFrom is not a valid key of a Secret. Use at most 253 letters, digits, \"-\", \"_\" and \".\". dataFrom[].rewrite renames keys";
     test.fails("s", &old, "InvalidKey", said).await;
     test.put("a", json!({ "good": "2" })).await;
     test.heals("s").await;
@@ -151,7 +151,7 @@ async fn a_mebibyte_is_written_and_a_byte_more_is_not() {
     let entries = [one("a", &test.key("a"), "x"), one("b", &test.key("b"), "x")];
     let old = test.sync("s", json!({ "data": entries })).await;
     test.put("b", half(0)).await;
-    let said = "the Secret would have 1048577 bytes in 2 keys; Kubernetes allows 1048576";
+    let said = "the Secret would have 1048577 bytes in 2 keys. Kubernetes allows 1048576";
     test.fails("s", &old, "TooLarge", said).await;
     test.put("b", json!({ "x": "small" })).await;
     test.heals("s").await;
@@ -195,7 +195,7 @@ async fn binary_and_empty_values_arrive_as_they_are() {
     let canary = "§canary-of-binaries-77ab";
     test.put("a", json!({ "binary": canary, "empty": "", "text": "t" }))
         .await;
-    let said = "data[0] (secretKey \"binary\"): the value is not standard base64, which decodingStrategy Base64 asks for";
+    let said = "data[0] (secretKey \"binary\"): the value is not standard base64, which decodingStrategy: Base64 requires";
     test.fails("s", &whole, "DecodeFailed", said).await;
     test.put("a", json!({ "binary": coded, "empty": "", "text": "t" }))
         .await;
@@ -275,7 +275,7 @@ async fn a_younger_synced_secret_takes_over_when_the_older_one_goes() {
     let object = test.wait_for_reason("younger", "Conflict").await;
     assert_eq!(
         crate::shared_cluster::message(&object),
-        "Secret \"shared\" is already written by SyncedSecret \"older\" (it came first). Rename target.name, or delete one of the two. The Secret \"shared\" has not been written yet"
+        "Secret \"shared\" is already managed by the older SyncedSecret \"older\". Change target.name, or delete one of the two. Secret \"shared\" has not been written yet"
     );
     test.gauge_of("younger", 0.0).await;
     assert_eq!(test.secrets().get("shared").await.unwrap().data, old.data);

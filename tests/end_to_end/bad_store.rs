@@ -154,7 +154,7 @@ async fn a_store_that_is_changed_wakes_who_depends_on_it() {
     test.heals("s").await;
     assert_eq!(
         store_says(&test, "vault", "StoreReady").await,
-        "the store answers and takes its credentials"
+        "connected and authenticated"
     );
 
     // what was to wait for ten minutes does not: whoever depends on a store is woken

@@ -42,11 +42,11 @@ async fn a_template_that_does_not_work_is_placed_and_explained() {
         ),
         (
             "a\n{{ .y }}",
-            "line 2, column 4: \".y\" is not a key of this Secret; keys are x",
+            "line 2, column 4: \".y\" is not a key of this Secret. Available keys: x",
         ),
         (
             "{{ getHostByName .x }}",
-            "line 1, column 4: \"getHostByName\" is not a function of lockstep's templates. Templates see the keys of the Secret and nothing else",
+            "line 1, column 4: \"getHostByName\" is not a function of lockstep's templates. Templates can read only the keys of the Secret",
         ),
         (
             "{{ atoi .x | printf \"%d\" }}{{ index .x 99 }}",
@@ -91,7 +91,8 @@ async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
     });
     let old = test.sync("s", spec).await;
     test.put("a", json!({ "z": "1" })).await;
-    let said = "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret; keys are z";
+    let said =
+        "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret. Available keys: z";
     test.fails("s", &old, "TemplateFailed", said).await;
     test.put("a", json!({ "x": "2" })).await;
     test.heals("s").await;
@@ -105,11 +106,11 @@ async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
     let cases = [
         (
             "{{ define \"r\" }}{{ template \"r\" . }}{{ end }}{{ template \"r\" . }}",
-            "line 1, column 17: a template calls itself, or templates call templates more than 32 deep",
+            "line 1, column 17: a template calls itself, or templates are nested more than 32 deep",
         ),
         (
             "{{ range 10000 }}{{ range 10000 }}{{ range 10000 }}{{ end }}{{ end }}{{ end }}",
-            "line 1, column 44: the loops have more than 100000 iterations together",
+            "line 1, column 44: the loops have more than 100000 iterations in total",
         ),
         (
             "{{ range 100 }}{{ repeat 1000000 \"x\" }}{{ end }}",
@@ -161,7 +162,7 @@ async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
         let object = test
             .wait_for_reason(&format!("slow-{copy}"), "TemplateFailed")
             .await;
-        let said = "the templates of this Secret did not finish within 2 s together";
+        let said = "the templates of this Secret took longer than 2 s in total";
         assert!(message(&object).contains(said), "{}", message(&object));
         test.synced_secrets()
             .delete(&format!("slow-{copy}"), &DeleteParams::default())
@@ -198,7 +199,7 @@ async fn a_pattern_that_explodes_is_refused_and_one_that_would_backtrack_does_no
     test.change("s", rewrite(explosive, "y")).await;
     neighbour_is_prompt(&test, "neighbour-2").await;
     let said = format!(
-        "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or too large"
+        "dataFrom[0].rewrite[0]: regexp.source \"{explosive}\" is not a valid regular expression, or is too large"
     );
     test.fails("s", &old, "RewriteFailed", &said).await;
 

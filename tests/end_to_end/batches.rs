@@ -115,10 +115,7 @@ async fn a_store_that_may_not_use_batches_works_and_says_so() {
         said.contains("secretsmanager:BatchGetSecretValue"),
         "it says: {said}"
     );
-    assert!(
-        said.starts_with("the store answers and takes its credentials; "),
-        "{said}"
-    );
+    assert!(said.starts_with("connected and authenticated; "), "{said}");
     let notice = metric(&test, "lockstep_provider_notice", &["reason=\"batch_denied\""]).await;
     assert!((notice - 1.0).abs() < f64::EPSILON, "{notice}");
 }

@@ -242,7 +242,7 @@ async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() 
     cut["spec"]["data"][0]["ciphertext"] = json!(ciphertext[..ciphertext.len() - 7]);
     test.apply_raw(&cut).await.unwrap();
     let said = format!(
-        "{place} the ciphertext is not whole: something of it is missing or was changed. Take it from an earlier commit, or seal it again"
+        "{place} the ciphertext is not whole: something of it is missing or was changed. Restore it from an earlier commit, or seal it again"
     );
     test.fails("s", &old, "DecryptFailed", &said).await;
     test.apply_raw(&sealed).await.unwrap();

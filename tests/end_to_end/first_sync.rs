@@ -110,7 +110,7 @@ async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
         "{said}"
     );
     assert!(
-        said.contains("The Secret \"smtp\" keeps its last good revision "),
+        said.contains(" Secret \"smtp\" was left unchanged (revision "),
         "{said}"
     );
     assert_eq!(
@@ -191,7 +191,7 @@ async fn the_older_of_two_with_one_target_wins() {
     test.declare("younger", spec(&test.key("a"))).await;
     let object = test.wait_for_reason("younger", "Conflict").await;
     assert!(
-        message(&object).contains("SyncedSecret \"older\" (it came first)"),
+        message(&object).contains("managed by the older SyncedSecret \"older\""),
         "{}",
         message(&object)
     );

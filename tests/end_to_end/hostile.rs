@@ -298,7 +298,7 @@ async fn large_values(test: &TestNamespace, quiet: &mut Quiet) {
         let (reason, said) = if n < 5 {
             ("Malformed", "is longer than 2097152 bytes")
         } else {
-            ("TooLarge", "larger than 4 MiB together")
+            ("TooLarge", "exceed 4 MiB in total")
         };
         let object = test.wait_for_reason(&format!("s{n}"), reason).await;
         let message = crate::shared_cluster::message(&object);

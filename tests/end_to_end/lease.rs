@@ -799,7 +799,7 @@ async fn nothing_is_made_where_no_policy_holds_the_operator_to_its_finalizer() {
     crashes.declare("unguarded").await;
     let ready = crashes.cluster.wait_for_reason("unguarded", "WriteFailed").await;
     let said = ready["message"].as_str().unwrap();
-    assert!(said.contains("lockstep-leases does not hold"), "{said}");
+    assert!(said.contains("lockstep-leases is not enforced"), "{said}");
     assert_eq!(crashes.held().await.unwrap(), Vec::<String>::new());
     let object = crashes.cluster.get("syncedsecret", "unguarded").await;
     assert!(object["metadata"]["finalizers"].is_null(), "{object}");

@@ -62,7 +62,7 @@ async fn while_suspended_the_secret_stays_and_no_store_is_asked() {
     test.change("s", json!({ "suspend": true })).await;
     let object = test.wait_for_reason("s", "Suspended").await;
     assert!(
-        message(&object).starts_with("suspend is set. The Secret \"s\" keeps its last good revision "),
+        message(&object).starts_with("suspend is set. Secret \"s\" was left unchanged (revision "),
         "{}",
         message(&object)
     );
@@ -82,7 +82,7 @@ async fn while_suspended_the_secret_stays_and_no_store_is_asked() {
     let object = test.wait_for_reason("never", "Suspended").await;
     assert_eq!(
         message(&object),
-        "suspend is set. The Secret \"never\" has not been written yet"
+        "suspend is set. Secret \"never\" has not been written yet"
     );
     assert!(test.secrets().get_opt("never").await.unwrap().is_none());
 }
@@ -113,7 +113,8 @@ async fn on_change_reads_when_the_spec_changes_and_created_once_never_again() {
     assert_ne!(test.whole("on-change").await, on_change);
     let object = test.wait_for_reason("once", "Synced").await;
     assert!(
-        message(&object).starts_with("refreshPolicy: CreatedOnce. The Secret \"once\" keeps "),
+        message(&object)
+            .starts_with("refreshPolicy: CreatedOnce. Secret \"once\" was left unchanged (revision "),
         "{}",
         message(&object)
     );
@@ -409,7 +410,7 @@ async fn a_value_that_is_gone_takes_its_secret_along_only_where_the_spec_says_so
     let object = test.wait_for_reason("gone", "SourceDeleted").await;
     assert_eq!(
         message(&object),
-        "every remote value is gone, and deletionPolicy: Delete removed the Secret \"gone\"; it comes back with the first of them"
+        "every remote value is gone, so deletionPolicy: Delete deleted Secret \"gone\". lockstep writes it again when the remote values exist"
     );
     assert_eq!(object.status.unwrap().target, None);
     secret_is_gone(&test, "gone").await;
@@ -463,7 +464,7 @@ async fn a_search_that_finds_nothing_any_more_empties_no_secret() {
     let old = test.sync("kept", spec("Retain")).await;
     test.sync("gone", spec("Delete")).await;
     remove_remote(&test, "many/one").await;
-    let said = "dataFrom[0].find: SecretStore/vault: there is no remote value that matches";
+    let said = "dataFrom[0].find: SecretStore/vault: no remote value matches";
     test.fails("kept", &old, "SourceNotFound", said).await;
     test.wait_for_reason("gone", "SourceDeleted").await;
     secret_is_gone(&test, "gone").await;

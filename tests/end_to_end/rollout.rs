@@ -320,7 +320,7 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
             .condition(ConditionType::RolloutComplete)
             .unwrap()
             .message
-            .contains("2 targets of later waves stay as they were")
+            .contains("2 targets of later waves are unchanged")
     );
 
     let operator = &workloads.test.cluster.operator;

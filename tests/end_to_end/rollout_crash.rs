@@ -316,7 +316,7 @@ async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there
         is_restart && !asked.query.contains("dryRun")
     });
     let value = trial.rotate().await;
-    let said = "Deployment/api: RBAC lets lockstep restart it, and the API server refuses it all the same";
+    let said = "Deployment/api: RBAC allows the restart, but an admission webhook, an admission policy or a quota rejects it";
     let object = trial.workloads.says("RolloutForbidden", said).await;
     let told = serde_json::to_string(&object.status).unwrap();
     assert!(!told.contains("rolebinding"), "{told}");

@@ -98,7 +98,7 @@ async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
     assert_eq!(rotation.phase, RotationPhase::Pending);
     assert!(rotation.next_window.is_some() && rotation.pending_since.is_some());
     assert!(
-        message(&object).ends_with("; what changed since then waits"),
+        message(&object).ends_with(". A newer value is pending"),
         "{}",
         message(&object)
     );
@@ -209,7 +209,7 @@ async fn a_source_that_gets_too_old_is_told_though_nothing_else_happens() {
     let status = object.status.unwrap();
     let said = &status.condition(ConditionType::RotationOverdue).unwrap().message;
     let expected = format!(
-        "the version of \"{}\" in SecretStore/vault is from ",
+        "key \"{}\" in SecretStore/vault: its version of ",
         test.key("database")
     );
     assert!(

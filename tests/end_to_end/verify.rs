@@ -202,7 +202,7 @@ async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
     let name = made[0].name_any();
     let delete = DeleteParams::background();
     jobs(&workloads.test).delete(&name, &delete).await.unwrap();
-    let said = format!("Job/{name} was made, and was deleted before its end was seen");
+    let said = format!("Job/{name} was deleted before its result was known");
     workloads.says("VerificationBlocked", &said).await;
     let left = all_jobs(&workloads.test).await;
     assert!(left.is_empty(), "{left:?}");
@@ -300,7 +300,7 @@ async fn a_service_is_asked_through_the_api_server_until_it_answers_or_it_is_lat
     workloads
         .says(
             "VerificationFailed",
-            "verify: not passed within timeout 3s: Service/shop answered with status 503, or has no ready pod",
+            "verify: not passed within timeout 3s: Service/shop returned status 503, or has no ready pod",
         )
         .await;
     assert_eq!(workloads.revision("Deployment", "worker").await, None);

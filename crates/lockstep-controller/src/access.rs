@@ -1,4 +1,4 @@
-//! What RBAC lets this process do, by its own question to the API server.
+//! Asks the API server whether RBAC allows this process an action.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// How long the question may take.
+/// Timeout of the request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Whether RBAC lets this process do that in the namespace. The API server refuses with the same status what RBAC, an admission
-/// policy, a webhook or a quota does not let pass, and what a pod behind its proxy refuses. `None` where it does not say.
+/// Whether RBAC allows this process the action in the namespace; `None` if the API server does not
+/// respond. Status 403 alone does not show it: admission policies, webhooks, quotas and pods behind
+/// the proxy return it too.
 pub(crate) async fn may(client: &Client, namespace: &str, attributes: ResourceAttributes) -> Option<bool> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {

@@ -1,9 +1,10 @@
-//! The proof that a token that lockstep mints for a store is worth nothing at the API server.
+//! Proves that the API server does not accept the tokens that lockstep requests for stores.
 //!
-//! A token with an audience of the API server is a token of the Kubernetes API: the store that receives it can act as its
-//! ServiceAccount. The admission policy lists the audiences that lockstep may request, but the list cannot know which audiences this
-//! API server accepts. So for each audience a token of the operator's own ServiceAccount is minted and presented to the API server. Only
-//! an audience whose token is refused with 401 is used.
+//! A token with an audience of the API server is valid for the Kubernetes API: a store that
+//! receives it can act as its ServiceAccount. The admission policy lists the audiences that
+//! lockstep may request, but not the audiences that this API server accepts. So for each audience,
+//! lockstep requests a token of its own ServiceAccount and presents it to the API server. It uses
+//! only audiences whose token is rejected with 401.
 
 use std::{
     collections::BTreeMap,
@@ -23,53 +24,51 @@ use zeroize::Zeroizing;
 
 use crate::tokens;
 
-/// A part of every audience that API servers use by default. It is never requested, whatever is allowed.
+/// A part of every default audience of API servers. It is never requested, even if it is allowed.
 pub const RESERVED: &str = "kubernetes.default";
 
-/// A request that every authenticated client may make, and that costs the API server little.
+/// A cheap request that every authenticated client may send.
 const PROBE: &str = "/apis/authentication.k8s.io/v1";
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why lockstep mints no token with an audience.
+/// Why lockstep does not request tokens with an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// It is not in `--token-audiences`.
+    /// The audience is not in `--token-audiences`.
     NotAllowed,
-    /// It is an audience that API servers use by default.
+    /// API servers use the audience by default.
     Reserved,
-    /// It was not tried yet.
+    /// The audience was not tested yet.
     Untried,
-    /// The API server accepts tokens with it.
+    /// The API server accepts tokens with the audience.
     Accepted,
-    /// The API server forbids to mint a token with it.
+    /// The API server does not let lockstep request a token with the audience.
     Forbidden,
-    /// The API server's answer proves nothing: what it did instead.
+    /// The test failed, with what the API server did instead.
     Unproven(&'static str),
 }
 
 impl Unusable {
-    /// Whether the next proof may succeed by itself.
+    /// Whether the next test may succeed without a change.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::Untried | Self::Unproven(_))
     }
 
-    /// What a cluster administrator can do.
+    /// Explains what to do.
     pub const fn hint(self) -> &'static str {
         match self {
             Self::NotAllowed => {
                 "Ask a cluster administrator to allow it: in the operator's --token-audiences and in ValidatingAdmissionPolicy \"lockstep-token-requests\""
             }
             Self::Reserved => "Use another audience, such as vault",
-            Self::Untried => "lockstep tries it when it starts",
+            Self::Untried => "lockstep tests it at startup",
             Self::Accepted => {
                 "Use another audience. This one is one of the API server's --api-audiences, so a store could use its tokens against the API server"
             }
             Self::Forbidden => {
                 "Ask a cluster administrator to allow it in ValidatingAdmissionPolicy \"lockstep-token-requests\""
             }
-            Self::Unproven(_) => {
-                "lockstep tries again by itself; its log and /readyz have the state of each audience"
-            }
+            Self::Unproven(_) => "lockstep retries. Its log and /readyz show the state of each audience",
         }
     }
 }
@@ -79,29 +78,30 @@ impl fmt::Display for Unusable {
         match self {
             Self::NotAllowed => f.write_str("it is not in the operator's --token-audiences"),
             Self::Reserved => f.write_str("API servers use it by default"),
-            Self::Untried => f.write_str("it was not tried yet"),
+            Self::Untried => f.write_str("it was not tested yet"),
             Self::Accepted => f.write_str("the API server accepts tokens with it"),
             Self::Forbidden => f.write_str(
-                "the API server forbids the operator to mint one, even for its own ServiceAccount",
+                "the API server does not let the operator request one, even for its own ServiceAccount",
             ),
             Self::Unproven(what) => f.write_str(what),
         }
     }
 }
 
-/// What is known of an audience.
+/// The result of the test of an audience.
 pub type Verdict = Result<(), Unusable>;
 
-/// The audiences that are allowed, and which of them are proven. None is usable before [`Audiences::prove`].
+/// The allowed audiences and their test results. None is usable before [`Audiences::prove`].
 #[derive(Debug)]
 pub struct Audiences {
     verdicts: RwLock<BTreeMap<String, Verdict>>,
-    /// Whether a token was refused, and nobody tries again by itself, since that was last asked.
+    /// Whether a token was refused without an automatic retry since the last call of
+    /// `take_refused`.
     refused: AtomicBool,
 }
 
 impl Audiences {
-    /// The allowed audiences, none of them proven.
+    /// Creates the list of allowed audiences, all untested.
     pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         let untried = |audience: String| {
             let verdict = if audience.contains(RESERVED) {
@@ -117,10 +117,10 @@ impl Audiences {
         }
     }
 
-    /// Whether a token with that audience may be minted.
+    /// Checks that a token with the audience may be requested.
     ///
     /// # Errors
-    /// Why not.
+    /// When the audience is not usable.
     pub fn check(&self, audience: &str) -> Verdict {
         if audience.contains(RESERVED) {
             return Err(Unusable::Reserved);
@@ -135,12 +135,13 @@ impl Audiences {
         verdict.unwrap_or(Err(Unusable::NotAllowed))
     }
 
-    /// Whether a token with an allowed audience was refused since the last call, in a way that nobody tries again by itself.
+    /// Whether a token with an allowed audience was refused without an automatic retry since the
+    /// last call.
     pub fn take_refused(&self) -> bool {
         self.refused.swap(false, Ordering::Relaxed)
     }
 
-    /// Every allowed audience and what is known of it.
+    /// Returns every allowed audience with its test result.
     pub fn verdicts(&self) -> Vec<(String, Verdict)> {
         let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
         all.iter()
@@ -148,15 +149,15 @@ impl Audiences {
             .collect()
     }
 
-    /// Whether the API server accepted or refused a token of every audience, so that trying again soon would tell nothing new.
+    /// Whether the test of every audience has a final result, so that a retry is not useful.
     pub fn are_decided(&self) -> bool {
         let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
         !all.values()
             .any(|verdict| verdict.is_err_and(|why| why.is_transient() || why == Unusable::Forbidden))
     }
 
-    /// Tries every allowed audience with a token of that ServiceAccount (namespace and name), and returns the audiences whose
-    /// verdict changed. `anonymous` is a client without credentials.
+    /// Tests every allowed audience with a token of the ServiceAccount (namespace and name), and
+    /// returns the audiences whose result changed. `anonymous` is a client without credentials.
     pub async fn prove(
         &self,
         client: &Client,
@@ -190,7 +191,7 @@ async fn attempt(client: &Client, anonymous: &Client, account: (&str, &str), aud
     });
     tried
         .await
-        .unwrap_or(Err(Unusable::Unproven("the API server did not answer in time")))
+        .unwrap_or(Err(Unusable::Unproven("the API server did not respond in time")))
 }
 
 async fn mint(
@@ -208,16 +209,18 @@ async fn mint(
         kube::Error::Api(status) if status.code == 404 => {
             Unusable::Unproven("the operator's own ServiceAccount does not exist")
         }
-        _ => Unusable::Unproven("the API server did not mint a token with it"),
+        _ => Unusable::Unproven("the API server did not issue a token with it"),
     })?;
     let token = Zeroizing::new(answer.status.map(|status| status.token).unwrap_or_default());
     if token.is_empty() || answer.spec.audiences != [audience] {
-        return Err(Unusable::Unproven("the API server minted no token with it alone"));
+        return Err(Unusable::Unproven(
+            "the API server did not issue a token with only this audience",
+        ));
     }
     Ok(token)
 }
 
-/// Presents a token to the API server, which must refuse it.
+/// Presents a token to the API server, which must reject it.
 async fn present(anonymous: &Client, token: &str) -> Verdict {
     let unsent = Unusable::Unproven("its token could not be presented to the API server");
     let bearer = Zeroizing::new(format!("Bearer {token}"));
@@ -234,7 +237,7 @@ async fn present(anonymous: &Client, token: &str) -> Verdict {
         StatusCode::UNAUTHORIZED => Ok(()),
         status if status.is_success() => Err(Unusable::Accepted),
         _ => Err(Unusable::Unproven(
-            "the API server did not answer its token with 401",
+            "the API server did not reject its token with 401",
         )),
     }
 }

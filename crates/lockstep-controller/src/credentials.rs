@@ -1,4 +1,4 @@
-//! Credentials of stores, read from the one namespace that a store may read from.
+//! Reads the credentials of stores from the one namespace that a store may read from.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Reads credentials of one namespace.
+/// Reads the credentials of stores in one namespace.
 pub struct NamespaceCredentials {
     client: Client,
     namespace: String,
@@ -41,7 +41,7 @@ impl std::fmt::Debug for NamespaceCredentials {
 }
 
 impl NamespaceCredentials {
-    /// The credentials of that namespace, read as that account. Tokens are minted with those audiences only.
+    /// Creates a reader for a namespace. It requests tokens only with the given audiences.
     pub fn new(
         client: Client,
         namespace: String,
@@ -58,7 +58,7 @@ impl NamespaceCredentials {
         }
     }
 
-    /// Notes which version was read, so that a watch that starts later can tell whether it has changed since.
+    /// Records the version that was read, so that a later watch can detect a change since then.
     fn note(&self, kind: CredentialKind, name: &str, version: &str) {
         let key = CredentialKey {
             kind,
@@ -99,14 +99,15 @@ impl NamespaceCredentials {
         }
     }
 
-    /// Checks a name before it is sent in a URL or shown in a command. The CRDs have patterns; a stored object can be older.
+    /// Checks a name before it is used in a URL or a command. Stored objects can be older than the
+    /// patterns in the CRDs.
     fn check_name(kind: &str, name: &str) -> Result<(), ProviderError> {
         if is_subdomain(name) {
             return Ok(());
         }
         let shown: String = escape(name).chars().take(64).collect();
         let message = format!(
-            "{kind} \"{shown}\": this is not a name that Kubernetes accepts. Use lower-case letters, digits, \"-\" and \".\""
+            "{kind} \"{shown}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\""
         );
         Err(ProviderError::new(
             ErrorKind::ConfigInvalid,
@@ -131,7 +132,7 @@ async fn bounded<T>(
         ProviderError::new(
             ErrorKind::Timeout,
             Operation::Configure,
-            format!("the API server did not answer within {} s", TIMEOUT.as_secs()),
+            format!("the API server did not respond within {} s", TIMEOUT.as_secs()),
         )
     })
 }
@@ -204,7 +205,7 @@ impl Credentials for NamespaceCredentials {
             Err(kube::Error::Api(status)) if status.code == 403 => Err(Self::unavailable(format!(
                 "lockstep may not request a token of ServiceAccount \"{name}\" in namespace \"{namespace}\" for the audience \"{audience}\""
             ))
-            .with_hint("The admission policy lockstep-token-requests lists the audiences that are allowed")),
+            .with_hint("The admission policy lockstep-token-requests lists the allowed audiences")),
             Err(_) => Err(ProviderError::new(
                 ErrorKind::Unavailable,
                 Operation::Configure,

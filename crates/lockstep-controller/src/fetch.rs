@@ -1,4 +1,4 @@
-//! The stage that reads: every read of a plan, and every result of its searches.
+//! Executes a plan: all its reads, searches and decryptions.
 
 use std::{
     collections::BTreeMap,
@@ -19,31 +19,34 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::fair::{Place, Places};
 
-/// Where the clients of stores come from: a cluster in the operator, a folder in `lockstep render`.
+/// Provides the clients of stores: from a cluster in the operator, from a folder in `lockstep
+/// render`.
 #[async_trait]
 pub trait Stores: Sync {
-    /// The client of a store.
+    /// Returns the client of a store.
     ///
     /// # Errors
-    /// What keeps the store from being asked at all.
+    /// When the store cannot be used.
     async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError>;
 }
 
-/// Stores that one SyncedSecret reads from at the same time.
+/// Maximum number of stores that one SyncedSecret reads from at the same time.
 const STORES_AT_ONCE: usize = 8;
-/// Ciphertexts of one SyncedSecret that are decrypted at the same time.
+/// Maximum number of ciphertexts of one SyncedSecret that are decrypted at the same time.
 const CIPHERTEXTS_AT_ONCE: usize = 16;
 
-/// Requests of one SyncedSecret to one store at the same time.
+/// Maximum number of concurrent requests of one SyncedSecret to one store.
 const REQUESTS_AT_ONCE: usize = 32;
 
-/// SyncedSecrets with more than [`SMALL`] bytes of values that are in work at the same time, and how many of one namespace.
+/// Maximum number of SyncedSecrets with more than [`SMALL`] bytes of values at the same time, in
+/// total and per namespace.
 const LARGE_AT_ONCE: usize = 6;
 const LARGE_OF_NAMESPACE: usize = 2;
-/// A SyncedSecret with no more bytes of values than this takes no place among the large ones.
+/// A SyncedSecret with at most this many bytes of values needs no slot for large values.
 const SMALL: usize = 64 * 1024;
 
-/// Places for SyncedSecrets with large values: together with the bound of each, they bound the values of the process.
+/// The slots for SyncedSecrets with large values. With the limit of each, they limit the values in
+/// memory.
 #[derive(Debug, Clone)]
 pub struct Large(Places);
 
@@ -53,10 +56,10 @@ impl Default for Large {
     }
 }
 
-/// Counts the bytes of the values of one SyncedSecret, while it is in work.
+/// Counts the bytes of the values of one SyncedSecret during its sync.
 ///
-/// Up to [`SMALL`] bytes are free. Whoever reads more waits once for a place among the large ones, and holds nothing that
-/// others wait for meanwhile. That place is enough for everything that it may read.
+/// Up to [`SMALL`] bytes need no slot. A SyncedSecret that reads more waits once for a slot, and
+/// holds nothing that others need while it waits. One slot covers everything that it may read.
 #[derive(Debug)]
 pub struct Meter {
     large: Large,
@@ -65,19 +68,19 @@ pub struct Meter {
     place: tokio::sync::Mutex<Option<Place>>,
 }
 
-/// What becomes of values that were read.
+/// Whether values that were read can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
-    /// They are kept.
+    /// The values are kept.
     Kept,
-    /// They have to be read again with a place.
+    /// The values have to be read again with a slot.
     NeedsPlace,
-    /// They are more than one SyncedSecret may read.
+    /// The values exceed the limit of one SyncedSecret.
     TooLarge,
 }
 
 impl Meter {
-    /// Nothing is read yet.
+    /// Creates a meter before the first read.
     pub fn new(large: Large, namespace: &str) -> Self {
         Self {
             large,
@@ -91,12 +94,12 @@ impl Meter {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts counting again, for another read of the same SyncedSecret; its place stays.
+    /// Resets the count for another read of the same SyncedSecret, which keeps its slot.
     fn begin(&self) {
         *self.bytes() = 0;
     }
 
-    /// Whether more was read than is free.
+    /// Whether the values need a slot.
     pub fn is_large(&self) -> bool {
         *self.bytes() > SMALL
     }
@@ -114,16 +117,16 @@ impl Meter {
         Room::Kept
     }
 
-    /// Waits for a place, unless it has one.
+    /// Waits for a slot, unless the meter has one.
     ///
     /// # Errors
-    /// `Timeout` when none is free before the deadline.
+    /// `Timeout` if no slot is free before the deadline.
     pub async fn take_place(&self, cx: &Context) -> Result<(), ProviderError> {
         let mut place = self.place.lock().await;
         if place.is_some() {
             return Ok(());
         }
-        // half of the time is for reading
+        // half of the time is reserved for reading
         let deadline = cx.deadline.map_or_else(
             || Instant::now() + Duration::from_secs(60),
             |deadline| {
@@ -136,7 +139,7 @@ impl Meter {
             ProviderError::new(
                 ErrorKind::Timeout,
                 Operation::Read,
-                "lockstep works on as many large values at the same time as its memory allows, and this one's turn did not come in time",
+                "lockstep limits how many large values it reads at the same time, and no slot was free in time. lockstep retries",
             )
         })?);
         Ok(())
@@ -147,7 +150,7 @@ impl Meter {
     }
 }
 
-/// Decrypts every ciphertext that the plan names; each has an answer, by its entry of `data`.
+/// Decrypts every ciphertext of the plan. The results are by index in `data`.
 pub async fn decrypt(
     plan: &Plan,
     stores: &dyn Stores,
@@ -178,15 +181,15 @@ async fn decrypted(
     let (own, other) = (provider.capability().name, decryption.kms());
     if own != other {
         return Err(failed(format!(
-            "the ciphertext was sealed with a key of provider \"{}\", and this store is of provider \"{own}\"",
+            "the ciphertext was sealed with a key of provider \"{}\", but this store has provider \"{own}\"",
             other.escape_debug()
         )));
     }
     let decrypted = provider.decrypt(cx, &decryption.ciphertext).await?;
-    // no cipher makes a text shorter, and the length of the ciphertext is bounded
+    // no cipher makes text shorter, and the length of the ciphertext is limited
     if decrypted.len() > decryption.ciphertext.bytes.len() {
         return Err(failed(
-            "the store answered with more bytes than the ciphertext can hold".to_owned(),
+            "the store returned more bytes than the ciphertext can contain".to_owned(),
         ));
     }
     decryption
@@ -194,8 +197,8 @@ async fn decrypted(
         .map_err(|error| failed(format!("the ciphertext {error}")))
 }
 
-/// Reads everything that the plan names. Each read has an answer, also where the provider left one out. It ends where the values
-/// become larger together than one SyncedSecret may read.
+/// Executes the reads and searches of the plan. Each read has a result, even if the provider omits
+/// one. It stops when the values exceed the limit of one SyncedSecret.
 pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context, meter: &Meter) -> Fetched {
     meter.begin();
     let mut by_store: BTreeMap<StoreRef, (Vec<RemoteRef>, Vec<Search>)> = BTreeMap::new();
@@ -227,7 +230,7 @@ pub async fn fetch(plan: &Plan, stores: &dyn Stores, cx: &Context, meter: &Meter
     }
     drop(answers);
     if all.too_large.is_some() {
-        // nobody works with a part of them
+        // partial results are not used
         all.reads.clear();
     }
     all
@@ -262,7 +265,7 @@ async fn fetch_store(
             let mut keys: Vec<_> = found
                 .into_iter()
                 .map(|meta| meta.key)
-                // the provider was told the scope, and the grant is checked all the same
+                // the provider knows the scope, but the grant is checked again
                 .filter(|location| search.grant.allows(location))
                 .collect();
             keys.sort();
@@ -311,7 +314,8 @@ async fn fetch_store(
     fetched
 }
 
-/// Makes the requests, as many at a time as may be, until one of their answers is not kept. What is kept goes out of `left`.
+/// Sends the requests concurrently until the values of one cannot be kept. References whose values
+/// are kept are removed from `left`.
 async fn read_some(
     provider: &dyn Provider,
     cx: &Context,
@@ -347,7 +351,7 @@ fn left_out() -> Result<RemoteSecret, ProviderError> {
     Err(ProviderError::new(
         ErrorKind::Malformed,
         Operation::Read,
-        "the answer left out some of the keys",
+        "the response does not contain some of the keys",
     ))
 }
 
@@ -355,7 +359,8 @@ fn size(answer: &Result<RemoteSecret, ProviderError>) -> usize {
     answer.as_ref().map_or(0, |secret| secret.value.len())
 }
 
-/// Cuts references into requests: what can share one goes in as many as the provider takes at once, and everything else alone.
+/// Groups references into requests: batches up to the provider's limit, and single requests for
+/// unbatchable references.
 fn requests(provider: &dyn Provider, refs: Vec<RemoteRef>) -> Vec<Vec<RemoteRef>> {
     let size = provider.capability().batch.max(1);
     let (together, alone): (Vec<_>, Vec<_>) = refs

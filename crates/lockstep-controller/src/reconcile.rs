@@ -1,4 +1,4 @@
-//! One reconcile: gather → plan → fetch → assemble → apply → report → schedule.
+//! Runs one reconcile: gather → plan → fetch → assemble → apply → report → schedule.
 
 mod acknowledge;
 mod item;
@@ -37,14 +37,14 @@ use crate::{
     secret::Drift,
 };
 
-/// How long one reconcile may take. What it waits for has deadlines of its own; this one is the last resort.
+/// Timeout of one reconcile. Its requests have their own deadlines, so this is a last resort.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(300);
 
-/// Reconciles one object. It never fails: what goes wrong is reported in status and tried again.
+/// Reconciles one object and returns when it is due again. `None` means that it waits for a change.
 ///
-/// Thousands of objects can wait for a slot at the same time. While they do, this future holds next to nothing: the
-/// work, which needs much more room, is made when it begins.
-/// Answers after how long the object is due again by itself; without that, it waits for a change.
+/// It never fails: errors are reported in the status and retried. Thousands of objects can wait for
+/// a slot at the same time, so the waiting future is small. The larger future of the work is
+/// created when the work starts.
 pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut reconcile = Reconcile::new(ObjectKey::of(&object), object, shared);
     reconcile.rest();
@@ -74,16 +74,16 @@ pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option
     Box::pin(reconcile.run()).instrument(span).await
 }
 
-/// What ended a reconcile in the place of its own end: a fault in lockstep.
+/// Why a reconcile was aborted. Each is a fault in lockstep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Fault {
-    #[error("the reconcile did not end in time")]
+    #[error("the reconcile timed out")]
     Late,
-    #[error("a fault in lockstep itself; its log says where")]
+    #[error("a fault in lockstep itself. See its log for the location")]
     Panicked,
 }
 
-/// Runs the work of one reconcile, so that neither a panic nor a wait without an end reaches the others.
+/// Runs the work of one reconcile. A panic or an endless wait does not affect other reconciles.
 async fn guard<T>(work: impl Future<Output = T>) -> Result<T, Fault> {
     match AssertUnwindSafe(tokio::time::timeout(RECONCILE_DEADLINE, work))
         .catch_unwind()
@@ -97,7 +97,7 @@ async fn guard<T>(work: impl Future<Output = T>) -> Result<T, Fault> {
 
 impl Reconcile {
     async fn run(self) -> Option<Duration> {
-        // what was due may have been done, or have changed, while this waited
+        // the due step may have been done, or may have changed, during the wait
         let (step, status) = self.decide();
         let started = Instant::now();
         let outcome = match guard(Box::pin(self.step(step, status.clone()))).await {
@@ -106,7 +106,7 @@ impl Reconcile {
                 if fault == Fault::Panicked {
                     self.shared.metrics.panics.inc();
                 }
-                tracing::error!(%fault, "the reconcile was ended");
+                tracing::error!(%fault, "the reconcile was aborted");
                 let failure = Failure::new(Reason::Internal, fault.to_string());
                 self.fail(status.as_ref(), &failure.requeued(Requeue::LongBackoff))
                     .await
@@ -119,7 +119,7 @@ impl Reconcile {
         match self.decide().0 {
             Step::Idle(wait) => Some(wait),
             Step::Await => None,
-            // something changed meanwhile; at once, but not in a tight loop
+            // something changed meanwhile: run again at once, but not in a tight loop
             _ => Some(Duration::from_millis(100)),
         }
     }
@@ -170,7 +170,7 @@ impl Reconcile {
             return self.fetch(status, Trigger::Drift).await;
         };
         if self.check_may_write().is_err() {
-            // an edit that is found could not be repaired
+            // a detected edit could not be repaired
             self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
             return "unchanged";
         }
@@ -197,7 +197,7 @@ impl Reconcile {
                     "error"
                 });
                 if error.is_transient() {
-                    // nothing is known to be wrong, and there was nothing to write
+                    // no drift is known, and there was nothing to write
                     self.remember(|tracked, _, _| tracked.memory.probe_failed(now));
                     return "unchanged";
                 }
@@ -255,7 +255,7 @@ impl Reconcile {
                 self.succeeded().await;
                 self.report(status, Outcome::Gone).await;
                 self.acknowledge();
-                // a source that comes back is noticed at the refresh interval
+                // a source that exists again is detected at the refresh interval
                 let now = self.shared.clock.now();
                 let wait = decide::interval(&self.object.spec);
                 self.remember(|tracked, _, _| tracked.memory.retry_at = Some(later(now, wait)));
@@ -265,7 +265,7 @@ impl Reconcile {
         }
     }
 
-    /// How this object's refreshes go together with those of others.
+    /// Returns the refresh schedule that the object shares with others.
     async fn refresh_schedule(&self) -> RefreshSchedule {
         let Some((store, batch_key)) = self.shared.index().batch_key(&self.key) else {
             return RefreshSchedule::Free;

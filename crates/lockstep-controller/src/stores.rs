@@ -1,4 +1,4 @@
-//! The status of stores: whether each can be reached with its credentials.
+//! Checks whether stores can be reached with their credentials, and writes their status.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,16 +26,16 @@ use tokio::time::Instant;
 
 use crate::{context::Shared, secret::WRITE_TIMEOUT};
 
-/// Stores that are checked at the same time: many, because each that hangs holds its place for up to half a minute, and
-/// little is held by one that waits.
+/// Maximum number of concurrent checks. It is large because a store that hangs uses its slot for up
+/// to half a minute, and a waiting check needs little memory.
 const AT_ONCE: usize = 256;
-/// How often a store that is ready is checked again.
+/// Interval between checks of a ready store.
 const RECHECK: Duration = Duration::from_secs(600);
 const CHECK_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Checks stores: when they change, when their credentials do, and from time to time. A store that becomes ready wakes
-/// who depends on it. A store that is named while it is checked is checked anew, and what the check before would have
-/// said of its earlier state is never said.
+/// Checks stores when they or their credentials change, and periodically. A store that becomes
+/// ready wakes its dependents. If a store changes during its check, the check is aborted and starts
+/// again.
 pub async fn check_stores(shared: Arc<Shared>) {
     let mut woken = shared.checks.clone();
     let mut due: BTreeMap<StoreKey, (Instant, u32)> = BTreeMap::new();
@@ -68,7 +68,7 @@ pub async fn check_stores(shared: Arc<Shared>) {
                 due.insert(key, (now, 0));
             }
             Some(ended) = running.next(), if !running.is_empty() => {
-                // what was given up is due again already
+                // an aborted check is already due again
                 let Ok((key, again)) = ended else { continue };
                 handles.remove(&key);
                 if let Some((wait, attempt)) = again {
@@ -80,8 +80,8 @@ pub async fn check_stores(shared: Arc<Shared>) {
     }
 }
 
-/// Follows the stores that tell of changes themselves: who depends on one is woken. What is told is a hint; whether
-/// anything changed, the next read finds out.
+/// Listens to stores that report changes and wakes their dependents. A report is only a hint: the
+/// next read finds out whether a value changed.
 pub async fn follow_changes(shared: Arc<Shared>) {
     let mut changes = shared.clients.changes();
     while let Some(store) = changes.next().await {
@@ -134,7 +134,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
     (key, Some(again))
 }
 
-/// Whether a store works, and what its owner should know although it does.
+/// The result of a check: a working store, possibly with a notice for its owner, or the failure.
 type Verdict = Result<Option<Notice>, Failure>;
 
 async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
@@ -142,7 +142,7 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
     if let Some((place, glob)) = malformed {
         return Err(Failure::new(
             Reason::ConfigInvalid,
-            format!("{place}: \"{glob}\" is not a glob, and grants nothing"),
+            format!("{place}: \"{glob}\" is not a valid glob, so it grants nothing. Correct the pattern"),
         ));
     }
     let context = key.to_string();
@@ -171,7 +171,7 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
     })
 }
 
-/// A store, as far as its status is concerned.
+/// The status and generation of a store.
 trait HasStatus {
     fn status(&self) -> Option<&StoreStatus>;
     fn generation(&self) -> i64;
@@ -195,7 +195,7 @@ impl HasStatus for ClusterSecretStore {
     }
 }
 
-/// Writes the status when it changed; answers whether the store was not ready before and is now.
+/// Writes the status if it changed. Returns whether the store became ready.
 async fn write<K>(shared: &Shared, api: Api<K>, name: &str, verdict: &Verdict) -> bool
 where
     K: HasStatus + Clone + std::fmt::Debug + serde::de::DeserializeOwned,

@@ -1,4 +1,5 @@
-//! Makes the checks of rollouts: a Job from a CronJob, or a request through the API server's proxy of a Service.
+//! Runs the checks of rollouts: a Job from a CronJob, or a request to a Service through the API
+//! server.
 
 use std::time::Duration;
 
@@ -28,29 +29,29 @@ use crate::{
     identity::Account,
 };
 
-/// How long one request to the API server may take.
+/// Timeout of a request to the API server.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a Service may take to answer one request.
+/// Timeout of a request to a Service.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The ClusterRole that an installation binds in the namespaces in which Jobs may be made.
+/// The ClusterRole to bind in namespaces in which lockstep may create Jobs.
 const JOBS_ROLE: &str = "lockstep-verify-jobs";
-/// The ClusterRole that an installation binds in the namespaces whose Services may be asked.
+/// The ClusterRole to bind in namespaces to whose Services lockstep may send requests.
 const SERVICES_ROLE: &str = "lockstep-verify-services";
 
-/// Makes the checks of rollouts.
+/// Runs the checks of rollouts.
 #[derive(Debug)]
 pub struct Verifier {
     proofs: Proofs<String>,
 }
 
-/// Who makes a check, and where.
+/// The client, account and namespace of a check.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The client of the API server.
     pub client: &'a Client,
-    /// The account that this process is to it.
+    /// The account of this process.
     pub account: &'a Account,
-    /// The namespace.
+    /// The namespace of the check.
     pub namespace: &'a str,
 }
 
@@ -60,7 +61,7 @@ impl std::fmt::Debug for Place<'_> {
     }
 }
 
-/// What a request to the API server came to, where that is no object.
+/// The reason why a request to the API server failed.
 enum Refused {
     Missing,
     Exists,
@@ -125,21 +126,22 @@ impl Place<'_> {
 
     fn forbidden(&self, what: &str, role: &str) -> Check {
         Check::Forbidden(format!(
-            "lockstep may not {what}. Whoever administrates the cluster grants it with: {}",
+            "lockstep may not {what}. Ask a cluster administrator to run: {}",
             self.grant(role)
         ))
     }
 }
 
 impl Verifier {
-    /// `unguarded`: make Jobs also where no admission policy holds the operator to those of CronJobs.
+    /// Creates a verifier. With `unguarded`, it creates Jobs even if no admission policy restricts
+    /// them to those of CronJobs.
     pub fn new(unguarded: bool) -> Self {
         Self {
             proofs: Proofs::new("lockstep-jobs", unguarded),
         }
     }
 
-    /// Makes a check, or looks at the one that was made.
+    /// Starts a check, or observes the one that was started.
     pub async fn check(
         &self,
         place: &Place<'_>,
@@ -150,7 +152,7 @@ impl Verifier {
         match (&spec.job, &spec.http_get) {
             (Some(job), _) => self.job(place, spec, job, attempt, now).await,
             (None, Some(get)) => http_get(place, get).await,
-            // admission does not let it in
+            // admission rejects this
             (None, None) => Check::Blocked("verify needs exactly one of job, httpGet".to_owned()),
         }
     }
@@ -168,23 +170,23 @@ impl Verifier {
             Ok(found) => return verify::read_job(attempt, &found),
             Err(Refused::Missing) if attempt.verification.made => return verify::cleared(attempt),
             Err(Refused::Missing) => {}
-            Err(Refused::Forbidden) => return place.forbidden("look at Jobs", JOBS_ROLE),
+            Err(Refused::Forbidden) => return place.forbidden("read Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
         }
         if !names::is_cron_job(&job.cron_job) {
             return Check::Blocked(
-                "rotation.rollout.verify.job.cronJob has to be the name of a CronJob".to_owned(),
+                "rotation.rollout.verify.job.cronJob: must be the name of a CronJob".to_owned(),
             );
         }
         let cron_job = match place.get("CronJob", &job.cron_job).await {
             Ok(found) => found,
             Err(Refused::Missing) => {
                 return Check::Blocked(format!(
-                    "{} does not exist. The rollout goes on when it does",
+                    "{} does not exist. The rollout continues when it does",
                     verify::cron_job(job)
                 ));
             }
-            Err(Refused::Forbidden) => return place.forbidden("look at CronJobs", JOBS_ROLE),
+            Err(Refused::Forbidden) => return place.forbidden("read CronJobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
         };
         let made = match verify::job(attempt, spec, &cron_job) {
@@ -198,24 +200,24 @@ impl Verifier {
         let from = verify::cron_job(job);
         match result {
             Ok(()) => {
-                tracing::info!(job = %name, cron_job = %job.cron_job, "the wave is verified");
+                tracing::info!(job = %name, cron_job = %job.cron_job, "created the Job that verifies the wave");
                 Check::NotYet(format!("Job/{name} has not finished"))
             }
-            // an earlier request made it, and its answer was lost
+            // an earlier request created it, and its response was lost
             Err(Refused::Exists) => match place.get("Job", &name).await {
                 Ok(found) => verify::read_job(attempt, &found),
                 Err(_) => Check::Unknown,
             },
             Err(Refused::Missing) => Check::Blocked(format!(
-                "the namespace takes no Job of {from}. The rollout goes on when it does"
+                "the namespace does not accept the Job of {from}. The rollout continues when it does"
             )),
             Err(Refused::Unguarded) => {
                 tracing::error!(
                     namespace = place.namespace,
-                    "the admission policy lockstep-jobs does not refuse what it must refuse; no Job is made"
+                    "the admission policy lockstep-jobs does not refuse what it must refuse; not creating a Job"
                 );
                 Check::Forbidden(
-                    "the admission policy lockstep-jobs does not guard Jobs, and without it lockstep makes none. Whoever administrates the cluster installs it with: kubectl apply --server-side -k deploy/kustomize/base".to_owned(),
+                    "the admission policy lockstep-jobs is not enforced, so lockstep creates no Jobs. Ask a cluster administrator to run: kubectl apply --server-side -k deploy/kustomize/base".to_owned(),
                 )
             }
             Err(Refused::Forbidden) => {
@@ -227,14 +229,14 @@ impl Verifier {
                 };
                 match place.may(create).await {
                     Some(true) => Check::Blocked(format!(
-                        "an admission policy, a webhook or a quota refuses the Job of {from}. The rollout goes on when it does not"
+                        "an admission policy, a webhook or a quota rejects the Job of {from}. The rollout continues when the Job is accepted"
                     )),
-                    Some(false) => place.forbidden("make Jobs", JOBS_ROLE),
+                    Some(false) => place.forbidden("create Jobs", JOBS_ROLE),
                     None => Check::Unknown,
                 }
             }
             Err(Refused::Invalid) => Check::Blocked(format!(
-                "the API server takes no Job of the jobTemplate of {from}. Try it with: kubectl create job test --from={} -n {} --dry-run=server",
+                "the API server rejects the Job from the jobTemplate of {from}. To see why, run: kubectl create job test --from={} -n {} --dry-run=server",
                 shell_quote(&format!("cronjob/{}", job.cron_job)),
                 shell_quote(place.namespace)
             )),
@@ -242,8 +244,8 @@ impl Verifier {
         }
     }
 
-    /// Tries, as a dry run, to make a Job that is of no CronJob. Who may make any Job may run anything in the namespace: without a
-    /// policy that refuses, none is made.
+    /// Sends a dry run of a Job that no CronJob owns, which the policy must deny. Without the
+    /// policy, the right to create Jobs would let the operator run anything in the namespace.
     async fn prove(&self, place: &Place<'_>, now: Timestamp) -> Result<(), Refused> {
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
@@ -263,8 +265,8 @@ impl Verifier {
     }
 }
 
-/// Asks a Service through the API server, which takes lockstep's credentials off the request before it passes it on. Of the answer
-/// only the status is looked at.
+/// Sends a request to a Service through the API server, which removes lockstep's credentials from
+/// it. Only the status of the response is used.
 async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
     let path = match verify::request_path(place.namespace, get) {
         Ok(path) => path,
@@ -282,14 +284,14 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
         Ok(Err(_)) => return Check::Unknown,
         Err(_) => {
             return Check::NotYet(format!(
-                "{service} did not answer within {}s",
+                "{service} did not respond within {}s",
                 ANSWER_TIMEOUT.as_secs()
             ));
         }
     };
     match status.as_u16() {
         200..300 => Check::Passed,
-        // of the API server, or of the Service, which may have been given a wrong password
+        // from the API server, or from the Service, which may have a wrong password
         code @ (401 | 403) => {
             let proxy = ResourceAttributes {
                 resource: Some("services".to_owned()),
@@ -299,13 +301,15 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
                 ..ResourceAttributes::default()
             };
             match place.may(proxy).await {
-                Some(true) => Check::NotYet(format!("{service} answered with status {code}")),
-                Some(false) => place.forbidden("ask Services through the API server", SERVICES_ROLE),
+                Some(true) => Check::NotYet(format!("{service} returned status {code}")),
+                Some(false) => {
+                    place.forbidden("send requests to Services through the API server", SERVICES_ROLE)
+                }
                 None => Check::Unknown,
             }
         }
-        404 => Check::NotYet(format!("{service} answered with status 404, or does not exist")),
-        503 => Check::NotYet(format!("{service} answered with status 503, or has no ready pod")),
-        code => Check::NotYet(format!("{service} answered with status {code}")),
+        404 => Check::NotYet(format!("{service} returned status 404, or does not exist")),
+        503 => Check::NotYet(format!("{service} returned status 503, or has no ready pod")),
+        code => Check::NotYet(format!("{service} returned status {code}")),
     }
 }

@@ -1,4 +1,5 @@
-//! The workloads that rollouts restart: looked at one by one while a rollout needs them, and never watched.
+//! Observes and restarts the workloads of rollouts. Workloads are read one by one while a rollout
+//! needs them, and never watched.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,46 +34,46 @@ use crate::{
     secret::METADATA_ONLY,
 };
 
-/// How long one request may take.
+/// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How many workloads of one rollout are looked at together.
+/// Maximum number of workloads of one rollout that are read at the same time.
 const LOOKS_AT_ONCE: usize = 8;
-/// How many restarts are remembered. Beyond it the oldest are forgotten.
+/// Maximum number of remembered restarts. The oldest are dropped first.
 const MAX_RESTARTS: usize = 10_000;
-/// The longest pause between restarts that fail as nothing should.
+/// Maximum backoff after unexpected restart failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// What only the proof writes, and the policy must refuse.
+/// The annotation that the self-test writes and the policy must deny.
 const SELF_TEST_ANNOTATION: &str = "lockstep.dev/self-test";
 
-/// Why a workload could not be looked at or restarted.
+/// Why a workload could not be read or restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The right is missing.
+    /// RBAC does not allow it.
     Forbidden,
-    /// The right is there, and the API server refuses it all the same: an admission webhook or policy, or a quota.
+    /// RBAC allows it, but an admission webhook, an admission policy or a quota rejects it.
     Refused,
-    /// It does not exist, nor perhaps its kind.
+    /// The workload or its kind does not exist.
     Missing,
-    /// The admission policy that must guard workloads does not.
+    /// The admission policy for workloads is not enforced.
     Unguarded,
-    /// Anything else, which may pass.
+    /// Any other error, which may be transient.
     Unknown,
 }
 
-/// The Secret whose revisions workloads carry.
+/// The Secret of a rollout.
 #[derive(Debug, Clone, Copy)]
 pub struct Carried<'a> {
-    /// Its name, without a revision.
+    /// The name without a revision.
     pub name: &'a str,
-    /// Whether each revision is a Secret of its own.
+    /// Whether each revision is its own Secret.
     pub versioned: bool,
 }
 
-/// Looks at workloads and restarts them.
+/// Reads workloads and restarts them.
 #[derive(Debug)]
 pub struct Workloads {
     restarts: Mutex<BTreeMap<(String, Target), Timestamp>>,
-    /// How many restarts in a row failed as nothing should.
+    /// The number of consecutive unexpected restart failures.
     failures: Mutex<BTreeMap<(String, Target), u32>>,
     proofs: Proofs<(String, WorkloadKind)>,
 }
@@ -89,7 +90,7 @@ fn api(client: &Client, namespace: &str, kind: WorkloadKind) -> Api<DynamicObjec
     Api::namespaced_with(client.clone(), namespace, &resource(kind))
 }
 
-/// Sends a JSON patch; of the answer nothing is read but that it is none of a failure.
+/// Sends a JSON patch. Of the response, only success or failure is used.
 async fn move_references(
     client: &Client,
     namespace: &str,
@@ -117,15 +118,15 @@ fn refusal(error: &kube::Error) -> Refusal {
     match error {
         kube::Error::Api(status) if status.code == 404 => Refusal::Missing,
         kube::Error::Api(status) if matches!(status.code, 401 | 408 | 409 | 429) => Refusal::Unknown,
-        // a right that is missing, or a policy, a quota or a webhook that refuses: see `blame`
+        // RBAC, or a policy, a quota or a webhook: see `blame`
         kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
-        // trying again at once does not help
+        // an immediate retry does not help
         kube::Error::Api(status) if (400..500).contains(&status.code) => Refusal::Refused,
         _ => Refusal::Unknown,
     }
 }
 
-/// Who refused a change of a workload with status 403: RBAC, or what comes after it.
+/// Finds out what rejected a change of a workload with status 403: RBAC, or a later check.
 async fn blame(client: &Client, namespace: &str, target: &Target) -> Refusal {
     let attributes = ResourceAttributes {
         group: Some(target.kind.group().to_owned()),
@@ -141,14 +142,15 @@ async fn blame(client: &Client, namespace: &str, target: &Target) -> Refusal {
     }
 }
 
-/// How long to wait after so many restarts of a workload in a row that failed as nothing should.
+/// Returns the backoff after this many consecutive unexpected restart failures.
 fn pause(failures: u32) -> Duration {
     let doubled = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
     Duration::from_secs(if failures == 0 { 0 } else { doubled }).min(LONGEST_PAUSE)
 }
 
 impl Workloads {
-    /// `unguarded`: restart workloads also where no admission policy holds the operator to its own annotation.
+    /// With `unguarded`, workloads are restarted even if no admission policy restricts the operator
+    /// to its own annotation.
     pub fn new(unguarded: bool) -> Self {
         Self {
             restarts: Mutex::default(),
@@ -157,10 +159,10 @@ impl Workloads {
         }
     }
 
-    /// The workloads that these targets mean, in their order.
+    /// Returns the workloads that the targets select, in order.
     ///
     /// # Errors
-    /// What a list failed with. A kind that the cluster does not know has no workloads.
+    /// When a list fails. A kind that the cluster does not have is an empty list.
     pub async fn find(
         &self,
         client: &Client,
@@ -188,7 +190,7 @@ impl Workloads {
                         list => list?,
                     };
                     let names = list.items.into_iter().filter_map(|item| item.metadata.name);
-                    // in the order of their names, which is the same each time
+                    // sorted by name, so that the order is stable
                     let names: BTreeSet<String> = names.collect();
                     all.extend(names.into_iter().map(|name| Target { kind, name }));
                 }
@@ -197,7 +199,7 @@ impl Workloads {
         Ok(all)
     }
 
-    /// Looks at workloads.
+    /// Reads workloads.
     pub async fn look(
         &self,
         client: &Client,
@@ -207,7 +209,7 @@ impl Workloads {
     ) -> BTreeMap<Target, Observation> {
         stream::iter(targets)
             .map(|target| async move {
-                // no object has such a name, and it does not belong into a URL
+                // an invalid name must not be used in a URL
                 if !is_subdomain(&target.name) {
                     return (target, Observation::Missing);
                 }
@@ -229,10 +231,10 @@ impl Workloads {
             .await
     }
 
-    /// Has the pods of a workload replaced: its pod template gets the revision.
+    /// Restarts a workload by writing the revision to its pod template.
     ///
     /// # Errors
-    /// Why it does not.
+    /// When the restart is rejected or fails.
     pub async fn restart(
         &self,
         client: &Client,
@@ -251,7 +253,7 @@ impl Workloads {
         outcome
     }
 
-    /// Remembers what became of a restart.
+    /// Records the result of a restart.
     fn note(&self, namespace: &str, target: &Target, outcome: Result<(), Refusal>, now: Timestamp) {
         let key = (namespace.to_owned(), target.clone());
         {
@@ -279,8 +281,8 @@ impl Workloads {
         }
     }
 
-    /// How long to wait before the next restart of these workloads, after those that failed as nothing should: a second at first,
-    /// and at most 15.
+    /// Returns the backoff before the next restart of these workloads after unexpected failures:
+    /// from 1 to 15 seconds.
     pub fn pause(&self, namespace: &str, targets: &[Target]) -> Duration {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = targets
@@ -306,7 +308,7 @@ impl Workloads {
             bounded(move_references(client, namespace, target, &manager, &steps))
                 .await
                 .map_err(|error| match &error {
-                    // a guard of the patch: the workload is not as it was seen
+                    // a test in the patch failed: the workload changed since it was read
                     kube::Error::Api(status) if status.code == 422 => Refusal::Unknown,
                     error => refusal(error),
                 })?;
@@ -321,7 +323,7 @@ impl Workloads {
         Ok(())
     }
 
-    /// When this process last restarted which of these workloads.
+    /// Returns when this process last restarted each of these workloads.
     pub fn restarted(&self, namespace: &str, targets: &[Target]) -> BTreeMap<Target, Timestamp> {
         let restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
         targets
@@ -333,8 +335,9 @@ impl Workloads {
             .collect()
     }
 
-    /// Tries, as a dry run, to write an annotation that is not the operator's. Who may change pod templates may run anything in
-    /// the namespace: without a policy that refuses, nothing is restarted.
+    /// Sends a dry run that writes an annotation of someone else, which the policy must deny.
+    /// Without the policy, the right to change pod templates would let the operator run anything in
+    /// the namespace.
     async fn prove(
         &self,
         client: &Client,

@@ -1,4 +1,4 @@
-//! Who may read what from a ClusterSecretStore. Authorisation comes before any read.
+//! Decides which namespace may read what from a ClusterSecretStore, before any read.
 
 use std::collections::BTreeMap;
 
@@ -9,38 +9,39 @@ use lockstep_api::{
 
 use crate::remote::{Location, Pattern, Scope};
 
-/// A namespace, as grants see it.
+/// The namespace that asks for access.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespace<'a> {
-    /// Its name.
+    /// The name of the namespace.
     pub name: &'a str,
-    /// Its labels; `None` while nobody has observed them. Then no selector matches it.
+    /// Its labels. `None` until they are observed; no selector matches then.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Patterns, each with the index of its entry.
+/// Patterns with the index of their entry in `access`.
 type Patterns = Vec<(usize, Pattern)>;
 
-/// What of one store one namespace is granted.
+/// What one store grants to one namespace.
 #[derive(Debug, Clone)]
 pub enum Grant {
-    /// Everything: a SecretStore of the namespace itself.
+    /// Grants everything: a SecretStore in the same namespace.
     Everything,
-    /// What these entries of `access` list; the number is that of the entry.
+    /// Grants what the entries of `access` list. Each item has the index of its entry.
     Listed {
-        /// The locations that one of these patterns covers.
+        /// The patterns of locations that may be read.
         keys: Patterns,
-        /// The paths at which credentials are made that one of these patterns covers.
+        /// The patterns of paths at which the store may issue credentials.
         generate: Patterns,
-        /// The scopes of ciphertexts that are decrypted.
+        /// The scopes of ciphertexts that may be decrypted.
         scopes: Vec<(usize, CiphertextScope)>,
-        /// Whether entries with a selector were left out because nobody knows the labels of the namespace.
+        /// Whether entries with a selector were ignored because the labels of the namespace are
+        /// unknown.
         unobserved: bool,
     },
 }
 
 impl Grant {
-    /// The grants of a ClusterSecretStore to a namespace. A glob that is malformed grants nothing.
+    /// Returns what a ClusterSecretStore grants to a namespace. A malformed glob grants nothing.
     pub fn new(access: &[Access], namespace: Namespace<'_>) -> Self {
         let entries = || {
             let all = access.iter().enumerate();
@@ -66,7 +67,7 @@ impl Grant {
         }
     }
 
-    /// Whether the value there may be read.
+    /// Whether the value at the location may be read.
     pub fn allows(&self, location: &Location) -> bool {
         match self {
             Self::Everything => true,
@@ -74,7 +75,7 @@ impl Grant {
         }
     }
 
-    /// What may be read, for a search.
+    /// Returns the scope of a search.
     pub fn scope(&self) -> Scope {
         match self {
             Self::Everything => Scope::everything(),
@@ -82,7 +83,7 @@ impl Grant {
         }
     }
 
-    /// Whether credentials may be made at that path.
+    /// Whether the store may issue credentials at the path.
     pub fn generates(&self, path: &Location) -> bool {
         match self {
             Self::Everything => true,
@@ -90,7 +91,7 @@ impl Grant {
         }
     }
 
-    /// At which paths credentials may be made, for a message: `access[0] grants "database/creds/*"`.
+    /// Describes the granted credential paths for a message: `access[0] grants "database/creds/*"`.
     pub fn describe_generation(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
@@ -104,12 +105,12 @@ impl Grant {
         }
     }
 
-    /// Whether no key at all may be read.
+    /// Whether no key may be read.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Listed { keys, .. } if keys.is_empty())
     }
 
-    /// Whether ciphertexts of that scope are decrypted.
+    /// Whether ciphertexts of the scope may be decrypted.
     pub fn decrypts(&self, scope: CiphertextScope) -> bool {
         match self {
             Self::Everything => true,
@@ -117,7 +118,7 @@ impl Grant {
         }
     }
 
-    /// Which scopes are granted, for a message: `access[0] grants Strict`.
+    /// Describes the granted scopes for a message: `access[0] grants Strict`.
     pub fn describe_scopes(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
@@ -138,7 +139,7 @@ impl Grant {
         }
     }
 
-    /// What is granted, for a message: `access[0] grants "shop/*"`.
+    /// Describes the granted keys for a message: `access[0] grants "shop/*"`.
     pub fn describe(&self) -> String {
         match self {
             Self::Everything => "everything is granted".to_owned(),
@@ -156,10 +157,10 @@ fn is_listed(patterns: &[(usize, Pattern)], location: &Location) -> bool {
     patterns.iter().any(|(_, pattern)| pattern.covers(location))
 }
 
-/// Why an entry with a selector may be missing, for a message.
+/// Explains in a message why an entry with a selector may be missing.
 fn left_out(unobserved: bool) -> &'static str {
     if unobserved {
-        "; its labels are not known here, so that entries with a selector do not apply to it"
+        "; the labels of the namespace are not known, so entries with a selector do not apply"
     } else {
         ""
     }
@@ -180,7 +181,7 @@ fn describe(patterns: &[(usize, Pattern)]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// The first glob of a store that is malformed, and where it stands, for the store's own status.
+/// Returns the first malformed glob of a store and its field, for the status of the store.
 pub fn malformed_glob(access: &[Access]) -> Option<(String, &str)> {
     access.iter().enumerate().find_map(|(index, entry)| {
         let fields = [("keys", &entry.keys), ("generate", &entry.generate)];
@@ -448,7 +449,11 @@ mod tests {
             assert!(grant("shop", Some(&none)).allows(&at("x")), "known to have none");
             let unknown = grant("shop", None);
             assert!(unknown.is_empty() && !unknown.allows(&at("x")));
-            assert!(unknown.describe().contains("labels are not known"));
+            assert!(
+                unknown
+                    .describe()
+                    .contains("labels of the namespace are not known")
+            );
             assert!(grant("named", None).allows(&at("x")), "a name needs no labels");
         }
     }

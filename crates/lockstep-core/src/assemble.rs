@@ -1,4 +1,5 @@
-//! From the keys to the Secret: templates, metadata, type, sizes, and what identifies the result.
+//! Builds the Secret from its keys: runs templates, sets metadata and type, checks sizes, and
+//! computes the fingerprint.
 
 use std::collections::BTreeMap;
 
@@ -13,30 +14,30 @@ use crate::{
     template::{self, Budget},
 };
 
-/// What the API server accepts as the data of one Secret, in bytes.
+/// Maximum size of a Secret's data that the API server accepts, in bytes.
 pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
 
-/// The Secret as it has to be.
+/// The Secret that lockstep writes.
 #[derive(Debug, Clone)]
 pub struct DesiredSecret {
-    /// Its name.
+    /// The name of the Secret.
     pub name: String,
-    /// Its type; `None` leaves it to the API server (`Opaque`).
+    /// The type. `None` lets the API server set its default, `Opaque`.
     pub secret_type: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Its keys.
+    /// The values by key.
     pub data: BTreeMap<String, SecretValue>,
-    /// Whether it is immutable.
+    /// Whether the Secret is immutable.
     pub immutable: bool,
-    /// Whose it is.
+    /// Whether lockstep owns the Secret or merges into it.
     pub creation_policy: CreationPolicy,
 }
 
 impl DesiredSecret {
-    /// What is left of a Secret of somebody else's when everything goes that lockstep merged into it.
+    /// An empty merge: removes everything that lockstep merged into someone else's Secret.
     pub fn nothing(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -50,12 +51,12 @@ impl DesiredSecret {
     }
 }
 
-/// The format of the fingerprint's inputs: raise it when the same inputs begin to mean another Secret, so that every
-/// Secret is written once more after the upgrade.
+/// The format of the fingerprint's inputs. Raise it when the same inputs produce another Secret
+/// than before: then every Secret is written once after the upgrade.
 const FORMAT: &[u8] = b"1";
 
-/// Hash of every input: it changes when anything does that the Secret is made from. It costs no template, so a salted
-/// function is no change; and no decryption, because a ciphertext stands for its value.
+/// Computes a hash of every input of the Secret, which changes when any input changes. It runs no
+/// template, so a salted function is not a change. It decrypts nothing: it hashes the ciphertext.
 pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> String {
     let mut all = key.hash("fingerprint");
     all.field(FORMAT)
@@ -81,7 +82,7 @@ pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKe
             .field(sealed.text.as_bytes())
             .field(&erased::Json::bytes(&sealed.strategy));
     }
-    // a credential cannot be read again: its lease stands for it
+    // a credential cannot be read again, so its lease id is hashed
     if let Some(leased) = &collected.leased {
         all.field(b"lease")
             .field(leased.lease.as_deref().unwrap_or_default().as_bytes())
@@ -91,7 +92,7 @@ pub fn fingerprint(input: &Input<'_>, collected: &Collected, key: &FingerprintKe
 }
 
 pub(crate) mod erased {
-    /// Anything that serde can write as JSON, so that one closure takes them all.
+    /// A value that serde can write as JSON, as an object-safe trait.
     pub(crate) trait Json {
         fn bytes(&self) -> Vec<u8>;
     }
@@ -103,18 +104,18 @@ pub(crate) mod erased {
     }
 }
 
-/// Makes the Secret.
+/// Builds the Secret.
 ///
 /// # Errors
-/// A template that fails, a key that Kubernetes does not allow, a Secret that is too large; `Internal` when a ciphertext
-/// was not decrypted.
+/// When a template fails, Kubernetes does not allow a key, or the Secret is too large. `Internal`
+/// if a ciphertext was not decrypted.
 pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecret, Failure> {
     if collected
         .sealed
         .keys()
         .any(|key| !collected.values.contains_key(key))
     {
-        let message = "a ciphertext was not decrypted before the Secret was made";
+        let message = "a ciphertext was not decrypted before the Secret was built";
         return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
     }
     if collected
@@ -122,7 +123,7 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         .as_ref()
         .is_some_and(|leased| leased.keys.is_none())
     {
-        let message = "a credential of dataFrom[].generate was not made before the Secret was";
+        let message = "the credential of dataFrom[].generate was not issued before the Secret was built";
         return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
     }
     let target = &input.spec.target;
@@ -172,7 +173,7 @@ fn render_text(text: &str, collected: &Collected, budget: Budget, place: &str) -
     value.expose_str().map(str::to_owned).ok_or_else(|| {
         Failure::new(
             Reason::TemplateFailed,
-            format!("{place}: the output is not text, which labels and annotations must be"),
+            format!("{place}: the output is not text. Labels and annotations must be text"),
         )
     })
 }
@@ -225,7 +226,7 @@ fn render_data(
                 value.expose_str().map(str::to_owned).ok_or_else(|| {
                     Failure::new(
                         Reason::TemplateFailed,
-                        format!("{place}: labels and annotations must be text"),
+                        format!("{place}: the output is not text. Labels and annotations must be text"),
                     )
                 })
             };
@@ -240,7 +241,9 @@ fn render_data(
                     {
                         return Err(Failure::new(
                             Reason::TemplateFailed,
-                            format!("{place}: keys under lockstep.dev are lockstep's own"),
+                            format!(
+                                "{place}: keys under lockstep.dev are reserved for lockstep. Use another key"
+                            ),
                         ));
                     }
                     let map = if target == TemplateTarget::Labels {
@@ -269,16 +272,16 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
     };
     for key in secret.data.keys() {
         if !is_valid_key(key) {
-            // the names of properties can be secrets, too
+            // names of properties can be secret too
             let which = if named(key) {
                 format!("\"{}\"", shown_key(key))
             } else {
-                "a key that dataFrom brings".to_owned()
+                "a key of dataFrom".to_owned()
             };
             return Err(Failure::new(
                 Reason::InvalidKey,
                 format!(
-                    "{which} is not allowed as a key of a Secret: letters, digits, \"-\", \"_\" and \".\" are, 253 of them at most. dataFrom[].rewrite renames keys"
+                    "{which} is not a valid key of a Secret. Use at most 253 letters, digits, \"-\", \"_\" and \".\". dataFrom[].rewrite renames keys"
                 ),
             ));
         }
@@ -291,7 +294,7 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
             } else {
                 "a label of target.template.templateFrom".to_owned()
             };
-            let message = format!("{which} would get a value that Kubernetes does not allow in labels");
+            let message = format!("{which}: its value is not valid for a label in Kubernetes");
             return Err(Failure::new(Reason::TemplateFailed, message));
         }
     }
@@ -304,7 +307,7 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
         return Err(Failure::new(
             Reason::TooLarge,
             format!(
-                "the Secret would have {size} bytes in {} keys; Kubernetes allows {MAX_SECRET_BYTES}",
+                "the Secret would have {size} bytes in {} keys. Kubernetes allows {MAX_SECRET_BYTES}",
                 secret.data.len()
             ),
         ));
@@ -319,7 +322,7 @@ fn is_named_label(input: &Input<'_>, key: &str) -> bool {
     metadata.is_some_and(|metadata| metadata.labels.contains_key(key))
 }
 
-/// Whether Kubernetes allows this as a key of a Secret.
+/// Whether Kubernetes accepts the name as a key of a Secret.
 pub fn is_valid_key(key: &str) -> bool {
     !key.is_empty()
         && key.len() <= 253

@@ -1,4 +1,4 @@
-//! From what was read to the keys of the Secret, before any template.
+//! Turns the remote values into the keys of the Secret, before any template runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,84 +23,86 @@ use crate::{
     text,
 };
 
-/// What was read: every read of the plan, and every result of its searches.
+/// The results of a plan: all its reads, and the values that its searches found.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// The answer to each read.
+    /// The result of each read.
     pub reads: HashMap<Read, Result<RemoteSecret, ProviderError>>,
-    /// What each search found, by the entry of `dataFrom` that wanted it: locations that are in `reads`.
+    /// The locations that each search found, by index in `dataFrom`. `reads` contains their values.
     pub found: BTreeMap<usize, Result<Vec<Location>, ProviderError>>,
-    /// The value of each ciphertext, by its entry of `data`; `None` while none was decrypted, which is enough to see
-    /// whether anything changed.
+    /// The decrypted values by index in `data`. `None` if nothing was decrypted, which is enough to
+    /// detect a change.
     pub decrypted: Option<BTreeMap<usize, Result<SecretValue, ProviderError>>>,
-    /// The credential of the plan; `None` while there is none.
+    /// The credential of the plan; `None` until one exists.
     pub generated: Option<Generated>,
-    /// The store at which reading ended because the values became larger together than [`MAX_SOURCE_BYTES`].
+    /// The store at which reading stopped because all values together exceed [`MAX_SOURCE_BYTES`].
     pub too_large: Option<StoreRef>,
 }
 
-/// A credential that a store made.
+/// A credential that a store issued.
 #[derive(Debug, Clone)]
 pub struct Generated {
-    /// The id of its lease, which stands for it in fingerprints.
+    /// The id of the lease, which fingerprints use instead of the value.
     pub lease: String,
-    /// When it was made.
+    /// When the store issued it.
     pub issued: Option<Timestamp>,
-    /// Its fields, as one JSON object; `None` where this process does not have them, which is enough to see whether anything changed.
+    /// The fields as one JSON object. `None` if this process does not hold them, which is enough to
+    /// detect a change.
     pub value: Option<SecretValue>,
 }
 
-/// How large the remote values of one SyncedSecret may be together, in bytes, and its keys before any template.
+/// Maximum total size in bytes of a SyncedSecret's remote values, and of its keys before any
+/// template.
 pub const MAX_SOURCE_BYTES: usize = 4 << 20;
 
 /// The keys of the Secret, before any template.
 #[derive(Debug, Clone, Default)]
 pub struct Collected {
-    /// Keys and values. Those of ciphertexts are missing while none was decrypted.
+    /// Values by key. Keys from ciphertexts are missing until they are decrypted.
     pub values: BTreeMap<String, SecretValue>,
-    /// The keys that come from ciphertexts, and what stands for their values in fingerprints.
+    /// The keys that come from ciphertexts, with the input for their fingerprint.
     pub sealed: BTreeMap<String, SealedInput>,
-    /// The keys that come from a credential, and what stands for it in fingerprints.
+    /// The keys that come from a credential, with the input for its fingerprint.
     pub leased: Option<LeasedInput>,
-    /// The remote values that they come from.
+    /// The remote values that were read.
     pub sources: Vec<SourceStatus>,
-    /// How soon the first of them changes by itself, where its store tells.
+    /// Time until the first value changes by itself, if the store reports it.
     pub fresh_for: Option<Duration>,
 }
 
-/// What keys are made from that come from a credential.
+/// The fingerprint input of the keys that come from a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasedInput {
-    /// The id of its lease; `None` while there is none.
+    /// The id of the lease; `None` until one exists.
     pub lease: Option<String>,
-    /// The keys; `None` where its fields are not at hand.
+    /// The keys; `None` if this process does not hold the fields.
     pub keys: Option<BTreeSet<String>>,
-    /// How they are renamed.
+    /// The steps that rename the keys.
     pub rewrite: Vec<Rewrite>,
 }
 
-/// What a key is made from that comes from a ciphertext.
+/// The fingerprint input of a key that comes from a ciphertext.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedInput {
-    /// The ciphertext. Each time that a value is sealed, it is another one.
+    /// The ciphertext. It differs each time the same value is sealed.
     pub text: String,
     /// How the value is decoded.
     pub strategy: DecodingStrategy,
 }
 
-/// How collecting ended.
+/// The result of [`collect`].
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Every key that is wanted is there.
+    /// Every required key has a value.
     Complete(Collected),
-    /// Every remote value is gone, and the policy is to delete the Secret.
+    /// Every remote value is gone, and `deletionPolicy` is `Delete`.
     Gone,
 }
 
-/// Makes the keys of the Secret from what was read.
+/// Builds the keys of the Secret from the remote values.
 ///
 /// # Errors
-/// The first entry that cannot be made, in the order of the spec. There is never half a Secret.
+/// The first entry that fails, in the order of the spec. The result is never partial.
 pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure> {
     if let Some(store) = &fetched.too_large {
         return Err(too_large(&store.to_string()));
@@ -127,18 +129,18 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
     }
 }
 
-/// Where every value was to come from a search: a Secret without a single key is not what `Retain` means by keeping it.
+/// Fails when every entry is a search and none found a value. `Retain` must not empty the Secret.
 fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
     let (index, _) = fetched.found.first_key_value()?;
     let entry = input.spec.data_from.get(*index)?;
     let place = spec::data_from_place(*index, entry);
     let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
-    let message = format!("{place}: {store}: there is no remote value that matches");
+    let message = format!("{place}: {store}: no remote value matches");
     Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
 }
 
 fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
-    // a ciphertext is in the spec itself, and cannot be gone; a credential is made anew
+    // a ciphertext is in the spec itself and cannot be gone; a credential is issued again
     if input.spec.data.iter().any(|entry| entry.ciphertext.is_some()) || lease::wanted(input.spec).is_some() {
         return false;
     }
@@ -230,13 +232,13 @@ fn in_time(budget: Budget, place: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!(
-        "{place}: taking the properties out of the remote values did not finish within {} s. Split the values, or name fewer properties",
+        "{place}: extracting the properties of the remote values took longer than {} s. Split the values, or use fewer properties",
         template::TOGETHER.as_secs()
     );
     Err(Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval))
 }
 
-/// The remote values that properties are taken out of: each is parsed once.
+/// Parses each remote value once, for any number of properties.
 #[derive(Default)]
 struct Documents<'a>(HashMap<usize, Document<'a>>);
 
@@ -252,12 +254,12 @@ impl<'a> Documents<'a> {
 struct Keys {
     values: BTreeMap<String, SecretValue>,
     bytes: usize,
-    /// Where each comes from, and whether the user named it.
+    /// The entry that each key comes from, and whether the spec names the key.
     places: HashMap<String, (String, bool)>,
 }
 
 impl Keys {
-    /// Takes a value in, unless all of them become too large.
+    /// Adds a value, unless the total becomes too large.
     fn insert(&mut self, key: String, value: SecretValue, place: &str) -> Result<(), Failure> {
         self.bytes = self.bytes.saturating_add(key.len() + value.len());
         if self.bytes > MAX_SOURCE_BYTES {
@@ -267,16 +269,14 @@ impl Keys {
         Ok(())
     }
 
-    /// Notes that the key comes from there, and from nowhere else.
+    /// Records the entry that writes the key. Fails if another entry writes it too.
     fn claim(&mut self, key: &str, place: &str, named: bool) -> Result<(), Failure> {
         if let Some((first, first_named)) = self.places.insert(key.to_owned(), (place.to_owned(), named)) {
             // the names of properties can be secrets, too
             let message = if named || first_named {
                 format!("{first} and {place} both write the key \"{}\"", shown_key(key))
             } else {
-                format!(
-                    "{first} and {place} both bring a key of the same name; dataFrom[].rewrite renames keys"
-                )
+                format!("{first} and {place} both write the same key. Rename one with dataFrom[].rewrite")
             };
             return Err(Failure::new(Reason::DuplicateKey, message));
         }
@@ -284,17 +284,17 @@ impl Keys {
     }
 }
 
-/// More than a SyncedSecret may read.
+/// The failure when a SyncedSecret reads more than [`MAX_SOURCE_BYTES`].
 pub(crate) fn too_large(place: &str) -> Failure {
     let message = format!(
-        "{place}: the values are larger than {} MiB together, which is the most that one SyncedSecret may read. Split it, or let find match fewer values",
+        "{place}: the values exceed {} MiB in total, the limit for one SyncedSecret. Split the SyncedSecret, or let find match fewer values",
         MAX_SOURCE_BYTES >> 20
     );
     // the values may become smaller again
     Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval)
 }
 
-/// A key that came from a backend's answer, cut to what a message can carry.
+/// Shortens a key that a backend returned, and replaces control characters, for a message.
 pub(crate) fn shown_key(key: &str) -> String {
     let shown: String = key
         .chars()
@@ -331,7 +331,10 @@ fn lookup<'a>(
         None => Err((
             Failure::new(
                 Reason::Malformed,
-                format!("{context}: the answer left out key \"{}\"", reference.key),
+                format!(
+                    "{context}: the response does not contain key \"{}\"",
+                    reference.key
+                ),
             )
             .requeued(crate::remote::Requeue::Backoff),
             ErrorKind::Malformed,
@@ -343,12 +346,12 @@ fn store<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Resul
     spec::store_ref(input.spec, own).ok_or_else(|| {
         Failure::new(
             Reason::InvalidSpec,
-            format!("{place}: secretStoreRef is needed, here or on top"),
+            format!("{place}: secretStoreRef is not set. Set it here or in spec.secretStoreRef"),
         )
     })
 }
 
-/// The value of an entry that has a ciphertext; `None` while none was decrypted.
+/// Returns the value of an entry with a ciphertext; `None` if nothing was decrypted yet.
 fn decrypted(
     input: &Input<'_>,
     fetched: &Fetched,
@@ -381,7 +384,7 @@ fn data_value<'a>(
     let remote = entry.remote_ref.as_ref().ok_or_else(|| {
         Failure::new(
             Reason::InvalidSpec,
-            format!("{place}: exactly one of remoteRef and ciphertext is needed"),
+            format!("{place}: set exactly one of remoteRef and ciphertext"),
         )
     })?;
     let reference = plan::remote_ref(input, store, remote, place)?;
@@ -465,7 +468,7 @@ fn data_from_values<'a>(
             .as_ref()
             .and_then(|generated| generated.value.as_ref());
         let value = value.ok_or_else(|| {
-            let message = format!("{place}: no credential was made");
+            let message = format!("{place}: no credential was issued");
             Failure::new(Reason::Internal, message)
         })?;
         let path = &generate.vault.path;
@@ -482,7 +485,7 @@ fn data_from_values<'a>(
         None => {
             return Err(Failure::new(
                 Reason::Internal,
-                format!("{place}: the search was not made"),
+                format!("{place}: the search did not run"),
             ));
         }
     };
@@ -500,7 +503,7 @@ fn data_from_values<'a>(
     Ok(values)
 }
 
-/// The longest version that goes into a status: as long as a spec may name one.
+/// Maximum length of a version in the status; `remoteRef.version` has the same limit.
 const MAX_VERSION: usize = 256;
 
 fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
@@ -511,7 +514,7 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
         .map(|(read, secret)| SourceStatus {
             store: read.store.to_string(),
             key: read.reference.key.to_string(),
-            // what is no name goes into no status: the store counts as one without versions then
+            // an invalid name is left out of the status, as if the store had no versions
             version: secret
                 .version
                 .clone()
@@ -524,7 +527,7 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
     sources
 }
 
-/// The lease stands for the version of a credential.
+/// Returns the source of a credential. Its version is the lease id.
 fn generated_source(input: &Input<'_>, fetched: &Fetched) -> Option<SourceStatus> {
     let generated = fetched.generated.as_ref()?;
     let entry = input
@@ -586,7 +589,7 @@ mod tests {
         assert_eq!(failure.reason, Reason::SourceNotFound);
         assert_eq!(
             failure.message,
-            "dataFrom[0].find: SecretStore/vault: there is no remote value that matches"
+            "dataFrom[0].find: SecretStore/vault: no remote value matches"
         );
         let gone = collected(&spec("Delete", &entries), &fetched);
         assert!(matches!(gone, Ok(Outcome::Gone)));
@@ -644,7 +647,7 @@ mod tests {
         assert_eq!(failure.reason, Reason::TooLarge);
         assert_eq!(
             failure.message,
-            "data[4] (secretKey \"k4\"): the values are larger than 4 MiB together, which is the most that one SyncedSecret may read. Split it, or let find match fewer values"
+            "data[4] (secretKey \"k4\"): the values exceed 4 MiB in total, the limit for one SyncedSecret. Split the SyncedSecret, or let find match fewer values"
         );
     }
 

@@ -1,9 +1,10 @@
-//! What is due for a SyncedSecret right now: nothing, a look at the Secret, or a sync.
+//! Decides what is due for a SyncedSecret: nothing, a probe of the Secret, a rollout step, a lease
+//! action or a sync.
 //!
 //! ```text
-//!                 never synced, spec changed, refresh asked for,
-//!                 a dependency changed, a store told of a change,
-//!                 retry due, interval over, a window opened
+//!                 never synced, spec changed, refresh requested,
+//!                 a dependency changed, a store reported a change,
+//!                 retry due, interval elapsed, a window opened
 //!      ┌────────┐ ─────────────────────────────────────────────▶ ┌───────┐
 //!      │  Idle  │                                                │ Fetch │
 //!      └────────┘ ◀───────────────────────────────────────────── └───────┘
@@ -30,35 +31,35 @@ use crate::{
     time::{later, until},
 };
 
-/// What is known about the object from the API server.
+/// The SyncedSecret as last received from the API server.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
-    /// Its uid.
+    /// The uid of the SyncedSecret.
     pub uid: &'a str,
-    /// Its generation.
+    /// The generation of its spec.
     pub generation: i64,
-    /// Whether it is being deleted.
+    /// Whether the object is being deleted.
     pub deleting: bool,
-    /// Since when it is being deleted.
+    /// The deletion timestamp.
     pub deleted_at: Option<Timestamp>,
-    /// Whether it waits for its leases to be revoked before it goes.
+    /// Whether it has the finalizer that delays deletion until its leases are revoked.
     pub guarded: bool,
-    /// How far the clock on the wall is ahead of the steady one, by which leases go.
+    /// How far the wall clock is ahead of the monotonic clock, which leases use.
     pub ahead: SignedDuration,
-    /// The value of the annotation that asks for a refresh.
+    /// The value of the annotation `lockstep.dev/refresh`.
     pub refresh: Option<&'a str>,
-    /// The value of the annotation that lets in what waits for a window.
+    /// The value of the annotation `lockstep.dev/rotate-now`.
     pub rotate_now: Option<&'a str>,
-    /// What it declares.
+    /// The spec of the object.
     pub spec: &'a SyncedSecretSpec,
-    /// What was reported last.
+    /// The last reported status.
     pub status: Option<&'a SyncedSecretStatus>,
-    /// What its leases are proven with.
+    /// Verifies the MACs of its leases.
     pub issuer: Issuer<'a>,
 }
 
 impl Observed<'_> {
-    /// Whether somebody asks to let in what waits, and was not heard yet.
+    /// Whether `rotate-now` has a value that was not handled yet.
     pub fn asks_to_rotate(&self) -> bool {
         let rotation = self.status.and_then(|status| status.rotation.as_ref());
         let handled = rotation.and_then(|rotation| rotation.handled_rotate_now.as_deref());
@@ -74,36 +75,37 @@ impl Observed<'_> {
     }
 }
 
-/// What this process remembers about the object. It may be lost at any time: then the object is looked at anew.
+/// The in-memory state of the object. It can be lost at any time; then the object is examined
+/// again.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// The next refresh, once one was planned.
+    /// The time of the next refresh, once planned.
     pub next_refresh: Option<Timestamp>,
-    /// The next look at the Secret.
+    /// The time of the next probe of the Secret.
     pub next_probe: Option<Timestamp>,
-    /// When a failed sync is tried again.
+    /// The time of the next retry after a failed sync.
     pub retry_at: Option<Timestamp>,
-    /// Failures in a row.
+    /// The number of consecutive failures.
     pub attempt: u32,
-    /// Refreshes so far.
+    /// The number of refreshes so far.
     pub round: u64,
-    /// The next look at the targets of a rollout; none is planned at first.
+    /// The time of the next observation of the rollout targets; `None` until planned.
     pub next_look: Option<Timestamp>,
-    /// What the last attempt was about.
+    /// The request that the last attempt handled.
     pub attempted: Option<Attempt>,
-    /// The fingerprint of what was found to wait for a window.
+    /// The fingerprint of the pending change.
     pub waiting: Option<String>,
-    /// A store, a credential or a label changed since the last sync.
+    /// Whether a store, a credential or a label changed since the last sync.
     pub dirty: bool,
-    /// A store told that a value may have changed.
+    /// Whether a store reported that a value may have changed.
     pub hinted: bool,
-    /// What is believed of the Secret.
+    /// The assumed state of the Secret.
     pub belief: SecretState,
-    /// What could not be done for a lease, and when it is tried again.
+    /// The lease actions that failed, and when they are retried.
     pub lease_retries: lease::Retries,
 }
 
-/// What somebody asked for: the spec, a refresh, a rotation.
+/// The user input that an attempt handles: the spec, a refresh, a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     generation: i64,
@@ -111,49 +113,49 @@ pub struct Attempt {
     rotate_now: Option<String>,
 }
 
-/// What is believed of the Secret in the cluster, which cannot be read.
+/// The assumed state of the Secret in the cluster, which cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SecretState {
-    /// It is as the status says.
+    /// The Secret matches the status.
     #[default]
     InSync,
-    /// A write of it failed, and may have come to pass or not.
+    /// A write failed and may or may not have been applied.
     Unknown,
-    /// It was found edited, gone, or somebody else's.
+    /// The Secret was edited, deleted or taken over by someone else.
     Drifted,
 }
 
-/// Why a sync is due.
+/// The reason why a sync is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// It never succeeded: it goes before all others.
+    /// The object was never synced. It has priority over all others.
     First,
     /// The spec changed.
     SpecChanged,
-    /// The annotation asks for it.
+    /// An annotation requests it.
     Requested,
     /// A store, a credential or a label changed.
     Dependency,
-    /// A store told that a value may have changed.
+    /// A store reported that a value may have changed.
     Event,
-    /// The last one failed.
+    /// The last sync failed.
     Retry,
-    /// The interval is over.
+    /// `refreshInterval` elapsed.
     Interval,
-    /// A window opened for a value that waits.
+    /// A window opened for a pending change.
     Window,
-    /// What a value waited for is over: a rollout, or the time after one.
+    /// The rollout or `minimumInterval` that a change waited for is over.
     Queued,
-    /// A rollout failed, and the previous revision has to be written.
+    /// A rollout failed and the previous revision has to be written.
     Rollback,
     /// The Secret was edited or deleted.
     Drift,
-    /// A credential ends, or is in doubt, and another has to take its place.
+    /// A credential ends or is in doubt, and has to be replaced.
     Lease,
 }
 
 impl Trigger {
-    /// The label in logs.
+    /// Returns the label in logs.
     pub const fn label(self) -> &'static str {
         match self {
             Self::First => "first_sync",
@@ -172,53 +174,53 @@ impl Trigger {
     }
 }
 
-/// What is due.
+/// The next step for an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing, until the object changes.
+    /// Do nothing until the object changes.
     Await,
-    /// Nothing, for this long.
+    /// Do nothing for this long.
     Idle(Duration),
-    /// Say in status that the spec was seen, without syncing.
+    /// Record in the status that the spec was observed, without a sync.
     Acknowledge,
-    /// Say in status what has become true as time passed.
+    /// Update conditions that change with time.
     Report,
-    /// Look whether the Secret is as it was written.
+    /// Check that the Secret is still as it was written.
     Probe,
-    /// Look at the targets of the rollout, and go on with it.
+    /// Observe the targets of the rollout and advance it.
     RollOut,
     /// Renew or revoke a lease.
     Lease(Action),
-    /// Read the sources and write what changed.
+    /// Read the sources and write changes.
     Fetch(Trigger),
 }
 
-/// The settings of the process that a decision depends on.
+/// The process settings that decisions depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Time between two looks at the same Secret; with zero there are only those that somebody asks for.
+    /// Time between two probes of a Secret. With zero, only requested probes run.
     pub drift_probe_interval: Duration,
-    /// A number that differs between two starts of the process.
+    /// A number that differs on each start of the process.
     pub process_seed: u64,
 }
 
-/// Over how much time those who wait for a window are spread when it opens.
+/// When a window opens, waiting objects are spread over at most this time.
 const WINDOW_SPREAD: Duration = Duration::from_secs(60);
 
-/// How soon the Secret is looked at again after a look that the API server did not answer.
+/// Delay before a probe is repeated after the API server did not respond.
 const PROBE_RETRY: Duration = Duration::from_secs(30);
 
-/// The shortest time between two reads of the sources.
+/// Minimum time between two reads of the sources.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time between two refreshes that a spec asks for.
+/// Returns the `refreshInterval` of a spec, or its default.
 pub fn interval(spec: &SyncedSecretSpec) -> Duration {
     let interval = spec.refresh_interval.unwrap_or(DEFAULT_REFRESH_INTERVAL).to_std();
-    // a shorter one is an error, which is not to be told again without a pause
+    // a shorter one is an error, which must not be reported without a pause
     interval.max(MIN_REFRESH_INTERVAL)
 }
 
-/// Decides what is due, and plans what was not yet planned.
+/// Returns the next step, and plans refreshes and probes that were not planned yet.
 pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
     if observed.deleting {
         return release(observed, memory, now);
@@ -234,7 +236,7 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     }
 }
 
-/// What is due of an object that is being deleted: its leases are revoked.
+/// Returns the next step for an object that is being deleted: its leases are revoked.
 fn release(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Step {
     if !observed.guarded {
         return Step::Await;
@@ -254,7 +256,7 @@ fn release(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Step {
     }
 }
 
-/// What is due for the leases, and when.
+/// Returns the next lease action and its time.
 fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Action)> {
     let wanted = lease::wanted(observed.spec);
     let status = observed.status;
@@ -265,7 +267,7 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         let at = memory.lease_retries.not_before(&Action::Release);
         return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
     }
-    // before anything else is done with a lease, it is proven to be lockstep's
+    // the MACs of all leases are checked before any other lease action
     if status
         .and_then(|status| status.lease.as_ref())
         .is_some_and(|leases| lease::has_unproven(leases, &observed.issuer))
@@ -277,7 +279,7 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
     lease::next(status?, retention, &memory.lease_retries, observed.ahead)
 }
 
-/// When a new credential is due.
+/// Returns when a new credential is due.
 fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
     lease::wanted(observed.spec)?;
     let status = observed.status?;
@@ -289,7 +291,7 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
     Some(lease::on_the_wall(at, observed.ahead))
 }
 
-/// What is due beside the leases.
+/// Returns the next step apart from lease actions.
 fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
     let status = observed.status;
     let seen = status.is_some_and(|status| {
@@ -298,7 +300,7 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
             && !observed.asks_to_rotate()
     });
     if observed.spec.suspend {
-        // whatever happens to the Secret meanwhile is looked at when the suspension ends
+        // changes to the Secret are detected when the suspension ends
         memory.next_probe = Some(now);
         let said = ready_reason(status) == Some(Reason::Suspended.as_str());
         return if said && seen {
@@ -317,7 +319,7 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
     }
     if let Some(why) = trigger(observed, memory, seen, written) {
         if why == Trigger::Requested {
-            // who asks for a refresh wants the Secret to be right, not only the values to be known
+            // a requested refresh also checks the Secret itself
             memory.next_probe = Some(now);
         }
         return Step::Fetch(why);
@@ -372,7 +374,7 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
     probe_or_idle(observed, memory, settings, now, next)
 }
 
-/// When the targets of a rollout are looked at: at once, where this process has not looked yet.
+/// Returns when to observe the rollout targets: at once if this process has not observed them yet.
 fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
     observed.spec.rotation.as_ref()?.rollout.as_ref()?;
     let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
@@ -380,7 +382,8 @@ fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Optio
     moves.then(|| memory.next_look.unwrap_or(now))
 }
 
-/// When what waits may come in. Those who wait for the same window are spread over its first minute, or over a tenth of it.
+/// Returns when a pending change may be written. Objects that wait for the same window are spread
+/// over its first minute, or a tenth of it if that is shorter.
 fn entry_at(observed: &Observed<'_>) -> Option<(Trigger, Timestamp)> {
     let (waits_for, at) = rotation::due(observed.status?.rotation.as_ref())?;
     if waits_for != WaitsFor::Window {
@@ -393,7 +396,7 @@ fn entry_at(observed: &Observed<'_>) -> Option<(Trigger, Timestamp)> {
     Some((Trigger::Window, later(at, spread.mul_f64(fraction))))
 }
 
-/// When the status has to say that a source is too old; `None` where it does already, or never will.
+/// Returns when `RotationOverdue` has to be set; `None` if it is set already or never will be.
 fn overdue_at(observed: &Observed<'_>) -> Option<Timestamp> {
     let status = observed.status?;
     if status.condition(ConditionType::RotationOverdue).is_some() {
@@ -402,8 +405,8 @@ fn overdue_at(observed: &Observed<'_>) -> Option<Timestamp> {
     rotation::overdue_at(observed.spec.rotation.as_ref(), &status.sources).map(|(_, at)| at)
 }
 
-/// Whether a hint that a value may have changed can make a sync due. Where it cannot, what will make one due reads the
-/// values as they are then.
+/// Whether a hint that a value may have changed can trigger a sync. If not, the next sync reads the
+/// current values anyway.
 pub fn heeds_hints(observed: &Observed<'_>) -> bool {
     let written = observed.status.is_some_and(|status| status.target.is_some());
     let done =
@@ -425,7 +428,7 @@ fn trigger(observed: &Observed<'_>, memory: &Memory, seen: bool, written: bool) 
         if memory.hinted && observed.spec.refresh_policy != RefreshPolicy::OnChange {
             return Some(if written { Trigger::Event } else { Trigger::First });
         }
-        // what failed waits for its retry, also when not even the status could be written
+        // a failed sync waits for its retry, even if the status could not be written
         return (memory.dirty && memory.retry_at.is_some()).then_some(Trigger::Dependency);
     }
     Some(match observed.status {
@@ -448,7 +451,7 @@ fn probe_or_idle(
             later(now, settings.drift_probe_interval.mul_f64(spread))
         });
     }
-    // without an interval there can be a look that somebody asked for
+    // a requested probe can exist without an interval
     let probe = memory.next_probe;
     if probe.is_some_and(|at| now >= at) {
         return Step::Probe;
@@ -473,19 +476,19 @@ fn is_ready(status: Option<&SyncedSecretStatus>) -> bool {
 }
 
 impl Memory {
-    /// Notes that a sync begins: what triggered it is dealt with.
+    /// Records that a sync begins, which handles its triggers.
     pub fn begin(&mut self, observed: &Observed<'_>) {
         self.dirty = false;
         self.hinted = false;
         let attempt = observed.attempt();
         if self.attempted.as_ref() != Some(&attempt) {
-            // who changed the spec, or asks for something, does not wait for the next look at a rollout that stands still
+            // a changed spec or a request does not wait for the next observation of a held rollout
             self.next_look = None;
         }
         self.attempted = Some(attempt);
     }
 
-    /// Plans what comes after a sync that succeeded.
+    /// Plans the next steps after a successful sync.
     pub fn succeeded(
         &mut self,
         observed: &Observed<'_>,
@@ -504,14 +507,14 @@ impl Memory {
             refresh_schedule,
             now,
         ));
-        // A look that is planned stays planned: a sync that finds nothing new does not see the Secret, and where
-        // refreshes come more often than looks, no look would ever come.
+        // keep a planned probe: a sync without changes does not check the Secret, and frequent
+        // refreshes would postpone the probe forever
         if self.next_probe.is_none() {
             self.probed(observed, settings, now);
         }
     }
 
-    /// Notes that the Secret was found or made as the status says, and plans the next look at it.
+    /// Records that the Secret matches the status, and plans the next probe.
     pub fn probed(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
         self.belief = SecretState::InSync;
         let interval = settings.drift_probe_interval;
@@ -519,26 +522,26 @@ impl Memory {
             (!interval.is_zero()).then(|| later(now, schedule::refresh(interval, observed.uid, self.round)));
     }
 
-    /// Plans another look at the Secret, because this one could not be taken.
+    /// Plans another probe after one failed.
     pub fn probe_failed(&mut self, now: Timestamp) {
         self.next_probe = Some(later(now, PROBE_RETRY));
     }
 
-    /// Notes that the Secret is not as the status says.
+    /// Records that the Secret differs from the status.
     pub const fn drifted(&mut self) {
         self.belief = SecretState::Drifted;
     }
 
-    /// Notes that a write of the Secret begins.
+    /// Records that a write of the Secret begins.
     pub fn writes(&mut self) {
         if self.belief == SecretState::InSync {
             self.belief = SecretState::Unknown;
         }
     }
 
-    /// Whether the Secret can be taken to be as the status says, so that the same inputs need no write.
+    /// Whether the Secret is assumed to match the status, so unchanged inputs need no write.
     pub fn trusts(&self, status: Option<&SyncedSecretStatus>) -> bool {
-        // an earlier process may have left these, and did not hand its doubts on
+        // an earlier process may have set these reasons; its memory of the doubt is lost
         let doubtful = [
             Reason::TargetForeign,
             Reason::TargetNotFound,
@@ -550,13 +553,13 @@ impl Memory {
         self.belief == SecretState::InSync && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
     }
 
-    /// Brings the next refresh forward, because a source changes by itself before it.
+    /// Moves the next refresh forward because a source changes by itself earlier.
     pub fn refresh_within(&mut self, wait: Duration, now: Timestamp) {
         let at = later(now, wait);
         self.next_refresh = Some(self.next_refresh.map_or(at, |next| next.min(at)));
     }
 
-    /// Plans when a sync that failed is tried again, and tells how long that is.
+    /// Plans the retry of a failed sync and returns the delay.
     pub fn failed(&mut self, observed: &Observed<'_>, failure: &crate::Failure, now: Timestamp) -> Duration {
         let wait = schedule::retry(
             failure.requeue,

@@ -1,4 +1,4 @@
-//! Decoding a remote value before it is written.
+//! Decodes remote values with `decodingStrategy`.
 
 use base64::{
     Engine,
@@ -14,25 +14,26 @@ const LENIENT: GeneralPurposeConfig =
 const STANDARD: Alphabet = alphabet::STANDARD;
 const URL_SAFE: Alphabet = alphabet::URL_SAFE;
 
-/// Why a value cannot be decoded.
+/// The error of [`decode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not standard base64.
-    #[error("the value is not standard base64, which decodingStrategy Base64 asks for")]
+    /// The value is not standard base64.
+    #[error("the value is not standard base64, which decodingStrategy: Base64 requires")]
     NotBase64,
-    /// Not URL-safe base64.
-    #[error("the value is not URL-safe base64, which decodingStrategy Base64URL asks for")]
+    /// The value is not URL-safe base64.
+    #[error("the value is not URL-safe base64, which decodingStrategy: Base64URL requires")]
     NotBase64Url,
 }
 
-/// Decodes a value. Padding is optional, and white space around and between the lines is left out.
+/// Decodes a value. Padding is optional, and white space is ignored.
 ///
-/// `Auto` decodes what is standard or URL-safe base64 with full padding, and leaves everything else alone. It is a guess:
-/// a plain text such as `password` or `deadbeef` happens to be base64 and is decoded. Where the form is known, name it.
+/// `Auto` decodes standard or URL-safe base64 with full padding, and returns everything else
+/// unchanged. It guesses: plain text such as `password` or `deadbeef` is valid base64 and is
+/// decoded. Use another strategy if the encoding is known.
 ///
 /// # Errors
 ///
-/// The value is not what the strategy asks for; `None` and `Auto` never fail.
+/// When the value does not have the encoding of the strategy. `None` and `Auto` never fail.
 pub fn decode(strategy: DecodingStrategy, value: &SecretValue) -> Result<SecretValue, DecodeError> {
     match strategy {
         DecodingStrategy::None => Ok(value.clone()),

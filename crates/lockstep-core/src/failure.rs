@@ -1,4 +1,4 @@
-//! Why a sync cannot go on: one type for every stage of the pipeline.
+//! The error type of every stage of a sync.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use lockstep_api::Reason;
 
 use crate::remote::{ErrorKind, ProviderError, Requeue};
 
-/// Why a sync cannot go on. The Secret stays as it was.
+/// The reason why a sync failed. The Secret is left unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The reason of the `Ready` condition, of the event and of the metric.
+    /// The reason in the `Ready` condition, the event and the metric.
     pub reason: Reason,
-    /// A sentence for people, without any value.
+    /// A message for users, without any value.
     pub message: String,
-    /// When it is tried again.
+    /// When the sync is retried.
     pub requeue: Requeue,
-    /// When the backend wants to be asked again.
+    /// The delay that the backend asked for.
     pub retry_after: Option<Duration>,
 }
 
 impl Failure {
-    /// A failure that waits until somebody changes something.
+    /// Creates a failure that is retried only after a change.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -30,14 +30,14 @@ impl Failure {
         }
     }
 
-    /// The same, tried again in another way.
+    /// Sets when the sync is retried.
     #[must_use]
     pub fn requeued(mut self, requeue: Requeue) -> Self {
         self.requeue = requeue;
         self
     }
 
-    /// A failure of a provider; `context` names the entry and the store.
+    /// Creates a failure from a provider error. `context` names the entry and the store.
     pub fn provider(context: &str, error: &ProviderError) -> Self {
         Self {
             reason: error.kind.reason(),
@@ -47,12 +47,12 @@ impl Failure {
         }
     }
 
-    /// Whether waiting alone cannot help: the `Stalled` condition.
+    /// Whether waiting cannot help, which sets the `Stalled` condition.
     pub fn is_stalled(&self) -> bool {
         matches!(self.requeue, Requeue::OnChange)
     }
 
-    /// Whether the failure says that a remote value is missing.
+    /// Whether a remote value is missing.
     pub fn is_not_found(&self) -> bool {
         self.reason == ErrorKind::NotFound.reason()
     }

@@ -1,31 +1,33 @@
-//! The leases of credentials that a store makes for one SyncedSecret.
+//! Manages the leases of credentials that a store issues for one SyncedSecret.
 //!
 //! ```text
-//!                    intent noted                 lease noted                 Secret written
-//!   ┌──────┐  Mint  ┌────────┐  store answers   ┌────────┐                  ┌─────────┐ ──┐ Renew: in its last third
+//!                    intent saved                 lease saved                 Secret written
+//!   ┌──────┐  Mint  ┌────────┐  store replies   ┌────────┐                  ┌─────────┐ ──┐ Renew: in its last third
 //!   │ none │ ─────▶ │ Intent │ ───────────────▶ │ Minted │ ───────────────▶ │ Current │ ◀─┘
 //!   └──────┘        └────────┘                  └────────┘                  └─────────┘
-//!                       │ no answer, or             │ lockstep ended before     │ renewal refused or truncated, request
+//!                       │ no reply, or              │ lockstep ended before     │ renewal refused or truncated, request
 //!                       │ lockstep ended            │ the Secret was known to   │ changed, Secret lost: another one is
 //!                       │                           │ hold it: Mint another     │ Current
 //!                       ▼ Revoke at once            ▼                           ▼
-//!                     gone                       ┌───────────────────────────────┐ ──┐ Renew: somebody may
+//!                     gone                       ┌───────────────────────────────┐ ──┐ Renew: a pod may
 //!                       ▲ Revoke: every target   │              Old              │   │ still use it
 //!                       └─ runs on Current ───── └───────────────────────────────┘ ◀─┘
 //! ```
 //!
-//! Each arrow is a change of `status.lease` that is written before the next begins, so that a restart at any point goes on where the
-//! status says. A credential is only ever written into the Secret after its lease was noted: what stands as an intent was never in
-//! use, and is revoked at once; what stands as minted may be in use, and is treated as if it were. A credential's fields cannot be
-//! read back from anywhere, so what this process no longer remembers is made anew when the Secret has to be written again. As long as
-//! the Secret is as it was written, nothing is: its fingerprint stands on the id of the lease.
+//! Each arrow is a change of `status.lease` that is written before the next step, so a restart at
+//! any point continues from the status. A credential is written into the Secret only after its
+//! lease was recorded: an intent was never in use and is revoked at once; a minted lease may be in
+//! use and is treated as if it were. The fields of a credential cannot be read again. If this
+//! process no longer holds them and the Secret has to be written, another credential is issued.
+//! While the Secret is unchanged, none is: the fingerprint depends on the lease id.
 //!
-//! Whoever can write the status could otherwise have any accessor revoked. Beside each lease stands therefore a MAC of the SyncedSecret,
-//! the store, the path, the accessor and the id, see [`Issuer`]. A lease without the right one is not lockstep's: it is neither renewed
-//! nor revoked, and is left to expire. The same happens to every lease when the fingerprint key is lost.
+//! Someone who can write the status must not be able to have any accessor revoked. Each lease
+//! therefore has a MAC of the SyncedSecret, the store, the path, the accessor and the id. See
+//! [`Issuer`]. A lease without a valid MAC is neither renewed nor revoked, and expires. If the
+//! fingerprint key is lost, this applies to every lease.
 //!
-//! Lives and renewals go by the steady clock: a clock on the wall that is set does not make a lease end unnoticed. Whatever the clocks
-//! say, a lease is taken for ended only when the store says so.
+//! Lifetimes and renewals use the monotonic clock, so a change of the wall clock cannot make a
+//! lease expire unnoticed. A lease counts as ended only when the store reports it.
 
 use std::time::Duration;
 
@@ -45,45 +47,49 @@ use crate::{
     time::{later, to_seconds},
 };
 
-/// How long a SyncedSecret that is deleted waits for a store that does not answer, before its leases are left to expire.
+/// How long a deleted SyncedSecret waits for an unavailable store before its leases are left to
+/// expire.
 pub const RELEASE_PATIENCE: Duration = Duration::from_secs(600);
-/// How long it waits for a store that is gone or cannot work, which may come back while an installation is applied anew.
+/// How long it waits for a store that is missing or invalid, which may return while manifests are
+/// applied again.
 pub const RELEASE_PATIENCE_GONE: Duration = Duration::from_secs(60);
-/// How much less than was asked for a renewal may be given, for rounding.
+/// Tolerance in seconds when a renewal is compared with the requested time, for rounding.
 const ROUNDING: i64 = 2;
-/// The part of its life, from its end, in which a credential that ends is replaced whatever else has to wait: a tenth.
+/// A credential that cannot be renewed is replaced in the last tenth of its life, even if windows
+/// are closed.
 const LAST_CALL: i64 = 10;
-/// How many credentials may be left to expire before no other is made.
+/// Number of credentials left to expire at which no other is issued.
 const MAX_LEFT: usize = 8;
-/// How many may wait to be revoked, whatever for, before no other is made: with what else a sync adds, the status holds 32.
+/// Number of credentials waiting to be revoked at which no other is issued. A sync can add more;
+/// the status holds 32.
 const MAX_OLD: usize = 24;
 
-/// What is due for a lease.
+/// The next action for a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Renew it.
+    /// Renew the lease with this accessor.
     Renew(String),
-    /// Revoke it: nobody uses it.
+    /// Revoke the lease with this accessor, which is unused.
     Revoke(String),
-    /// It was left to expire, and has.
+    /// Remove a lease that was left to expire and has expired.
     Forget(String),
-    /// Leave to expire what the status names without proof that lockstep noted it.
+    /// Leave leases without a valid MAC to expire.
     Disown,
-    /// Nothing is left to revoke: the finalizer goes.
+    /// Remove the finalizer, because nothing is left to revoke.
     Release,
 }
 
-/// When a credential that was replaced is revoked.
+/// Decides when a replaced credential is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// How long it is kept where nothing proves that nobody uses it any more.
+    /// How long the credential is kept if no rollout proves that it is unused.
     pub revoke_after: Duration,
-    /// Whether the spec has targets: then no time alone tells that it is no longer used, a rollout does.
+    /// Whether the spec has targets. Then only a rollout shows that the credential is unused.
     pub has_targets: bool,
 }
 
 impl Retention {
-    /// What a spec says.
+    /// Reads the retention from a spec.
     pub fn of(spec: &SyncedSecretSpec) -> Self {
         let revoke_after = wanted(spec).map_or_else(
             || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
@@ -99,7 +105,7 @@ impl Retention {
         }
     }
 
-    /// Since when nobody uses a lease any more, as far as it is known.
+    /// Returns the time since which a lease is unused, if known.
     fn unused_at(self, old: &Lease, reach: Option<Coverage>) -> Option<Timestamp> {
         if old.unwritten {
             return Some(Timestamp::MIN);
@@ -115,40 +121,41 @@ impl Retention {
     }
 }
 
-/// What makes a new credential due.
+/// The cause for a new credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// There is none.
+    /// There is no credential yet.
     First,
-    /// Another one is asked for.
+    /// The request in the spec changed.
     Requested,
-    /// The lease ends for good.
+    /// The lease ends and cannot be renewed.
     Ends(LeaseEnd),
-    /// An earlier process may have written one, or not.
+    /// An earlier process may have written a credential.
     Unknown,
 }
 
-/// The entry that generates, where there is one.
+/// Returns the `generate` entry of a spec, if any.
 pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
     spec.data_from.iter().find_map(|entry| entry.generate.as_ref())
 }
 
-/// How many hexadecimal digits the name of a request had while it was a keyed hash, which another key cannot make again.
+/// Number of hexadecimal digits of request names in the earlier format, a keyed hash that another
+/// key cannot reproduce.
 const KEYED_REQUEST_DIGITS: usize = 8;
 
-/// The credential of the plan.
+/// The credential that a plan requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// The entry of `dataFrom` that wants it.
+    /// The index of the entry in `dataFrom`.
     pub entry: usize,
-    /// The store that makes it.
+    /// The store that issues the credential.
     pub store: StoreRef,
-    /// What is asked for.
+    /// The request to the store.
     pub request: LeaseRequest,
 }
 
-/// The short name of what is asked for. It is a hash without a key, so that a lost key does not make every request look new. What it
-/// hashes is in the spec of the same object, in the clear.
+/// Returns a short hash that names the request. It uses no key, so a lost key does not make every
+/// request look new. The hashed fields are in plain text in the spec of the same object.
 pub fn request_name(generation: &Generation) -> String {
     let request = &generation.request;
     let mut hash = Sha256::new();
@@ -169,12 +176,12 @@ pub fn request_name(generation: &Generation) -> String {
     format!("{number:016x}")
 }
 
-/// Whether a lease is of this request. The name of an earlier format proves nothing, and makes no new credential due.
+/// Whether a lease belongs to the request. A name in the earlier format matches any request.
 fn is_of(lease: &Lease, request: &str) -> bool {
     lease.request == request || lease.request.len() == KEYED_REQUEST_DIGITS
 }
 
-/// The SyncedSecret that leases are noted for, and the key that proves it.
+/// Computes the MACs of the leases of one SyncedSecret.
 #[derive(Debug, Clone, Copy)]
 pub struct Issuer<'a> {
     /// The fingerprint key.
@@ -205,12 +212,12 @@ impl Issuer<'_> {
         hash
     }
 
-    /// Adds the MAC to a lease.
+    /// Sets the MAC of a lease.
     pub fn sign(&self, lease: &mut Lease) {
         lease.mac = Some(self.hash(lease).finish(64));
     }
 
-    /// Whether lockstep noted the lease for this SyncedSecret.
+    /// Whether the MAC proves that lockstep recorded the lease for this SyncedSecret.
     pub fn is_own(&self, lease: &Lease) -> bool {
         let mac = lease.mac.as_deref();
         mac.is_some_and(|mac| self.hash(lease).verify(mac))
@@ -221,15 +228,15 @@ impl Issuer<'_> {
     }
 }
 
-/// Why a lease is left to expire that has no right MAC.
-const UNPROVEN: &str = "its MAC does not prove that lockstep noted it: the status was changed, or the fingerprint key was replaced";
+/// Why a lease without a valid MAC is left to expire.
+const UNPROVEN: &str = "its MAC is not valid: the status was changed, or the fingerprint key was replaced";
 
-/// Whether a lease was left to expire because nothing proves that lockstep noted it.
+/// Whether a lease was left to expire because its MAC was not valid.
 pub fn is_disowned(lease: &Lease) -> bool {
     lease.left.is_some() && lease.mac.is_none()
 }
 
-/// Whether the status names a lease without proof that lockstep noted it, and does not say so yet.
+/// Whether the status contains a lease without a valid MAC that is not yet marked as such.
 pub fn has_unproven(status: &LeaseStatus, issuer: &Issuer<'_>) -> bool {
     let mut leases = held(status);
     leases.any(|lease| lease.left.is_none() && !issuer.is_own(lease))
@@ -239,7 +246,8 @@ pub fn has_unproven(status: &LeaseStatus, issuer: &Issuer<'_>) -> bool {
             .is_some_and(|intent| !issuer.is_own_intent(intent))
 }
 
-/// The leases once those without proof are left to expire. A credential that the Secret holds is replaced before it ends.
+/// Marks leases without a valid MAC as left to expire. A credential in use is replaced before it
+/// ends.
 pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> LeaseStatus {
     let mut next = status.clone();
     let intent = next.intent.take_if(|intent| !issuer.is_own_intent(intent));
@@ -261,7 +269,8 @@ pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> Le
     next
 }
 
-/// How many leases without proof the status goes on to list. Nothing is ever done for them, and they must leave room for others.
+/// Maximum number of leases without a valid MAC in the status. No action follows from them, and
+/// they must leave room for others.
 const MAX_DISOWNED: usize = 4;
 
 fn trim_disowned(status: &mut LeaseStatus) {
@@ -272,23 +281,24 @@ fn trim_disowned(status: &mut LeaseStatus) {
     });
 }
 
-/// The longest accessor that a store may give.
+/// Maximum length of an accessor.
 const MAX_ACCESSOR: usize = 256;
-/// The longest lease id that a store may give.
+/// Maximum length of a lease id.
 const MAX_ID: usize = 1024;
 
-/// Checks the accessor that a store gave, before it goes into the status. The message does not show it.
+/// Checks an accessor that a store returned before it is written to the status. The message does
+/// not contain it.
 ///
 /// # Errors
-/// When it is no name: printable ASCII of a bounded length, without blanks.
+/// When it is too long, or not printable ASCII without spaces.
 pub fn check_accessor(accessor: &str) -> Result<(), Failure> {
     check_given("accessor", accessor, MAX_ACCESSOR)
 }
 
-/// Checks the lease id that a store gave, in the same way.
+/// Checks a lease id like [`check_accessor`].
 ///
 /// # Errors
-/// When it is no name.
+/// See [`check_accessor`].
 pub fn check_id(id: &str) -> Result<(), Failure> {
     check_given("lease id", id, MAX_ID)
 }
@@ -298,20 +308,20 @@ fn check_given(what: &str, name: &str, longest: usize) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!(
-        "the store gave an invalid {what} ({} bytes): lockstep accepts 1 to {longest} printable ASCII characters without blanks. Check what answers at the store's address",
+        "the store returned an invalid {what} ({} bytes). lockstep accepts 1 to {longest} printable ASCII characters without spaces. Check which server runs at the store's address",
         name.len()
     );
     Err(Failure::new(Reason::Malformed, message).requeued(Requeue::LongBackoff))
 }
 
-/// The store that a status names.
+/// Parses the name of a store in a status.
 pub fn store(text: &str) -> Option<StoreRef> {
     let (kind, name) = text.split_once('/')?;
     serde_json::from_value(serde_json::json!({ "kind": kind, "name": name })).ok()
 }
 
 fn time(text: &str) -> Timestamp {
-    // what cannot be read is long ago: then the store is asked
+    // an invalid time counts as long ago, so the store is asked
     text.parse().unwrap_or(Timestamp::MIN)
 }
 
@@ -319,7 +329,8 @@ fn third(lease: &Lease) -> Duration {
     Duration::from_secs(u64::try_from(lease.seconds).unwrap_or(0)) / 3
 }
 
-/// When a lease is renewed, or replaced where it cannot be: in its last third, each at a time of its own.
+/// Returns when to renew a lease, or to replace it if it cannot be renewed: spread over its last
+/// third.
 fn renew_at(lease: &Lease) -> Timestamp {
     let third = third(lease);
     let fraction = schedule::fraction((&*lease.accessor, &*lease.expires));
@@ -327,7 +338,7 @@ fn renew_at(lease: &Lease) -> Timestamp {
     earlier(time(&lease.expires), left)
 }
 
-/// A time of the steady clock, on the wall.
+/// Converts a time of the monotonic clock to the wall clock.
 pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
     let end = if ahead.is_negative() {
         Timestamp::MIN
@@ -348,18 +359,18 @@ fn earlier(at: Timestamp, by: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MIN)
 }
 
-/// Every lease that may be in use.
+/// Returns every lease that may be in use.
 fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
     status.current.iter().chain(&status.minted).chain(&status.old)
 }
 
-/// The lease with that accessor; of several, one that is not left to expire.
+/// Returns the lease with the accessor, preferring one that is not left to expire.
 pub fn find<'a>(status: &'a LeaseStatus, accessor: &str) -> Option<&'a Lease> {
     let all = held(status).filter(|lease| lease.accessor == accessor);
     all.min_by_key(|lease| lease.left.is_some())
 }
 
-/// What is to be revoked by that accessor: a lease, or an intent as one.
+/// Returns the lease to revoke for an accessor. An intent is converted to a lease.
 pub fn held_as(status: &LeaseStatus, accessor: &str) -> Option<Lease> {
     let intent = status.intent.as_ref();
     find(status, accessor).cloned().or_else(|| {
@@ -368,13 +379,14 @@ pub fn held_as(status: &LeaseStatus, accessor: &str) -> Option<Lease> {
     })
 }
 
-/// Whether nothing is held.
+/// Whether the status contains no lease.
 pub fn is_empty(status: Option<&LeaseStatus>) -> bool {
     status.is_none_or(|status| *status == LeaseStatus::default())
 }
 
-/// What is due next, and when by the clock on the wall, with what has to be tried again in its time. `ahead` is how far that clock is
-/// ahead of the steady one. A new credential is not among it: that is part of a sync, see [`mint_at`].
+/// Returns the next action and its time on the wall clock, including retries. `ahead` is how far
+/// the wall clock is ahead of the monotonic one. A new credential is part of a sync: see
+/// [`mint_at`].
 pub fn next(
     status: &SyncedSecretStatus,
     retention: Retention,
@@ -395,7 +407,7 @@ pub fn next(
         let at = retention.unused_at(old, reach)?;
         Some((at, Action::Revoke(accessor)))
     });
-    // what is revoked before it ends needs no renewal
+    // a lease that is revoked before it ends needs no renewal
     let revoked_in_time = |lease: &Lease| {
         retention
             .unused_at(lease, reach)
@@ -407,7 +419,7 @@ pub fn next(
             let at = on_the_wall(renew_at(lease), ahead);
             (at, Action::Renew(lease.accessor.clone()))
         });
-    // of what is due at once, a revocation goes first
+    // of actions due at the same time, a revocation goes first
     intent
         .chain(revocations)
         .chain(renewals)
@@ -415,20 +427,21 @@ pub fn next(
         .min_by_key(|(at, _)| *at)
 }
 
-/// Whether an earlier process made a credential of which nobody knows whether the Secret holds it. Then the Secret is not taken to be
-/// as the status says, and another one is made.
+/// Whether it is unknown if the Secret contains a credential that an earlier process issued. Then
+/// the Secret may differ from the status, and another credential is issued.
 pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
     status.is_some_and(|status| status.minted.is_some()) || may_have_written(status)
 }
 
-/// Whether an earlier process may have written a credential, in whose place another one is made.
+/// Whether an earlier process may have written a credential that has to be replaced.
 pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
     let written = |old: &Lease| old.replaced.is_none() && !old.unwritten;
     status.is_some_and(|status| status.old.iter().any(written))
 }
 
-/// When a new credential is due, and why; `None` while the one that there is goes on. `waits` says that it was found to have to wait
-/// for a window or a rollout: then it comes in its time, or when the one that there is would end. By the steady clock.
+/// Returns when a new credential is due and why, on the monotonic clock. `None` while the current
+/// one lives on. `waits` means that a change waits for a window or a rollout: then the new
+/// credential is due with that change, or shortly before the current one ends.
 pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, Cause)> {
     if in_doubt(status) {
         return (!waits).then_some((Timestamp::MIN, Cause::Unknown));
@@ -445,8 +458,8 @@ pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, 
     Some((at, Cause::Ends(ends)))
 }
 
-/// Why the credential that is asked for has to be made; `None` where the one that there is will do. `remembered` is the id of the
-/// lease whose fields this process has at hand.
+/// Returns why another credential has to be issued; `None` if the existing one is sufficient.
+/// `remembered` is the id of the lease whose fields this process holds.
 pub fn cause(
     status: Option<&LeaseStatus>,
     request: &str,
@@ -473,7 +486,7 @@ pub fn cause(
     (now >= at).then_some(cause)
 }
 
-/// Why one that is about to be written is not worth it any more.
+/// Returns why a minted credential is too close to its end to be written.
 fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
     let expires = time(&minted.expires);
     let (at, end) = match minted.ends {
@@ -484,28 +497,29 @@ fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
     (now >= at).then_some(Cause::Ends(end))
 }
 
-/// The lease whose credential the Secret has to hold, while no new one is due.
+/// Returns the lease whose credential belongs in the Secret while no new one is due.
 pub fn in_use(status: Option<&LeaseStatus>) -> Option<&Lease> {
     let status = status?;
     status.minted.as_ref().or(status.current.as_ref())
 }
 
-/// When a credential that ends is replaced whatever else has to wait.
+/// Returns when a credential that ends is replaced even if windows are closed.
 fn last_call(lease: &Lease) -> Timestamp {
     let part = Duration::from_secs(u64::try_from(lease.seconds / LAST_CALL).unwrap_or(0));
     earlier(time(&lease.expires), part)
 }
 
-/// Whether a new credential must not wait for a window or a rollout: the one that there is ends before.
+/// Whether a new credential cannot wait for a window or a rollout, because the current one is about
+/// to end.
 pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     let current = status.and_then(|status| status.current.as_ref());
     current.is_some_and(|current| current.ends.is_some() && now >= last_call(current))
 }
 
-/// Checks that what was not revoked leaves room for another one.
+/// Checks that the unrevoked credentials leave room for another one.
 ///
 /// # Errors
-/// When there is too much of it: nothing bounds then what lives in the store.
+/// When there are too many. Otherwise the number of credentials in the store would be unlimited.
 pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
     let old = status.map_or(&[][..], |status| &status.old);
     let left = old
@@ -514,11 +528,11 @@ pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
     let message = if left.clone().count() >= MAX_LEFT {
         let first = left.map(|lease| &*lease.expires).min().unwrap_or_default();
         format!(
-            "{MAX_LEFT} credentials that nobody uses could not be revoked, and no other is made beside them before the first ends at {first}. Give the store's login the right to auth/token/revoke-accessor; the condition LeaseUnrevoked says why one was not revoked"
+            "Not issuing another credential: {MAX_LEFT} unused credentials could not be revoked. The first expires at {first}. Give the store's login the right to auth/token/revoke-accessor. The condition LeaseUnrevoked contains the cause"
         )
     } else if old.iter().filter(|lease| !is_disowned(lease)).count() >= MAX_OLD {
         format!(
-            "{MAX_OLD} credentials wait to be revoked, and no other is made beside them. Check that the store answers, and that the rollout is not held"
+            "Not issuing another credential: {MAX_OLD} credentials are waiting to be revoked. Check that the store is available and that the rollout is not held"
         )
     } else {
         return Ok(());
@@ -526,7 +540,7 @@ pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
     Err(Failure::new(Reason::LeaseLeft, message).requeued(Requeue::LongBackoff))
 }
 
-/// An intent, as one of the leases that are to be revoked.
+/// Converts an intent to a lease that has to be revoked.
 fn lost(intent: LeaseIntent) -> Lease {
     Lease {
         id: intent.accessor.clone(),
@@ -543,7 +557,7 @@ fn lost(intent: LeaseIntent) -> Lease {
     }
 }
 
-/// The status before a credential is made.
+/// Returns the status to write before a credential is requested.
 pub fn intend(
     status: Option<&LeaseStatus>,
     generation: &Generation,
@@ -552,7 +566,7 @@ pub fn intend(
     now: Timestamp,
 ) -> LeaseStatus {
     let mut next = status.cloned().unwrap_or_default();
-    // what an earlier process may have written is in use until another is
+    // a credential that an earlier process may have written is in use until another one is
     next.old.extend(next.minted.take());
     next.old.extend(next.intent.take().map(lost));
     trim_disowned(&mut next);
@@ -572,7 +586,8 @@ pub fn intend(
     next
 }
 
-/// The status once a credential was made, and before it is written. `asked` is when the store was asked: it began to count no earlier.
+/// Returns the status after a credential was issued, before it is written. `asked` is when the
+/// request was sent; the lease starts no earlier.
 pub fn minted(
     status: &LeaseStatus,
     request: String,
@@ -605,7 +620,7 @@ pub fn minted(
     next
 }
 
-/// The leases once the Secret holds what `sources` say.
+/// Returns the leases after the Secret was written from `sources`.
 pub fn written(
     status: Option<&LeaseStatus>,
     sources: &[SourceStatus],
@@ -626,7 +641,7 @@ pub fn written(
         next.old.extend(next.minted.take());
         next.old.extend(next.current.take());
     }
-    // nothing was written while one is in doubt
+    // nothing was written while a credential is in doubt
     if next.minted.is_none() {
         for old in next.old.iter_mut().filter(|old| old.replaced.is_none()) {
             old.replaced = Some(to_seconds(now));
@@ -652,7 +667,7 @@ fn change(status: &LeaseStatus, accessor: &str, change: impl FnOnce(&mut Lease))
     next
 }
 
-/// The leases after one was renewed.
+/// Returns the leases after one was renewed.
 pub fn renewed(status: &LeaseStatus, accessor: &str, given: Duration, asked: Timestamp) -> LeaseStatus {
     let expires = to_seconds(later(asked, given));
     change(status, accessor, |lease| {
@@ -666,7 +681,8 @@ pub fn renewed(status: &LeaseStatus, accessor: &str, given: Duration, asked: Tim
     })
 }
 
-/// The leases after the store refused to renew one; `None` where it only could not be asked, and is asked again.
+/// Returns the leases after the store refused to renew one; `None` if the request failed and is
+/// retried.
 pub fn renewal_failed(
     status: &LeaseStatus,
     accessor: &str,
@@ -685,7 +701,7 @@ pub fn renewal_failed(
     })
 }
 
-/// The leases after one was revoked, or has expired.
+/// Returns the leases after one was revoked or expired.
 pub fn revoked(status: &LeaseStatus, accessor: &str) -> Option<LeaseStatus> {
     let mut next = status.clone();
     next.intent.take_if(|intent| intent.accessor == accessor);
@@ -695,7 +711,8 @@ pub fn revoked(status: &LeaseStatus, accessor: &str) -> Option<LeaseStatus> {
     settled(next)
 }
 
-/// The leases after the store refused to revoke one, for good: it is left to expire. `None` where it only could not be asked.
+/// Returns the leases after the store refused to revoke one, which is left to expire; `None` if the
+/// request failed and is retried.
 pub fn revocation_failed(
     status: &LeaseStatus,
     accessor: &str,
@@ -717,8 +734,8 @@ pub fn revocation_failed(
     }))
 }
 
-/// What is due for the leases of a SyncedSecret that is being deleted, and when by the clock on the wall. Those without proof that
-/// lockstep noted them hold nothing up.
+/// Returns the next action for a SyncedSecret that is being deleted, and its time on the wall
+/// clock. Leases without a valid MAC do not delay the deletion.
 pub fn release(
     status: Option<&LeaseStatus>,
     issuer: &Issuer<'_>,
@@ -758,7 +775,7 @@ pub fn release(
     (not_before(&action).min(end), action)
 }
 
-/// What could not be done for a lease, and when it is tried again.
+/// The lease actions that failed, and when they are retried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retries(Vec<Retry>);
 
@@ -767,7 +784,7 @@ struct Retry {
     action: Action,
     at: Timestamp,
     attempt: u32,
-    /// Whether the store does not exist, or cannot work as it is.
+    /// Whether the store does not exist or is invalid.
     gone: bool,
 }
 
@@ -776,7 +793,7 @@ impl Retries {
         self.0.iter().find(|retry| retry.action == *action)
     }
 
-    /// When it may be tried again, by the steady clock.
+    /// Returns when the action may be retried, on the monotonic clock.
     pub fn not_before(&self, action: &Action) -> Timestamp {
         self.of(action).map_or(Timestamp::MIN, |retry| retry.at)
     }
@@ -785,12 +802,12 @@ impl Retries {
         self.of(action).is_some_and(|retry| retry.gone)
     }
 
-    /// Notes that it was done.
+    /// Records that the action succeeded.
     pub fn done(&mut self, action: &Action) {
         self.0.retain(|retry| retry.action != *action);
     }
 
-    /// Notes that it failed. `gone` says that the store does not exist, or cannot work as it is.
+    /// Records that the action failed. `gone` means that the store does not exist or is invalid.
     pub fn failed(&mut self, action: &Action, gone: bool, uid: &str, now: Timestamp) {
         let attempt = self.of(action).map_or(0, |retry| retry.attempt.saturating_add(1));
         let wait = schedule::retry(Requeue::Backoff, Duration::ZERO, None, uid, attempt);
@@ -804,7 +821,7 @@ impl Retries {
     }
 }
 
-/// The paths of the leases that were not revoked, and when the last of them ends.
+/// Returns the paths of the leases that were not revoked, and when the last of them ends.
 pub fn left(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, &str)> {
     let status = status?;
     let mut paths: Vec<&str> = held(status).map(|lease| &*lease.path).collect();
@@ -818,13 +835,13 @@ pub fn left(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, &str)> {
     Some((paths, last))
 }
 
-/// When the credential that the Secret holds ends unless it is renewed.
+/// Returns when the credential in the Secret ends unless it is renewed.
 pub fn expiry(status: Option<&LeaseStatus>) -> Option<Timestamp> {
     let current = status?.current.as_ref()?;
     current.expires.parse().ok()
 }
 
-/// The lease that is left to expire, and why, where there is one.
+/// Returns a lease that is left to expire and the reason, if any.
 pub fn unrevoked(status: Option<&LeaseStatus>) -> Option<(&Lease, &str)> {
     held(status?).find_map(|lease| Some((lease, lease.left.as_deref()?)))
 }

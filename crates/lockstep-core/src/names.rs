@@ -1,5 +1,5 @@
-//! Names of Kubernetes objects in a spec. The CRDs have patterns for them; objects that are older than the patterns are checked here,
-//! before a name is sent in a URL or shown in a command.
+//! Checks the names of Kubernetes objects in a spec before they are used in a URL or a command. The
+//! CRDs have patterns for them; these checks also cover objects that are older than the patterns.
 
 use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
 
@@ -8,13 +8,13 @@ use crate::{
     text::{self, is_label, is_subdomain},
 };
 
-/// The longest name of a CronJob.
+/// Maximum length of the name of a CronJob.
 pub const MAX_CRON_JOB: usize = 52;
 
 /// Checks every name of a spec.
 ///
 /// # Errors
-/// The field whose value Kubernetes does not accept as the name of such an object.
+/// When a field is not a valid name. The message names the field.
 pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if let Some(name) = &spec.target.name {
         check_subdomain("target.name", name)?;
@@ -61,7 +61,7 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether Kubernetes accepts the text as the name of a CronJob.
+/// Whether Kubernetes accepts the name for a CronJob.
 pub fn is_cron_job(name: &str) -> bool {
     name.len() <= MAX_CRON_JOB && is_subdomain(name)
 }
@@ -76,7 +76,7 @@ fn check_name(field: &str, name: &str, is_valid: bool) -> Result<(), Failure> {
     }
     let shown: String = text::escape(name).chars().take(64).collect();
     let message = format!(
-        "{field}: \"{shown}\" is not a name that Kubernetes accepts. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit"
+        "{field}: \"{shown}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit"
     );
     Err(Failure::new(Reason::InvalidSpec, message))
 }

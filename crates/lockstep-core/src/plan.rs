@@ -1,4 +1,4 @@
-//! What has to be read for a SyncedSecret, and whether it may be: everything that can be said before the first request.
+//! Plans what to read for a SyncedSecret and checks that it may be read, before the first request.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ pub struct Rival {
     pub name: String,
 }
 
-/// What a plan is made from.
+/// The input of [`plan`].
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Name of the SyncedSecret.
@@ -41,16 +41,16 @@ pub struct Input<'a> {
     pub namespace: &'a str,
     /// Its uid.
     pub uid: &'a str,
-    /// What it declares.
+    /// Its spec.
     pub spec: &'a SyncedSecretSpec,
-    /// Every store that it names, as far as it exists.
+    /// Every existing store that the spec names.
     pub stores: &'a BTreeMap<StoreRef, StoreView>,
-    /// The SyncedSecret that comes before this one and writes the same Secret.
+    /// The older SyncedSecret that writes the same Secret.
     pub rival: Option<&'a Rival>,
 }
 
 impl Input<'_> {
-    /// The name of the Secret.
+    /// The name of the Secret to write.
     pub fn target_name(&self) -> &str {
         spec::target_name(self.name, &self.spec.target)
     }
@@ -68,62 +68,62 @@ pub struct Read {
 /// One search of the plan.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// The entry of `dataFrom` that wants it.
+    /// The index of the entry in `dataFrom`.
     pub entry: usize,
     /// The store.
     pub store: StoreRef,
-    /// What is looked for.
+    /// The query to send to the store.
     pub query: FindQuery,
-    /// What of it may be read.
+    /// Limits which results may be read.
     pub grant: Grant,
 }
 
 /// One ciphertext of the plan.
 #[derive(Debug, Clone)]
 pub struct Decryption {
-    /// The entry of `data` that wants it.
+    /// The index of the entry in `data`.
     pub entry: usize,
     /// The store whose key decrypts it.
     pub store: StoreRef,
-    /// What the KMS has to decrypt.
+    /// The ciphertext to send to the KMS.
     pub ciphertext: Ciphertext,
     sealed: Sealed,
 }
 
 impl Decryption {
-    /// The provider whose KMS encrypted it.
+    /// The provider whose KMS encrypted the value.
     pub fn kms(&self) -> &str {
         self.sealed.kms()
     }
 
-    /// The value, from what the KMS decrypted.
+    /// Returns the value for the plaintext that the KMS returned.
     ///
     /// # Errors
-    /// When it is an envelope that this does not open.
+    /// When the ciphertext is an envelope that the plaintext does not open.
     pub fn open(&self, decrypted: &SecretValue) -> Result<SecretValue, CiphertextError> {
         self.sealed.open(decrypted, &self.ciphertext.binding)
     }
 }
 
-/// What has to be read.
+/// Everything that a sync reads.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// Remote values by key, each once.
+    /// The remote values to read by key, without duplicates.
     pub reads: Vec<Read>,
-    /// Searches, whose results are read as well.
+    /// The searches; their results are read too.
     pub searches: Vec<Search>,
-    /// Ciphertexts, which are decrypted only when something has changed.
+    /// The ciphertexts, which are decrypted only if something changed.
     pub decryptions: Vec<Decryption>,
-    /// The credential that a store makes.
+    /// The credential that a store issues.
     pub generation: Option<Generation>,
-    /// When what changed may be written.
+    /// The windows in which a change may be written.
     pub windows: Windows,
 }
 
 /// Makes the plan.
 ///
 /// # Errors
-/// What is wrong with the spec, with the stores that it names, or with the rights of its namespace.
+/// When the spec is invalid, a store does not exist, or a store does not grant access.
 pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
     names::check(input.spec)?;
     check_spec(input.spec)?;
@@ -134,7 +134,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         return Err(Failure::new(
             Reason::Conflict,
             format!(
-                "Secret \"{}\" is already written by SyncedSecret \"{}\" (it came first). Rename target.name, or delete one of the two",
+                "Secret \"{}\" is already managed by the older SyncedSecret \"{}\". Change target.name, or delete one of the two",
                 input.target_name(),
                 rival.name
             ),
@@ -163,7 +163,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
             }
             _ => {
                 return Err(invalid(format!(
-                    "{place}: exactly one of remoteRef and ciphertext is needed"
+                    "{place}: set exactly one of remoteRef and ciphertext"
                 )));
             }
         }
@@ -223,7 +223,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
             }
         } else {
             return Err(invalid(format!(
-                "{place}: exactly one of extract, find and generate is needed"
+                "{place}: set exactly one of extract, find and generate"
             )));
         }
     }
@@ -256,7 +256,7 @@ fn decryption(
         let hint = match error {
             CiphertextError::OtherPlace => ". Seal it again for this one",
             CiphertextError::NotSealed => "",
-            _ => ". Take it from an earlier commit, or seal it again",
+            _ => ". Restore it from an earlier commit, or seal it again",
         };
         Failure::new(
             Reason::DecryptFailed,
@@ -273,10 +273,10 @@ fn decryption(
     })
 }
 
-/// The reference that a spec's `remoteRef` means.
+/// Resolves the `remoteRef` of a spec.
 ///
 /// # Errors
-/// When the store does not exist, or takes no such key.
+/// When the store does not exist, or the key is invalid for it.
 pub fn remote_ref(
     input: &Input<'_>,
     store: &StoreRef,
@@ -287,10 +287,10 @@ pub fn remote_ref(
     reference(input, store, &spec.key, spec.version.as_deref(), part, place)
 }
 
-/// The reference that an `extract` means.
+/// Resolves the key of an `extract`.
 ///
 /// # Errors
-/// As [`remote_ref`].
+/// See [`remote_ref`].
 pub fn extract_ref(
     input: &Input<'_>,
     store: &StoreRef,
@@ -335,7 +335,7 @@ fn misspelled(field: &str, text: &str, error: &LocationError) -> Failure {
     invalid(format!("{field} \"{}\" {error}", shown(text)))
 }
 
-/// What a user wrote, on one line and not without end.
+/// Escapes and shortens text that a user wrote, for a message.
 fn shown(text: &str) -> String {
     const MOST: usize = 200;
     let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
@@ -346,8 +346,11 @@ fn shown(text: &str) -> String {
 }
 
 fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
-    store_ref(input.spec, own)
-        .ok_or_else(|| invalid(format!("{place}: secretStoreRef is needed, here or on top")))
+    store_ref(input.spec, own).ok_or_else(|| {
+        invalid(format!(
+            "{place}: secretStoreRef is not set. Set it here or in spec.secretStoreRef"
+        ))
+    })
 }
 
 fn view<'a>(input: &Input<'a>, store: &StoreRef, place: &str) -> Result<&'a StoreView, Failure> {
@@ -377,12 +380,12 @@ fn authorise(
     let what = if written == location.as_str() {
         format!("the key \"{location}\"")
     } else {
-        format!("the key \"{}\", which is \"{location}\"", shown(written))
+        format!("the key \"{}\", which resolves to \"{location}\"", shown(written))
     };
     Err(denied(input, store, grant, Some(what)))
 }
 
-/// Checks that a namespace may have credentials made at a path of a store.
+/// Checks that a store may issue credentials at a path for a namespace.
 ///
 /// # Errors
 /// When the store does not grant it.
@@ -398,7 +401,7 @@ pub fn check_generation(
     Err(Failure::new(
         Reason::AccessDenied,
         format!(
-            "{store} makes no credential at \"{path}\" for namespace \"{namespace}\" ({}). Ask its owner for an entry of access with generate, or use another store",
+            "{store} does not issue credentials at \"{path}\" for namespace \"{namespace}\" ({}). Ask its owner for an entry of access with generate, or use another store",
             grant.describe_generation()
         ),
     ))
@@ -420,7 +423,7 @@ fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(Reason::InvalidSpec, message)
 }
 
-/// Types of Secrets that hold Kubernetes' own credentials: whoever writes one can mint an identity.
+/// Types of Secrets that hold Kubernetes' own credentials. Writing one grants an identity.
 pub const REFUSED_TYPES: [&str; 2] = [
     "kubernetes.io/service-account-token",
     "bootstrap.kubernetes.io/token",
@@ -435,7 +438,7 @@ fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
         .is_some_and(|interval| interval.to_std() < std::time::Duration::from_secs(1))
     {
         return Err(invalid(
-            "refreshInterval must be at least 1s; for a single sync use refreshPolicy: CreatedOnce",
+            "refreshInterval: must be at least 1s. For a single sync, set refreshPolicy: CreatedOnce",
         ));
     }
     if spec.refresh_policy == RefreshPolicy::CreatedOnce && lease::wanted(spec).is_some() {
@@ -486,7 +489,7 @@ fn check_template(template: &lockstep_api::Template) -> Result<(), Failure> {
                 let place = format!("target.template.metadata.{field}[\"{key}\"]");
                 if key.split_once('/').is_some_and(|(prefix, _)| is_ours(prefix)) {
                     return Err(invalid(format!(
-                        "{place}: keys under lockstep.dev are lockstep's own"
+                        "{place}: keys under lockstep.dev are reserved for lockstep. Use another key"
                     )));
                 }
                 check_text(&place, text)?;

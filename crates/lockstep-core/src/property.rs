@@ -1,6 +1,6 @@
-//! Taking a property out of a remote value that is JSON.
+//! Extracts properties from remote values that are JSON.
 //!
-//! The text is never turned into numbers and back, so `1.10` stays `1.10` and integers of any size stay exact.
+//! Numbers keep their text: `1.10` stays `1.10`, and integers of any size stay exact.
 
 use std::{
     borrow::Cow,
@@ -14,26 +14,27 @@ use serde_json::value::RawValue;
 
 use crate::remote::SecretValue;
 
-/// How many fields and indexes a path may have.
+/// Maximum number of fields and indexes in a path.
 pub const MAX_SEGMENTS: usize = 64;
 
-/// Why there is no such property. Neither a value nor a field that the user did not name is ever shown.
+/// The error of [`extract`] and [`fields`]. It never contains a value, or a field that the user did
+/// not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {
     /// The value is not JSON.
     #[error("the value is not JSON, so it has no properties")]
     NotJson,
-    /// The value is JSON, but a single string, number or boolean (for [`fields`]: anything but an object).
+    /// The value is a JSON string, number or boolean (for [`fields`]: anything but an object).
     #[error("the value is JSON, but not an object, so it has no properties")]
     NotObject,
-    /// The path leads nowhere, or to `null`.
+    /// The path does not exist, or its value is `null`.
     #[error("it has no such property; it has {}", count(*properties))]
     Missing {
-        /// How many fields (of an array: elements) the whole value has.
+        /// The number of fields or elements of the whole value.
         properties: usize,
     },
     /// The path has more than [`MAX_SEGMENTS`] fields and indexes.
-    #[error("the property names more than {MAX_SEGMENTS} fields and indexes")]
+    #[error("the path has more than {MAX_SEGMENTS} fields and indexes")]
     PathTooDeep,
 }
 
@@ -45,7 +46,7 @@ fn count(properties: usize) -> String {
     }
 }
 
-/// The property of a JSON value at `path`: see [`Document::extract`].
+/// Returns the property of a JSON value at `path`. See [`Document::extract`].
 ///
 /// # Errors
 ///
@@ -54,7 +55,7 @@ pub fn extract(value: &SecretValue, path: &str) -> Result<SecretValue, PropertyE
     Document::new(value).extract(path)
 }
 
-/// Every field of a JSON object: see [`Document::fields`].
+/// Returns every field of a JSON object. See [`Document::fields`].
 ///
 /// # Errors
 ///
@@ -66,10 +67,10 @@ pub fn fields(
     Document::new(value).fields(path)
 }
 
-/// A JSON value, each part of which is parsed once, however many properties are taken out of it.
+/// A JSON value. Each of its parts is parsed once, for any number of properties.
 pub struct Document<'a> {
     value: &'a SecretValue,
-    /// What was parsed, by where it begins.
+    /// The parsed nodes, by the address where their text begins.
     nodes: RefCell<HashMap<usize, Rc<Node<'a>>>>,
     whole: RefCell<Option<Result<&'a RawValue, PropertyError>>>,
 }
@@ -81,7 +82,7 @@ impl fmt::Debug for Document<'_> {
 }
 
 impl<'a> Document<'a> {
-    /// Nothing is parsed yet.
+    /// Wraps a value without parsing it.
     pub fn new(value: &'a SecretValue) -> Self {
         Self {
             value,
@@ -90,14 +91,15 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The property at `path`.
+    /// Returns the property at `path`.
     ///
-    /// A field that is really named like the whole path wins, so `a.b` finds the field `a.b` before the field `b` in `a`.
-    /// Otherwise the path is field names and indexes joined by dots, as in External Secrets Operator: `a.b.0.c`, `items.1`,
-    /// with `\.` for a dot and `\\` for a backslash in a name. Of fields with the same name the last one counts.
+    /// A field named like the whole path has priority: `a.b` finds the field `a.b` before the field
+    /// `b` in `a`. Otherwise the path consists of field names and indexes joined by dots, as in
+    /// External Secrets Operator: `a.b.0.c`, `items.1`. Write `\.` for a dot and `\\` for a
+    /// backslash in a name. If several fields have the same name, the last one is used.
     ///
-    /// A string yields its text; a number or boolean its JSON text, unchanged; an object or array its JSON without white
-    /// space. An explicit `null` is a missing property.
+    /// A string yields its text. A number or boolean yields its JSON text, unchanged. An object or
+    /// array yields its JSON without white space. `null` counts as missing.
     ///
     /// # Errors
     ///
@@ -106,11 +108,13 @@ impl<'a> Document<'a> {
         text(self.find(path)?)
     }
 
-    /// Every field of the object at `path`, or of the value itself. A field that is `null` is left out.
+    /// Returns every field of the object at `path`, or of the value itself. Fields that are `null`
+    /// are left out.
     ///
     /// # Errors
     ///
-    /// As of [`Document::extract`]; [`PropertyError::NotObject`] where the path leads to something else than an object.
+    /// See [`Document::extract`]. [`PropertyError::NotObject`] if the value at the path is not an
+    /// object.
     pub fn fields(&self, path: Option<&str>) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
         let raw = match path {
             Some(path) => self.find(path)?,
@@ -173,7 +177,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Every field of a JSON object as its JSON, without white space between its parts; `null` too.
+/// Returns every field of a JSON object as compact JSON, including `null`.
 pub(crate) fn raw_fields(value: &SecretValue) -> Result<BTreeMap<String, SecretValue>, PropertyError> {
     let Node::Object(object) = Node::of(whole(value)?)? else {
         return Err(PropertyError::NotObject);
@@ -226,7 +230,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A field name; borrowed where it holds no escape.
+/// A field name, borrowed unless it contains an escape.
 #[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -263,7 +267,7 @@ fn text(raw: &RawValue) -> Result<SecretValue, PropertyError> {
     }
 }
 
-/// JSON without the white space between its parts.
+/// Removes the white space between the parts of JSON text.
 fn compact(json: &str) -> Vec<u8> {
     let mut compact = Vec::with_capacity(json.len());
     let mut in_string = false;

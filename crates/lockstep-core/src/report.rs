@@ -1,5 +1,5 @@
-//! From the outcome of a sync to the status that says so. What did not change keeps its words and its times, so that
-//! an unchanged status is not written.
+//! Builds the status from the outcome of a sync. Unchanged conditions keep their message and time,
+//! so an unchanged status is not written.
 
 use jiff::Timestamp;
 use lockstep_api::{
@@ -16,54 +16,54 @@ use crate::{
     time::to_seconds,
 };
 
-/// How long a message may be, in bytes.
+/// Maximum length of a message, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 2048;
 
-/// How a sync ended.
+/// The outcome of a sync, or of another step of the reconcile.
 #[derive(Debug, Clone)]
 pub enum Outcome<'a> {
-    /// The Secret holds what the sources hold.
+    /// The Secret is in sync with the sources.
     Synced {
-        /// The Secret. Its `last_change_time` is filled in here.
+        /// The Secret. [`report`] sets its `last_change_time`.
         target: TargetStatus,
-        /// The remote values that it was made from.
+        /// The remote values that the Secret was built from.
         sources: Vec<SourceStatus>,
-        /// Whether it holds what the sources held before, because what they hold now failed.
+        /// Whether the Secret holds earlier values, because the rollout of the current ones failed.
         back: bool,
-        /// What is newer than both, and may not come in yet.
+        /// A newer value that may not be written yet.
         waits: Option<Waiting>,
     },
-    /// A value changed at its source, and waits for a window. The Secret is as it was.
+    /// A value changed at its source and is pending. The Secret was left unchanged.
     Waits(RotationStatus),
-    /// Time has passed, and nothing else was done.
+    /// Nothing was done. Conditions may still change with time.
     Unchanged,
-    /// The rollout went on.
+    /// The rollout advanced.
     Stepped(RotationStatus),
-    /// A Secret is about to be written, or was written and is not immutable yet.
+    /// A Secret is about to be written, or was written and is not yet immutable.
     Intends(TargetStatus),
-    /// Earlier Secrets of a versioned target were cleared away: those of these names.
+    /// The earlier Secrets of a versioned target with these names were deleted.
     Cleared(Vec<String>),
-    /// A lease was noted, renewed or revoked.
+    /// A lease was recorded, renewed or revoked.
     Leased(Option<LeaseStatus>),
-    /// The sync could not go on.
+    /// The sync failed.
     Failed(&'a Failure),
-    /// Every remote value is gone, and the Secret was deleted.
+    /// Every remote value is gone and the Secret was deleted.
     Gone,
-    /// Nothing was done: the spec says so.
+    /// Nothing was done because of `suspend` or `refreshPolicy`.
     Acknowledged {
         /// Whether `suspend` is set.
         suspended: bool,
     },
 }
 
-/// The message about a Secret that is gone with its sources. It stays the same while they are gone.
+/// Returns the message when all remote values are gone. It stays the same until one exists again.
 fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
     let ready = old.condition(ConditionType::Ready);
     let said = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
     match said {
         Some(said) if old.target.is_none() => said.message.clone(),
         _ if old.target.is_some() => format!(
-            "every remote value is gone, and deletionPolicy: Delete removed the Secret \"{}\"; it comes back with the first of them",
+            "every remote value is gone, so deletionPolicy: Delete deleted Secret \"{}\". lockstep writes it again when the remote values exist",
             subject.target_name
         ),
         _ => format!(
@@ -73,37 +73,37 @@ fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
     }
 }
 
-/// A changed value that may not come in yet.
+/// A changed value that may not be written yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// The revision that the Secret would have.
+    /// The pending revision.
     pub revision: String,
-    /// What it waits for.
+    /// What the revision waits for.
     pub waits_for: WaitsFor,
-    /// Until when, as far as that is known.
+    /// When the wait ends, if known.
     pub next: Option<Timestamp>,
 }
 
-/// What the status is about.
+/// The SyncedSecret whose status is built.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The generation of the spec.
     pub generation: i64,
-    /// The value of the annotation that asks for a refresh.
+    /// The value of the annotation `lockstep.dev/refresh`.
     pub refresh: Option<&'a str>,
-    /// The value of the annotation that lets in what waits for a window.
+    /// The value of the annotation `lockstep.dev/rotate-now`.
     pub rotate_now: Option<&'a str>,
-    /// What the spec says of rotation.
+    /// `spec.rotation`.
     pub rotation: Option<&'a Rotation>,
     /// The name of the Secret.
     pub target_name: &'a str,
-    /// The status so far.
+    /// The last status.
     pub old: Option<&'a SyncedSecretStatus>,
-    /// Whether the Secret was found edited, gone, or somebody else's since it was written.
+    /// Whether the Secret was edited, deleted or taken over since lockstep wrote it.
     pub drifted: bool,
 }
 
-/// The status after a sync.
+/// Builds the status after a sync.
 pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> SyncedSecretStatus {
     let old = subject.old.cloned().unwrap_or_default();
     let mut status = SyncedSecretStatus {
@@ -141,12 +141,12 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         } => {
             let count = sources.len();
             let mut message = format!(
-                "Secret \"{}\" holds what {}",
+                "Secret \"{}\" is in sync with {}",
                 target.name,
                 if count == 1 {
-                    "1 remote value says".to_owned()
+                    "1 remote value".to_owned()
                 } else {
-                    format!("{count} remote values say")
+                    format!("{count} remote values")
                 }
             );
             let written = Written {
@@ -171,7 +171,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             if let Some(refused) = rotation.as_ref().and_then(|rotation| rotation.refused.as_ref()) {
                 message.push_str("; revision ");
                 message.push_str(&refused.revision);
-                message.push_str(" was rolled back, and waits for something newer at the source");
+                message.push_str(" was rolled back. lockstep waits for a newer value at the source");
             }
             set(
                 ConditionType::Ready,
@@ -195,7 +195,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             status.rotation = rotation;
         }
         Outcome::Waits(pending) => {
-            let message = format!("{}; what changed since then waits", keeps(subject));
+            let message = format!("{}. A newer value is pending", keeps(subject));
             set(
                 ConditionType::Ready,
                 ConditionStatus::True,
@@ -278,7 +278,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
     status
 }
 
-/// Nothing is let in now, and who asked for it has to ask again.
+/// Records `rotate-now` as handled although nothing was written. A later request needs a new value.
 fn heard(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
     let Some(asked) = subject.rotate_now else { return };
     let complete = || rotation::complete(subject.rotation, subject.rotate_now, None);
@@ -288,8 +288,8 @@ fn heard(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
     }
 }
 
-/// The conditions that do not follow from the status itself. While the Secret is Ready, whether lockstep is at work or waits for
-/// somebody says the rollout.
+/// Returns the conditions that do not follow from the rest of the status. While the Secret is
+/// Ready, the rollout decides about `Reconciling` and `Stalled`.
 fn lasting(old: &SyncedSecretStatus) -> Vec<Condition> {
     let ready = old
         .condition(ConditionType::Ready)
@@ -305,7 +305,7 @@ fn lasting(old: &SyncedSecretStatus) -> Vec<Condition> {
     old.conditions.iter().filter(lasts).cloned().collect()
 }
 
-/// The conditions that follow from the status itself, as long as they hold.
+/// Adds the conditions that follow from the rest of the status.
 fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Subject<'_>, now: Timestamp) {
     let ready = status.condition(ConditionType::Ready);
     let ready = ready.is_some_and(|ready| ready.status == ConditionStatus::True);
@@ -323,7 +323,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         } else {
             ConditionStatus::False
         };
-        // what GitOps tools ask: is it at work, does it wait for somebody, or is it done?
+        // GitOps tools read these: in progress, waiting for someone, or done
         let kind = if phase.is_moving() {
             ConditionType::Reconciling
         } else {
@@ -344,20 +344,20 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         let (reason, until) = match (pending.waits_for, &pending.next_window) {
             (Some(WaitsFor::Rollout), _) => (
                 Reason::RolloutUnderWay,
-                "the rollout of an earlier one is under way".to_owned(),
+                "the rollout of an earlier revision is in progress".to_owned(),
             ),
             (Some(WaitsFor::Interval), next) => (
                 Reason::TooSoon,
                 format!(
-                    "the last rollout began less than minimumInterval ago, and the next may at {}",
+                    "the last rollout started less than minimumInterval ago, and the next can start at {}",
                     next.as_deref().unwrap_or_default()
                 ),
             ),
-            (_, None) => (Reason::WindowClosed, "no window ever opens again".to_owned()),
+            (_, None) => (Reason::WindowClosed, "no window opens again".to_owned()),
             (_, Some(next)) => (Reason::WindowClosed, format!("the next window opens at {next}")),
         };
         let message = format!(
-            "a source changed (noticed at {since}), and revision {revision} waits: {until}. To let it in now, give the annotation {} of the SyncedSecret a new value",
+            "Revision {revision} is pending since {since}; {until}. To write it now, set the annotation {} of the SyncedSecret to a new value",
             annotation::ROTATE_NOW
         );
         add(ConditionType::RotationPending, reason, message);
@@ -366,7 +366,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
     if let Some((source, _)) = overdue {
         let max_age = subject.rotation.and_then(|rotation| rotation.max_age);
         let message = format!(
-            "the version of \"{}\" in {} is from {}, which is longer ago than maxAge {}: rotate it at its source",
+            "key \"{}\" in {}: its version of {} is older than maxAge {}. Rotate it at the source",
             source.key,
             source.store,
             source.created_time.as_deref().unwrap_or_default(),
@@ -380,12 +380,12 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         } = lease;
         let (reason, message) = if lease::is_disowned(lease) {
             let message = format!(
-                "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and lives until {expires}: {why}. If the credential is still needed, nothing is to be done: another is made before it ends"
+                "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and expires at {expires}: {why}. No action is needed: a credential in use is replaced before it expires"
             );
             (Reason::LeaseUnproven, message)
         } else {
             let message = format!(
-                "a credential of \"{path}\" in {store} that is no longer used could not be revoked, and lives until {expires}: {why}"
+                "an unused credential of \"{path}\" in {store} could not be revoked, and expires at {expires}: {why}"
             );
             (Reason::LeaseLeft, message)
         };
@@ -393,7 +393,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
     }
 }
 
-/// The conditions of a store that works, with what its owner should know, or does not.
+/// Returns the conditions of a store. A store that works can add a notice for its owner.
 pub fn store_conditions(
     old: &[Condition],
     result: Result<Option<&str>, &Failure>,
@@ -404,7 +404,7 @@ pub fn store_conditions(
         |kind, holds, reason, message: String| condition(old, kind, holds, reason, &message, generation, now);
     match result {
         Ok(notice) => {
-            let mut message = "the store answers and takes its credentials".to_owned();
+            let mut message = "connected and authenticated".to_owned();
             if let Some(notice) = notice {
                 message = bounded(format!("{message}; {notice}"));
             }
@@ -452,7 +452,7 @@ fn condition(
         kind,
         status: holds,
         reason: reason.to_string(),
-        // names in it are chosen by tenants and backends, and terminals show it
+        // it contains names that tenants and backends choose, and terminals show it
         message: bounded(text::escape(message).into_owned()),
         last_transition_time: since,
         observed_generation: Some(generation),
@@ -462,19 +462,19 @@ fn condition(
 fn keeps(subject: &Subject<'_>) -> String {
     match subject.old.and_then(|old| old.target.as_ref()) {
         Some(target) if subject.drifted => {
-            format!("The Secret \"{}\" is not as lockstep wrote it", target.name)
+            format!("Secret \"{}\" differs from what lockstep wrote", target.name)
         }
         Some(target) if !target.revision.is_empty() => {
             format!(
-                "The Secret \"{}\" keeps its last good revision {}",
+                "Secret \"{}\" was left unchanged (revision {})",
                 target.name, target.revision
             )
         }
-        _ => format!("The Secret \"{}\" has not been written yet", subject.target_name),
+        _ => format!("Secret \"{}\" has not been written yet", subject.target_name),
     }
 }
 
-/// A message that is no longer than a status takes.
+/// Shortens a message to [`MAX_MESSAGE_BYTES`].
 pub fn bounded(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES - 3)
@@ -554,7 +554,7 @@ mod tests {
         let ready = failed.condition(ConditionType::Ready).unwrap();
         assert_eq!(
             ready.message,
-            "data[0] is wrong. The Secret \"database\" keeps its last good revision 7f3a"
+            "data[0] is wrong. Secret \"database\" was left unchanged (revision 7f3a)"
         );
         let whole_sentence = Failure::new(Reason::InvalidSpec, "data[0] is wrong.");
         assert_eq!(
@@ -572,7 +572,7 @@ mod tests {
         assert!(
             never.conditions[0]
                 .message
-                .ends_with("The Secret \"database\" has not been written yet")
+                .ends_with(". Secret \"database\" has not been written yet")
         );
     }
 

@@ -1,4 +1,4 @@
-//! Renaming the keys that `dataFrom` yields.
+//! Renames the keys of `dataFrom`.
 
 mod merge;
 
@@ -13,25 +13,25 @@ use crate::{
     template::{self, Budget},
 };
 
-/// How long a key may become between the steps, in bytes. What Kubernetes takes is checked later.
+/// Maximum length of a key between the steps, in bytes. The limit of Kubernetes is checked later.
 const MAX_KEY: usize = 4096;
 
-/// Why a step of `rewrite` failed: a sentence that names the step and keys, never a value.
+/// The error of a step of `rewrite`. It names the step and keys, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rewrite[{step}]: {message}")]
 pub struct RewriteError {
-    /// Index of the step in `rewrite`.
+    /// The index of the step in `rewrite`.
     pub step: usize,
-    /// What is wrong with it.
+    /// What is wrong with the step.
     pub message: String,
 }
 
-/// Applies the steps to the entries, one after the other.
+/// Applies the steps to the entries in order.
 ///
 /// # Errors
 ///
-/// A regular expression or template that does not work, two keys that become one, or values that cannot be merged: see
-/// [`RewriteError`].
+/// When a regular expression or template fails, two keys get the same name, or values cannot be
+/// merged. See [`RewriteError`].
 pub fn rewrite(
     steps: &[Rewrite],
     entries: BTreeMap<String, SecretValue>,
@@ -54,7 +54,7 @@ fn apply(
         return rename(entries, |key| {
             budget.ask().map_err(|_| {
                 format!(
-                    "regexp.source \"{}\" takes too long for so many keys",
+                    "regexp.source \"{}\" takes too long for this many keys",
                     regexp.source
                 )
             })?;
@@ -78,7 +78,7 @@ fn apply(
 fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
     search::compile(&regexp.source, MAX_KEY, true).map_err(|_| {
         format!(
-            "regexp.source \"{}\" is not a valid regular expression, or too large",
+            "regexp.source \"{}\" is not a valid regular expression, or is too large",
             regexp.source
         )
     })

@@ -1,18 +1,19 @@
-//! Regular expressions that somebody else wrote: how large they may be, and how long a text they may search.
+//! Limits the size of users' regular expressions, and the length of the text they search.
 
 use regex::{Regex, RegexBuilder};
 
-/// The sizes that a compiled expression is tried with, in bytes. The first one that it fits into says how long a text it may
-/// search.
+/// The size limits to compile an expression with, in bytes. The smallest one that fits determines
+/// how long a text it may search.
 const SIZES: [usize; 5] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, MAX_PROGRAM];
-/// The largest compiled expression, in bytes.
+/// Maximum size of a compiled expression, in bytes.
 pub const MAX_PROGRAM: usize = 1 << 20;
-/// The most that the length of a text times the size of the expression may be: at worst, one search takes a second or so.
+/// Maximum product of text length and expression size. In the worst case, a search takes about a
+/// second.
 const MAX_WORK: usize = 1 << 34;
-/// How deep an expression may nest.
+/// Maximum nesting depth of an expression.
 const MAX_NESTING: u32 = 64;
 
-/// Why a text is not searched.
+/// The error of [`compile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SearchError {
     /// The expression is not valid, or compiles to more than [`MAX_PROGRAM`].
@@ -23,7 +24,8 @@ pub enum SearchError {
     TooMuch,
 }
 
-/// Compiles an expression for texts of at most this length. Where its groups are needed, each of them is work, too.
+/// Compiles an expression for texts of at most `text_length` bytes. With `groups`, each group
+/// counts as work.
 ///
 /// # Errors
 /// See [`SearchError`].

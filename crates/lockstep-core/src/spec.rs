@@ -1,4 +1,5 @@
-//! Questions to a spec that several decisions ask: which stores it names, how messages name its entries, where its keys are.
+//! Reads a spec for several decisions: the stores it names, the names of its entries in messages,
+//! and the locations of its keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,26 +14,26 @@ use crate::{
     schedule::BatchKey,
 };
 
-/// A store, as far as a plan needs to know it.
+/// The parts of a store that a plan needs.
 #[derive(Debug, Clone)]
 pub struct StoreView {
-    /// What the SyncedSecret's namespace may read from it.
+    /// What the namespace of the SyncedSecret may read from the store.
     pub grant: Grant,
-    /// Parses what users write for it; the error of a store whose spec cannot work.
+    /// Parses the keys that users write. An error if the store's own spec is invalid.
     pub locator: Result<Arc<dyn Locator>, ProviderError>,
 }
 
-/// The name of the Secret that a SyncedSecret writes.
+/// Returns the name of the Secret: `target.name`, or the name of the SyncedSecret.
 pub fn target_name<'a>(name: &'a str, target: &'a Target) -> &'a str {
     target.name.as_deref().unwrap_or(name)
 }
 
-/// How messages name an entry of `data`.
+/// Returns the name of an entry of `data` for messages.
 pub fn data_place(index: usize, secret_key: &str) -> String {
     format!("data[{index}] (secretKey \"{secret_key}\")")
 }
 
-/// How messages name an entry of `dataFrom`.
+/// Returns the name of an entry of `dataFrom` for messages.
 pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
     if entry.find.is_some() {
         format!("dataFrom[{index}].find")
@@ -43,7 +44,7 @@ pub fn data_from_place(index: usize, entry: &DataFromEntry) -> String {
     }
 }
 
-/// The location that a key of a store means, if it means one.
+/// Resolves a key of a store. `None` if the store does not exist or the key is invalid.
 pub(crate) fn location_of(
     stores: &BTreeMap<StoreRef, StoreView>,
     store: &StoreRef,
@@ -53,7 +54,7 @@ pub(crate) fn location_of(
     Some(locator.locate(key, None).ok()?.location)
 }
 
-/// What of a value a metadata policy reads.
+/// Returns which part of a value a metadata policy reads.
 pub fn part(policy: MetadataPolicy) -> Part {
     match policy {
         MetadataPolicy::None => Part::Value,
@@ -61,12 +62,12 @@ pub fn part(policy: MetadataPolicy) -> Part {
     }
 }
 
-/// The store of an entry: its own, or the SyncedSecret's.
+/// Returns the store of an entry: its own, or the default of the spec.
 pub fn store_ref<'a>(spec: &'a SyncedSecretSpec, own: Option<&'a StoreRef>) -> Option<&'a StoreRef> {
     own.or(spec.secret_store_ref.as_ref())
 }
 
-/// Every store that a spec names.
+/// Returns every store that a spec names.
 pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
     let own = spec
         .data
@@ -76,13 +77,15 @@ pub fn store_refs(spec: &SyncedSecretSpec) -> BTreeSet<StoreRef> {
     own.filter_map(|own| store_ref(spec, own)).cloned().collect()
 }
 
-/// The store whose refresh schedule a SyncedSecret follows: `secretStoreRef` of the spec, or the first store that it names.
+/// Returns the store whose refresh schedule applies: `secretStoreRef` of the spec, or the first
+/// named store.
 pub fn primary_store(spec: &SyncedSecretSpec) -> Option<StoreRef> {
     let first = || store_refs(spec).pop_first();
     spec.secret_store_ref.clone().or_else(first)
 }
 
-/// The batch key of a SyncedSecret within its primary store. Objects whose first key of that store is equal share it.
+/// Returns the batch key within the primary store. Objects with the same first key of that store
+/// share it.
 pub fn batch_key(spec: &SyncedSecretSpec, primary: &StoreRef, uid: &str) -> BatchKey {
     let led = |own: Option<&StoreRef>| store_ref(spec, own) == Some(primary);
     let data = spec

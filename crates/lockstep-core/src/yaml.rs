@@ -1,7 +1,7 @@
-//! Bounds on YAML, checked before anything is expanded.
+//! Checks the limits of YAML before anything is expanded.
 //!
-//! An alias stands for a copy of what its anchor names, so a short text can describe gigabytes. [`check`] measures a
-//! text with the same parser that reads it afterwards, one node at a time, and keeps nothing of it.
+//! An alias is a copy of the node of its anchor, so a short text can describe gigabytes. [`check`]
+//! measures a text node by node with the parser that reads it later, and keeps nothing.
 
 use std::{cell::Cell, fmt};
 
@@ -10,44 +10,45 @@ use serde::de::{
     Visitor,
 };
 
-/// The most brackets that may be open at once. The parser's time grows with their number times the length of the text.
-/// Brackets within texts count too.
+/// Maximum number of brackets open at once. Parsing time grows with this number times the length of
+/// the text. Brackets within strings count too.
 pub const MAX_OPEN_BRACKETS: usize = 512;
-/// The most nodes a text may hold, each alias counted as what it stands for.
+/// Maximum number of nodes. An alias counts as the nodes of its anchor.
 pub const MAX_NODES: usize = 50_000;
-/// Up to this length a text cannot hold enough nodes to matter, so they are not counted before it is loaded.
+/// Up to this length, a text has too few nodes to matter, so they are not counted before it is
+/// loaded.
 const SHORT: usize = 64 * 1024;
 
-/// Why a text is not read.
+/// The error of [`check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
-    /// It is not YAML.
+    /// The text is not YAML.
     #[error("it is not YAML")]
     Invalid {
-        /// Line and column, where the parser knows them.
+        /// Line and column, if the parser reports them.
         at: Option<(usize, usize)>,
     },
     /// More than [`MAX_OPEN_BRACKETS`] brackets are open at once.
     #[error("more than {MAX_OPEN_BRACKETS} brackets are open at once")]
     TooDeep,
-    /// Once every alias is expanded it is larger than it may be.
+    /// The text exceeds a limit once every alias is expanded.
     #[error("it is too large once its aliases are expanded")]
     TooLarge,
 }
 
-/// Checks that a text is one YAML document of at most `most_bytes` bytes in its scalars and at most [`MAX_NODES`] nodes.
-/// Both count an alias as what it stands for.
+/// Checks that a text is one YAML document with at most `most_bytes` bytes in its scalars and at
+/// most [`MAX_NODES`] nodes. In both, an alias counts as the nodes of its anchor.
 ///
 /// # Errors
-/// See [`YamlError`]; never a word of the text.
+/// See [`YamlError`]. It never contains a part of the text.
 pub fn check(text: &str, most_bytes: usize) -> Result<(), YamlError> {
     check_nodes(text, most_bytes, MAX_NODES)
 }
 
-/// The same with another bound of nodes.
+/// Like [`check`], with another limit of nodes.
 ///
 /// # Errors
-/// As of [`check`].
+/// See [`check`].
 pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(), YamlError> {
     if opens_too_many_brackets(text.as_bytes()) {
         return Err(YamlError::TooDeep);
@@ -84,7 +85,7 @@ fn opens_too_many_brackets(text: &[u8]) -> bool {
     })
 }
 
-/// Counts the nodes as they are written, without loading them: the loader holds a hundred bytes for each.
+/// Counts the nodes without loading them, because the loader needs a hundred bytes for each.
 fn count_nodes(text: &str, most: usize) -> Result<(), YamlError> {
     let mut nodes = 0_usize;
     for event in granit_parser::Parser::new_from_str(text) {
@@ -97,14 +98,14 @@ fn count_nodes(text: &str, most: usize) -> Result<(), YamlError> {
     Ok(())
 }
 
-/// What is left of the bounds.
+/// The remaining budget of bytes and nodes.
 struct Meter {
     bytes: Cell<usize>,
     nodes: Cell<usize>,
 }
 
 impl Meter {
-    /// Takes one node with a scalar of this length.
+    /// Counts one node with a scalar of this length.
     fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
         let left = |cell: &Cell<usize>, amount| {
             let left = cell.get().checked_sub(amount);
@@ -123,10 +124,10 @@ impl Meter {
     }
 }
 
-/// The mark of a meter that refused: no meter holds as much.
+/// Marks an exhausted meter. No real limit is this large.
 const SPENT: usize = usize::MAX;
 
-/// Reads a node, counts it, and keeps nothing.
+/// Counts a node and discards it.
 #[derive(Clone, Copy)]
 struct Measure<'a>(&'a Meter);
 
@@ -138,7 +139,7 @@ impl<'de> DeserializeSeed<'de> for Measure<'_> {
     }
 }
 
-/// The length that a number or truth value is counted with.
+/// The assumed length of a number or boolean.
 const SHORT_SCALAR: usize = 8;
 
 impl<'de> Visitor<'de> for Measure<'_> {

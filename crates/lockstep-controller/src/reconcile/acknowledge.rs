@@ -1,4 +1,4 @@
-//! What a reconcile has to do with the messages that woke its object.
+//! Acknowledges the event messages that woke an object, or keeps them for the next attempt.
 
 use lockstep_core::{
     Failure,
@@ -14,7 +14,7 @@ use super::item::Reconcile;
 use crate::{fetch::Stores as _, index::store_key};
 
 impl Reconcile {
-    /// Lets go of messages that can make no sync of this object due.
+    /// Releases messages that cannot trigger a sync of this object.
     pub(super) fn rest(&self) {
         if !self.shared.events.concern(&self.key) {
             return;
@@ -31,20 +31,22 @@ impl Reconcile {
         }
     }
 
-    /// What a sync found is written or in the status, or there was nothing new: unless the status could not be written.
+    /// Releases messages after a sync whose result is durable, unless the status could not be
+    /// written.
     pub(super) fn acknowledge(&self) {
         let settled = self.remember(|tracked, _, _| tracked.memory.retry_at.is_none());
         self.shared.events.end(&self.key, settled);
     }
 
-    /// A sync failed. Where that is the last word until something changes, no message brings it further; else the message
-    /// waits for the next attempt.
+    /// Handles the messages of a failed sync. They are released if the failure lasts until
+    /// something changes; otherwise they wait for the next attempt.
     pub(super) fn release_messages(&self, failure: &Failure) {
         self.shared.events.end(&self.key, hints::settles(failure));
     }
 
-    /// Reads anew what may be older than a message says: by the version that it names. What a message says and does not hold
-    /// costs one read, not one for each object and attempt: anybody who can write to the queue may have sent it.
+    /// Reads values that may be older than a message again, by the version that the message names.
+    /// A false message costs one read in total, not one per object and attempt, because anyone who
+    /// can write to the queue may have sent it.
     pub(super) async fn confirm(&self, fetched: &mut Fetched) {
         let mut pins = self.shared.events.pins(&self.key);
         let now = self.shared.clock.now();
@@ -67,14 +69,14 @@ impl Reconcile {
     }
 }
 
-/// What the version that a message names came to.
+/// The result of reading the version that a message names.
 #[derive(Debug)]
 enum Confirmed {
-    /// It is newer than what was read as the current one.
+    /// The version is newer than the one read as current.
     Newer(RemoteSecret),
-    /// It is not there, or not newer.
+    /// The version does not exist or is not newer.
     Refuted,
-    /// It could not be read for now.
+    /// The version could not be read now.
     Unknown,
 }
 
@@ -89,7 +91,7 @@ fn outcome(
     }
 }
 
-/// What was read as the current value and may be older than what the newest message about it tells.
+/// Returns the reads whose value may be older than the newest message about it.
 fn doubtful(fetched: &Fetched, pins: &[(u64, StoreKey, Pin)], namespace: &str) -> Vec<(Read, u64, Pin)> {
     let newest = |read: &Read| {
         let concern = |(_, store, pin): &&(u64, StoreKey, Pin)| {

@@ -1,4 +1,4 @@
-//! The object that a reconcile works on.
+//! The object of a reconcile, with the state of this run.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,25 +18,27 @@ use crate::{
     context::Shared, fetch::Meter, index::ObjectKey, lanes::Priority, objects::Tracked, owner::Owner,
 };
 
-/// Pause before an object is decided again of which a newer version is on its way.
+/// Delay before the next decision when a newer version of the object is about to arrive.
 const STALE_PAUSE: Duration = Duration::from_millis(50);
 
-/// One object that is reconciled, and what this run of it knows.
+/// One reconcile of one object.
 pub(super) struct Reconcile {
     pub(super) key: ObjectKey,
     pub(super) uid: String,
     pub(super) object: Arc<SyncedSecret>,
     pub(super) shared: Arc<Shared>,
     pub(super) priority: Priority,
-    /// Whether it may ask the stores: it waited in their lane. A rollout does not, so that it goes on while a store hangs.
+    /// Whether it waited in the lane of the stores and may send requests to them. Rollout steps do
+    /// not, so they continue while a store hangs.
     pub(super) asks_stores: bool,
-    /// What it has read, and its place among those with large values.
+    /// Counts the bytes that it read, and holds its slot for large values.
     pub(super) meter: Meter,
-    /// Whether others wait for its lane, and with it for the same store.
+    /// Whether others wait for its lane, and so for the same store.
     pub(super) backlog: Backlog,
-    /// The status that this reconcile wrote last: it writes more than one where a credential is made.
+    /// The last status that this reconcile wrote. It writes several if a credential is issued.
     pub(super) committed: Mutex<Option<SyncedSecretStatus>>,
-    /// The version of the object that the last known status is of: a write of the status is for no later one.
+    /// The object version of the last known status. The status of a later version is not
+    /// overwritten.
     pub(super) version: Mutex<Option<String>>,
 }
 
@@ -79,7 +81,7 @@ impl Reconcile {
         }
     }
 
-    /// What leases of this object are proven with.
+    /// Returns what signs and verifies the leases of this object.
     pub(super) fn issuer(&self) -> Issuer<'_> {
         Issuer {
             key: &self.shared.key,
@@ -89,7 +91,7 @@ impl Reconcile {
         }
     }
 
-    /// Whether the object waits for its leases to be revoked before it goes.
+    /// Whether the finalizer delays the deletion of the object until its leases are revoked.
     pub(super) fn is_guarded(&self) -> bool {
         let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
         finalizers.iter().any(|name| name == annotation::REVOKE_LEASE)
@@ -109,7 +111,7 @@ impl Reconcile {
         }
     }
 
-    /// The same for a Secret of that name.
+    /// Like [`Self::owner`], for a Secret with another name.
     pub(super) fn owner_of_name<'a>(&'a self, target: &'a str) -> Owner<'a> {
         Owner {
             target,
@@ -117,7 +119,8 @@ impl Reconcile {
         }
     }
 
-    /// The same for the Secret that was written last, which of a versioned target has another name than the spec says.
+    /// Like [`Self::owner`], for the last written Secret. A versioned Secret has another name than
+    /// the spec.
     pub(super) fn owner_of<'a>(&'a self, written: Option<&'a TargetStatus>) -> Owner<'a> {
         match written.filter(|written| self.is_target(written)) {
             Some(written) => self.owner_of_name(&written.name),
@@ -125,13 +128,13 @@ impl Reconcile {
         }
     }
 
-    /// The status that this reconcile wrote last.
+    /// Returns the last status that this reconcile wrote.
     pub(super) fn committed(&self) -> Option<SyncedSecretStatus> {
         let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         committed.clone()
     }
 
-    /// Whether the Secret that was written last is the one that the spec means.
+    /// Whether the last written Secret is the target of the spec.
     pub(super) fn is_target(&self, written: &TargetStatus) -> bool {
         versions::is_target(self.owner().target, &self.object.spec.target, written)
     }
@@ -141,7 +144,7 @@ impl Reconcile {
         let now = shared.clock.now();
         shared.objects.with(&self.key, &self.uid, |tracked| {
             if tracked.is_stale(&self.object) {
-                // the controller hands out the newer one in a moment
+                // the controller receives the newer version soon
                 return (Step::Idle(STALE_PAUSE), None);
             }
             let status = tracked.status(&self.object);

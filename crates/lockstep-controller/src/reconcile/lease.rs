@@ -1,5 +1,6 @@
-//! Credentials that a store makes for one SyncedSecret: making, renewing and revoking them, and the finalizer that holds the object
-//! until they are revoked. What is due, and what it means when it fails, says [`lockstep_core::lease`].
+//! Issues, renews and revokes the credentials of one SyncedSecret, and manages the finalizer that
+//! keeps the object until they are revoked. [`lockstep_core::lease`] decides what is due and how
+//! failures are handled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,18 +35,19 @@ use crate::{admission::Verdict, fetch::Stores as _, secret::WRITE_TIMEOUT};
 /// The field manager of the finalizer.
 const MANAGER: &str = "lockstep-lease";
 
-/// A list of operations, of which the first can be a test.
+/// A list of operations that can contain tests.
 const JSON_PATCH: HeaderValue = HeaderValue::from_static("application/json-patch+json");
 
 fn leases(status: Option<&SyncedSecretStatus>) -> Option<&LeaseStatus> {
     status?.lease.as_ref()
 }
 
-/// The largest credential that is taken over. It is remembered for as long as its lease lasts.
+/// Maximum size of a credential, which stays in memory until its lease ends.
 const MAX_CREDENTIAL_BYTES: usize = 128 * 1024;
 
 impl Reconcile {
-    /// The credential that the Secret has to hold, and its fields where this process still has them.
+    /// Returns the credential that belongs in the Secret, with its fields if this process holds
+    /// them.
     pub(super) fn generated(&self, status: Option<&SyncedSecretStatus>) -> Option<Generated> {
         let lease = lease::in_use(leases(status))?;
         Some(Generated {
@@ -55,7 +57,7 @@ impl Reconcile {
         })
     }
 
-    /// Why a credential has to be made before the Secret can be taken to be right.
+    /// Returns why another credential has to be issued, if the existing one is not sufficient.
     pub(super) fn lease_cause(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -67,10 +69,11 @@ impl Reconcile {
         lease::cause(leases(status), &request, remembered.as_deref(), now)
     }
 
-    /// Makes a credential. Its lease stands in the status when this returns, and its fields are remembered.
+    /// Issues a credential, records its lease in the status, and keeps its fields in memory.
     ///
     /// # Errors
-    /// What the store says, or that the status could not be written: then nothing was made that is not found again.
+    /// When the store or the write of the status fails. A credential issued by then is recorded and
+    /// will be revoked.
     pub(super) async fn mint(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -104,12 +107,12 @@ impl Reconcile {
             self.count("mint", Err(error.kind));
             failed(error)
         })?;
-        // a token with another accessor is not used, and ends by itself
+        // a token with an invalid accessor is not used and expires
         lease::check_accessor(&warrant.accessor)?;
         let now = self.shared.steady.now();
         let intent = lease::intend(leases(status), generation, &warrant, &self.issuer(), now);
         if let Err(failure) = self.note(status, Some(intent.clone())).await {
-            // nothing was made with it; where this fails, too, it ends by itself
+            // it issued nothing; if this fails too, it expires
             let unused = LeaseHandle {
                 server: warrant.server.clone(),
                 accessor: warrant.accessor.clone(),
@@ -122,10 +125,10 @@ impl Reconcile {
         let minted = provider.mint(&context, &warrant, request).await;
         self.count("mint", minted.as_ref().map(drop).map_err(|error| error.kind));
         let minted = minted.map_err(failed)?;
-        // the intent stays, and with it the credential is revoked
+        // the intent stays, so the credential is revoked
         if minted.value.len() > MAX_CREDENTIAL_BYTES {
             let message = format!(
-                "{place}: {store} made a credential of {} bytes. At most {MAX_CREDENTIAL_BYTES} are allowed",
+                "{place}: {store} issued a credential of {} bytes. At most {MAX_CREDENTIAL_BYTES} are allowed",
                 minted.value.len()
             );
             return Err(Failure::new(Reason::TooLarge, message));
@@ -137,21 +140,21 @@ impl Reconcile {
         let Some(lease) = &noted.minted else {
             return Err(Failure::new(
                 Reason::Internal,
-                "the intent of a credential was lost",
+                "the status lost the intent of a credential",
             ));
         };
         let value = minted.value;
         self.remember(|tracked, _, _| tracked.note_credential(lease.id.clone(), value.clone()));
-        tracing::info!(path = %request.path, lease = %lease.id, "a credential was made");
+        tracing::info!(path = %request.path, lease = %lease.id, "issued a credential");
         Ok(Generated {
             lease: lease.id.clone(),
-            // as it will be read from the status
+            // in the form that is read from the status
             issued: lease.issued.parse().ok(),
             value: Some(value),
         })
     }
 
-    /// Writes the leases into the status, so that what comes next survives this process.
+    /// Writes the leases to the status, so that the next step survives a restart.
     async fn note(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -160,11 +163,11 @@ impl Reconcile {
         if self.report_durably(status, Outcome::Leased(leases)).await == StatusWrite::Persisted {
             return Ok(());
         }
-        let message = "the lease could not be noted in the status, and no credential is made without";
+        let message = "the lease could not be recorded in the status, so no credential is used";
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Does what is due for a lease.
+    /// Runs the lease action that is due.
     pub(super) async fn run_lease_action(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -194,7 +197,7 @@ impl Reconcile {
         }
     }
 
-    /// Says what came of it, or plans when it is tried again.
+    /// Reports the result of an action, or plans its retry.
     async fn perform_lease_action(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -207,7 +210,7 @@ impl Reconcile {
                     self.remember(|tracked, _, _| tracked.memory.lease_retries.done(action));
                     return "lease";
                 }
-                // what was done is not known after this, and is done again: not at once
+                // the result is not recorded, so the action is repeated, but not at once
                 false
             }
             Err(kind) => matches!(
@@ -222,10 +225,10 @@ impl Reconcile {
         "lease"
     }
 
-    /// The leases, with those left to expire that nothing proves to be lockstep's.
+    /// Returns the leases, with those without a valid MAC marked as left to expire.
     fn disowned(&self, leases: &LeaseStatus) -> LeaseStatus {
         tracing::warn!(
-            "status.lease names a lease without a MAC that proves it: it is neither renewed nor revoked"
+            "status.lease contains a lease without a valid MAC: it is neither renewed nor revoked"
         );
         lease::disowned(leases, &self.issuer(), self.shared.steady.now())
     }
@@ -250,7 +253,7 @@ impl Reconcile {
         match given {
             Ok(given) => Ok(Some(lease::renewed(leases, accessor, given, asked))),
             Err(error) => {
-                tracing::warn!(lease = %held.id, kind = error.kind.label(), message = %error, "a lease was not renewed");
+                tracing::warn!(lease = %held.id, kind = error.kind.label(), message = %error, "could not renew a lease");
                 lease::renewal_failed(leases, accessor, error.kind, &report::bounded(error.to_string()))
                     .map(Some)
                     .ok_or(error.kind)
@@ -262,8 +265,9 @@ impl Reconcile {
         self.stores().provider(store).await
     }
 
-    /// Checks that the store still grants the namespace the path. Without the grant, nothing is asked of the store for this namespace: the
-    /// credential ends with its lease. A store that is gone says so itself.
+    /// Checks that the store still grants the path to the namespace. Without the grant, no request
+    /// is sent to the store for this namespace, and the credential ends with its lease. A missing
+    /// store is reported by the request itself.
     fn check_granted(&self, store: &StoreRef, path: &str, operation: Operation) -> Result<(), ProviderError> {
         let grant = self.shared.index().grant(&self.key.namespace, store);
         let Some(grant) = grant else { return Ok(()) };
@@ -294,7 +298,7 @@ impl Reconcile {
         match done {
             Ok(()) => Ok(lease::revoked(leases, accessor)),
             Err(error) => {
-                tracing::warn!(accessor, kind = error.kind.label(), message = %error, "a lease was not revoked");
+                tracing::warn!(accessor, kind = error.kind.label(), message = %error, "could not revoke a lease");
                 let now = self.shared.steady.now();
                 let message = report::bounded(error.to_string());
                 lease::revocation_failed(leases, accessor, error.kind, &message, now)
@@ -313,11 +317,12 @@ impl Reconcile {
             .inc();
     }
 
-    /// Lets the object go: takes the finalizer off. What was not revoked by then is left to expire, and that is said.
+    /// Removes the finalizer, so the object is deleted. Reports credentials that are left to
+    /// expire.
     async fn release(&self, status: Option<&SyncedSecretStatus>) -> &'static str {
         if let Some((paths, last)) = lease::left(leases(status)) {
             let note = format!(
-                "the credentials of {} could not be revoked in time, and are left to expire: the last ends at {last}",
+                "the credentials of {} could not be revoked in time and are left to expire. The last one expires at {last}",
                 paths.join(", ")
             );
             tracing::warn!("{note}");
@@ -329,7 +334,7 @@ impl Reconcile {
             .iter()
             .position(|name| name == annotation::REVOKE_LEASE);
         let Some(place) = place else { return "lease" };
-        // by its place, which is tested: whoever owns the entry, and whatever stands beside it
+        // by its index, which is tested, regardless of the owner of the entry and of other entries
         let path = format!("/metadata/finalizers/{place}");
         let patch = json!([
             { "op": "test", "path": path, "value": annotation::REVOKE_LEASE },
@@ -343,18 +348,19 @@ impl Reconcile {
             .patch_object(&Patch::Merge(patch), &params, Some(JSON_PATCH))
             .await;
         if done.is_err() {
-            tracing::debug!("the finalizer was not taken off");
+            tracing::debug!("could not remove the finalizer");
         }
         let now = self.shared.steady.now();
         self.remember(|tracked, _, _| {
             let retries = &mut tracked.memory.lease_retries;
-            // the watch brings the object without it in a moment
+            // the watch delivers the object without it soon
             retries.failed(&Action::Release, false, &self.uid, now);
         });
         "lease"
     }
 
-    /// Makes sure that the admission policy holds what the right to put a finalizer on would allow beside it.
+    /// Proves that the admission policy denies the other changes that the right to add a finalizer
+    /// allows.
     async fn prove(&self) -> Result<(), Failure> {
         let shared = &self.shared;
         let object = (&*self.key.namespace, &*self.key.name, &*self.uid);
@@ -365,14 +371,14 @@ impl Reconcile {
         };
         let message = match verdict {
             Verdict::Unknown(why) => format!(
-                "the admission policy lockstep-leases could not be proven ({why}), and no credential is made without"
+                "Not issuing a credential: the admission policy lockstep-leases could not be tested ({why})"
             ),
-            Verdict::Open | Verdict::Enforced => "the admission policy lockstep-leases does not hold: a label of this SyncedSecret could have been changed, and no credential is made without. Apply deploy/kustomize/base/admission-leases.yaml with the account that lockstep runs as".to_owned(),
+            Verdict::Open | Verdict::Enforced => "Not issuing a credential: the admission policy lockstep-leases is not enforced, so lockstep could change the labels of this SyncedSecret. Apply deploy/kustomize/base/admission-leases.yaml with the account that lockstep runs as".to_owned(),
         };
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Puts the finalizer on, so that no credential outlives the object unseen.
+    /// Adds the finalizer, so that credentials are revoked before the object is deleted.
     async fn guard(&self) -> Result<(), Failure> {
         let finalizers = self.object.metadata.finalizers.as_deref().unwrap_or_default();
         if finalizers.iter().any(|name| name == annotation::REVOKE_LEASE) {
@@ -395,16 +401,16 @@ impl Reconcile {
         };
         let why = match error {
             kube::Error::Api(error) => format!("status {}", error.code),
-            _ => "no answer".to_owned(),
+            _ => "no response".to_owned(),
         };
         let message = format!(
-            "the finalizer {} could not be put on ({why}), and no credential is made without",
+            "Not issuing a credential: the finalizer {} could not be added ({why})",
             annotation::REVOKE_LEASE
         );
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Patches the object itself. `kind` is the kind of patch that the client does not know.
+    /// Patches the object itself. `kind` is the content type, if the client does not support it.
     async fn patch_object(
         &self,
         patch: &Patch<serde_json::Value>,
@@ -428,7 +434,7 @@ impl Reconcile {
         }
     }
 
-    /// One event for each change of the leases that somebody may want to know of.
+    /// Publishes an event for each relevant change of the leases.
     pub(super) async fn publish_leases(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
         for (type_, reason, note) in changes(leases(old), status.lease.as_ref()) {
             self.announce(type_, reason, "Lease", note).await;
@@ -440,15 +446,20 @@ fn handle(lease: &Lease) -> LeaseHandle {
     LeaseHandle {
         server: lease.server.clone(),
         accessor: lease.accessor.clone(),
-        // without a lease, the accessor stands for it
+        // without a lease, the id is the accessor
         id: (lease.id != lease.accessor).then(|| lease.id.clone()),
     }
 }
 
-/// The store that a lease is of, as the status says.
+/// Returns the store of a lease.
 fn store_of(lease: &Lease, operation: Operation) -> Result<StoreRef, ProviderError> {
-    lease::store(&lease.store)
-        .ok_or_else(|| ProviderError::new(ErrorKind::ConfigInvalid, operation, "the status names no store"))
+    lease::store(&lease.store).ok_or_else(|| {
+        ProviderError::new(
+            ErrorKind::ConfigInvalid,
+            operation,
+            "the status does not name a store",
+        )
+    })
 }
 
 fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
@@ -457,7 +468,7 @@ fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
         .flat_map(|status| status.current.iter().chain(&status.minted).chain(&status.old))
 }
 
-/// What changed, as events say it.
+/// Returns the events for the changes of the leases.
 fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventType, Reason, String)> {
     let mut events = Vec::new();
     let current = |status: Option<&LeaseStatus>| status.and_then(|status| status.current.clone());
@@ -466,7 +477,7 @@ fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventTy
         && current(old).is_none_or(|old| old.accessor != lease.accessor)
     {
         let note = format!(
-            "the Secret holds a credential of \"{}\" in {}; its lease {} is given until {}",
+            "the Secret contains a new credential of \"{}\" in {}. Its lease {} expires at {}",
             lease.path, lease.store, lease.id, lease.expires
         );
         events.push((EventType::Normal, Reason::LeaseIssued, note));
@@ -481,7 +492,7 @@ fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventTy
                 LeaseEnd::RenewalRefused => (EventType::Warning, "was not renewed by the store"),
                 LeaseEnd::NotRenewable => (EventType::Normal, "cannot be renewed"),
             };
-            let mut note = format!("the lease {} {why}, and ends at {}", lease.id, lease.expires);
+            let mut note = format!("the lease {} {why} and expires at {}", lease.id, lease.expires);
             if let Some(refusal) = &lease.refusal {
                 note.push_str(": ");
                 note.push_str(refusal);
@@ -492,10 +503,10 @@ fn changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(EventTy
             let (reason, what) = if lease::is_disowned(lease) {
                 (Reason::LeaseUnproven, "is neither renewed nor revoked")
             } else {
-                (Reason::LeaseLeft, "is no longer used and could not be revoked")
+                (Reason::LeaseLeft, "is no longer used but could not be revoked")
             };
             let note = format!(
-                "the lease {} {what}; it lives until {}: {why}",
+                "the lease {} {what}. It expires at {}: {why}",
                 lease.id, lease.expires
             );
             events.push((EventType::Warning, reason, note));

@@ -1,4 +1,4 @@
-//! What is said of a reconcile: the status, and an event.
+//! Reports a reconcile in the status and in events.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -27,42 +27,42 @@ use serde_json::json;
 use super::item::Reconcile;
 use crate::secret::{self, WRITE_TIMEOUT};
 
-/// The metadata that the API server answers with.
+/// The metadata in the response of the API server.
 pub(super) const METADATA_ONLY: HeaderValue = HeaderValue::from_static(secret::METADATA_ONLY);
 
-/// What became of a status.
+/// Whether a status was persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatusWrite {
-    /// It stands in the API server.
+    /// The API server has the status.
     Persisted,
-    /// It could not be written, or the object is gone, or somebody else wrote another meanwhile.
+    /// The status was not written, because of an error, a deleted object or another writer.
     Lost,
 }
 
-/// What a write of a status came to.
+/// The result of writing a status.
 enum Write {
-    /// It stands there; the object's version since.
+    /// The status was written. Contains the new version of the object.
     Done(Option<String>),
-    /// The object is gone.
+    /// The object was deleted.
     Gone,
-    /// Another status stands there than the one that this one follows: another process went on.
+    /// Another process wrote a status since the known one.
     Superseded,
-    /// Anything else.
+    /// Any other error.
     Failed,
 }
 
-/// How often a status is written again because something else of the object changed at the same time.
+/// Maximum number of attempts to write a status while other parts of the object change.
 const WRITES_AT_MOST: usize = 5;
-/// How soon an object is looked at again of which another process wrote the status.
+/// Delay before an object is reconciled again after another process wrote its status.
 const SUPERSEDED_PAUSE: Duration = Duration::from_secs(1);
 
 impl Reconcile {
-    /// Writes the status, when it changed, and an event, when somebody should know.
+    /// Writes the status if it changed, and an event if users should know.
     pub(super) async fn report(&self, old: Option<&SyncedSecretStatus>, outcome: Outcome<'_>) {
         self.report_durably(old, outcome).await;
     }
 
-    /// The same, and whether it will be found there after a restart.
+    /// Like [`Self::report`], and returns whether the status is persisted.
     pub(super) async fn report_durably(
         &self,
         old: Option<&SyncedSecretStatus>,
@@ -111,10 +111,10 @@ impl Reconcile {
                 self.publish(old, &status).await;
                 ("ok", StatusWrite::Persisted)
             }
-            // the object is gone: nobody is left to be told
+            // the object is gone, so there is nothing to report
             Write::Gone => ("ok", StatusWrite::Lost),
             Write::Superseded => {
-                tracing::info!("another process wrote the status meanwhile: what this one found is dropped");
+                tracing::info!("another process wrote the status; dropping the result of this reconcile");
                 let soon = later(self.shared.clock.now(), SUPERSEDED_PAUSE);
                 self.remember(|tracked, _, _| {
                     let memory = &mut tracked.memory;
@@ -138,8 +138,9 @@ impl Reconcile {
         said
     }
 
-    /// Writes the status in the place of the one that it follows, and of no other: a process that slept while another went on must
-    /// not bring back what it knew. A change of anything else of the object, such as an edit of the spec, is no obstacle.
+    /// Replaces the known status, and no other: a process that was paused while another continued
+    /// must not restore an old status. Other changes of the object, such as an edit of the spec, do
+    /// not matter.
     async fn write_status(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) -> Write {
         let patch = replaced(old, status);
         let mut version = {
@@ -161,7 +162,7 @@ impl Reconcile {
             };
             version = found.metadata.resource_version;
             if found.status.as_ref() == Some(status) {
-                // an earlier request wrote it, and its answer was lost
+                // an earlier request wrote it, and its response was lost
                 return Write::Done(version);
             }
             if found.status.as_ref() != old {
@@ -171,7 +172,7 @@ impl Reconcile {
         Write::Failed
     }
 
-    /// Patches the status of that version of the object. The answer is metadata only: of the object, that is all that is new.
+    /// Patches the status of a version of the object. The response contains only metadata.
     async fn patch_status(
         &self,
         version: Option<&str>,
@@ -209,7 +210,7 @@ impl Reconcile {
         self.publish_leases(old, status).await;
     }
 
-    /// One event for each phase of a rollout, wave by wave.
+    /// Publishes an event for each phase of a rollout, wave by wave.
     async fn publish_rollout(&self, old: Option<&SyncedSecretStatus>, status: &SyncedSecretStatus) {
         let rollout = |status: &SyncedSecretStatus| {
             let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
@@ -248,7 +249,7 @@ impl Reconcile {
         let turned =
             before.is_none_or(|before| before.status != ready.status || before.reason != ready.reason);
         let rewritten = old.is_some_and(|old| revision(old) != revision(status));
-        // a first success is in the status, and costs no third write
+        // a first success is in the status; an event would be a third write
         if !(turned || rewritten) || (before.is_none() && ready.status == ConditionStatus::True) {
             return;
         }
@@ -265,7 +266,7 @@ impl Reconcile {
             .await;
     }
 
-    /// An event that no condition stands for.
+    /// Publishes an event that has no condition.
     pub(super) async fn announce(&self, type_: EventType, reason: Reason, action: &str, note: String) {
         self.emit(type_, reason.as_str().to_owned(), action, &note).await;
     }
@@ -289,7 +290,7 @@ impl Reconcile {
     }
 }
 
-/// The status as a merge patch: what is no longer there has to be said.
+/// Returns the status as a merge patch, which names removed fields.
 fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde_json::Value {
     let mut patch = serde_json::to_value(new).unwrap_or_default();
     let before = serde_json::to_value(old).unwrap_or_default();
@@ -297,7 +298,7 @@ fn replaced(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> serde
     patch
 }
 
-/// Names every field that goes away, in nested objects too: a merge patch would leave it.
+/// Sets every removed field to null, also in nested objects. Otherwise a merge patch keeps it.
 fn forget(before: &serde_json::Value, patch: &mut serde_json::Value) {
     let (Some(before), Some(patch)) = (before.as_object(), patch.as_object_mut()) else {
         return;

@@ -1,4 +1,4 @@
-//! One step of a rollout: look at the targets, restart those whose turn it is, and say so.
+//! Runs one step of a rollout: observes the targets, restarts those that are due, and reports it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,9 +21,9 @@ use crate::{
     workloads::{Carried, Refusal},
 };
 
-/// The ClusterRole that an installation binds in the namespaces whose workloads may be restarted.
+/// The ClusterRole to bind in namespaces whose workloads lockstep may restart.
 const ROLE: &str = "lockstep-rollouts";
-/// How many targets a message names.
+/// Maximum number of targets that a message names.
 const NAMED: usize = 5;
 
 impl Reconcile {
@@ -136,13 +136,13 @@ impl Reconcile {
                 Err(Refusal::Unguarded) => {
                     tracing::error!(
                         namespace,
-                        "the admission policy lockstep-workloads does not refuse what it must refuse; nothing is restarted"
+                        "the admission policy lockstep-workloads does not refuse what it must refuse; not restarting workloads"
                     );
-                    let grant = "kubectl apply --server-side -k deploy/kustomize/base, which installs the admission policy lockstep-workloads: without it lockstep restarts nothing";
+                    let grant = "kubectl apply --server-side -k deploy/kustomize/base (installs the admission policy lockstep-workloads, without which lockstep restarts nothing)";
                     rollout::refused(&mut next, &workload, &RolloutInput { grant, ..cx });
                     "unguarded"
                 }
-                // the next look will tell
+                // the next observation shows the result
                 Err(Refusal::Missing) => "missing",
                 Err(Refusal::Unknown) => "error",
             };
@@ -152,7 +152,7 @@ impl Reconcile {
             .targets
             .iter()
             .filter(|target| target.state == TargetState::Forbidden);
-        // a right that is missing comes first
+        // a missing permission has priority
         if !refused.is_empty() && forbidden.count() == refused.len() {
             next.message = Some(refuses(&refused));
         }
@@ -161,7 +161,7 @@ impl Reconcile {
         self.looked(&next, status, rotation).await
     }
 
-    /// Makes the check that is under way, or looks at it.
+    /// Starts the check in progress, or observes it.
     async fn verify(&self, rollout: &RolloutStatus, spec: &Rollout) -> Check {
         let (Some(verification), Some(verify)) = (verify::wanted(rollout, spec), &spec.verify) else {
             return Check::Unknown;
@@ -181,7 +181,7 @@ impl Reconcile {
         self.shared.verifier.check(&place, verify, &attempt, now).await
     }
 
-    /// Says how far the rollout is, and plans the next look.
+    /// Reports the progress of the rollout and plans the next observation.
     async fn looked(
         &self,
         rollout: &RolloutStatus,
@@ -205,7 +205,7 @@ impl Reconcile {
     }
 }
 
-/// What is said of restarts that RBAC lets pass and the API server refuses.
+/// Returns the message about restarts that RBAC allows but the API server rejects.
 fn refuses(targets: &[String]) -> String {
     let named = targets.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = match targets.len().saturating_sub(NAMED) {
@@ -213,11 +213,11 @@ fn refuses(targets: &[String]) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "{named}{more}: RBAC lets lockstep restart it, and the API server refuses it all the same: an admission webhook, an admission policy or a quota. The rollout goes on when it does not"
+        "{named}{more}: RBAC allows the restart, but an admission webhook, an admission policy or a quota rejects it. The rollout continues when the restart is accepted"
     )
 }
 
-/// The command that grants the right to restart the workloads of a namespace.
+/// Returns the command that lets lockstep restart workloads in a namespace.
 fn grant(account: &Account, namespace: &str) -> String {
     format!(
         "kubectl create rolebinding {ROLE} -n {} --clusterrole={ROLE} {}",

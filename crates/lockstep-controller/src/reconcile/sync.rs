@@ -1,4 +1,4 @@
-//! The sync itself: gather → plan → fetch → assemble → apply.
+//! Runs a sync: gather → plan → fetch → assemble → apply.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -35,37 +35,37 @@ use crate::{
     secret::WriteError,
 };
 
-/// How long the sources of one SyncedSecret may take together.
+/// Timeout for all sources of one SyncedSecret.
 const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often one sync writes a Secret that is to be immutable, while someone deletes it before it is.
+/// Maximum number of attempts to write an immutable Secret while someone deletes it in between.
 const MAX_SEAL_ATTEMPTS: u32 = 4;
 
-/// What stands in the place of the revision of a credential that waits to be made.
+/// Used instead of a revision for a pending credential that is not issued yet.
 const NEW_CREDENTIAL: &str = "new";
 
-/// How a sync went.
+/// The result of a sync.
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one for each sync, and it is not kept"
 )]
 pub(super) enum Synced {
-    /// The Secret is as it has to be.
+    /// The Secret is in sync.
     InSync {
         target: TargetStatus,
         sources: Vec<SourceStatus>,
-        /// It is what the sources held before: what they hold now failed.
+        /// Whether the Secret has earlier values, because the rollout of the current ones failed.
         back: bool,
-        /// What is newer than both, and may not come in yet.
+        /// A newer value that may not be written yet.
         waits: Option<Box<Waiting>>,
     },
-    /// What changed waits for a window.
+    /// A change is pending.
     Waits(Box<RotationStatus>),
-    /// Every source is gone, and so is the Secret.
+    /// All sources are gone and the Secret was deleted.
     Gone,
 }
 
-/// What a plan is made from, in one piece that can be handed to another thread.
+/// The owned input of a plan, which can be moved to another thread.
 struct Gathered {
     key: ObjectKey,
     uid: String,
@@ -86,8 +86,8 @@ impl Gathered {
         }
     }
 
-    /// Does work with it. Where that may take long, it goes to threads for that, in the namespace's turn: for templates and
-    /// rewrites, and for many bytes or entries.
+    /// Runs work with the input. Long work (templates, rewrites, many bytes or entries) runs on
+    /// separate threads, in a fair order of namespaces.
     async fn work<T: Send + 'static>(
         self: &Arc<Self>,
         compute: &Places,
@@ -107,7 +107,7 @@ impl Gathered {
     }
 }
 
-/// Up to so many bytes of values and entries of the spec, work is done where it comes up.
+/// Up to this many bytes of values and entries of the spec, work runs on the current thread.
 const QUICK_BYTES: usize = 64 * 1024;
 const QUICK_ENTRIES: usize = 100;
 
@@ -135,7 +135,7 @@ impl Reading {
             .await
     }
 
-    /// Whether the fields of its credential are not at hand.
+    /// Whether this process does not hold the fields of its credential.
     fn lacks_credential(&self) -> bool {
         let leased = self.collected.leased.as_ref();
         leased.is_some_and(|leased| leased.keys.is_none())
@@ -154,7 +154,7 @@ impl Stores for ObjectStores<'_> {
     }
 }
 
-/// What was read for one sync.
+/// The values that were read for one sync.
 struct Reading {
     gathered: Arc<Gathered>,
     plan: Plan,
@@ -216,7 +216,7 @@ impl Reconcile {
                 waits: None,
             });
         }
-        // a rollout failed, and something newer is there that may not come in yet: back first
+        // a rollout failed and a newer value may not be written yet: roll back first
         let back = refused.filter(|_| rotation::awaits_rollback(waiting));
         let rollout = self.object.spec.rotation.as_ref();
         let rollout = rollout.and_then(|rotation| rotation.rollout.as_ref());
@@ -238,7 +238,7 @@ impl Reconcile {
             let pending = rotation::pending(waiting, revision, waits_for, next, now);
             Ok(Synced::Waits(Box::new(pending)))
         };
-        // a credential that cannot be read again is made anew, as soon as it may come in, or the one that there is would end
+        // issue another credential as soon as it may be written, or before the current one ends
         if let Some(generation) = generation
             && (cause.is_some() || reading.lacks_credential())
         {
@@ -255,7 +255,7 @@ impl Reconcile {
             let revision = self.revision(status, &reading, refused).await;
             return self.write_reading(reading, revision, status, false).await;
         }
-        // what was found to wait is not decrypted again for as long as it waits
+        // a pending change is not decrypted again while it waits
         if back.is_none()
             && let Some(old) = waiting
             && let Some(revision) = &old.pending_revision
@@ -288,7 +288,7 @@ impl Reconcile {
         self.write_reading(reading, revision, status, false).await
     }
 
-    /// Keeps the revision that was written in the place of one that failed, or writes it.
+    /// Keeps or writes the revision that replaces a failed one.
     async fn stay_back(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -312,7 +312,7 @@ impl Reconcile {
                 waits: None,
             });
         }
-        // under another spec the revision is another one
+        // a changed spec changes the revision
         let kept = if self.object.spec.target.versioned && generation == self.object.metadata.generation {
             Box::pin(self.kept_version(status, &refused.pinned.revision)).await?
         } else {
@@ -352,7 +352,8 @@ impl Reconcile {
             });
         }
         self.decrypt(&mut reading).await.map_err(unreadable)?;
-        // read by the versions of the previous revision: under another key it is that one, unless the spec has changed
+        // the versions of the previous revision produce it again under another key, unless the spec
+        // changed
         let same_spec =
             status.is_some_and(|status| revision::has_same_spec(status, self.object.metadata.generation));
         let names = known
@@ -363,8 +364,8 @@ impl Reconcile {
         self.write_reading(reading, revision, status, true).await
     }
 
-    /// The Secret as the status records it, where it can be taken to hold what was read. Where the status was written under another
-    /// fingerprint key, the hashes under this one are recorded, and nothing else changes.
+    /// Returns the recorded Secret if it is assumed to contain the values that were read. If the
+    /// status was written under another fingerprint key, only the hashes are updated.
     async fn kept(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -384,7 +385,7 @@ impl Reconcile {
         if !holds {
             return None;
         }
-        // without the values there is no hash of them: the next sync tries again
+        // without the values, they cannot be hashed: the next sync tries again
         if is_current || self.decrypt(reading).await.is_err() {
             return Some(known.clone());
         }
@@ -393,14 +394,14 @@ impl Reconcile {
         let content = reading.content(&self.shared).await;
         content.revision([Candidate::new(known, true)]).set(&mut target);
         if reading.lacks_credential() {
-            // the content that was hashed is not whole; whatever is written next holds another credential
+            // the hashed content is incomplete; the next write contains another credential
             target.revision_hash = None;
         }
         tracing::debug!(key_id = ?target.key_id, "recorded the hashes under the current fingerprint key");
         Some(target)
     }
 
-    /// The revision of what was read. What has a name keeps it.
+    /// Returns the revision of the values that were read. Known content keeps its name.
     async fn revision(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -447,7 +448,7 @@ impl Reconcile {
         }
     }
 
-    /// Reads every source; `None` when all are gone and the spec says that the Secret goes with them.
+    /// Reads every source; `None` if all are gone and `deletionPolicy` is `Delete`.
     async fn read(&self, gathered: Arc<Gathered>) -> Result<Option<Reading>, Failure> {
         let plan = plan::plan(&gathered.input())?;
         let cx = self.context();
@@ -475,7 +476,7 @@ impl Reconcile {
         }))
     }
 
-    /// Makes keys of what was read, and their fingerprint; `None` when every source is gone.
+    /// Builds the keys and their fingerprint from the values; `None` if every source is gone.
     async fn collect(
         &self,
         gathered: &Arc<Gathered>,
@@ -496,7 +497,7 @@ impl Reconcile {
             .await
     }
 
-    /// Takes a credential in among what was read.
+    /// Adds a credential to the values that were read.
     async fn accept(&self, reading: &mut Reading, generated: Generated) -> Result<(), Failure> {
         let mut fetched = std::mem::take(&mut reading.fetched);
         fetched.generated = Some(generated);
@@ -530,7 +531,7 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Writes what was read.
+    /// Writes the values that were read.
     async fn write_reading(
         &self,
         reading: Reading,
@@ -553,7 +554,8 @@ impl Reconcile {
             noted.any(|noted| noted.name == name)
         };
         if known.is_some_and(|known| known.name != secret.name) && !versioned && !is_noted(&secret.name) {
-            // otherwise nothing would record it if the process ended, or failed to delete the one of the earlier name
+            // otherwise it would not be recorded if the process stopped or could not delete the
+            // earlier Secret
             let renamed = TargetStatus {
                 name: secret.name.clone(),
                 merged: secret.creation_policy == CreationPolicy::Merge,
@@ -567,7 +569,7 @@ impl Reconcile {
             Box::pin(self.intend(status, &secret.name, &revision.name)).await?;
         }
         let target = self.write(status, &secret, reading.fingerprint, revision).await?;
-        // of those that targets may refer to, the history says when they go
+        // versioned Secrets, which targets may refer to, are pruned with the history
         let noted = status.into_iter().flat_map(|status| &status.versions);
         let renamed = known.into_iter().chain(noted);
         for old in renamed.filter(|old| old.name != target.name && !old.versioned && !versioned) {
@@ -585,13 +587,13 @@ impl Reconcile {
         if self.shared.may_write.load(Ordering::Acquire) {
             return Ok(());
         }
-        let message =
-            "lockstep writes no Secret while its admission policy does not refuse what it must refuse";
+        let message = "the admission policy lockstep-secrets is not enforced, so lockstep writes no Secrets. Install it again";
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Writes the Secret. One that is to be immutable is written twice: its uid is recorded in between, because after a crash an
-    /// immutable Secret could neither be changed nor be shown to be this SyncedSecret's.
+    /// Writes the Secret. An immutable Secret is written twice, and its uid is recorded in between.
+    /// Otherwise, after a crash, it could not be changed, and nothing would show that this
+    /// SyncedSecret owns it.
     async fn write(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -677,13 +679,14 @@ impl Reconcile {
         self.shared.metrics.writes.with_label_values(&[label]).inc();
     }
 
-    /// Removes what this SyncedSecret wrote, because every source is gone. Only a Secret whose uid is in the status is deleted.
+    /// Deletes what this SyncedSecret wrote, because every source is gone. Only a Secret whose uid
+    /// is in the status is deleted.
     async fn remove(&self, status: Option<&SyncedSecretStatus>) -> Result<(), Failure> {
         debug_assert_eq!(self.object.spec.target.deletion_policy, DeletionPolicy::Delete);
         self.check_may_write()?;
         let owner = self.owner();
         if self.object.spec.target.creation_policy == CreationPolicy::Merge {
-            // the Secret belongs to someone else: only this SyncedSecret's keys go
+            // the Secret belongs to someone else, so only this SyncedSecret's keys are removed
             if status.and_then(|status| status.target.as_ref()).is_none() {
                 return Ok(());
             }
@@ -705,20 +708,21 @@ impl Reconcile {
         deleted.map_err(|error| error.failure(&owner))
     }
 
-    /// Removes a Secret of another name that this SyncedSecret wrote.
+    /// Deletes a Secret with an earlier name that this SyncedSecret wrote.
     pub(super) async fn remove_renamed(&self, old: &TargetStatus) -> Result<(), Failure> {
         if self.object.spec.target.creation_policy != CreationPolicy::Owner || old.merged {
             return Ok(());
         }
         let owner = self.owner_of_name(&old.name);
         match self.delete_recorded(&owner, old).await {
-            // someone else took it over, and it is not lockstep's to remove
+            // someone else took it over, so lockstep does not delete it
             Ok(()) | Err(WriteError::Foreign) => Ok(()),
             Err(error) => Err(error.failure(&owner)),
         }
     }
 
-    /// Deletes a Secret that the status records, by its uid, or by its name where it was noted before it was written.
+    /// Deletes a recorded Secret by its uid, or by its name if it was recorded before it was
+    /// written.
     pub(super) async fn delete_recorded(
         &self,
         owner: &Owner<'_>,

@@ -1,4 +1,4 @@
-//! The earlier Secrets of a versioned target: gone back to, and cleared away.
+//! Restores and prunes the earlier Secrets of a versioned target.
 
 use lockstep_api::{Reason, SyncedSecretStatus, TargetStatus};
 use lockstep_core::{
@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl Reconcile {
-    /// The earlier Secret of a revision, where it is still there: to go back to it nothing has to be read or written.
+    /// Returns the earlier Secret of a revision if it still exists. Then a rollback reads and
+    /// writes nothing.
     pub(super) async fn kept_version(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -28,7 +29,7 @@ impl Reconcile {
             return Ok(None);
         };
         if kept.uid.is_empty() || kept.fingerprint.is_empty() {
-            // it was noted before it was written
+            // it was recorded before it was written
             return Ok(None);
         }
         self.check_may_write()?;
@@ -36,13 +37,13 @@ impl Reconcile {
         let _slot = self.shared.writes.acquire(self.priority).await;
         match self.shared.writer.probe(&owner, kept).await {
             Ok(Drift::None) => Ok(Some(kept.clone())),
-            // one that someone changed is written again
+            // a changed Secret is written again
             Ok(Drift::Edited | Drift::Gone) => Ok(None),
             Err(error) => Err(error.failure(&owner)),
         }
     }
 
-    /// Notes the Secret of a revision before it is written.
+    /// Records the Secret of a revision before it is written.
     pub(super) async fn intend(
         &self,
         status: Option<&SyncedSecretStatus>,
@@ -65,13 +66,15 @@ impl Reconcile {
         if self.report_durably(status, Outcome::Intends(version)).await == StatusWrite::Persisted {
             return Ok(());
         }
-        let message =
-            format!("Secret \"{name}\": the status could not be written, which comes before the Secret");
+        let message = format!(
+            "Secret \"{name}\" was not written, because it could not be recorded in the status first"
+        );
         Err(Failure::new(Reason::WriteFailed, message).requeued(Requeue::Backoff))
     }
 
-    /// Clears away the earlier Secrets that are more than are kept, once every target is seen to run on the current one. It goes by
-    /// what this reconcile wrote, or found to be so: an older status could list as earlier what is current by now.
+    /// Prunes the earlier Secrets beyond `revisionHistoryLimit` once every target is observed to
+    /// run on the current one. It uses the status that this reconcile wrote or confirmed, because
+    /// an older status could list the current Secret as an earlier one.
     pub(super) async fn clear_versions(&self, status: Option<&SyncedSecretStatus>) {
         let shared = &self.shared;
         let committed = self.committed();
@@ -92,7 +95,7 @@ impl Reconcile {
             .workloads
             .find(&shared.client, namespace, &spec.targets)
             .await;
-        // what is not looked at may need any of them
+        // an unobserved target may need any of them
         let Ok(found) = found else { return };
         if found.len() > MAX_TARGETS {
             return;
@@ -112,14 +115,14 @@ impl Reconcile {
         for version in surplus {
             let owner = self.owner_of_name(&version.name);
             match self.delete_recorded(&owner, &version).await {
-                // someone else took it over, and it is not lockstep's to remove
+                // someone else took it over, so lockstep does not delete it
                 Ok(()) | Err(WriteError::Foreign) => {
-                    tracing::info!(secret = %version.name, "an earlier revision is cleared away");
+                    tracing::info!(secret = %version.name, "pruned the Secret of an earlier revision");
                     cleared.push(version.name);
                 }
                 // the next refresh tries again
                 Err(error) => {
-                    tracing::debug!(secret = %version.name, outcome = error.label(), "not cleared away");
+                    tracing::debug!(secret = %version.name, outcome = error.label(), "could not prune the Secret of an earlier revision");
                 }
             }
         }

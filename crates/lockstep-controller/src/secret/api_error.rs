@@ -1,12 +1,12 @@
-//! What an error of the API server means for a Secret. The server's text is never shown: it can quote the submitted or the stored
-//! object.
+//! Classifies errors of the API server about Secrets. The text of the server is never shown,
+//! because it can quote the submitted or the stored object.
 
 use kube::core::response::{StatusCause, StatusDetails};
 
 /// The policy that restricts the operator to its own Secrets.
 const POLICY: &str = "lockstep-secrets";
 
-/// A rule of the policy, as far as it matters which one refused.
+/// A rule of the policy that can deny a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
     /// A new Secret needs an owner.
@@ -19,7 +19,7 @@ pub(super) enum Rule {
     Other,
 }
 
-/// Messages of the policy by the rule that they belong to. The policy is compared with them by a test.
+/// The messages of the policy by rule. A test compares them with the policy.
 const MESSAGES: [(Rule, &str); 3] = [
     (
         Rule::Creation,
@@ -48,15 +48,15 @@ pub(super) enum ApiError {
     FieldConflict(Vec<FieldConflict>),
     /// A field cannot be changed.
     Immutable,
-    /// The admission policy refused.
+    /// The admission policy denied the request.
     Denied(Rule),
-    /// The role lacks the right.
+    /// The role lacks the permission.
     Forbidden,
     /// The namespace is being deleted, or is gone.
     NamespaceTerminating,
     /// The Secret, or the request, is too large.
     TooLarge,
-    /// Anything else: what happened, without the server's text, and whether a retry can help.
+    /// Any other error, without the text of the server, and whether a retry can help.
     Other { what: String, transient: bool },
 }
 
@@ -86,7 +86,7 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
         403 if let Some(rule) = denying_rule(&status.message) => ApiError::Denied(rule),
         403 if status.message.contains("cannot patch resource \"secrets\"") => ApiError::Forbidden,
         403 => ApiError::Other {
-            what: "the API server forbids it: lockstep's role lacks a right, or a quota or another policy refuses"
+            what: "the API server rejected the request: lockstep's role lacks a permission, or a quota or another policy denies it"
                 .to_owned(),
             transient: false,
         },
@@ -100,7 +100,7 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
             ApiError::TooLarge
         }
         code => ApiError::Other {
-            what: format!("the API server answered {code} {}", word(&status.reason)),
+            what: format!("the API server returned {code} {}", word(&status.reason)),
             transient: code == 429 || code >= 500,
         },
     }
@@ -126,8 +126,8 @@ fn conflict(details: Option<&StatusDetails>) -> ApiError {
     }
 }
 
-/// Whether an object is refused for nothing but fields of a Secret that cannot be changed. The message does not decide: it
-/// holds names that people chose.
+/// Whether an object is rejected only because of immutable fields of a Secret. The message alone
+/// does not decide, because it contains names that users chose.
 fn is_immutability(details: Option<&StatusDetails>) -> bool {
     let immutable = |cause: &StatusCause| {
         matches!(cause.field.as_str(), "data" | "immutable" | "type")

@@ -1,4 +1,4 @@
-//! Why a Secret was not written, and what the user reads about it.
+//! The error of a failed write of a Secret, and its message for the user.
 
 use lockstep_api::{Reason, annotation};
 use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure, text::shell_quote};
@@ -37,7 +37,7 @@ pub enum WriteError {
     NamespaceTerminating,
     /// The Secret, or the request, is too large.
     TooLarge,
-    /// Anything else: what happened, without the server's text, and whether a retry can help.
+    /// Any other error, without the text of the server.
     Other {
         /// What happened.
         what: String,
@@ -55,7 +55,7 @@ impl From<ApiError> for WriteError {
             ApiError::Denied(Rule::Deletion) => Self::NotDeletable,
             ApiError::Denied(_) => Self::Foreign,
             ApiError::Forbidden => Self::Other {
-                what: "the API server forbids it: lockstep's role lacks a right".to_owned(),
+                what: "the API server rejected the request: lockstep's role lacks a permission".to_owned(),
                 transient: false,
             },
             ApiError::NamespaceTerminating => Self::NamespaceTerminating,
@@ -79,7 +79,7 @@ impl From<WriteFailure<Self>> for WriteError {
 }
 
 impl WriteError {
-    /// The label in metrics.
+    /// Returns the label in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Foreign | Self::NotAdoptable | Self::Unproven | Self::MergeNotListed => "foreign",
@@ -104,7 +104,7 @@ impl WriteError {
         matches!(self, Self::Foreign | Self::NotAdoptable | Self::Unproven)
     }
 
-    /// What the user reads.
+    /// Returns the failure with the message for the user.
     pub fn failure(&self, owner: &Owner<'_>) -> Failure {
         let Owner {
             target,
@@ -193,7 +193,7 @@ impl WriteError {
             ),
             Self::Immutable => Failure::new(
                 Reason::WriteFailed,
-                format!("Secret \"{target}\" has a field that cannot be changed, and could not be replaced"),
+                format!("Secret \"{target}\" has a field that cannot be changed, and replacing the Secret failed"),
             )
             .requeued(Requeue::Backoff),
             Self::NamespaceTerminating => Failure::new(
@@ -202,7 +202,7 @@ impl WriteError {
             ),
             Self::TooLarge => Failure::new(
                 Reason::TooLarge,
-                format!("the API server refuses Secret \"{target}\" because of its size"),
+                format!("Secret \"{target}\" is too large for the API server. Write fewer or smaller keys"),
             ),
             Self::Other { what, transient } => {
                 let failure = Failure::new(
@@ -219,14 +219,14 @@ impl WriteError {
     }
 }
 
-/// The command that writes the name of the SyncedSecret into an annotation of the Secret.
+/// Returns the command that writes the name of the SyncedSecret to an annotation of the Secret.
 fn annotate(owner: &Owner<'_>, annotation: &str) -> String {
     let quoted = [owner.target, owner.namespace, owner.name].map(shell_quote);
     let [target, namespace, name] = quoted;
     format!("kubectl annotate secret {target} -n {namespace} {annotation}={name}")
 }
 
-/// The commands that grant `patch` on the Secret to the account that the kubectl option names.
+/// Returns the commands that grant `patch` on the Secret to the account in the kubectl option.
 fn grant(owner: &Owner<'_>, account: &str) -> String {
     let role = shell_quote(&format!("lockstep-merge-{}", owner.target));
     let [target, namespace] = [owner.target, owner.namespace].map(shell_quote);

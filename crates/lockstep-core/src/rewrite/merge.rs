@@ -6,7 +6,8 @@ use lockstep_api::{
 
 use crate::{property, remote::SecretValue};
 
-/// Which entry a field came from, and its rank: entries in `priority` outrank the others, the last one most.
+/// The entry that a field came from, and its rank. The last entry in `priority` ranks highest;
+/// entries that are not in `priority` rank lowest.
 struct Source<'a> {
     key: &'a str,
     rank: usize,
@@ -15,8 +16,8 @@ struct Source<'a> {
 
 /// Merges the JSON objects in the values.
 ///
-/// Strategy `Extract` yields the fields as properties yield them: texts without quotes, everything else as its JSON.
-/// Strategy `JSON` yields one object in which every field keeps its JSON as it was.
+/// Strategy `Extract` returns each field like a property: text without quotes, everything else as
+/// JSON. Strategy `JSON` returns one object and keeps the JSON of every field.
 pub(super) fn merge(
     merge: &RewriteMerge,
     entries: &BTreeMap<String, SecretValue>,
@@ -24,9 +25,7 @@ pub(super) fn merge(
     if merge.priority_policy == RewriteMergePriorityPolicy::Strict
         && let Some(missing) = merge.priority.iter().find(|key| !entries.contains_key(*key))
     {
-        return Err(format!(
-            "merge.priority names \"{missing}\", which is not among the keys"
-        ));
+        return Err(format!("merge.priority: no key \"{missing}\" exists"));
     }
     let mut merged: BTreeMap<String, Source<'_>> = BTreeMap::new();
     for (key, value) in entries {
@@ -39,9 +38,8 @@ pub(super) fn merge(
             RewriteMergeStrategy::Extract => property::fields(value, None),
             RewriteMergeStrategy::Json => property::raw_fields(value),
         };
-        let object = object.map_err(|_| {
-            format!("the value of key \"{key}\" is not a JSON object, and merge takes those only")
-        })?;
+        let object = object
+            .map_err(|_| format!("the value of key \"{key}\" is not a JSON object, which merge requires"))?;
         for (name, field) in object {
             let source = Source { key, rank, field };
             match merged.get(&name) {
@@ -50,8 +48,8 @@ pub(super) fn merge(
                     if other.rank == rank && merge.conflict_policy == RewriteMergeConflictPolicy::Error =>
                 {
                     return Err(format!(
-                        "the values of keys \"{}\" and \"{key}\" hold the same field; merge.priority says which one \
-                         wins, or merge.conflictPolicy Ignore takes the later one",
+                        "the values of keys \"{}\" and \"{key}\" have the same field. Set merge.priority to choose \
+                         one, or set merge.conflictPolicy: Ignore to use the later one",
                         other.key
                     ));
                 }
@@ -68,7 +66,7 @@ pub(super) fn merge(
             let into = merge
                 .into
                 .as_ref()
-                .ok_or("merge with strategy JSON needs merge.into")?;
+                .ok_or("merge.into: is required for merge.strategy: JSON")?;
             Ok(BTreeMap::from([(into.clone(), object(fields)?)]))
         }
     }
@@ -80,7 +78,8 @@ fn object(fields: impl Iterator<Item = (String, SecretValue)>) -> Result<SecretV
         if index > 0 {
             json.push(b',');
         }
-        let name = serde_json::to_string(&name).map_err(|_| "a field's name has no form in JSON")?;
+        let name =
+            serde_json::to_string(&name).map_err(|_| "the name of a field cannot be written as JSON")?;
         json.extend_from_slice(name.as_bytes());
         json.push(b':');
         json.extend_from_slice(field.expose());

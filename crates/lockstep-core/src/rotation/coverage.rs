@@ -1,20 +1,21 @@
-//! How far a rollout is known to have replaced the pods that run on earlier revisions.
+//! Determines whether a rollout has replaced all pods that run on earlier revisions.
 
 use jiff::Timestamp;
 use lockstep_api::{SyncedSecretStatus, TargetState};
 
-/// How far the revision that the Secret has is known to have come.
+/// How far the current revision of the Secret is rolled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coverage {
-    /// Its rollout goes on or is held, or a target keeps pods on an earlier one.
+    /// The rollout is in progress or held, or a target keeps pods on an earlier revision.
     InProgress,
-    /// Its rollout ended then, and does not prove that no pod runs on an earlier one: a target does not exist, or there is none.
+    /// The rollout ended at this time, but pods may run on an earlier revision, because a target
+    /// does not exist or there are none.
     Ended(Timestamp),
-    /// Every pod of every target runs on it.
+    /// Every pod of every target runs on the current revision.
     Complete,
 }
 
-/// How far the revision that the Secret has is known to have come; `None` where nothing was ever rolled out.
+/// Returns the coverage of the current revision; `None` if nothing was ever rolled out.
 pub fn of(status: &SyncedSecretStatus) -> Option<Coverage> {
     let rollout = status.rotation.as_ref()?.rollout.as_ref()?;
     let target = status.target.as_ref()?;

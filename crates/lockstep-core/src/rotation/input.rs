@@ -1,4 +1,4 @@
-//! What a step of a rollout decides from.
+//! The input of a rollout step.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,37 @@ use lockstep_api::Rollout;
 
 use super::workload::{Observation, Target};
 
-/// What a look at a check found.
+/// The result of observing a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
-    /// The API server did not answer: nothing is known.
+    /// The API server did not respond, so the result is unknown.
     Unknown,
-    /// It passed.
+    /// The check passed.
     Passed,
-    /// It has not passed yet, and why.
+    /// The check has not passed yet, with the reason.
     NotYet(String),
-    /// It failed, and how.
+    /// The check failed, with the reason.
     Failed(String),
-    /// It cannot be made, and why: nobody's value is to blame.
+    /// The check cannot run, with the reason. The new value is not the cause.
     Blocked(String),
-    /// lockstep may not make it, and who can grant it how.
+    /// lockstep may not run the check, with the command that grants it.
     Forbidden(String),
 }
 
-/// What a step of a rollout depends on.
+/// The input of [`super::rollout::step`].
 #[derive(Debug, Clone, Copy)]
 pub struct RolloutInput<'a> {
-    /// What the spec says.
+    /// `rotation.rollout` of the spec.
     pub spec: &'a Rollout,
-    /// What was seen of the targets that [`super::rollout::looks`] names. One that is not in it is as good as unknown.
+    /// The observations of the targets from [`super::rollout::looks`]. A missing one counts as
+    /// unknown.
     pub seen: &'a BTreeMap<Target, Observation>,
-    /// When which target was last restarted, also by rollouts of other Secrets.
+    /// The last restart of each target, including those by rollouts of other Secrets.
     pub restarted: &'a BTreeMap<Target, Timestamp>,
-    /// What was seen of the check that [`super::verify::wanted`] names; `Unknown` where there is none.
+    /// The observation of the check from [`super::verify::wanted`]; `Unknown` if there is none.
     pub check: &'a Check,
-    /// The command that grants the right to restart workloads of the namespace.
+    /// The command that lets lockstep restart workloads in the namespace.
     pub grant: &'a str,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What is said of a rollout.
+//! The messages about a rollout in conditions.
 
 use lockstep_api::{
     OnFailure, Reason, Rollout, RolloutPhase, RolloutStatus, TargetProgress, TargetState, VerificationState,
@@ -8,10 +8,10 @@ use lockstep_api::{
 use super::verify;
 use crate::text::shell_quote;
 
-/// How many targets a message names.
+/// Maximum number of targets that a message names.
 const NAMED: usize = 5;
 
-/// Why a rollout stands still: the state of the target that weighs most.
+/// Returns the most important target state that holds a rollout.
 pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
     let order = [
         (TargetState::Forbidden, Reason::RolloutForbidden),
@@ -28,7 +28,7 @@ pub(super) fn stop(rollout: &RolloutStatus) -> Option<(TargetState, Reason)> {
         .find(|(state, _)| rollout.targets.iter().any(|target| target.state == *state))
 }
 
-/// Why a rollout stands still at a check, if it does.
+/// Returns why the check of a wave holds a rollout, if it does.
 fn check(rollout: &RolloutStatus) -> Option<Reason> {
     match verify::of_wave(rollout)?.state {
         VerificationState::Failed => Some(Reason::VerificationFailed),
@@ -38,7 +38,7 @@ fn check(rollout: &RolloutStatus) -> Option<Reason> {
     }
 }
 
-/// The names of all targets in a state.
+/// Lists the targets that match, for a message.
 pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> bool) -> String {
     let all: Vec<String> = rollout
         .targets
@@ -53,14 +53,15 @@ pub(super) fn names(rollout: &RolloutStatus, is: impl Fn(&TargetProgress) -> boo
     }
 }
 
-/// Why a rollout stands still, and what to do about it; or, where it is rolled `back`, why.
+/// Explains why a rollout is held and what to do about it. With `back`, it only explains why it is
+/// rolled back.
 pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back: bool) -> String {
     if let Some(reason) = check(rollout) {
         let found = verify::of_wave(rollout).and_then(|check| check.message.as_deref());
         let found = found.unwrap_or_default();
         return if reason == Reason::VerificationFailed && !back {
             format!(
-                "verify: {found}. The rollout goes on when lockstep.dev/rotate-now asks for another try, or with the next value of the source"
+                "verify: {found}. To retry, set the annotation lockstep.dev/rotate-now to a new value, or change the value at the source"
             )
         } else {
             format!("verify: {found}")
@@ -81,55 +82,53 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
             format!("{who}: not ready within progressDeadline {deadline} of the restart. {NOTHING_EARLIER}")
         }
         TargetState::NotReady => format!(
-            "{who}: not ready within progressDeadline {deadline} of the restart. Look at its pods; the rollout goes on when it is ready, or with the next value of the source"
+            "{who}: not ready within progressDeadline {deadline} of the restart. Check its pods. The rollout continues when it is ready, or with a new value at the source"
         ),
         TargetState::Failing => format!(
-            "{who}: was not ready before the restart, and still is not. Look at its pods; the rollout goes on when it is ready"
+            "{who}: was not ready before the restart and still is not. Check its pods. The rollout continues when it is ready"
         ),
         TargetState::Paused => {
             format!(
-                "{who}: paused. The rollout goes on when it is resumed (kubectl rollout resume; of Argo Rollouts: kubectl argo rollouts promote)"
+                "{who}: paused. The rollout continues when it is resumed (kubectl rollout resume; for Argo Rollouts: kubectl argo rollouts promote)"
             )
         }
         TargetState::OnDelete => {
-            format!(
-                "{who}: its update strategy is OnDelete. The rollout goes on when its pods have been deleted"
-            )
+            format!("{who}: its update strategy is OnDelete. The rollout continues when its pods are deleted")
         }
         TargetState::Overwritten => format!(
-            "{who}: somebody removed lockstep's annotation from its pod template, and may have brought old pods back. The rollout goes on when lockstep.dev/rotate-now asks for another restart"
+            "{who}: lockstep's annotation was removed from its pod template, so old pods may run again. To restart it, set the annotation lockstep.dev/rotate-now to a new value"
         ),
         TargetState::NoReference => format!(
-            "{who}: target.versioned, and its pod template refers to no Secret of it, or it does not let lockstep move the references. Let it refer to the Secret by its name without a revision, and name that in its annotation: kubectl annotate {} {versioned}=<Secret> (with commas between several); or take it out of rotation.rollout.targets",
+            "{who}: target.versioned is set, but its pod template refers to no Secret of it, or the workload does not allow lockstep to change the references. Refer to the Secret by its name without a revision, and run: kubectl annotate {} {versioned}=<Secret> (separate several names with commas). Or remove the workload from rotation.rollout.targets",
             shell_quote(&who.split([',', ' ']).next().unwrap_or_default().to_lowercase()),
             versioned = annotation::VERSIONED,
         ),
         TargetState::NoTemplate => {
-            format!("{who}: it has no pod template (workloadRef). Name the workload that has it")
+            format!(
+                "{who}: it has no pod template (workloadRef). Set the workload with the pod template as the target instead"
+            )
         }
-        _ => format!(
-            "{who}: lockstep may not restart it. Whoever administrates the cluster grants it with: {grant}"
-        ),
+        _ => format!("{who}: lockstep may not restart it. Ask a cluster administrator to run: {grant}"),
     }
 }
 
-/// Why there is no way back.
-const NOTHING_EARLIER: &str = "No remote value has an earlier version to go back to: it is the spec that changed. Change it back, or look at the pods; the rollout goes on when they are ready, and with the next value of the source";
+/// Explains why a rollback is not possible.
+const NOTHING_EARLIER: &str = "There is no earlier version to roll back to, because only the spec changed. Change it back, or check the pods. The rollout continues when they are ready, or with a new value at the source";
 
-/// Why a rollout that failed is not rolled back, although the spec says so.
+/// Explains why a failed rollout is not rolled back although `onFailure` is `Rollback`.
 pub(super) fn nothing_earlier(failed: &RolloutStatus) -> String {
     let why = failed.message.as_deref().unwrap_or_default();
     format!("{why}. {NOTHING_EARLIER}")
 }
 
-/// Why a rollout with too many targets does not begin.
+/// Explains why a rollout with too many targets does not start.
 pub(super) fn too_many(all: usize, max: usize) -> String {
     format!(
-        "rotation.rollout.targets mean {all} workloads, and a rollout takes {max} at most. Narrow the selectors, or use several SyncedSecrets"
+        "rotation.rollout.targets: {all} workloads match, but a rollout has at most {max} targets. Narrow the selectors, or use several SyncedSecrets"
     )
 }
 
-/// How far a rollout is, for the condition `RolloutComplete`.
+/// Describes the progress of a rollout for the condition `RolloutComplete`.
 pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
     let revision = &rollout.revision;
     let all = rollout.targets.len();
@@ -146,7 +145,7 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
             let kept = if partial.is_empty() {
                 String::new()
             } else {
-                format!("; pods that partition keeps back run on what they have: {partial}")
+                format!("; pods that partition holds back keep their revision: {partial}")
             };
             if missing.is_empty() {
                 (
@@ -156,30 +155,30 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
             } else {
                 (
                     Reason::TargetMissing,
-                    format!("revision {revision} is rolled out; missing: {missing}{kept}"),
+                    format!("revision {revision} is rolled out; these targets do not exist: {missing}{kept}"),
                 )
             }
         }
         RolloutPhase::Progressing if rollout.targets.is_empty() => (
             Reason::Progressing,
-            format!("revision {revision} is written, and its targets are looked up"),
+            format!("revision {revision} is written; looking up its targets"),
         ),
         RolloutPhase::Progressing => (
             Reason::Progressing,
-            format!("revision {revision}: {place} is restarted"),
+            format!("revision {revision}: restarting {place}"),
         ),
         RolloutPhase::Soaking => (
             Reason::Progressing,
             format!(
-                "revision {revision}: {place} is ready, and has to stay so until {}",
+                "revision {revision}: {place} is ready and soaks until {}",
                 rollout.soak_until.as_deref().unwrap_or_default()
             ),
         ),
         RolloutPhase::Verifying => (
             Reason::Progressing,
             match verify::of_wave(rollout).and_then(|check| check.message.as_deref()) {
-                Some(message) => format!("revision {revision}: {place} is ready, and is verified: {message}"),
-                None => format!("revision {revision}: {place} is ready, and is verified"),
+                Some(message) => format!("revision {revision}: {place} is ready; verifying it: {message}"),
+                None => format!("revision {revision}: {place} is ready; verifying it"),
             },
         ),
         RolloutPhase::Held => {
@@ -193,8 +192,8 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
                 .count();
             let rest = match waiting {
                 0 => String::new(),
-                1 => ". 1 target of a later wave stays as it was".to_owned(),
-                more => format!(". {more} targets of later waves stay as they were"),
+                1 => ". 1 target of a later wave is unchanged".to_owned(),
+                more => format!(". {more} targets of later waves are unchanged"),
             };
             (
                 reason,
@@ -203,12 +202,12 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
         }
         RolloutPhase::RollingBack if rollout.rollback => (
             Reason::RollingBack,
-            format!("revision {revision} is brought back on {targets}"),
+            format!("rolling back to revision {revision} on {targets}"),
         ),
         RolloutPhase::RollingBack => (
             Reason::RollingBack,
             format!(
-                "revision {revision} is rolled back to {}: {}",
+                "rolling back revision {revision} to {}: {}",
                 rollout
                     .previous
                     .as_ref()
@@ -219,7 +218,7 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
         RolloutPhase::RolledBack => (
             Reason::RolledBack,
             format!(
-                "revision {revision} is back on {targets}, and stays until the source has something newer than what failed"
+                "rolled back to revision {revision} on {targets}. lockstep waits for a newer value at the source"
             ),
         ),
     }

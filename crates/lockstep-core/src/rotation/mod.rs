@@ -1,13 +1,13 @@
-//! When a value that changed at its source may be written, and how it reaches the pods.
+//! Decides when a changed value may be written and how it reaches the pods.
 //!
 //! ```text
-//!             changed; no window open, a rollout moves,
-//!                 or the last one began just now
-//!     ┌──────────┐ ──────────────────────────────▶ ┌─────────┐ ──┐ changed again: the newest waits,
+//!        changed; no window open, a rollout in progress,
+//!              or minimumInterval not yet passed
+//!     ┌──────────┐ ──────────────────────────────▶ ┌─────────┐ ──┐ changed again: the newest is pending,
 //!     │ Complete │                                 │ Pending │   │ since the first change
 //!     └──────────┘ ◀────────────────────────────── └─────────┘ ◀─┘
-//!         │  ▲       let in, drift repaired,            │
-//!         │  │       changed back                       │ let in
+//!         │  ▲      written, drift repaired,            │
+//!         │  │      changed back                        │ may be written
 //! changed │  │                                          │
 //!         ▼  │ no targets                               ▼
 //!       written ◀───────────────────────────────────────┘
@@ -15,8 +15,9 @@
 //!         ▼ targets: the rollout, see [`rollout`]
 //! ```
 //!
-//! Nothing of this is kept in memory: what is written stands in `status.target`, what waits and what is rolled out in
-//! `status.rotation`, and each look at the sources and at the targets decides anew. So a restart at any point changes nothing.
+//! None of this is kept in memory: `status.target` has the written revision, `status.rotation` the
+//! pending one and the rollout. Each reconcile decides again from the sources and targets, so a
+//! restart at any point changes nothing.
 
 pub mod coverage;
 mod input;
@@ -47,36 +48,36 @@ use crate::{
     time::{later, to_seconds},
 };
 
-/// A change that could be written.
+/// A change of the Secret that is ready to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    /// The Secret that was written last; `None` before the first.
+    /// The last written Secret; `None` before the first write.
     pub written: Option<&'a TargetStatus>,
-    /// The name that the Secret has to have.
+    /// The name of the Secret in the spec.
     pub target_name: &'a str,
-    /// The revision that it would have.
+    /// The revision of the change.
     pub revision: &'a str,
-    /// Whether the Secret was found edited or gone.
+    /// Whether the Secret was edited or deleted.
     pub drifted: bool,
-    /// Whether somebody asks to let it in.
+    /// Whether `rotate-now` requests the change.
     pub requested: bool,
-    /// How revisions reach the pods, where the spec says.
+    /// `rotation.rollout` of the spec.
     pub rollout: Option<&'a Rollout>,
-    /// The rollout of the revision that was written last.
+    /// The rollout of the last written revision.
     pub last_rollout: Option<&'a RolloutStatus>,
 }
 
 /// Whether a change may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Now.
+    /// The change may be written now.
     Now,
-    /// Not before that, and not before then, as far as it is known when.
+    /// The change has to wait, with the cause and the end of the wait if known.
     Wait(WaitsFor, Option<Timestamp>),
 }
 
-/// Decides whether a change may be written. What was never written does not wait, nor does the repair of a drift, nor what is
-/// no change of values.
+/// Decides whether a change may be written. A first write, the repair of a drift and an unchanged
+/// revision never wait.
 pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     let rotates = change
         .written
@@ -91,7 +92,7 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
         return Entry::Now;
     };
     if last.awaits_rollback() {
-        // forward is as good a way out of a failure as back
+        // a newer value replaces a failed one as well as a rollback does
         return Entry::Now;
     }
     if last.phase.is_moving() {
@@ -103,13 +104,13 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     }
 }
 
-/// When the next rollout may begin.
+/// Returns when the next rollout may start.
 fn soonest(last: &RolloutStatus, interval: Duration) -> Option<Timestamp> {
     let began = last.start_time.parse().ok()?;
     Some(later(began, interval))
 }
 
-/// What waits, as the status says it.
+/// Returns the status of a pending change.
 pub fn pending(
     old: Option<&RotationStatus>,
     revision: String,
@@ -134,7 +135,8 @@ pub fn pending(
     }
 }
 
-/// What is left to say when nothing waits; `None` where the spec has no rotation and nobody ever asked for one.
+/// Returns the status without a pending change; `None` if the spec has no rotation and `rotate-now`
+/// was never set.
 pub fn complete(
     rotation: Option<&Rotation>,
     rotate_now: Option<&str>,
@@ -154,8 +156,8 @@ pub fn complete(
     })
 }
 
-/// The rotation once the Secret is as `target` says: a revision that is new to the Secret begins a rollout. `back` says that it was
-/// written in the place of a revision that failed, which the source still says.
+/// Returns the rotation after the Secret was written. A new revision starts a rollout. `back` means
+/// that it replaced a failed revision that is still current at the source.
 pub fn written(
     old: Option<&SyncedSecretStatus>,
     new: &Written<'_>,
@@ -178,17 +180,17 @@ pub fn written(
             let same = replaced.name == target.name || replaced.versioned && target.versioned;
             same && replaced.revision != target.revision
         });
-    // another Secret, to which no target refers yet
+    // a new Secret that no target refers to yet
     let moves = target.versioned
         && old
             .and_then(|old| old.target.as_ref())
             .is_none_or(|before| before.name != target.name);
-    // it was gone with its sources, and comes back as another one
+    // it was deleted with its sources and is written again with other values
     let returns = old
         .filter(|old| old.target.is_none())
         .and_then(|old| old.history.first())
         .is_some_and(|last| last.revision != target.revision);
-    // an earlier process may have written a credential, on which pods may have begun
+    // an earlier process may have written a credential that pods started with
     let unsure = old.is_some_and(|old| old.target.is_none() && lease::may_have_written(old.lease.as_ref()));
     let mut back = refused.filter(|_| back && spec.is_some());
     let asked =
@@ -206,12 +208,12 @@ pub fn written(
             Some(rollout::begin(&target.revision, None, None, spec, now))
         }
         (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
-        // what the sources held before makes the same Secret
+        // the earlier source versions produce the same Secret
         (Some(_), None) if back.is_some() && last.is_some_and(RolloutStatus::awaits_rollback) => {
             back = None;
             last.map(rollout::cannot_go_back)
         }
-        // the source itself says by now what was brought back
+        // the source now has the value that was rolled back to
         (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
         (Some(_), None) => last.cloned(),
         (Some(spec), Some((replaced, before))) => Some(match last.filter(|last| !last.phase.is_over()) {
@@ -234,7 +236,7 @@ pub fn written(
                 } else {
                     rollout::begin(&target.revision, Some(good), unfinished, spec, now)
                 };
-                // what the spec alone changed, no version of a source brings back
+                // a change of the spec alone cannot be undone with source versions
                 begun.previous = begun
                     .previous
                     .filter(|good| back.is_none() && !rollback::are_same(&good.sources, sources));
@@ -250,7 +252,7 @@ pub fn written(
     Some(status)
 }
 
-/// What the Secret holds, as something that can be gone back to.
+/// Returns the current revision as a rollback target.
 fn previous(target: &TargetStatus, sources: &[SourceStatus]) -> PreviousRevision {
     PreviousRevision {
         revision: target.revision.clone(),
@@ -260,19 +262,19 @@ fn previous(target: &TargetStatus, sources: &[SourceStatus]) -> PreviousRevision
     }
 }
 
-/// The Secret as it is, after a sync.
+/// The Secret after a sync.
 #[derive(Debug, Clone, Copy)]
 pub struct Written<'a> {
-    /// The Secret.
+    /// The status of the Secret.
     pub target: &'a TargetStatus,
-    /// What it was made from.
+    /// The sources that the Secret was built from.
     pub sources: &'a [SourceStatus],
-    /// Whether it holds what the sources held before, because what they hold now failed.
+    /// Whether the Secret holds earlier values, because the rollout of the current ones failed.
     pub back: bool,
 }
 
-/// The rotation after a step of its rollout. A rollout that failed, and is to be rolled back, gives up what the Secret `held` and
-/// the sources that it was made from.
+/// Returns the rotation after a rollout step. A failed rollout with a rollback rejects the revision
+/// and sources that the Secret `held`.
 pub fn stepped(
     old: &RotationStatus,
     rollout: RolloutStatus,
@@ -296,14 +298,14 @@ pub fn stepped(
     next
 }
 
-/// How far the rollout is, in a sentence, and why; `None` where there never was one.
+/// Returns the phase, reason and message of the rollout; `None` if there never was one.
 pub fn progress(status: Option<&RotationStatus>) -> Option<(RolloutPhase, Reason, String)> {
     let rollout = status?.rollout.as_ref()?;
     let (reason, message) = messages::progress(rollout);
     Some((rollout.phase, reason, message))
 }
 
-/// When what waits may be written, as far as the status says it.
+/// Returns when the pending change may be written, if the status contains the time.
 pub fn due(status: Option<&RotationStatus>) -> Option<(WaitsFor, Timestamp)> {
     let status = status?;
     status.pending_revision.as_ref()?;
@@ -320,7 +322,7 @@ pub fn due(status: Option<&RotationStatus>) -> Option<(WaitsFor, Timestamp)> {
     }
 }
 
-/// Whether the previous revision has to be written, because a rollout failed.
+/// Whether the previous revision has to be written because a rollout failed.
 pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
     status
         .filter(|status| status.refused.is_some())
@@ -328,7 +330,7 @@ pub fn awaits_rollback(status: Option<&RotationStatus>) -> bool {
         .is_some_and(RolloutStatus::awaits_rollback)
 }
 
-/// The oldest version among the sources, and when it is older than `maxAge`.
+/// Returns the oldest source version, and when it becomes older than `maxAge`.
 pub fn overdue_at<'a>(
     rotation: Option<&Rotation>,
     sources: &'a [SourceStatus],
@@ -337,7 +339,7 @@ pub fn overdue_at<'a>(
     oldest(sources).map(|(source, created)| (source, later(created, max_age)))
 }
 
-/// The oldest version among the sources whose store tells their age, and when it was created.
+/// Returns the oldest source version with a known creation time, and that time.
 pub fn oldest(sources: &[SourceStatus]) -> Option<(&SourceStatus, Timestamp)> {
     sources
         .iter()
@@ -345,7 +347,7 @@ pub fn oldest(sources: &[SourceStatus]) -> Option<(&SourceStatus, Timestamp)> {
         .min_by_key(|(_, created)| *created)
 }
 
-/// Checks what admission cannot see.
+/// Parses the windows of a spec, which admission cannot check fully.
 ///
 /// # Errors
 /// When a schedule, a duration or a time zone cannot be used.

@@ -1,37 +1,37 @@
-//! References of pod templates to the Secrets of a versioned target.
+//! Finds the references of pod templates to the Secrets of a versioned target.
 
 use lockstep_api::annotation;
 use serde_json::Value;
 
-/// How many characters a revision has.
+/// The number of characters of a revision.
 const REVISION_LENGTH: usize = 8;
 
-/// A place of a pod template that names a Secret of the versioned target.
+/// A field of a pod template that names a Secret of the versioned target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Where it stands in the workload: a JSON pointer.
+    /// The JSON pointer of the field in the workload.
     pub pointer: String,
-    /// The Secret that it names.
+    /// The name of the Secret.
     pub name: String,
 }
 
-/// What a pod template says of a versioned target.
+/// The references of a pod template to a versioned target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
-    /// Every place that names a Secret of it.
+    /// Every field that names a Secret of the target.
     pub all: Vec<Reference>,
-    /// Whether the template has any annotation.
+    /// Whether the template has annotations.
     pub annotated: bool,
-    /// Whether the workload itself keeps pods of an earlier template: a StatefulSet with `partition`.
+    /// Whether the workload keeps pods of an earlier template, like a StatefulSet with `partition`.
     pub keeps_older: bool,
 }
 
-/// The name of the Secret of a revision.
+/// Returns the name of the Secret of a revision.
 pub fn name(base: &str, revision: &str) -> String {
     format!("{base}-{revision}")
 }
 
-/// Whether that is the name of a Secret of a versioned target, of any revision or of none.
+/// Whether `name` is the base name or the name of any revision of a versioned target.
 pub fn is_of(base: &str, name: &str) -> bool {
     let revision = || name.strip_prefix(base)?.strip_prefix('-');
     let is_revision = |text: &str| {
@@ -40,8 +40,9 @@ pub fn is_of(base: &str, name: &str) -> bool {
     name == base || revision().is_some_and(is_revision)
 }
 
-/// The places of a workload's pod template that name a Secret of the versioned target. The Secret of `imagePullSecrets` and those of
-/// storage drivers are none: they are read by the node, and not by the pod.
+/// Returns the fields of a pod template that name a Secret of the versioned target.
+/// `imagePullSecrets` and Secrets of storage drivers are not included, because the node reads them,
+/// not the pod.
 pub fn references(object: &Value, base: &str) -> Vec<Reference> {
     const POD: &str = "/spec/template/spec";
     let list = |pointer: &str| {
@@ -74,8 +75,8 @@ pub fn references(object: &Value, base: &str) -> Vec<Reference> {
     places.into_iter().filter_map(named).collect()
 }
 
-/// Whether a workload lets lockstep move its references to the Secrets of a versioned target. It says so in an annotation of its own,
-/// which the operator's account cannot write.
+/// Whether a workload allows lockstep to change its references to a versioned target. The workload
+/// allows it with an annotation that the operator's account cannot write.
 pub fn is_let(object: &Value, base: &str) -> bool {
     let annotations = object.pointer("/metadata/annotations");
     let named = annotations
@@ -85,8 +86,8 @@ pub fn is_let(object: &Value, base: &str) -> bool {
     names.any(|name| name.trim() == base)
 }
 
-/// What a workload's template says of a versioned target, and the revision that all of it agrees on. One that does not let lockstep
-/// move its references has none.
+/// Returns the references of a template to a versioned target, and the revision that all of them
+/// name. A workload that does not allow changes has no references.
 pub(super) fn read(object: &Value, base: &str, carried: Option<&str>) -> (References, Option<String>) {
     let all = if is_let(object, base) {
         references(object, base)

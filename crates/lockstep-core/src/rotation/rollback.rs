@@ -1,4 +1,4 @@
-//! The way back: the previous versions of the remote values, by their ids.
+//! Rolls back to the previous versions of the remote values, which are read by version id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::{
     spec::{self, StoreView},
 };
 
-/// The revision that was rolled back, as long as the spec still says that it may be.
+/// Returns the revision that was rolled back, if `onFailure` is still `Rollback`.
 pub fn refused<'a>(
     spec: &SyncedSecretSpec,
     status: Option<&'a RotationStatus>,
@@ -29,7 +29,7 @@ fn rolls_back(spec: &SyncedSecretSpec) -> bool {
     rollout.is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
 }
 
-/// The revision that is given up, and what is written in its place.
+/// Records the rejected revision and the one that replaces it.
 pub(super) fn refuse(
     target: &TargetStatus,
     sources: &[SourceStatus],
@@ -49,12 +49,12 @@ pub(super) fn refuse(
     }
 }
 
-/// A remote value at a version, whatever else is known of it.
+/// Returns what identifies a remote value at a version.
 fn at(source: &SourceStatus) -> (&str, &str, Option<&str>) {
     (&source.store, &source.key, source.version.as_deref())
 }
 
-/// Whether both are the same remote values at the same versions.
+/// Whether both lists contain the same remote values at the same versions.
 pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
     let all = |sources: &'_ [SourceStatus]| -> BTreeSet<(String, String, Option<String>)> {
         let owned = |source: &SourceStatus| {
@@ -66,8 +66,8 @@ pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
     all(one) == all(other)
 }
 
-/// Whether the sources still say what was given up: every version that the failed revision had, and the one before it had not, is
-/// still there. What the spec makes of them does not matter.
+/// Whether the sources still have the rejected values: every version that is in the failed revision
+/// but not in the one before is still current. Changes of the spec do not matter.
 pub fn still_says(refused: &RefusedRevision, fingerprint: &str, sources: &[SourceStatus]) -> bool {
     let good: BTreeSet<_> = refused.pinned.sources.iter().map(at).collect();
     let mut bad = refused
@@ -80,7 +80,8 @@ pub fn still_says(refused: &RefusedRevision, fingerprint: &str, sources: &[Sourc
     refused.fingerprint == fingerprint || bad.peek().is_some() && bad.all(|source| now.contains(&source))
 }
 
-/// The spec that reads these versions in place of the current ones. Sources are named by their location.
+/// Returns a spec that reads these versions instead of the current ones. Sources are identified by
+/// their location.
 pub fn pin(
     spec: &SyncedSecretSpec,
     stores: &BTreeMap<StoreRef, StoreView>,
@@ -152,10 +153,10 @@ pub fn pin(
     pinned
 }
 
-/// Checks what can be known of a way back before it is needed.
+/// Checks that a rollback will be possible, as far as the spec shows.
 ///
 /// # Errors
-/// When the spec asks for rollback, and reads what cannot be read at an earlier version.
+/// When `onFailure` is `Rollback` and an entry cannot be read at an earlier version.
 pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if !rolls_back(spec) {
         return Ok(());
@@ -164,18 +165,18 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
         Err(Failure::new(
             Reason::InvalidSpec,
             format!(
-                "rotation.rollout.onFailure: Rollback reads earlier versions by their ids, and {place} {why}. Use Hold"
+                "rotation.rollout.onFailure: Rollback needs values that have versions, but {place} {why}. Use Hold"
             ),
         ))
     };
     for (index, entry) in spec.data_from.iter().enumerate() {
         if entry.find.is_some() {
             let place = spec::data_from_place(index, entry);
-            return refuse(place, "is a search, which has no version");
+            return refuse(place, "is a search, which has no versions");
         }
         if entry.generate.is_some() {
             let place = spec::data_from_place(index, entry);
-            return refuse(place, "makes a credential, which nothing can read again");
+            return refuse(place, "issues a credential, which cannot be read again");
         }
     }
     let fetches = |policy| policy == lockstep_api::MetadataPolicy::Fetch;
@@ -187,7 +188,7 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     });
     if let Some(index) = metadata {
         let place = spec::data_place(index, &spec.data[index].secret_key);
-        return refuse(place, "reads metadata, which has no version");
+        return refuse(place, "reads metadata, which has no versions");
     }
     let extracted = spec.data_from.iter().position(|entry| {
         entry
@@ -197,15 +198,16 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     });
     if let Some(index) = extracted {
         let place = spec::data_from_place(index, &spec.data_from[index]);
-        return refuse(place, "reads metadata, which has no version");
+        return refuse(place, "reads metadata, which has no versions");
     }
     Ok(())
 }
 
-/// Checks that the stores told the versions of what was read.
+/// Checks that the stores returned versions for a rollback.
 ///
 /// # Errors
-/// When the spec asks for rollback, and a store keeps no versions, or there are too many sources to note.
+/// When `onFailure` is `Rollback` and a store has no versions, or there are too many sources for
+/// the status.
 pub fn check_sources(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> Result<(), Failure> {
     if !rolls_back(spec) {
         return Ok(());
@@ -214,7 +216,7 @@ pub fn check_sources(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> Resul
         return Err(Failure::new(
             Reason::InvalidSpec,
             format!(
-                "rotation.rollout.onFailure: Rollback notes the version of each remote value, {MAX_SOURCES} at most, and there are {}. Use Hold, or several SyncedSecrets",
+                "rotation.rollout.onFailure: Rollback supports at most {MAX_SOURCES} remote values, but there are {}. Use Hold, or several SyncedSecrets",
                 sources.len()
             ),
         ));
@@ -224,7 +226,7 @@ pub fn check_sources(spec: &SyncedSecretSpec, sources: &[SourceStatus]) -> Resul
         Some(source) => Err(Failure::new(
             Reason::Unsupported,
             format!(
-                "rotation.rollout.onFailure: Rollback reads earlier versions by their ids, and {} keeps none of \"{}\". Use Hold",
+                "rotation.rollout.onFailure: Rollback needs values that have versions, but {} has none of \"{}\". Use Hold",
                 source.store, source.key
             ),
         )),

@@ -23,13 +23,14 @@
 //!                                └─────────────┘                                      └────────────┘
 //! ```
 //!
-//! All of it stands in `status.rotation.rollout`, and what a target was told stands on the target itself, as the revision in its
-//! pod template. So each step can be done twice, and a restart of the operator between any two of them changes nothing: a target
-//! that has the revision is not restarted again, and one that has not yet is.
+//! The state is in `status.rotation.rollout`, and each target has its revision in its pod template.
+//! So each step can be repeated, and the operator can restart between any two steps: a target that
+//! has the revision is not restarted again, and one without it is.
 //!
 //! [`verify`]: super::verify
 //!
-//! A newer value does not disturb a rollout that moves: it waits. One that stands still (held, rolled back) gives way to it.
+//! A newer value waits for a rollout in progress. It replaces a rollout that is held or rolled
+//! back.
 
 use std::collections::BTreeMap;
 
@@ -46,25 +47,27 @@ use super::{
 };
 use crate::time::{later, to_seconds};
 
-/// How often targets are looked at while they stand still or soak, and at most while they move.
+/// Interval between observations of held or soaking targets, and the maximum for all others.
 const SLOW_LOOK: std::time::Duration = std::time::Duration::from_secs(15);
-/// How often they are looked at right after their restart. A tenth of the time that has passed since is added.
+/// Interval between observations right after a restart. A tenth of the time since the restart is
+/// added.
 const QUICK_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
-/// In place of names: any target, because the status does not say yet which there are.
+/// Stands for every target while the status does not list them yet.
 const ANY: &str = "*";
-/// The most targets of one rollout.
+/// Maximum number of targets of a rollout.
 pub const MAX_TARGETS: usize = 256;
 
-/// A step of a rollout.
+/// The result of a rollout step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The rollout after it.
+    /// The rollout after the step.
     pub rollout: RolloutStatus,
-    /// The workloads to restart, with their uids; [`restarted`] and [`refused`] say how that went.
+    /// The workloads to restart with their uids. Record the results with [`restarted`] and
+    /// [`refused`].
     pub restart: Vec<(Target, String)>,
 }
 
-/// The rollout of a revision that was just written. Its targets are looked up by the first step.
+/// Starts the rollout of a revision that was just written. The first step resolves its targets.
 pub fn begin(
     revision: &str,
     previous: Option<PreviousRevision>,
@@ -92,7 +95,8 @@ pub fn begin(
     if let Some(old) = unfinished.filter(|_| !is_any(&rollout.touched))
         && good.as_ref().is_some_and(|good| good.revision == revision)
     {
-        // the source went back: those that were never restarted run on it already
+        // the source went back to the earlier value: targets that were not restarted still run on
+        // it
         rollout.generation = old.generation;
         rollout.targets = again(old, &rollout.touched, &sizes(spec));
         rollout.wave = 1;
@@ -101,13 +105,14 @@ pub fn begin(
         }
         return rollout;
     }
-    // where it is what all of them ran on once, there is nothing to go back to
+    // if this is the last good revision, there is nothing to roll back to
     rollout.previous = good.filter(|good| good.revision != revision);
     rollout
 }
 
-/// The way back of a rollout that failed, now that the previous revision is written: to all targets that it, or one before it that
-/// did not end, may have restarted. Those that are not ready go first, and the others in waves, as forwards.
+/// Starts the rollback of a failed rollout after the previous revision was written. It covers all
+/// targets that this rollout, or an unfinished one before it, may have restarted. Targets that are
+/// not ready go first, then the others in waves.
 pub fn begin_rollback(
     failed: &RolloutStatus,
     revision: &str,
@@ -115,7 +120,7 @@ pub fn begin_rollback(
     now: Timestamp,
 ) -> RolloutStatus {
     let mut names = failed.touched.clone();
-    // a way back that is under way goes to where it was to go
+    // a rollback in progress keeps all its targets
     let own = failed
         .targets
         .iter()
@@ -140,7 +145,8 @@ pub fn begin_rollback(
     rollout
 }
 
-/// A rollout that failed, when the versions that its Secret was made from before make the same Secret: what failed is the spec.
+/// Holds a failed rollout whose earlier versions produce the same Secret, because only the spec
+/// changed.
 pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
     RolloutStatus {
         phase: RolloutPhase::Held,
@@ -150,8 +156,8 @@ pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
     }
 }
 
-/// The same rollout, as if every target had been restarted: of a versioned Secret, one that was not may refer to no revision yet. One
-/// that has the revision already is not restarted again.
+/// Marks every target as restarted. With a versioned Secret, a target that was not restarted may
+/// refer to no revision yet. A target that already has the revision is not restarted again.
 pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     let mut touched = rollout.clone();
     for target in &mut touched.targets {
@@ -166,8 +172,9 @@ fn is_any(touched: &[String]) -> bool {
     touched.iter().any(|name| name == ANY)
 }
 
-/// The targets that a rollout which did not end, or one before it, may have restarted, as `Kind/name`. The operator can have ended
-/// between a restart and its note, so all of the waves that it came to are among them.
+/// Returns the targets that an unfinished rollout, or one before it, may have restarted, as
+/// `Kind/name`. It includes every target of the started waves, because the operator can stop
+/// between a restart and its record.
 pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
     if rollout.phase.is_over() {
         return Vec::new();
@@ -188,8 +195,8 @@ pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
     all
 }
 
-/// Those targets of a rollout that are among these, as the targets of another: first those that are not ready, all together, then
-/// the others in waves.
+/// Returns the named targets of a rollout as targets of another one: first those that are not
+/// ready, in one wave, then the others in waves.
 fn again(rollout: &RolloutStatus, names: &[String], sizes: &[usize]) -> Vec<TargetProgress> {
     let touched = rollout
         .targets
@@ -213,7 +220,8 @@ fn sizes(spec: &Rollout) -> Vec<usize> {
     }
 }
 
-/// Deals targets out to waves; the last size holds for all waves that follow. `before` waves are there already.
+/// Distributes targets to waves. The last size applies to all further waves. `before` waves exist
+/// already.
 fn in_waves(targets: &[Target], sizes: &[usize], before: i64) -> Vec<TargetProgress> {
     let mut dealt = Vec::with_capacity(targets.len());
     let mut rest = targets;
@@ -236,7 +244,7 @@ fn in_waves(targets: &[Target], sizes: &[usize], before: i64) -> Vec<TargetProgr
     dealt
 }
 
-/// Whether the targets have to be looked up: at the beginning, and when the spec changed since.
+/// Whether the targets have to be resolved: at the start, and after a change of the spec.
 pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
     !rollout.rollback
         && !rollout.phase.is_over()
@@ -244,8 +252,9 @@ pub fn wants_targets(rollout: &RolloutStatus, generation: i64) -> bool {
         && rollout.generation != Some(generation)
 }
 
-/// Takes in the targets that the spec means. Those that were restarted already stay where they are; those that the spec no
-/// longer means go; new ones come last. More than [`MAX_TARGETS`] are none: the rollout is held until there are fewer.
+/// Updates the targets from the spec. Targets of started waves keep their wave, targets that the
+/// spec no longer selects are removed, and new ones come last. With more than [`MAX_TARGETS`], the
+/// rollout is held.
 pub fn resolve(
     rollout: &RolloutStatus,
     found: &[Target],
@@ -283,7 +292,7 @@ pub fn resolve(
     }
     next.targets.extend(in_waves(&fresh, &sizes(spec), next.wave));
     next.wave = next.wave.max(1);
-    // a wave whose targets all went is over
+    // a wave without targets is complete
     while next.wave < next.waves() && !next.targets.iter().any(|target| target.wave == next.wave) {
         next.wave += 1;
     }
@@ -293,7 +302,7 @@ pub fn resolve(
     next
 }
 
-/// The targets that a step has to see.
+/// Returns the targets that the next step has to observe.
 pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
     if rollout.phase.is_over() || rollout.awaits_rollback() {
         return Vec::new();
@@ -305,7 +314,7 @@ pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
     now.map(Target::from).collect()
 }
 
-/// Goes as far as what was seen allows.
+/// Advances the rollout as far as the observations allow.
 pub fn step(rollout: &RolloutStatus, cx: &RolloutInput<'_>) -> Step {
     let mut next = rollout.clone();
     let mut restart = Vec::new();
@@ -325,7 +334,7 @@ pub fn step(rollout: &RolloutStatus, cx: &RolloutInput<'_>) -> Step {
         match cx.seen.get(&name).unwrap_or(&Observation::Unknown) {
             Observation::Unknown => blind = true,
             Observation::Forbidden => target.state = TargetState::Forbidden,
-            // one that appears later has pods that were made with the new value
+            // the pods of a target that appears later start with the new value
             Observation::Missing => target.state = TargetState::Missing,
             Observation::NoTemplate => target.state = TargetState::NoTemplate,
             Observation::NoReference => target.state = TargetState::NoReference,
@@ -362,33 +371,34 @@ fn judge(
         if !carries {
             let failing = match workload.readiness {
                 Readiness::Failed | Readiness::Unavailable => true,
-                // these two never say that they gave up
+                // the controllers of these two never report a failure
                 Readiness::Progressing => {
                     matches!(target.kind, WorkloadKind::StatefulSet | WorkloadKind::DaemonSet)
                 }
                 _ => false,
             };
-            // what an earlier value broke was not failing before
+            // a target that an earlier value broke does not count as failing before
             let touched = is_any(&rollout.touched) || rollout.touched.contains(&target.to_string());
             let failing = failing && !touched;
             let noted = target.was_failing;
             target.was_failing = failing;
             if failing && !noted {
-                // it stands in the status before the restart, so that a crash in between blames nobody wrongly
+                // record it in the status before the restart, so a crash in between keeps the cause
+                // correct
                 return Verdict::Leave;
             }
             let soonest = cx
                 .restarted
                 .get(&Target::from(&*target))
                 .map(|last| later(*last, cx.spec.minimum_interval()));
-            // who runs on what failed gets the way back at once
+            // a rollback does not wait for minimumInterval
             return if !rollout.rollback && soonest.is_some_and(|at| cx.now < at) {
                 Verdict::Leave
             } else {
                 Verdict::Restart
             };
         }
-        // it was restarted, and the operator ended before it could say so
+        // it was restarted, but the operator stopped before it recorded that
         target.updated_time = Some(to_seconds(cx.now));
     }
     if !carries {
@@ -401,7 +411,7 @@ fn judge(
         _ => false,
     };
     if stood {
-        // its time begins when it is resumed
+        // its deadline starts when it is resumed
         target.updated_time = Some(to_seconds(cx.now));
         target.state = TargetState::Updating;
     }
@@ -424,7 +434,7 @@ fn judge(
     Verdict::Leave
 }
 
-/// From the states of the wave's targets to the phase of the rollout.
+/// Derives the phase of the rollout from the targets of the wave.
 fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     let moving = if next.rollback {
         RolloutPhase::RollingBack
@@ -436,7 +446,7 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
         next.verification = None;
     }
     if verify.is_some() && verify::has_failed(next) {
-        // whoever looked at it says when it is made once more
+        // a failed check is repeated only on request
         stop(next, cx, true);
         return;
     }
@@ -452,7 +462,7 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
         return;
     }
     if blind {
-        // what is not seen proves nothing
+        // an unobserved target proves nothing
         return;
     }
     if !wave.iter().all(|target| target.state.is_done()) {
@@ -491,7 +501,7 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     }
     next.soak_until = None;
     if verify.is_some() {
-        // it is made once this stands in the status
+        // the check starts after this is in the status
         verify::begin(next, cx.now);
         next.phase = RolloutPhase::Verifying;
         return;
@@ -499,7 +509,7 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     advance(next, cx, moving);
 }
 
-/// The wave is done.
+/// Completes the wave.
 fn advance(next: &mut RolloutStatus, cx: &RolloutInput<'_>, moving: RolloutPhase) {
     next.message = None;
     if next.wave >= next.waves() {
@@ -510,7 +520,7 @@ fn advance(next: &mut RolloutStatus, cx: &RolloutInput<'_>, moving: RolloutPhase
     }
 }
 
-/// The rollout stops; where the new value is to blame, and the spec says so, it goes back.
+/// Holds the rollout, or rolls it back if the new value is the cause and `onFailure` is `Rollback`.
 fn stop(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blamed: bool) {
     let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
     let goes_back = blamed && back && !next.rollback;
@@ -533,7 +543,7 @@ fn finish(rollout: &mut RolloutStatus, now: Timestamp) {
     rollout.previous = None;
 }
 
-/// Notes that a target was restarted.
+/// Records that a target was restarted.
 pub fn restarted(rollout: &mut RolloutStatus, target: &Target, now: Timestamp) {
     if let Some(progress) = find(rollout, target) {
         progress.state = TargetState::Updating;
@@ -541,7 +551,7 @@ pub fn restarted(rollout: &mut RolloutStatus, target: &Target, now: Timestamp) {
     }
 }
 
-/// Notes that lockstep has no right to restart a target.
+/// Records that lockstep may not restart a target.
 pub fn refused(rollout: &mut RolloutStatus, target: &Target, cx: &RolloutInput<'_>) {
     if let Some(progress) = find(rollout, target) {
         progress.state = TargetState::Forbidden;
@@ -555,8 +565,9 @@ fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut T
     targets.find(|progress| progress.kind == target.kind && progress.name == target.name)
 }
 
-/// The same rollout, when what it brings is what the source says: no longer the way back from something, and with no way back
-/// where the spec does not say so any more.
+/// Updates a rollout whose revision matches the source: it is no longer a rollback. If `onFailure`
+/// is now
+/// `Hold`, a rollback that has not started is cancelled.
 pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
     if rollout.awaits_rollback() && spec.on_failure == OnFailure::Hold {
         return RolloutStatus {
@@ -578,10 +589,10 @@ pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
     }
 }
 
-/// The same rollout, with another try for the targets or the check at which it stopped.
+/// Retries the targets or the check that hold a rollout.
 pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     let mut next = rollout.clone();
-    // one that was to go back and has not yet is tried forward once more
+    // a rollback that has not started is replaced by a retry
     if next.phase != RolloutPhase::Held && !next.awaits_rollback() {
         return next;
     }
@@ -604,7 +615,8 @@ pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
     next
 }
 
-/// When the targets are looked at next, after a look now; `None` when there is nothing to look at.
+/// Returns when to observe the targets next, after an observation now; `None` if there is nothing
+/// to observe.
 pub fn next_look(
     rollout: &RolloutStatus,
     spec: &Rollout,

@@ -1,4 +1,4 @@
-//! The check of a wave, between the moment it is ready and the next wave.
+//! Runs the check of a wave after it is ready and before the next wave.
 //!
 //! ```text
 //!  ready and soaked                 passed
@@ -16,9 +16,9 @@
 //!                                           └────────────┘
 //! ```
 //!
-//! An attempt stands in the status before anything is done for it, and the name of its Job follows from that alone. So an operator
-//! that ends between any two steps makes no second Job, and finds the first one. That the Job was made stands in the status too: one
-//! that somebody deleted is not made again.
+//! An attempt is recorded in the status before its first request, and determines the name of its
+//! Job. So an operator that stops between two steps finds its Job and does not create a second one.
+//! The status also records that the Job was created: a deleted Job is not created again.
 
 use std::time::Duration;
 
@@ -35,27 +35,27 @@ use crate::{
     time::{later, to_seconds},
 };
 
-/// What the names of Jobs begin with; the admission policy `lockstep-jobs` holds lockstep to it.
+/// The prefix of Job names, which the admission policy `lockstep-jobs` enforces.
 pub const JOB_PREFIX: &str = "lockstep-verify-";
-/// How much of the name of a SyncedSecret the name of a Job holds: such a name has 63 characters at most.
+/// Maximum length of the SyncedSecret's name within a Job name, which has at most 63 characters.
 const NAME_PART: usize = 30;
-/// How long a Job that has finished stays at least: somebody has to look at it before it goes.
+/// Minimum time that a finished Job is kept, so that its result can be read.
 const JOB_STAYS: Duration = Duration::from_secs(3600);
 
-/// What an attempt belongs to.
+/// One attempt of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
     /// The name of the SyncedSecret.
     pub synced_secret: &'a str,
-    /// Its uid.
+    /// The uid of the SyncedSecret.
     pub uid: &'a str,
-    /// The rollout.
+    /// The rollout that is verified.
     pub rollout: &'a RolloutStatus,
-    /// The check.
+    /// The recorded state of the check.
     pub verification: &'a VerificationStatus,
 }
 
-/// What a step says of the check.
+/// How a rollout step continues after a check.
 #[derive(PartialEq, Eq)]
 pub(super) enum Judgement {
     Passed,
@@ -63,7 +63,7 @@ pub(super) enum Judgement {
     Stops,
 }
 
-/// The check that a step has to see, if any: one that is under way.
+/// Returns the check in progress that a step has to observe, if any.
 pub fn wanted<'a>(rollout: &'a RolloutStatus, spec: &Rollout) -> Option<&'a VerificationStatus> {
     spec.verify.as_ref()?;
     if rollout.rollback || rollout.phase.is_over() || rollout.awaits_rollback() {
@@ -72,7 +72,7 @@ pub fn wanted<'a>(rollout: &'a RolloutStatus, spec: &Rollout) -> Option<&'a Veri
     of_wave(rollout).filter(|check| check.state.is_under_way())
 }
 
-/// The check of the wave that is under way.
+/// Returns the check of the current wave.
 pub(super) fn of_wave(rollout: &RolloutStatus) -> Option<&VerificationStatus> {
     rollout
         .verification
@@ -84,7 +84,7 @@ pub(super) fn has_failed(rollout: &RolloutStatus) -> bool {
     of_wave(rollout).is_some_and(|check| check.state == VerificationState::Failed)
 }
 
-/// The next attempt at the wave.
+/// Starts the next attempt for the wave.
 pub(super) fn begin(rollout: &mut RolloutStatus, now: Timestamp) {
     let attempt = of_wave(rollout).map_or(0, |check| check.attempt) + 1;
     rollout.verification = Some(VerificationStatus {
@@ -97,7 +97,7 @@ pub(super) fn begin(rollout: &mut RolloutStatus, now: Timestamp) {
     });
 }
 
-/// Has the wave checked once more, where it was or is being checked.
+/// Discards a running or failed check of the wave, so that it is repeated.
 pub(super) fn supersede(rollout: &mut RolloutStatus) {
     let wave = rollout.wave;
     let check = rollout.verification.as_mut().filter(|check| check.wave == wave);
@@ -108,7 +108,7 @@ pub(super) fn supersede(rollout: &mut RolloutStatus) {
     }
 }
 
-/// Takes in what was found of the check under way.
+/// Updates the check in progress from its observation.
 pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutInput<'_>) -> Judgement {
     let Some(check) = &mut rollout.verification else {
         return Judgement::Waits;
@@ -117,7 +117,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
     let (state, message) = match cx.check {
         Check::Unknown if check.state != VerificationState::Running => return Judgement::Stops,
         Check::Unknown if !is_late(check, verify, cx) => return Judgement::Waits,
-        // nobody's value is to blame. It goes on when something can be learnt
+        // the new value is not the cause; the rollout continues when the result is known
         Check::Unknown => (VerificationState::Blocked, &nothing_learnt),
         Check::Passed => {
             check.made = verify.job.is_some();
@@ -131,12 +131,12 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
         Check::Forbidden(message) => (VerificationState::Forbidden, message),
     };
     if state == VerificationState::Running && check.state != VerificationState::Running {
-        // its time begins when it can be made
+        // its timeout starts when it can run
         check.start_time = to_seconds(cx.now);
     }
     check.state = state;
     check.message = Some(message.clone());
-    // only a Job that is there has an outcome, or none yet
+    // these two states prove that the Job exists
     let has_answered = matches!(state, VerificationState::Running | VerificationState::Failed);
     check.made |= has_answered && verify.job.is_some();
     if state == VerificationState::Running && !is_late(check, verify, cx) {
@@ -150,7 +150,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
     Judgement::Stops
 }
 
-/// Whether the check has had its time.
+/// Whether the timeout of the check has passed.
 fn is_late(check: &VerificationStatus, verify: &Verify, cx: &RolloutInput<'_>) -> bool {
     let began = check.start_time.parse().ok();
     began.is_some_and(|began| cx.now >= later(began, verify.timeout()))
@@ -159,23 +159,24 @@ fn is_late(check: &VerificationStatus, verify: &Verify, cx: &RolloutInput<'_>) -
 fn unknown(verify: &Verify) -> String {
     let timeout = lockstep_api::Duration::from(verify.timeout());
     format!(
-        "nothing could be learnt within timeout {timeout}: the API server does not answer lockstep's requests. The rollout goes on when it does"
+        "the result is still unknown after timeout {timeout}: the API server does not respond. The rollout continues when it does"
     )
 }
 
-/// What is said of an attempt whose Job was made, and is no longer there: it is not made again, since nobody knows what it did.
+/// Returns the result of an attempt whose Job was deleted early. The Job is not created again,
+/// because its effects are unknown.
 pub fn cleared(attempt: &Attempt<'_>) -> Check {
     Check::Blocked(format!(
-        "Job/{} was made, and was deleted before its end was seen. The rollout goes on when {} asks for another try, or with the next value of the source",
+        "Job/{} was deleted before its result was known. To retry, set the annotation {} to a new value, or change the value at the source",
         job_name(attempt),
         annotation::ROTATE_NOW
     ))
 }
 
-/// The path of the request that an `httpGet` is, at the API server.
+/// Returns the API server path of the request for an `httpGet`.
 ///
 /// # Errors
-/// When admission would not have let the spec in: a sentence that names the field.
+/// When admission would reject the spec. The message names the field.
 pub fn request_path(namespace: &str, get: &VerifyHttpGet) -> Result<String, String> {
     let path = get.path.as_deref().unwrap_or("/");
     let plain = |text: &str, more: &[u8]| {
@@ -185,12 +186,12 @@ pub fn request_path(namespace: &str, get: &VerifyHttpGet) -> Result<String, Stri
     let climbs = path.split('/').any(|part| part == "." || part == "..");
     if !path.starts_with('/') || climbs || !plain(path, b"-._~/") {
         return Err(
-            "rotation.rollout.verify.httpGet.path has to begin with /, and to be of letters, digits and -._~/"
+            "rotation.rollout.verify.httpGet.path: must begin with / and contain only letters, digits and -._~/"
                 .to_owned(),
         );
     }
     if !text::is_label(&get.service) {
-        return Err("rotation.rollout.verify.httpGet.service has to be the name of a Service".to_owned());
+        return Err("rotation.rollout.verify.httpGet.service: must be the name of a Service".to_owned());
     }
     Ok(format!(
         "/api/v1/namespaces/{}/services/{}/proxy{path}",
@@ -200,12 +201,12 @@ pub fn request_path(namespace: &str, get: &VerifyHttpGet) -> Result<String, Stri
     ))
 }
 
-/// The Service as its proxy names it.
+/// Returns the name of the Service for the proxy of the API server.
 pub fn proxied(get: &VerifyHttpGet) -> String {
     format!("{}:{}:{}", get.scheme.as_str(), get.service, get.port)
 }
 
-/// The name of an attempt's Job. It is another one for each attempt at each wave of each rollout.
+/// Returns the name of an attempt's Job, which is unique per rollout, wave and attempt.
 pub fn job_name(attempt: &Attempt<'_>) -> String {
     let check = attempt.verification;
     let seeds = (
@@ -226,7 +227,7 @@ pub fn job_name(attempt: &Attempt<'_>) -> String {
     )
 }
 
-/// What an attempt's Job says of itself, in the annotation [`annotation::VERIFIES`].
+/// Returns the value of the annotation [`annotation::VERIFIES`] on an attempt's Job.
 fn subject(attempt: &Attempt<'_>) -> String {
     format!(
         "{} revision {} wave {} attempt {} of the rollout of {}",
@@ -238,13 +239,13 @@ fn subject(attempt: &Attempt<'_>) -> String {
     )
 }
 
-/// The Job of an attempt, made from a CronJob.
+/// Returns the Job of an attempt, made from a CronJob.
 ///
-/// It belongs to the CronJob, and goes with it; but not as one of those that the CronJob's own controller counts and clears away,
-/// perhaps before anybody has looked at it.
+/// The CronJob owns the Job, so deleting the CronJob deletes it. The CronJob is not its controller:
+/// otherwise it would count the Job towards its history limits and could delete it too early.
 ///
 /// # Errors
-/// When the CronJob has no template: a sentence that says so.
+/// When the CronJob has no template.
 pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<Value, String> {
     let text = |path: &str| cron_job.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let name = text("/metadata/name");
@@ -295,7 +296,7 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
     }))
 }
 
-/// Reads the Job of an attempt.
+/// Reads the result of an attempt from its Job.
 pub fn read_job(attempt: &Attempt<'_>, job: &Value) -> Check {
     let name = job_name(attempt);
     let said = job
@@ -304,7 +305,7 @@ pub fn read_job(attempt: &Attempt<'_>, job: &Value) -> Check {
         .and_then(Value::as_str);
     if said != Some(subject(attempt).as_str()) {
         return Check::Blocked(format!(
-            "Job/{name} exists, and is not lockstep's. The rollout goes on when it is deleted"
+            "Job/{name} exists, but lockstep did not create it. The rollout continues when it is deleted"
         ));
     }
     let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
@@ -328,7 +329,7 @@ pub fn read_job(attempt: &Attempt<'_>, job: &Value) -> Check {
     }
 }
 
-/// What is named in messages: the CronJob.
+/// Returns the name of the CronJob for messages.
 pub fn cron_job(job: &VerifyJob) -> String {
     format!("CronJob/{}", job.cron_job)
 }

@@ -1,13 +1,16 @@
-//! Versioned targets: a Secret for each revision, and the references to it in pod templates.
+//! Versioned targets: one Secret per revision, and the references to it in pod templates.
 //!
-//! A workload lets its references be moved by naming the Secret in `lockstep.dev/versioned`, an annotation that the operator's account
-//! cannot write: who can make Secrets and move references could otherwise choose what any workload reads.
+//! A workload allows lockstep to change its references by naming the Secret in the annotation
+//! `lockstep.dev/versioned`, which the operator's account cannot write. Otherwise someone who can create
+//! Secrets and change references could choose what any workload reads.
 //!
-//! Each revision is a Secret of its own, `<name>-<revision>`, which never changes. A rollout moves the references of its targets
-//! from one to the next, wave by wave. So what a pod sees depends on its template alone, and not on when it starts.
+//! Each revision is its own Secret, `<name>-<revision>`, which never changes. A rollout moves the
+//! references of its targets to the next revision, wave by wave. So what a pod reads depends only
+//! on its template, not on when it starts.
 //!
-//! Earlier Secrets stand in `status.versions` until no target can need them: not while a rollout is under way, held or going back,
-//! and then only when every target is seen to run on the current one.
+//! Earlier Secrets are listed in `status.versions` until no target can need them. They are not
+//! deleted while a rollout is in progress, held or rolling back, or before every target runs on the
+//! current one.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +23,13 @@ use super::{
 };
 use crate::Failure;
 
-/// The longest name of a versioned target: the annotation on pod templates holds it as it is, and the admission policy reads it
-/// there.
+/// Maximum length of the name of a versioned target. The annotation on pod templates contains it,
+/// and the admission policy reads it there.
 pub const LONGEST_NAME: usize = 54;
-/// How many earlier Secrets a status lists.
+/// Maximum number of earlier Secrets in the status.
 const MAX_VERSIONS: usize = 64;
 
-/// Whether the Secret that was written last is the one that the spec means; `base` is the name that the spec gives.
+/// Whether the last written Secret is the target of the spec. `base` is the name in the spec.
 pub fn is_target(base: &str, target: &SecretTarget, written: &TargetStatus) -> bool {
     if target.versioned {
         written.versioned && written.name == name(base, &written.revision)
@@ -35,7 +38,7 @@ pub fn is_target(base: &str, target: &SecretTarget, written: &TargetStatus) -> b
     }
 }
 
-/// Checks what admission cannot see.
+/// Checks the name of a versioned target, which admission cannot check.
 ///
 /// # Errors
 /// When the name of a versioned target is too long.
@@ -46,16 +49,17 @@ pub fn check(base: &str, target: &SecretTarget) -> Result<(), Failure> {
     Err(Failure::new(
         Reason::InvalidSpec,
         format!(
-            "target.versioned: the name \"{base}\" has {} characters, and {LONGEST_NAME} are the most. Give a shorter target.name",
+            "target.versioned: the name \"{base}\" has {} characters, but at most {LONGEST_NAME} are allowed. Set a shorter target.name",
             base.len()
         ),
     ))
 }
 
-/// The JSON patch that moves a workload to a revision. Each step of it is guarded: it fails where the workload is another one, or
-/// where a reference is no longer what was seen.
+/// Returns the JSON patch that moves a workload to a revision. Each step has a test: it fails if
+/// the workload was replaced or a reference changed since it was observed.
 ///
-/// It is no server-side apply, because some of the lists that hold references have no keys, and an apply would have to own them whole.
+/// It is not a server-side apply, because some lists with references have no keys, so an apply
+/// would have to own the whole list.
 pub fn moves(workload: &Workload, base: &str, revision: &str) -> Value {
     let mut steps = vec![json!({ "op": "test", "path": "/metadata/uid", "value": workload.uid })];
     let seen = workload.references.clone().unwrap_or_default();
@@ -75,8 +79,8 @@ pub fn moves(workload: &Workload, base: &str, revision: &str) -> Value {
     Value::Array(steps)
 }
 
-/// The Secrets to note before that of a revision is written: what stands there is found and cleared away, also when the operator ends
-/// right after the write and another value comes. `None` where it stands there already.
+/// Returns the Secret to record in the status before it is written; `None` if it is recorded
+/// already. A recorded Secret is found and pruned even if the operator stops right after the write.
 pub fn intend(old: Option<&SyncedSecretStatus>, name: &str, revision: &str) -> Option<TargetStatus> {
     let known = old
         .into_iter()
@@ -90,14 +94,14 @@ pub fn intend(old: Option<&SyncedSecretStatus>, name: &str, revision: &str) -> O
     })
 }
 
-/// The earlier Secrets once `target` is written.
+/// Returns the earlier Secrets after `target` is written.
 pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus> {
     let replaced = old.target.iter().filter(|before| {
         before.name != target.name && (before.versioned || target.versioned) && !before.merged
     });
     let mut all: Vec<TargetStatus> = Vec::new();
     for version in replaced.chain(&old.versions) {
-        // what only an earlier name recorded was removed before this is reported
+        // Secrets of an earlier name were deleted before this status is reported
         let is_kept = version.versioned || target.versioned;
         if is_kept && version.name != target.name && !all.iter().any(|known| known.name == version.name) {
             all.push(version.clone());
@@ -107,7 +111,7 @@ pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus
     all
 }
 
-/// The earlier Secrets that are more than are kept; none while any target can need one.
+/// Returns the earlier Secrets beyond `revisionHistoryLimit`; none while a target may need them.
 pub fn surplus(status: &SyncedSecretStatus, spec: &SecretTarget) -> Vec<TargetStatus> {
     let rollout = status
         .rotation
@@ -124,7 +128,7 @@ pub fn surplus(status: &SyncedSecretStatus, spec: &SecretTarget) -> Vec<TargetSt
     status.versions.iter().skip(kept).cloned().collect()
 }
 
-/// Whether every target is seen to need no Secret but that of this revision.
+/// Whether every target is observed to need only the Secret of this revision.
 pub fn are_all_on(seen: &BTreeMap<Target, Observation>, revision: &str) -> bool {
     seen.values().all(|sight| match sight {
         Observation::Missing => true,

@@ -1,4 +1,4 @@
-//! Windows: when they are open, and when the next one opens.
+//! Determines whether a rotation window is open, and when the next one opens.
 
 use std::time::Duration;
 
@@ -11,61 +11,61 @@ use lockstep_api::RotationWindow;
 
 use crate::time::later;
 
-/// The shortest window: a shorter one could pass between two looks.
+/// Minimum duration of a window. A shorter one could pass between two reconciles.
 const SHORTEST: Duration = Duration::from_secs(60);
 
 /// Whether a window is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
-    /// One is.
+    /// At least one window is open.
     Open,
-    /// None is. The next one opens then, if ever.
+    /// No window is open.
     Closed {
-        /// When.
+        /// When the next window opens, if ever.
         next: Option<Timestamp>,
     },
 }
 
-/// Why a window cannot be used.
+/// The error of a window in the spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// The schedule is not one.
+    /// The schedule is not a valid cron expression.
     #[error(
-        "rotation.windows[{index}].schedule: \"{schedule}\" is not cron in five fields (minute hour day-of-month month day-of-week), nor @hourly, @daily, @weekly, @monthly or @yearly"
+        "rotation.windows[{index}].schedule: \"{schedule}\" is not a valid schedule. Use five cron fields (minute hour day-of-month month day-of-week), or @hourly, @daily, @weekly, @monthly or @yearly"
     )]
     Schedule {
-        /// Which window.
+        /// The index of the window.
         index: usize,
-        /// What stands there.
+        /// The invalid value.
         schedule: String,
     },
-    /// The schedule never comes.
-    #[error("rotation.windows[{index}].schedule: \"{schedule}\" names a day that no year has")]
+    /// The schedule never matches.
+    #[error("rotation.windows[{index}].schedule: \"{schedule}\" never matches a date")]
     Never {
-        /// Which window.
+        /// The index of the window.
         index: usize,
-        /// What stands there.
+        /// The invalid value.
         schedule: String,
     },
-    /// The time zone is not known.
+    /// The time zone is unknown.
     #[error(
-        "rotation.windows[{index}].timeZone: \"{zone}\" is not a time zone of the IANA database, such as Europe/Berlin or UTC"
+        "rotation.windows[{index}].timeZone: \"{zone}\" is not a time zone of the IANA database. Use a name such as Europe/Berlin or UTC"
     )]
     TimeZone {
-        /// Which window.
+        /// The index of the window.
         index: usize,
-        /// What stands there.
+        /// The invalid value.
         zone: String,
     },
-    /// It is too short.
-    #[error("rotation.windows[{index}].duration must be at least 1m")]
+    /// The duration is too short.
+    #[error("rotation.windows[{index}].duration: must be at least 1m")]
     Short {
-        /// Which window.
+        /// The index of the window.
         index: usize,
     },
 }
 
-/// The windows of a SyncedSecret. Without any, it is always open.
+/// The windows of a SyncedSecret. Without windows, changes are written at once.
 ///
 /// ```
 /// use lockstep_core::rotation::{Opening, Windows};
@@ -88,10 +88,10 @@ struct Window {
 }
 
 impl Windows {
-    /// Reads windows.
+    /// Parses the windows of a spec.
     ///
     /// # Errors
-    /// When one of them cannot be used.
+    /// When a window is invalid.
     pub fn new(windows: &[RotationWindow]) -> Result<Self, WindowError> {
         windows
             .iter()
@@ -101,7 +101,7 @@ impl Windows {
             .map(Self)
     }
 
-    /// Whether one is open, and when the next one opens.
+    /// Returns whether a window is open, or when the next one opens.
     pub fn at(&self, now: Timestamp) -> Opening {
         if self.0.is_empty() || self.0.iter().any(|window| window.is_open(now)) {
             return Opening::Open;
@@ -110,12 +110,13 @@ impl Windows {
         Opening::Closed { next }
     }
 
-    /// Whether there are any; without them a value may always be written.
+    /// Whether there are no windows, so changes are written at once.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Until when a window is open, in the time zone of the one that closes last; `None` while none is. Another may open before.
+    /// Returns when the last open window closes, in its time zone; `None` if none is open. Another
+    /// window may open before.
     pub fn open_until(&self, now: Timestamp) -> Option<Zoned> {
         let open = self.0.iter().filter(|window| window.is_open(now));
         open.filter_map(|window| window.closes(now))
@@ -148,12 +149,12 @@ impl Window {
         Ok(Self { cron, duration, zone })
     }
 
-    /// It is open when it last opened less than its duration ago.
+    /// Whether the window last opened less than its duration ago.
     fn is_open(&self, now: Timestamp) -> bool {
         self.closes(now).is_some_and(|closes| now < closes.timestamp())
     }
 
-    /// The end of the time for which it was open last, or is.
+    /// Returns the end of the current or last open time.
     fn closes(&self, now: Timestamp) -> Option<Zoned> {
         let here = now.to_zoned(self.zone.clone());
         let opened = self.cron.find_previous_occurrence(&here, true).ok()?;
@@ -175,7 +176,8 @@ fn parse(schedule: &str) -> Option<Cron> {
     parser.parse(schedule).ok()
 }
 
-/// Whether the days that a schedule names are days of any year: the search for one that never comes would be long.
+/// Whether a schedule ever matches a date. Without this check, the search for the next date would
+/// be long.
 fn comes(cron: &Cron) -> bool {
     let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     cron.find_next_occurrence(&start, true).is_ok()

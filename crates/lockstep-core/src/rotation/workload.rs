@@ -1,4 +1,4 @@
-//! A workload as the API server shows it: which revision its pods get, and whether all of them run on it.
+//! Reads a workload: the revision of its pod template, and whether all its pods run on it.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::references::{self, References};
 use crate::schedule;
 
-/// A workload of the SyncedSecret's namespace.
+/// A workload in the namespace of the SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// What it is.
+    /// The kind of the workload.
     pub kind: WorkloadKind,
-    /// Its name.
+    /// The name of the workload.
     pub name: String,
 }
 
@@ -32,60 +32,63 @@ impl fmt::Display for Target {
     }
 }
 
-/// What a look at a workload found.
+/// The result of observing a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    /// The API server did not answer: nothing is known.
+    /// The API server did not respond, so the state is unknown.
     Unknown,
-    /// lockstep may not look at it, or not change it.
+    /// lockstep may not read or change the workload.
     Forbidden,
-    /// It does not exist.
+    /// The workload does not exist.
     Missing,
-    /// It has no pod template of its own: an Argo Rollout with `workloadRef`.
+    /// The workload has no pod template, like an Argo Rollout with `workloadRef`.
     NoTemplate,
-    /// Its pod template refers to no Secret of the versioned target.
+    /// The pod template refers to no Secret of the versioned target.
     NoReference,
-    /// It is there.
+    /// The workload exists.
     There(Workload),
 }
 
-/// A workload that is there.
+/// An existing workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// Its uid.
+    /// The uid of the workload.
     pub uid: String,
-    /// The revision that its pod template carries; of a versioned target, in the annotation and in every reference.
+    /// The revision in the pod template. For a versioned target, the annotation and every reference
+    /// must agree.
     pub revision: Option<String>,
-    /// What its pod template says of a versioned target; `None` where the target is not versioned.
+    /// The references of the pod template; `None` if the target is not versioned.
     pub references: Option<References>,
-    /// Whether its pods are what its pod template says.
+    /// Whether the pods match the pod template.
     pub readiness: Readiness,
 }
 
-/// Whether the pods of a workload are what its pod template says.
+/// Whether the pods of a workload match its pod template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// Every pod is, and is available. No older one is left.
+    /// Every pod matches and is available. No older pod is left.
     Ready,
-    /// Every pod that its own strategy replaces is, and all are available; older ones are to stay.
+    /// Every pod that the update strategy replaces matches, and all are available. Older pods stay.
     Partial,
-    /// There are to be none.
+    /// The workload is scaled to zero.
     ScaledToZero,
-    /// Not all are yet.
+    /// Not all pods match yet.
     Progressing,
-    /// Not all are yet, and its own controller says that too few are available: it is in trouble, or replaces all at once.
+    /// Not all pods match yet, and too few are available: the workload fails, or replaces all pods
+    /// at once.
     Unavailable,
-    /// It is paused, and replaces none.
+    /// The workload is paused and replaces no pods.
     Paused,
-    /// It replaces none by itself.
+    /// The update strategy is `OnDelete`, so no pods are replaced automatically.
     OnDelete,
-    /// Its own controller gave up.
+    /// The controller of the workload gave up.
     Failed,
 }
 
-/// The longest name of a Secret that stands in an annotation as it is: names of annotations have 63 characters at most.
+/// Maximum length of a Secret name that an annotation contains unchanged. Annotation names have at
+/// most 63 characters.
 const LONGEST_NAME: usize = 54;
-/// How much is left of a longer one, beside a hash of it.
+/// Number of characters kept of a longer name, before its hash.
 const SHORTENED_NAME: usize = 45;
 
 fn short(secret: &str) -> String {
@@ -97,18 +100,19 @@ fn short(secret: &str) -> String {
     format!("{head}-{:08x}", schedule::hash(secret) >> 32)
 }
 
-/// The annotation on pod templates that says which revision of a Secret their pods run on.
+/// Returns the pod template annotation that contains the revision of a Secret.
 pub fn revision_annotation(secret: &str) -> String {
     format!("{}{}", annotation::REVISION, short(secret))
 }
 
-/// The field manager that owns this annotation and nothing else: one for each Secret, since an apply takes away what the same
-/// manager applied before and no longer names.
+/// Returns the field manager that owns only this annotation. Each Secret has its own, because an
+/// apply removes the fields that the same manager applied before and omits now.
 pub fn field_manager(secret: &str) -> String {
     format!("{}.{}", annotation::MANAGER, short(secret))
 }
 
-/// What is applied to have the pods of a workload replaced. The uid makes it fail where the workload is another one by now.
+/// Returns the object to apply to restart a workload. The uid makes the apply fail if the workload
+/// was replaced.
 pub fn restart(target: &Target, uid: &str, secret: &str, revision: &str) -> Value {
     let kind = target.kind;
     json!({
@@ -119,7 +123,7 @@ pub fn restart(target: &Target, uid: &str, secret: &str, revision: &str) -> Valu
     })
 }
 
-/// Reads a workload. `versioned`: its pods read a Secret of their own revision.
+/// Reads a workload. With `versioned`, its pods read the Secret of their revision.
 pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -> Observation {
     let Some(template) = object.pointer("/spec/template") else {
         return Observation::NoTemplate;
@@ -149,7 +153,7 @@ pub fn read(kind: WorkloadKind, object: &Value, secret: &str, versioned: bool) -
     })
 }
 
-/// Numbers of pods, as a workload's controller counts them.
+/// The pod counts in the status of a workload.
 struct Pods {
     wanted: i64,
     all: i64,
@@ -164,7 +168,7 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
     let pods = match kind {
         WorkloadKind::DaemonSet => Pods {
             wanted: count("/status/desiredNumberScheduled"),
-            // pods that are on the wrong node go by themselves
+            // pods on the wrong node are removed by the controller
             all: count("/status/updatedNumberScheduled"),
             updated: count("/status/updatedNumberScheduled"),
             available: count("/status/numberAvailable"),
@@ -175,7 +179,7 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
             Pods {
                 wanted,
                 all: count("/status/replicas"),
-                // those below the partition are to stay as they are
+                // pods below the partition stay as they are
                 updated: (count("/status/updatedReplicas") + kept).min(wanted),
                 available: count("/status/availableReplicas"),
             }
@@ -201,9 +205,9 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
     let phase = object.pointer("/status/phase").and_then(Value::as_str);
     match kind {
         WorkloadKind::Rollout if phase == Some("Degraded") => Readiness::Failed,
-        // it is complete when its own strategy says so: a canary of all pods can still be waiting for its analysis
+        // a canary of all pods can still wait for its analysis
         WorkloadKind::Rollout if complete && phase.is_none_or(|phase| phase == "Healthy") => Readiness::Ready,
-        // a canary can wait for somebody, or for hours: that is its own way, and no failure
+        // a canary can wait for hours or for approval, which is not a failure
         WorkloadKind::Rollout if holds("/spec/paused") || phase == Some("Paused") => Readiness::Paused,
         WorkloadKind::Rollout => Readiness::Progressing,
         WorkloadKind::StatefulSet
@@ -228,7 +232,8 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
     }
 }
 
-/// Whether the workload's controller has seen what its spec says now. Argo Rollouts writes the number as text.
+/// Whether the controller has observed the current spec. Argo Rollouts writes the generation as
+/// text.
 fn is_observed(object: &Value) -> bool {
     let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
     let observed = object.pointer("/status/observedGeneration");
@@ -253,7 +258,7 @@ fn says(object: &Value, kind: &str, holds: &str, reason: Option<&str>) -> bool {
     })
 }
 
-/// Whether a StatefulSet's pods are all of the same template: then `partition` keeps none back.
+/// Whether all pods of a StatefulSet have the same template, so `partition` holds none back.
 fn is_of_one_revision(object: &Value) -> bool {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str);
     let (current, updated) = (text("/status/currentRevision"), text("/status/updateRevision"));

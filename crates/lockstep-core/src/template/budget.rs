@@ -1,43 +1,43 @@
-//! The time that the templates of one Secret have together.
+//! Limits the total time of the templates of one Secret.
 
 use std::time::{Duration, Instant};
 
 use super::TemplateError;
 
-/// How long the templates of one Secret may take together. Each has a limit of its own besides, so the last one may
-/// begin just before the end.
+/// Maximum total time of the templates of one Secret. Each template also has its own limit, so the
+/// last one may start just before the end.
 pub const TOGETHER: Duration = Duration::from_secs(2);
 
-/// What is left of [`TOGETHER`].
+/// The remaining part of [`TOGETHER`].
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     began: Instant,
 }
 
 impl Budget {
-    /// All of it.
+    /// Starts a full budget.
     pub fn begin() -> Self {
         Self {
             began: Instant::now(),
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether the budget is used up.
     pub fn is_spent(self) -> bool {
         self.began.elapsed() > TOGETHER
     }
 
-    /// Asks whether another template may begin.
+    /// Checks that another template may start.
     ///
     /// # Errors
     ///
-    /// Nothing is left.
+    /// When the budget is used up.
     pub fn ask(self) -> Result<(), TemplateError> {
         if !self.is_spent() {
             return Ok(());
         }
         Err(TemplateError::whole(format!(
-            "the templates of this Secret did not finish within {} s together.",
+            "the templates of this Secret took longer than {} s in total.",
             TOGETHER.as_secs()
         )))
     }

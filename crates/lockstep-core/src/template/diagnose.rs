@@ -1,5 +1,5 @@
-//! Turns what the engine says into sentences of ours. The engine's texts may hold values, so that none of them passes:
-//! they are compared with known beginnings and dropped.
+//! Turns errors of the engine into messages of lockstep. The text of the engine may contain values,
+//! so it is never shown: it is only compared with known prefixes.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,16 @@ use super::{
 };
 use crate::remote::SecretValue;
 
-/// How many keys a message lists.
+/// Maximum number of keys that a message lists.
 const MAX_KEYS: usize = 20;
 
-/// What to do about a key that is no name.
-const NAME: &str =
-    "a name holds letters, digits and \"_\"; a key with others is read with: index . \"the-key\".";
+/// Explains how to read a key that is not a name.
+const NAME: &str = "a name has only letters, digits and \"_\". Read other keys with: index . \"the-key\".";
 
-/// Why the engine could not parse a template.
+/// Explains why the engine could not parse a template.
 pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     let ParseError::WithContext(context, message) = error else {
-        return TemplateError::whole("the template does not parse; its blocks or texts are not well formed.");
+        return TemplateError::whole("the template cannot be parsed. Check its blocks and quotes.");
     };
     let place = offset(&source.rewritten.text, context.line, context.col);
     let place = source.rewritten.original(place);
@@ -35,16 +34,19 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
         ("illegal number", "this is not a number."),
         ("unclosed left paren", "\"(\" is not closed by \")\"."),
         ("unclosed right paren", "\"(\" is not closed by \")\"."),
-        ("unexpected right paren", "\")\" closes nothing."),
-        ("unexpected <EOF>", "the template ends within a block."),
+        ("unexpected right paren", "\")\" has no matching \"(\"."),
+        (
+            "unexpected <EOF>",
+            "a block is not closed at the end of the template.",
+        ),
         ("missing value", "a value is missing here."),
         ("empty command", "a value is missing here."),
-        ("non executable command", "behind \"|\" stands a function."),
-        ("{{break}}", "{{ break }} stands outside of {{ range }}."),
-        ("{{continue}}", "{{ continue }} stands outside of {{ range }}."),
+        ("non executable command", "\"|\" must be followed by a function."),
+        ("{{break}}", "{{ break }} is outside of {{ range }}."),
+        ("{{continue}}", "{{ continue }} is outside of {{ range }}."),
         (
             "too many declarations",
-            "only {{ range }} declares two variables.",
+            "only {{ range }} can declare two variables.",
         ),
         (
             "template multiple definition",
@@ -61,7 +63,7 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
     at(source.text, place, sentence)
 }
 
-/// Why a template does not parse where the engine says nothing that helps.
+/// Explains a parse error for which the engine has no useful message.
 fn unknown(source: &Source<'_>, place: usize) -> &'static str {
     let dashed = source.action_at(place).is_some_and(|(action, _)| {
         action
@@ -73,11 +75,11 @@ fn unknown(source: &Source<'_>, place: usize) -> &'static str {
     if dashed {
         NAME
     } else {
-        "the template does not parse here."
+        "the template cannot be parsed here."
     }
 }
 
-/// Why the engine could not evaluate a template.
+/// Explains why the engine could not evaluate a template.
 pub(super) fn evaluate(
     source: &Source<'_>,
     values: &BTreeMap<String, SecretValue>,
@@ -133,7 +135,9 @@ impl Finding<'_> {
                     (least, usize::MAX) => format!("at least {least}"),
                     (least, most) => format!("{least} to {most}"),
                 };
-                self.here(format!("{function} takes {wanted} arguments; {given} are given."))
+                self.here(format!(
+                    "{function} has the wrong number of arguments: expected {wanted}, got {given}."
+                ))
             }
             Fault::Printed => self.missing(None),
             Fault::Missing { function } => self.missing(Some(function)),
@@ -142,7 +146,7 @@ impl Finding<'_> {
         }
     }
 
-    /// The message that the template itself gives to `fail` or `required`, when it is a literal.
+    /// Returns the literal message of the template's own call of `fail` or `required`.
     fn own_message(&self, function: &str) -> Option<&str> {
         if function != "fail" && function != "required" {
             return None;
@@ -159,7 +163,7 @@ impl Finding<'_> {
         self.source.action_at(self.place?)
     }
 
-    /// The words from the failing part on; all of them where that part holds no word that fits.
+    /// Searches the words from the failing part on, then the words before it.
     fn search<T>(&self, fits: impl Fn(usize, &[Token], Scope) -> Option<T>) -> Option<T> {
         let (action, scope) = self.action()?;
         let from = action
@@ -185,14 +189,14 @@ impl Finding<'_> {
             });
             let hint = match whole {
                 Some(whole) if whole.contains('.') && self.values.contains_key(whole) => {
-                    format!(" A key with a dot is read with: index . \"{whole}\".")
+                    format!(" Read keys that contain a dot with: index . \"{whole}\".")
                 }
                 _ => String::new(),
             };
             return at(
                 self.source.text,
                 place,
-                format!("\"{name}\" is not a key of this Secret; {}.{hint}", self.keys()),
+                format!("\"{name}\" is not a key of this Secret. {}.{hint}", self.keys()),
             );
         }
         let field = self.search(|index, tokens, scope| {
@@ -209,14 +213,15 @@ impl Finding<'_> {
             (Some((place, word)), _) => at(
                 self.source.text,
                 place,
-                format!("\"{word}\" is not there, or null."),
+                format!("\"{word}\" does not exist or is null."),
             ),
-            (None, Some(function)) => self.here(format!("{function} is given a value that is not there.")),
-            (None, None) => self.here("the value that is printed here is not there, or null."),
+            (None, Some(function)) => self.here(format!("{function} has an argument that does not exist.")),
+            (None, None) => self.here("the value printed here does not exist or is null."),
         }
     }
 
-    /// The key of the Secret that a word reads: of `.a.b` and `$.a` the `.a`, of `index . "a"` the `a`.
+    /// Returns the key of the Secret that a word reads: `.a` for `.a.b` and `$.a`, `a` for `index .
+    /// "a"`.
     fn key(&self, index: usize, tokens: &[Token], scope: Scope) -> Option<String> {
         let token = &tokens[index];
         let word = self.source.word(token);
@@ -245,14 +250,14 @@ impl Finding<'_> {
 
     fn keys(&self) -> String {
         if self.values.is_empty() {
-            return "there are no keys".to_owned();
+            return "There are no keys".to_owned();
         }
         let listed: Vec<&str> = self.values.keys().take(MAX_KEYS).map(String::as_str).collect();
         let more = match self.values.len().saturating_sub(MAX_KEYS) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!("keys are {}{more}", listed.join(", "))
+        format!("Available keys: {}{more}", listed.join(", "))
     }
 
     fn binary(&self, function: &str) -> TemplateError {
@@ -264,15 +269,15 @@ impl Finding<'_> {
                 .is_none()
                 .then(|| (tokens[index].span.start, name))
         });
-        let way_out = "b64enc makes text of it, and mergePolicy Merge writes it untouched";
+        let way_out = "Encode it with b64enc, or copy it unchanged with mergePolicy: Merge";
         match key {
             Some((place, name)) => at(
                 self.source.text,
                 place,
-                format!("\"{name}\" is binary, and {function} takes text only; {way_out}."),
+                format!("\"{name}\" is binary, but {function} accepts only text. {way_out}."),
             ),
             None => self.here(format!(
-                "{function} takes text only, and is given a binary value; {way_out}."
+                "{function} accepts only text, but an argument is binary. {way_out}."
             )),
         }
     }
@@ -293,25 +298,28 @@ impl Finding<'_> {
                     self.source.text,
                     place,
                     format!(
-                        "\"{word}\" asks for a field of a value that has none; fromJson makes fields of JSON text."
+                        "\"{word}\" reads a field of a value without fields. Parse JSON text with fromJson."
                     ),
                 ),
-                None => self.here("only dictionaries have fields; fromJson makes them of JSON text."),
+                None => self.here("only dictionaries have fields. Parse JSON text with fromJson."),
             };
         }
         let sentence = [
             (
                 "range can't iterate",
-                "range goes over lists, dictionaries and whole numbers only.",
+                "range accepts only lists, dictionaries and whole numbers.",
             ),
-            ("can't use", "a range over a number has one variable only."),
+            (
+                "can't use",
+                "a range over a number can declare only one variable.",
+            ),
             (
                 "range over",
                 "a range over a number has at most 10000 iterations.",
             ),
             (
                 "the render would run",
-                "the loops have more than 100000 iterations together.",
+                "the loops have more than 100000 iterations in total.",
             ),
             ("the render would write", "the output would be larger than 1 MiB."),
             (

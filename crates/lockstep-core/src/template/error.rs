@@ -1,18 +1,18 @@
 use std::fmt;
 
-/// Why a template yields nothing: a sentence of ours, which names positions, functions and keys, never a value.
+/// The error of a template. It names positions, functions and keys, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateError {
     /// Line in the template, from 1.
     pub line: Option<usize>,
     /// Column in the line, in characters, from 1.
     pub column: Option<usize>,
-    /// What is wrong.
+    /// The message, which ends with a period.
     pub message: String,
 }
 
 impl TemplateError {
-    /// An error of the template as a whole.
+    /// Creates an error without a position.
     pub(super) fn whole(message: impl Into<String>) -> Self {
         Self {
             line: None,

@@ -1,5 +1,6 @@
-//! Texts in quotes. They are decoded here by Go's rules and written anew in the form that the engine reads rightly: it
-//! takes the quote behind an escaped backslash for a part of the text, and a backslash in backquotes for an escape.
+//! Decodes quoted text by Go's rules and writes it in a form that the engine reads correctly. The
+//! engine reads a quote after an escaped backslash as part of the text, and a backslash in
+//! backquotes as an escape.
 
 use super::{
     TemplateError,
@@ -7,7 +8,7 @@ use super::{
     scan::Token,
 };
 
-/// The literal in the engine's form, where that differs.
+/// Returns the literal in the engine's form, if it differs.
 pub(super) fn rewritten(text: &str, token: &Token) -> Result<Option<Edit>, TemplateError> {
     let literal = &text[token.span.clone()];
     if !literal.contains('\\') {
@@ -19,14 +20,14 @@ pub(super) fn rewritten(text: &str, token: &Token) -> Result<Option<Edit>, Templ
         inner.to_owned()
     } else {
         decode(inner)
-            .ok_or_else(|| error("the text holds an escape that Go does not know, or that is no UTF-8."))?
+            .ok_or_else(|| error("the text contains an escape that Go does not support, or is not UTF-8."))?
     };
     let escaped = decoded.replace('\\', r"\\");
     let written = if !decoded.ends_with('\\') {
         format!("\"{}\"", escaped.replace('"', "\\\"").replace('\n', "\\n"))
     } else if decoded.contains('`') {
         return Err(error(
-            "a text that holds a backquote cannot end with a backslash.",
+            "text that contains a backquote cannot end with a backslash.",
         ));
     } else {
         format!("`{escaped}`")

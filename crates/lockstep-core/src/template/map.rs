@@ -1,4 +1,4 @@
-//! The output of a template that yields several keys.
+//! Parses the output of a template that produces several keys.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,12 +7,13 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use super::{TemplateError, limits::MAX_OUTPUT};
 use crate::yaml::{self, YamlError};
 
-/// A YAML map of texts. The parser's own messages may hold values, so that none of them passes.
+/// Parses a YAML map of strings. The messages of the parser may contain values, so they are never
+/// shown.
 pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateError> {
     if output.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
-    // an alias is a copy: what they come to is known before one is made
+    // an alias is a copy, so the total size is checked before any copy is made
     match yaml::check(output, MAX_OUTPUT) {
         Err(YamlError::TooLarge) => {
             return Err(TemplateError::whole(
@@ -21,7 +22,7 @@ pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateEr
         }
         Err(YamlError::TooDeep) => {
             return Err(TemplateError::whole(
-                "the output has more than 512 brackets open at once; YAML as long as this may not.",
+                "the output has more than 512 brackets open at once, which is the limit.",
             ));
         }
         Err(YamlError::Invalid { .. }) => return Err(no_map()),
@@ -30,7 +31,7 @@ pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateEr
     match serde_yaml_ng::from_str::<Entries>(output) {
         Ok(Entries::Unique(entries)) => Ok(entries),
         Ok(Entries::Repeated) => Err(TemplateError::whole(
-            "the output is a YAML map that holds a key twice.",
+            "the output is a YAML map with a duplicate key.",
         )),
         Err(_) => Err(no_map()),
     }
@@ -38,7 +39,7 @@ pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateEr
 
 fn no_map() -> TemplateError {
     TemplateError::whole(
-        "the output is not a YAML map of texts; values with special characters need quotes, such as those of toJson.",
+        "the output is not a YAML map of strings. Quote values with special characters, for example with toJson.",
     )
 }
 

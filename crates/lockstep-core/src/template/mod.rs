@@ -1,8 +1,8 @@
-//! Go templates over the keys of a Secret.
+//! Renders Go templates over the keys of a Secret.
 //!
-//! The engine knows Go's syntax; the functions, what may be missing, and every message are ours. A template goes
-//! through [`scan`] (its words), [`source`] (checks and preparation), [`render`] (evaluation) and, when it fails,
-//! [`diagnose`] (the message).
+//! The engine implements Go's syntax. lockstep implements the functions, the rules for missing
+//! values and every message. A template passes through [`scan`] (its words), [`source`] (checks and
+//! preparation), [`render`] (evaluation) and, if it fails, [`diagnose`] (the message).
 
 mod budget;
 mod diagnose;

@@ -1,10 +1,10 @@
-//! Places in the text of a template.
+//! Positions in the text of a template.
 
 use std::ops::Range;
 
 use super::TemplateError;
 
-/// An error at a byte of the text.
+/// Creates an error at a byte of the text.
 pub(super) fn at(text: &str, offset: usize, message: impl Into<String>) -> TemplateError {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -15,7 +15,7 @@ pub(super) fn at(text: &str, offset: usize, message: impl Into<String>) -> Templ
     }
 }
 
-/// The byte at a line and column, both from 1, the column in bytes.
+/// Returns the byte at a line and column. Both start at 1; the column counts bytes.
 pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text
         .split_inclusive('\n')
@@ -28,12 +28,12 @@ pub(super) fn offset(text: &str, line: usize, column: usize) -> usize {
 /// One change of a text.
 #[derive(Debug)]
 pub(super) struct Edit {
-    /// What is replaced; empty for an insertion.
+    /// The replaced range; empty for an insertion.
     pub(super) span: Range<usize>,
     pub(super) text: String,
 }
 
-/// Text with edits, that knows where each byte was before.
+/// An edited text that maps each byte to its original position.
 #[derive(Debug)]
 pub(super) struct Rewritten {
     pub(super) text: String,
@@ -55,7 +55,7 @@ impl Rewritten {
         Self { text, edits }
     }
 
-    /// Where a byte of the new text was before; for a byte of an edit, where that begins.
+    /// Returns the original position of a byte. For a byte of an edit, it is the start of the edit.
     pub(super) fn original(&self, offset: usize) -> usize {
         let (mut new, mut old) = (0, 0);
         for edit in &self.edits {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::remote::SecretValue;
 
-/// How large the values that a template may read may be together, in bytes.
+/// Maximum total size of the values that a template may read, in bytes.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 
@@ -19,18 +19,19 @@ const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 ///
 /// # Errors
 ///
-/// The template does not parse, prints what is not there, or comes upon a limit: see [`TemplateError`].
+/// When the template cannot be parsed, prints a missing value, or exceeds a limit. See
+/// [`TemplateError`].
 pub fn render(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<SecretValue, TemplateError> {
     let _session = session::begin();
     resolved(&output(text, values)?)
 }
 
-/// Renders a template whose output is a YAML map of texts; numbers and booleans stay the text that they are written as,
-/// and null is the empty text. No output is an empty map.
+/// Renders a template whose output is a YAML map of strings. Numbers and booleans keep their text,
+/// and null becomes an empty string. Empty output is an empty map.
 ///
 /// # Errors
 ///
-/// As of [`render`]; also when the output is no such map, or holds a key twice.
+/// See [`render`]. Also when the output is not such a map or has a duplicate key.
 pub fn render_map(
     text: &str,
     values: &BTreeMap<String, SecretValue>,
@@ -43,11 +44,11 @@ pub fn render_map(
     Ok(map)
 }
 
-/// Renders the template of a `rewrite` step: `.value` is the key.
+/// Renders the template of a `rewrite` step, in which `.value` is the key.
 ///
 /// # Errors
 ///
-/// As of [`render`].
+/// See [`render`].
 pub fn render_key(text: &str, key: &str) -> Result<String, TemplateError> {
     let _session = session::begin();
     let values = BTreeMap::from([("value".to_owned(), SecretValue::from(key))]);
@@ -62,7 +63,7 @@ pub fn render_key(text: &str, key: &str) -> Result<String, TemplateError> {
 ///
 /// # Errors
 ///
-/// The template does not parse, or calls a function that is not in [`FUNCTIONS`].
+/// When the template cannot be parsed, or calls a function that is not in [`FUNCTIONS`].
 pub fn check(text: &str) -> Result<(), TemplateError> {
     parse(&Source::new(text)?).map(drop)
 }
@@ -88,13 +89,13 @@ fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
     Ok(template)
 }
 
-/// The output, with stand-ins in the place of binary values.
+/// Returns the output, with placeholders for binary values.
 fn output(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<String, TemplateError> {
     let source = Source::new(text)?;
     let template = parse(&source)?;
     if values.values().map(SecretValue::len).sum::<usize>() > MAX_VALUES {
         return Err(TemplateError::whole(
-            "the values that the template may read are larger than 2 MiB together.",
+            "the values that the template may read exceed 2 MiB in total.",
         ));
     }
     let fields: HashMap<String, Value> = values

@@ -1,26 +1,26 @@
-//! Cuts the text of a template into its actions and their words, before the engine sees it.
+//! Splits a template into its actions and their words before the engine reads it.
 //!
-//! This is where nesting and size are bounded, where an unknown function gets a message of ours, and where the words
-//! come from that a message about a missing key quotes.
+//! The words are used to limit nesting and size, to report unknown functions, and to quote missing
+//! keys in messages.
 
 use std::ops::Range;
 
 use super::{TemplateError, position::at};
 
-/// What a word of an action is.
+/// The kind of a word in an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `.`
     Dot,
     /// `.a.b`
     Field,
-    /// `.a` behind a parenthesis
+    /// `.a` after a parenthesis
     Chain,
     /// `$`, `$x`, `$x.a`
     Variable,
     /// `if`, `quote`, `true`
     Word,
-    /// A text in quotes.
+    /// Text in quotes.
     Text,
     /// `(`
     Open,
@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Declare,
     /// `=`
     Assign,
-    /// Numbers, commas, and what does not belong there.
+    /// Numbers, commas, and invalid characters.
     Other,
 }
 
@@ -46,14 +46,14 @@ pub(super) struct Token {
 /// One action: everything between `{{` and `}}`. Comments are left out.
 #[derive(Debug, Clone)]
 pub(super) struct Action {
-    /// With the braces.
+    /// The range of the action with its braces.
     pub(super) span: Range<usize>,
-    /// Where the closing brace, or the trim marker before it, begins.
+    /// The start of the closing braces, or of the trim marker before them.
     pub(super) inner_end: usize,
     pub(super) tokens: Vec<Token>,
 }
 
-/// Cuts a template into its actions.
+/// Splits a template into its actions.
 pub(super) fn actions(text: &str) -> Result<Vec<Action>, TemplateError> {
     let mut actions = vec![];
     let mut position = 0;
@@ -169,7 +169,7 @@ impl Scanner<'_> {
                 return Err(at(
                     self.text,
                     self.position,
-                    "texts stand in double quotes, not in single ones.",
+                    "use double quotes for text, not single quotes.",
                 ));
             }
             '(' => (Kind::Open, 1),

@@ -1,4 +1,5 @@
-//! What the functions of one render share. They are plain `fn` pointers for the engine, so it travels by thread-local.
+//! The state that the functions of one render share. The engine calls plain `fn` pointers, so the
+//! state is thread-local.
 
 use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, time::Instant};
 
@@ -6,22 +7,22 @@ use gtmpl_ng::Value;
 
 use super::limits::{DEADLINE, MAX_OUTPUT};
 
-/// How much memory the parts of one action may take, and how much everything that variables and blocks hold.
+/// Maximum memory of the parts of one action, and of all values in variables and blocks.
 pub(super) const MAX_HELD: usize = 16 << 20;
-/// What a value takes beyond its text.
+/// Memory of a value in addition to its text.
 const VALUE_OVERHEAD: usize = 64;
-/// What a field of a dictionary takes beyond its name and its value.
+/// Memory of a dictionary field in addition to its name and value.
 const FIELD_OVERHEAD: usize = 48;
 
-/// Starts the stand-in of a value that the engine's text cannot hold. It is a noncharacter, so no ordinary value has it;
-/// a value that does is kept like a binary one.
+/// Starts the placeholder of a value that the engine cannot store as text. It is a noncharacter, so
+/// ordinary values do not contain it. A value that does is treated as binary.
 pub(super) const OPEN: char = '\u{10FFFE}';
 const CLOSE: char = '\u{10FFFF}';
 
-/// Why a function did not return, in a form that holds no value.
+/// Why a function failed, without any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A function refused its arguments; the sentence is ours.
+    /// A function rejected its arguments.
     Refused {
         function: &'static str,
         why: &'static str,
@@ -33,13 +34,13 @@ pub(super) enum Fault {
         most: usize,
         given: usize,
     },
-    /// A function was given something that is not there.
+    /// An argument of a function does not exist.
     Missing { function: &'static str },
-    /// Something that is not there was printed.
+    /// A printed value does not exist.
     Printed,
-    /// A function for text was given a binary value.
+    /// An argument of a text function is binary.
     Binary { function: &'static str },
-    /// The values that the template holds at the same time are larger than [`MAX_HELD`].
+    /// The values held at the same time exceed [`MAX_HELD`].
     Full,
 }
 
@@ -48,11 +49,11 @@ struct Session {
     binaries: Vec<Vec<u8>>,
     binary_bytes: usize,
     fault: Option<Fault>,
-    /// When the template must have ended.
+    /// When the template must be finished.
     deadline: Option<Instant>,
-    /// What the parts of the current action take.
+    /// The memory of the parts of the current action.
     parts: usize,
-    /// What each variable and each open block holds.
+    /// The memory of each variable and each open block.
     held: BTreeMap<usize, usize>,
 }
 
@@ -60,7 +61,7 @@ thread_local! {
     static SESSION: RefCell<Session> = RefCell::default();
 }
 
-/// Holds the session of a render; what it kept goes when this is dropped.
+/// Guards the session of a render, which is cleared when the guard is dropped.
 pub(super) struct Guard(());
 
 impl Drop for Guard {
@@ -69,7 +70,7 @@ impl Drop for Guard {
     }
 }
 
-/// Begins a render on this thread.
+/// Starts a render on this thread.
 pub(super) fn begin() -> Guard {
     SESSION.with_borrow_mut(|session| {
         *session = Session {
@@ -80,7 +81,8 @@ pub(super) fn begin() -> Guard {
     Guard(())
 }
 
-/// Whether the template has taken its time. Loops within functions ask, as the engine does between functions.
+/// Whether the template exceeded its time. Loops within functions check it, as the engine does
+/// between functions.
 pub(super) fn is_late() -> bool {
     SESSION.with_borrow(|session| {
         session
@@ -89,7 +91,7 @@ pub(super) fn is_late() -> bool {
     })
 }
 
-/// The memory that a value takes, roughly; no further than `most`.
+/// Estimates the memory of a value and stops counting above `most`.
 pub(super) fn weight(value: &Value, most: usize) -> usize {
     let mut weight = 0_usize;
     let mut open = vec![value];
@@ -114,7 +116,7 @@ pub(super) fn weight(value: &Value, most: usize) -> usize {
     weight
 }
 
-/// Counts a value among the parts of the current action; `false` when they are too large together.
+/// Adds a value to the parts of the current action. Returns `false` if they exceed the limit.
 pub(super) fn add_part(value: &Value) -> bool {
     let weight = weight(value, MAX_HELD);
     SESSION.with_borrow_mut(|session| {
@@ -123,12 +125,12 @@ pub(super) fn add_part(value: &Value) -> bool {
     })
 }
 
-/// The action is done: its parts are gone.
+/// Ends an action and releases its parts.
 pub(super) fn end_action() {
     SESSION.with_borrow_mut(|session| session.parts = 0);
 }
 
-/// Counts a value as what this variable or block holds from now on; `false` when they hold too much together.
+/// Sets the value of a variable or block. Returns `false` if all of them exceed the limit.
 pub(super) fn hold(slot: usize, value: &Value) -> bool {
     let weight = weight(value, MAX_HELD);
     SESSION.with_borrow_mut(|session| {
@@ -137,18 +139,18 @@ pub(super) fn hold(slot: usize, value: &Value) -> bool {
     })
 }
 
-/// Notes why a function failed; the engine passes on text only.
+/// Records why a function failed, because the engine returns only text.
 pub(super) fn fail(fault: Fault) {
     SESSION.with_borrow_mut(|session| session.fault = Some(fault));
 }
 
-/// Why a function failed, if one did.
+/// Returns why a function failed, if one did.
 pub(super) fn fault() -> Option<Fault> {
     SESSION.with_borrow(|session| session.fault)
 }
 
-/// Bytes as a value of the engine: text as it is, anything else by a stand-in; `None` when the binary values of this
-/// render are larger than [`MAX_HELD`] together.
+/// Converts bytes to a value of the engine: text unchanged, anything else as a placeholder. `None`
+/// if the binary values of this render exceed [`MAX_HELD`].
 pub(super) fn value_of(bytes: &[u8]) -> Option<Value> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(OPEN) => Some(Value::from(text)),
@@ -171,7 +173,7 @@ fn stand_in(bytes: &[u8]) -> Option<String> {
     Some(format!("{OPEN}{index}{CLOSE}"))
 }
 
-/// The bytes that a text of the engine stands for, unless there are more than 1 MiB of them.
+/// Replaces the placeholders in a text of the engine; `None` if the result exceeds 1 MiB.
 pub(super) fn bytes_of(text: &str) -> Option<Cow<'_, [u8]>> {
     if !text.contains(OPEN) {
         return (text.len() <= MAX_OUTPUT).then_some(Cow::Borrowed(text.as_bytes()));
@@ -200,7 +202,7 @@ pub(super) fn bytes_of(text: &str) -> Option<Cow<'_, [u8]>> {
     (bytes.len() <= MAX_OUTPUT).then_some(Cow::Owned(bytes))
 }
 
-/// Whether a value is, or holds, a binary one.
+/// Whether a value is binary or contains a binary value.
 pub(super) fn holds_binary(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains(OPEN),

@@ -1,4 +1,4 @@
-//! A template whose text has been checked and made ready for the engine.
+//! Checks the text of a template and prepares it for the engine.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use super::{
     session,
 };
 
-/// How long the text of a template may be, in bytes.
+/// Maximum length of the text of a template, in bytes.
 pub(super) const MAX_TEXT: usize = 256 * 1024;
-/// How deep blocks, and how deep parentheses may nest; each level costs stack.
+/// Maximum nesting depth of blocks and of parentheses. Each level needs stack.
 const MAX_NESTING: usize = 32;
-/// How many arguments a call, and how many stages a pipeline may have.
+/// Maximum number of arguments of a call, and of stages of a pipeline.
 const MAX_ARGUMENTS: usize = 64;
-/// How many variables a template may declare; each holds a copy of its value.
+/// Maximum number of variables. Each holds a copy of its value.
 const MAX_VARIABLES: usize = 64;
 
-/// What the words of an action refer to.
+/// What `.` and `$` refer to in an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope {
-    /// `.` is the Secret's keys.
+    /// Whether `.` contains the keys of the Secret.
     pub(super) dot_is_root: bool,
-    /// `$` is the Secret's keys.
+    /// Whether `$` contains the keys of the Secret.
     pub(super) dollar_is_root: bool,
 }
 
-/// A template that has been checked.
+/// A checked template.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     pub(super) text: &'a str,
@@ -41,12 +41,12 @@ struct Block {
     keyword: &'static str,
     start: usize,
     outer: Scope,
-    /// How many blocks of the engine this is: one, and one for each `else if` and `else with`.
+    /// The number of engine blocks: one, plus one for each `else if` and `else with`.
     levels: usize,
-    /// How many of them need an `end` of their own that is not written.
+    /// The number of engine blocks whose `end` is not in the text.
     unwritten_ends: usize,
     template: Option<String>,
-    /// The number of the template that it begins.
+    /// The number of the template that the block defines.
     number: Option<usize>,
 }
 
@@ -57,7 +57,11 @@ impl<'a> Source<'a> {
             return Err(TemplateError::whole("the template is longer than 256 KiB."));
         }
         if let Some(offset) = text.find(session::OPEN) {
-            return Err(at(text, offset, "the template holds the noncharacter U+10FFFE."));
+            return Err(at(
+                text,
+                offset,
+                "the template contains the noncharacter U+10FFFE.",
+            ));
         }
         let mut builder = Builder::new(text);
         for action in scan::actions(text)? {
@@ -66,14 +70,14 @@ impl<'a> Source<'a> {
         builder.finish()
     }
 
-    /// The action that a byte of the text belongs to.
+    /// Returns the action that contains a byte of the text.
     pub(super) fn action_at(&self, offset: usize) -> Option<&(Action, Scope)> {
         self.actions
             .iter()
             .find(|(action, _)| action.span.contains(&offset))
     }
 
-    /// The text of a word.
+    /// Returns the text of a word.
     pub(super) fn word(&self, token: &Token) -> &'a str {
         &self.text[token.span.clone()]
     }
@@ -86,13 +90,13 @@ struct Builder<'a> {
     blocks: Vec<Block>,
     scope: Scope,
     variables: usize,
-    /// Which template calls which; the main one has no name.
+    /// The calls of each template. The main template has an empty name.
     calls: BTreeMap<String, Vec<(String, usize)>>,
-    /// How many templates are defined.
+    /// The number of defined templates.
     templates: usize,
 }
 
-/// Where the numbers of the slots of variables begin: above those of blocks.
+/// The first slot number of variables, above those of blocks.
 const VARIABLE_SLOTS: usize = 1 << 40;
 
 impl<'a> Builder<'a> {
@@ -175,13 +179,13 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// What the pipeline of this action yields is held by that slot from now on.
+    /// Holds the result of the action's pipeline in the slot.
     fn hold(&mut self, action: &Action, slot: usize) {
         self.insert_at(action.inner_end, format!(" | {HELD} {slot}"));
     }
 
-    /// What the pipeline behind so many words yields is held by the innermost block. Blocks of one depth of one template
-    /// are never open at the same time, and share a slot.
+    /// Holds the result of the pipeline after `words` words in the innermost block. Blocks of the
+    /// same depth of a template are never open at the same time, so they share a slot.
     fn hold_block(&mut self, action: &Action, words: usize) {
         if action.tokens.len() > words {
             let depth: usize = self.blocks.iter().map(|block| block.levels).sum();
@@ -195,7 +199,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Of a condition only its truth is held; what declares a variable holds that.
+    /// Holds only the truth of a condition, or its value if the condition declares a variable.
     fn condition(&mut self, action: &Action, words: usize) {
         if action.tokens.iter().any(|token| token.kind == Kind::Declare) {
             self.hold(action, VARIABLE_SLOTS + self.actions.len());
@@ -208,7 +212,7 @@ impl<'a> Builder<'a> {
         let mut arguments = vec![0_usize];
         let mut stages = vec![1_usize];
         let begin = self.pipeline_begin(action);
-        // whether the next word is the first of a call, and so no argument
+        // whether the next word is the first of a call, so not an argument
         let mut first = true;
         for (index, token) in action.tokens.iter().enumerate() {
             if index >= begin {
@@ -264,7 +268,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Where the pipeline of an action begins: behind its keyword, the name of a template, and what it declares.
+    /// Returns the start of an action's pipeline: after its keyword, template name and
+    /// declarations.
     fn pipeline_begin(&self, action: &Action) -> usize {
         let assigned = |token: &Token| matches!(token.kind, Kind::Declare | Kind::Assign);
         if let Some(assigned) = action.tokens.iter().position(assigned) {
@@ -333,7 +338,7 @@ impl<'a> Builder<'a> {
             }
             _ => self.error(
                 action.span.start,
-                "the name of a template is a text in quotes, without a backslash.",
+                "the name of a template must be in quotes, without a backslash.",
             ),
         }
     }
@@ -377,7 +382,7 @@ impl<'a> Builder<'a> {
             .filter(|token| token.kind == Kind::Word)
             .map(|token| self.word(token));
         let Some(block) = self.blocks.last_mut() else {
-            return self.error(action.span.start, "{{ else }} stands outside of a block.");
+            return self.error(action.span.start, "{{ else }} is outside of a block.");
         };
         self.scope = block.outer;
         match (block.keyword, next_word) {
@@ -396,10 +401,7 @@ impl<'a> Builder<'a> {
             }
             ("if" | "with" | "range", None) if next.is_none() => {}
             _ => {
-                return self.error(
-                    action.span.start,
-                    "{{ else }} does not fit the block that it stands in.",
-                );
+                return self.error(action.span.start, "{{ else }} is not allowed in this block.");
             }
         }
         self.check_depth(action.span.start)
@@ -407,7 +409,7 @@ impl<'a> Builder<'a> {
 
     fn close(&mut self, action: &Action) -> Result<(), TemplateError> {
         let Some(block) = self.blocks.pop() else {
-            return self.error(action.span.start, "{{ end }} closes nothing.");
+            return self.error(action.span.start, "{{ end }} has no matching block.");
         };
         self.scope = block.outer;
         for _ in 0..block.unwritten_ends {
@@ -416,7 +418,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Sprig's `set` and its like change their first argument; here they return a new one, which must be kept.
+    /// Rejects calls that rely on a change of the first argument. Unlike in Sprig, `set` and
+    /// similar functions return a new value.
     fn refuse_change_in_place(&self, action: &Action) -> Result<(), TemplateError> {
         let [target, _, function, argument, ..] = action.tokens.as_slice() else {
             return Ok(());
@@ -429,7 +432,7 @@ impl<'a> Builder<'a> {
             let (function, argument) = (self.word(function), self.word(argument));
             return self.error(
                 action.span.start,
-                format!("{function} does not change {argument}; keep what it returns: {{{{ {argument} = {function} {argument} … }}}}."),
+                format!("{function} does not change {argument}. Assign its result: {{{{ {argument} = {function} {argument} … }}}}."),
             );
         }
         Ok(())
@@ -450,7 +453,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// No template may lead back to itself, and no chain of them be longer than the bound.
+    /// Rejects templates that call themselves, and call chains above the limit.
     fn check_calls(&self) -> Result<(), TemplateError> {
         let mut depth: BTreeMap<&str, usize> = self.calls.keys().map(|name| (name.as_str(), 0)).collect();
         for _ in 0..=MAX_NESTING {
@@ -469,23 +472,23 @@ impl<'a> Builder<'a> {
                 Some(offset) if depth.values().any(|depth| *depth > MAX_NESTING) => {
                     return self.error(
                         offset,
-                        "a template calls itself, or templates call templates more than 32 deep.",
+                        "a template calls itself, or templates are nested more than 32 deep.",
                     );
                 }
                 Some(_) => {}
             }
         }
         Err(TemplateError::whole(
-            "a template calls itself, or templates call templates more than 32 deep.",
+            "a template calls itself, or templates are nested more than 32 deep.",
         ))
     }
 }
 
-/// Why a function that people know from elsewhere is not there.
+/// Explains why a function of other template engines does not exist.
 fn reason(word: &str) -> &'static str {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| word.starts_with(prefix));
     if starts(&["rand", "uuid", "shuffle", "gen", "derivePassword", "encryptAES"]) {
-        " A template must yield the same for the same input."
+        " A template must produce the same output for the same input."
     } else if starts(&[
         "now",
         "date",
@@ -499,7 +502,7 @@ fn reason(word: &str) -> &'static str {
     ]) {
         " Templates have no clock."
     } else if starts(&["env", "expandenv", "getHostByName", "os"]) {
-        " Templates see the keys of the Secret and nothing else."
+        " Templates can read only the keys of the Secret."
     } else {
         ""
     }

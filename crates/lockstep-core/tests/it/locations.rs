@@ -86,7 +86,7 @@ fn a_grant_is_matched_against_what_is_read() {
     let stores = views(&["secret/**"], &[]);
     let failure = planned(&data(&["secret/admin/root"]), &stores).unwrap_err();
     assert_eq!(failure.reason, Reason::AccessDenied);
-    let named = "the key \"secret/admin/root\", which is \"admin/root\"";
+    let named = "the key \"secret/admin/root\", which resolves to \"admin/root\"";
     assert!(failure.message.contains(named), "{}", failure.message);
     let plan = planned(&data(&["secret/secret/db"]), &stores).unwrap();
     assert_eq!(plan.reads[0].reference.key.as_str(), "secret/db");

@@ -164,7 +164,7 @@ fn priority_and_policies_decide_conflicts() {
     };
     let conflict = with(&[], Error, Strict).expect_err("a conflict");
     assert!(
-        conflict.starts_with("rewrite[0]: the values of keys \"a\" and \"b\" hold the same field"),
+        conflict.starts_with("rewrite[0]: the values of keys \"a\" and \"b\" have the same field"),
         "{conflict}"
     );
     assert_eq!(with(&[], Ignore, Strict), Ok(pairs(&[("x", "c")])));
@@ -173,7 +173,7 @@ fn priority_and_policies_decide_conflicts() {
     assert_eq!(with(&["c", "b", "a"], Error, Strict), Ok(pairs(&[("x", "a")])));
     assert_eq!(
         with(&["nope"], Ignore, Strict),
-        Err("rewrite[0]: merge.priority names \"nope\", which is not among the keys".to_owned())
+        Err("rewrite[0]: merge.priority: no key \"nope\" exists".to_owned())
     );
     assert_eq!(with(&["nope"], Ignore, IgnoreNotFound), Ok(pairs(&[("x", "c")])));
 }
@@ -184,7 +184,7 @@ fn only_objects_are_merged_and_no_value_is_shown() {
         let error = run(&[merge(RewriteMerge::default())], &[("a", value)]).expect_err("no object");
         assert_eq!(
             error,
-            "rewrite[0]: the value of key \"a\" is not a JSON object, and merge takes those only"
+            "rewrite[0]: the value of key \"a\" is not a JSON object, which merge requires"
         );
     }
 }

@@ -98,20 +98,32 @@ fn a_window_that_cannot_be_used_says_which_and_why() {
     for (window, says) in [
         (
             window("0 2 * *", 60, "UTC"),
-            "rotation.windows[0].schedule: \"0 2 * *\" is not cron",
+            "rotation.windows[0].schedule: \"0 2 * *\" is not a valid schedule",
         ),
-        (window("0 25 * * *", 60, "UTC"), "is not cron in five fields"),
-        (window("0 0 2 * * *", 60, "UTC"), "is not cron in five fields"),
-        (window("@noon", 60, "UTC"), "is not cron in five fields"),
-        (window("0 2 * * ü", 60, "UTC"), "is not cron in five fields"),
-        (window("0 2 30 2 *", 60, "UTC"), "names a day that no year has"),
+        (
+            window("0 25 * * *", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("0 0 2 * * *", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("@noon", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (
+            window("0 2 * * ü", 60, "UTC"),
+            "is not a valid schedule. Use five cron fields",
+        ),
+        (window("0 2 30 2 *", 60, "UTC"), "never matches a date"),
         (
             window("0 2 * * *", 60, "Europe/Berlim"),
             "\"Europe/Berlim\" is not a time zone",
         ),
         (
             window("0 2 * * *", 0, "UTC"),
-            "rotation.windows[0].duration must be at least 1m",
+            "rotation.windows[0].duration: must be at least 1m",
         ),
     ] {
         let rotation = Rotation {
@@ -327,11 +339,11 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
     assert_eq!(condition.reason, "WindowClosed");
     assert_eq!(
         condition.message,
-        "a source changed (noticed at 2026-01-01T12:00:00Z), and revision 9c41 waits: the next window opens at 2026-01-02T02:00:00Z. To let it in now, give the annotation lockstep.dev/rotate-now of the SyncedSecret a new value"
+        "Revision 9c41 is pending since 2026-01-01T12:00:00Z; the next window opens at 2026-01-02T02:00:00Z. To write it now, set the annotation lockstep.dev/rotate-now of the SyncedSecret to a new value"
     );
     assert_eq!(
         one.condition(ConditionType::Ready).unwrap().message,
-        "The Secret \"database\" keeps its last good revision 7f3a; what changed since then waits"
+        "Secret \"database\" was left unchanged (revision 7f3a). A newer value is pending"
     );
     assert_eq!((&one.target, &one.sources), (&first.target, &first.sources));
     assert_eq!(waits(&one, "9c41", three), one, "nothing new is nothing to write");
@@ -397,7 +409,7 @@ fn a_version_that_is_too_old_is_told_by_its_own_age() {
     let condition = old.condition(ConditionType::RotationOverdue).unwrap();
     assert_eq!(
         condition.message,
-        "the version of \"shop/database\" in SecretStore/vault is from 2026-01-01T00:00:00Z, which is longer ago than maxAge 30d: rotate it at its source"
+        "key \"shop/database\" in SecretStore/vault: its version of 2026-01-01T00:00:00Z is older than maxAge 30d. Rotate it at the source"
     );
     assert_eq!(
         old.condition(ConditionType::Ready),

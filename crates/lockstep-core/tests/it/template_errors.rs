@@ -35,7 +35,7 @@ fn output(text: &str) -> String {
 fn a_missing_key_is_named_where_it_stands() {
     assert_eq!(
         message("postgres://{{ .usernme }}:{{ .password }}@db"),
-        "line 1, column 15: \".usernme\" is not a key of this Secret; keys are cert, json, password, tls.crt, username."
+        "line 1, column 15: \".usernme\" is not a key of this Secret. Available keys: cert, json, password, tls.crt, username."
     );
     for (text, beginning) in [
         (
@@ -82,24 +82,24 @@ fn a_missing_key_is_named_where_it_stands() {
         ),
         (
             "{{ $x := .nope }}{{ $x }}",
-            "line 1, column 21: \"$x\" is not there",
+            "line 1, column 21: \"$x\" does not exist",
         ),
         (
             "{{ template \"t\" . }}{{ define \"t\" }}{{ .nope }}{{ end }}",
-            "line 1, column 40: \".nope\" is not there",
+            "line 1, column 40: \".nope\" does not exist",
         ),
         (
             "{{ (fromJson .json).nope }}",
-            "line 1, column 20: \".nope\" is not there",
+            "line 1, column 20: \".nope\" does not exist",
         ),
         (
             "{{ (fromJson .json).none }}",
-            "line 1, column 20: \".none\" is not there",
+            "line 1, column 20: \".none\" does not exist",
         ),
     ] {
         assert!(message(text).starts_with(beginning), "{text}: {}", message(text));
     }
-    assert!(message("{{ .tls.crt }}").ends_with("A key with a dot is read with: index . \"tls.crt\"."));
+    assert!(message("{{ .tls.crt }}").ends_with("Read keys that contain a dot with: index . \"tls.crt\"."));
     assert!(message("{{ .tls-crt }}").contains("index . \"the-key\""));
 }
 
@@ -115,7 +115,7 @@ fn long_lists_of_keys_are_cut() {
     let message = template::render("{{ .nope }}", &BTreeMap::new())
         .expect_err("missing")
         .to_string();
-    assert!(message.ends_with("; there are no keys."), "{message}");
+    assert!(message.ends_with(". There are no keys."), "{message}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn messages_say_what_to_do() {
     for (text, expected) in [
         (
             "{{ uuidv4 }}",
-            "line 1, column 4: \"uuidv4\" is not a function of lockstep's templates. A template must yield the same for the same input.",
+            "line 1, column 4: \"uuidv4\" is not a function of lockstep's templates. A template must produce the same output for the same input.",
         ),
         (
             "{{ now }}",
@@ -222,7 +222,7 @@ fn messages_say_what_to_do() {
         ),
         (
             "{{ env \"HOME\" }}",
-            "line 1, column 4: \"env\" is not a function of lockstep's templates. Templates see the keys of the Secret and nothing else.",
+            "line 1, column 4: \"env\" is not a function of lockstep's templates. Templates can read only the keys of the Secret.",
         ),
         (
             "{{ lockstep__printed 1 }}",
@@ -233,11 +233,11 @@ fn messages_say_what_to_do() {
             "{{ if .a }}",
             "line 1, column 1: {{ if }} is not closed by {{ end }}.",
         ),
-        ("{{ end }}", "line 1, column 1: {{ end }} closes nothing."),
+        ("{{ end }}", "line 1, column 1: {{ end }} has no matching block."),
         ("{{ $x }}", "line 1, column 4: the variable is not declared here."),
         (
             "{{ 'a' }}",
-            "line 1, column 4: texts stand in double quotes, not in single ones.",
+            "line 1, column 4: use double quotes for text, not single quotes.",
         ),
         (
             "{{ fail \"a name is needed\" }}",
@@ -253,19 +253,19 @@ fn messages_say_what_to_do() {
         ),
         (
             "{{ trim }}",
-            "line 1, column 4: trim takes 1 arguments; 0 are given.",
+            "line 1, column 4: trim has the wrong number of arguments: expected 1, got 0.",
         ),
         (
             "{{ upper .cert }}",
-            "line 1, column 10: \".cert\" is binary, and upper takes text only; b64enc makes text of it, and mergePolicy Merge writes it untouched.",
+            "line 1, column 10: \".cert\" is binary, but upper accepts only text. Encode it with b64enc, or copy it unchanged with mergePolicy: Merge.",
         ),
         (
             "{{ .password.a }}",
-            "line 1, column 4: \".password.a\" asks for a field of a value that has none; fromJson makes fields of JSON text.",
+            "line 1, column 4: \".password.a\" reads a field of a value without fields. Parse JSON text with fromJson.",
         ),
         (
             "{{ $d := dict }}{{ $_ := set $d \"a\" 1 }}",
-            "line 1, column 17: set does not change $d; keep what it returns: {{ $d = set $d … }}.",
+            "line 1, column 17: set does not change $d. Assign its result: {{ $d = set $d … }}.",
         ),
     ] {
         assert_eq!(message(text), expected, "{text}");

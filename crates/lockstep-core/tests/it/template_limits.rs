@@ -189,7 +189,7 @@ fn values_larger_than_two_mebibytes_are_refused() {
     let error = template::render("{{ len .a }}", &values).expect_err("too large");
     assert_eq!(
         error.to_string(),
-        "the values that the template may read are larger than 2 MiB together."
+        "the values that the template may read exceed 2 MiB in total."
     );
 }
 

@@ -616,7 +616,7 @@ mod tests {
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
-          rollout   Held: revision 7f3a is held in wave 2 of 3. Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume). 1 target of a later wave stays as it was
+          rollout   Held: revision 7f3a is held in wave 2 of 3. Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume). 1 target of a later wave is unchanged
           wave 1    Deployment/api     ready, restarted 20m ago
           wave 2    Deployment/worker  paused, restarted 20m ago
                     Deployment/web     ready, restarted 20m ago
@@ -647,7 +647,7 @@ mod tests {
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
-          rollout   Soaking: revision 7f3a: wave 1 of 2 is ready, and has to stay so until 2026-03-10T12:03:00Z
+          rollout   Soaking: revision 7f3a: wave 1 of 2 is ready and soaks until 2026-03-10T12:03:00Z
           wave 1    StatefulSet/queue  ready, restarted 10m ago, soaking for another 3m
           wave 2    DaemonSet/agent    waiting for its wave
         "#);
@@ -674,7 +674,7 @@ mod tests {
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
-          rollout   RolledBack: revision 7f3a is back on 1 target, and stays until the source has something newer than what failed
+          rollout   RolledBack: rolled back to revision 7f3a on 1 target. lockstep waits for a newer value at the source
           wave 1    Deployment/api  ready, restarted 10m ago
           refused   revision 55aa, 12m ago: Deployment/api: not ready within progressDeadline 10m of the restart. Change the value at the source or set lockstep.dev/rotate-now to try again
         "#);

@@ -155,7 +155,7 @@ fn what_would_not_sync_is_told_as_the_status_would() {
         (
             entry("key: shop/database")
                 + "  rotation: { windows: [{ schedule: \"0 2 30 2 *\", duration: 1h }] }\n",
-            "InvalidSpec: rotation.windows[0].schedule: \"0 2 30 2 *\" names a day that no year has",
+            "InvalidSpec: rotation.windows[0].schedule: \"0 2 30 2 *\" never matches a date",
         ),
     ] {
         let (code, stdout, stderr) =
