@@ -98,7 +98,7 @@ fn others(object: &serde_json::Value) -> Vec<serde_json::Value> {
 }
 
 /// Managed fields that someone who patches an object could write: none at all, without an entry, of another manager, and with one more
-/// field in an entry.
+/// field or finalizer in an entry of someone else or of lockstep.
 pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str) -> Vec<serde_json::Value> {
     let stored = object["metadata"]["managedFields"].as_array().unwrap();
     let other = |entry: &serde_json::Value| !entry["manager"].as_str().unwrap().starts_with("lockstep");
@@ -108,7 +108,22 @@ pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str
     more[first]["fieldsV1"]["f:spec"][format!("f:{more_field}")] = json!({});
     let mut renamed = stored.clone();
     renamed[first]["manager"] = json!("gitops");
-    vec![json!([{}]), json!(without), json!(more), json!(renamed)]
+    let mut own = stored.clone();
+    let mut entry = own[first].clone();
+    entry["manager"] = json!("lockstep");
+    entry["operation"] = json!("Apply");
+    own.push(entry);
+    let mut finalizer = stored.clone();
+    finalizer[first]["fieldsV1"]["f:metadata"]["f:finalizers"] =
+        json!({ ".": {}, "v:\"example.org/keep\"": {} });
+    vec![
+        json!([{}]),
+        json!(without),
+        json!(more),
+        json!(renamed),
+        json!(own),
+        json!(finalizer),
+    ]
 }
 
 #[tokio::test]

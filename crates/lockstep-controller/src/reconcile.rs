@@ -23,7 +23,7 @@ use lockstep_core::{
     remote::Requeue,
     report::Outcome,
     schedule::{BatchKey, RefreshSchedule},
-    spec,
+    spec, text,
     time::later,
 };
 use lockstep_provider::{Backlog, StoreKey};
@@ -294,7 +294,7 @@ impl Reconcile {
     async fn fail(&self, status: Option<&SyncedSecretStatus>, failure: &Failure) -> &'static str {
         let now = self.shared.clock.now();
         self.remember(|tracked, observed, _| tracked.memory.failed(&observed, failure, now));
-        tracing::info!(reason = %failure.reason, message = %failure.message, "not synced");
+        tracing::info!(reason = %failure.reason, message = %text::escape(&failure.message), "not synced");
         self.report(status, Outcome::Failed(failure)).await;
         self.release_messages(failure);
         failure.reason.as_str()

@@ -26,7 +26,7 @@ use lockstep_api::{CreationPolicy, TargetStatus, annotation};
 use lockstep_core::{
     assemble::DesiredSecret,
     remote::SecretValue,
-    secret_write::{Answer, Done, Preconditions, Recorded, Request, SecretIdentity, SecretWrite, Step},
+    secret_write::{Answer, Done, Request, SecretIdentity, SecretWrite, Step},
 };
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ impl SecretWriter {
         &self,
         owner: &Owner<'_>,
         secret: &DesiredSecret,
-        recorded: Option<Recorded>,
+        recorded: Option<SecretIdentity>,
     ) -> Result<Done, WriteError> {
         let proven = self.is_policy_proven();
         let (mut write, mut request) = SecretWrite::start(recorded, secret.immutable, proven);
@@ -133,10 +133,10 @@ impl SecretWriter {
         if owner.object.spec.target.creation_policy == CreationPolicy::Merge {
             return self.probe_merged(owner, recorded).await;
         }
-        let Some(Recorded { identity, .. }) = Recorded::of(recorded) else {
+        let Some(identity) = SecretIdentity::recorded(recorded) else {
             return Ok(Drift::Gone);
         };
-        match self.send_deletion(owner, identity.into(), true).await {
+        match self.send_deletion(owner, identity, true).await {
             Ok(()) => Ok(Drift::None),
             Err(ApiError::Conflict) => Ok(Drift::Edited),
             Err(ApiError::NotFound) => Ok(Drift::Gone),
@@ -151,17 +151,17 @@ impl SecretWriter {
     ///
     /// # Errors
     /// Why it was not deleted.
-    pub async fn delete(&self, owner: &Owner<'_>, recorded: Recorded) -> Result<(), WriteError> {
+    pub async fn delete(&self, owner: &Owner<'_>, recorded: SecretIdentity) -> Result<(), WriteError> {
         if self.is_policy_proven() {
             match self.claim(owner).await {
-                Ok(found) if found.uid != recorded.identity.uid => return Ok(()),
+                Ok(found) if found.uid != recorded.uid => return Ok(()),
                 Ok(found) => return self.delete_claimed(owner, found).await,
                 Err(ApiError::Immutable) => {}
                 Err(ApiError::NotFound | ApiError::Denied(_)) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        match self.send_deletion(owner, recorded.preconditions(), false).await {
+        match self.send_deletion(owner, recorded, false).await {
             Ok(()) | Err(ApiError::NotFound) => Ok(()),
             Err(ApiError::Conflict) => Err(WriteError::Changed),
             Err(error) => Err(error.into()),
@@ -169,7 +169,7 @@ impl SecretWriter {
     }
 
     async fn delete_claimed(&self, owner: &Owner<'_>, claimed: SecretIdentity) -> Result<(), WriteError> {
-        match self.send_deletion(owner, claimed.into(), false).await {
+        match self.send_deletion(owner, claimed, false).await {
             Ok(()) | Err(ApiError::NotFound) => Ok(()),
             // a conflict means that someone changed it since the claim
             Err(error) => Err(error.into()),
@@ -286,14 +286,14 @@ impl SecretWriter {
     async fn send_deletion(
         &self,
         owner: &Owner<'_>,
-        expected: Preconditions,
+        expected: SecretIdentity,
         dry_run: bool,
     ) -> Result<(), ApiError> {
         let params = DeleteParams {
             dry_run,
             preconditions: Some(kube::api::Preconditions {
                 uid: Some(expected.uid),
-                resource_version: expected.resource_version,
+                resource_version: Some(expected.resource_version),
             }),
             ..DeleteParams::default()
         };

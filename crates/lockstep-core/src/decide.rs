@@ -291,6 +291,14 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
     Some(lease::on_the_wall(at, observed.ahead))
 }
 
+/// Whether lockstep created a Secret to make it immutable, and ended before it did.
+fn is_unsealed(status: &SyncedSecretStatus) -> bool {
+    status
+        .versions
+        .iter()
+        .any(|version| !version.versioned && !version.uid.is_empty() && version.fingerprint.is_empty())
+}
+
 /// Returns the next step apart from lease actions.
 fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now: Timestamp) -> Step {
     let status = observed.status;
@@ -309,7 +317,7 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
             Step::Acknowledge
         };
     }
-    let written = status.is_some_and(|status| status.target.is_some());
+    let written = status.is_some_and(|status| status.target.is_some() && !is_unsealed(status));
     if observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && written && is_ready(status) {
         return if !seen || ready_reason(status) == Some(Reason::Suspended.as_str()) {
             Step::Acknowledge

@@ -283,8 +283,8 @@ fn trim_disowned(status: &mut LeaseStatus) {
 
 /// Maximum length of an accessor.
 const MAX_ACCESSOR: usize = 256;
-/// Maximum length of a lease id.
-const MAX_ID: usize = 1024;
+/// The longest name of a lease below its path.
+const MAX_ID_NAME: usize = 64;
 
 /// Checks an accessor that a store returned before it is written to the status. The message does
 /// not contain it.
@@ -295,12 +295,23 @@ pub fn check_accessor(accessor: &str) -> Result<(), Failure> {
     check_given("accessor", accessor, MAX_ACCESSOR)
 }
 
-/// Checks a lease id like [`check_accessor`].
+/// Checks the id of a lease of a credential that was issued at `path`. Ids are shown, so a server could publish a credential as one.
 ///
 /// # Errors
-/// See [`check_accessor`].
-pub fn check_id(id: &str) -> Result<(), Failure> {
-    check_given("lease id", id, MAX_ID)
+/// When it is not the path, a slash, and up to 64 letters, digits, dots and dashes.
+pub fn check_id(id: &str, path: &str) -> Result<(), Failure> {
+    let name = id.strip_prefix(path).and_then(|rest| rest.strip_prefix('/'));
+    let is_name = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    if name.is_some_and(|name| (1..=MAX_ID_NAME).contains(&name.len()) && is_name(name)) {
+        return Ok(());
+    }
+    let message = format!(
+        "the store returned an invalid lease id. lockstep accepts \"{path}/\" with 1 to {MAX_ID_NAME} letters, digits, dots and dashes. Check which server runs at the store's address"
+    );
+    Err(Failure::new(Reason::Malformed, message).requeued(Requeue::LongBackoff))
 }
 
 fn check_given(what: &str, name: &str, longest: usize) -> Result<(), Failure> {

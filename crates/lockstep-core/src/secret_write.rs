@@ -15,26 +15,24 @@
 //!
 //! - A Secret is deleted only by uid and resourceVersion together: those that a [`Request::Claim`] returned, which proves that the
 //!   Secret belongs to this SyncedSecret, or those that status recorded, if the Secret is immutable and cannot be claimed. Someone may
-//!   hand the Secret over to another SyncedSecret at any time. This keeps the uid and changes the resourceVersion. One exception is
-//!   safe: a Secret that was recorded before it was sealed was created by this SyncedSecret, and nobody seals a Secret that they adopt.
+//!   hand the Secret over to another SyncedSecret at any time. This keeps the uid and changes the resourceVersion.
 //! - A request without a uid is sent only after [`Request::Prove`] showed that the admission policy is enforced for this very Secret,
 //!   because the policy alone decides then whether the Secret may be replaced.
 //! - A Secret that keys were merged into is never taken for one that lockstep wrote.
 //!
-//! A Secret that is to be immutable is always created, never adopted: an adopted one is deleted and created again. It becomes immutable
-//! only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
+//! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
 //! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
 
 use lockstep_api::{SyncedSecretStatus, TargetStatus};
 
 /// The Secret of that name in the status. An entry that was recorded before a write is newer than the one that was reported after an
 /// earlier write.
-pub fn recorded(status: Option<&SyncedSecretStatus>, name: &str) -> Option<Recorded> {
+pub fn recorded(status: Option<&SyncedSecretStatus>, name: &str) -> Option<SecretIdentity> {
     let status = status?;
     let recorded = status.versions.iter().chain(&status.target);
     recorded
         .filter(|target| target.name == name && !target.merged)
-        .find_map(Recorded::of)
+        .find_map(SecretIdentity::recorded)
 }
 
 /// Identity of a Secret in the API server.
@@ -46,51 +44,13 @@ pub struct SecretIdentity {
     pub resource_version: String,
 }
 
-/// A Secret that the status records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// The Secret, as it was written last.
-    pub identity: SecretIdentity,
-    /// Whether the write was complete. If not, the Secret was created to be sealed, and may have been sealed since.
-    pub is_complete: bool,
-}
-
-impl Recorded {
-    /// The Secret in an entry of the status, if it was written.
-    pub fn of(target: &TargetStatus) -> Option<Self> {
+impl SecretIdentity {
+    /// The identity in an entry of the status, if the Secret was written.
+    pub fn recorded(target: &TargetStatus) -> Option<Self> {
         (!target.uid.is_empty()).then(|| Self {
-            identity: SecretIdentity {
-                uid: target.uid.clone(),
-                resource_version: target.resource_version.clone(),
-            },
-            is_complete: !target.fingerprint.is_empty(),
+            uid: target.uid.clone(),
+            resource_version: target.resource_version.clone(),
         })
-    }
-
-    /// Preconditions of the deletion of this Secret, if it is immutable.
-    pub fn preconditions(self) -> Preconditions {
-        Preconditions {
-            uid: self.identity.uid,
-            resource_version: self.is_complete.then_some(self.identity.resource_version),
-        }
-    }
-}
-
-/// What a Secret must be for a deletion to take place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preconditions {
-    /// Its `metadata.uid`.
-    pub uid: String,
-    /// Its `metadata.resourceVersion`. `None` is any.
-    pub resource_version: Option<String>,
-}
-
-impl From<SecretIdentity> for Preconditions {
-    fn from(identity: SecretIdentity) -> Self {
-        Self {
-            uid: identity.uid,
-            resource_version: Some(identity.resource_version),
-        }
     }
 }
 
@@ -115,8 +75,8 @@ pub enum Request {
     Claim,
     /// Dry-run `POST` of the desired Secret under an unused name, so that nothing is deleted for a Secret that cannot be created.
     Rehearse,
-    /// `DELETE` with preconditions.
-    Delete(Preconditions),
+    /// `DELETE` with uid and resourceVersion as preconditions.
+    Delete(SecretIdentity),
 }
 
 /// What the API server answered. `E` is any other failure; it ends the write.
@@ -212,8 +172,8 @@ enum Owned {
     /// Nothing.
     Unknown,
     /// The status recorded it.
-    Recorded(Recorded),
-    /// A claim or a replacement in this write returned it.
+    Recorded(SecretIdentity),
+    /// A claim in this write returned it.
     Claimed(SecretIdentity),
 }
 
@@ -230,10 +190,10 @@ pub struct SecretWrite {
 
 impl SecretWrite {
     /// Starts a write. `recorded` is the Secret of that name in status.
-    pub fn start(recorded: Option<Recorded>, immutable: bool, policy_proven: bool) -> (Self, Request) {
+    pub fn start(recorded: Option<SecretIdentity>, immutable: bool, policy_proven: bool) -> (Self, Request) {
         let (owned, first) = match recorded {
             Some(recorded) => {
-                let uid = Some(recorded.identity.uid.clone());
+                let uid = Some(recorded.uid.clone());
                 let sealed = immutable;
                 (Owned::Recorded(recorded), Request::Replace { uid, sealed })
             }
@@ -278,17 +238,6 @@ impl SecretWrite {
                 uid: None,
                 sealed: true,
             }),
-            // what was adopted is not sealed
-            (
-                Request::Replace {
-                    uid: None,
-                    sealed: false,
-                },
-                Answer::Written(identity),
-            ) if self.immutable => {
-                self.owned = Owned::Claimed(identity);
-                self.send(Request::Rehearse)
-            }
             (Request::Replace { sealed, .. }, Answer::Written(identity)) => {
                 done(identity, How::Updated, sealed == self.immutable)
             }
@@ -316,8 +265,7 @@ impl SecretWrite {
                 Step::Failed(WriteFailure::NotAdoptable)
             }
             (Request::Rehearse, Answer::Written(_)) => match self.owned.clone() {
-                Owned::Recorded(recorded) => self.send(Request::Delete(recorded.preconditions())),
-                Owned::Claimed(identity) => self.send(Request::Delete(identity.into())),
+                Owned::Recorded(identity) | Owned::Claimed(identity) => self.send(Request::Delete(identity)),
                 Owned::Unknown => Step::Failed(WriteFailure::Raced),
             },
             (Request::Delete(_), Answer::Conflict) if matches!(self.owned, Owned::Recorded(_)) => {

@@ -1,7 +1,7 @@
 //! Bounded HTTP requests, for providers whose services have no client that can be bounded.
 //!
-//! A client connects only where the endpoint policy of its store allows it. It uses no environment, no proxy and no redirect to another
-//! server. Answers have a bounded length, and what is kept of them is wiped.
+//! A client connects only where the endpoint policy of its store allows it. It uses no environment, no proxy, and follows no
+//! redirect: what a request holds is for the address that was authorized. Answers have a bounded length, and what is kept of them is wiped.
 
 mod body;
 mod endpoint;
@@ -13,11 +13,7 @@ mod retry_after;
 use std::{fmt, sync::Arc, time::Duration};
 
 use lockstep_provider::EndpointPolicy;
-use reqwest::{
-    Certificate, Identity, Request, Url,
-    header::HeaderMap,
-    redirect::{Attempt, Policy},
-};
+use reqwest::{Certificate, Identity, Request, Url, header::HeaderMap, redirect::Policy};
 use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
@@ -37,8 +33,6 @@ use endpoint::Resolver;
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is kept that nobody uses.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
-/// Redirects within the same server.
-const MOST_REDIRECTS: usize = 2;
 
 /// What a client is made with.
 #[derive(Default)]
@@ -137,13 +131,7 @@ impl HttpClient {
         let mut builder = reqwest::Client::builder()
             .tls_backend_rustls()
             .no_proxy()
-            .redirect(Policy::custom(|attempt| {
-                if same_server(&attempt) {
-                    attempt.follow()
-                } else {
-                    attempt.stop()
-                }
-            }))
+            .redirect(Policy::none())
             .referer(false)
             .dns_resolver(Arc::new(Resolver(settings.connect.endpoints)))
             .connect_timeout(settings.connect.timeout)
@@ -193,7 +181,7 @@ impl HttpClient {
         self.read(response, &server).await
     }
 
-    /// Sends a request where the endpoint policy permits it. Redirects need no further check: they stay with the same server.
+    /// Sends a request where the endpoint policy permits it.
     async fn execute(&self, request: Request, server: &str) -> Result<reqwest::Response, HttpError> {
         let began = Instant::now();
         let result = match endpoint::check(self.endpoints, request.url()) {
@@ -276,14 +264,6 @@ fn grown(body: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
     let mut grown = Zeroizing::new(Vec::with_capacity(length.max(body.len())));
     grown.extend_from_slice(body);
     grown
-}
-
-/// Whether a redirect stays with the server that was named. One that points at another address is not followed: what is in the
-/// request is for the server of the spec alone.
-fn same_server(attempt: &Attempt<'_>) -> bool {
-    let first = attempt.previous().first();
-    first.is_some_and(|first| first.origin() == attempt.url().origin())
-        && attempt.previous().len() <= MOST_REDIRECTS
 }
 
 #[cfg(test)]

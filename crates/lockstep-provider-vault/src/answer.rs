@@ -158,8 +158,6 @@ pub(crate) struct VersionMetadata {
     #[serde(default)]
     pub(crate) created_time: String,
     #[serde(default)]
-    pub(crate) deletion_time: String,
-    #[serde(default)]
     pub(crate) destroyed: bool,
 }
 

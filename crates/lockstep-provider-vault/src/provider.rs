@@ -358,10 +358,8 @@ impl Vault {
             return Err(purpose.malformed(&answer, "is not in the form of a key/value engine of version 2"));
         };
         let metadata = &versioned.metadata;
+        // a version that is gone is a 404
         if versioned.data.is_none_or(|data| data.get() == "null") {
-            if metadata.destroyed || !metadata.deletion_time.is_empty() {
-                return Err(no_longer(key, metadata));
-            }
             return Err(purpose.malformed(&answer, "holds no data"));
         }
         if wanted.is_some_and(|wanted| wanted != metadata.version) {

@@ -133,7 +133,11 @@ impl Reconcile {
             );
             return Err(Failure::new(Reason::TooLarge, message));
         }
-        minted.id.as_deref().map_or(Ok(()), lease::check_id)?;
+        let path = request.path.as_str();
+        minted
+            .id
+            .as_deref()
+            .map_or(Ok(()), |id| lease::check_id(id, path))?;
         let name = lease::request_name(generation);
         let noted = lease::minted(&intent, name, &minted, &self.issuer(), asked);
         self.note(status, Some(noted.clone())).await?;

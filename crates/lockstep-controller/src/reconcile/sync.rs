@@ -21,7 +21,7 @@ use lockstep_core::{
     report::Waiting,
     revision::{self, Candidate, Content, Revision},
     rotation::{self, Change, Entry, references},
-    secret_write::{self, Done, Recorded, SecretIdentity},
+    secret_write::{self, Done, SecretIdentity},
 };
 use lockstep_provider::{Context, Provider, ProviderError};
 
@@ -637,10 +637,7 @@ impl Reconcile {
                     ..target.clone()(done.identity.clone())
                 };
                 self.record(status, unsealed).await?;
-                recorded = Some(Recorded {
-                    identity: done.identity,
-                    is_complete: false,
-                });
+                recorded = Some(done.identity);
             }
         };
         let now = self.shared.clock.now();
@@ -652,7 +649,7 @@ impl Reconcile {
         &self,
         owner: &Owner<'_>,
         secret: &DesiredSecret,
-        recorded: Option<Recorded>,
+        recorded: Option<SecretIdentity>,
     ) -> Result<Done, Failure> {
         let _slot = self.shared.writes.acquire(self.priority).await;
         let written = self.shared.writer.write(owner, secret, recorded).await;
@@ -732,8 +729,8 @@ impl Reconcile {
             return Ok(());
         }
         let _slot = self.shared.writes.acquire(self.priority).await;
-        match Recorded::of(recorded) {
-            Some(recorded) => self.shared.writer.delete(owner, recorded).await,
+        match SecretIdentity::recorded(recorded) {
+            Some(identity) => self.shared.writer.delete(owner, identity).await,
             None => self.shared.writer.delete_intended(owner).await,
         }
     }

@@ -1042,9 +1042,19 @@ fn a_lost_key_issues_nothing_before_the_lease_ends() {
 #[test]
 fn names_from_a_store_are_bounded_before_they_are_noted() {
     assert_eq!(lease::check_accessor("hmac.AbC-1_2"), Ok(()));
-    assert_eq!(lease::check_id("database/creds/shop/AbC"), Ok(()));
+    let path = "database/creds/shop";
+    assert_eq!(lease::check_id("database/creds/shop/AbC.n5", path), Ok(()));
+    for bad in [
+        "database/creds/shop",
+        "database/creds/shop/",
+        "database/creds/shopA/b",
+        "eyJCANARY",
+    ] {
+        let failure = lease::check_id(bad, path).unwrap_err();
+        assert!(!failure.message.contains("CANARY"), "{}", failure.message);
+    }
     for bad in ["", "a b", "a\u{1b}[2J", "\u{202e}a", "ä", &"CANARY".repeat(200)] {
-        for failure in [lease::check_accessor(bad), lease::check_id(bad)] {
+        for failure in [lease::check_accessor(bad), lease::check_id(bad, path)] {
             let failure = failure.unwrap_err();
             assert_eq!(failure.reason, Reason::Malformed);
             assert!(!failure.message.contains("CANARY"), "{}", failure.message);

@@ -2,8 +2,7 @@
 //! Secret in between.
 
 use lockstep_core::secret_write::{
-    Answer, Done, How, Preconditions, Recorded, Request, SecretIdentity, SecretWrite, Step, WriteFailure,
-    recorded,
+    Answer, Done, How, Request, SecretIdentity, SecretWrite, Step, WriteFailure, recorded,
 };
 use proptest::prelude::*;
 
@@ -86,19 +85,9 @@ impl Server {
             },
             Request::ProveCreate => Answer::Denied,
             Request::Rehearse => Answer::Written(Self::identity(0, 0)),
-            Request::Delete(Preconditions {
-                uid,
-                resource_version,
-            }) => match self.stored.clone() {
+            Request::Delete(identity) => match self.stored.clone() {
                 None => Answer::NotFound,
-                Some(stored) if stored.identity().uid != *uid => Answer::Conflict,
-                Some(stored)
-                    if resource_version
-                        .as_ref()
-                        .is_some_and(|version| *version != stored.identity().resource_version) =>
-                {
-                    Answer::Conflict
-                }
+                Some(stored) if stored.identity() != *identity => Answer::Conflict,
                 Some(stored) if stored.owner.is_none() => Answer::Denied,
                 Some(stored) => {
                     if !self.ours.contains(&stored.uid) {
@@ -164,7 +153,7 @@ impl Server {
 /// Runs writes until the Secret has its final form, recording it in between; after `crash_after` requests the process ends.
 fn run(
     server: &mut Server,
-    recorded: &mut Option<Recorded>,
+    recorded: &mut Option<SecretIdentity>,
     desired: Desired,
     mut crash_after: usize,
 ) -> Option<Result<Done, WriteFailure<()>>> {
@@ -186,10 +175,7 @@ fn run(
             return None;
         }
         crash_after -= 1;
-        *recorded = Some(Recorded {
-            identity: done.identity.clone(),
-            is_complete: done.sealed,
-        });
+        *recorded = Some(done.identity.clone());
         if done.sealed {
             return Some(Ok(done));
         }
@@ -269,18 +255,14 @@ proptest! {
                     }
                 }
                 Event::HandedOver { immutable } => {
-                    let (uid, version) = (server.new_uid(), server.new_version());
-                    // an immutable Secret is not adopted, and one that is adopted to be immutable is created again
-                    if let Some(stored) = server.stored.as_mut().filter(|stored| !stored.immutable) {
-                        let before = stored.uid;
+                    let version = server.new_version();
+                    if let Some(stored) = &mut server.stored {
                         stored.version = version;
                         stored.owner = Some("another");
                         stored.adopt = None;
-                        if immutable {
-                            stored.immutable = true;
-                            stored.uid = uid;
-                        }
-                        server.ours.retain(|ours| *ours != before);
+                        stored.immutable |= immutable;
+                        let uid = stored.uid;
+                        server.ours.retain(|ours| *ours != uid);
                     }
                 }
                 Event::Edited(content) => {
@@ -310,8 +292,7 @@ proptest! {
             Err(failure) => {
                 let before = before.unwrap();
                 // nothing shows whose it is
-                let is_unclear = before.immutable
-                    && known.is_some_and(|known| known.is_complete && known.identity != before.identity());
+                let is_unclear = before.immutable && known != Some(before.identity());
                 match failure {
                     WriteFailure::Foreign | WriteFailure::NotAdoptable => {}
                     WriteFailure::Changed if is_unclear => {}
@@ -329,11 +310,8 @@ fn first(desired: Desired, server: &mut Server) -> Result<Done, WriteFailure<()>
     run(server, &mut None, desired, usize::MAX).unwrap()
 }
 
-fn known() -> Option<Recorded> {
-    Some(Recorded {
-        identity: Server::identity(1, 1),
-        is_complete: true,
-    })
+fn known() -> Option<SecretIdentity> {
+    Some(Server::identity(1, 1))
 }
 
 const PLAIN: Desired = Desired {
@@ -457,7 +435,7 @@ fn secret_that_was_merged_into_is_not_recorded() {
             ..lockstep_api::SyncedSecretStatus::default()
         };
         let found = recorded(Some(&status), "s");
-        assert_eq!(found.as_ref().map(|found| found.identity.uid.as_str()), expected);
+        assert_eq!(found.as_ref().map(|found| found.uid.as_str()), expected);
     }
 }
 

@@ -195,7 +195,7 @@ async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_another_server_is_not_followed_and_one_to_the_same_is() {
+async fn redirects_are_not_followed() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
@@ -223,19 +223,10 @@ async fn a_redirect_to_another_server_is_not_followed_and_one_to_the_same_is() {
     }
     assert!(thief.requests().is_empty());
 
-    proxy.rule(|request| {
-        if request.target.contains("moved") {
-            return Fate::Pass;
-        }
-        let location = format!("{}?moved=1", request.target);
-        Fate::answer(307, &[("Location", &location)], "")
-    });
-    store.read("shop/database").await;
-    // Round and round ends.
-    proxy.rule(|request| Fate::answer(307, &[("Location", &request.target)], ""));
-    let before = proxy.requests().len();
+    // the same server has other stores behind other paths
+    proxy.rule(|request| Fate::answer(307, &[("Location", &format!("{}?moved=1", request.target))], ""));
     assert_eq!(store.refuse("shop/database").await.kind, ErrorKind::Unavailable);
-    assert!(proxy.requests().len() - before < 10);
+    assert_eq!(proxy.count("moved"), 0);
 }
 
 #[tokio::test]

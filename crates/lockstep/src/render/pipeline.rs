@@ -122,9 +122,7 @@ fn templated_keys(placed: &Placed, collected: &Collected, secret: &DesiredSecret
     let template = placed.object.spec.target.template.as_ref();
     let is_written = |key: &str| {
         template.is_some_and(|template| {
-            template.data.contains_key(key)
-                || written::literals(template, TemplateTarget::Data)
-                    .any(|literal| written::names(literal, key))
+            template.data.contains_key(key) || written::is_constant(template, TemplateTarget::Data)
         })
     };
     let keys = secret.data.keys();

@@ -39,6 +39,8 @@ impl Folder {
     /// Describes what cannot be listed.
     pub(super) fn open(root: &Path) -> Result<Self, String> {
         let mut files = BTreeMap::new();
+        let inside =
+            fs::canonicalize(root).map_err(|error| format!("{} cannot be read: {error}", root.display()))?;
         let mut folders = vec![(root.to_owned(), String::new(), 0)];
         while let Some((folder, prefix, depth)) = folders.pop() {
             let unreadable = |error: io::Error| format!("{} cannot be listed: {error}", folder.display());
@@ -55,6 +57,15 @@ impl Folder {
                     .into_string()
                     .map_err(|_| format!("{}: a file name is not valid UTF-8", folder.display()))?;
                 let path = entry.path();
+                let real = fs::canonicalize(&path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                if !real.starts_with(&inside) {
+                    return Err(format!(
+                        "{}: the link leads out of {}",
+                        path.display(),
+                        root.display()
+                    ));
+                }
                 let metadata = fs::metadata(&path)
                     .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
                 let key = format!("{prefix}{name}");

@@ -9,10 +9,13 @@ use lockstep_core::assemble::DesiredSecret;
 /// Start of a template action.
 const ACTION: &str = "{{";
 
-/// Masks a text: shows only its length.
+/// Stands for a text that a template made. A template chooses its length, so the length is not shown.
+const MASK: &str = "●●●●●●●●";
+
+/// Masks a value: shows only its length.
 pub(super) fn mask(bytes: usize) -> String {
     let unit = if bytes == 1 { "byte" } else { "bytes" };
-    format!("●●●●●●●● ({bytes} {unit})")
+    format!("{MASK} ({bytes} {unit})")
 }
 
 /// Masks a key: shows only its position.
@@ -45,50 +48,36 @@ fn masked_texts(
     template: Option<&Template>,
     target: TemplateTarget,
 ) -> BTreeMap<String, String> {
-    let literals: Vec<_> = template
-        .into_iter()
-        .flat_map(|template| literals(template, target))
-        .collect();
+    // one template with an action can make any key, and overwrite any text
+    let is_constant = template.is_none_or(|template| is_constant(template, target));
     let mut masked = BTreeMap::new();
     let mut hidden = 0;
     for (key, text) in texts {
         let by_name = written.and_then(|written| written.get(key));
-        let by_literal = literals.iter().any(|literal| names(literal, key));
         let is_own = is_own(key);
-        let shown = if is_own || by_name.is_some() || by_literal {
+        let shown = if is_own || by_name.is_some() || is_constant {
             key.clone()
         } else {
             hidden += 1;
             mask_key(hidden - 1)
         };
-        // a text that is written in the manifest reveals nothing
-        let is_constant = |literal: &&str| !literal.contains(ACTION) && literal.contains(text.as_str());
-        let is_written = is_own || by_name == Some(text) || literals.iter().any(is_constant);
-        masked.insert(
-            shown,
-            if is_written {
-                text.clone()
-            } else {
-                mask(text.len())
-            },
-        );
+        let is_written = is_own || is_constant && by_name.is_none_or(|text| !text.contains(ACTION));
+        let text = if is_written { text } else { MASK };
+        masked.insert(shown, text.to_owned());
     }
     masked
 }
 
 /// Returns the literals of `templateFrom` that make labels, annotations or data.
-pub(super) fn literals(template: &Template, target: TemplateTarget) -> impl Iterator<Item = &str> {
+fn literals(template: &Template, target: TemplateTarget) -> impl Iterator<Item = &str> {
     let all = template.template_from.iter();
     all.filter(move |from| from.target == target)
         .map(|from| from.literal.as_str())
 }
 
-/// Whether a line of the literal starts with this key.
-pub(super) fn names(literal: &str, key: &str) -> bool {
-    literal.lines().any(|line| {
-        let rest = line.trim_start_matches([' ', '"', '\'']).strip_prefix(key);
-        rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).starts_with(':'))
-    })
+/// Whether no literal of `templateFrom` for this target has an action. Then every key is written in the manifest.
+pub(super) fn is_constant(template: &Template, target: TemplateTarget) -> bool {
+    !literals(template, target).any(|literal| literal.contains(ACTION))
 }
 
 /// Whether lockstep itself sets the label or annotation, from names in the manifest.
