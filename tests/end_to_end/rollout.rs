@@ -494,7 +494,10 @@ async fn odd_targets_are_told_apart() {
         .unwrap();
     workloads.phase(RolloutPhase::Complete).await;
     workloads
-        .says("TargetMissing", "missing: Deployment/nobody, Rollout/canary")
+        .says(
+            "TargetMissing",
+            "these targets do not exist: Deployment/nobody, Rollout/canary",
+        )
         .await;
 }
 

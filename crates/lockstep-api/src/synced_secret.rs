@@ -584,8 +584,7 @@ pub struct Target {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// immutable makes the Secret immutable. To change it, lockstep deletes and
-    /// recreates it. A Secret that is adopted is recreated as well. Defaults to
-    /// `false`.
+    /// recreates it. Defaults to `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub immutable: bool,
     /// versioned writes an immutable Secret `<name>-<revision>` for each revision,

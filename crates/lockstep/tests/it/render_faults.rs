@@ -269,20 +269,17 @@ fn templated_metadata_is_masked_like_values() {
             !format!("{stdout}{stderr}").contains("canary"),
             "{stdout}{stderr}"
         );
-        for shown in [
-            "team",
-            "shop",
-            "as it is",
-            "plain",
-            "from",
-            "fixed",
-            "managed-by",
-            "lockstep.dev/owner",
-        ] {
+        for shown in ["team", "note", "secret", "managed-by", "lockstep.dev/owner"] {
             assert!(stdout.contains(shown), "{shown}: {stdout}");
         }
-        assert!(stdout.contains("●●●●●●●● (11 bytes)"), "{stdout}");
-        assert!(stdout.contains("●●●●●●●● (13 bytes)"), "{stdout}");
+        assert!(
+            !stdout.contains("as it is"),
+            "a template can overwrite it: {stdout}"
+        );
+        assert!(
+            !stdout.contains("(13 bytes)"),
+            "a template chooses its length: {stdout}"
+        );
         assert!(stdout.contains("●●●●●●●● (key 1 of a template)"), "{stdout}");
         let (code, stdout, stderr) = render_with(&manifest, &["--output", format, "--show-values"]);
         assert_eq!(code, 0, "{stderr}");
@@ -300,6 +297,69 @@ fn templated_metadata_is_masked_like_values() {
         !format!("{stdout}{stderr}").contains("canary"),
         "{stdout}{stderr}"
     );
+}
+
+#[test]
+fn constant_metadata_is_shown() {
+    let manifest = synced(
+        "  dataFrom: [{ extract: { key: shop/database } }]
+  target:
+    template:
+      mergePolicy: Merge
+      metadata: { annotations: { note: as it is, secret: 'x {{ .password }}' } }
+      templateFrom: [{ target: Annotations, literal: 'plain: text' }]
+",
+    );
+    let (code, stdout, stderr) = render_with(&manifest, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    for shown in ["note: as it is", "plain: text", "secret: ●●●●●●●●\n"] {
+        assert!(stdout.contains(shown), "{shown}: {stdout}");
+    }
+    assert!(!stdout.contains("canary"), "{stdout}");
+}
+
+/// Whoever writes the manifest can also write every text that a value could be.
+#[test]
+fn text_elsewhere_in_the_manifest_unmasks_nothing() {
+    let manifest = synced(
+        "  dataFrom: [{ extract: { key: shop/database } }]
+  target:
+    template:
+      mergePolicy: Merge
+      metadata: { annotations: { guess: canary-7f3a } }
+      templateFrom:
+        - { target: Annotations, literal: 'pw: {{ .password }}' }
+        - { target: Annotations, literal: 'guess: {{ .password }}' }
+        - { target: Annotations, literal: \"plain: text\\n# canary-7f3a: canary-7f3a\" }
+",
+    );
+    let (code, stdout, stderr) = render_with(&manifest, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(!stdout.contains("canary"), "{stdout}");
+}
+
+#[cfg(unix)]
+#[test]
+fn values_outside_of_their_folder_are_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("values")).expect("a folder");
+    fs::write(folder.path().join("token"), "canary").expect("a file");
+    std::os::unix::fs::symlink("../token", folder.path().join("values/k")).expect("a link");
+    let manifest = synced("  data: [{ secretKey: a, remoteRef: { key: k } }]");
+    fs::write(folder.path().join("manifest.yaml"), manifest).expect("a file");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let arguments = [
+        "render",
+        "-f",
+        &path("manifest.yaml"),
+        "--values",
+        &path("values"),
+        "--show-values",
+    ];
+    let output = lockstep(&arguments).code(2);
+    let said = text(&output.get_output().stderr);
+    assert!(said.contains("leads out of"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
 }
 
 /// A render of a manifest with a password, and more options.
