@@ -69,7 +69,7 @@ impl Answer {
     /// then it is a success without names. Without the warning it is not taken for an empty list.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let Names { keys } = self.envelope()?.parse()?;
-        keys.or_else(|| self.complains().then(Vec::new))
+        keys.or_else(|| self.complains_of(IGNORED_PARAMETERS).then(Vec::new))
     }
 
     /// Whether Vault itself says that there is nothing: an empty list of errors, or its own envelope, which holds the metadata of a deleted
@@ -87,6 +87,9 @@ impl Answer {
         !self.complaints().is_empty()
     }
 }
+
+/// What a server warns of that does not know the parameters of paging (`sdk/framework/backend.go` of Vault).
+const IGNORED_PARAMETERS: &str = "ignored these unrecognized parameters";
 
 /// The form of every answer.
 #[derive(Deserialize)]
@@ -218,14 +221,24 @@ mod tests {
     fn a_list_without_names_is_empty_where_the_server_warns_and_no_list_where_it_does_not() {
         let cases: [(&str, Option<&[&str]>); 6] = [
             (r#"{"data":{"keys":["a","b/"]}}"#, Some(&["a", "b/"])),
-            (r#"{"data":{},"warnings":["ignored: [limit]"]}"#, Some(&[])),
+            (r#"{"data":{},"warnings":["something else"]}"#, None),
             (
-                r#"{"data":{"keys":null},"warnings":["ignored: [limit]"]}"#,
+                r#"{"data":{},"warnings":["Endpoint ignored these unrecognized parameters: [limit]"]}"#,
+                Some(&[]),
+            ),
+            (
+                r#"{"data":{"keys":null},"warnings":["Endpoint ignored these unrecognized parameters: [limit]"]}"#,
                 Some(&[]),
             ),
             (r#"{"data":{}}"#, None),
-            (r#"{"data":{"keys":"a"},"warnings":["ignored: [limit]"]}"#, None),
-            (r#"{"data":null,"warnings":["ignored: [limit]"]}"#, None),
+            (
+                r#"{"data":{"keys":"a"},"warnings":["Endpoint ignored these unrecognized parameters: [limit]"]}"#,
+                None,
+            ),
+            (
+                r#"{"data":null,"warnings":["Endpoint ignored these unrecognized parameters: [limit]"]}"#,
+                None,
+            ),
         ];
         for (body, want) in cases {
             let names = Answer::new(200, None, Zeroizing::new(body.as_bytes().to_vec())).names();

@@ -352,3 +352,33 @@ async fn listener() -> (u16, Arc<AtomicUsize>) {
     });
     (port, count)
 }
+
+#[tokio::test]
+async fn success_without_data_does_not_mean_that_a_value_is_gone() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+    let store = Store::new(
+        spec(proxy.address(), &mount, app_role_auth(&method, &role_id)),
+        &objects,
+    )
+    .await;
+    for metadata in [
+        r#"{"version":1,"created_time":"","deletion_time":"2026-01-01T00:00:00Z","destroyed":false}"#,
+        r#"{"version":1,"created_time":"","deletion_time":"","destroyed":true}"#,
+    ] {
+        let body =
+            format!(r#"{{"request_id":"1","lease_id":"","data":{{"data":null,"metadata":{metadata}}}}}"#);
+        proxy.rule(move |request| {
+            if request.target.contains("/data/") {
+                Fate::answer(200, &[], &body)
+            } else {
+                Fate::Pass
+            }
+        });
+        let error = store.refuse("shop/database").await;
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+}
