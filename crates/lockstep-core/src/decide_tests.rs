@@ -299,6 +299,34 @@ fn created_once_never_reads_again_but_looks_whether_the_secret_is_there() {
     assert_eq!(decide(&changed, &mut memory, SETTINGS, now()), Step::Acknowledge);
 }
 
+/// The process ended after the Secret was recorded and before it was made immutable.
+#[test]
+fn unsealed_secret_is_synced_under_every_policy() {
+    let mut status = synced();
+    status.versions.push(TargetStatus {
+        name: "database".to_owned(),
+        uid: "uid".to_owned(),
+        ..TargetStatus::default()
+    });
+    for refresh_policy in [
+        RefreshPolicy::CreatedOnce,
+        RefreshPolicy::OnChange,
+        RefreshPolicy::Periodic,
+    ] {
+        let spec = SyncedSecretSpec {
+            refresh_policy,
+            ..SyncedSecretSpec::default()
+        };
+        let step = decide(
+            &observed(&spec, Some(&status)),
+            &mut Memory::default(),
+            SETTINGS,
+            now(),
+        );
+        assert!(matches!(step, Step::Fetch(_)), "{refresh_policy:?}: {step:?}");
+    }
+}
+
 #[test]
 fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
     let spec = SyncedSecretSpec {
