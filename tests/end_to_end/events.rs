@@ -373,7 +373,6 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
 async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_its_notification_goes() {
     let test = shared_cluster().await.test_namespace("events-pubsub").await;
     let gcp = Gcp::start().await.unwrap();
-    gcp.ack_deadline(Duration::from_secs(1));
     gcp.put_secret("database", "first");
     add_gcp_store(&test, &gcp).await;
     test.declare("a", spec_of("gcp", "database")).await;
