@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_list_without_names_is_empty_where_the_server_warns_and_no_list_where_it_does_not() {
-        let cases: [(&str, Option<&[&str]>); 6] = [
+        let cases: [(&str, Option<&[&str]>); 7] = [
             (r#"{"data":{"keys":["a","b/"]}}"#, Some(&["a", "b/"])),
             (r#"{"data":{},"warnings":["something else"]}"#, None),
             (
