@@ -293,10 +293,13 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
 
 /// Whether lockstep created a Secret to make it immutable, and ended before it did.
 fn is_unsealed(status: &SyncedSecretStatus) -> bool {
-    status
-        .versions
-        .iter()
-        .any(|version| !version.versioned && !version.uid.is_empty() && version.fingerprint.is_empty())
+    let Some(target) = status.target.as_ref().filter(|target| !target.versioned) else {
+        return false;
+    };
+    let mut recorded = status.versions.iter();
+    recorded.any(|version| {
+        version.name == target.name && !version.uid.is_empty() && version.fingerprint.is_empty()
+    })
 }
 
 /// Returns the next step apart from lease actions.
@@ -317,7 +320,9 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
             Step::Acknowledge
         };
     }
-    let written = status.is_some_and(|status| status.target.is_some() && !is_unsealed(status));
+    let unsealed = status.is_some_and(is_unsealed);
+    let seen = seen && !unsealed;
+    let written = !unsealed && status.is_some_and(|status| status.target.is_some());
     if observed.spec.refresh_policy == RefreshPolicy::CreatedOnce && written && is_ready(status) {
         return if !seen || ready_reason(status) == Some(Reason::Suspended.as_str()) {
             Step::Acknowledge

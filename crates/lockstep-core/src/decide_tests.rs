@@ -303,11 +303,16 @@ fn created_once_never_reads_again_but_looks_whether_the_secret_is_there() {
 #[test]
 fn unsealed_secret_is_synced_under_every_policy() {
     let mut status = synced();
-    status.versions.push(TargetStatus {
+    let entry = TargetStatus {
         name: "database".to_owned(),
         uid: "uid".to_owned(),
         ..TargetStatus::default()
+    };
+    status.target = Some(TargetStatus {
+        fingerprint: "complete".to_owned(),
+        ..entry.clone()
     });
+    status.versions.push(entry);
     for refresh_policy in [
         RefreshPolicy::CreatedOnce,
         RefreshPolicy::OnChange,
@@ -324,7 +329,29 @@ fn unsealed_secret_is_synced_under_every_policy() {
             now(),
         );
         assert!(matches!(step, Step::Fetch(_)), "{refresh_policy:?}: {step:?}");
+        // a failed attempt waits for its retry
+        let mut memory = Memory::default();
+        let object = observed(&spec, Some(&status));
+        memory.begin(&object);
+        let failure = Failure::new(Reason::WriteFailed, "no").requeued(crate::remote::Requeue::Backoff);
+        memory.failed(&object, &failure, now());
+        let step = decide(&object, &mut memory, SETTINGS, now());
+        assert!(matches!(step, Step::Idle(_)), "{refresh_policy:?}: {step:?}");
     }
+    // and once for each attempt where it cannot be: while it is suspended
+    let suspended = SyncedSecretSpec {
+        suspend: true,
+        ..SyncedSecretSpec::default()
+    };
+    let mut status = ready(ConditionStatus::False, Reason::Suspended);
+    status.versions.push(TargetStatus::default());
+    let step = decide(
+        &observed(&suspended, Some(&status)),
+        &mut Memory::default(),
+        SETTINGS,
+        now(),
+    );
+    assert_eq!(step, Step::Await);
 }
 
 #[test]
