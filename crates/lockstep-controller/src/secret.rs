@@ -155,23 +155,25 @@ impl SecretWriter {
         if self.is_policy_proven() {
             match self.claim(owner).await {
                 Ok(found) if found.uid != recorded.uid => return Ok(()),
-                Ok(found) => return self.delete_claimed(owner, found).await,
+                Ok(found) => return self.delete_exactly(owner, found, WriteError::Raced).await,
                 Err(ApiError::Immutable) => {}
                 Err(ApiError::NotFound | ApiError::Denied(_)) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
-        match self.send_deletion(owner, recorded, false).await {
-            Ok(()) | Err(ApiError::NotFound) => Ok(()),
-            Err(ApiError::Conflict) => Err(WriteError::Changed),
-            Err(error) => Err(error.into()),
-        }
+        self.delete_exactly(owner, recorded, WriteError::Changed).await
     }
 
-    async fn delete_claimed(&self, owner: &Owner<'_>, claimed: SecretIdentity) -> Result<(), WriteError> {
-        match self.send_deletion(owner, claimed, false).await {
+    /// Deletes the Secret as it is known. If someone changed it since, the result is `changed`.
+    async fn delete_exactly(
+        &self,
+        owner: &Owner<'_>,
+        known: SecretIdentity,
+        changed: WriteError,
+    ) -> Result<(), WriteError> {
+        match self.send_deletion(owner, known, false).await {
             Ok(()) | Err(ApiError::NotFound) => Ok(()),
-            // a conflict means that someone changed it since the claim
+            Err(ApiError::Conflict) => Err(changed),
             Err(error) => Err(error.into()),
         }
     }
@@ -192,7 +194,7 @@ impl SecretWriter {
             Err(error) => return Err(error.into()),
         }
         match self.claim(owner).await {
-            Ok(identity) => self.delete_claimed(owner, identity).await,
+            Ok(identity) => self.delete_exactly(owner, identity, WriteError::Raced).await,
             // gone, or someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
             Err(ApiError::NotFound | ApiError::Denied(_) | ApiError::Immutable) => Ok(()),
             Err(error) => Err(error.into()),

@@ -8,7 +8,9 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_api::vault::KvVersion;
-use lockstep_provider::{ErrorKind, FindQuery, KeyFilter, Location, Operation, ProviderError, RemoteMeta};
+use lockstep_provider::{
+    CONCURRENT_CALLS, ErrorKind, FindQuery, KeyFilter, Location, Operation, ProviderError, RemoteMeta,
+};
 use vaultrs::api::kv2::requests::ReadSecretMetadataRequest;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     endpoint::ListPage,
     error::Purpose,
     path::{self, KvPath},
-    provider::{CONCURRENCY, Vault},
+    provider::Vault,
 };
 
 /// The most keys that are looked at in one search.
@@ -121,7 +123,7 @@ impl Vault {
                     let tagged = self.tagged(&key, &path, &filter).await?;
                     Ok::<_, ProviderError>(tagged.then_some((key, path)))
                 })
-                .buffered(CONCURRENCY)
+                .buffered(CONCURRENT_CALLS)
                 .try_filter_map(|found| async { Ok(found) })
                 .try_collect()
                 .await?;
@@ -191,7 +193,7 @@ impl Vault {
             }
             let mut pages = stream::iter(level)
                 .map(|folder| self.list(folder, filter, &kept))
-                .buffer_unordered(CONCURRENCY);
+                .buffer_unordered(CONCURRENT_CALLS);
             let mut next = Vec::new();
             while let Some((found, folders)) = pages.try_next().await? {
                 keys.extend(found);

@@ -9,9 +9,9 @@ use lockstep_api::{StoreProvider, VaultProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_http::Connect;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    LeaseHandle, LeaseRequest, Location, Locator, Minted, Operation, Part, Provider, ProviderError,
-    ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
+    CONCURRENT_CALLS, Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource,
+    FindQuery, LeaseHandle, LeaseRequest, Location, Locator, Minted, Operation, Part, Provider,
+    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -30,9 +30,6 @@ use crate::{
     tls::Tls,
     transit::{Key, TransitEncryptor},
 };
-
-/// How many requests of one call are under way at once.
-pub(crate) const CONCURRENCY: usize = 8;
 
 /// Makes `vault` providers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,7 +165,7 @@ impl Provider for Vault {
 
     async fn fetch(&self, _cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let reads: Vec<_> = refs.iter().map(|reference| self.read_part(reference)).collect();
-        stream::iter(reads).buffered(CONCURRENCY).collect().await
+        stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
     async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
