@@ -2,11 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kube::{Client, runtime::events::Recorder};
-use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, time::SharedClock};
+use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, reconcile::Moment, time::SharedClock};
 use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, ProviderError, StoreKey};
 
 use crate::{
@@ -72,7 +75,7 @@ pub struct Shared {
     /// Whether the admission policy was proven, or its absence accepted.
     pub may_write: AtomicBool,
     /// Whether the admission policy was proven.
-    pub policy_proven: Arc<AtomicBool>,
+    pub policy_proven: AtomicBool,
     /// Objects to look at again, by the namespace that a controller watches (`None`: all).
     pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
     /// Stores to check.
@@ -96,6 +99,16 @@ impl Shared {
     /// The index, to change.
     pub fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the clocks and whether Secrets may be written now.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            wall: self.clock.now(),
+            steady: self.steady.now(),
+            may_write: self.may_write.load(Ordering::Acquire),
+            policy_proven: self.policy_proven.load(Ordering::Acquire),
+        }
     }
 
     /// Has objects looked at again because something they depend on changed.

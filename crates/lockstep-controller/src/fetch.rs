@@ -347,7 +347,7 @@ async fn read_some(
     room
 }
 
-fn left_out() -> Result<RemoteSecret, ProviderError> {
+pub(crate) fn left_out() -> Result<RemoteSecret, ProviderError> {
     Err(ProviderError::new(
         ErrorKind::Malformed,
         Operation::Read,

@@ -14,6 +14,7 @@ use lockstep_core::{
     access::{self, Grant, Namespace},
     hints::{self, Wanted},
     plan::Rival,
+    reconcile::ClusterView,
     rotation::versions,
     schedule::BatchKey,
     spec::{self, StoreView},
@@ -112,17 +113,6 @@ struct ObjectState {
     wanted: BTreeSet<(StoreKey, Wanted)>,
     /// The store whose turns it takes, and where it sits there.
     batch_key: Option<(StoreKey, BatchKey)>,
-}
-
-/// What a reconcile needs to know beyond its own object.
-#[derive(Debug, Clone)]
-pub struct ClusterView {
-    /// The stores that the object names, as far as they exist.
-    pub views: BTreeMap<StoreRef, StoreView>,
-    /// The SyncedSecret that writes the same Secret: the one that has written it, or else the oldest.
-    pub rival: Option<Rival>,
-    /// Whether the namespace is being deleted.
-    pub terminating: bool,
 }
 
 /// Everything that the watches have told.

@@ -1,7 +1,7 @@
 //! The controller: watches, reconciles, writes, and the admin server.
 //!
-//! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`reconcile`]
-//! asks [`lockstep_core`] what is due and does it through [`fetch`], [`secret`] and [`workloads`], [`stores`] checks stores,
+//! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`executor`]
+//! performs what [`lockstep_core::reconcile`] decides, through [`fetch`], [`secret`], [`status`] and [`workloads`], [`stores`] checks stores,
 //! [`admin`] shows how all of it goes. [`admission`] proves at the start that the cluster holds the operator to its
 //! limits, [`audiences`] that the tokens that it mints for stores are worth nothing at the API server.
 
@@ -12,6 +12,7 @@ pub mod audiences;
 pub mod context;
 pub mod credentials;
 mod events;
+pub mod executor;
 pub mod fair;
 pub mod fetch;
 pub mod identity;
@@ -21,10 +22,9 @@ pub mod lanes;
 pub mod manifest;
 pub mod metrics;
 pub mod objects;
-pub mod owner;
-pub mod reconcile;
 pub mod run;
 pub mod secret;
+pub mod status;
 pub mod stores;
 pub mod tasks;
 mod tokens;

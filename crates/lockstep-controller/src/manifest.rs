@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use kube::Resource;
 use lockstep_api::{CreationPolicy, SyncedSecret, annotation};
-use lockstep_core::{assemble::DesiredSecret, remote::SecretValue};
+use lockstep_core::{assemble::DesiredSecret, owner::Owner, remote::SecretValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-
-use crate::owner::Owner;
 
 /// A Secret. `D` is its data: [`Base64Data`] where Kubernetes is to take it, something else where people look at it.
 #[derive(Serialize)]

@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -11,7 +10,10 @@ use lockstep_api::{
     ConditionStatus, ConditionType, RolloutPhase, RolloutStatus, SyncedSecret, SyncedSecretStatus,
     TargetState,
 };
-use lockstep_core::{decide::Memory, lease, remote::SecretValue, rotation};
+use lockstep_core::{
+    decide::{Marks, Memory},
+    lease, rotation,
+};
 
 use crate::index::ObjectKey;
 
@@ -19,17 +21,12 @@ use crate::index::ObjectKey;
 #[derive(Debug, Default)]
 pub struct Tracked {
     uid: String,
-    /// What decisions depend on.
+    /// What decisions depend on. The reconcile of the object changes it when it ends.
     pub memory: Memory,
-    /// How soon a source changes by itself, by the last sync.
-    pub fresh_for: Option<Duration>,
-    /// Whether its values were large at the last sync, so that it waits for its place before it reads them.
-    pub large: bool,
-    /// The fields of the credential that a store made, by the id of its lease: with them, other changes need no new one. They are
-    /// nowhere else to be had again, and are wiped with this.
-    credential: Option<(String, SecretValue)>,
+    /// What others noted since the last reconcile started.
+    pub marks: Marks,
     /// The status that was written last, until the watch has brought it back.
-    written: Option<(u64, SyncedSecretStatus)>,
+    written: Option<(u64, Arc<SyncedSecretStatus>)>,
     /// The newest version that the watch has brought.
     seen: u64,
     sample: Sample,
@@ -122,7 +119,7 @@ impl Objects {
         let mut objects = self.lock();
         for key in keys {
             if let Some(tracked) = objects.get_mut(key) {
-                tracked.memory.dirty = true;
+                tracked.marks.dirty = true;
             }
         }
     }
@@ -131,11 +128,10 @@ impl Objects {
     /// at it yet.
     pub fn mark_hinted(&self, key: &ObjectKey, uid: &str, any: bool) {
         self.with(key, uid, |tracked| {
-            let memory = &mut tracked.memory;
             if any {
-                memory.dirty = true;
+                tracked.marks.dirty = true;
             } else {
-                memory.hinted = true;
+                tracked.marks.hinted = true;
             }
         });
     }
@@ -143,7 +139,7 @@ impl Objects {
     /// Has the Secret of an object looked at now.
     pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
         if let Some(tracked) = self.lock().get_mut(key) {
-            tracked.memory.next_probe = Some(*now);
+            tracked.marks.probe_at = Some(*now);
         }
     }
 
@@ -173,11 +169,11 @@ impl Objects {
 
 impl Tracked {
     /// The status of an object: what was written last, where the watch has not brought it back yet.
-    pub fn status(&mut self, object: &SyncedSecret) -> Option<SyncedSecretStatus> {
+    pub fn status(&mut self, object: &SyncedSecret) -> Option<Arc<SyncedSecretStatus>> {
         self.seen(object);
         match &self.written {
             Some((_, status)) => Some(status.clone()),
-            None => object.status.clone(),
+            None => object.status.clone().map(Arc::new),
         }
     }
 
@@ -209,26 +205,10 @@ impl Tracked {
     }
 
     /// Notes a status that was written, and the version of the object since.
-    pub fn note_written(&mut self, resource_version: Option<&str>, status: SyncedSecretStatus) {
+    pub fn note_written(&mut self, resource_version: Option<&str>, status: Arc<SyncedSecretStatus>) {
         let version = version_of(resource_version);
         // the watch may be faster than the answer to the write
         self.written = (version > self.seen).then_some((version, status));
-    }
-
-    /// Notes the credential that a store made.
-    pub fn note_credential(&mut self, lease: String, value: SecretValue) {
-        self.credential = Some((lease, value));
-    }
-
-    /// The fields of the credential with that lease, where they are at hand.
-    pub fn credential_of(&self, lease: &str) -> Option<SecretValue> {
-        let (id, value) = self.credential.as_ref()?;
-        (id == lease).then(|| value.clone())
-    }
-
-    /// The lease of the credential that is at hand.
-    pub fn credential_id(&self) -> Option<String> {
-        self.credential.as_ref().map(|(id, _)| id.clone())
     }
 
     /// Notes a sync that succeeded.
@@ -259,16 +239,6 @@ impl Tracked {
             .and_then(|rotation| rotation.rollout.as_ref())
             .map(RolloutSample::of);
         self.sample.lease_expiry = lease::expiry(status.lease.as_ref()).map(Timestamp::as_second);
-        let leases = status.lease.as_ref();
-        let kept = |id: &str| {
-            let held = leases
-                .iter()
-                .flat_map(|leases| leases.current.iter().chain(&leases.minted));
-            held.into_iter().any(|lease| lease.id == id)
-        };
-        if self.credential.as_ref().is_some_and(|(id, _)| !kept(id)) {
-            self.credential = None;
-        }
         self.sample.source_created =
             rotation::oldest(&status.sources).map(|(_, created)| created.as_second());
     }
@@ -312,8 +282,8 @@ mod tests {
         let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
         let (before, after) = (object("9", Some(1)), object("10", Some(2)));
         objects.with(&key, "uid", |tracked| {
-            tracked.note_written(Some("10"), status(Some(2)));
-            assert_eq!(tracked.status(&before), Some(status(Some(2))));
+            tracked.note_written(Some("10"), Arc::new(status(Some(2))));
+            assert_eq!(tracked.status(&before), Some(Arc::new(status(Some(2)))));
             assert_eq!(tracked.version(&before).as_deref(), Some("10"));
             assert!(!tracked.is_stale(&before));
         });
@@ -321,7 +291,7 @@ mod tests {
         objects.with(&key, "uid", |tracked| {
             assert!(tracked.is_stale(&before), "its status is not the last one");
             assert!(!tracked.is_stale(&after));
-            assert_eq!(tracked.status(&after), Some(status(Some(2))));
+            assert_eq!(tracked.status(&after), Some(Arc::new(status(Some(2)))));
             assert_eq!(tracked.version(&after).as_deref(), Some("10"));
         });
     }
@@ -333,9 +303,9 @@ mod tests {
         objects.with(&key, "uid", |tracked| tracked.status(&before));
         objects.seen(&key, &after);
         objects.with(&key, "uid", |tracked| {
-            tracked.note_written(Some("10"), status(Some(2)));
+            tracked.note_written(Some("10"), Arc::new(status(Some(2))));
             assert!(tracked.is_stale(&before));
-            assert_eq!(tracked.status(&after), Some(status(Some(2))));
+            assert_eq!(tracked.status(&after), Some(Arc::new(status(Some(2)))));
         });
     }
 }

@@ -117,11 +117,10 @@ pub async fn run(
     };
     let scopes = scopes(&options.namespaces);
     let account = Arc::new(account);
-    let policy_proven = Arc::new(AtomicBool::new(proven));
     let shared = Arc::new(Shared {
-        writer: SecretWriter::new(client.clone(), account.clone(), policy_proven.clone()),
+        writer: SecretWriter::new(client.clone(), account.clone()),
         account,
-        policy_proven,
+        policy_proven: AtomicBool::new(proven),
         audiences,
         workloads: Workloads::new(options.unsafe_without_admission_policy),
         lease_proof: LeaseProof::new(options.unsafe_without_admission_policy),

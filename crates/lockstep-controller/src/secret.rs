@@ -1,19 +1,11 @@
 //! Writes Secrets without being able to read them. Every answer is metadata only.
 //!
-//! [`lockstep_core::secret_write`] decides which requests a write needs; this module sends them.
+//! [`lockstep_core::reconcile`] decides which requests a write needs; this module sends them.
 
 mod api_error;
-mod error;
 mod merge;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
@@ -22,20 +14,19 @@ use kube::{
     api::{DeleteParams, PostParams},
     core::request::Request as UrlBuilder,
 };
-use lockstep_api::{CreationPolicy, TargetStatus, annotation};
+use lockstep_api::{CreationPolicy, annotation};
 use lockstep_core::{
     assemble::DesiredSecret,
+    owner::Owner,
     remote::SecretValue,
-    secret_write::{Answer, Done, Request, SecretIdentity, SecretWrite, Step},
+    secret_write::{Answer, Request, SecretIdentity, WriteError},
 };
 use serde_json::Value;
 
 use self::api_error::{ApiError, Rule, classify};
-pub use self::error::WriteError;
 use crate::{
     identity::Account,
     manifest::{Base64Data, Manifest},
-    owner::Owner,
 };
 
 /// How long one request to the API server may take.
@@ -44,23 +35,11 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Makes the API server answer with metadata only.
 pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Whether the Secret is as the status records it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drift {
-    /// It was not changed since.
-    None,
-    /// It was changed, or replaced by another one.
-    Edited,
-    /// It does not exist.
-    Gone,
-}
-
 /// Writes Secrets.
 #[derive(Clone)]
 pub struct SecretWriter {
     client: Client,
     account: Arc<Account>,
-    policy_proven: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for SecretWriter {
@@ -91,132 +70,39 @@ fn unbuildable(_: impl std::error::Error) -> ApiError {
 }
 
 impl SecretWriter {
-    /// Writes with `client` as `account`. Requests that only the admission policy guards are sent while `policy_proven` is true.
-    pub fn new(client: Client, account: Arc<Account>, policy_proven: Arc<AtomicBool>) -> Self {
-        Self {
-            client,
-            account,
-            policy_proven,
-        }
+    /// Writes with `client` as `account`.
+    pub const fn new(client: Client, account: Arc<Account>) -> Self {
+        Self { client, account }
     }
 
-    /// Writes the Secret. `recorded` is the Secret of this name in the status.
-    ///
-    /// If [`Done::sealed`] is false, the Secret is not immutable yet: record its uid and write again.
-    ///
-    /// # Errors
-    /// Why it was not written.
-    pub async fn write(
+    /// Sends a request about a Secret. `desired` is the content for requests that write it.
+    pub async fn send(
         &self,
         owner: &Owner<'_>,
-        secret: &DesiredSecret,
-        recorded: Option<SecretIdentity>,
-    ) -> Result<Done, WriteError> {
-        let proven = self.is_policy_proven();
-        let (mut write, mut request) = SecretWrite::start(recorded, secret.immutable, proven);
-        loop {
-            let answer = answer(&request, self.perform(owner, secret, &request).await);
-            match write.resume(answer) {
-                Step::Send(next) => request = next,
-                Step::Done(done) => return Ok(done),
-                Step::Failed(failure) => return Err(failure.into()),
-            }
-        }
-    }
-
-    /// Whether the Secret is as the status records it: a dry-run deletion with the recorded identity as precondition. A Secret that is
-    /// merged into is patched with nothing instead, because lockstep may not delete it.
-    ///
-    /// # Errors
-    /// Why that is not known.
-    pub async fn probe(&self, owner: &Owner<'_>, recorded: &TargetStatus) -> Result<Drift, WriteError> {
-        if owner.object.spec.target.creation_policy == CreationPolicy::Merge {
-            return self.probe_merged(owner, recorded).await;
-        }
-        let Some(identity) = SecretIdentity::recorded(recorded) else {
-            return Ok(Drift::Gone);
-        };
-        match self.send_deletion(owner, identity, true).await {
-            Ok(()) => Ok(Drift::None),
-            Err(ApiError::Conflict) => Ok(Drift::Edited),
-            Err(ApiError::NotFound) => Ok(Drift::Gone),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Deletes the recorded Secret, if it still belongs to this SyncedSecret. Another Secret of that name is left alone.
-    ///
-    /// The policy lets a deletion of any Secret of lockstep pass, and someone may have handed the Secret over to another SyncedSecret. A
-    /// claim tells them apart. An immutable Secret cannot be claimed, so it is deleted only if it is as recorded.
-    ///
-    /// # Errors
-    /// Why it was not deleted.
-    pub async fn delete(&self, owner: &Owner<'_>, recorded: SecretIdentity) -> Result<(), WriteError> {
-        if self.is_policy_proven() {
-            match self.claim(owner).await {
-                Ok(found) if found.uid != recorded.uid => return Ok(()),
-                Ok(found) => return self.delete_exactly(owner, found, WriteError::Raced).await,
-                Err(ApiError::Immutable) => {}
-                Err(ApiError::NotFound | ApiError::Denied(_)) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.delete_exactly(owner, recorded, WriteError::Changed).await
-    }
-
-    /// Deletes the Secret as it is known. If someone changed it since, the result is `changed`.
-    async fn delete_exactly(
-        &self,
-        owner: &Owner<'_>,
-        known: SecretIdentity,
-        changed: WriteError,
-    ) -> Result<(), WriteError> {
-        match self.send_deletion(owner, known, false).await {
-            Ok(()) | Err(ApiError::NotFound) => Ok(()),
-            Err(ApiError::Conflict) => Err(changed),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Deletes the Secret that the status recorded by name before it was written, if it exists and is this SyncedSecret's: the process
-    /// may have ended before its uid was recorded.
-    ///
-    /// # Errors
-    /// Why it was not deleted.
-    pub async fn delete_intended(&self, owner: &Owner<'_>) -> Result<(), WriteError> {
-        if !self.is_policy_proven() {
-            return Ok(());
-        }
-        // a claim shows something only where the policy is enforced for this very Secret
-        match self.prove(owner).await {
-            Err(ApiError::Denied(Rule::Ownership)) => {}
-            Ok(_) | Err(ApiError::NotFound | ApiError::Immutable | ApiError::Denied(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        match self.claim(owner).await {
-            Ok(identity) => self.delete_exactly(owner, identity, WriteError::Raced).await,
-            // gone, or someone else's: one of this SyncedSecret's could be claimed, because it is not immutable before its uid is recorded
-            Err(ApiError::NotFound | ApiError::Denied(_) | ApiError::Immutable) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn is_policy_proven(&self) -> bool {
-        self.policy_proven.load(Ordering::Acquire)
+        desired: Option<&DesiredSecret>,
+        request: &Request,
+    ) -> Answer<WriteError> {
+        answer(request, self.perform(owner, desired, request).await)
     }
 
     async fn perform(
         &self,
         owner: &Owner<'_>,
-        secret: &DesiredSecret,
+        desired: Option<&DesiredSecret>,
         request: &Request,
     ) -> Result<Option<SecretIdentity>, ApiError> {
-        let manifest =
-            |uid, sealed| Manifest::new(owner, secret, uid, Base64Data(&secret.data)).sealed(sealed);
+        let manifest = |uid, sealed| {
+            let secret = desired.ok_or_else(|| ApiError::Other {
+                what: "a fault in lockstep: the request needs the content of the Secret".to_owned(),
+                transient: false,
+            })?;
+            let manifest = Manifest::new(owner, secret, uid, Base64Data(&secret.data));
+            Ok::<_, ApiError>(manifest.sealed(sealed))
+        };
         match request {
-            Request::Create => self.create(owner, &manifest(None, false), false).await.map(Some),
+            Request::Create => self.create(owner, &manifest(None, false)?, false).await.map(Some),
             Request::Replace { uid, sealed } => {
-                let manifest = manifest(uid.as_deref(), *sealed);
+                let manifest = manifest(uid.as_deref(), *sealed)?;
                 self.replace(owner, &manifest, false).await.map(Some)
             }
             Request::Claim => self.claim(owner).await.map(Some),
@@ -229,11 +115,16 @@ impl SecretWriter {
             }
             Request::Rehearse => {
                 let name = unused_name(owner);
-                let rehearsal = manifest(None, secret.immutable).named(&name);
+                let immutable = desired.is_some_and(|secret| secret.immutable);
+                let rehearsal = manifest(None, immutable)?.named(&name);
                 self.create(owner, &rehearsal, true).await.map(Some)
             }
             Request::Delete(expected) => self
                 .send_deletion(owner, expected.clone(), false)
+                .await
+                .map(|()| None),
+            Request::Probe(expected) => self
+                .send_deletion(owner, expected.clone(), true)
                 .await
                 .map(|()| None),
         }
@@ -300,11 +191,11 @@ impl SecretWriter {
             ..DeleteParams::default()
         };
         let request = requests(owner.namespace).delete(owner.target, &params);
-        self.send(request).await.map(drop)
+        self.request(request).await.map(drop)
     }
 
     async fn identity(&self, request: Built) -> Result<SecretIdentity, ApiError> {
-        let answer = self.send(request).await?;
+        let answer = self.request(request).await?;
         let text = |field: &str| {
             answer
                 .pointer(field)
@@ -322,7 +213,7 @@ impl SecretWriter {
         })
     }
 
-    async fn send(&self, request: Built) -> Result<Value, ApiError> {
+    async fn request(&self, request: Built) -> Result<Value, ApiError> {
         let mut request = request.map_err(unbuildable)?;
         request
             .headers_mut()

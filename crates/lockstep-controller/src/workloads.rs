@@ -19,9 +19,10 @@ use kube::{
 };
 use lockstep_api::{RolloutTarget, WorkloadKind};
 use lockstep_core::{
+    reconcile::Restart,
     rotation::{
         versions,
-        workload::{self, Observation, Target, Workload},
+        workload::{self, Observation, Refusal, RolloutSecret, Target},
     },
     text::{is_subdomain, path_segment},
 };
@@ -44,30 +45,6 @@ const MAX_RESTARTS: usize = 10_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The annotation that the self-test writes and the policy must deny.
 const SELF_TEST_ANNOTATION: &str = "lockstep.dev/self-test";
-
-/// Why a workload could not be read or restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// RBAC does not allow it.
-    Forbidden,
-    /// RBAC allows it, but an admission webhook, an admission policy or a quota rejects it.
-    Refused,
-    /// The workload or its kind does not exist.
-    Missing,
-    /// The admission policy for workloads is not enforced.
-    Unguarded,
-    /// Any other error, which may be transient.
-    Unknown,
-}
-
-/// The Secret of a rollout.
-#[derive(Debug, Clone, Copy)]
-pub struct Carried<'a> {
-    /// The name without a revision.
-    pub name: &'a str,
-    /// Whether each revision is its own Secret.
-    pub versioned: bool,
-}
 
 /// Reads workloads and restarts them.
 #[derive(Debug)]
@@ -204,7 +181,7 @@ impl Workloads {
         &self,
         client: &Client,
         namespace: &str,
-        secret: Carried<'_>,
+        secret: &RolloutSecret,
         targets: Vec<Target>,
     ) -> BTreeMap<Target, Observation> {
         stream::iter(targets)
@@ -216,7 +193,7 @@ impl Workloads {
                 let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
                 let sight = match object {
                     Ok(object) => serde_json::to_value(&object).map_or(Observation::Unknown, |object| {
-                        workload::read(target.kind, &object, secret.name, secret.versioned)
+                        workload::read(target.kind, &object, &secret.name, secret.versioned)
                     }),
                     Err(error) => match refusal(&error) {
                         Refusal::Forbidden | Refusal::Refused | Refusal::Unguarded => Observation::Forbidden,
@@ -239,13 +216,11 @@ impl Workloads {
         &self,
         client: &Client,
         namespace: &str,
-        (target, seen): (&Target, &Workload),
-        secret: Carried<'_>,
-        revision: &str,
+        restart: &Restart,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let restarted = self.try_to_restart(client, namespace, (target, seen), secret, revision, now);
-        let outcome = match restarted.await {
+        let target = &restart.target;
+        let outcome = match self.try_to_restart(client, namespace, restart, now).await {
             Err(Refusal::Forbidden) => Err(blame(client, namespace, target).await),
             outcome => outcome,
         };
@@ -295,16 +270,20 @@ impl Workloads {
         &self,
         client: &Client,
         namespace: &str,
-        (target, seen): (&Target, &Workload),
-        secret: Carried<'_>,
-        revision: &str,
+        restart: &Restart,
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        let Restart {
+            target,
+            seen,
+            secret,
+            revision,
+        } = restart;
         let uid = &seen.uid;
         self.prove(client, namespace, target, uid, now).await?;
-        let manager = workload::field_manager(secret.name);
+        let manager = workload::field_manager(&secret.name);
         if secret.versioned {
-            let steps = versions::moves(seen, secret.name, revision);
+            let steps = versions::moves(seen, &secret.name, revision);
             bounded(move_references(client, namespace, target, &manager, &steps))
                 .await
                 .map_err(|error| match &error {
@@ -314,7 +293,7 @@ impl Workloads {
                 })?;
         } else {
             let parameters = PatchParams::apply(&manager).force();
-            let patch = Patch::Apply(workload::restart(target, uid, secret.name, revision));
+            let patch = Patch::Apply(workload::restart(target, uid, &secret.name, revision));
             let api = api(client, namespace, target.kind);
             bounded(api.patch_metadata(&target.name, &parameters, &patch))
                 .await

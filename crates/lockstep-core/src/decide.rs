@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{
-    ConditionStatus, ConditionType, Reason, RefreshPolicy, SyncedSecretSpec, SyncedSecretStatus, WaitsFor,
-    synced_secret::DEFAULT_REFRESH_INTERVAL,
+    ConditionStatus, ConditionType, Reason, RefreshPolicy, SyncedSecret, SyncedSecretSpec,
+    SyncedSecretStatus, WaitsFor, annotation, synced_secret::DEFAULT_REFRESH_INTERVAL,
 };
 
 use crate::{
     lease::{self, Action, Issuer},
+    remote::SecretValue,
     rotation::{self, rollout},
     schedule::{self, RefreshSchedule},
     time::{later, until},
@@ -58,7 +59,35 @@ pub struct Observed<'a> {
     pub issuer: Issuer<'a>,
 }
 
-impl Observed<'_> {
+impl<'a> Observed<'a> {
+    /// Returns an object as decisions see it. `ahead` is how far the wall clock is ahead of the
+    /// monotonic clock.
+    pub fn new(
+        object: &'a SyncedSecret,
+        status: Option<&'a SyncedSecretStatus>,
+        issuer: Issuer<'a>,
+        ahead: SignedDuration,
+    ) -> Self {
+        let metadata = &object.metadata;
+        let deleted_at = metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+        let annotations = metadata.annotations.as_ref();
+        let annotation = |name| annotations.and_then(|all| all.get(name)).map(String::as_str);
+        Self {
+            uid: issuer.uid,
+            generation: metadata.generation.unwrap_or_default(),
+            deleting: deleted_at.is_some(),
+            deleted_at,
+            guarded: finalizers.iter().any(|name| name == annotation::REVOKE_LEASE),
+            ahead,
+            refresh: annotation(annotation::REFRESH),
+            rotate_now: annotation(annotation::ROTATE_NOW),
+            spec: &object.spec,
+            status,
+            issuer,
+        }
+    }
+
     /// Whether `rotate-now` has a value that was not handled yet.
     pub fn asks_to_rotate(&self) -> bool {
         let rotation = self.status.and_then(|status| status.rotation.as_ref());
@@ -103,6 +132,25 @@ pub struct Memory {
     pub belief: SecretState,
     /// The lease actions that failed, and when they are retried.
     pub lease_retries: lease::Retries,
+    /// How soon a source changes by itself, according to the last sync.
+    pub fresh_for: Option<Duration>,
+    /// Whether the values were large at the last sync, so that the next one waits for a slot before
+    /// it reads them.
+    pub large: bool,
+    /// The fields of the issued credential by the id of its lease. Other changes then need no new
+    /// credential. They cannot be read again, and are wiped with this memory.
+    pub credential: Option<(String, SecretValue)>,
+}
+
+/// What others noted about an object since its last reconcile started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// A store, a credential or a label changed.
+    pub dirty: bool,
+    /// A store reported that a value may have changed.
+    pub hinted: bool,
+    /// The Secret has to be probed at this time.
+    pub probe_at: Option<Timestamp>,
 }
 
 /// The user input that an attempt handles: the spec, a refresh, a rotation.
@@ -152,6 +200,41 @@ pub enum Trigger {
     Drift,
     /// A credential ends or is in doubt, and has to be replaced.
     Lease,
+}
+
+impl Step {
+    /// Whether a reconcile with this step is served before those that only refresh.
+    pub const fn is_urgent(&self) -> bool {
+        matches!(
+            self,
+            Self::Lease(_)
+                | Self::Fetch(
+                    Trigger::First
+                        | Trigger::SpecChanged
+                        | Trigger::Requested
+                        | Trigger::Event
+                        | Trigger::Rollback
+                        | Trigger::Lease
+                )
+        )
+    }
+
+    /// Whether a reconcile with this step may send requests to stores, and so waits for its turn
+    /// there. Rollout steps do not, so they continue while a store hangs.
+    pub fn asks_stores(&self) -> bool {
+        *self != Self::RollOut
+    }
+
+    /// Returns when the object is due again after this step was found to be next; `None` when it
+    /// waits for a change.
+    pub fn wakeup(&self) -> Option<Duration> {
+        match self {
+            Self::Await => None,
+            Self::Idle(wait) => Some(*wait),
+            // something changed during the reconcile: run again at once, but not in a tight loop
+            _ => Some(BUSY_PAUSE),
+        }
+    }
 }
 
 impl Trigger {
@@ -206,6 +289,9 @@ pub struct Settings {
 
 /// When a window opens, waiting objects are spread over at most this time.
 const WINDOW_SPREAD: Duration = Duration::from_secs(60);
+
+/// Delay before an object that changed during its reconcile is reconciled again.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Delay before a probe is repeated after the API server did not respond.
 const PROBE_RETRY: Duration = Duration::from_secs(30);
@@ -489,6 +575,30 @@ fn is_ready(status: Option<&SyncedSecretStatus>) -> bool {
 }
 
 impl Memory {
+    /// Takes over what others noted.
+    pub fn take(&mut self, marks: &mut Marks) {
+        let Marks {
+            dirty,
+            hinted,
+            probe_at,
+        } = std::mem::take(marks);
+        self.dirty |= dirty;
+        self.hinted |= hinted;
+        self.next_probe = probe_at.or(self.next_probe);
+    }
+
+    /// Wipes the credential unless its lease is in the status, in use or about to be.
+    pub fn keep_credential_of(&mut self, status: &SyncedSecretStatus) {
+        let leases = status.lease.as_ref();
+        let mut held = leases
+            .iter()
+            .flat_map(|leases| leases.current.iter().chain(&leases.minted));
+        let mut kept = |id: &str| held.any(|lease| lease.id == id);
+        if self.credential.as_ref().is_some_and(|(id, _)| !kept(id)) {
+            self.credential = None;
+        }
+    }
+
     /// Records that a sync begins, which handles its triggers.
     pub fn begin(&mut self, observed: &Observed<'_>) {
         self.dirty = false;

@@ -349,6 +349,15 @@ fn renew_at(lease: &Lease) -> Timestamp {
     earlier(time(&lease.expires), left)
 }
 
+/// Returns the stores of all leases in a status.
+pub fn stores(status: Option<&LeaseStatus>) -> impl Iterator<Item = StoreRef> {
+    let names = status.into_iter().flat_map(|status| {
+        let intent = status.intent.iter().map(|intent| &intent.store);
+        held(status).map(|lease| &lease.store).chain(intent)
+    });
+    names.filter_map(|name| store(name))
+}
+
 /// Converts a time of the monotonic clock to the wall clock.
 pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
     let end = if ahead.is_negative() {

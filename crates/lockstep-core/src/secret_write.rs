@@ -23,7 +23,11 @@
 //! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
 //! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
 
+mod error;
+
 use lockstep_api::{SyncedSecretStatus, TargetStatus};
+
+pub use error::WriteError;
 
 /// The Secret of that name in the status. An entry that was recorded before a write is newer than the one that was reported after an
 /// earlier write.
@@ -54,6 +58,17 @@ impl SecretIdentity {
     }
 }
 
+/// Whether a Secret is as the status records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// It was not changed since.
+    None,
+    /// It was changed, or replaced by another one.
+    Edited,
+    /// It does not exist.
+    Gone,
+}
+
 /// A request about one Secret. None of them returns content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -77,6 +92,8 @@ pub enum Request {
     Rehearse,
     /// `DELETE` with uid and resourceVersion as preconditions.
     Delete(SecretIdentity),
+    /// Dry-run `DELETE` with the same preconditions: whether the Secret is as the status records it.
+    Probe(SecretIdentity),
 }
 
 /// What the API server answered. `E` is any other failure; it ends the write.

@@ -11,7 +11,7 @@ use kube::runtime::{
 use lockstep_api::{SyncedSecret, annotation};
 
 use super::dispatch::dispatch;
-use crate::{admin::Readiness, context::Shared, index::ObjectKey, reconcile::reconcile, watch as follow};
+use crate::{admin::Readiness, context::Shared, executor::reconcile, index::ObjectKey, watch as follow};
 
 /// What of a SyncedSecret makes a reconcile due. Its status is not: it is the operator's own word.
 struct Relevant;

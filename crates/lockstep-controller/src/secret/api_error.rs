@@ -2,6 +2,7 @@
 //! because it can quote the submitted or the stored object.
 
 use kube::core::response::{StatusCause, StatusDetails};
+use lockstep_core::secret_write::WriteError;
 
 /// The policy that restricts the operator to its own Secrets.
 const POLICY: &str = "lockstep-secrets";
@@ -58,6 +59,25 @@ pub(super) enum ApiError {
     TooLarge,
     /// Any other error, without the text of the server, and whether a retry can help.
     Other { what: String, transient: bool },
+}
+
+impl From<ApiError> for WriteError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => WriteError::Raced,
+            ApiError::NotFound => WriteError::Missing,
+            ApiError::Immutable => WriteError::Immutable,
+            ApiError::Denied(Rule::Deletion) => WriteError::NotDeletable,
+            ApiError::Denied(_) => WriteError::Foreign,
+            ApiError::Forbidden => WriteError::Other {
+                what: "the API server rejected the request: lockstep's role lacks a permission".to_owned(),
+                transient: false,
+            },
+            ApiError::NamespaceTerminating => WriteError::NamespaceTerminating,
+            ApiError::TooLarge => WriteError::TooLarge,
+            ApiError::Other { what, transient } => WriteError::Other { what, transient },
+        }
+    }
 }
 
 /// A field that another manager owns.

@@ -5,19 +5,20 @@
 //! the Secret lists it.
 
 use kube::api::{Patch, PatchParams};
-use lockstep_api::TargetStatus;
-use lockstep_core::{assemble::DesiredSecret, secret_write::SecretIdentity, text::is_subdomain};
+use lockstep_core::{
+    assemble::DesiredSecret,
+    owner::Owner,
+    secret_write::{SecretIdentity, WriteError},
+    text::is_subdomain,
+};
 use serde_json::json;
 
 use super::{
-    Drift, SecretWriter, WriteError,
+    SecretWriter,
     api_error::{ApiError, FieldConflict},
     requests,
 };
-use crate::{
-    manifest::{Base64Data, Manifest},
-    owner::Owner,
-};
+use crate::manifest::{Base64Data, Manifest};
 
 /// Field managers of SyncedSecrets that merge begin with this.
 const MANAGER_PREFIX: &str = "lockstep-merge:";
@@ -67,20 +68,12 @@ impl SecretWriter {
         self.identity(apply).await.map_err(|error| self.failed(error))
     }
 
-    pub(super) async fn probe_merged(
-        &self,
-        owner: &Owner<'_>,
-        recorded: &TargetStatus,
-    ) -> Result<Drift, WriteError> {
-        match self.touch(owner, &params(owner)?).await {
-            Ok(found) => {
-                let unchanged =
-                    found.uid == recorded.uid && found.resource_version == recorded.resource_version;
-                Ok(if unchanged { Drift::None } else { Drift::Edited })
-            }
-            Err(WriteError::Missing) => Ok(Drift::Gone),
-            Err(error) => Err(error),
-        }
+    /// Finds the Secret that keys were merged into.
+    ///
+    /// # Errors
+    /// Why it was not found.
+    pub async fn find_merged(&self, owner: &Owner<'_>) -> Result<SecretIdentity, WriteError> {
+        self.touch(owner, &params(owner)?).await
     }
 
     /// A patch that changes nothing: it finds the Secret, and shows that it may be patched.

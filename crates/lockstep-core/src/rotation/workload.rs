@@ -85,6 +85,30 @@ pub enum Readiness {
     Failed,
 }
 
+/// Why a workload could not be found, read or restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// RBAC does not allow it.
+    Forbidden,
+    /// RBAC allows it, but an admission webhook, an admission policy or a quota rejects it.
+    Refused,
+    /// The workload or its kind does not exist.
+    Missing,
+    /// The admission policy for workloads is not enforced.
+    Unguarded,
+    /// Any other error, which may be transient.
+    Unknown,
+}
+
+/// The Secret whose targets are observed and restarted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutSecret {
+    /// The name without a revision.
+    pub name: String,
+    /// Whether each revision is its own Secret.
+    pub versioned: bool,
+}
+
 /// Maximum length of a Secret name that an annotation contains unchanged. Annotation names have at
 /// most 63 characters.
 const LONGEST_NAME: usize = 54;

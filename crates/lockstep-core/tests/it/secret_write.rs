@@ -85,6 +85,11 @@ impl Server {
             },
             Request::ProveCreate => Answer::Denied,
             Request::Rehearse => Answer::Written(Self::identity(0, 0)),
+            Request::Probe(identity) => match &self.stored {
+                None => Answer::NotFound,
+                Some(stored) if stored.identity() == *identity => Answer::Deleted,
+                Some(_) => Answer::Conflict,
+            },
             Request::Delete(identity) => match self.stored.clone() {
                 None => Answer::NotFound,
                 Some(stored) if stored.identity() != *identity => Answer::Conflict,
@@ -449,7 +454,7 @@ fn write_ends_when_someone_recreates_the_secret_forever() {
             Request::Create => Answer::AlreadyExists,
             Request::Prove | Request::ProveCreate => Answer::Denied,
             Request::Claim | Request::Rehearse => Answer::Written(Server::identity(1, 1)),
-            Request::Delete(_) => Answer::Deleted,
+            Request::Delete(_) | Request::Probe(_) => Answer::Deleted,
         };
         match write.resume(answer) {
             Step::Send(next) => request = next,

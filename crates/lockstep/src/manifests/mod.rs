@@ -13,8 +13,8 @@ pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 
-use lockstep_controller::index::{ClusterView, Index, ObjectKey};
-use lockstep_core::{Failure, plan::Input};
+use lockstep_controller::index::{Index, ObjectKey};
+use lockstep_core::{Failure, plan::Input, reconcile::ClusterView};
 
 use crate::providers::registry;
 

@@ -6,14 +6,14 @@ use lockstep_api::{CreationPolicy, TemplateTarget, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
-    owner::Owner,
-    secret::WriteError,
 };
 use lockstep_core::{
     Failure,
     assemble::{self, DesiredSecret},
     collect::{self, Collected, Outcome},
+    owner::Owner,
     plan::{self, Plan},
+    secret_write::WriteError,
     spec,
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};

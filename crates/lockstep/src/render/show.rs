@@ -2,11 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use lockstep_controller::{
-    manifest::{Base64Data, Manifest},
-    owner::Owner,
-};
-use lockstep_core::{assemble::DesiredSecret, plan::Plan, text};
+use lockstep_controller::manifest::{Base64Data, Manifest};
+use lockstep_core::{assemble::DesiredSecret, owner::Owner, plan::Plan, text};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 

@@ -1,10 +1,9 @@
 //! The error of a failed write of a Secret, and its message for the user.
 
 use lockstep_api::{Reason, annotation};
-use lockstep_core::{Failure, remote::Requeue, secret_write::WriteFailure, text::shell_quote};
 
-use super::api_error::{ApiError, Rule};
-use crate::owner::Owner;
+use super::WriteFailure;
+use crate::{Failure, owner::Owner, remote::Requeue, text::shell_quote};
 
 /// Why a Secret was not written, probed or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +43,6 @@ pub enum WriteError {
         /// Whether a retry can help.
         transient: bool,
     },
-}
-
-impl From<ApiError> for WriteError {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => Self::Raced,
-            ApiError::NotFound => Self::Missing,
-            ApiError::Immutable => Self::Immutable,
-            ApiError::Denied(Rule::Deletion) => Self::NotDeletable,
-            ApiError::Denied(_) => Self::Foreign,
-            ApiError::Forbidden => Self::Other {
-                what: "the API server rejected the request: lockstep's role lacks a permission".to_owned(),
-                transient: false,
-            },
-            ApiError::NamespaceTerminating => Self::NamespaceTerminating,
-            ApiError::TooLarge => Self::TooLarge,
-            ApiError::Other { what, transient } => Self::Other { what, transient },
-        }
-    }
 }
 
 impl From<WriteFailure<Self>> for WriteError {
