@@ -103,7 +103,7 @@ impl StatusClient<'_> {
         match bounded(api.get_opt(self.name)).await {
             Ok(Some(found)) if found.metadata.uid.as_deref() == Some(self.uid) => CurrentStatus::Found {
                 resource_version: found.metadata.resource_version,
-                status: Box::new(found.status),
+                status: found.status.map(Box::new),
             },
             Ok(_) => CurrentStatus::Gone,
             Err(_) => CurrentStatus::Failed,

@@ -132,6 +132,8 @@ pub struct Memory {
     pub belief: SecretState,
     /// The lease actions that failed, and when they are retried.
     pub lease_retries: lease::Retries,
+    /// When a status that could not be written is written again.
+    pub next_report: Option<Timestamp>,
     /// How soon a source changes by itself, according to the last sync.
     pub fresh_for: Option<Duration>,
     /// Whether the values were large at the last sync, so that the next one waits for a slot before
@@ -311,14 +313,23 @@ pub fn decide(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, 
     if observed.deleting {
         return release(observed, memory, now);
     }
-    match lease_at(observed, memory) {
-        Some((at, action)) if now >= at => Step::Lease(action),
-        Some((at, _)) => match others(observed, memory, settings, now) {
-            Step::Await => Step::Idle(until(at, now)),
-            Step::Idle(wait) => Step::Idle(wait.min(until(at, now))),
-            step => step,
-        },
-        None => others(observed, memory, settings, now),
+    let lease = lease_at(observed, memory);
+    if let Some((at, action)) = lease.clone()
+        && now >= at
+    {
+        return Step::Lease(action);
+    }
+    let step = match (others(observed, memory, settings, now), memory.next_report) {
+        // the last status could not be written
+        (Step::Acknowledge | Step::Report | Step::RollOut, Some(at)) if now < at => {
+            Step::Idle(until(at, now))
+        }
+        (step, _) => step,
+    };
+    match (step, lease) {
+        (Step::Await, Some((at, _))) => Step::Idle(until(at, now)),
+        (Step::Idle(wait), Some((at, _))) => Step::Idle(wait.min(until(at, now))),
+        (step, _) => step,
     }
 }
 
@@ -474,7 +485,12 @@ fn others(observed: &Observed<'_>, memory: &mut Memory, settings: Settings, now:
 }
 
 /// Returns when to observe the rollout targets: at once if this process has not observed them yet.
+/// While the Secret may differ from the status, pods that restart could read another value than the
+/// one that is rolled out.
 fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
+    if memory.belief != SecretState::InSync {
+        return None;
+    }
     observed.spec.rotation.as_ref()?.rollout.as_ref()?;
     let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
     let moves = rollout::wants_targets(rollout, observed.generation) || !rollout::looks(rollout).is_empty();

@@ -39,6 +39,7 @@ pub mod clock;
 pub mod control_plane;
 pub mod environment;
 pub mod example;
+pub mod fake_cluster;
 pub mod gcp;
 mod http;
 pub mod moto;

@@ -155,7 +155,7 @@ pub enum CurrentStatus {
         /// Its version.
         resource_version: Option<String>,
         /// Its status.
-        status: Box<Option<SyncedSecretStatus>>,
+        status: Option<Box<SyncedSecretStatus>>,
     },
     /// The object does not exist, or is another one of that name.
     Gone,

@@ -1,5 +1,7 @@
 //! Reads values again that may be older than a message about them.
 
+use std::cmp::Reverse;
+
 use super::{
     effect::{MessageStep, SourcesRead, VersionMessage},
     run::Run,
@@ -11,23 +13,44 @@ use crate::{
     remote::{ErrorKind, Part, ProviderError, RemoteRef, RemoteSecret},
 };
 
+/// Maximum number of messages that are confirmed for one value in one sync.
+const MAX_CONFIRMED: usize = 4;
+
 impl Run {
     /// Reads values that may be older than a message again, by the version that the message names.
     /// A false message costs one read in total, not one per object and attempt, because anyone who
     /// can write to the queue may have sent it.
-    pub(super) async fn confirm(&self, read: &mut SourcesRead) {
+    pub(super) async fn confirm(&mut self, read: &mut SourcesRead) {
         let now = self.moment().wall;
         read.messages.retain(|message| message.pin.is_recent(now));
-        for (doubtful, message, pin) in doubtful(&read.fetched, &read.messages) {
-            let named = RemoteRef::version(doubtful.reference.key.clone(), &pin.version);
-            let named = self.effects.read_version((doubtful.store.clone(), named)).await;
+        // the newest message first
+        read.messages.sort_by_key(|message| Reverse(message.pin.at));
+        for doubtful in doubtful(&read.fetched, &read.messages) {
             let Some(answer) = read.fetched.reads.get_mut(&doubtful) else {
                 continue;
             };
-            match outcome(answer, named) {
-                Confirmed::Newer(named) => *answer = Ok(*named),
-                Confirmed::Refuted => self.effects.messages(MessageStep::Refute(message)).await,
-                Confirmed::Unknown => {}
+            let about = read
+                .messages
+                .iter()
+                .filter(|message| concerns(message, &doubtful));
+            for (count, VersionMessage { number, pin, .. }) in about.enumerate() {
+                if !pin.doubts(answer) {
+                    continue;
+                }
+                if count >= MAX_CONFIRMED {
+                    self.has_unconfirmed = true;
+                    break;
+                }
+                let named = RemoteRef::version(doubtful.reference.key.clone(), &pin.version);
+                let named = self.effects.read_version((doubtful.store.clone(), named)).await;
+                match outcome(answer, named) {
+                    Confirmed::Newer(named) => *answer = Ok(*named),
+                    Confirmed::Refuted => self.effects.messages(MessageStep::Refute(*number)).await,
+                    Confirmed::Unknown => {
+                        self.has_unconfirmed = true;
+                        break;
+                    }
+                }
             }
         }
     }
@@ -55,29 +78,19 @@ fn outcome(
     }
 }
 
-/// Returns the reads whose value may be older than the newest message about it.
-fn doubtful(fetched: &Fetched, messages: &[VersionMessage]) -> Vec<(Read, u64, Pin)> {
-    let newest = |read: &Read| {
-        let concerns = |message: &&VersionMessage| {
-            message.store == read.store && message.pin.keys.iter().any(|key| *key == *read.reference.key)
-        };
-        messages
-            .iter()
-            .filter(concerns)
-            .max_by_key(|message| message.pin.at)
-    };
+fn concerns(message: &VersionMessage, read: &Read) -> bool {
+    message.store == read.store && message.pin.keys.iter().any(|key| *key == *read.reference.key)
+}
+
+/// Returns the reads of current values that messages are about.
+fn doubtful(fetched: &Fetched, messages: &[VersionMessage]) -> Vec<Read> {
+    let is_current = |read: &&Read| read.reference.version.is_none() && read.reference.part == Part::Value;
+    let is_concerned = |read: &&Read| messages.iter().any(|message| concerns(message, read));
     if messages.is_empty() {
         return Vec::new();
     }
-    fetched
-        .reads
-        .iter()
-        .filter(|(read, _)| read.reference.version.is_none() && read.reference.part == Part::Value)
-        .filter_map(|(read, answer)| {
-            let VersionMessage { number, pin, .. } = newest(read)?;
-            pin.doubts(answer).then(|| (read.clone(), *number, pin.clone()))
-        })
-        .collect()
+    let reads = fetched.reads.keys().filter(is_current).filter(is_concerned);
+    reads.cloned().collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use lockstep_api::{Rollout, RolloutStatus, RotationStatus, SyncedSecretStatus, TargetState, TargetStatus};
 
 use super::{
-    effect::{Record, Restart, RunCheck},
+    effect::{CurrentStatus, Record, Restart, RunCheck},
     run::Run,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         self, Check, RolloutInput, rollout, verify,
         workload::{Observation, Refusal, RolloutSecret, Target},
     },
+    secret_write::Drift,
     text::shell_quote,
     time::later,
 };
@@ -41,9 +42,9 @@ struct Step {
 /// The targets of a rollout at the beginning of a step.
 enum Targets {
     /// They are known, and observed if that needed no request.
-    Known(RolloutStatus, BTreeMap<Target, Observation>),
+    Known(Box<RolloutStatus>, BTreeMap<Target, Observation>),
     /// The step ends without observing any.
-    Ended(RolloutStatus, RotationStatus),
+    Ended(Box<(RolloutStatus, RotationStatus)>),
 }
 
 impl Run {
@@ -52,9 +53,9 @@ impl Run {
             return "unchanged";
         };
         let (rollout, rotation) = match self.find_targets(&step, rollout).await {
-            Targets::Ended(rollout, rotation) => (rollout, rotation),
+            Targets::Ended(ended) => *ended,
             Targets::Known(rollout, seen) => {
-                let next = self.advance(&step, rollout, seen).await;
+                let next = self.advance(&step, *rollout, seen).await;
                 let sources = self.status.as_ref().map(|status| status.sources.as_slice());
                 let written = Some((&step.target, sources.unwrap_or_default()));
                 let rotation = rotation::stepped(&step.rotation, next.clone(), written, step.now);
@@ -95,18 +96,18 @@ impl Run {
     async fn find_targets(&self, step: &Step, rollout: RolloutStatus) -> Targets {
         let generation = self.facts.generation();
         if !rollout::wants_targets(&rollout, generation) {
-            return Targets::Known(rollout, BTreeMap::new());
+            return Targets::Known(Box::new(rollout), BTreeMap::new());
         }
         let resolve = |found: &[Target]| rollout::resolve(&rollout, found, &step.spec, generation, step.now);
         match self.effects.find_targets(step.spec.targets.clone()).await {
             Ok(found) => {
                 let next = resolve(&found);
                 if next.generation.is_some() {
-                    return Targets::Known(next, BTreeMap::new());
+                    return Targets::Known(Box::new(next), BTreeMap::new());
                 }
                 // they are too many, so the rollout stays as it is
                 let rotation = rotation::stepped(&step.rotation, next.clone(), None, step.now);
-                Targets::Ended(next, rotation)
+                Targets::Ended(Box::new((next, rotation)))
             }
             // without the right to list, no named target can be read either
             Err(Refusal::Forbidden | Refusal::Refused) => {
@@ -118,15 +119,15 @@ impl Run {
                 let mut next = resolve(&named);
                 next.generation = None;
                 let forbidden = |target| (target, Observation::Forbidden);
-                Targets::Known(next, named.into_iter().map(forbidden).collect())
+                Targets::Known(Box::new(next), named.into_iter().map(forbidden).collect())
             }
-            Err(_) => Targets::Ended(rollout, step.rotation.clone()),
+            Err(_) => Targets::Ended(Box::new((rollout, step.rotation.clone()))),
         }
     }
 
     /// Observes the targets and restarts those that are due.
     async fn advance(
-        &self,
+        &mut self,
         step: &Step,
         rollout: RolloutStatus,
         mut seen: BTreeMap<Target, Observation>,
@@ -152,6 +153,9 @@ impl Run {
             rollout: mut next,
             restart,
         } = rollout::step(&rollout, &input);
+        if !restart.is_empty() && !self.is_recorded(&step.target).await {
+            return next;
+        }
         let mut refused: Vec<String> = Vec::new();
         for (target, _) in restart {
             let Some(Observation::There(workload)) = seen.get(&target) else {
@@ -197,6 +201,28 @@ impl Run {
             next.message = Some(refuses(&refused));
         }
         next
+    }
+
+    /// Whether the Secret of the known status is the current one. Otherwise pods that restart would
+    /// get another value than the one that is rolled out: someone edited the Secret, an operator
+    /// ended before it recorded what it wrote, or this one was paused while another continued.
+    async fn is_recorded(&mut self, target: &TargetStatus) -> bool {
+        if target.versioned {
+            // the Secret of an earlier revision can still exist
+            let current = self.effects.read_status(()).await;
+            return matches!(current, CurrentStatus::Found { status, .. } if status.as_deref() == self.status.as_deref());
+        }
+        match self.find_drift(&target.name, target).await {
+            Ok(Drift::None) => true,
+            Ok(Drift::Edited | Drift::Gone) => {
+                self.memory.drifted();
+                // the probe syncs the Secret
+                self.memory.next_probe = Some(self.moment().wall);
+                false
+            }
+            // the next step asks again
+            Err(_) => false,
+        }
     }
 
     /// Starts the check in progress, or observes it.

@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) status: Option<Arc<SyncedSecretStatus>>,
     /// The version of the object that has this status.
     pub(super) resource_version: Option<String>,
+    /// Whether the version that a message names could not be read.
+    pub(super) has_unconfirmed: bool,
     pub(super) effects: Effects,
 }
 
@@ -37,6 +39,7 @@ impl Run {
             resource_version: facts.resource_version.take(),
             status,
             facts,
+            has_unconfirmed: false,
             effects,
         }
     }

@@ -60,12 +60,14 @@ impl Run {
             old: old.as_deref(),
             drifted: self.memory.belief == SecretState::Drifted,
         };
+        let describes_write = matches!(outcome, Outcome::Synced { .. });
         let status = report::report(&subject, outcome, now);
         if old.as_deref() == Some(&status) {
             return StatusWrite::Persisted;
         }
         let (label, written) = match self.write_status(old.as_deref(), &status).await {
             Write::Done(version) => {
+                self.memory.next_report = None;
                 self.persisted(old.as_deref(), Arc::new(status), version).await;
                 ("ok", StatusWrite::Persisted)
             }
@@ -75,14 +77,20 @@ impl Run {
                 let soon = later(self.moment().wall, SUPERSEDED_PAUSE);
                 let memory = &mut self.memory;
                 memory.retry_at = Some(memory.retry_at.map_or(soon, |at| at.min(soon)));
+                memory.next_report = Some(soon);
                 ("superseded", StatusWrite::Lost)
             }
             Write::Failed => {
                 let failure = Failure::new(Reason::WriteFailed, "the status could not be written");
                 self.note_failure(&failure.requeued(Requeue::Backoff));
+                self.memory.next_report = self.memory.retry_at;
                 ("error", StatusWrite::Lost)
             }
         };
+        if written == StatusWrite::Lost && describes_write {
+            // the Secret may have been written, and no status describes it
+            self.memory.writes();
+        }
         self.record(Record::StatusWrite(label)).await;
         written
     }
@@ -137,11 +145,11 @@ impl Run {
                     resource_version: current,
                     status: found,
                 } => {
-                    if found.as_ref().as_ref() == Some(status) {
+                    if found.as_deref() == Some(status) {
                         // an earlier request wrote it, and its response was lost
                         return Write::Done(current);
                     }
-                    if found.as_ref().as_ref() != old {
+                    if found.as_deref() != old {
                         return Write::Superseded;
                     }
                     resource_version = current;

@@ -1,5 +1,7 @@
 //! The step that is due: a sync, a probe, a rollout step, a lease action, or nothing.
 
+use std::time::Duration;
+
 use lockstep_api::Reason;
 
 use super::{
@@ -147,13 +149,19 @@ impl Run {
         failure.reason.as_str()
     }
 
-    /// Releases messages after a sync whose result is durable, unless the status could not be
-    /// written.
+    /// Releases messages after a sync, unless its status could not be written or a message could not
+    /// be confirmed.
     async fn acknowledge(&mut self) {
-        let durable = self.memory.retry_at.is_none();
+        let durable = self.memory.retry_at.is_none() && !self.has_unconfirmed;
+        if self.has_unconfirmed {
+            self.memory.refresh_within(CONFIRM_AGAIN, self.moment().wall);
+        }
         self.effects.messages(MessageStep::End { durable }).await;
     }
 }
+
+/// Delay before a message is confirmed again whose version could not be read.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(5);
 
 /// The outcome of a reconcile that changed nothing.
 const UNCHANGED: &str = "unchanged";

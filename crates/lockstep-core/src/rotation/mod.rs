@@ -185,6 +185,11 @@ pub fn written(
         && old
             .and_then(|old| old.target.as_ref())
             .is_none_or(|before| before.name != target.name);
+    // a Secret with another name has another revision than the last rollout
+    let renamed = old
+        .and_then(|old| old.target.as_ref())
+        .is_some_and(|before| before.name != target.name)
+        && last.is_some_and(|last| last.revision != target.revision);
     // it was deleted with its sources and is written again with other values
     let returns = old
         .filter(|old| old.target.is_none())
@@ -199,6 +204,7 @@ pub fn written(
         (None, _) => None,
         (Some(spec), None)
             if moves
+                || renamed
                 || returns
                 || unsure
                 || asked

@@ -633,7 +633,11 @@ pub fn next_look(
     let time = |text: Option<&String>| text.and_then(|text| text.parse::<Timestamp>().ok());
     let slow = later(now, SLOW_LOOK);
     Some(match rollout.phase {
-        RolloutPhase::Soaking => time(rollout.soak_until.as_ref()).unwrap_or(now).min(slow),
+        RolloutPhase::Soaking => {
+            // the soak may have ended while the targets could not be observed
+            let ends = time(rollout.soak_until.as_ref()).filter(|ends| *ends > now);
+            ends.unwrap_or_else(|| later(now, QUICK_LOOK)).min(slow)
+        }
         RolloutPhase::Held => slow,
         RolloutPhase::Verifying => {
             let began = time(rollout.verification.as_ref().map(|check| &check.start_time)).unwrap_or(now);

@@ -1,0 +1,259 @@
+//! A store with one value, an engine that issues credentials, and a queue of messages.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use lockstep_api::{StoreKind, StoreRef};
+use lockstep_core::{
+    collect::Fetched,
+    hints::Pin,
+    plan::Plan,
+    reconcile::{LeaseSupport, SourcesRead, VersionMessage},
+    remote::{
+        ErrorKind, LeaseHandle, Minted, Operation, ProviderError, RemoteRef, RemoteSecret, SecretValue,
+        Warrant,
+    },
+};
+
+/// The key of the value.
+pub const KEY: &str = "shop/database";
+/// The path that issues credentials.
+pub const LEASE_PATH: &str = "database/creds/shop";
+/// How long a lease lives unless it is renewed.
+const LEASE_SECONDS: i64 = 60;
+/// How long a lease lives at most.
+const LEASE_MAXIMUM: i64 = 400;
+const SERVER: &str = "https://vault";
+
+/// A lease that is neither revoked nor expired.
+#[derive(Debug, Clone, Copy)]
+struct FakeLease {
+    issued: Timestamp,
+    expires: Timestamp,
+}
+
+/// A message about a version of the value.
+#[derive(Debug, Clone, Copy)]
+pub struct FakeMessage {
+    /// The version.
+    pub version: usize,
+    /// When the version was written.
+    pub at: Timestamp,
+    refuted: bool,
+}
+
+/// A store in memory. Its value is a JSON object with the properties `username` and `password`, both
+/// made from the name of the content.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault that a test turns on and off"
+)]
+pub struct FakeStore {
+    /// The content of each version. The last version is the current one.
+    pub versions: Vec<String>,
+    /// Whether the value is deleted.
+    pub deleted: bool,
+    /// Whether the store answers.
+    pub down: bool,
+    /// Whether reads of the current version still answer with the one before.
+    pub lags: bool,
+    /// Whether leases are renewed.
+    pub denies_renewal: bool,
+    /// The messages that nobody acknowledged.
+    pub messages: BTreeMap<u64, FakeMessage>,
+    /// How many credentials were issued.
+    pub issued: usize,
+    sent: u64,
+    tokens: usize,
+    leases: BTreeMap<String, FakeLease>,
+}
+
+pub(super) fn no_answer() -> ProviderError {
+    ProviderError::new(ErrorKind::Unavailable, Operation::Read, "no answer")
+}
+
+/// Returns the result of reads of which none is answered.
+pub(super) fn unavailable(plan: &Plan) -> SourcesRead {
+    let reads = plan.reads.iter();
+    SourcesRead {
+        fetched: Fetched {
+            reads: reads.map(|read| (read.clone(), Err(no_answer()))).collect(),
+            ..Fetched::default()
+        },
+        large: false,
+        messages: Vec::new(),
+    }
+}
+
+impl FakeStore {
+    /// Returns the store as a SyncedSecret names it.
+    pub fn reference() -> StoreRef {
+        StoreRef {
+            name: "vault".to_owned(),
+            kind: StoreKind::SecretStore,
+        }
+    }
+
+    /// Returns the content of the credential with this accessor.
+    pub fn content_of(accessor: &str) -> String {
+        format!("lease-{accessor}")
+    }
+
+    /// Writes a new version of the value.
+    pub fn put(&mut self, content: &str) {
+        self.versions.push(content.to_owned());
+        self.deleted = false;
+    }
+
+    /// Returns the content of the current version.
+    pub fn current(&self) -> Option<&str> {
+        self.versions.last().filter(|_| !self.deleted).map(String::as_str)
+    }
+
+    /// Sends a message about the current version, or falsely about the next one.
+    pub fn notify(&mut self, falsely: bool, at: Timestamp) {
+        self.sent += 1;
+        let message = FakeMessage {
+            version: self.versions.len() + usize::from(falsely),
+            at,
+            refuted: false,
+        };
+        self.messages.insert(self.sent, message);
+    }
+
+    pub(super) fn refute(&mut self, message: u64) {
+        if let Some(message) = self.messages.get_mut(&message) {
+            message.refuted = true;
+        }
+    }
+
+    pub(super) fn version_messages(&self) -> Vec<VersionMessage> {
+        let believed = self.messages.iter().filter(|(_, message)| !message.refuted);
+        let message = |(number, message): (&u64, &FakeMessage)| VersionMessage {
+            number: *number,
+            store: Self::reference(),
+            pin: Pin {
+                keys: vec![KEY.to_owned()],
+                version: message.version.to_string(),
+                told: message.version.to_string(),
+                at: Some(message.at),
+            },
+        };
+        believed.map(message).collect()
+    }
+
+    /// Ends the leases that expired.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        self.leases.retain(|_, lease| lease.expires > now);
+    }
+
+    pub(super) fn read_all(&self, plan: &Plan) -> Result<SourcesRead, ProviderError> {
+        let mut read = unavailable(plan);
+        if !self.down {
+            for (one, answer) in &mut read.fetched.reads {
+                *answer = self.read(&one.reference);
+            }
+        }
+        Ok(read)
+    }
+
+    pub(super) fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
+        if self.down {
+            return Err(no_answer());
+        }
+        let missing = || ProviderError::new(ErrorKind::NotFound, Operation::Read, "no such value");
+        let number = match &reference.version {
+            Some(version) => version.parse::<usize>().map_err(|_| missing())?,
+            None if self.deleted => return Err(missing()),
+            None if self.lags => self.versions.len().saturating_sub(1).max(1),
+            None => self.versions.len(),
+        };
+        let content = number.checked_sub(1).and_then(|index| self.versions.get(index));
+        let content = content.ok_or_else(missing)?;
+        Ok(RemoteSecret {
+            value: value(content),
+            version: Some(number.to_string()),
+            created: None,
+            fresh_for: None,
+        })
+    }
+
+    pub(super) fn lease_support(&self) -> Result<LeaseSupport, ProviderError> {
+        self.answers().map(|()| LeaseSupport {
+            provider: "vault",
+            leases: true,
+        })
+    }
+
+    fn answers(&self) -> Result<(), ProviderError> {
+        if self.down { Err(no_answer()) } else { Ok(()) }
+    }
+
+    pub(super) fn issue_token(&mut self) -> Result<Warrant, ProviderError> {
+        self.answers()?;
+        self.tokens += 1;
+        Ok(Warrant {
+            server: SERVER.to_owned(),
+            accessor: format!("a{}", self.tokens),
+            token: SecretValue::from("token"),
+            lives: Duration::from_secs(86_400),
+        })
+    }
+
+    pub(super) fn issue_credential(
+        &mut self,
+        token: &Warrant,
+        now: Timestamp,
+    ) -> Result<Minted, ProviderError> {
+        self.answers()?;
+        self.issued += 1;
+        let lease = FakeLease {
+            issued: now,
+            expires: after(now, LEASE_SECONDS),
+        };
+        self.leases.insert(token.accessor.clone(), lease);
+        Ok(Minted {
+            id: Some(format!("{LEASE_PATH}/{}", token.accessor)),
+            value: value(&Self::content_of(&token.accessor)),
+            lives: Duration::from_secs(LEASE_SECONDS.unsigned_abs()),
+            renewable: true,
+        })
+    }
+
+    pub(super) fn renew(&mut self, lease: &LeaseHandle, now: Timestamp) -> Result<Duration, ProviderError> {
+        self.answers()?;
+        let denies = self.denies_renewal;
+        let held = self.leases.get_mut(&lease.accessor).filter(|_| !denies);
+        let Some(held) = held else {
+            return Err(ProviderError::new(
+                ErrorKind::NotFound,
+                Operation::RenewLease,
+                "no such lease",
+            ));
+        };
+        held.expires = after(now, LEASE_SECONDS).min(after(held.issued, LEASE_MAXIMUM));
+        Ok(Duration::try_from(held.expires.duration_since(now)).unwrap_or_default())
+    }
+
+    pub(super) fn revoke(&mut self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        self.answers()?;
+        self.leases.remove(&lease.accessor);
+        Ok(())
+    }
+
+    /// Returns the accessors of the leases that live.
+    pub fn leases(&self) -> Vec<&str> {
+        self.leases.keys().map(String::as_str).collect()
+    }
+}
+
+fn after(now: Timestamp, seconds: i64) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(now)
+}
+
+fn value(content: &str) -> SecretValue {
+    let json = format!(r#"{{"username":"{content}","password":"{content}"}}"#);
+    SecretValue::from(json.as_str())
+}
