@@ -48,6 +48,14 @@ impl Default for Connect {
     }
 }
 
+impl Connect {
+    /// The minimum duration of a failure to connect, for a store whose addresses a tenant chooses. A tenant who sees how soon a
+    /// connection fails could tell a closed port from a dropped packet.
+    pub fn failure_after(&self) -> Option<Duration> {
+        (self.endpoints == EndpointPolicy::Tenant).then_some(self.timeout)
+    }
+}
+
 impl From<&StoreConfig> for Connect {
     fn from(config: &StoreConfig) -> Self {
         Self {

@@ -104,7 +104,7 @@ impl fmt::Debug for Upgrade {
 pub struct HttpClient {
     http: reqwest::Client,
     endpoints: EndpointPolicy,
-    /// How long a failure to connect takes at least. A tenant who sees how soon it fails could tell a closed port from a dropped packet.
+    /// See [`Connect::failure_after`].
     failure_after: Option<Duration>,
     limits: BodyLimits,
     /// What this client may take of the room of the process: a server that is slow on purpose takes no more.
@@ -154,8 +154,7 @@ impl HttpClient {
         Ok(Self {
             http: builder.build().map_err(|_| BadCertificates)?,
             endpoints: settings.connect.endpoints,
-            failure_after: (settings.connect.endpoints == EndpointPolicy::Tenant)
-                .then_some(settings.connect.timeout),
+            failure_after: settings.connect.failure_after(),
             limits: BodyLimits {
                 bytes: settings.longest_body,
                 json: None,

@@ -23,8 +23,11 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
-use lockstep_http::{BodyLimits, BodyMeter, Connect, EndpointError, JsonLimits};
+use lockstep_http::{
+    BodyLimits, BodyMeter, Connect, EndpointError, HttpError, JsonLimits, connection_failure,
+};
 use lockstep_provider::{EndpointPolicy, room::Share};
+use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 /// The longest body that is read. Twenty values of 64 KiB, each byte of them written as an escape of six, are 7.5 MiB.
@@ -77,6 +80,7 @@ impl Clients {
         let client = Bounded {
             inner: client.clone(),
             endpoints: connect.endpoints,
+            failure_after: connect.failure_after(),
             share: Share::default(),
         };
         Http {
@@ -127,6 +131,8 @@ impl ResolveDns for Resolver {
 struct Bounded<T> {
     inner: T,
     endpoints: EndpointPolicy,
+    /// See [`Connect::failure_after`].
+    failure_after: Option<Duration>,
     share: Share,
 }
 
@@ -139,6 +145,7 @@ impl HttpClient for Bounded<SharedHttpClient> {
         SharedHttpConnector::new(Bounded {
             inner: self.inner.http_connector(settings, components),
             endpoints: self.endpoints,
+            failure_after: self.failure_after,
             share: self.share.clone(),
         })
     }
@@ -146,20 +153,35 @@ impl HttpClient for Bounded<SharedHttpClient> {
 
 impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let Ok(url) = Url::parse(request.uri()) else {
-            return refused(EndpointError::Blocked);
+        let began = Instant::now();
+        let result = match Url::parse(request.uri()) {
+            Ok(url) => match lockstep_http::check(self.endpoints, &url) {
+                Ok(()) => Ok((self.inner.call(request), url)),
+                Err(error) => Err(error),
+            },
+            Err(_) => Err(EndpointError::Blocked),
         };
-        if let Err(error) = lockstep_http::check(self.endpoints, &url) {
-            return refused(error);
-        }
-        let answer = self.inner.call(request);
-        let share = self.share.clone();
+        let (share, failure_after) = (self.share.clone(), self.failure_after);
         HttpConnectorFuture::new(async move {
-            let answer = answer.await.inspect_err(|error| log(&url, error))?;
+            let result = match result {
+                Ok((answer, url)) => answer.await.inspect_err(|error| log(&url, error)),
+                Err(error) => Err(ConnectorError::io(error.into())),
+            };
+            if let (Some(after), Err(error)) = (failure_after, &result)
+                && is_unreachable(error)
+            {
+                sleep_until(began + after).await;
+            }
+            let answer = result?;
             let announced = announced(answer.headers());
             Ok(answer.map(|body| bounded(body, BodyMeter::new(LIMITS, announced, &share))))
         })
     }
+}
+
+/// Whether a user sees a failure as "could not connect", for whatever reason.
+fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
+    matches!(connection_failure(error), None | Some(HttpError::NotConnected))
 }
 
 /// The length that an answer announces. One in chunks may announce any length and have another.
@@ -183,10 +205,6 @@ fn bounded(body: SdkBody, meter: BodyMeter) -> SdkBody {
     SdkBody::from_body_1_x(StreamBody::new(frames))
 }
 
-fn refused(error: EndpointError) -> HttpConnectorFuture {
-    HttpConnectorFuture::ready(Err(ConnectorError::io(error.into())))
-}
-
 /// Writes the reason to the log, which the error of the store does not have.
 fn log(url: &Url, error: &ConnectorError) {
     let server = url.origin().ascii_serialization();
@@ -197,7 +215,63 @@ fn log(url: &Url, error: &ConnectorError) {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::Credentials as Key;
+    use aws_sdk_sts::{Client as Sts, config::Builder};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::{error::Failed, sdk::common};
+
+    const AFTER: Duration = Duration::from_millis(300);
+
+    /// Fails to connect to an address; the duration of the failure.
+    async fn fail(http: &Http, endpoint: &str) -> Duration {
+        let config: Builder = common!(aws_sdk_sts, "eu-central-1", Some(endpoint), http);
+        let key = Key::new("id", "secret", None, None, "test");
+        let client = Sts::from_conf(config.credentials_provider(key).build());
+        let began = Instant::now();
+        let error = client.get_caller_identity().send().await.unwrap_err();
+        assert!(matches!(Failed::of(&error), Failed::Unreachable), "{endpoint}");
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn blocked_address_of_a_tenant_fails_no_sooner() {
+        let http = Clients::default().of(Connect {
+            endpoints: EndpointPolicy::Tenant,
+            timeout: AFTER,
+        });
+        for endpoint in ["https://127.0.0.1:1", "https://localhost:1"] {
+            assert!(fail(&http, endpoint).await >= AFTER, "{endpoint}");
+        }
+        let http = Clients::default().of(Connect {
+            endpoints: EndpointPolicy::Unrestricted,
+            timeout: Duration::from_secs(5),
+        });
+        assert!(fail(&http, "https://127.0.0.1:1").await < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn closed_and_silent_ports_of_a_tenant_fail_alike() {
+        let closed = lockstep_testkit::ports::free().unwrap();
+        // the kernel accepts connections, and nothing reads from them
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = EndpointPolicy::TenantOrLoopback;
+        let client = Bounded {
+            inner: client(endpoints),
+            endpoints,
+            failure_after: Some(AFTER),
+            share: Share::default(),
+        };
+        let http = Http {
+            client: SharedHttpClient::new(client),
+            connect_timeout: AFTER / 3,
+        };
+        for port in [closed, silent.local_addr().unwrap().port()] {
+            let took = fail(&http, &format!("https://127.0.0.1:{port}")).await;
+            assert!(took >= AFTER, "{port}: {took:?}");
+        }
+    }
 
     #[test]
     fn announced_length_of_chunked_answer_is_ignored() {

@@ -84,12 +84,7 @@ pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
         .strip_prefix(root)
         .and_then(|rest| rest.strip_prefix('/'))
         .filter(|_| !root.is_empty());
-    let kind = PLUGINS
-        .iter()
-        .find_map(|plugin| mount.kind.strip_prefix(plugin))
-        .unwrap_or(&mount.kind);
-    let engine = ENGINES.iter().find(|(name, _)| *name == kind);
-    let (Some(below), Some((name, paths))) = (below, engine) else {
+    let (Some(below), Some((name, paths))) = (below, issuer(mount)) else {
         let names: Vec<_> = ENGINES.iter().map(|(name, _)| *name).collect();
         return Err((
             "is not below an engine that issues credentials".to_owned(),
@@ -104,6 +99,15 @@ pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
         format!("is not one at which an engine of type {name} issues credentials"),
         format!("Below its mount path these are: {}", shown.join(", ")),
     ))
+}
+
+/// The entry of an engine in [`ENGINES`]. A plugin counts as its type.
+fn issuer(mount: &Mount) -> Option<&'static (&'static str, &'static [&'static str])> {
+    let kind = PLUGINS
+        .iter()
+        .find_map(|plugin| mount.kind.strip_prefix(plugin))
+        .unwrap_or(&mount.kind);
+    ENGINES.iter().find(|(name, _)| *name == kind)
 }
 
 /// Checks that an engine is a transit engine, and that a path is its whole mount path, without slashes at the ends.
@@ -130,44 +134,104 @@ pub(crate) fn check_kv<'a>(
     version: KvVersion,
     path: &str,
 ) -> Result<&'a str, (&'static str, &'static str)> {
-    if !KEY_VALUE.contains(&mount.kind.as_str()) {
-        return Err((
+    match (Kind::of(mount), version) {
+        (Kind::Other, _) => Err((
             "is not in a key/value engine",
             "A store without spec.provider.vault.path reads no other engines",
-        ));
-    }
-    let options = mount.options.as_ref();
-    let of_server = match options.and_then(|options| options.version.as_deref()) {
-        None | Some("" | "1") => KvVersion::V1,
-        Some("2") => KvVersion::V2,
-        Some(_) => {
-            return Err((
-                "is in a key/value engine of an unknown version",
-                "Versions 1 and 2 are supported",
-            ));
-        }
-    };
-    match (of_server, version) {
-        (KvVersion::V1, KvVersion::V2) => Err((
+        )),
+        (Kind::UnknownKeyValue, _) => Err((
+            "is in a key/value engine of an unknown version",
+            "Versions 1 and 2 are supported",
+        )),
+        (Kind::KeyValue(KvVersion::V1), KvVersion::V2) => Err((
             "is in a key/value engine of version 1",
             "Use a store with spec.provider.vault.version set to v1",
         )),
-        (KvVersion::V2, KvVersion::V1) => Err((
+        (Kind::KeyValue(KvVersion::V2), KvVersion::V1) => Err((
             "is in a key/value engine of version 2",
             "Use a store with spec.provider.vault.version set to v2",
         )),
-        _ => root_of(mount, path).ok_or((
+        (Kind::KeyValue(_), _) => root_of(mount, path).ok_or((
             "is not below the mount path that the server returned for it",
             "Set spec.provider.vault.path of the store to the mount path of the engine",
         )),
     }
 }
 
+/// Checks that an engine holds the keys of a store that names this mount path and version. With version 1 it can also be an engine
+/// that issues credentials: static roles are read as keys of version 1.
+///
+/// # Errors
+/// What is wrong with the store, and what to do.
+pub(crate) fn check_named(mount: &Mount, version: KvVersion, path: &str) -> Result<(), (String, String)> {
+    let is_held = match version {
+        KvVersion::V1 => is_root(mount, path) || root_of(mount, path).is_some(),
+        KvVersion::V2 => is_root(mount, path),
+    };
+    match (Kind::of(mount), version) {
+        (Kind::KeyValue(KvVersion::V1), KvVersion::V2) => Err((
+            format!("spec.provider.vault.version is v2, but the engine at \"{path}\" has version 1"),
+            "Set version to v1".to_owned(),
+        )),
+        (Kind::KeyValue(KvVersion::V2), KvVersion::V1) => Err((
+            format!("spec.provider.vault.version is v1, but the engine at \"{path}\" has version 2"),
+            "Set version to v2".to_owned(),
+        )),
+        (Kind::UnknownKeyValue, _) => Err((
+            format!("spec.provider.vault.path: the key/value engine at \"{path}\" has an unknown version"),
+            "Versions 1 and 2 are supported".to_owned(),
+        )),
+        (Kind::KeyValue(_), _) if is_held => Ok(()),
+        (Kind::Other, KvVersion::V1) if is_held && issuer(mount).is_some() => Ok(()),
+        (Kind::KeyValue(_) | Kind::Other, _) => Err((
+            format!("spec.provider.vault.path: \"{path}\" is not the mount path of a key/value engine"),
+            "Set path to the mount path of the engine, and namespace to its namespace".to_owned(),
+        )),
+    }
+}
+
+/// What an engine is for a store that reads keys.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    KeyValue(KvVersion),
+    /// A key/value engine of a version other than 1 and 2.
+    UnknownKeyValue,
+    Other,
+}
+
+impl Kind {
+    fn of(mount: &Mount) -> Self {
+        if !KEY_VALUE.contains(&mount.kind.as_str()) {
+            return Self::Other;
+        }
+        let options = mount.options.as_ref();
+        match options.and_then(|options| options.version.as_deref()) {
+            None | Some("" | "1") => Self::KeyValue(KvVersion::V1),
+            Some("2") => Self::KeyValue(KvVersion::V2),
+            Some(_) => Self::UnknownKeyValue,
+        }
+    }
+}
+
+/// Whether a path is the mount path of an engine. Vault returns mount paths relative to their namespace, and the path of a store can
+/// begin with that namespace.
+fn is_root(mount: &Mount, path: &str) -> bool {
+    good_root(mount).is_some_and(|root| {
+        path.strip_suffix(root)
+            .is_some_and(|namespace| namespace.is_empty() || namespace.ends_with('/'))
+    })
+}
+
 /// The mount path of an engine without a slash at the end, if a path is below it and the server itself is not.
 fn root_of<'a>(mount: &'a Mount, path: &str) -> Option<&'a str> {
+    good_root(mount).filter(|root| path::below(path, root).is_some())
+}
+
+/// The mount path of an engine without a slash at the end, unless it is invalid or one of the server's own.
+fn good_root(mount: &Mount) -> Option<&str> {
     let root = mount.path.strip_suffix('/')?;
     let is_good = path::check(root).is_ok() && path::check_mount(root).is_ok();
-    path::below(path, root).filter(|_| is_good).map(|_| root)
+    is_good.then_some(root)
 }
 
 fn is_like(pattern: &str, path: &str) -> bool {
@@ -303,6 +367,54 @@ mod tests {
             "Below its mount path these are: creds/<name>, issue/<name>, sign/<name>"
         );
     }
+
+    #[test]
+    fn engine_of_a_named_mount_has_the_version_of_the_store() {
+        let checked = |text: &str, version, path: &str| {
+            let mount: Mount = serde_json::from_str(text).unwrap();
+            check_named(&mount, version, path).map_err(|(message, _)| message)
+        };
+        let (v1, v2) = (KvVersion::V1, KvVersion::V2);
+        let one = r#"{"path":"team/kv/","type":"kv","options":{"version":"1"}}"#;
+        let two = r#"{"path":"team/kv/","type":"kv","options":{"version":"2"}}"#;
+        // Vault returns paths relative to their namespace
+        for path in ["team/kv", "ns1/team/kv"] {
+            assert_eq!(checked(one, v1, path), Ok(()), "{path}");
+            assert_eq!(checked(two, v2, path), Ok(()), "{path}");
+            for (text, version) in [(one, v2), (two, v1)] {
+                let message = checked(text, version, path).unwrap_err();
+                assert!(
+                    message.starts_with("spec.provider.vault.version is v"),
+                    "{message}"
+                );
+            }
+        }
+        // below a mount of version 1, the folder works as a mount path
+        assert_eq!(checked(one, v1, "team/kv/shop"), Ok(()));
+        // a static role is read with version 1
+        for kind in ["database", "ldap", "vault-plugin-secrets-ad"] {
+            let other = format!(r#"{{"path":"db/","type":"{kind}"}}"#);
+            assert_eq!(checked(&other, v1, "db"), Ok(()), "{kind}");
+            assert!(checked(&other, v2, "db").is_err(), "{kind}");
+            assert!(checked(&other, v1, "other").is_err(), "{kind}");
+        }
+        for (text, path) in [
+            (two, "team/kv/shop"),
+            (two, "other"),
+            (two, "my-team/kv"),
+            (r#"{"path":"kv/","type":"kv","options":{"version":"3"}}"#, "kv"),
+            (r#"{"path":"kv/","type":"transit"}"#, "kv"),
+            (r#"{"path":"kv/","type":"cubbyhole"}"#, "kv"),
+            (r#"{"path":"/","type":"kv"}"#, "kv"),
+            (r#"{"path":"","type":"kv"}"#, "kv"),
+            (r#"{"path":"auth/","type":"kv"}"#, "ns1/auth"),
+        ] {
+            for version in [v1, v2] {
+                assert!(checked(text, version, path).is_err(), "{text} {path}");
+            }
+        }
+    }
+
     #[test]
     fn key_value_engine_has_the_version_and_holds_the_path() {
         let checked = |text: &str, version, path: &str| {

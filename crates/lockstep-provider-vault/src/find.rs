@@ -315,6 +315,10 @@ impl Vault {
             }
             after = last;
         }
+        if seen.is_empty() {
+            // every folder of an engine of another version is empty
+            self.confirm_engine(Operation::Find).await?;
+        }
         Ok((keys, folders))
     }
 
@@ -353,7 +357,7 @@ impl Vault {
         };
         let answer = self.server.send(operation, &endpoint).await?;
         if !answer.is_success() {
-            return Err(purpose.failed(&answer));
+            return Err(self.read_error(&purpose, &answer).await);
         }
         answer
             .envelope()

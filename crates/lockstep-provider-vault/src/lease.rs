@@ -24,10 +24,11 @@ use serde_json::value::RawValue;
 use crate::{
     answer::Answer,
     credential,
-    endpoint::{CreateOrphan, Generate, MountOf, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
-    engine::{self, Mount},
+    endpoint::{CreateOrphan, Generate, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    engine,
     error::Purpose,
     json,
+    lookup::mount_at,
     provider::Vault,
 };
 
@@ -140,31 +141,8 @@ impl Vault {
     /// # Errors
     /// `ConfigInvalid` when it is not, and an error of the request when the server does not say.
     async fn check_engine(&self, operation: Operation, path: &Location) -> Result<(), ProviderError> {
-        let purpose = Purpose {
-            missing: format!("the server has no engine at \"{path}\""),
-            policy: None,
-            ..self.purpose(
-                operation,
-                format!("asking which engine is at \"{path}\""),
-                (path, "read"),
-            )
-        };
-        let endpoint = MountOf {
-            path: path.to_string(),
-        };
-        let answer = self.server.send(operation, &endpoint).await?;
-        if !answer.is_success() {
-            let error = purpose.failed(&answer);
-            return Err(match error.kind {
-                // the server says the same of a mount that it does not have
-                ErrorKind::PermissionDenied | ErrorKind::NotFound => error.with_hint(
-                    "Check generate.vault.path: it begins with the mount path of the engine, as in database/creds/<role>. The policy of the token must grant that path",
-                ),
-                _ => error,
-            });
-        }
-        let mount = answer.envelope().and_then(|envelope| envelope.parse::<Mount>());
-        let mount = mount.ok_or_else(|| purpose.malformed(&answer, "does not name an engine"))?;
+        let hint = "Check generate.vault.path: it begins with the mount path of the engine, as in database/creds/<role>. The policy of the token must grant that path";
+        let mount = mount_at(&self.server, operation, path, hint).await?;
         engine::check(&mount, path).map_err(|(what, hint)| {
             let message = format!("path \"{path}\" {what}");
             ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)

@@ -28,6 +28,7 @@ mod json;
 mod known_mounts;
 mod lease;
 mod login;
+mod lookup;
 mod mounts;
 mod path;
 mod provider;

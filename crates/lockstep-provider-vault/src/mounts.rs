@@ -1,18 +1,14 @@
-//! Where the mount path of a key ends, in a store that names none. Only the server knows: the same path is one value in an engine of
-//! version 1 and another in one of version 2, and elsewhere it may issue a credential.
+//! The engine of a store on the server.
 //!
-//! The server has no engine below the mount path of another. So an engine that it has named once holds every key below its mount
-//! path, and the server is not asked again.
+//! A store that names no mount path looks up where the mount path of a key ends. Only the server knows: the same path is one value in
+//! an engine of version 1 and another in one of version 2, and elsewhere it may issue a credential. The server has no engine below
+//! the mount path of another. So an engine that it has named once holds every key below its mount path, and is not looked up again.
+//!
+//! A store that names its mount path looks up the engine only before it reports that a key does not exist.
 
 use lockstep_provider::{ErrorKind, Location, Operation, ProviderError};
 
-use crate::{
-    endpoint::MountOf,
-    engine::{self, Mount},
-    error::Purpose,
-    path::KvLocator,
-    provider::Vault,
-};
+use crate::{answer::Answer, engine, error::Purpose, lookup::mount_at, path::KvLocator, provider::Vault};
 
 impl Vault {
     /// The mount path of the key/value engine that holds a location. A store that names no mount path asks the server once for each.
@@ -44,49 +40,50 @@ impl Vault {
         if let Some(mount) = self.mounts.holding(location) {
             return Ok(mount);
         }
-        let mount = self.ask_for_mount(operation, location).await?;
-        self.mounts.keep(mount.clone());
-        Ok(mount)
-    }
-
-    async fn ask_for_mount(
-        &self,
-        operation: Operation,
-        location: &Location,
-    ) -> Result<String, ProviderError> {
-        let (container, _) = location.in_container().unwrap_or((location, ""));
-        let purpose = Purpose {
-            operation,
-            doing: format!("asking which engine holds \"{location}\""),
-            identity: self.server.identity(),
-            missing: format!("the server has no engine that holds \"{location}\""),
-            mount: container.to_owned(),
-            policy: None,
-        };
-        let endpoint = MountOf {
-            path: location.to_string(),
-        };
-        let answer = self.server.send(operation, &endpoint).await?;
-        if !answer.is_success() {
-            let error = purpose.failed(&answer);
-            return Err(match error.kind {
-                // the server says the same of a mount that it does not have
-                ErrorKind::PermissionDenied => error.with_hint(
-                    "Check that the key begins with the mount path of a key/value engine, and that the policy grants the key",
-                ),
-                // it is the engine that is missing: the value must not count as gone
-                ErrorKind::NotFound => ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message)
-                    .with_hint("Check that the key begins with the mount path of a key/value engine"),
-                _ => error,
-            });
-        }
-        let mount = answer.envelope().and_then(|envelope| envelope.parse::<Mount>());
-        let mount = mount.ok_or_else(|| purpose.malformed(&answer, "does not name an engine"))?;
-        engine::check_kv(&mount, self.locator.version, location)
+        let hint = "Check that the key begins with the mount path of a key/value engine, and that the policy grants the key";
+        let engine = mount_at(&self.server, operation, location, hint).await?;
+        let mount = engine::check_kv(&engine, self.locator.version, location)
             .map(str::to_owned)
             .map_err(|(what, hint)| {
                 let message = format!("\"{location}\" {what}");
                 ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
+            })?;
+        self.mounts.keep(mount.clone());
+        Ok(mount)
+    }
+
+    /// The error of a failed request to the key/value engine. `NotFound` is reported only if the engine has the version of the
+    /// store: in an engine of another version every key is missing, and `deletionPolicy: Delete` would delete the Secret.
+    pub(crate) async fn read_error(&self, purpose: &Purpose, answer: &Answer) -> ProviderError {
+        let error = purpose.failed(answer);
+        if error.kind != ErrorKind::NotFound {
+            return error;
+        }
+        match self.confirm_engine(purpose.operation).await {
+            Ok(()) => error,
+            Err(unconfirmed) => unconfirmed,
+        }
+    }
+
+    /// Checks once per client that the engine at the mount path of the store has the version of the store. A store that names no
+    /// mount path has checked that before the request.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not return it.
+    pub(crate) async fn confirm_engine(&self, operation: Operation) -> Result<(), ProviderError> {
+        let Some(mount) = &self.locator.mount else {
+            return Ok(());
+        };
+        let check = async {
+            let hint = "Without the engine, lockstep cannot tell a missing key from a wrong mount path or version. \
+                        Check spec.provider.vault.path and namespace, and that the policy grants a path below the mount";
+            let engine = mount_at(&self.server, operation, mount, hint).await?;
+            engine::check_named(&engine, self.locator.version, mount).map_err(|(message, hint)| {
+                ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
             })
+        };
+        let confirmed = self.engine.confirm(check).await;
+        // concurrent requests share the error
+        confirmed.map_err(|error| ProviderError { operation, ..error })
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     auth::Authenticated,
     client::Client,
     config::{self, Config},
+    confirm::Confirmation,
     error::Purpose,
     events::Subscription,
     json,
@@ -66,6 +67,7 @@ impl ProviderFactory for VaultFactory {
             server,
             locator: config.locator,
             mounts: Mounts::default(),
+            engine: Confirmation::default(),
             transit: config.transit.map(Key::new),
             clock,
         }))
@@ -133,6 +135,8 @@ pub(crate) struct Vault {
     pub(crate) locator: KvLocator,
     /// The engines of a store that names no mount path.
     pub(crate) mounts: Mounts,
+    /// Whether the engine at the mount path of the store has the version of the store.
+    pub(crate) engine: Confirmation,
     pub(crate) transit: Option<Key>,
     pub(crate) clock: SharedClock,
 }
@@ -316,7 +320,7 @@ impl Vault {
         };
         let answer = self.server.send(Operation::Read, &endpoint).await?;
         if !answer.is_success() {
-            return Err(purpose.failed(&answer));
+            return Err(self.read_error(purpose, &answer).await);
         }
         let data = answer.envelope().and_then(|envelope| envelope.data());
         let role = data.and_then(|data| StaticRole::of(data.get()));
@@ -347,8 +351,9 @@ impl Vault {
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
             return Err(match versioned {
+                // only an engine of version 2 returns metadata
                 Some(gone) if answer.status == 404 => no_longer(key, &gone.metadata),
-                _ => purpose.failed(&answer),
+                _ => self.read_error(purpose, &answer).await,
             });
         }
         let Some(versioned) = versioned else {

@@ -25,9 +25,9 @@ use crate::{
     auth::Authenticated,
     config::TransitKey,
     confirm::Confirmation,
-    endpoint::MountOf,
-    engine::{self, Mount},
+    engine,
     error::{Purpose, policy_hint},
+    lookup::mount_at,
 };
 
 /// The longest value that goes out as it is: no Secret holds more.
@@ -92,40 +92,19 @@ impl Key {
     /// # Errors
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not say.
     async fn check_engine(&self, server: &Authenticated, operation: Operation) -> Result<(), ProviderError> {
-        self.engine.confirm(self.ask_for_engine(server, operation)).await
+        self.engine.confirm(self.look_up_engine(server, operation)).await
     }
 
-    /// Asks the server which engine is at the mount path.
-    async fn ask_for_engine(
+    async fn look_up_engine(
         &self,
         server: &Authenticated,
         operation: Operation,
     ) -> Result<(), ProviderError> {
-        let purpose = Purpose {
-            doing: format!("asking which engine is at \"{}\"", self.mount),
-            missing: format!("the server has no engine at \"{}\"", self.mount),
-            ..self.purpose(operation, server.identity())
-        };
-        let endpoint = MountOf {
-            path: self.mount.clone(),
-        };
-        let answer = server.send(operation, &endpoint).await?;
-        if !answer.is_success() {
-            let error = purpose.failed(&answer);
-            return Err(match error.kind {
-                // the server says the same of a mount that it does not have
-                ErrorKind::PermissionDenied => error.with_hint(format!(
-                    "Check spec.provider.vault.transit.path. {}",
-                    policy_hint(&self.path(operation), "update")
-                )),
-                // it is the engine that is missing: the value must not count as gone
-                ErrorKind::NotFound => ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message)
-                    .with_hint("Check spec.provider.vault.transit.path"),
-                _ => error,
-            });
-        }
-        let mount = answer.envelope().and_then(|envelope| envelope.parse::<Mount>());
-        let mount = mount.ok_or_else(|| purpose.malformed(&answer, "does not name an engine"))?;
+        let hint = format!(
+            "Check spec.provider.vault.transit.path. {}",
+            policy_hint(&self.path(operation), "update")
+        );
+        let mount = mount_at(server, operation, &self.mount, &hint).await?;
         engine::check_transit(&mount, &self.mount).map_err(|what| {
             let message = format!("\"{}\" {what}, so nothing was sent to it", self.mount);
             ProviderError::new(ErrorKind::ConfigInvalid, operation, message)

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use lockstep_api::{Limits, StoreKind};
 use lockstep_provider::{EndpointPolicy, ErrorKind, FindQuery, layers::StackOptions};
 use lockstep_testkit::{
@@ -316,12 +317,14 @@ async fn a_tenant_reaches_no_loopback_address() {
         store.unwrap().fetch_all(&["a"]).await.remove(0).unwrap_err()
     };
     let before = aws.count("GetSecretValue");
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-        for port in [&port, &closed] {
-            let error = refuse(&format!("https://{host}:{port}")).await;
-            assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-            assert_eq!(error.message, "could not connect to the service", "{host}");
-        }
+    let endpoints = ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"]
+        .iter()
+        .flat_map(|host| [&port, &closed].map(|port| format!("https://{host}:{port}")));
+    let errors = endpoints.map(async |endpoint| (refuse(&endpoint).await, endpoint));
+    // each takes as long as a connection attempt may
+    for (error, endpoint) in join_all(errors).await {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.message, "could not connect to the service", "{endpoint}");
     }
     let error = refuse(&plain).await;
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");

@@ -97,10 +97,6 @@ async fn an_engine_of_version_1_is_read_and_has_no_versions() {
 async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_it_is() {
     let bao = bao().await;
     let (two, _) = stocked(bao).await;
-    let one = engine(bao, 1).await;
-    bao.put_kv1(&format!("{one}/shop/database"), json!({ "password": "CANARY" }))
-        .await
-        .unwrap();
     let objects = Objects::default().with("vault", "token", bao.root_token());
     let missing = unique("nowhere");
     for (mount, version, words, hint) in [
@@ -127,10 +123,6 @@ async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_
         );
         assert!(error.hint.is_some_and(|text| text.contains(hint)));
     }
-    // The server itself cannot tell this from a key that is not there.
-    let store = Store::with_token(bao.address(), &one, bao.root_token()).await;
-    let error = store.refuse("shop/database").await;
-    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
 }
 
 #[tokio::test]

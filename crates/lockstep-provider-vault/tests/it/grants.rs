@@ -126,7 +126,8 @@ fn every_request_is_within_the_grant() {
         let store = runtime.block_on(Store::new(spec.clone(), &objects));
         let provider: StoreProvider = serde_json::from_value(json!({ "vault": spec })).unwrap();
         let locator = VaultFactory.locator(&provider).unwrap();
-        let mut seen = proxy.requests().len();
+        let first = proxy.requests().len();
+        let mut seen = first;
         let cases = if mount.is_some() { 400 } else { 1200 };
         attacks(cases, |attack: &Attack| {
             let Some(reference) = planned(&locator, attack) else {
@@ -136,9 +137,8 @@ fn every_request_is_within_the_grant() {
             runtime.block_on(store.0.fetch(&Context::default(), &[reference]));
             let requests = proxy.requests();
             let is_read = |request: &&Request| {
-                let is_question =
-                    request.target.starts_with(ASKED) || request.target.ends_with("/lookup-self");
-                mount.is_some() || !is_question
+                !request.target.starts_with(ASKED)
+                    && (mount.is_some() || !request.target.ends_with("/lookup-self"))
             };
             let reads: Vec<_> = requests[seen..].iter().filter(is_read).collect();
             seen = requests.len();
@@ -164,5 +164,14 @@ fn every_request_is_within_the_grant() {
                 Err(format!("\"{asked}\" is not granted"))
             }
         });
+        if let Some(mount) = mount {
+            let requests = proxy.requests();
+            let lookups: Vec<_> = requests[first..]
+                .iter()
+                .filter(|request| request.target.starts_with(ASKED))
+                .map(|request| request.target.as_str())
+                .collect();
+            assert_eq!(lookups, [format!("{ASKED}{mount}")]);
+        }
     }
 }

@@ -319,7 +319,7 @@ async fn what_makes_no_credential_is_refused_with_the_way_out() {
     assert!(
         error
             .to_string()
-            .contains("which engine is at \"nowhere/creds/shop\""),
+            .contains("looking up the engine at \"nowhere/creds/shop\""),
         "{error}"
     );
     for path in [

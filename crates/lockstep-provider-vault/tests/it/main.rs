@@ -14,6 +14,7 @@ mod grants;
 mod jwt;
 mod lease;
 mod login;
+mod missing;
 mod mountless;
 mod outage;
 mod session;

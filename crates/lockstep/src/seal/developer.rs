@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::Read as _,
-    path::{Path, PathBuf},
+    io::{self, Read as _},
+    path::{Component, Path, PathBuf},
 };
 
 use async_trait::async_trait;
@@ -195,22 +195,43 @@ pub(super) fn beside(yaml: Option<&Path>, path: &str) -> PathBuf {
 
 /// Reads a `plaintextFile`. It must be in the manifest's folder: the manifest comes from a
 /// repository and could otherwise have any file of the developer's machine encrypted with someone
-/// else's key.
+/// else's key. It must not be hidden, because `.env` and `.git/config` hold credentials and are in
+/// that folder, too.
 ///
 /// # Errors
 /// Names the file.
 pub(super) fn read_beside(yaml: Option<&Path>, path: &str) -> Result<Vec<u8>, String> {
-    read_below(folder_of(yaml), path, MAX_BYTES).map_err(|error| {
-        let shown = beside(yaml, path);
-        let shown = shown.display();
-        match error {
-            ReadBelowError::TooLong(_) => format!("{shown} is larger than the maximum of 1 MiB"),
-            ReadBelowError::Outside => {
-                format!("{shown} {error}. plaintextFile must be in the manifest's folder")
-            }
-            error => format!("{shown} {error}"),
+    let shown = beside(yaml, path);
+    let shown = shown.display();
+    let bytes = read_below(folder_of(yaml), path, MAX_BYTES).map_err(|error| match error {
+        ReadBelowError::TooLong(_) => format!("{shown} is larger than the maximum of 1 MiB"),
+        ReadBelowError::Outside => {
+            format!("{shown} {error}. plaintextFile must be in the manifest's folder")
         }
-    })
+        error => format!("{shown} {error}"),
+    })?;
+    if is_hidden(folder_of(yaml), path).map_err(|error| format!("{shown} cannot be read: {error}"))? {
+        return Err(format!(
+            "{shown} is hidden, or a link on its path leads to a hidden file. Names on the path of \
+             plaintextFile must not start with a dot"
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Whether a name on a path below the folder starts with a dot, before or after links are resolved.
+fn is_hidden(folder: &Path, path: &str) -> io::Result<bool> {
+    let starts_with_dot = |path: &Path| {
+        path.components().any(|component| match component {
+            Component::Normal(name) => name.as_encoded_bytes().starts_with(b"."),
+            _ => false,
+        })
+    };
+    let root = folder.canonicalize()?;
+    let real = folder.join(path).canonicalize()?;
+    // a path that has just moved out of the folder is judged in full
+    let below = real.strip_prefix(&root).unwrap_or(&real);
+    Ok(starts_with_dot(Path::new(path)) || starts_with_dot(below))
 }
 
 fn folder_of(yaml: Option<&Path>) -> &Path {

@@ -515,6 +515,52 @@ fn plaintext_file_must_be_in_the_manifest_folder() {
 }
 
 #[test]
+fn plaintext_file_must_not_be_hidden() {
+    let outer = tempfile::tempdir().unwrap();
+    // the name of the manifest's folder does not matter
+    let folder = outer.path().join(".deploy");
+    for file in [".env", ".git/config", "app/.config/token", "visible.d/tls.key"] {
+        let file = folder.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "CANARY").unwrap();
+    }
+    for (target, link) in [
+        (".env", "link.pem"),
+        (".git", "folder"),
+        ("visible.d/tls.key", ".link"),
+    ] {
+        std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
+    }
+    fs::write(folder.join("stores.yaml"), STORES).unwrap();
+    let seal = |path: &str| {
+        let entry = format!("{{ secretKey: a, plaintextFile: {path} }}");
+        let text = object("a", "{ name: kms }", &[&entry]);
+        fs::write(folder.join("a.yaml"), &text).unwrap();
+        let kms = Kms::new("aws");
+        let report = seal_with(&folder, &[], &kms);
+        let is_unchanged = fs::read_to_string(folder.join("a.yaml")).unwrap() == text;
+        (faults(&report).concat(), kms.calls(), is_unchanged)
+    };
+    for path in [
+        ".env",
+        "./.env",
+        "app/../.env",
+        ".git/config",
+        "app/.config/token",
+        "link.pem",
+        "folder/config",
+        ".link",
+    ] {
+        let (said, calls, is_unchanged) = seal(path);
+        assert!(said.contains("must not start with a dot"), "{path}: {said}");
+        assert_eq!((calls, is_unchanged), (0, true), "{path}");
+    }
+    for path in ["visible.d/tls.key", "./visible.d/../visible.d/tls.key"] {
+        assert_eq!(seal(path), (String::new(), 1, false), "{path}");
+    }
+}
+
+#[test]
 fn dry_run_changes_nothing_and_calls_no_kms() {
     let text = object("a", "{ name: kms }", &["{ secretKey: a, plaintext: CANARY }"]);
     let folder = folder(&[("a.yaml", &text)]);
