@@ -346,9 +346,11 @@ impl Vault {
         let answer = self.server.send(Operation::Read, &endpoint).await?;
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
+            let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();
             return Err(match versioned {
-                Some(gone) if answer.status == 404 => no_longer(key, &gone.metadata),
-                _ => purpose.failed(&answer),
+                _ if answer.status != 404 || !has_data => purpose.failed(&answer),
+                Some(gone) if gone.is_gone() && !answer.complains() => no_longer(key, &gone.metadata),
+                _ => purpose.malformed(&answer, "is a 404 that reports no deleted version"),
             });
         }
         let Some(versioned) = versioned else {
