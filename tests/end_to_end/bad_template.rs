@@ -91,8 +91,7 @@ async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
     });
     let old = test.sync("s", spec).await;
     test.put("a", json!({ "z": "1" })).await;
-    let said =
-        "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret. Available keys: z";
+    let said = "target.template.data[\"t\"] line 1, column 4: \".x\" is not a key of this Secret. 1 key of dataFrom is available";
     test.fails("s", &old, "TemplateFailed", said).await;
     test.put("a", json!({ "x": "2" })).await;
     test.heals("s").await;

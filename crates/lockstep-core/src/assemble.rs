@@ -1,7 +1,7 @@
 //! Builds the Secret from its keys: runs templates, sets metadata and type, checks sizes, and
 //! computes the fingerprint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{CreationPolicy, MergePolicy, Reason, Template, TemplateTarget, annotation};
 
@@ -11,7 +11,7 @@ use crate::{
     fingerprint::FingerprintKey,
     plan::{self, Input},
     remote::{Requeue, SecretValue},
-    template::{self, Budget},
+    template::{self, Budget, Values},
 };
 
 /// Maximum size of a Secret's data that the API server accepts, in bytes.
@@ -139,8 +139,18 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         creation_policy: target.creation_policy,
     };
     let budget = Budget::begin();
-    render_metadata(template, collected, budget, &mut secret)?;
-    render_data(template, collected, budget, &mut secret)?;
+    let named: BTreeSet<String> = input
+        .spec
+        .data
+        .iter()
+        .map(|entry| entry.secret_key.clone())
+        .collect();
+    let values = Values::from(&collected.values).naming(&named);
+    render_metadata(template, values, budget, &mut secret)?;
+    if !renders_data(template) || template.merge_policy == MergePolicy::Merge {
+        secret.data.clone_from(&collected.values);
+    }
+    render_data(template, values, budget, &mut secret)?;
     secret.labels.insert(
         annotation::MANAGED_BY_LABEL.to_owned(),
         annotation::MANAGER.to_owned(),
@@ -156,20 +166,15 @@ fn failed(place: &str, error: &template::TemplateError) -> Failure {
     Failure::new(Reason::TemplateFailed, format!("{place} {error}"))
 }
 
-fn render_value(
-    text: &str,
-    collected: &Collected,
-    budget: Budget,
-    place: &str,
-) -> Result<SecretValue, Failure> {
+fn render_value(text: &str, values: Values<'_>, budget: Budget, place: &str) -> Result<SecretValue, Failure> {
     budget
         .ask()
-        .and_then(|()| template::render(text, &collected.values))
+        .and_then(|()| template::render(text, values))
         .map_err(|error| failed(place, &error))
 }
 
-fn render_text(text: &str, collected: &Collected, budget: Budget, place: &str) -> Result<String, Failure> {
-    let value = render_value(text, collected, budget, place)?;
+fn render_text(text: &str, values: Values<'_>, budget: Budget, place: &str) -> Result<String, Failure> {
+    let value = render_value(text, values, budget, place)?;
     value.expose_str().map(str::to_owned).ok_or_else(|| {
         Failure::new(
             Reason::TemplateFailed,
@@ -180,7 +185,7 @@ fn render_text(text: &str, collected: &Collected, budget: Budget, place: &str) -
 
 fn render_metadata(
     template: &Template,
-    collected: &Collected,
+    values: Values<'_>,
     budget: Budget,
     secret: &mut DesiredSecret,
 ) -> Result<(), Failure> {
@@ -189,37 +194,38 @@ fn render_metadata(
             let place = format!("target.template.metadata.labels[\"{key}\"]");
             secret
                 .labels
-                .insert(key.clone(), render_text(text, collected, budget, &place)?);
+                .insert(key.clone(), render_text(text, values, budget, &place)?);
         }
         for (key, text) in &metadata.annotations {
             let place = format!("target.template.metadata.annotations[\"{key}\"]");
             secret
                 .annotations
-                .insert(key.clone(), render_text(text, collected, budget, &place)?);
+                .insert(key.clone(), render_text(text, values, budget, &place)?);
         }
     }
     Ok(())
 }
 
-fn render_data(
-    template: &Template,
-    collected: &Collected,
-    budget: Budget,
-    secret: &mut DesiredSecret,
-) -> Result<(), Failure> {
-    let renders_data = !template.data.is_empty()
+/// Whether the template sets keys of the Secret.
+fn renders_data(template: &Template) -> bool {
+    !template.data.is_empty()
         || template
             .template_from
             .iter()
-            .any(|from| from.target == TemplateTarget::Data);
-    if !renders_data || template.merge_policy == MergePolicy::Merge {
-        secret.data.clone_from(&collected.values);
-    }
+            .any(|from| from.target == TemplateTarget::Data)
+}
+
+fn render_data(
+    template: &Template,
+    values: Values<'_>,
+    budget: Budget,
+    secret: &mut DesiredSecret,
+) -> Result<(), Failure> {
     for (index, from) in template.template_from.iter().enumerate() {
         let place = format!("target.template.templateFrom[{index}].literal");
         let rendered = budget
             .ask()
-            .and_then(|()| template::render_map(&from.literal, &collected.values))
+            .and_then(|()| template::render_map(&from.literal, values))
             .map_err(|error| failed(&place, &error))?;
         for (key, value) in rendered {
             let text = || {
@@ -258,7 +264,7 @@ fn render_data(
     }
     for (key, text) in &template.data {
         let place = format!("target.template.data[\"{key}\"]");
-        let value = render_value(text, collected, budget, &place)?;
+        let value = render_value(text, values, budget, &place)?;
         secret.data.insert(key.clone(), value);
     }
     Ok(())

@@ -16,7 +16,8 @@ use crate::{
 /// Maximum length of a key between the steps, in bytes. The limit of Kubernetes is checked later.
 const MAX_KEY: usize = 4096;
 
-/// The error of a step of `rewrite`. It names the step and keys, never a value.
+/// The error of a step of `rewrite`. It names the step and counts keys. It contains no value, and no key that the spec
+/// does not name: keys are properties of remote values, whose names can be secrets, too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rewrite[{step}]: {message}")]
 pub struct RewriteError {
@@ -62,11 +63,12 @@ fn apply(
         });
     }
     if let Some(transform) = &rewrite.transform {
+        let which = one_of(entries.len());
         return rename(entries, |key| {
             budget
                 .ask()
                 .and_then(|()| template::render_key(&transform.template, key))
-                .map_err(|error| format!("transform.template for key \"{key}\": {error}"))
+                .map_err(|error| format!("transform.template for {which}: {error}"))
         });
     }
     match &rewrite.merge {
@@ -104,22 +106,30 @@ fn rename(
     entries: BTreeMap<String, SecretValue>,
     new_name: impl Fn(&str) -> Result<String, String>,
 ) -> Result<BTreeMap<String, SecretValue>, String> {
-    let mut renamed: BTreeMap<String, (String, SecretValue)> = BTreeMap::new();
+    let keys = entries.len();
+    let mut renamed = BTreeMap::new();
     for (key, value) in entries {
         if key.len() > MAX_KEY {
-            return Err(format!("a key is longer than {MAX_KEY} bytes"));
+            return Err(format!("{} is longer than {MAX_KEY} bytes", one_of(keys)));
         }
         let new = new_name(&key)?;
         if new.len() > MAX_KEY {
-            return Err(format!("key \"{key}\" would become longer than {MAX_KEY} bytes"));
+            return Err(format!(
+                "{} would become longer than {MAX_KEY} bytes",
+                one_of(keys)
+            ));
         }
-        if let Some((other, _)) = renamed.get(&new) {
-            return Err(format!("keys \"{other}\" and \"{key}\" both become \"{new}\""));
+        if renamed.insert(new, value).is_some() {
+            return Err(format!("two of {keys} keys would get the same name"));
         }
-        renamed.insert(new, (key, value));
     }
-    Ok(renamed
-        .into_iter()
-        .map(|(new, (_, value))| (new, value))
-        .collect())
+    Ok(renamed)
+}
+
+/// Refers to a key without its name.
+fn one_of(keys: usize) -> String {
+    match keys {
+        1 => "the only key".to_owned(),
+        keys => format!("one of {keys} keys"),
+    }
 }

@@ -442,9 +442,15 @@ pub(crate) fn invalid_key(key: &str, what: impl std::fmt::Display) -> ProviderEr
     ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
 }
 
+/// The complete text with which Secrets Manager refuses to read a secret that is marked for deletion. Any other text,
+/// for example one with such a word in the name of a secret, does not prove that the value is gone.
+const MARKED_FOR_DELETION: [&str; 2] = [
+    "You can't perform this operation on the secret because it was marked for deletion.",
+    "You can\u{2019}t perform this operation on the secret because it was marked for deletion.",
+];
+
 /// What an error code means, and for the few that mean several things, what a word in the text adds.
-fn of_code(code: &str, message: &str) -> Option<Why> {
-    let message = || message.to_ascii_lowercase();
+fn of_code(code: &str, text: &str) -> Option<Why> {
     Some(match code {
         "ResourceNotFoundException"
         | "InvalidResourceId"
@@ -455,7 +461,7 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         "InvalidCiphertextException" | "IncorrectKeyException" => Why::WrongCiphertext,
         "DisabledException" | "KMSInvalidStateException" => Why::KeyUnusable,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" | "NotAuthorized" => {
-            if message().contains("access to kms is not allowed") {
+            if text.to_ascii_lowercase().contains("access to kms is not allowed") {
                 Why::KeyDenied
             } else {
                 Why::Denied
@@ -509,15 +515,10 @@ fn of_code(code: &str, message: &str) -> Option<Why> {
         | "KeyUnavailableException"
         | "DependencyTimeoutException"
         | "IDPCommunicationError" => Why::Broken,
-        "InvalidRequestException" => {
-            let message = message();
-            if message.contains("deletion") || message.contains("deleted") {
-                Why::Deleted
-            } else {
-                Why::Invalid
-            }
-        }
-        "ValidationException"
+        // the code has several causes, and only its text distinguishes them
+        "InvalidRequestException" if MARKED_FOR_DELETION.contains(&text) => Why::Deleted,
+        "InvalidRequestException"
+        | "ValidationException"
         | "ValidationError"
         | "InvalidParameterException"
         | "InvalidKeyUsageException"
@@ -606,7 +607,7 @@ mod tests {
             (
                 "InvalidRequestException",
                 "it was marked for deletion",
-                ErrorKind::NotFound,
+                ErrorKind::ConfigInvalid,
             ),
             ("ValidationException", "", ErrorKind::ConfigInvalid),
             ("InvalidCiphertextException", "", ErrorKind::Undecryptable),

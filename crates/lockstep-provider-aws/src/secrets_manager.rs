@@ -44,6 +44,9 @@ pub(crate) const PAGE: i32 = 100;
 /// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
 const NOBODY: &str = "lockstep-check";
 
+/// Length of the suffix that the service adds to a name in an ARN.
+const SUFFIX: usize = 7;
+
 /// The policy's line for batches, in messages.
 const BATCH_ACTION: &str = "secretsmanager:BatchGetSecretValue";
 const DESCRIBE_ACTION: &str = "secretsmanager:DescribeSecret on this secret";
@@ -98,7 +101,12 @@ impl SecretsManager {
         reference.part == Part::Value
             && reference.version.is_none()
             && !self.denied()
-            && !self.id(reference).is_ok_and(|id| self.alone.holds(&id))
+            && !self.id(reference).is_ok_and(|id| self.is_single(&id))
+    }
+
+    /// Whether an id is read by itself: a partial ARN always, others after a batch with them was refused.
+    fn is_single(&self, id: &str) -> bool {
+        is_partial_arn(id) || self.alone.holds(id)
     }
 
     /// That batches are not granted; until one is, also where it is time to try again.
@@ -172,7 +180,7 @@ impl SecretsManager {
     /// Reads current values, each id once.
     async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
         let (alone, together): (Vec<String>, Vec<String>) =
-            ids.into_iter().partition(|id| self.alone.holds(id));
+            ids.into_iter().partition(|id| self.is_single(id));
         let mut values = HashMap::new();
         let in_batches = together.len() > 1 && !self.denied();
         if in_batches {
@@ -222,7 +230,7 @@ impl SecretsManager {
             .await;
         // what is marked for deletion is described, and its value is refused
         let answer = answer.and_then(|answer| match answer.deleted_date {
-            _ if !is_named(&id, [answer.name(), answer.arn()]) => Err(Failed::Mismatch),
+            _ if !is_answer_to(&id, answer.name(), answer.arn()) => Err(Failed::Mismatch),
             Some(_) => Err(Failed::deleted()),
             None => Ok(answer),
         });
@@ -240,9 +248,10 @@ impl SecretsManager {
         Ok(tags_as_value(&tags.collect()))
     }
 
-    /// What is known of these ids after one call. An id that is not in the answer was not told of: it is read alone.
+    /// Reads ids with one call. The result lacks the ids that the answer leaves out or answers twice: they are read by
+    /// themselves.
     async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
-        let mut told = HashMap::new();
+        let mut told = Told::default();
         let mut kept = 0;
         let mut after: Option<String> = None;
         // A page at least for each id would be odd, more than that an answer without end.
@@ -265,19 +274,16 @@ impl SecretsManager {
                     if failed.why() == Some(Why::Denied) {
                         self.batch_denied();
                     } else if !failed.is_an_answer() {
-                        told.extend(ids.iter().map(|id| (id.clone(), Err(failed.clone()))));
+                        told.rest(ids, &failed);
                     }
-                    return told;
+                    return told.outcomes();
                 }
             };
             self.learned(Batches::Granted);
             for value in answer.secret_values.take().unwrap_or_default() {
-                let names = [value.name.as_deref(), value.arn.as_deref()];
-                // A name and its ARN may be asked for together, and are answered once.
-                let named: Vec<&String> = ids.iter().filter(|id| is_named(id, names)).collect();
-                if named.is_empty() {
+                let Some(id) = asked(ids, value.name.as_deref(), value.arn.as_deref()) else {
                     continue;
-                }
+                };
                 let is_current = Wanted::CURRENT.is_met(
                     value.version_id.as_deref(),
                     value.version_stages.as_deref().unwrap_or_default(),
@@ -294,18 +300,16 @@ impl SecretsManager {
                     None => continue,
                 };
                 kept += outcome.as_ref().map_or(0, length);
-                told.extend(named.into_iter().map(|id| (id.clone(), outcome.clone())));
+                told.add(id, value.arn, outcome);
                 if kept > MOST_IN_BATCH {
-                    for id in ids {
-                        told.entry(id.clone()).or_insert_with(|| Err(Failed::garbage()));
-                    }
-                    return told;
+                    told.rest(ids, &Failed::garbage());
+                    return told.outcomes();
                 }
             }
             for error in answer.errors() {
                 if let Some(id) = ids.iter().find(|id| Some(id.as_str()) == error.secret_id()) {
                     let failed = Failed::of_part(error.error_code(), error.message());
-                    told.insert(id.clone(), Err(failed));
+                    told.add(id, None, Err(failed));
                 }
             }
             let next = answer.next_token.take();
@@ -314,7 +318,7 @@ impl SecretsManager {
                 break;
             }
         }
-        told
+        told.outcomes()
     }
 
     async fn read_one(&self, id: &str, version: Option<&str>) -> Result<RemoteSecret, Failed> {
@@ -336,8 +340,8 @@ impl SecretsManager {
                     .send()
             })
             .await?;
-        let names = [answer.name.as_deref(), answer.arn.as_deref()];
-        if !is_named(id, names) || !wanted.is_met(answer.version_id.as_deref(), answer.version_stages()) {
+        let is_asked = is_answer_to(id, answer.name.as_deref(), answer.arn.as_deref());
+        if !is_asked || !wanted.is_met(answer.version_id.as_deref(), answer.version_stages()) {
             return Err(Failed::Mismatch);
         }
         let (text, binary) = (answer.secret_string, answer.secret_binary);
@@ -530,13 +534,94 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Whether an id names this secret: by name, by ARN, or by ARN without the six characters that the service adds.
-fn is_named(id: &str, [name, arn]: [Option<&str>; 2]) -> bool {
-    let by_arn = |arn: &str| {
-        arn.strip_prefix(id)
-            .is_some_and(|rest| rest.is_empty() || (rest.len() == 7 && rest.starts_with('-')))
+/// What a batch returned for each id. An id that two secrets answer has no outcome: either could be another one.
+#[derive(Default)]
+struct Told(HashMap<String, Vec<Outcome>>);
+
+/// The ARN of a secret, unless it is an error, and what was read.
+type Outcome = (Option<String>, Result<RemoteSecret, Failed>);
+
+impl Told {
+    fn add(&mut self, id: &str, arn: Option<String>, outcome: Result<RemoteSecret, Failed>) {
+        let outcomes = self.0.entry(id.to_owned()).or_default();
+        // the same secret once for its name and once for its ARN
+        let is_known = arn.is_some() && outcomes.iter().any(|(known, _)| *known == arn);
+        // two are enough to know that they differ
+        if !is_known && outcomes.len() < 2 {
+            outcomes.push((arn, outcome));
+        }
+    }
+
+    /// Fails the ids that have no outcome.
+    fn rest(&mut self, ids: &[String], failed: &Failed) {
+        for id in ids {
+            let outcomes = self.0.entry(id.clone()).or_default();
+            if outcomes.is_empty() {
+                outcomes.push((None, Err(failed.clone())));
+            }
+        }
+    }
+
+    fn outcomes(self) -> HashMap<String, Result<RemoteSecret, Failed>> {
+        self.0
+            .into_iter()
+            .filter_map(|(id, mut outcomes)| {
+                let (_, outcome) = outcomes.pop()?;
+                outcomes.is_empty().then_some((id, outcome))
+            })
+            .collect()
+    }
+}
+
+/// The id of a batch that a secret answers. An ARN identifies one secret; a name also exists in other accounts. So a
+/// secret whose ARN was asked for does not answer an equal name.
+fn asked<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option<&'a String> {
+    let find = |wanted: Option<&str>, of_arns: bool| {
+        let mut ids = ids.iter();
+        ids.find(|id| is_arn(id) == of_arns && Some(id.as_str()) == wanted)
     };
-    name == Some(id) || (id.starts_with("arn:") && arn.is_some_and(by_arn))
+    find(arn, true).or_else(|| find(name, false))
+}
+
+/// Whether a secret is the one that an id names: by its name, by its ARN, or by its ARN without the suffix.
+fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> bool {
+    if !is_arn(id) {
+        return name == Some(id);
+    }
+    if arn == Some(id) {
+        return true;
+    }
+    let completes = |arn: &str| {
+        arn.strip_prefix(id)
+            .is_some_and(|rest| without_suffix(rest) == Some(""))
+    };
+    is_partial_arn(id) && arn.is_some_and(completes) && name.is_some() && name == name_in(id)
+}
+
+/// No name has a colon.
+fn is_arn(id: &str) -> bool {
+    id.starts_with("arn:")
+}
+
+/// Whether an id is an ARN without the suffix. The service reads an ARN as complete if it ends like one, also if that
+/// end belongs to the name.
+fn is_partial_arn(id: &str) -> bool {
+    is_arn(id) && without_suffix(id).is_none()
+}
+
+/// The name in a partial ARN: `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME`.
+fn name_in(arn: &str) -> Option<&str> {
+    arn.splitn(7, ':').nth(6)
+}
+
+/// Cuts off what the service adds to a name in an ARN: a hyphen and six letters or digits.
+fn without_suffix(text: &str) -> Option<&str> {
+    let (rest, suffix) = text.split_at_checked(text.len().checked_sub(SUFFIX)?)?;
+    let random = suffix.strip_prefix('-')?;
+    random
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric())
+        .then_some(rest)
 }
 
 /// A value, as the service holds it: text or bytes.
@@ -589,15 +674,112 @@ mod tests {
         }
     }
 
+    const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:";
+
+    /// Names and ARNs of secrets that are easily mixed up.
+    fn secrets() -> Vec<(&'static str, String)> {
+        let other = ARN.replace("123456789012", "210987654321");
+        vec![
+            ("prod/db", format!("{ARN}prod/db-xwMINM")),
+            ("prod/db-xwMINM", format!("{ARN}prod/db-xwMINM-ubSvUU")),
+            (
+                "prod/db-xwMINM-ubSvUU",
+                format!("{ARN}prod/db-xwMINM-ubSvUU-a1B2c3"),
+            ),
+            ("prod/db-backup", format!("{ARN}prod/db-backup-AbCdEf")),
+            ("prod", format!("{ARN}prod-AbCdEf")),
+            ("prod/db", format!("{other}prod/db-xwMINM")),
+        ]
+    }
+
     #[test]
-    fn an_id_names_a_secret_by_name_and_by_arn_with_and_without_its_end() {
-        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/database-AbCdEf";
-        let names = [Some("shop/database"), Some(arn)];
-        for id in ["shop/database", arn, arn.trim_end_matches("-AbCdEf")] {
-            assert!(is_named(id, names), "{id}");
+    fn single_read_accepts_only_the_secret_that_was_asked_for() {
+        for (id, answers) in [
+            ("prod/db".to_owned(), &[0, 5][..]),
+            ("prod/db-xwMINM".to_owned(), &[1]),
+            ("prod/db-xwMINM-ubSvUU".to_owned(), &[2]),
+            (format!("{ARN}prod/db"), &[0]),
+            (format!("{ARN}prod/db-xwMINM"), &[0]),
+            (format!("{ARN}prod/db-xwMINM-ubSvUU"), &[1]),
+            (format!("{ARN}prod/db-backup"), &[]),
+            (format!("{ARN}prod/db-"), &[]),
+            (format!("{ARN}prod"), &[4]),
+            (format!("{ARN}pro"), &[]),
+            (ARN.to_owned(), &[]),
+            ("arn:".to_owned(), &[]),
+            (String::new(), &[]),
+        ] {
+            for (index, (name, arn)) in secrets().iter().enumerate() {
+                assert_eq!(
+                    is_answer_to(&id, Some(name), Some(arn)),
+                    answers.contains(&index),
+                    "{id} {arn}"
+                );
+            }
         }
-        for id in ["shop/databas", "shop/database-AbCdEf", "arn:aws", "database", ""] {
-            assert!(!is_named(id, names), "{id}");
+        let partial = format!("{ARN}prod/db");
+        let complete = format!("{partial}-xwMINM");
+        for (name, arn) in [
+            (None, Some(complete.as_str())),
+            (Some("prod"), Some(&complete)),
+            (Some("prod/db"), None),
+        ] {
+            assert!(!is_answer_to(&partial, name, arn), "{name:?} {arn:?}");
         }
+    }
+
+    #[test]
+    fn secret_of_a_batch_answers_only_its_exact_arn_or_name() {
+        let secrets = secrets();
+        let names = secrets.iter().map(|(name, _)| (*name).to_owned());
+        let arns = secrets.iter().map(|(_, arn)| arn.clone());
+        let ids: Vec<String> = names.chain(arns).collect();
+        // every set of ids
+        for chosen in 1..1_u32 << ids.len() {
+            let batch: Vec<String> = (0..ids.len())
+                .filter(|index| chosen & (1 << index) != 0)
+                .map(|index| ids[index].clone())
+                .collect();
+            for (name, arn) in &secrets {
+                let expected = [arn.as_str(), name]
+                    .into_iter()
+                    .find(|id| batch.iter().any(|asked| asked == id));
+                assert_eq!(asked(&batch, Some(name), Some(arn)).map(String::as_str), expected);
+            }
+        }
+        for partial in [format!("{ARN}prod/db"), format!("{ARN}prod")] {
+            assert!(is_partial_arn(&partial));
+            assert!(
+                secrets.iter().all(|(name, arn)| asked(
+                    std::slice::from_ref(&partial),
+                    Some(name),
+                    Some(arn)
+                )
+                .is_none())
+            );
+        }
+        assert!(!ids.iter().any(|id| is_partial_arn(id)));
+    }
+
+    #[test]
+    fn id_that_two_secrets_answer_has_no_outcome() {
+        let mut told = Told::default();
+        for (id, arn) in [
+            ("once", Some("x")),
+            ("again", Some("x")),
+            ("again", Some("x")),
+            ("two", Some("x")),
+            ("two", Some("y")),
+            ("two", Some("x")),
+            ("error", Some("x")),
+            ("error", None),
+        ] {
+            told.add(id, arn.map(str::to_owned), Err(Failed::garbage()));
+        }
+        let all = ["once", "again", "two", "error", "none"].map(str::to_owned);
+        told.rest(&all, &Failed::Timeout);
+        let mut ids: Vec<_> = told.outcomes().into_keys().collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["again", "none", "once"]);
     }
 }

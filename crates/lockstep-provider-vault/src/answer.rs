@@ -154,12 +154,28 @@ pub(crate) struct Versioned<'a> {
     pub(crate) metadata: VersionMetadata,
 }
 
+impl Versioned<'_> {
+    /// Whether the version has no value, because it was deleted or destroyed.
+    pub(crate) fn is_gone(&self) -> bool {
+        let VersionMetadata {
+            deletion_time,
+            destroyed,
+            ..
+        } = &self.metadata;
+        let is_deleted = deletion_time.as_ref().is_some_and(|time| !time.is_empty());
+        self.data.is_none_or(|data| data.get() == "null") && (*destroyed || is_deleted)
+    }
+}
+
 /// What version 2 tells of one version.
 #[derive(Deserialize)]
 pub(crate) struct VersionMetadata {
     pub(crate) version: u64,
     #[serde(default)]
     pub(crate) created_time: String,
+    /// Empty for a version that is not deleted.
+    #[serde(default)]
+    pub(crate) deletion_time: Option<String>,
     #[serde(default)]
     pub(crate) destroyed: bool,
 }

@@ -350,10 +350,12 @@ impl Vault {
         let answer = self.server.send(Operation::Read, &endpoint).await?;
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
+            let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();
             return Err(match versioned {
+                _ if answer.status != 404 || !has_data => self.read_error(purpose, &answer).await,
                 // only an engine of version 2 returns metadata
-                Some(gone) if answer.status == 404 => no_longer(key, &gone.metadata),
-                _ => self.read_error(purpose, &answer).await,
+                Some(gone) if gone.is_gone() && !answer.complains() => no_longer(key, &gone.metadata),
+                _ => purpose.malformed(&answer, "is a 404 that reports no deleted version"),
             });
         }
         let Some(versioned) = versioned else {

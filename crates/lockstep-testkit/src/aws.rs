@@ -7,7 +7,8 @@
 //! references of Secrets Manager, Systems Manager and STS; that it does is shown by the provider's behaviour suite, which
 //! passes against it and against moto.
 //!
-//! Every text of an error that it sends contains `CANARY`: a reader may show none of them.
+//! Every text of an error that it sends contains `CANARY`: a reader may show none of them. The text of a secret that is marked
+//! for deletion is the exception: a reader compares it as a whole.
 
 #![expect(
     clippy::disallowed_methods,

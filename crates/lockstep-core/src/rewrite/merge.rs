@@ -4,12 +4,12 @@ use lockstep_api::{
     RewriteMerge, RewriteMergeConflictPolicy, RewriteMergePriorityPolicy, RewriteMergeStrategy,
 };
 
+use super::one_of;
 use crate::{property, remote::SecretValue};
 
-/// The entry that a field came from, and its rank. The last entry in `priority` ranks highest;
+/// A field, and the rank of the entry that it came from. The last entry in `priority` ranks highest;
 /// entries that are not in `priority` rank lowest.
-struct Source<'a> {
-    key: &'a str,
+struct Source {
     rank: usize,
     field: SecretValue,
 }
@@ -27,7 +27,7 @@ pub(super) fn merge(
     {
         return Err(format!("merge.priority: no key \"{missing}\" exists"));
     }
-    let mut merged: BTreeMap<String, Source<'_>> = BTreeMap::new();
+    let mut merged: BTreeMap<String, Source> = BTreeMap::new();
     for (key, value) in entries {
         let rank = merge
             .priority
@@ -38,19 +38,26 @@ pub(super) fn merge(
             RewriteMergeStrategy::Extract => property::fields(value, None),
             RewriteMergeStrategy::Json => property::raw_fields(value),
         };
-        let object = object
-            .map_err(|_| format!("the value of key \"{key}\" is not a JSON object, which merge requires"))?;
+        let object = object.map_err(|_| {
+            // the user wrote the keys of priority
+            let which = if rank > 0 {
+                format!("key \"{key}\"")
+            } else {
+                one_of(entries.len())
+            };
+            format!("the value of {which} is not a JSON object, which merge requires")
+        })?;
         for (name, field) in object {
-            let source = Source { key, rank, field };
+            let source = Source { rank, field };
             match merged.get(&name) {
                 Some(other) if other.rank > rank => {}
                 Some(other)
                     if other.rank == rank && merge.conflict_policy == RewriteMergeConflictPolicy::Error =>
                 {
                     return Err(format!(
-                        "the values of keys \"{}\" and \"{key}\" have the same field. Set merge.priority to choose \
-                         one, or set merge.conflictPolicy: Ignore to use the later one",
-                        other.key
+                        "the values of two of {} keys have the same field. Set merge.priority to choose one, or set \
+                         merge.conflictPolicy: Ignore to use the later one",
+                        entries.len()
                     ));
                 }
                 _ => {

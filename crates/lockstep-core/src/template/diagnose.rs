@@ -1,18 +1,16 @@
 //! Turns errors of the engine into messages of lockstep. The text of the engine may contain values,
 //! so it is never shown: it is only compared with known prefixes.
 
-use std::collections::BTreeMap;
-
 use gtmpl_ng::{ExecError, ParseError};
 
 use super::{
     TemplateError,
     position::{at, offset},
+    render::Values,
     scan::{Action, Kind, Token},
     session::{self, Fault},
     source::{Scope, Source},
 };
-use crate::remote::SecretValue;
 
 /// Maximum number of keys that a message lists.
 const MAX_KEYS: usize = 20;
@@ -80,11 +78,7 @@ fn unknown(source: &Source<'_>, place: usize) -> &'static str {
 }
 
 /// Explains why the engine could not evaluate a template.
-pub(super) fn evaluate(
-    source: &Source<'_>,
-    values: &BTreeMap<String, SecretValue>,
-    error: &ExecError,
-) -> TemplateError {
+pub(super) fn evaluate(source: &Source<'_>, values: Values<'_>, error: &ExecError) -> TemplateError {
     let place = error.as_structured().map(|structured| {
         let place = offset(
             &source.rewritten.text,
@@ -106,7 +100,7 @@ pub(super) fn evaluate(
 
 struct Finding<'a> {
     source: &'a Source<'a>,
-    values: &'a BTreeMap<String, SecretValue>,
+    values: Values<'a>,
     place: Option<usize>,
 }
 
@@ -179,7 +173,7 @@ impl Finding<'_> {
     fn missing(&self, function: Option<&str>) -> TemplateError {
         let unknown = self.search(|index, tokens, scope| {
             let name = self.key(index, tokens, scope)?;
-            (!self.values.contains_key(name.trim_start_matches('.')))
+            (!self.values.all.contains_key(name.trim_start_matches('.')))
                 .then(|| (tokens[index].span.start, name))
         });
         if let Some((place, name)) = unknown {
@@ -188,7 +182,7 @@ impl Finding<'_> {
                 Some(self.source.word(token).trim_start_matches(['$', '.']))
             });
             let hint = match whole {
-                Some(whole) if whole.contains('.') && self.values.contains_key(whole) => {
+                Some(whole) if whole.contains('.') && self.values.all.contains_key(whole) => {
                     format!(" Read keys that contain a dot with: index . \"{whole}\".")
                 }
                 _ => String::new(),
@@ -248,22 +242,39 @@ impl Finding<'_> {
         (indexes && !literal.contains('\\')).then(|| literal.trim_matches(['"', '`']).to_owned())
     }
 
+    /// Lists the keys that the spec names, and counts the others.
     fn keys(&self) -> String {
-        if self.values.is_empty() {
-            return "There are no keys".to_owned();
+        let named = || {
+            self.values
+                .all
+                .keys()
+                .filter(|key| self.values.named.contains(*key))
+        };
+        let listed: Vec<&str> = named().take(MAX_KEYS).map(String::as_str).collect();
+        let others = self.values.all.len() - named().count();
+        if listed.is_empty() {
+            return match others {
+                0 => "There are no keys".to_owned(),
+                1 => "1 key of dataFrom is available".to_owned(),
+                others => format!("{others} keys of dataFrom are available"),
+            };
         }
-        let listed: Vec<&str> = self.values.keys().take(MAX_KEYS).map(String::as_str).collect();
-        let more = match self.values.len().saturating_sub(MAX_KEYS) {
+        let more = match named().count() - listed.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!("Available keys: {}{more}", listed.join(", "))
+        let others = match others {
+            0 => String::new(),
+            1 => ", and 1 key of dataFrom".to_owned(),
+            others => format!(", and {others} keys of dataFrom"),
+        };
+        format!("Available keys: {}{more}{others}", listed.join(", "))
     }
 
     fn binary(&self, function: &str) -> TemplateError {
         let key = self.search(|index, tokens, scope| {
             let name = self.key(index, tokens, scope)?;
-            let value = self.values.get(name.trim_start_matches('.'))?;
+            let value = self.values.all.get(name.trim_start_matches('.'))?;
             value
                 .expose_str()
                 .is_none()

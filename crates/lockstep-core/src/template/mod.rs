@@ -21,4 +21,4 @@ pub use budget::{Budget, TOGETHER};
 pub use error::TemplateError;
 pub use functions::{FUNCTIONS, Function, functions_markdown};
 pub use limits::MAX_OUTPUT;
-pub use render::{check, render, render_key, render_map};
+pub use render::{Values, check, render, render_key, render_map};

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gtmpl_ng::{Context, Limits, Template, Value};
 
@@ -15,15 +15,39 @@ use crate::remote::SecretValue;
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
 
+/// The values that a template may read.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    pub(super) all: &'a BTreeMap<String, SecretValue>,
+    /// The keys that messages may list.
+    pub(super) named: &'a BTreeSet<String>,
+}
+
+impl<'a> Values<'a> {
+    /// Lets messages list these keys: the ones that the spec names. Other keys are properties of remote values, whose
+    /// names can be secrets, too. Messages only count them.
+    #[must_use]
+    pub fn naming(self, named: &'a BTreeSet<String>) -> Self {
+        Self { named, ..self }
+    }
+}
+
+impl<'a> From<&'a BTreeMap<String, SecretValue>> for Values<'a> {
+    fn from(all: &'a BTreeMap<String, SecretValue>) -> Self {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        Self { all, named: &NONE }
+    }
+}
+
 /// Renders a template over the keys of a Secret.
 ///
 /// # Errors
 ///
 /// When the template cannot be parsed, prints a missing value, or exceeds a limit. See
 /// [`TemplateError`].
-pub fn render(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<SecretValue, TemplateError> {
+pub fn render<'a>(text: &str, values: impl Into<Values<'a>>) -> Result<SecretValue, TemplateError> {
     let _session = session::begin();
-    resolved(&output(text, values)?)
+    resolved(&output(text, values.into())?)
 }
 
 /// Renders a template whose output is a YAML map of strings. Numbers and booleans keep their text,
@@ -32,13 +56,13 @@ pub fn render(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<Secr
 /// # Errors
 ///
 /// See [`render`]. Also when the output is not such a map or has a duplicate key.
-pub fn render_map(
+pub fn render_map<'a>(
     text: &str,
-    values: &BTreeMap<String, SecretValue>,
+    values: impl Into<Values<'a>>,
 ) -> Result<BTreeMap<String, SecretValue>, TemplateError> {
     let _session = session::begin();
     let mut map = BTreeMap::new();
-    for (key, value) in super::map::parse(&output(text, values)?)? {
+    for (key, value) in super::map::parse(&output(text, values.into())?)? {
         map.insert(key, resolved(&value)?);
     }
     Ok(map)
@@ -52,7 +76,7 @@ pub fn render_map(
 pub fn render_key(text: &str, key: &str) -> Result<String, TemplateError> {
     let _session = session::begin();
     let values = BTreeMap::from([("value".to_owned(), SecretValue::from(key))]);
-    let output = resolved(&output(text, &values)?)?;
+    let output = resolved(&output(text, Values::from(&values))?)?;
     output
         .expose_str()
         .map(str::to_owned)
@@ -90,15 +114,16 @@ fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
 }
 
 /// Returns the output, with placeholders for binary values.
-fn output(text: &str, values: &BTreeMap<String, SecretValue>) -> Result<String, TemplateError> {
+fn output(text: &str, values: Values<'_>) -> Result<String, TemplateError> {
     let source = Source::new(text)?;
     let template = parse(&source)?;
-    if values.values().map(SecretValue::len).sum::<usize>() > MAX_VALUES {
+    if values.all.values().map(SecretValue::len).sum::<usize>() > MAX_VALUES {
         return Err(TemplateError::whole(
             "the values that the template may read exceed 2 MiB in total.",
         ));
     }
     let fields: HashMap<String, Value> = values
+        .all
         .iter()
         .map(|(key, value)| Some((key.clone(), session::value_of(value.expose())?)))
         .collect::<Option<_>>()

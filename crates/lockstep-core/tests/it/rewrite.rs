@@ -85,13 +85,13 @@ fn steps_rename_one_after_the_other() {
 }
 
 #[test]
-fn two_keys_that_become_one_are_an_error_with_both_names() {
+fn two_keys_that_become_one_are_an_error() {
     assert_eq!(
         run(
             &[regexp("x", "x"), regexp("[0-9]", "")],
             &[("key1", "canary"), ("key2", "canary")]
         ),
-        Err("rewrite[1]: keys \"key1\" and \"key2\" both become \"key\"".to_owned())
+        Err("rewrite[1]: two of 2 keys would get the same name".to_owned())
     );
     assert!(run(&[transform("same")], &[("a", "1"), ("b", "2")]).is_err());
 }
@@ -106,15 +106,15 @@ fn what_does_not_work_names_the_step() {
         (regexp("((a{1000}){1000}){1000}", ""), "rewrite[0]: regexp.source"),
         (
             transform("{{ .key }}"),
-            "rewrite[0]: transform.template for key \"a\": line 1, column 4: \".key\" is not a key",
+            "rewrite[0]: transform.template for the only key: line 1, column 4: \".key\" is not a key",
         ),
         (
             transform("{{ range 100 }}{{ repeat 1000 $.value }}{{ end }}"),
-            "rewrite[0]: key \"a\" would become longer",
+            "rewrite[0]: the only key would become longer",
         ),
         (
             regexp("", &"x".repeat(1024).repeat(8)),
-            "rewrite[0]: key \"a\" would become longer",
+            "rewrite[0]: the only key would become longer",
         ),
     ] {
         let error = run(&[step], &[("a", "canary")]).expect_err("an error");
@@ -164,7 +164,7 @@ fn priority_and_policies_decide_conflicts() {
     };
     let conflict = with(&[], Error, Strict).expect_err("a conflict");
     assert!(
-        conflict.starts_with("rewrite[0]: the values of keys \"a\" and \"b\" have the same field"),
+        conflict.starts_with("rewrite[0]: the values of two of 3 keys have the same field"),
         "{conflict}"
     );
     assert_eq!(with(&[], Ignore, Strict), Ok(pairs(&[("x", "c")])));
@@ -184,8 +184,106 @@ fn only_objects_are_merged_and_no_value_is_shown() {
         let error = run(&[merge(RewriteMerge::default())], &[("a", value)]).expect_err("no object");
         assert_eq!(
             error,
-            "rewrite[0]: the value of key \"a\" is not a JSON object, which merge requires"
+            "rewrite[0]: the value of the only key is not a JSON object, which merge requires"
         );
+    }
+}
+
+#[test]
+fn no_error_contains_a_key_that_the_spec_does_not_name() {
+    const KEYS: [(&str, &str); 3] = [
+        ("canary-a", r#"{"canary-field":"canary"}"#),
+        ("canary-b", r#"{"canary-field":"canary"}"#),
+        ("other", "canary"),
+    ];
+    let objects = &KEYS[..2];
+    let json = RewriteMerge {
+        strategy: RewriteMergeStrategy::Json,
+        ..RewriteMerge::default()
+    };
+    let with_priority = |key: &str| RewriteMerge {
+        priority: vec![key.to_owned()],
+        ..RewriteMerge::default()
+    };
+    let long = "x".repeat(5000);
+    let long_key = format!("canary{long}");
+    for (steps, values, expected) in [
+        (
+            vec![regexp("(", "")],
+            &KEYS[..],
+            "is not a valid regular expression",
+        ),
+        (
+            vec![regexp(".*", &long)],
+            &KEYS,
+            "one of 3 keys would become longer than 4096 bytes",
+        ),
+        (
+            vec![regexp("-.*", "")],
+            &KEYS,
+            "two of 3 keys would get the same name",
+        ),
+        (
+            vec![regexp("$", "!"), transform("{{ .vale }}")],
+            &KEYS,
+            "rewrite[1]: transform.template for one of 3 keys: line 1, column 4: \".vale\"",
+        ),
+        (
+            vec![transform("{{ fail .value }}")],
+            &KEYS,
+            "fail: the template calls fail",
+        ),
+        (vec![transform("{{ fromJson .value }}")], &KEYS, "is not JSON"),
+        (vec![transform("{{ .value.x }}")], &KEYS, "\".value.x\""),
+        (
+            vec![transform("{{ required .value .nope }}")],
+            &KEYS,
+            "one of 3 keys: ",
+        ),
+        (vec![transform("{{")], &KEYS, "one of 3 keys: "),
+        (
+            vec![transform("{{ range 100 }}{{ repeat 1000 $.value }}{{ end }}")],
+            &KEYS,
+            "one of 3 keys would become longer",
+        ),
+        (
+            vec![transform("same")],
+            &KEYS,
+            "two of 3 keys would get the same name",
+        ),
+        (
+            vec![regexp("a", "b")],
+            &[(long_key.as_str(), "canary")],
+            "the only key is longer than 4096 bytes",
+        ),
+        (
+            vec![merge(RewriteMerge::default())],
+            objects,
+            "two of 2 keys have the same field",
+        ),
+        (
+            vec![merge(RewriteMerge {
+                conflict_policy: Ignore,
+                ..RewriteMerge::default()
+            })],
+            &KEYS,
+            "the value of one of 3 keys is not a JSON object",
+        ),
+        (
+            vec![merge(with_priority("missing"))],
+            &KEYS,
+            "no key \"missing\" exists",
+        ),
+        (
+            vec![merge(with_priority("other"))],
+            &KEYS[2..],
+            "the value of key \"other\" is not a JSON object",
+        ),
+        (vec![merge(json)], &objects[..1], "merge.into: is required"),
+    ] {
+        let error = run(&steps, values).expect_err(expected);
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(!error.contains("canary"), "{error}");
     }
 }
 

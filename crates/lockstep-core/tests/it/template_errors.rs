@@ -1,8 +1,11 @@
 //! What a user reads when a template is wrong, and what nobody ever reads: a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::{remote::SecretValue, template};
+use lockstep_core::{
+    remote::SecretValue,
+    template::{self, Values},
+};
 
 const CANARY: &str = "canary-value";
 
@@ -20,7 +23,9 @@ fn values() -> BTreeMap<String, SecretValue> {
 }
 
 fn message(text: &str) -> String {
-    match template::render(text, &values()) {
+    let values = values();
+    let named = values.keys().cloned().collect();
+    match template::render(text, Values::from(&values).naming(&named)) {
         Ok(_) => panic!("{text} renders"),
         Err(error) => error.to_string(),
     }
@@ -108,14 +113,46 @@ fn long_lists_of_keys_are_cut() {
     let values: BTreeMap<_, _> = (0..25)
         .map(|n| (format!("key{n:02}"), SecretValue::from("x")))
         .collect();
-    let message = template::render("{{ .nope }}", &values)
-        .expect_err("missing")
-        .to_string();
-    assert!(message.ends_with("key18, key19 and 5 more."), "{message}");
-    let message = template::render("{{ .nope }}", &BTreeMap::new())
-        .expect_err("missing")
-        .to_string();
-    assert!(message.ends_with(". There are no keys."), "{message}");
+    let message = |named: usize, keys: usize| {
+        let named: BTreeSet<String> = values.keys().take(named).cloned().collect();
+        let values = values.clone().into_iter().take(keys).collect();
+        template::render("{{ .nope }}", Values::from(&values).naming(&named))
+            .expect_err("missing")
+            .to_string()
+    };
+    for (named, keys, end) in [
+        (25, 25, "key18, key19 and 5 more."),
+        (24, 25, "key18, key19 and 4 more, and 1 key of dataFrom."),
+        (2, 25, ". Available keys: key00, key01, and 23 keys of dataFrom."),
+        (0, 25, ". 25 keys of dataFrom are available."),
+        (0, 1, ". 1 key of dataFrom is available."),
+        (25, 0, ". There are no keys."),
+    ] {
+        let message = message(named, keys);
+        assert!(message.ends_with(end), "{message}");
+    }
+}
+
+#[test]
+fn keys_that_the_spec_does_not_name_are_not_shown() {
+    let values = BTreeMap::from([("canary.key".to_owned(), SecretValue::from("\u{0}"))]);
+    for text in [
+        "{{ .nope }}",
+        "{{ $.nope.x }}",
+        "{{ index . \"nope\" }}",
+        "{{ required \"x\" .nope }}",
+        "{{ range $key, $value := . }}{{ fail $key }}{{ end }}",
+        "{{ range $key, $value := . }}{{ $value.x }}{{ end }}",
+        "{{ range $key, $value := . }}{{ fromJson $key }}{{ end }}",
+        "{{ toJson . | fromJson | first }}",
+        "{{ template \"nope\" . }}",
+    ] {
+        let error = template::render(text, &values).expect_err(text).to_string();
+        assert!(!error.contains("canary"), "{text}: {error}");
+    }
+    let duplicate = "{{ range $key, $value := . }}{{ $key }}: a\n{{ $key }}: b\n{{ end }}";
+    let error = template::render_map(duplicate, &values).expect_err("duplicate");
+    assert!(!error.to_string().contains("canary"), "{error}");
 }
 
 #[test]

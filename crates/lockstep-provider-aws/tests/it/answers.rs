@@ -84,6 +84,26 @@ async fn batch_with_another_version_is_malformed() {
 }
 
 #[tokio::test]
+async fn secret_of_another_account_does_not_answer_an_equal_name() {
+    let server = Scripted::start().await;
+    let store = server.store("SecretsManager").await;
+    let other = ARN.replace("123456789012", "210987654321");
+    let mut foreign = secret("shop/db", ONE, &["AWSCURRENT"]);
+    foreign["ARN"] = json!(other);
+    foreign["SecretString"] = json!("CANARY-foreign");
+    let own = secret("shop/db", TWO, &["AWSCURRENT"]);
+    for values in [json!([foreign, own]), json!([own, foreign])] {
+        server.answer(200, &json!({ "SecretValues": values, "Errors": [] }).to_string());
+        let results = store.fetch_all(&[&other, "shop/db"]).await;
+        assert_eq!(text(&results[0]), "CANARY-foreign");
+        assert_eq!(text(&results[1]), "CANARY");
+        // two secrets of one name: neither is known to be the right one, and the next answer is no secret
+        let results = store.fetch_all(&["shop/db", "shop/other"]).await;
+        assert_eq!(kind(&results[0]), Err(ErrorKind::Malformed));
+    }
+}
+
+#[tokio::test]
 async fn tags_of_another_secret_are_malformed() {
     let server = Scripted::start().await;
     let store = server.store("SecretsManager").await;

@@ -79,3 +79,37 @@ async fn search_never_reports_that_values_are_gone() {
         assert_eq!(found.unwrap_err().kind, ErrorKind::Malformed, "{service}");
     }
 }
+
+#[tokio::test]
+async fn only_the_sentence_of_the_service_means_marked_for_deletion() {
+    let server = Scripted::start().await;
+    let store = server.store("SecretsManager").await;
+    let sentence = "You can't perform this operation on the secret because it was marked for deletion.";
+    for (text, kind) in [
+        (sentence.to_owned(), ErrorKind::NotFound),
+        (sentence.replace('\'', "\u{2019}"), ErrorKind::NotFound),
+        (sentence.to_lowercase(), ErrorKind::ConfigInvalid),
+        (
+            format!("The secret CANARY is invalid. {sentence}"),
+            ErrorKind::ConfigInvalid,
+        ),
+        (
+            "You can't perform this operation on the secret pending deletion.".to_owned(),
+            ErrorKind::ConfigInvalid,
+        ),
+        (
+            "The secret shop/marked for deletion has no current version.".to_owned(),
+            ErrorKind::ConfigInvalid,
+        ),
+        ("it was deleted".to_owned(), ErrorKind::ConfigInvalid),
+        (String::new(), ErrorKind::ConfigInvalid),
+    ] {
+        let error = json!({ "__type": "InvalidRequestException", "Message": text });
+        server.answer(400, &error.to_string());
+        assert_eq!(store.refuse("shop").await.kind, kind, "{text}");
+        let error = json!({ "SecretId": "a", "ErrorCode": "InvalidRequestException", "Message": text });
+        server.answer(200, &json!({ "SecretValues": [], "Errors": [error] }).to_string());
+        let results = store.fetch_all(&["a", "b"]).await;
+        assert_eq!(results[0].as_ref().unwrap_err().kind, kind, "{text}");
+    }
+}

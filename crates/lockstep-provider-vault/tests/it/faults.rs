@@ -382,3 +382,77 @@ async fn success_without_data_does_not_mean_that_a_value_is_gone() {
         assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
     }
 }
+
+#[tokio::test]
+async fn only_a_deleted_or_destroyed_version_without_complaints_is_gone() {
+    let bao = bao().await;
+    let (mount, policy) = stocked(bao).await;
+    let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
+    let proxy = Proxy::start(bao.address()).await;
+    let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
+    let store = Store::new(
+        spec(proxy.address(), &mount, app_role_auth(&method, &role_id)),
+        &objects,
+    )
+    .await;
+    let deleted = json!({ "version": 1, "created_time": "", "deletion_time": "2026-01-01T00:00:00Z", "destroyed": false });
+    let destroyed = json!({ "version": 1, "created_time": "", "deletion_time": "", "destroyed": true });
+    let live = json!({ "version": 1, "created_time": "", "deletion_time": "", "destroyed": false });
+    let no_times = json!({ "version": 1, "created_time": "", "deletion_time": null });
+    let value = json!({ "password": "CANARY" });
+    let gone = ErrorKind::NotFound;
+    let malformed = ErrorKind::Malformed;
+    for (data, complaints, kind) in [
+        (json!({ "data": null, "metadata": deleted }), json!({}), gone),
+        (json!({ "data": null, "metadata": destroyed }), json!({}), gone),
+        (
+            json!({ "data": null, "metadata": deleted }),
+            json!({ "errors": [], "warnings": null }),
+            gone,
+        ),
+        (
+            json!({ "data": null, "metadata": deleted }),
+            json!({ "errors": ["CANARY"] }),
+            malformed,
+        ),
+        (
+            json!({ "data": null, "metadata": destroyed }),
+            json!({ "warnings": ["CANARY"] }),
+            malformed,
+        ),
+        (
+            json!({ "data": value, "metadata": deleted }),
+            json!({}),
+            malformed,
+        ),
+        (
+            json!({ "data": value, "metadata": destroyed }),
+            json!({}),
+            malformed,
+        ),
+        (json!({ "data": value, "metadata": live }), json!({}), malformed),
+        (json!({ "data": null, "metadata": live }), json!({}), malformed),
+        (
+            json!({ "data": null, "metadata": no_times }),
+            json!({}),
+            malformed,
+        ),
+        (json!({ "data": null }), json!({}), malformed),
+        (json!({ "data": value }), json!({}), malformed),
+    ] {
+        let mut body = json!({ "request_id": "1", "lease_id": "", "data": data });
+        let complaints = complaints.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(complaints);
+        let body = body.to_string();
+        let answer = body.clone();
+        proxy.rule(move |request| {
+            if request.target.contains("/data/") {
+                Fate::answer(404, &[], &answer)
+            } else {
+                Fate::Pass
+            }
+        });
+        let error = store.refuse("shop/database").await;
+        assert_eq!(error.kind, kind, "{body}: {error}");
+    }
+}

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +17,7 @@ use super::{
     DEFAULT_MAX_CONCURRENT,
     adaptive::{Adaptive, Turn},
     deadline,
-    gate::{Gate, Verdict},
+    gate::{Gate, Outcome, Verdict},
     holds::{Holds, Scope},
     pace::Pace,
 };
@@ -28,6 +28,9 @@ use crate::{Context, DEFAULT_TIMEOUT, ErrorKind, Operation, ProviderError, metri
 const PACED_WAIT: Duration = Duration::from_secs(60);
 /// A hold that is not longer is waited for; from a longer one whoever asked learns when to come back.
 const SHORT_HOLD: Duration = Duration::from_secs(2);
+
+/// The most failures that are remembered.
+const MOST_FAILURES: usize = 1024;
 
 /// What one store may spend, shared by the layers that spend it: [`Limit`](super::Limit) asks before a request,
 /// [`Retry`](super::Retry) before each further attempt and tells what each came to.
@@ -48,8 +51,9 @@ pub struct Budget {
     again: AtomicUsize,
     /// One of them has left.
     left: Notify,
-    /// Why the gate is shut: the last such failure of each operation.
-    failures: Mutex<BTreeMap<Operation, ProviderError>>,
+    /// Why the gate is shut: the last failure of each scope, told to nobody else. Messages contain keys and paths, which
+    /// may belong to another tenant.
+    failures: Mutex<HashMap<Scope, ProviderError>>,
     metrics: StoreMetrics,
 }
 
@@ -107,7 +111,7 @@ impl Budget {
             return Err(held);
         }
         let verdict = self.gate().admit(Instant::now());
-        let trial = self.passes(verdict, operation)?;
+        let trial = self.passes(verdict, operation, scope)?;
         self.metrics.queued(arrived.elapsed());
         Ok(Admission {
             budget: self,
@@ -176,6 +180,7 @@ impl Budget {
     /// What an attempt came to for this key, or whatever else it was about.
     pub(super) fn record_for(&self, scope: Scope, error: &ProviderError) {
         if error.kind != ErrorKind::RateLimited {
+            self.remember(scope, error);
             return;
         }
         let several = error
@@ -192,19 +197,51 @@ impl Budget {
         }
     }
 
+    /// Notes why requests of this scope fail, to repeat it while the gate is shut.
+    fn remember(&self, scope: Scope, error: &ProviderError) {
+        if !matches!(outcome(Some(error)), Outcome::NoAnswer(_) | Outcome::Refused(_)) {
+            return;
+        }
+        let mut failures = self.failures();
+        let mut add = |scope: Scope| {
+            if failures.len() < MOST_FAILURES || failures.contains_key(&scope) {
+                failures.insert(scope, error.clone());
+            }
+        };
+        // the message of a login contains nothing but the store's spec
+        if error.operation == Operation::Login {
+            add(Scope::Operation(Operation::Check));
+        }
+        match scope {
+            // tenants share these scopes
+            Scope::Operation(operation) if operation != Operation::Check => {}
+            scope => add(scope),
+        }
+    }
+
+    /// Replaces the error of a paused store by the last failure of the same scope.
+    pub(super) fn explain(&self, scope: &Scope, error: ProviderError) -> ProviderError {
+        if error.message != paused(error.kind) {
+            return error;
+        }
+        let failures = self.failures();
+        match failures.get(scope).filter(|known| known.kind == error.kind) {
+            Some(known) => ProviderError {
+                operation: error.operation,
+                retry_after: error.retry_after,
+                ..known.clone()
+            },
+            None => error,
+        }
+    }
+
     /// What an attempt came to; `None` is a success.
     pub(super) fn record(&self, error: Option<&ProviderError>) {
-        {
-            let mut failures = self.failures();
-            match error {
-                Some(error) if error.kind.is_transient() || error.kind == ErrorKind::Unauthenticated => {
-                    failures.insert(error.operation, error.clone());
-                }
-                _ => failures.clear(),
-            }
+        let outcome = outcome(error);
+        if outcome == Outcome::Answer {
+            self.failures().clear();
         }
-        let error = error.map(|error| error.kind);
-        let longer = self.gate().record(Instant::now(), error);
+        let longer = self.gate().record(Instant::now(), outcome);
         if !longer.is_zero() {
             self.metrics.throttled(longer);
         }
@@ -280,7 +317,7 @@ impl Budget {
             return Err(held);
         }
         let verdict = self.gate().verdict(Instant::now());
-        self.passes(verdict, operation).map(|_| ())
+        self.passes(verdict, operation, scope).map(|_| ())
     }
 
     fn no_slot(&self, operation: Operation) -> ProviderError {
@@ -296,42 +333,26 @@ impl Budget {
 
     /// Whether a request that passes is the trial.
     ///
-    /// The error of one that does not pass repeats what the store last said, and carries no time: it stands in a
-    /// status, which must not change while the store's state does not. The time is beside the message.
-    fn passes(&self, verdict: Verdict, operation: Operation) -> Result<bool, ProviderError> {
-        let (kind, left, otherwise) = match verdict {
+    /// The error of one that does not pass contains nothing of the requests that failed before. It also contains no time:
+    /// it is part of a status, which must not change while the store's state does not.
+    fn passes(
+        &self,
+        verdict: Verdict,
+        operation: Operation,
+        scope: Option<&Scope>,
+    ) -> Result<bool, ProviderError> {
+        let (kind, left) = match verdict {
             Verdict::Pass => return Ok(false),
             Verdict::Trial => return Ok(true),
-            Verdict::Broken(ErrorKind::Timeout, left) => (
-                ErrorKind::Timeout,
-                left,
-                "the store did not answer in time several times in a row, and is left alone for a while",
-            ),
-            Verdict::Broken(ErrorKind::Unauthenticated, left) => (
-                ErrorKind::Unauthenticated,
-                left,
-                "the store refused the credentials several times in a row, and is left alone for a while",
-            ),
-            Verdict::Broken(kind, left) => (
-                kind,
-                left,
-                "the store could not be reached several times in a row, and is left alone for a while",
-            ),
+            Verdict::Broken(kind, left) => (kind, left),
         };
-        let failures = self.failures();
-        let same = failures
-            .get(&operation)
-            .into_iter()
-            .chain(failures.values())
-            .find(|failure| failure.kind == kind);
-        let error = match same {
-            Some(failure) => ProviderError {
-                operation,
-                ..failure.clone()
-            },
-            None => ProviderError::new(kind, operation, otherwise),
-        };
-        Err(error.with_retry_after(left))
+        let error = ProviderError::new(kind, operation, paused(kind))
+            .with_hint("See the conditions of the store")
+            .with_retry_after(left);
+        Err(match scope {
+            Some(scope) => self.explain(scope, error),
+            None => error,
+        })
     }
 
     /// Waits until this one is next.
@@ -355,7 +376,7 @@ impl Budget {
         self.adaptive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failures(&self) -> MutexGuard<'_, BTreeMap<Operation, ProviderError>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<Scope, ProviderError>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -365,6 +386,41 @@ impl Budget {
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a request shows about the store; `None` is a success.
+pub(super) fn outcome(error: Option<&ProviderError>) -> Outcome {
+    let Some(error) = error else {
+        return Outcome::Answer;
+    };
+    match error.kind {
+        _ if is_refused_login(error) => Outcome::Refused(error.kind),
+        kind if kind.is_transient() => Outcome::NoAnswer(kind),
+        ErrorKind::ConfigInvalid
+        | ErrorKind::CredentialsUnavailable
+        | ErrorKind::Unsupported
+        | ErrorKind::Internal => Outcome::Unsent,
+        _ => Outcome::Answer,
+    }
+}
+
+/// Whether the store refused the credentials. A denied read is an answer; a denied login is none.
+pub(super) fn is_refused_login(error: &ProviderError) -> bool {
+    error.kind == ErrorKind::Unauthenticated
+        || (error.kind == ErrorKind::PermissionDenied && error.operation == Operation::Login)
+}
+
+/// The message while the circuit is broken.
+fn paused(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Timeout => {
+            "the store did not answer in time several times in a row. lockstep pauses requests to it"
+        }
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
+            "the store refused the login several times in a row. lockstep pauses requests to it"
+        }
+        _ => "the store was not available several times in a row. lockstep pauses requests to it",
     }
 }
 
@@ -468,28 +524,82 @@ mod tests {
         );
     }
 
+    fn scopes() -> [(Operation, Scope); 7] {
+        [
+            (Operation::Read, Scope::Key(at("key"))),
+            (Operation::Find, Scope::Search(Some(at("path")))),
+            (Operation::Mint, Scope::Lease(at("role"))),
+            (Operation::Check, Scope::Operation(Operation::Check)),
+            (Operation::Decrypt, Scope::Operation(Operation::Decrypt)),
+            (Operation::RenewLease, Scope::Operation(Operation::RenewLease)),
+            (Operation::Revoke, Scope::Operation(Operation::Revoke)),
+        ]
+    }
+
+    async fn refused(budget: &Budget, operation: Operation, scope: &Scope) -> ProviderError {
+        let admitted = budget.admit(&Context::default(), operation, Some(scope)).await;
+        admitted.expect_err("the circuit is broken")
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_is_left_alone_repeats_why() {
+    async fn paused_store_repeats_a_failure_to_the_same_scope_alone() {
+        for kind in [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Unauthenticated,
+        ] {
+            for (operation, scope) in scopes() {
+                let budget = budget(Limits::default());
+                let message = "cannot serve \"CANARY\"";
+                let failed = ProviderError::new(kind, operation, message).with_hint("Look at CANARY");
+                for _ in 0..3 {
+                    budget.record(Some(&failed));
+                    budget.record_for(scope.clone(), &failed);
+                }
+                for (other, of_other) in scopes() {
+                    let error = refused(&budget, other, &of_other).await;
+                    assert_eq!((error.kind, error.operation), (kind, other));
+                    assert!(error.retry_after.is_some());
+                    let is_shared = matches!(scope, Scope::Operation(_)) && operation != Operation::Check;
+                    if of_other == scope && !is_shared {
+                        assert_eq!((&error.message, &error.hint), (&failed.message, &failed.hint));
+                    } else {
+                        assert!(!format!("{error:?}").contains("CANARY"), "{error:?}");
+                        assert_eq!(error.message, paused(kind));
+                    }
+                }
+                budget.record(None);
+                let cx = Context::default();
+                assert!(budget.admit(&cx, Operation::Read, None).await.is_ok());
+                assert!(budget.failures().is_empty());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn check_of_a_paused_store_repeats_why_a_login_was_refused() {
+        for kind in [ErrorKind::Unauthenticated, ErrorKind::PermissionDenied] {
+            let budget = budget(Limits::default());
+            let login = ProviderError::new(kind, Operation::Login, "the login was refused");
+            for _ in 0..3 {
+                budget.record(Some(&login));
+                budget.record_for(Scope::Key(at("a")), &login);
+            }
+            let check = Scope::Operation(Operation::Check);
+            let error = refused(&budget, Operation::Check, &check).await;
+            assert_eq!((error.kind, error.message), (kind, login.message));
+            let error = refused(&budget, Operation::Read, &Scope::Key(at("b"))).await;
+            assert_eq!((error.kind, error.message.as_str()), (kind, paused(kind)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_without_number_are_not_remembered() {
         let budget = budget(Limits::default());
-        let sealed = ProviderError::new(ErrorKind::Unavailable, Operation::Read, "the server is sealed");
-        for _ in 0..3 {
-            budget.record(Some(&sealed));
+        let failed = ProviderError::new(ErrorKind::Unavailable, Operation::Read, "sealed");
+        for number in 0..2 * MOST_FAILURES {
+            budget.record_for(Scope::Key(at(number.to_string())), &failed);
         }
-        for operation in [Operation::Read, Operation::Check] {
-            let refused = budget
-                .admit(&Context::default(), operation, None)
-                .await
-                .expect_err("the circuit is broken");
-            assert_eq!((refused.kind, refused.operation), (sealed.kind, operation));
-            assert_eq!(refused.message, sealed.message);
-            assert!(refused.retry_after.is_some());
-        }
-        budget.record(None);
-        assert!(
-            budget
-                .admit(&Context::default(), Operation::Read, None)
-                .await
-                .is_ok()
-        );
+        assert_eq!(budget.failures().len(), MOST_FAILURES);
     }
 }

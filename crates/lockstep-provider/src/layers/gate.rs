@@ -2,7 +2,7 @@
 //! argument.
 //!
 //! ```text
-//!   3 × Timeout, Unavailable or Unauthenticated in a row
+//!   3 × Timeout, Unavailable or a refused login in a row
 //!   open ─────────────────────────────────────▶ broken
 //!    ▲                                            │ 1 s … 30 s, jittered
 //!    │ trial answered                             ▼
@@ -31,6 +31,19 @@ const BREAK_MAX: Duration = Duration::from_secs(15);
 /// The same for credentials that are refused: the longest wait is 5 min.
 const REFUSED_MAX: Duration = Duration::from_secs(150);
 
+/// What a request shows about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The store answered.
+    Answer,
+    /// Nothing about the login: the request may have failed before it reached the store.
+    Unsent,
+    /// The store did not answer.
+    NoAnswer(ErrorKind),
+    /// The store refused the login.
+    Refused(ErrorKind),
+}
+
 /// What the gate says to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -45,6 +58,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Gate {
     failures: u32,
+    /// Whether the last failure was a refused login.
+    refused: bool,
     broken: Option<Broken>,
     waits: ExponentialBackoff,
     refused_waits: ExponentialBackoff,
@@ -61,6 +76,7 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             failures: 0,
+            refused: false,
             broken: None,
             waits: waits(BREAK_MAX),
             refused_waits: waits(REFUSED_MAX),
@@ -107,24 +123,23 @@ impl Gate {
         }
     }
 
-    /// What a request came to; `None` is a success. Returns for how much longer than before the store is now left
-    /// alone.
-    pub(super) fn record(&mut self, now: Instant, error: Option<ErrorKind>) -> Duration {
-        match error {
-            Some(kind) if kind.is_transient() || kind == ErrorKind::Unauthenticated => self.fail(now, kind),
-            // Any other error is an answer: the store works.
-            _ => {
-                self.failures = 0;
-                self.broken = None;
-                self.waits = waits(BREAK_MAX);
-                self.refused_waits = waits(REFUSED_MAX);
+    /// Records the outcome of a request. Returns for how much longer than before the store is now left alone.
+    pub(super) fn record(&mut self, now: Instant, outcome: Outcome) -> Duration {
+        match outcome {
+            Outcome::NoAnswer(kind) => self.fail(now, kind, false),
+            Outcome::Refused(kind) => self.fail(now, kind, true),
+            // otherwise any tenant could end the pause with a key that is never sent
+            Outcome::Unsent if self.refused => Duration::ZERO,
+            Outcome::Unsent | Outcome::Answer => {
+                *self = Self::default();
                 Duration::ZERO
             }
         }
     }
 
-    fn fail(&mut self, now: Instant, kind: ErrorKind) -> Duration {
+    fn fail(&mut self, now: Instant, kind: ErrorKind, refused: bool) -> Duration {
         self.failures = self.failures.saturating_add(1);
+        self.refused = refused;
         if let Some(broken) = &self.broken
             && !broken.trial
         {
@@ -134,7 +149,7 @@ impl Gate {
         if self.failures < FAILURES {
             return Duration::ZERO;
         }
-        let wait = if kind == ErrorKind::Unauthenticated {
+        let wait = if refused {
             self.refused_waits.next().unwrap_or(REFUSED_MAX)
         } else {
             self.waits.next().unwrap_or(BREAK_MAX)
@@ -152,7 +167,8 @@ impl Gate {
 mod tests {
     use super::*;
 
-    const UNAVAILABLE: Option<ErrorKind> = Some(ErrorKind::Unavailable);
+    const UNAVAILABLE: Outcome = Outcome::NoAnswer(ErrorKind::Unavailable);
+    const REFUSED: Outcome = Outcome::Refused(ErrorKind::Unauthenticated);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -161,10 +177,9 @@ mod tests {
     #[test]
     fn credentials_that_are_refused_are_tried_ever_more_seldom() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
-        let refused = Some(ErrorKind::Unauthenticated);
         for _ in 0..FAILURES {
             assert_eq!(gate.verdict(now), Verdict::Pass);
-            gate.record(now, refused);
+            gate.record(now, REFUSED);
         }
         let mut waits = Vec::new();
         for _ in 0..12 {
@@ -174,12 +189,12 @@ mod tests {
             waits.push(left);
             now += left;
             assert_eq!(gate.admit(now), Verdict::Trial);
-            gate.record(now, refused);
+            gate.record(now, REFUSED);
         }
         assert!(waits[0] <= seconds(2), "{waits:?}");
         assert!(waits[11] >= REFUSED_MAX && waits[11] <= seconds(300), "{waits:?}");
         assert_eq!(gate.admit(now + seconds(300)), Verdict::Trial);
-        gate.record(now + seconds(300), None);
+        gate.record(now + seconds(300), Outcome::Answer);
         assert_eq!(gate.verdict(now + seconds(300)), Verdict::Pass);
     }
 
@@ -198,7 +213,7 @@ mod tests {
             matches!(gate.admit(now), Verdict::Broken(..)),
             "one trial at a time"
         );
-        gate.record(now, None);
+        gate.record(now, Outcome::Answer);
         assert_eq!(gate.admit(now), Verdict::Pass);
     }
 
@@ -209,7 +224,7 @@ mod tests {
         gate.record(now, UNAVAILABLE);
         gate.record(now, UNAVAILABLE);
         for _ in 0..8 {
-            let wait = gate.record(now, Some(ErrorKind::Timeout));
+            let wait = gate.record(now, Outcome::NoAnswer(ErrorKind::Timeout));
             waits.push(wait);
             now += wait;
             assert_eq!(gate.admit(now), Verdict::Trial);
@@ -230,14 +245,33 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_an_error_is_an_answer() {
+    fn an_answer_ends_a_row_of_failures() {
         let (mut gate, now) = (Gate::default(), Instant::now());
-        gate.record(now, UNAVAILABLE);
-        gate.record(now, UNAVAILABLE);
-        for answer in [ErrorKind::NotFound, ErrorKind::RateLimited] {
-            gate.record(now, Some(answer));
-            assert_eq!(gate.record(now, UNAVAILABLE), Duration::ZERO);
+        for failure in [UNAVAILABLE, REFUSED] {
+            for _ in 0..3 {
+                gate.record(now, failure);
+                gate.record(now, failure);
+                assert_eq!(gate.record(now, Outcome::Answer), Duration::ZERO);
+            }
         }
+        assert_eq!(gate.verdict(now), Verdict::Pass);
+    }
+
+    #[test]
+    fn request_that_was_not_sent_ends_no_row_of_refused_logins() {
+        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        gate.record(now, REFUSED);
+        gate.record(now, Outcome::Unsent);
+        gate.record(now, REFUSED);
+        gate.record(now, Outcome::Unsent);
+        let wait = gate.record(now, REFUSED);
+        assert!(!wait.is_zero());
+        now += wait;
+        assert_eq!(gate.admit(now), Verdict::Trial);
+        gate.record(now, Outcome::Unsent);
+        gate.give_up_trial();
+        assert_eq!(gate.admit(now), Verdict::Trial, "the next request tries");
+        assert!(gate.record(now, REFUSED) >= 2 * BREAK, "the pause grows");
     }
 
     #[test]

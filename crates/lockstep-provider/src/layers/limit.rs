@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{Budget, checked, for_each, holds::Scope, requests};
+use super::{Budget, checked, holds::Scope, requests};
 use crate::{
     Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice, Operation,
     Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
@@ -55,7 +55,13 @@ impl Limit {
         };
         match self.budget.admit(cx, Operation::Read, scope.as_ref()).await {
             Ok(_admission) => self.provider.fetch(cx, refs).await,
-            Err(error) => for_each(refs.len(), &error),
+            Err(error) => {
+                let explain = |reference: &RemoteRef| {
+                    let scope = Scope::Key(reference.key.clone());
+                    Err(self.budget.explain(&scope, error.clone()))
+                };
+                refs.iter().map(explain).collect()
+            }
         }
     }
 }
@@ -467,6 +473,72 @@ mod tests {
             limit.fetch(&Context::default(), &a).await[0].is_ok(),
             "it heals by itself"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_logins_of_reads_pause_the_store() {
+        for (kind, batch) in [
+            (ErrorKind::Unauthenticated, 1),
+            (ErrorKind::PermissionDenied, 1),
+            (ErrorKind::Unauthenticated, 20),
+        ] {
+            let backend = MemoryBackend::new().with_batch(batch);
+            backend.fail_logins(10_000, kind);
+            let (limit, _) = limited(&backend, Limits::default());
+            let (cx, refs) = (Context::default(), refs(40));
+            for _ in 0..60 {
+                for one in &refs {
+                    let error = limit.fetch(&cx, std::slice::from_ref(one)).await.remove(0);
+                    assert_eq!(error.unwrap_err().kind, kind);
+                }
+                limit.fetch(&cx, &refs).await;
+                sleep(Duration::from_secs(1)).await;
+            }
+            // three, and one after each pause
+            let logins = backend.calls(Operation::Read);
+            assert!((4..=12).contains(&logins), "{logins} logins in a minute");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn denied_key_pauses_nobody() {
+        let backend = MemoryBackend::new().with_batch(20);
+        backend.put("good", "canary");
+        backend.set_denied("denied", true);
+        let (limit, _) = limited(&backend, Limits::default());
+        let cx = Context::default();
+        let [good, denied] = ["good", "denied"].map(|key| [RemoteRef::current(at(key))]);
+        for _ in 0..20 {
+            let error = limit.fetch(&cx, &denied).await.remove(0).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::PermissionDenied);
+        }
+        assert!(limit.fetch(&cx, &good).await[0].is_ok());
+        assert_eq!(backend.reads("denied"), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn key_of_one_caller_is_not_in_the_error_of_another() {
+        let backend = MemoryBackend::new().with_batch(20);
+        let (limit, _) = limited(&backend, Limits::default());
+        let cx = Context::default();
+        backend.fail_key("tenant-a/CANARY", 100, ErrorKind::Unavailable);
+        let [first, second] = ["tenant-a/CANARY", "tenant-b/key"].map(|key| RemoteRef::current(at(key)));
+        let [alone, other] = [first, second].map(|reference| [reference]);
+        for _ in 0..3 {
+            let error = limit.fetch(&cx, &alone).await.remove(0).unwrap_err();
+            assert!(error.message.contains("CANARY"), "{error}");
+        }
+        let both = [alone[0].clone(), other[0].clone()];
+        let [own, foreign] = <[_; 2]>::try_from(limit.fetch(&cx, &both).await).unwrap();
+        let own = own.unwrap_err();
+        assert!(own.message.contains("CANARY"), "it is repeated: {own}");
+        for result in [foreign, limit.fetch(&cx, &other).await.remove(0)] {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unavailable);
+            assert!(error.message.contains("pauses requests"), "{error}");
+            assert!(!format!("{error:?}").contains("CANARY"), "{error:?}");
+        }
+        assert_eq!(backend.reads("tenant-b/key"), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,12 @@ use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
-use super::{Budget, StackOptions, holds::Scope};
+use super::{
+    Budget, StackOptions,
+    budget::{is_refused_login, outcome},
+    gate::Outcome,
+    holds::Scope,
+};
 use crate::{
     Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
     Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
@@ -102,15 +107,25 @@ impl Attempts<'_> {
     }
 }
 
-/// What an attempt says about the store: that it asks to slow down, whatever else it answered; that it does not
-/// answer, when it answered nothing; else that it works.
+/// What an attempt shows about the store; `None` is a success. In this order: the store asks to slow down; it refused a
+/// login; it answered; it did not answer; the request was not sent.
 fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     let errors = || results.iter().filter_map(|result| result.as_ref().err());
     let limited = errors()
         .filter(|error| error.kind == ErrorKind::RateLimited)
         .max_by_key(|error| error.retry_after.unwrap_or(Duration::ZERO));
-    let silent = || errors().filter(|error| error.kind.is_transient()).count() == results.len();
-    limited.or_else(|| if silent() { errors().next() } else { None })
+    let refused = || errors().find(|error| error.operation == Operation::Login && is_refused_login(error));
+    if let Some(error) = limited.or_else(refused) {
+        return Some(error);
+    }
+    if results.iter().any(Result::is_ok) {
+        return None;
+    }
+    errors().max_by_key(|error| match outcome(Some(error)) {
+        Outcome::Answer => 3,
+        Outcome::NoAnswer(_) | Outcome::Refused(_) => 2,
+        Outcome::Unsent => 1,
+    })
 }
 
 /// What a read of this reference is held by.

@@ -169,7 +169,22 @@ impl MemoryBackend {
 
     /// Lets the next requests, of any operation, fail.
     pub fn fail_next(&self, count: usize, kind: ErrorKind, retry_after: Option<Duration>) {
-        self.write().faults.add(count, Fault { kind, retry_after });
+        let fault = Fault {
+            kind,
+            retry_after,
+            in_login: false,
+        };
+        self.write().faults.add(count, fault);
+    }
+
+    /// Lets the logins of the next requests, of any operation, fail.
+    pub fn fail_logins(&self, count: usize, kind: ErrorKind) {
+        let fault = Fault {
+            kind,
+            retry_after: None,
+            in_login: true,
+        };
+        self.write().faults.add(count, fault);
     }
 
     /// Lets every second request fail from now on: the store asks to slow down.
@@ -185,6 +200,7 @@ impl MemoryBackend {
             Fault {
                 kind,
                 retry_after: None,
+                in_login: false,
             },
         );
     }

@@ -24,10 +24,17 @@ pub(super) struct Faults {
 pub(super) struct Fault {
     pub(super) kind: ErrorKind,
     pub(super) retry_after: Option<Duration>,
+    /// Whether the login that the request needs fails.
+    pub(super) in_login: bool,
 }
 
 impl Fault {
     pub(super) fn error(self, operation: Operation) -> ProviderError {
+        let operation = if self.in_login {
+            Operation::Login
+        } else {
+            operation
+        };
         let error = ProviderError::new(self.kind, operation, "the backend was told to fail");
         match self.retry_after {
             Some(after) => error.with_retry_after(after),
@@ -53,6 +60,7 @@ impl Faults {
         let throttled = Fault {
             kind: ErrorKind::RateLimited,
             retry_after: None,
+            in_login: false,
         };
         let ordered = self.requests.pop_front();
         ordered.or_else(|| (self.every_second && count.is_multiple_of(2)).then_some(throttled))

@@ -100,7 +100,10 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
     let error = |kind, message| ProviderError::new(kind, Operation::Read, message);
     *state.faults.reads.entry(key.to_string()).or_default() += 1;
     if let Some(fault) = state.faults.next_for_key(key) {
-        return Err(fault.error(Operation::Read));
+        let mut error = fault.error(Operation::Read);
+        // as messages of real providers
+        error.message = format!("{}, reading \"{}\"", error.message, key.escape_debug());
+        return Err(error);
     }
     let missing = || {
         error(

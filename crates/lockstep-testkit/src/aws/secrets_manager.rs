@@ -42,6 +42,10 @@ enum Stored {
     Bytes(Vec<u8>),
 }
 
+fn arn(name: &str, suffix: &str) -> String {
+    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{suffix}")
+}
+
 impl Secret {
     /// The id of the current version.
     pub(super) fn current_id(&self) -> Option<&str> {
@@ -71,6 +75,24 @@ impl Aws {
         self.store(name, Stored::Bytes(value.to_vec()))
     }
 
+    /// Stores a text as a secret whose ARN has this suffix, and returns the ARN. The service chooses suffixes at random.
+    ///
+    /// # Panics
+    /// When the suffix does not consist of six letters or digits, or a secret of this name exists.
+    pub fn put_secret_with_suffix(&self, name: &str, suffix: &str, value: &str) -> String {
+        assert!(
+            suffix.len() == 6 && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            "a suffix has six letters or digits"
+        );
+        assert!(self.secret_arn(name).is_none(), "a secret keeps its suffix");
+        self.put_secret(name, value);
+        let arn = arn(name, suffix);
+        if let Some(secret) = lock(&self.world).secrets.get_mut(name) {
+            secret.arn.clone_from(&arn);
+        }
+        arn
+    }
+
     /// Stores a text of any length, around the limit of [`Aws::put_secret`]. No service would take it, but something in its place
     /// could answer it: moto does, and a reader must not depend on the limit.
     pub fn put_oversized_secret(&self, name: &str, value: &str) -> String {
@@ -81,10 +103,7 @@ impl Aws {
         let mut world = lock(&self.world);
         let number = world.next();
         let id = format!("00000000-0000-4000-8000-{number:012}");
-        let arn = format!(
-            "arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{:06}",
-            number % 1_000_000
-        );
+        let arn = arn(name, &format!("{:06}", number % 1_000_000));
         let secret = world.secrets.entry(name.to_owned()).or_insert_with(|| Secret {
             arn,
             versions: Vec::new(),
@@ -175,10 +194,13 @@ fn check_id(world: &World, id: &str) -> Result<(), Refusal> {
 /// The secret that an id names, where it may be seen.
 fn named<'a>(world: &'a World, action: &str, id: &str) -> Result<(&'a String, &'a Secret), Refusal> {
     check_id(world, id)?;
-    let by_arn =
-        |secret: &Secret| secret.arn == id || secret.arn.strip_prefix(id).is_some_and(|rest| rest.len() == 7);
+    let by_arn = |rest: usize| {
+        let mut secrets = world.secrets.iter();
+        secrets.find(|(_, secret)| secret.arn.strip_prefix(id).is_some_and(|end| end.len() == rest))
+    };
     let found = if id.starts_with("arn:") {
-        world.secrets.iter().find(|(_, secret)| by_arn(secret))
+        // a complete ARN before a partial one
+        by_arn(0).or_else(|| by_arn(7))
     } else {
         world.secrets.get_key_value(id)
     };
@@ -217,8 +239,8 @@ fn describe(world: &World, request: &Value) -> Result<Value, Refusal> {
 fn value(world: &World, id: &str, version: Option<&str>, stage: Option<&str>) -> Result<Value, Refusal> {
     let (name, secret) = named(world, "GetSecretValue", id)?;
     if secret.deleted {
-        let text =
-            "You can't perform this operation on the secret CANARY because it was marked for deletion.";
+        // the service's own text, which a reader compares as a whole
+        let text = "You can't perform this operation on the secret because it was marked for deletion.";
         return Err(Refusal::new("InvalidRequestException", text));
     }
     let version = secret
