@@ -125,9 +125,9 @@ pub enum AwsService {
     )
 )]
 pub struct SessionTag {
-    /// key is the key of the tag. It cannot begin with `lockstep:`, which
+    /// key is the key of the tag, in ASCII. It cannot begin with `lockstep:`, which
     /// storeSessionTags sets. At most 128 characters.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[ -~]+$"))]
     pub key: String,
     /// value is the value of the tag. It may be empty. At most 256 characters.
     #[schemars(length(max = 256))]

@@ -62,14 +62,26 @@ fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
     let said = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
     match said {
         Some(said) if old.target.is_none() => said.message.clone(),
-        _ if old.target.is_some() => format!(
-            "every remote value is gone, so deletionPolicy: Delete deleted Secret \"{}\". lockstep writes it again when the remote values exist",
-            subject.target_name
-        ),
-        _ => format!(
-            "no remote value exists. This SyncedSecret has not written Secret \"{}\", so deletionPolicy: Delete removed nothing",
-            subject.target_name
-        ),
+        _ => {
+            let removed = match &old.target {
+                Some(target) if target.merged => {
+                    format!(
+                        "removed the keys of this SyncedSecret from Secret \"{}\"",
+                        target.name
+                    )
+                }
+                Some(target) => format!("deleted Secret \"{}\"", target.name),
+                None => {
+                    return format!(
+                        "no remote value exists. This SyncedSecret has not written Secret \"{}\", so deletionPolicy: Delete removed nothing",
+                        subject.target_name
+                    );
+                }
+            };
+            format!(
+                "every remote value is gone, so deletionPolicy: Delete {removed}. lockstep writes again when the remote values exist"
+            )
+        }
     }
 }
 
@@ -522,6 +534,24 @@ mod tests {
             old,
             drifted: false,
         }
+    }
+
+    #[test]
+    fn message_names_the_secret_that_was_removed() {
+        let removed = |merged| {
+            let old = SyncedSecretStatus {
+                target: Some(TargetStatus {
+                    name: "earlier".into(),
+                    merged,
+                    ..TargetStatus::default()
+                }),
+                ..SyncedSecretStatus::default()
+            };
+            let status = report(&subject(Some(&old)), Outcome::Gone, at(0));
+            status.conditions[0].message.clone()
+        };
+        assert!(removed(false).contains("Delete deleted Secret \"earlier\"."));
+        assert!(removed(true).contains("removed the keys of this SyncedSecret from Secret \"earlier\"."));
     }
 
     #[test]

@@ -174,6 +174,10 @@ impl Login {
                     "must not hold keys that begin with lockstep:, which storeSessionTags sets",
                 ));
             }
+            // AWS compares keys without case, and some other letters fold to those of ASCII
+            if !tag.key.is_ascii() {
+                return Err(invalid("sessionTags", "must hold keys of ASCII characters only"));
+            }
             if tags.iter().any(|(key, _)| *key == tag.key) {
                 return Err(invalid("sessionTags", "holds the same key twice"));
             }

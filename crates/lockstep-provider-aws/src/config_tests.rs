@@ -49,6 +49,10 @@ fn what_cannot_work_names_its_field() {
             "sessionTags",
         ),
         (
+            json!({ "role": ROLE, "sessionTags": [{ "key": "loc\u{212a}step:namespace", "value": "other" }] }),
+            "sessionTags",
+        ),
+        (
             json!({ "role": ROLE, "sessionTags": [{ "key": "a", "value": "1" }, { "key": "a", "value": "2" }] }),
             "sessionTags",
         ),

@@ -61,6 +61,8 @@ pub(crate) async fn connect(cluster: &Cluster) -> Result<Connection, String> {
 fn made(mut config: Config) -> Result<Client, String> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
+    // like the clients of stores, it ignores proxies that the environment names
+    config.proxy_url = None;
     Client::try_from(config).map_err(|error| format!("cannot create the Kubernetes client: {error}"))
 }
 

@@ -168,12 +168,15 @@ impl Run {
             DeletionPolicy::Delete
         );
         self.check_may_write()?;
-        let name = self.facts.target_name().to_owned();
-        let removed = if self.facts.object.spec.target.creation_policy == CreationPolicy::Merge {
+        let known = self.known_target();
+        let merges = self.facts.object.spec.target.creation_policy == CreationPolicy::Merge;
+        let merged = known.filter(|known| known.merged || merges);
+        let name = match &merged {
+            Some(merged) if merged.merged => merged.name.clone(),
+            _ => self.facts.target_name().to_owned(),
+        };
+        let removed = if merged.is_some() {
             // the Secret belongs to someone else, so only this SyncedSecret's keys are removed
-            if self.known_target().is_none() {
-                return Ok(());
-            }
             self.remove_merged(&name).await
         } else {
             let Some(recorded) = secret_write::recorded(self.status.as_deref(), &name) else {
