@@ -45,8 +45,6 @@ pub(super) enum ApiError {
     NotFound,
     /// A precondition failed.
     Conflict,
-    /// Other field managers own fields of a server-side apply.
-    FieldConflict(Vec<FieldConflict>),
     /// A field cannot be changed.
     Immutable,
     /// The admission policy denied the request.
@@ -64,7 +62,7 @@ pub(super) enum ApiError {
 impl From<ApiError> for WriteError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => WriteError::Raced,
+            ApiError::AlreadyExists | ApiError::Conflict => WriteError::Raced,
             ApiError::NotFound => WriteError::Missing,
             ApiError::Immutable => WriteError::Immutable,
             ApiError::Denied(Rule::Deletion) => WriteError::NotDeletable,
@@ -78,15 +76,6 @@ impl From<ApiError> for WriteError {
             ApiError::Other { what, transient } => WriteError::Other { what, transient },
         }
     }
-}
-
-/// A field that another manager owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FieldConflict {
-    /// The path of the field, such as `.data.password`, unchecked.
-    pub(super) field: String,
-    /// The message that names the manager, unchecked.
-    pub(super) message: String,
 }
 
 /// Classifies an error.
@@ -113,7 +102,7 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
         404 if details.is_some_and(|details| details.kind == "namespaces") => ApiError::NamespaceTerminating,
         404 => ApiError::NotFound,
         409 if status.reason == "AlreadyExists" => ApiError::AlreadyExists,
-        409 => conflict(details),
+        409 => ApiError::Conflict,
         413 => ApiError::TooLarge,
         422 if is_immutability(details) => ApiError::Immutable,
         422 if status.message.contains("Too long") || status.message.contains("must have at most") => {
@@ -128,22 +117,6 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
 
 fn causes(details: Option<&StatusDetails>) -> &[StatusCause] {
     details.map_or(&[], |details| details.causes.as_slice())
-}
-
-fn conflict(details: Option<&StatusDetails>) -> ApiError {
-    let fields: Vec<_> = causes(details)
-        .iter()
-        .filter(|cause| cause.reason == "FieldManagerConflict")
-        .map(|cause| FieldConflict {
-            field: cause.field.clone(),
-            message: cause.message.clone(),
-        })
-        .collect();
-    if fields.is_empty() {
-        ApiError::Conflict
-    } else {
-        ApiError::FieldConflict(fields)
-    }
 }
 
 /// Whether an object is rejected only because of immutable fields of a Secret. The message alone
@@ -251,17 +224,6 @@ mod tests {
             (
                 api(422, "Invalid", "data: Too long: must have at most 1048576 bytes"),
                 ApiError::TooLarge,
-            ),
-            (
-                with_causes(
-                    409,
-                    "Conflict",
-                    &[("FieldManagerConflict", ".data.a", "conflict with \"x\"")],
-                ),
-                ApiError::FieldConflict(vec![FieldConflict {
-                    field: ".data.a".into(),
-                    message: "conflict with \"x\"".into(),
-                }]),
             ),
             (
                 with_causes(
