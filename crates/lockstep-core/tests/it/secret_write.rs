@@ -311,6 +311,34 @@ proptest! {
     }
 }
 
+#[test]
+fn data_of_an_immutable_secret_does_not_change_the_failure() {
+    let sealed = Desired {
+        immutable: true,
+        ..PLAIN
+    };
+    for adopt in [None, Some("someone else")] {
+        for content in [9, 1] {
+            let mut server = foreign(adopt, true, 0);
+            let outcome = first(Desired { content, ..sealed }, &mut server);
+            assert_eq!(outcome, Err(WriteFailure::NotAdoptable));
+        }
+    }
+    // a Secret that another SyncedSecret adopted and made immutable
+    let failures = [2, 1].map(|content| {
+        let mut server = Server::default();
+        let mut recorded = None;
+        run(&mut server, &mut recorded, PLAIN, usize::MAX);
+        let stored = server.stored.as_mut().unwrap();
+        stored.owner = Some("another");
+        stored.immutable = true;
+        stored.content = 2;
+        stored.version += 1;
+        run(&mut server, &mut recorded, Desired { content, ..sealed }, usize::MAX).unwrap()
+    });
+    assert_eq!(failures, [Err(WriteFailure::Changed), Err(WriteFailure::Changed)]);
+}
+
 fn first(desired: Desired, server: &mut Server) -> Result<Done, WriteFailure<()>> {
     run(server, &mut None, desired, usize::MAX).unwrap()
 }
