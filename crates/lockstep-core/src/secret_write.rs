@@ -270,6 +270,17 @@ impl SecretWrite {
             (Request::Replace { uid: Some(_), .. }, Answer::Immutable) if !self.policy_proven => {
                 self.send(Request::Rehearse)
             }
+            // with the component deny-guesses, the policy denies a proof before object validation rejects it
+            (
+                Request::Replace {
+                    uid: None,
+                    sealed: false,
+                },
+                Answer::Immutable,
+            ) if self.immutable => self.send(Request::Replace {
+                uid: None,
+                sealed: true,
+            }),
             // the policy sees an immutable Secret only if its data is the same, and the failure must not reveal that
             (Request::Replace { .. }, Answer::Immutable)
             | (Request::Replace { sealed: true, .. }, Answer::Denied) => self.send(Request::Claim),
