@@ -1,6 +1,8 @@
 //! Someone holds the operator's token and tries to read a Secret: every verb, form of patch, validation, representation and deletion
 //! option, with well-formed and malformed bodies, under exactly the shipped manifests.
 
+mod guesses;
+
 use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -416,7 +418,7 @@ async fn stored(client: &Client) -> Vec<Secret> {
     api.list(&kube::api::ListParams::default()).await.unwrap().items
 }
 
-async fn prepare(plane: &ControlPlane, admin: &Client) {
+async fn create_namespace(admin: &Client) {
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": TENANT } });
     Api::all(admin.clone())
         .create(
@@ -425,6 +427,10 @@ async fn prepare(plane: &ControlPlane, admin: &Client) {
         )
         .await
         .unwrap();
+}
+
+async fn prepare(plane: &ControlPlane, admin: &Client) {
+    create_namespace(admin).await;
     let api: Api<Secret> = Api::namespaced(admin.clone(), TENANT);
     for target in targets() {
         let secret = serde_json::from_value(target.object).unwrap();
@@ -588,6 +594,17 @@ async fn operators_token_reads_no_secret_by_any_request() {
         before,
         "what belongs to someone else is not changed"
     );
+
+    // a part of the attempts again, with the component that denies guesses
+    let overlay = repository().join("deploy/kustomize/overlays/deny-guesses");
+    operator::apply_folder(&plane.kubeconfig(), &overlay)
+        .await
+        .unwrap();
+    guesses::early_policy_is_enforced(&token).await;
+    let attempts = all_attempts().into_iter().step_by(5).collect();
+    let (_, found) = attack(&token, attempts).await;
+    assert!(found.is_empty(), "{found:#?}");
+    assert_eq!(stored(&admin).await, before, "dry runs change nothing");
 
     let needles = needles();
     let audit = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();

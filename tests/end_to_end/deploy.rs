@@ -119,7 +119,11 @@ async fn the_pod_is_locked_up() {
 
 #[tokio::test]
 async fn the_account_may_write_secrets_and_not_read_them() {
-    for folder in ["deploy/kustomize/base", "deploy/kustomize/overlays/namespaced"] {
+    for folder in [
+        "deploy/kustomize/base",
+        "deploy/kustomize/overlays/namespaced",
+        "deploy/kustomize/overlays/deny-guesses",
+    ] {
         let objects = build(folder).await;
         let mut seen = false;
         for object in &objects {
@@ -147,7 +151,7 @@ async fn the_account_may_write_secrets_and_not_read_them() {
 async fn every_manifest_is_taken_by_a_real_api_server() {
     let cluster = crate::shared_cluster::shared_cluster().await;
     let kubeconfig = cluster.plane.kubeconfig();
-    for folder in ["base", "overlays/drift-watch"] {
+    for folder in ["base", "overlays/drift-watch", "overlays/deny-guesses"] {
         let path = repository().join("deploy/kustomize").join(folder);
         let path = path.to_str().expect("UTF-8");
         let arguments = [

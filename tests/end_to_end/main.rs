@@ -24,6 +24,7 @@ mod bad_template;
 mod batches;
 mod ciphertext;
 mod crash;
+mod deny_guesses;
 mod deploy;
 mod events;
 mod examples;

@@ -246,7 +246,12 @@ async fn several_merge_different_keys_and_no_two_the_same_key() {
             "target": { "name": "shared", "creationPolicy": "Merge" },
         })
     };
-    somebodys_secret(&test, "shared", json!({ "lockstep.dev/merge": "one,two,three" })).await;
+    somebodys_secret(
+        &test,
+        "shared",
+        json!({ "lockstep.dev/merge": "one,two,three,four" }),
+    )
+    .await;
     grant_merge(&test, "shared").await;
     test.declare("one", merge("x", "x")).await;
     test.declare("two", merge("y", "y")).await;
@@ -265,6 +270,17 @@ async fn several_merge_different_keys_and_no_two_the_same_key() {
         text(&test.secrets().get("shared").await.unwrap(), "y").as_deref(),
         Some("2")
     );
+    // the same value is a conflict too, because anything else would confirm a guess
+    test.declare("four", merge("y", "y")).await;
+    let object = test.wait_for_reason("four", "Conflict").await;
+    let said = said.replace("three", "four");
+    assert!(message(&object).contains(&said), "{}", message(&object));
+    test.refresh("two", "after the conflict").await;
+    test.heals("two").await;
+    test.synced_secrets()
+        .delete("four", &DeleteParams::default())
+        .await
+        .unwrap();
     // someone else's edit of a merged key is repaired
     let edit = json!({ "stringData": { "x": "edited" } });
     test.secrets()

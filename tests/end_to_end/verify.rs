@@ -418,7 +418,10 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
         },
         "spec": {
             "activeDeadlineSeconds": 10, "ttlSecondsAfterFinished": 60,
-            "template": { "spec": { "containers": [{ "name": "x", "image": "example.org/x" }], "restartPolicy": "Never" } },
+            "template": {
+                "metadata": { "labels": { "app": "x" } },
+                "spec": { "containers": [{ "name": "x", "image": "example.org/x" }], "restartPolicy": "Never" },
+            },
         },
     });
     let refused = |result: Result<(), kube::Error>, what: &str| match result {
@@ -448,6 +451,17 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
         let job: Job = serde_json::from_value(job).unwrap();
         refused(api.create(&PostParams::default(), &job).await.map(drop), pointer);
     }
+    // a Job with a selector of its own adopts pods of others
+    let mut adopting = good.clone();
+    adopting["spec"]["selector"] = json!({ "matchLabels": { "app": "x" } });
+    let job: Job = serde_json::from_value(adopting.clone()).unwrap();
+    api.create(&PostParams::default(), &job).await.unwrap_err();
+    adopting["spec"]["manualSelector"] = json!(true);
+    let job: Job = serde_json::from_value(adopting).unwrap();
+    refused(
+        api.create(&PostParams::default(), &job).await.map(drop),
+        "manualSelector",
+    );
     let job: Job = serde_json::from_value(good).unwrap();
     api.create(&PostParams::default(), &job).await.unwrap();
     let change = Patch::Merge(json!({ "spec": { "suspend": true } }));

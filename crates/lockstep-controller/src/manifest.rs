@@ -113,6 +113,21 @@ impl<'a, D> Manifest<'a, D> {
     }
 }
 
+impl<'a> Manifest<'a, Base64Data<'a>> {
+    /// Returns what it writes: what messages call it, its path in `fieldsV1`, and its name.
+    pub fn written(&self) -> Vec<(&'static str, &'static str, &'a str)> {
+        let data = self.data.0.keys().map(|key| ("key", "/f:data", key.as_str()));
+        let Metadata {
+            labels, annotations, ..
+        } = &self.metadata;
+        let labels = labels.keys().map(|key| ("label", "/f:metadata/f:labels", *key));
+        let annotations = annotations
+            .keys()
+            .map(|key| ("annotation", "/f:metadata/f:annotations", *key));
+        data.chain(labels).chain(annotations).collect()
+    }
+}
+
 fn texts(all: &BTreeMap<String, String>, is_written: impl Fn(&str) -> bool) -> BTreeMap<&str, &str> {
     let all = all.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     all.filter(|(key, _)| is_written(key)).collect()

@@ -195,22 +195,7 @@ impl SecretWriter {
     }
 
     async fn identity(&self, request: Built) -> Result<SecretIdentity, ApiError> {
-        let answer = self.request(request).await?;
-        let text = |field: &str| {
-            answer
-                .pointer(field)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-                .ok_or_else(|| ApiError::Other {
-                    what: "the API server answered without uid and resourceVersion".to_owned(),
-                    transient: true,
-                })
-        };
-        Ok(SecretIdentity {
-            uid: text("/metadata/uid")?,
-            // an object that is only rehearsed has none
-            resource_version: text("/metadata/resourceVersion").unwrap_or_default(),
-        })
+        identity_of(&self.request(request).await?)
     }
 
     async fn request(&self, request: Built) -> Result<Value, ApiError> {
@@ -229,6 +214,25 @@ impl SecretWriter {
             }),
         }
     }
+}
+
+/// Returns the identity in the metadata of a Secret.
+fn identity_of(answer: &Value) -> Result<SecretIdentity, ApiError> {
+    let text = |field: &str| {
+        answer
+            .pointer(field)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| ApiError::Other {
+                what: "the API server answered without uid and resourceVersion".to_owned(),
+                transient: true,
+            })
+    };
+    Ok(SecretIdentity {
+        uid: text("/metadata/uid")?,
+        // an object that is only rehearsed has none
+        resource_version: text("/metadata/resourceVersion").unwrap_or_default(),
+    })
 }
 
 /// No SyncedSecret can have this name.

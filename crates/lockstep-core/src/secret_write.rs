@@ -11,7 +11,10 @@
 //!                                                                └ immutable ──▶ Claim
 //! ```
 //!
-//! Two rules keep other people's Secrets safe:
+//! A denied replacement with an immutable Secret is followed by a claim as well. The API server compares the data of an immutable
+//! Secret before the policy runs, so a denial shows that the data is the same. The write ends as it does with other data.
+//!
+//! These rules keep other people's Secrets safe:
 //!
 //! - A Secret is deleted only by uid and resourceVersion together: those that a [`Request::Claim`] returned, which proves that the
 //!   Secret belongs to this SyncedSecret, or those that status recorded, if the Secret is immutable and cannot be claimed. Someone may
@@ -267,7 +270,20 @@ impl SecretWrite {
             (Request::Replace { uid: Some(_), .. }, Answer::Immutable) if !self.policy_proven => {
                 self.send(Request::Rehearse)
             }
-            (Request::Replace { .. }, Answer::Immutable) => self.send(Request::Claim),
+            // with the component deny-guesses, the policy denies a proof before object validation rejects it
+            (
+                Request::Replace {
+                    uid: None,
+                    sealed: false,
+                },
+                Answer::Immutable,
+            ) if self.immutable => self.send(Request::Replace {
+                uid: None,
+                sealed: true,
+            }),
+            // the policy sees an immutable Secret only if its data is the same, and the failure must not reveal that
+            (Request::Replace { .. }, Answer::Immutable)
+            | (Request::Replace { sealed: true, .. }, Answer::Denied) => self.send(Request::Claim),
             (Request::Claim, Answer::Written(identity)) => {
                 self.owned = Owned::Claimed(identity);
                 self.send(Request::Rehearse)

@@ -36,6 +36,12 @@ const MESSAGES: [(Rule, &str); 3] = [
     ),
 ];
 
+/// The optional policy that denies earlier what [`POLICY`] denies. It denies by a JSON patch that fails.
+const EARLY_POLICY: &str = "lockstep-deny-guesses";
+
+/// The paths of the failing patches by rule. A test compares them with the policy.
+const EARLY_PATHS: [(Rule, &str); 1] = [(Rule::Ownership, "/denied-by-rule-ownership")];
+
 /// An error of the API server, classified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
@@ -45,8 +51,6 @@ pub(super) enum ApiError {
     NotFound,
     /// A precondition failed.
     Conflict,
-    /// Other field managers own fields of a server-side apply.
-    FieldConflict(Vec<FieldConflict>),
     /// A field cannot be changed.
     Immutable,
     /// The admission policy denied the request.
@@ -64,7 +68,7 @@ pub(super) enum ApiError {
 impl From<ApiError> for WriteError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::AlreadyExists | ApiError::Conflict | ApiError::FieldConflict(_) => WriteError::Raced,
+            ApiError::AlreadyExists | ApiError::Conflict => WriteError::Raced,
             ApiError::NotFound => WriteError::Missing,
             ApiError::Immutable => WriteError::Immutable,
             ApiError::Denied(Rule::Deletion) => WriteError::NotDeletable,
@@ -78,15 +82,6 @@ impl From<ApiError> for WriteError {
             ApiError::Other { what, transient } => WriteError::Other { what, transient },
         }
     }
-}
-
-/// A field that another manager owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FieldConflict {
-    /// The path of the field, such as `.data.password`, unchecked.
-    pub(super) field: String,
-    /// The message that names the manager, unchecked.
-    pub(super) message: String,
 }
 
 /// Classifies an error.
@@ -113,7 +108,7 @@ pub(super) fn classify(error: &kube::Error) -> ApiError {
         404 if details.is_some_and(|details| details.kind == "namespaces") => ApiError::NamespaceTerminating,
         404 => ApiError::NotFound,
         409 if status.reason == "AlreadyExists" => ApiError::AlreadyExists,
-        409 => conflict(details),
+        409 => ApiError::Conflict,
         413 => ApiError::TooLarge,
         422 if is_immutability(details) => ApiError::Immutable,
         422 if status.message.contains("Too long") || status.message.contains("must have at most") => {
@@ -130,22 +125,6 @@ fn causes(details: Option<&StatusDetails>) -> &[StatusCause] {
     details.map_or(&[], |details| details.causes.as_slice())
 }
 
-fn conflict(details: Option<&StatusDetails>) -> ApiError {
-    let fields: Vec<_> = causes(details)
-        .iter()
-        .filter(|cause| cause.reason == "FieldManagerConflict")
-        .map(|cause| FieldConflict {
-            field: cause.field.clone(),
-            message: cause.message.clone(),
-        })
-        .collect();
-    if fields.is_empty() {
-        ApiError::Conflict
-    } else {
-        ApiError::FieldConflict(fields)
-    }
-}
-
 /// Whether an object is rejected only because of immutable fields of a Secret. The message alone
 /// does not decide, because it contains names that users chose.
 fn is_immutability(details: Option<&StatusDetails>) -> bool {
@@ -156,13 +135,25 @@ fn is_immutability(details: Option<&StatusDetails>) -> bool {
     !causes(details).is_empty() && causes(details).iter().all(immutable)
 }
 
-/// The rule of lockstep's policy for Secrets that refused, if that policy refused. The message also holds names that people chose, and
-/// what the API server writes around the policy's name cannot be part of one.
+/// Returns the rule of lockstep's policies for Secrets that denied the request. The message can contain names that users chose, but
+/// none of them can contain the quotes around the name of the policy.
 fn denying_rule(message: &str) -> Option<Rule> {
-    let (_, refusal) = message.split_once(&format!("ValidatingAdmissionPolicy '{POLICY}' with binding "))?;
-    let (_, why) = refusal.split_once("denied request: ")?;
-    let known = MESSAGES.iter().find(|(_, text)| why.trim() == *text);
+    if let Some(why) = denial(message, &format!("ValidatingAdmissionPolicy '{POLICY}'")) {
+        let known = MESSAGES.iter().find(|(_, text)| why == *text);
+        return Some(known.map_or(Rule::Other, |(rule, _)| *rule));
+    }
+    let why = denial(message, &format!("policy '{EARLY_POLICY}'"))?;
+    let known = EARLY_PATHS
+        .iter()
+        .find(|(_, path)| why.starts_with("JSON Patch: ") && why.contains(&format!("'{path}'")));
     Some(known.map_or(Rule::Other, |(rule, _)| *rule))
+}
+
+/// Returns why `policy` denied the request, if it did.
+fn denial<'a>(message: &'a str, policy: &str) -> Option<&'a str> {
+    let (_, refusal) = message.split_once(&format!("{policy} with binding "))?;
+    let (_, why) = refusal.split_once("denied request: ")?;
+    Some(why.trim())
 }
 
 /// A reason of the API server: one word of letters, or nothing.
@@ -214,6 +205,11 @@ mod tests {
                 "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'lockstep-secrets' with binding 'b' denied request: {why}"
             )
         };
+        let early = |path: &str| {
+            format!(
+                "policy 'lockstep-deny-guesses' with binding 'b' denied request: JSON Patch: error in remove for path: '{path}': Unable to remove nonexistent key: x: missing value"
+            )
+        };
         let rbac = "secrets \"x\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\" in the namespace \"shop\"";
         let rows = [
             (
@@ -253,15 +249,21 @@ mod tests {
                 ApiError::TooLarge,
             ),
             (
-                with_causes(
-                    409,
-                    "Conflict",
-                    &[("FieldManagerConflict", ".data.a", "conflict with \"x\"")],
+                api(403, "Forbidden", &early("/denied-by-rule-ownership")),
+                ApiError::Denied(Rule::Ownership),
+            ),
+            (
+                api(403, "Forbidden", &early("/denied-by-rule-dry-run")),
+                ApiError::Denied(Rule::Other),
+            ),
+            // an error of the policy is not a denial by the rule
+            (
+                api(
+                    403,
+                    "Forbidden",
+                    "policy 'lockstep-deny-guesses' with binding 'b' denied request: expression '/denied-by-rule-ownership' failed",
                 ),
-                ApiError::FieldConflict(vec![FieldConflict {
-                    field: ".data.a".into(),
-                    message: "conflict with \"x\"".into(),
-                }]),
+                ApiError::Denied(Rule::Other),
             ),
             (
                 with_causes(
@@ -326,6 +328,45 @@ mod tests {
         let policy = policy.split_whitespace().collect::<Vec<_>>().join(" ");
         for (rule, message) in MESSAGES {
             assert!(policy.contains(&format!("message: >- {message} ")), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn early_policy_has_the_paths_and_conditions() {
+        let text = |policy: &str| policy.split_whitespace().collect::<Vec<_>>().join(" ");
+        let policy = text(include_str!(
+            "../../../../deploy/kustomize/base/admission-secrets.yaml"
+        ));
+        let early = text(include_str!(
+            "../../../../deploy/kustomize/components/deny-guesses/admission-guesses.yaml"
+        ));
+        assert!(early.contains(&format!("metadata: name: {EARLY_POLICY} ")));
+        for (rule, path) in EARLY_PATHS {
+            assert!(early.contains(&format!("path: '{path}'")), "{rule:?}");
+        }
+        // the text from `start` to the end of its expression
+        let expression = |start: &str| {
+            let (_, rest) = early.split_once(start).expect(start);
+            let ends = [" - name: ", " mutations: "]
+                .into_iter()
+                .filter_map(|end| rest.find(end));
+            let rest = &rest[..ends.min().unwrap_or(rest.len())];
+            format!("{start}{rest}")
+        };
+        for name in ["owner", "oldOwner", "oldAdopt", "isClaim", "mayMerge"] {
+            let variable = expression(&format!(" - name: {name} expression: "));
+            assert!(policy.contains(&variable), "{variable}");
+        }
+        for start in [
+            "variables.mayMerge || variables.owner != ''",
+            "!variables.isClaim || request.dryRun &&",
+            "!request.dryRun || variables.mayMerge",
+        ] {
+            let condition = expression(start).replace(
+                "request.dryRun && variables",
+                "request.dryRun && request.operation == 'UPDATE' && variables",
+            );
+            assert!(policy.contains(&condition), "{condition}");
         }
     }
 }

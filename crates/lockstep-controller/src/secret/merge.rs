@@ -1,8 +1,8 @@
 //! `creationPolicy: Merge`: keys in a Secret that belongs to someone else.
 //!
 //! It needs `patch` on that Secret, which is read access to it and is granted by name in its namespace. Each SyncedSecret applies with
-//! a field manager of its own, so that the API server tells whose key is whose; the admission policy lets a field manager in only if
-//! the Secret lists it.
+//! a field manager of its own, and `metadata.managedFields` names the manager of each key. The admission policy allows a field manager
+//! only if the Secret lists it.
 
 use kube::api::{Patch, PatchParams};
 use lockstep_core::{
@@ -11,19 +11,17 @@ use lockstep_core::{
     secret_write::{SecretIdentity, WriteError},
     text::is_subdomain,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{
-    SecretWriter,
-    api_error::{ApiError, FieldConflict},
-    requests,
-};
+use super::{SecretWriter, api_error::ApiError, identity_of, requests};
 use crate::manifest::{Base64Data, Manifest};
 
 /// Field managers of SyncedSecrets that merge begin with this.
 const MANAGER_PREFIX: &str = "lockstep-merge:";
 /// What the API server allows for the name of a field manager.
 const LONGEST_MANAGER: usize = 128;
+/// How often a merge is tried while others change the Secret.
+const MERGE_ATTEMPTS: u32 = 3;
 
 fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
     let manager = format!("{MANAGER_PREFIX}{}", owner.name);
@@ -39,8 +37,8 @@ fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
 }
 
 impl SecretWriter {
-    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Those that no other SyncedSecret merges are
-    /// taken over.
+    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Takes over those that no other
+    /// SyncedSecret merges.
     ///
     /// # Errors
     /// Why they were not applied.
@@ -50,22 +48,23 @@ impl SecretWriter {
         secret: &DesiredSecret,
     ) -> Result<SecretIdentity, WriteError> {
         let params = params(owner)?;
-        let found = self.touch(owner, &params).await?;
-        let manifest = Manifest::new(owner, secret, Some(&found.uid), Base64Data(&secret.data));
-        let patch = Patch::Apply(&manifest);
-        let apply = requests(owner.namespace).patch(&secret.name, &params, &patch);
-        let conflicts = match self.identity(apply).await {
-            Err(ApiError::FieldConflict(conflicts)) => conflicts,
-            result => return result.map_err(|error| self.failed(error)),
-        };
-        let others = other_synced_secrets(&conflicts, secret);
-        if !others.is_empty() {
-            return Err(WriteError::MergeConflict(others));
+        let mut attempts = 1;
+        loop {
+            let found = self.touch(owner, &params).await?;
+            let manifest = Manifest::new(owner, secret, Some(&found.identity.uid), Base64Data(&secret.data));
+            let others = other_synced_secrets(&found.managed_fields, owner.name, &manifest);
+            if !others.is_empty() {
+                return Err(WriteError::MergeConflict(others));
+            }
+            // another SyncedSecret may apply the same key after `touch`
+            let manifest = manifest.unchanged_since(&found.identity.resource_version);
+            let patch = Patch::Apply(&manifest);
+            let apply = requests(owner.namespace).patch(&secret.name, &params.clone().force(), &patch);
+            match self.identity(apply).await {
+                Err(ApiError::Conflict) if attempts < MERGE_ATTEMPTS => attempts += 1,
+                result => return result.map_err(|error| self.failed(error)),
+            }
         }
-        // another SyncedSecret may have applied the same key since the conflicts were found
-        let manifest = manifest.unchanged_since(&found.resource_version);
-        let apply = requests(owner.namespace).patch(&secret.name, &params.force(), &Patch::Apply(&manifest));
-        self.identity(apply).await.map_err(|error| self.failed(error))
     }
 
     /// Finds the Secret that keys were merged into.
@@ -73,14 +72,22 @@ impl SecretWriter {
     /// # Errors
     /// Why it was not found.
     pub async fn find_merged(&self, owner: &Owner<'_>) -> Result<SecretIdentity, WriteError> {
-        self.touch(owner, &params(owner)?).await
+        let found = self.touch(owner, &params(owner)?).await?;
+        Ok(found.identity)
     }
 
-    /// A patch that changes nothing: it finds the Secret, and shows that it may be patched.
-    async fn touch(&self, owner: &Owner<'_>, params: &PatchParams) -> Result<SecretIdentity, WriteError> {
+    /// Finds the Secret with a patch that changes nothing. It succeeds only if the Secret may be patched.
+    async fn touch(&self, owner: &Owner<'_>, params: &PatchParams) -> Result<Found, WriteError> {
         let patch = Patch::Merge(json!({}));
         let request = requests(owner.namespace).patch(owner.target, params, &patch);
-        self.identity(request).await.map_err(|error| self.failed(error))
+        let found = async {
+            let object = self.request(request).await?;
+            Ok(Found {
+                identity: identity_of(&object)?,
+                managed_fields: object["metadata"]["managedFields"].clone(),
+            })
+        };
+        found.await.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: ApiError) -> WriteError {
@@ -92,79 +99,98 @@ impl SecretWriter {
     }
 }
 
-/// What of `secret` other SyncedSecrets merge: `key "password"`, each with the other's name.
-fn other_synced_secrets(conflicts: &[FieldConflict], secret: &DesiredSecret) -> Vec<(String, String)> {
-    let others = conflicts.iter().filter_map(|conflict| {
-        let what = part_of(secret, &conflict.field)?;
-        let manager = conflict.message.split('"').nth(1)?;
-        let name = manager.strip_prefix(MANAGER_PREFIX)?;
-        is_subdomain(name).then(|| (what, name.to_owned()))
-    });
-    others.collect()
+/// A Secret that keys are merged into.
+struct Found {
+    identity: SecretIdentity,
+    /// Its `metadata.managedFields`.
+    managed_fields: Value,
 }
 
-/// What the field is called in messages. It is named as this SyncedSecret has it, and not as the API server does.
-fn part_of(secret: &DesiredSecret, field: &str) -> Option<String> {
-    if let Some(key) = field.strip_prefix(".data.") {
-        let (key, _) = secret.data.get_key_value(key)?;
-        return Some(format!("key \"{key}\""));
+/// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of the other. The values do not matter:
+/// a conflict must not reveal whether they are the same.
+fn other_synced_secrets(
+    managed_fields: &Value,
+    name: &str,
+    manifest: &Manifest<'_, Base64Data<'_>>,
+) -> Vec<(String, String)> {
+    let written = manifest.written();
+    let mut others = Vec::new();
+    for entry in managed_fields.as_array().into_iter().flatten() {
+        let other = entry["manager"]
+            .as_str()
+            .and_then(|manager| manager.strip_prefix(MANAGER_PREFIX));
+        let Some(other) = other.filter(|other| *other != name && is_subdomain(other)) else {
+            continue;
+        };
+        for (kind, path, field) in &written {
+            let fields = entry["fieldsV1"].pointer(path);
+            if fields.is_some_and(|fields| fields.get(format!("f:{field}")).is_some()) {
+                others.push((format!("{kind} \"{field}\""), other.to_owned()));
+            }
+        }
     }
-    if let Some(label) = field.strip_prefix(".metadata.labels.") {
-        let (label, _) = secret.labels.get_key_value(label)?;
-        return Some(format!("label \"{label}\""));
-    }
-    let annotation = field.strip_prefix(".metadata.annotations.")?;
-    let (annotation, _) = secret.annotations.get_key_value(annotation)?;
-    Some(format!("annotation \"{annotation}\""))
+    others
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep_api::{CreationPolicy, annotation};
+
     use super::*;
 
-    fn conflict(field: &str, message: &str) -> FieldConflict {
-        FieldConflict {
-            field: field.to_owned(),
-            message: message.to_owned(),
-        }
-    }
-
     #[test]
-    fn only_managers_of_synced_secrets_are_named() {
+    fn fields_of_other_synced_secrets_conflict_whatever_their_value() {
+        let object = lockstep_api::SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
+        let owner = Owner {
+            object: &object,
+            namespace: "shop",
+            name: "a",
+            target: "shared",
+        };
         let mut secret = DesiredSecret::nothing("shared");
+        secret.creation_policy = CreationPolicy::Merge;
         secret.data = [("password".to_owned(), "canary".into())].into();
-        secret.annotations = [("example.org/team".to_owned(), "canary".to_owned())].into();
+        secret.labels = [("tier".to_owned(), "canary".to_owned())].into();
+        secret.annotations = ["example.org/team", annotation::OWNER]
+            .map(|key| (key.to_owned(), "canary".to_owned()))
+            .into();
+        let manifest = Manifest::new(&owner, &secret, None, Base64Data(&secret.data));
+        let annotations =
+            |key: &str| json!({ "f:metadata": { "f:annotations": { ".": {}, format!("f:{key}"): {} } } });
+        let password = json!({ "f:data": { "f:password": {} } });
         let rows = [
+            ("lockstep-merge:b", password.clone(), Some("key \"password\"")),
             (
-                ".data.password",
-                "conflict with \"lockstep-merge:b\" using v1",
-                Some(("key \"password\"", "b")),
+                "lockstep-merge:b",
+                json!({ "f:metadata": { "f:labels": { "f:tier": {} } } }),
+                Some("label \"tier\""),
             ),
             (
-                ".metadata.annotations.example.org/team",
-                "conflict with \"lockstep-merge:b\" using v1",
-                Some(("annotation \"example.org/team\"", "b")),
+                "lockstep-merge:b",
+                annotations("example.org/team"),
+                Some("annotation \"example.org/team\""),
             ),
-            (".data.password", "conflict with \"kubectl-edit\" using v1", None),
+            // not written when merging
+            ("lockstep-merge:b", annotations(annotation::OWNER), None),
             (
-                ".data.password",
-                "conflict with \"lockstep-merge:$(id)\" using v1",
+                "lockstep-merge:b",
+                json!({ "f:data": { ".": {}, "f:other": {} } }),
                 None,
             ),
-            (".data.other", "conflict with \"lockstep-merge:b\" using v1", None),
-            (
-                ".metadata.labels",
-                "conflict with \"lockstep-merge:b\" using v1",
-                None,
-            ),
+            ("lockstep-merge:b", json!("f:data"), None),
+            ("lockstep-merge:a", password.clone(), None),
+            ("lockstep-merge:$(id)", password.clone(), None),
+            ("kubectl-edit", password, None),
         ];
-        for (field, message, other) in rows {
-            let found = other_synced_secrets(&[conflict(field, message)], &secret);
-            let expected: Vec<_> = other
-                .map(|(what, other): (&str, &str)| (what.to_owned(), other.to_owned()))
+        for (manager, fields, what) in rows {
+            let managed = json!([{ "manager": manager, "operation": "Apply", "fieldsV1": fields }]);
+            let found = other_synced_secrets(&managed, "a", &manifest);
+            let expected: Vec<_> = what
+                .map(|what| (what.to_owned(), "b".to_owned()))
                 .into_iter()
                 .collect();
-            assert_eq!(found, expected, "{field} {message}");
+            assert_eq!(found, expected, "{managed}");
         }
+        assert_eq!(other_synced_secrets(&Value::Null, "a", &manifest), []);
     }
 }

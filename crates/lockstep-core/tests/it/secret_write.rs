@@ -38,6 +38,8 @@ struct Desired {
 #[derive(Debug, Clone, Default)]
 struct Server {
     stored: Option<Stored>,
+    /// Whether the component `deny-guesses` denies before object validation.
+    denies_early: bool,
     last_uid: u32,
     last_version: u32,
     /// The uids of Secrets that this SyncedSecret created or that were handed to it.
@@ -74,13 +76,14 @@ impl Server {
             Request::Replace { uid, sealed } => self.replace(uid.as_deref(), *sealed, desired),
             Request::Claim => match &self.stored {
                 None => Answer::NotFound,
+                Some(stored) if self.denies_early && stored.owner != Some(US) => Answer::Denied,
                 Some(stored) if stored.immutable => Answer::Immutable,
                 Some(stored) if stored.owner == Some(US) => Answer::Written(stored.identity()),
                 Some(_) => Answer::Denied,
             },
             Request::Prove => match &self.stored {
                 None => Answer::NotFound,
-                Some(stored) if stored.immutable => Answer::Immutable,
+                Some(stored) if stored.immutable && !self.denies_early => Answer::Immutable,
                 Some(_) => Answer::Denied,
             },
             Request::ProveCreate => Answer::Denied,
@@ -129,6 +132,9 @@ impl Server {
         };
         if uid.is_some_and(|uid| uid != stored.uid.to_string()) {
             return Answer::Conflict;
+        }
+        if self.denies_early && !Self::may_update(stored) {
+            return Answer::Denied;
         }
         let content_is_fixed = stored.immutable && (!sealed || stored.content != desired.content);
         if content_is_fixed || stored.kind != desired.kind {
@@ -235,8 +241,9 @@ proptest! {
     fn no_crash_or_edit_makes_a_write_touch_a_foreign_secret(
         events in prop::collection::vec(event(), 0..12),
         last in desired(),
+        denies_early in any::<bool>(),
     ) {
-        let mut server = Server::default();
+        let mut server = Server { denies_early, ..Server::default() };
         let mut recorded = None;
         for event in events {
             match event {
@@ -308,6 +315,71 @@ proptest! {
                 prop_assert_eq!(server.stored, Some(before), "a failed write changes nothing");
             }
         }
+    }
+}
+
+#[test]
+fn data_of_an_immutable_secret_does_not_change_the_failure() {
+    let sealed = Desired {
+        immutable: true,
+        ..PLAIN
+    };
+    for denies_early in [false, true] {
+        for adopt in [None, Some("someone else")] {
+            let failures = [9, 1].map(|content| {
+                let mut server = foreign(adopt, true, 0);
+                server.denies_early = denies_early;
+                first(Desired { content, ..sealed }, &mut server)
+            });
+            let [right, wrong] = failures;
+            assert_eq!(right, wrong);
+            assert!(right.is_err());
+            if !denies_early {
+                assert_eq!(right, Err(WriteFailure::NotAdoptable));
+            }
+        }
+        // a Secret that another SyncedSecret adopted and made immutable
+        let failures = [2, 1].map(|content| {
+            let mut server = Server {
+                denies_early,
+                ..Server::default()
+            };
+            let mut recorded = None;
+            run(&mut server, &mut recorded, PLAIN, usize::MAX);
+            let stored = server.stored.as_mut().unwrap();
+            stored.owner = Some("another");
+            stored.immutable = true;
+            stored.content = 2;
+            stored.version += 1;
+            run(
+                &mut server,
+                &mut recorded,
+                Desired { content, ..sealed },
+                usize::MAX,
+            )
+            .unwrap()
+        });
+        let [right, wrong] = failures;
+        assert_eq!(right, wrong);
+        assert!(right.is_err());
+    }
+}
+
+#[test]
+fn immutable_secret_of_ours_is_found_again_without_a_record() {
+    let sealed = Desired {
+        immutable: true,
+        ..PLAIN
+    };
+    for denies_early in [false, true] {
+        let mut server = Server {
+            denies_early,
+            ..Server::default()
+        };
+        first(sealed, &mut server).unwrap();
+        let before = server.stored.clone();
+        assert_eq!(first(sealed, &mut server).unwrap().how, How::Updated);
+        assert_eq!(server.stored, before);
     }
 }
 
