@@ -5,6 +5,7 @@
 //! only if the Secret lists it.
 
 use kube::api::{Patch, PatchParams};
+use lockstep_api::SyncedSecretSpec;
 use lockstep_core::{
     assemble::DesiredSecret,
     owner::Owner,
@@ -52,7 +53,7 @@ impl SecretWriter {
         loop {
             let found = self.touch(owner, &params).await?;
             let manifest = Manifest::new(owner, secret, Some(&found.identity.uid), Base64Data(&secret.data));
-            let others = other_synced_secrets(&found.managed_fields, owner.name, &manifest);
+            let others = other_synced_secrets(&found.managed_fields, owner, &manifest);
             if !others.is_empty() {
                 return Err(WriteError::MergeConflict(others));
             }
@@ -107,10 +108,11 @@ struct Found {
 }
 
 /// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of the other. The values do not matter:
-/// a conflict must not reveal whether they are the same.
+/// a conflict must not reveal whether they are the same. Names that the spec does not contain can be parts of remote values, so they
+/// are not shown.
 fn other_synced_secrets(
     managed_fields: &Value,
-    name: &str,
+    owner: &Owner<'_>,
     manifest: &Manifest<'_, Base64Data<'_>>,
 ) -> Vec<(String, String)> {
     let written = manifest.written();
@@ -119,17 +121,34 @@ fn other_synced_secrets(
         let other = entry["manager"]
             .as_str()
             .and_then(|manager| manager.strip_prefix(MANAGER_PREFIX));
-        let Some(other) = other.filter(|other| *other != name && is_subdomain(other)) else {
+        let Some(other) = other.filter(|other| *other != owner.name && is_subdomain(other)) else {
             continue;
         };
         for (kind, path, field) in &written {
             let fields = entry["fieldsV1"].pointer(path);
             if fields.is_some_and(|fields| fields.get(format!("f:{field}")).is_some()) {
-                others.push((format!("{kind} \"{field}\""), other.to_owned()));
+                let what = if is_named(&owner.object.spec, field) {
+                    format!("{kind} \"{field}\"")
+                } else {
+                    format!("a {kind} that the spec does not name")
+                };
+                others.push((what, other.to_owned()));
             }
         }
     }
+    others.dedup();
     others
+}
+
+/// Whether the spec contains the name of a key, label or annotation.
+fn is_named(spec: &SyncedSecretSpec, name: &str) -> bool {
+    let template = spec.target.template.as_ref();
+    let metadata = template.and_then(|template| template.metadata.as_ref());
+    spec.data.iter().any(|entry| entry.secret_key == name)
+        || template.is_some_and(|template| template.data.contains_key(name))
+        || metadata.is_some_and(|metadata| {
+            metadata.labels.contains_key(name) || metadata.annotations.contains_key(name)
+        })
 }
 
 #[cfg(test)]
@@ -140,7 +159,15 @@ mod tests {
 
     #[test]
     fn fields_of_other_synced_secrets_conflict_whatever_their_value() {
-        let object = lockstep_api::SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
+        let spec = json!({
+            "data": [{ "secretKey": "password", "remoteRef": { "key": "a" } }],
+            "target": { "template": { "metadata": {
+                "labels": { "tier": "x" },
+                "annotations": { "example.org/team": "x" },
+            } } },
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        let object = lockstep_api::SyncedSecret::new("a", spec);
         let owner = Owner {
             object: &object,
             namespace: "shop",
@@ -149,7 +176,9 @@ mod tests {
         };
         let mut secret = DesiredSecret::nothing("shared");
         secret.creation_policy = CreationPolicy::Merge;
-        secret.data = [("password".to_owned(), "canary".into())].into();
+        secret.data = ["password", "canary"]
+            .map(|key| (key.to_owned(), "canary".into()))
+            .into();
         secret.labels = [("tier".to_owned(), "canary".to_owned())].into();
         secret.annotations = ["example.org/team", annotation::OWNER]
             .map(|key| (key.to_owned(), "canary".to_owned()))
@@ -170,6 +199,11 @@ mod tests {
                 annotations("example.org/team"),
                 Some("annotation \"example.org/team\""),
             ),
+            (
+                "lockstep-merge:b",
+                json!({ "f:data": { "f:canary": {} } }),
+                Some("a key that the spec does not name"),
+            ),
             // not written when merging
             ("lockstep-merge:b", annotations(annotation::OWNER), None),
             (
@@ -184,13 +218,13 @@ mod tests {
         ];
         for (manager, fields, what) in rows {
             let managed = json!([{ "manager": manager, "operation": "Apply", "fieldsV1": fields }]);
-            let found = other_synced_secrets(&managed, "a", &manifest);
+            let found = other_synced_secrets(&managed, &owner, &manifest);
             let expected: Vec<_> = what
                 .map(|what| (what.to_owned(), "b".to_owned()))
                 .into_iter()
                 .collect();
             assert_eq!(found, expected, "{managed}");
         }
-        assert_eq!(other_synced_secrets(&Value::Null, "a", &manifest), []);
+        assert_eq!(other_synced_secrets(&Value::Null, &owner, &manifest), []);
     }
 }
