@@ -9,7 +9,11 @@ use std::{
 };
 
 use kube::{Client, runtime::events::Recorder};
-use lockstep_core::{decide::Settings, fingerprint::FingerprintKey, reconcile::Moment, time::SharedClock};
+use lockstep_core::{
+    fingerprint::FingerprintKey,
+    reconcile::{Moment, Settings},
+    time::SharedClock,
+};
 use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, ProviderError, StoreKey};
 
 use crate::{

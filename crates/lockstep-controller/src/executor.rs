@@ -11,12 +11,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use lockstep_api::{StoreRef, SyncedSecret, SyncedSecretStatus};
 use lockstep_core::{
-    decide::{self, Observed, Step},
     lease::{self, Issuer},
     owner::Owner,
     reconcile::{
-        Done, Effect, EffectResult, Facts, Fault, LeasePolicy, LeaseSupport, MessageStep, ReadSources,
-        Reconcile, Record, Restarts, RunCheck, SourcesRead, VersionMessage,
+        self, Done, Effect, EffectResult, Facts, Fault, LeasePolicy, LeaseSupport, MessageStep, Observed,
+        ReadSources, Reconcile, Record, Restarts, RunCheck, SourcesRead, Step, VersionMessage,
     },
     rotation::verify::Attempt,
     schedule::{BatchKey, RefreshSchedule},
@@ -47,7 +46,7 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// It never fails: errors are reported in the status and retried. Thousands of objects can wait for
 /// a slot at the same time, so the waiting future is small. The larger future of the work is
 /// created when the work starts.
-pub async fn reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
+pub async fn run_reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut executor = Executor::new(object, shared);
     executor.release_unheeded_messages();
     let Some(step) = executor.decide() else {
@@ -152,7 +151,7 @@ impl Executor {
                 tracked.note_status(status);
             }
             let (observed, now) = (self.observed(status.as_deref()), shared.clock.now());
-            Some(decide::decide(
+            Some(reconcile::decide(
                 &observed,
                 &mut tracked.memory,
                 shared.settings,
@@ -168,7 +167,7 @@ impl Executor {
         }
         let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
             let status = tracked.status(&self.object);
-            tracked.is_stale(&self.object) || decide::heeds_hints(&self.observed(status.as_deref()))
+            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_hints()
         });
         if !heeds {
             self.shared.events.settle(&self.key);

@@ -11,8 +11,9 @@ use lockstep_api::{
     TargetState,
 };
 use lockstep_core::{
-    decide::{Marks, Memory},
-    lease, rotation,
+    lease,
+    reconcile::{Marks, Memory},
+    rotation,
 };
 
 use crate::index::ObjectKey;

@@ -17,7 +17,7 @@ use kube::{
 };
 use lockstep_api::annotation;
 use lockstep_core::{
-    decide::Settings,
+    reconcile::Settings,
     time::{Clock, SteadyClock, SystemClock},
 };
 use lockstep_provider::{Clients, FetchMetrics, Registry};

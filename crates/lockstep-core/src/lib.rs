@@ -1,6 +1,6 @@
 //! The decisions of lockstep, as pure functions: no I/O, no clock, no client.
 //!
-//! A reconcile goes through them in this order: [`decide`] says what is due, [`plan`] what is to be read and whether
+//! [`reconcile`] ties them together. A reconcile goes through them in this order: it decides what is due, [`plan`] what is to be read and whether
 //! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
 //! makes the status, [`schedule`] says when to look again, [`hints`] which messages of a queue have been dealt with. [`rotation`]
 //! says whether a changed value may be written now, [`lease`] when a generated credential is renewed, replaced and revoked.
@@ -10,7 +10,6 @@ pub mod access;
 pub mod assemble;
 pub mod ciphertext;
 pub mod collect;
-pub mod decide;
 pub mod decode;
 pub mod failure;
 pub mod fingerprint;

@@ -11,7 +11,7 @@ use kube::runtime::{
 use lockstep_api::{SyncedSecret, annotation};
 
 use super::dispatch::dispatch;
-use crate::{admin::Readiness, context::Shared, executor::reconcile, index::ObjectKey, watch as follow};
+use crate::{admin::Readiness, context::Shared, executor::run_reconcile, index::ObjectKey, watch as follow};
 
 /// What of a SyncedSecret makes a reconcile due. Its status is not: it is the operator's own word.
 struct Relevant;
@@ -86,7 +86,7 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
                     shared.events.settle(&key);
                     return None;
                 };
-                let again = reconcile(object, shared.clone()).await;
+                let again = run_reconcile(object, shared.clone()).await;
                 // It may have been deleted meanwhile: what the reconcile remembered since must not outlive it.
                 if !shared.index().has_object(&key) {
                     shared.objects.remove(&key);

@@ -18,10 +18,10 @@ use lockstep_api::{
 };
 use serde_json::Value;
 
+use super::memory::Memory;
 use crate::{
     assemble::DesiredSecret,
     collect::Fetched,
-    decide::Memory,
     hints::Pin,
     plan::Plan,
     remote::{

@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lockstep_api::{StoreRef, SyncedSecret, SyncedSecretStatus, TargetStatus, annotation};
 
-use super::effect::Moment;
+use super::{
+    effect::Moment,
+    memory::Memory,
+    observed::{Observed, Settings},
+};
 use crate::{
     access::Grant,
-    decide::{Memory, Observed, Settings},
     fingerprint::FingerprintKey,
     lease::Issuer,
     owner::Owner,

@@ -11,11 +11,14 @@
 //! no I/O, no clock and no async runtime behind it: [`Reconcile::resume`] continues the code until
 //! it asks for the next effect. The operator and the tests drive the same machine.
 
+mod due;
 mod effect;
 mod facts;
 mod leases;
+mod memory;
 mod messages;
 mod notices;
+mod observed;
 mod probe;
 mod rollout;
 mod run;
@@ -32,15 +35,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+pub use due::{Step, Trigger, decide};
 pub use effect::{
     CurrentStatus, Done, Effect, EffectResult, LeasePolicy, LeaseSupport, MessageStep, Moment, Notice,
     ReadSources, Record, Restart, Restarts, RunCheck, SecretRequest, Severity, SourcesRead, StatusAnswer,
     StatusPatch, VersionMessage, Work,
 };
 pub use facts::{ClusterView, Facts};
+pub use memory::{Marks, Memory, SecretState};
+pub use observed::{Attempt, Observed, Settings, interval};
 
 use self::{effect::Effects, run::Run};
-use crate::{Failure, decide::Memory};
+use crate::Failure;
 
 /// Why a reconcile was aborted. Each is a fault in lockstep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

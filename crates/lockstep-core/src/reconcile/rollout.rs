@@ -209,8 +209,7 @@ impl Run {
     async fn is_recorded(&mut self, target: &TargetStatus) -> bool {
         if target.versioned {
             // the Secret of an earlier revision can still exist
-            let current = self.effects.read_status(()).await;
-            return matches!(current, CurrentStatus::Found { status, .. } if status.as_deref() == self.status.as_deref());
+            return self.is_current().await;
         }
         match self.find_drift(&target.name, target).await {
             Ok(Drift::None) => true,
@@ -225,11 +224,21 @@ impl Run {
         }
     }
 
+    /// Whether the API server still has the known status.
+    async fn is_current(&self) -> bool {
+        let current = self.effects.read_status(()).await;
+        matches!(current, CurrentStatus::Found { status, .. } if status.as_deref() == self.status.as_deref())
+    }
+
     /// Starts the check in progress, or observes it.
     async fn verify(&self, rollout: &RolloutStatus, spec: &Rollout) -> Check {
         let (Some(verification), Some(verify)) = (verify::wanted(rollout, spec), &spec.verify) else {
             return Check::Unknown;
         };
+        // an operator that was paused while another continued starts nothing
+        if !verification.made && !self.is_current().await {
+            return Check::Unknown;
+        }
         let check = RunCheck {
             verify: verify.clone(),
             rollout: rollout.clone(),

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use lockstep_api::{LeaseStatus, Reason, SyncedSecretStatus, TargetStatus};
 
 use super::{
+    due::{self, Step},
     effect::{Effects, Moment, Record},
     facts::Facts,
+    memory::Memory,
+    observed::Observed,
 };
-use crate::{
-    Failure,
-    decide::{self, Memory, Observed, Step},
-    remote::Requeue,
-};
+use crate::{Failure, remote::Requeue};
 
 /// One reconcile of one object. The other files of this folder add what it does.
 pub(super) struct Run {
@@ -56,7 +55,7 @@ impl Run {
     pub(super) fn decide(&mut self) -> Step {
         let moment = self.moment();
         let observed = self.facts.observed(self.status.as_deref(), moment);
-        decide::decide(&observed, &mut self.memory, self.facts.settings, moment.wall)
+        due::decide(&observed, &mut self.memory, self.facts.settings, moment.wall)
     }
 
     /// Returns the Secret that was written last.

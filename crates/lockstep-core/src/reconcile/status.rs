@@ -7,13 +7,12 @@ use serde_json::Value;
 
 use super::{
     effect::{CurrentStatus, Notice, Record, StatusAnswer, StatusPatch},
+    memory::SecretState,
     notices,
     run::Run,
 };
 use crate::{
-    Failure,
-    decide::SecretState,
-    history,
+    Failure, history,
     remote::Requeue,
     report::{self, Outcome, Subject},
     time::later,

@@ -6,19 +6,15 @@ use lockstep_api::Reason;
 
 use super::{
     Fault,
+    due::{Step, Trigger},
     effect::{Done, MessageStep, Record},
+    memory::SecretState,
+    observed::interval,
     run::Run,
     status::StatusWrite,
     sync::Synced,
 };
-use crate::{
-    Failure,
-    decide::{self, SecretState, Step, Trigger},
-    hints,
-    report::Outcome,
-    text,
-    time::later,
-};
+use crate::{Failure, hints, report::Outcome, text, time::later};
 
 impl Run {
     /// Runs the reconcile.
@@ -118,7 +114,7 @@ impl Run {
                 self.report(Outcome::Gone).await;
                 self.acknowledge().await;
                 // a source that exists again is detected at the refresh interval
-                let wait = decide::interval(&self.facts.object.spec);
+                let wait = interval(&self.facts.object.spec);
                 self.memory.retry_at = Some(later(self.moment().wall, wait));
                 Reason::SourceDeleted.as_str()
             }
@@ -142,9 +138,9 @@ impl Run {
         self.note_failure(failure);
         let message = text::escape(&failure.message).into_owned();
         self.record(Record::NotSynced(failure.reason, message)).await;
-        self.report(Outcome::Failed(failure)).await;
+        let written = self.report(Outcome::Failed(failure)).await;
         // messages wait for the next attempt, unless the failure lasts until something changes
-        let durable = hints::settles(failure);
+        let durable = hints::settles(failure) && written == StatusWrite::Persisted;
         self.effects.messages(MessageStep::End { durable }).await;
         failure.reason.as_str()
     }

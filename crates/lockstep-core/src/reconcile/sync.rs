@@ -8,14 +8,13 @@ use lockstep_api::{
 };
 
 use super::{
+    due::Trigger,
     effect::Record,
     run::Run,
     sources::{Inputs, Reading},
 };
 use crate::{
-    Failure,
-    decide::Trigger,
-    lease,
+    Failure, lease,
     remote::Requeue,
     report::Waiting,
     revision::{self, Candidate, Name, Revision},
@@ -95,7 +94,8 @@ impl Run {
         }
         let gate = Gate {
             windows: reading.plan.windows.clone(),
-            drifted: why == Trigger::Drift,
+            // a Secret that is not immutable yet has its new values already
+            drifted: why == Trigger::Drift || self.observed().is_unsealed(),
             requested,
         };
         // issue another credential as soon as it may be written, or before the current one ends

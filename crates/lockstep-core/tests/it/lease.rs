@@ -8,10 +8,10 @@ use lockstep_api::{
     SyncedSecretSpec, SyncedSecretStatus, TargetState,
 };
 use lockstep_core::{
-    decide::{Memory, Observed, Settings, Step, Trigger, decide},
     fingerprint::FingerprintKey,
     lease::Generation,
     lease::{self, Action, Cause, Issuer, Retention, Retries},
+    reconcile::{Memory, Observed, Settings, Step, Trigger, decide},
     remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
     report::{Outcome, Subject, report},
     rotation,

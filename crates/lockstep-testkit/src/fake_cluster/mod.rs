@@ -19,12 +19,12 @@ use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{ConditionStatus, ConditionType, SyncedSecret, SyncedSecretStatus};
 use lockstep_core::{access::Grant, remote::Verbatim, rotation::workload::Refusal};
 use lockstep_core::{
-    decide::{self, Marks, Memory, Observed, Settings, Step},
     fingerprint::FingerprintKey,
     lease::{self, Issuer},
     reconcile::{
-        ClusterView, CurrentStatus, Done, Effect, EffectResult, Facts, LeasePolicy, MessageStep, Moment,
-        Notice, Reconcile, Record, Restarts, StatusAnswer, StatusPatch,
+        self, ClusterView, CurrentStatus, Done, Effect, EffectResult, Facts, LeasePolicy, Marks, Memory,
+        MessageStep, Moment, Notice, Observed, Reconcile, Record, Restarts, Settings, StatusAnswer,
+        StatusPatch, Step,
     },
     schedule::RefreshSchedule,
     secret_write::{Answer, WriteError},
@@ -263,7 +263,7 @@ impl FakeCluster {
             name: NAME,
         };
         let observed = Observed::new(&operator.seen, status.as_deref(), issuer, ahead);
-        decide::decide(&observed, &mut operator.memory, settings, now)
+        reconcile::decide(&observed, &mut operator.memory, settings, now)
     }
 
     /// Runs one operator until nothing is due. Returns when something is due again.
@@ -514,12 +514,12 @@ impl FakeCluster {
 
     /// A message is acknowledged only when the status in the API server contains its effect.
     fn check_acknowledgement(&mut self, message: u64) {
-        let Some(FakeMessage { version, at, .. }) = self.store.messages.get(&message).copied() else {
+        let Some(FakeMessage { version, at, refuted }) = self.store.messages.get(&message).copied() else {
             return;
         };
         // a message of another time tells nothing of a store that lags
         let is_old = self.store.lags && self.wall.duration_since(at).unsigned_abs() > Duration::from_mins(10);
-        if is_old || version > self.store.versions.len() {
+        if is_old || refuted || version > self.store.versions.len() {
             return;
         }
         let status = self.status();

@@ -39,7 +39,7 @@ pub struct FakeMessage {
     pub version: usize,
     /// When the version was written.
     pub at: Timestamp,
-    refuted: bool,
+    pub(super) refuted: bool,
 }
 
 /// A store in memory. Its value is a JSON object with the properties `username` and `password`, both

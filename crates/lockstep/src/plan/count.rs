@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use lockstep_api::{Limits, Reason, RefreshPolicy, StoreRef};
 use lockstep_controller::index::{Index, store_key};
 use lockstep_core::{
-    Failure, decide,
+    Failure,
     forecast::{Calls, Object, Store, Wants},
     plan::{self, Plan},
+    reconcile,
     remote::Part,
     spec,
 };
@@ -91,7 +92,7 @@ fn one(
             &leader,
             &format!("{}/{}", placed.namespace, placed.name),
         ),
-        interval: periodic.then(|| decide::interval(input.spec)),
+        interval: periodic.then(|| reconcile::interval(input.spec)),
         leader: key(&leader),
         wants,
     })

@@ -2,8 +2,11 @@ use std::sync::LazyLock;
 
 use lockstep_api::{Condition, TargetStatus};
 
+use jiff::SignedDuration;
+use lockstep_api::{ConditionStatus, SyncedSecretSpec, SyncedSecretStatus};
+
 use super::*;
-use crate::{Failure, fingerprint::FingerprintKey};
+use crate::{Failure, fingerprint::FingerprintKey, lease::Issuer, schedule::RefreshSchedule};
 
 static KEY: LazyLock<FingerprintKey> = LazyLock::new(|| FingerprintKey::new([7; 32]).unwrap());
 
@@ -564,7 +567,7 @@ fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
     let mut memory = Memory::default();
     memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     memory.hinted = true;
-    assert!(heeds_hints(&object));
+    assert!(object.heeds_hints());
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Trigger::Event)
@@ -603,7 +606,7 @@ fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
             hinted: true,
             ..Memory::default()
         };
-        assert!(!heeds_hints(&object), "{spec:?}");
+        assert!(!object.heeds_hints(), "{spec:?}");
         let step = decide(&object, &mut memory, SETTINGS, now());
         assert!(!matches!(step, Step::Fetch(_)), "{spec:?}: {step:?}");
     }
@@ -611,9 +614,9 @@ fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
         deleting: true,
         ..observed(&once, None)
     };
-    assert!(!heeds_hints(&deleted));
+    assert!(!deleted.heeds_hints());
     assert!(
-        heeds_hints(&observed(&once, None)),
+        observed(&once, None).heeds_hints(),
         "it was never written, and a value may have come to be"
     );
 }
