@@ -18,7 +18,6 @@ use crate::{
     shared_cluster::{SharedCluster, eventually},
 };
 
-const ANNOTATION: &str = "lockstep.dev/revision.database";
 pub(crate) const TARGETS: [&str; 2] = ["api", "worker"];
 
 /// Two Deployments, and an operator behind a proxy.
@@ -163,59 +162,6 @@ async fn a_kill_at_any_write_of_a_rollout_restarts_each_target_once() {
         // the Secret, its status, two restarts, and what was seen of each
         assert!(nth >= 6, "{fault:?}: a rollout has more writes than {nth}");
     }
-}
-
-#[tokio::test]
-async fn a_kill_at_any_write_of_a_rollback_ends_on_the_previous_value() {
-    let back = rollout(&json!({ "onFailure": "Rollback" }));
-    let mut trial = Trial::set("kill-rollback", back).await;
-    let mut nth = 0;
-    loop {
-        // with each new value there is one more to go back to
-        let good_value = trial.rotate().await;
-        let good = trial.everywhere(&good_value).await;
-        trial.workloads.pods.require("api", ANNOTATION, &good);
-        let worker = trial.generations().await[1];
-        trial.workloads.progress_deadline("2s").await;
-        let fault = if nth % 2 == 0 {
-            Fault::Hangs
-        } else {
-            Fault::LosesAnswer
-        };
-        trial.proxy.strike(fault, nth, 1, is_write);
-        trial.rotate().await;
-        let struck = tokio::select! {
-            () = trial.proxy.struck() => true,
-            () = trial.rolled(&good, RolloutPhase::RolledBack) => false,
-        };
-        if struck {
-            trial.start_anew().await;
-            trial.rolled(&good, RolloutPhase::RolledBack).await;
-        }
-        trial.proxy.heal();
-        assert_eq!(
-            trial.workloads.holds(&good_value).await,
-            good,
-            "{fault:?} at write {nth}"
-        );
-        assert_eq!(
-            trial.workloads.revision("Deployment", "api").await.as_ref(),
-            Some(&good)
-        );
-        assert_eq!(
-            trial.generations().await[1],
-            worker,
-            "no wave is skipped: the second never had its turn"
-        );
-        trial.workloads.pods.mend_app("api");
-        if !struck {
-            break;
-        }
-        trial.workloads.progress_deadline("10m").await;
-        nth += 1;
-    }
-    // forward: the Secret, its status, a restart, what was seen; back: the same
-    assert!(nth >= 8, "a rollback has more writes than {nth}");
 }
 
 #[tokio::test]

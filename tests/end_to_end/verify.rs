@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::{
     api_proxy::{Fault, NAMESPACE, ProxiedCluster},
     rollout::TestWorkloads,
-    rollout_crash::{Trial, rollout},
     shared_cluster::{TestNamespace, eventually},
 };
 
@@ -486,60 +485,4 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
             .map(drop),
         "a CronJob",
     );
-}
-
-#[tokio::test]
-async fn a_kill_at_any_write_of_a_verified_rollout_checks_each_wave_once() {
-    let verify = json!({ "verify": { "job": { "cronJob": "smoke" } } });
-    let mut trial = Trial::set("kill-verify", rollout(&verify)).await;
-    smoke(&trial.workloads.test).await;
-    bind(&trial.workloads.test, "lockstep-verify-jobs").await;
-    let mut nth = 0;
-    loop {
-        let fault = if nth % 2 == 0 {
-            Fault::Hangs
-        } else {
-            Fault::LosesAnswer
-        };
-        let before = trial.generations().await;
-        // what a check writes: its Job, and the status before and after it
-        trial.proxy.strike(fault, nth, 1, |asked| {
-            let is_job = asked.path.ends_with("/jobs") && !asked.query.contains("dryRun");
-            is_job || asked.path.ends_with("/status") && asked.path.contains("/syncedsecrets/")
-        });
-        let value = trial.rotate().await;
-        let struck = tokio::select! {
-            () = trial.proxy.struck() => true,
-            _ = trial.everywhere(&value) => false,
-        };
-        if struck {
-            trial.start_anew().await;
-        }
-        let revision = trial.everywhere(&value).await;
-        trial.proxy.heal();
-        let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
-        assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
-        let mut checks: Vec<String> = all_jobs(&trial.workloads.test)
-            .await
-            .iter()
-            .filter_map(|job| {
-                let said = job.annotations()["lockstep.dev/verifies"]
-                    .split(" of the rollout")
-                    .next()?;
-                let check = said.strip_prefix(&format!("database revision {revision} "))?;
-                Some(check.to_owned())
-            })
-            .collect();
-        checks.sort();
-        assert_eq!(
-            checks,
-            ["wave 1 attempt 1", "wave 2 attempt 1"],
-            "{fault:?} at write {nth}"
-        );
-        if !struck {
-            break;
-        }
-        nth += 1;
-    }
-    assert!(nth >= 8, "a verified rollout has more writes than {nth}");
 }

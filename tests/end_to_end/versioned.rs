@@ -10,9 +10,7 @@ use lockstep_api::{RolloutPhase, SyncedSecret, TargetState};
 use serde_json::{Value, json};
 
 use crate::{
-    api_proxy::Fault,
     rollout::TestWorkloads,
-    rollout_crash::{TARGETS, Trial, rollout},
     shared_cluster::{eventually, text},
 };
 
@@ -558,65 +556,4 @@ async fn the_operators_account_may_move_references_to_the_version_that_it_names_
             refused(&both, "0000000f").await;
         }
     }
-}
-
-/// Waits until that value is everywhere, and every earlier Secret is gone.
-async fn settled(workloads: &TestWorkloads, value: &str) {
-    let current = holds(workloads, value).await;
-    phase(workloads, &current, RolloutPhase::Complete).await;
-    for target in TARGETS {
-        assert_eq!(
-            refers(workloads, target).await,
-            std::slice::from_ref(&current),
-            "{target}"
-        );
-    }
-    only_these_are_left(workloads, &[&current]).await;
-}
-
-#[tokio::test]
-async fn a_kill_at_any_write_of_a_versioned_rollout_moves_each_target_once_and_leaves_no_secret_behind() {
-    let mut trial = Trial::raise("kill-versioned").await;
-    for target in TARGETS {
-        workload(&trial.workloads, target).await;
-    }
-    let first = declare(
-        &trial.workloads,
-        json!({ "revisionHistoryLimit": 0 }),
-        rollout(&json!({})),
-    )
-    .await;
-    phase(&trial.workloads, &first, RolloutPhase::Complete).await;
-    let mut nth = 0;
-    loop {
-        let fault = if nth % 2 == 0 {
-            Fault::Hangs
-        } else {
-            Fault::LosesAnswer
-        };
-        let before = trial.generations().await;
-        trial.proxy.strike(fault, nth, 1, |asked| {
-            let moved = asked.method != axum::http::Method::GET && asked.path.contains("/deployments/");
-            let proof = asked.query.contains("dryRun");
-            !proof && (asked.is_write() || moved)
-        });
-        let value = trial.rotate().await;
-        let struck = tokio::select! {
-            () = trial.proxy.struck() => true,
-            () = settled(&trial.workloads, &value) => false,
-        };
-        if struck {
-            trial.start_anew().await;
-        }
-        settled(&trial.workloads, &value).await;
-        trial.proxy.heal();
-        let once: Vec<i64> = before.iter().map(|generation| generation + 1).collect();
-        assert_eq!(trial.generations().await, once, "{fault:?} at write {nth}");
-        if !struck {
-            break;
-        }
-        nth += 1;
-    }
-    // the Secret, its status, two moves, what was seen of each, a look at the earlier one, its end and what is said of that
-    assert!(nth >= 9, "a versioned rollout has more writes than {nth}");
 }

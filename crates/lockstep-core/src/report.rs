@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Lease, LeaseStatus, Reason, RolloutPhase, Rotation,
-    RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
+    Condition, ConditionStatus, ConditionType, Lease, LeaseStatus, Reason, RefusedRevision, RolloutPhase,
+    Rotation, RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor, annotation,
 };
 
 use crate::{
@@ -115,183 +115,270 @@ pub struct Subject<'a> {
     pub drifted: bool,
 }
 
-/// Builds the status after a sync.
+/// Builds the status after a sync, or after another step of the reconcile.
 pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> SyncedSecretStatus {
-    let old = subject.old.cloned().unwrap_or_default();
-    let mut status = SyncedSecretStatus {
-        conditions: Vec::new(),
-        ..old.clone()
-    };
-    if !matches!(
-        outcome,
-        Outcome::Unchanged
-            | Outcome::Stepped(_)
-            | Outcome::Cleared(_)
-            | Outcome::Intends(_)
-            | Outcome::Leased(_)
-    ) {
-        status.observed_generation = Some(subject.generation);
-        status.handled_refresh = subject.refresh.map(str::to_owned);
+    let mut draft = Draft::new(subject, now);
+    match outcome {
+        Outcome::Synced {
+            target,
+            sources,
+            back,
+            waits,
+        } => draft.synced(target, sources, back, waits),
+        Outcome::Waits(pending) => draft.waits(pending),
+        Outcome::Unchanged => draft.keep_conditions(),
+        Outcome::Intends(target) => draft.intends(target),
+        Outcome::Cleared(names) => draft.cleared(&names),
+        Outcome::Stepped(rotation) => draft.stepped(rotation),
+        Outcome::Leased(leases) => draft.leased(leases),
+        Outcome::Failed(failure) => draft.failed(failure),
+        Outcome::Gone => draft.gone(),
+        Outcome::Acknowledged { suspended: true } => draft.suspended(),
+        Outcome::Acknowledged { suspended: false } => draft.created_once(),
     }
-    let mut set = |kind, holds, reason: Reason, message: String| {
-        status.conditions.push(condition(
-            &old.conditions,
+    draft.finish()
+}
+
+/// A status in the making: the last one, without its conditions.
+struct Draft<'a> {
+    subject: &'a Subject<'a>,
+    old: SyncedSecretStatus,
+    status: SyncedSecretStatus,
+    now: Timestamp,
+}
+
+impl<'a> Draft<'a> {
+    fn new(subject: &'a Subject<'a>, now: Timestamp) -> Self {
+        let old = subject.old.cloned().unwrap_or_default();
+        let status = SyncedSecretStatus {
+            conditions: Vec::new(),
+            ..old.clone()
+        };
+        Self {
+            subject,
+            old,
+            status,
+            now,
+        }
+    }
+
+    fn set(&mut self, kind: ConditionType, holds: ConditionStatus, reason: Reason, message: &str) {
+        let generation = self.subject.generation;
+        let condition = condition(
+            &self.old.conditions,
             kind,
             holds,
             reason,
-            &message,
-            subject.generation,
-            now,
-        ));
-    };
-    match outcome {
-        Outcome::Synced {
-            mut target,
-            mut sources,
-            back,
-            waits,
-        } => {
-            let count = sources.len();
-            let mut message = format!(
-                "Secret \"{}\" is in sync with {}",
-                target.name,
-                if count == 1 {
-                    "1 remote value".to_owned()
-                } else {
-                    format!("{count} remote values")
-                }
-            );
-            let written = Written {
-                target: &target,
-                sources: &sources,
-                back,
-            };
-            let mut rotation =
-                rotation::written(subject.old, &written, subject.rotation, subject.rotate_now, now);
-            if let (Some(said), Some(waits)) = (&mut rotation, waits) {
-                let before = old.rotation.as_ref();
-                said.pending_since = before.and_then(|before| before.pending_since.clone());
-                let pending =
-                    rotation::pending(Some(&*said), waits.revision, waits.waits_for, waits.next, now);
-                *said = pending;
-            }
-            // without a cluster there is no key to make a revision with
-            if !target.revision.is_empty() {
-                message.push_str(", at revision ");
-                message.push_str(&target.revision);
-            }
-            if let Some(refused) = rotation.as_ref().and_then(|rotation| rotation.refused.as_ref()) {
-                message.push_str("; revision ");
-                message.push_str(&refused.revision);
-                message.push_str(" was rolled back. lockstep waits for a newer value at the source");
-            }
-            set(
-                ConditionType::Ready,
-                ConditionStatus::True,
-                Reason::Synced,
-                message,
-            );
-            target.last_change_time = match &old.target {
-                Some(before) if before.revision == target.revision && before.name == target.name => {
-                    before.last_change_time.clone()
-                }
-                _ => Some(to_seconds(now)),
-            };
-            target.generation = Some(subject.generation);
-            status.versions = rotation::versions::note(&old, &target);
-            status.lease = lease::written(old.lease.as_ref(), &sources, now);
-            status.target = Some(target);
-            sources.truncate(MAX_SOURCES);
-            status.sources = sources;
-            status.source_count = i64::try_from(count).ok();
-            status.rotation = rotation;
-        }
-        Outcome::Waits(pending) => {
-            let message = format!("{}. A newer value is pending", keeps(subject));
-            set(
-                ConditionType::Ready,
-                ConditionStatus::True,
-                Reason::Synced,
-                message,
-            );
-            status.rotation = Some(pending);
-        }
-        Outcome::Unchanged => status.conditions = lasting(&old),
-        Outcome::Intends(version) => {
-            status.conditions = lasting(&old);
-            status.versions.retain(|known| known.name != version.name);
-            status.versions.insert(0, version);
-        }
-        Outcome::Cleared(names) => {
-            status.conditions = lasting(&old);
-            status.versions.retain(|version| !names.contains(&version.name));
-        }
-        Outcome::Stepped(rotation) => {
-            status.conditions = lasting(&old);
-            status.rotation = Some(rotation);
-        }
-        Outcome::Leased(lease) => {
-            status.conditions = lasting(&old);
-            status.lease = lease;
-        }
-        Outcome::Failed(failure) => {
-            let said = failure.message.trim_end_matches('.');
-            let message = bounded(format!("{said}. {}", keeps(subject)));
-            set(
-                ConditionType::Ready,
-                ConditionStatus::False,
-                failure.reason,
-                message.clone(),
-            );
-            let kind = if failure.is_stalled() {
-                ConditionType::Stalled
-            } else {
-                ConditionType::Reconciling
-            };
-            set(kind, ConditionStatus::True, failure.reason, message);
-        }
-        Outcome::Gone => {
-            let message = gone(subject, &old);
-            set(
-                ConditionType::Ready,
-                ConditionStatus::False,
-                Reason::SourceDeleted,
-                message,
-            );
-            status.target = None;
-            status.versions = Vec::new();
-            status.sources = Vec::new();
-            status.source_count = Some(0);
-            status.rotation = rotation::complete(subject.rotation, subject.rotate_now, None);
-        }
-        Outcome::Acknowledged { suspended: true } => {
-            let ready = if old.target.is_some() {
-                ConditionStatus::True
-            } else {
-                ConditionStatus::False
-            };
-            let message = format!("suspend is set. {}", keeps(subject));
-            set(ConditionType::Ready, ready, Reason::Suspended, message);
-            heard(&mut status, subject);
-        }
-        Outcome::Acknowledged { suspended: false } => {
-            let message = format!("refreshPolicy: CreatedOnce. {}", keeps(subject));
-            set(
-                ConditionType::Ready,
-                ConditionStatus::True,
-                Reason::Synced,
-                message,
-            );
-            heard(&mut status, subject);
-        }
+            message,
+            generation,
+            self.now,
+        );
+        self.status.conditions.push(condition);
     }
-    add_rotation(&mut status, &old.conditions, subject, now);
-    status.history = history::note(&old, &status, now);
-    status
+
+    fn set_ready(&mut self, reason: Reason, message: &str) {
+        self.set(ConditionType::Ready, ConditionStatus::True, reason, message);
+    }
+
+    /// Records that the spec and the request for a refresh were handled.
+    fn handled(&mut self) {
+        self.status.observed_generation = Some(self.subject.generation);
+        self.status.handled_refresh = self.subject.refresh.map(str::to_owned);
+    }
+
+    /// The Secret is in sync with the sources.
+    fn synced(
+        &mut self,
+        mut target: TargetStatus,
+        mut sources: Vec<SourceStatus>,
+        back: bool,
+        waits: Option<Waiting>,
+    ) {
+        self.handled();
+        let rotation = self.rotation_after_write(&target, &sources, back, waits);
+        let refused = rotation.as_ref().and_then(|rotation| rotation.refused.as_ref());
+        let message = in_sync(&target, sources.len(), refused);
+        self.set_ready(Reason::Synced, &message);
+        target.last_change_time = match &self.old.target {
+            Some(before) if before.revision == target.revision && before.name == target.name => {
+                before.last_change_time.clone()
+            }
+            _ => Some(to_seconds(self.now)),
+        };
+        target.generation = Some(self.subject.generation);
+        let status = &mut self.status;
+        status.versions = rotation::versions::note(&self.old, &target);
+        status.lease = lease::written(self.old.lease.as_ref(), &sources, self.now);
+        status.target = Some(target);
+        status.source_count = i64::try_from(sources.len()).ok();
+        sources.truncate(MAX_SOURCES);
+        status.sources = sources;
+        status.rotation = rotation;
+    }
+
+    fn rotation_after_write(
+        &self,
+        target: &TargetStatus,
+        sources: &[SourceStatus],
+        back: bool,
+        waits: Option<Waiting>,
+    ) -> Option<RotationStatus> {
+        let subject = self.subject;
+        let written = Written {
+            target,
+            sources,
+            back,
+        };
+        let mut rotation = rotation::written(
+            subject.old,
+            &written,
+            subject.rotation,
+            subject.rotate_now,
+            self.now,
+        );
+        if let (Some(said), Some(waits)) = (&mut rotation, waits) {
+            let before = self.old.rotation.as_ref();
+            said.pending_since = before.and_then(|before| before.pending_since.clone());
+            let Waiting {
+                revision,
+                waits_for,
+                next,
+            } = waits;
+            *said = rotation::pending(Some(&*said), revision, waits_for, next, self.now);
+        }
+        rotation
+    }
+
+    /// A change is pending, and the Secret was left unchanged.
+    fn waits(&mut self, pending: RotationStatus) {
+        self.handled();
+        let message = format!("{}. A newer value is pending", keeps(self.subject));
+        self.set_ready(Reason::Synced, &message);
+        self.status.rotation = Some(pending);
+    }
+
+    /// Nothing was synced, so the conditions about the Secret last.
+    fn keep_conditions(&mut self) {
+        self.status.conditions = lasting(&self.old);
+    }
+
+    /// A Secret is about to be written, or is not yet immutable.
+    fn intends(&mut self, target: TargetStatus) {
+        self.keep_conditions();
+        let versions = &mut self.status.versions;
+        versions.retain(|known| known.name != target.name);
+        versions.insert(0, target);
+    }
+
+    /// Earlier Secrets of a versioned target were deleted.
+    fn cleared(&mut self, names: &[String]) {
+        self.keep_conditions();
+        self.status
+            .versions
+            .retain(|version| !names.contains(&version.name));
+    }
+
+    /// The rollout advanced.
+    fn stepped(&mut self, rotation: RotationStatus) {
+        self.keep_conditions();
+        self.status.rotation = Some(rotation);
+    }
+
+    /// A lease was recorded, renewed or revoked.
+    fn leased(&mut self, leases: Option<LeaseStatus>) {
+        self.keep_conditions();
+        self.status.lease = leases;
+    }
+
+    /// The sync failed.
+    fn failed(&mut self, failure: &Failure) {
+        self.handled();
+        let said = failure.message.trim_end_matches('.');
+        let message = bounded(format!("{said}. {}", keeps(self.subject)));
+        self.set(
+            ConditionType::Ready,
+            ConditionStatus::False,
+            failure.reason,
+            &message,
+        );
+        let kind = if failure.is_stalled() {
+            ConditionType::Stalled
+        } else {
+            ConditionType::Reconciling
+        };
+        self.set(kind, ConditionStatus::True, failure.reason, &message);
+    }
+
+    /// Every remote value is gone, and the Secret was deleted.
+    fn gone(&mut self) {
+        self.handled();
+        let message = gone(self.subject, &self.old);
+        self.set(
+            ConditionType::Ready,
+            ConditionStatus::False,
+            Reason::SourceDeleted,
+            &message,
+        );
+        let status = &mut self.status;
+        status.target = None;
+        status.versions = Vec::new();
+        status.sources = Vec::new();
+        status.source_count = Some(0);
+        status.rotation = rotation::complete(self.subject.rotation, self.subject.rotate_now, None);
+    }
+
+    /// Nothing was done, because of `suspend`.
+    fn suspended(&mut self) {
+        self.handled();
+        let ready = if self.old.target.is_some() {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        let message = format!("suspend is set. {}", keeps(self.subject));
+        self.set(ConditionType::Ready, ready, Reason::Suspended, &message);
+        handled_rotate_now(&mut self.status, self.subject);
+    }
+
+    /// Nothing was done, because of `refreshPolicy: CreatedOnce`.
+    fn created_once(&mut self) {
+        self.handled();
+        let message = format!("refreshPolicy: CreatedOnce. {}", keeps(self.subject));
+        self.set_ready(Reason::Synced, &message);
+        handled_rotate_now(&mut self.status, self.subject);
+    }
+
+    /// Adds the conditions that follow from the rest of the status, and the history.
+    fn finish(mut self) -> SyncedSecretStatus {
+        add_rotation(&mut self.status, &self.old.conditions, self.subject, self.now);
+        self.status.history = history::note(&self.old, &self.status, self.now);
+        self.status
+    }
+}
+
+/// Returns the message of a Secret that is in sync.
+fn in_sync(target: &TargetStatus, sources: usize, refused: Option<&RefusedRevision>) -> String {
+    let values = if sources == 1 {
+        "1 remote value".to_owned()
+    } else {
+        format!("{sources} remote values")
+    };
+    let mut message = format!("Secret \"{}\" is in sync with {values}", target.name);
+    // without a cluster there is no key to make a revision with
+    if !target.revision.is_empty() {
+        message.push_str(", at revision ");
+        message.push_str(&target.revision);
+    }
+    if let Some(refused) = refused {
+        message.push_str("; revision ");
+        message.push_str(&refused.revision);
+        message.push_str(" was rolled back. lockstep waits for a newer value at the source");
+    }
+    message
 }
 
 /// Records `rotate-now` as handled although nothing was written. A later request needs a new value.
-fn heard(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
+fn handled_rotate_now(status: &mut SyncedSecretStatus, subject: &Subject<'_>) {
     let Some(asked) = subject.rotate_now else { return };
     let complete = || rotation::complete(subject.rotation, subject.rotate_now, None);
     match &mut status.rotation {
