@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, api::PostParams, client::Body};
 use zeroize::Zeroizing;
 
-use crate::tokens;
+use crate::kube::tokens;
 
 /// A part of every default audience of API servers. It is never requested, even if it is allowed.
 pub const RESERVED: &str = "kubernetes.default";

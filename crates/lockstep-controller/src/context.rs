@@ -17,21 +17,19 @@ use lockstep_core::{
 use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, ProviderError, StoreKey};
 
 use crate::{
-    admission::LeaseProof,
     audiences::Audiences,
-    credentials::NamespaceCredentials,
     events::Events,
     fair::Places,
     fetch::Large,
-    identity::Account,
     index::{Index, ObjectKey},
+    kube::{
+        account::Account, admission::LeaseProof, checks::Verifier, credentials::NamespaceCredentials,
+        secrets::SecretWriter, workloads::Workloads,
+    },
     lanes::{Lanes, Slots},
     metrics::Metrics,
     objects::Objects,
-    secret::SecretWriter,
-    verifier::Verifier,
     wake::WakeQueue,
-    workloads::Workloads,
 };
 
 /// What every reconcile shares.

@@ -25,13 +25,11 @@ use lockstep_provider::{Backlog, Context, ErrorKind, Provider, ProviderError, St
 use tracing::Instrument;
 
 use crate::{
-    admission::Verdict,
     context::Shared,
     fetch::{self, Meter, Stores},
     index::{ObjectKey, store_key},
+    kube::{admission::Verdict, checks::Place, status::StatusClient},
     lanes::Priority,
-    status::StatusClient,
-    verifier::Place,
 };
 
 /// Timeout of one reconcile. Its requests have their own deadlines, so this is a last resort.

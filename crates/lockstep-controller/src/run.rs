@@ -31,25 +31,24 @@ use self::{
 };
 use crate::{
     admin::{self, Admin, Readiness},
-    admission::LeaseProof,
     audiences::Audiences,
     context::Shared,
     events::Events,
     fair::Places,
     fetch::Large,
-    identity::Account,
     index::Index,
     key,
+    kube::{
+        account::Account, admission::LeaseProof, checks::Verifier, secrets::SecretWriter,
+        workloads::Workloads,
+    },
     lanes::{Lanes, Slots},
     metrics::Metrics,
     objects::Objects,
-    secret::SecretWriter,
     stores::{check_stores, follow_changes},
     tasks::Tasks,
-    verifier::Verifier,
     wake::WakeQueue,
     watch as follow,
-    workloads::Workloads,
 };
 
 /// Reconciles of one set of stores that are under way at the same time: enough that those that wait for values fill the

@@ -24,7 +24,7 @@ use lockstep_provider::{Context, Notice, StoreKey};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{context::Shared, secret::WRITE_TIMEOUT};
+use crate::{context::Shared, kube::request::WRITE_TIMEOUT};
 
 /// Maximum number of concurrent checks. It is large because a store that hangs uses its slot for up
 /// to half a minute, and a waiting check needs little memory.

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::options::{Options, RunError};
 use crate::{
     admin::Readiness,
-    admission::{self, Verdict},
     audiences::{self, Audiences, Unusable},
     context::Shared,
-    identity::Account,
+    kube::{
+        account::Account,
+        admission::{self, Verdict},
+    },
     metrics::Metrics,
     tasks::Tasks,
 };

@@ -434,8 +434,15 @@ impl World {
         let ready = status.condition(ConditionType::Ready).unwrap();
         // a process ended after it made the Secret immutable and before it recorded that, so nothing
         // shows whose the Secret is
-        let stuck = [Reason::TargetNotDeletable, Reason::LeaseLeft];
-        if self.features.immutable && stuck.iter().any(|reason| ready.has_reason(*reason)) {
+        let stuck = [
+            Reason::TargetNotDeletable,
+            Reason::TargetForeign,
+            Reason::LeaseLeft,
+        ];
+        if self.features.immutable
+            && self.is_uncertain
+            && stuck.iter().any(|reason| ready.has_reason(*reason))
+        {
             return;
         }
         if self.features.leases {

@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn messages_are_those_of_the_policy() {
-        let policy = include_str!("../../../../deploy/kustomize/base/admission-secrets.yaml");
+        let policy = include_str!("../../../../../deploy/kustomize/base/admission-secrets.yaml");
         let policy = policy.split_whitespace().collect::<Vec<_>>().join(" ");
         for (rule, message) in MESSAGES {
             assert!(policy.contains(&format!("message: >- {message} ")), "{rule:?}");
@@ -335,10 +335,10 @@ mod tests {
     fn early_policy_has_the_paths_and_conditions() {
         let text = |policy: &str| policy.split_whitespace().collect::<Vec<_>>().join(" ");
         let policy = text(include_str!(
-            "../../../../deploy/kustomize/base/admission-secrets.yaml"
+            "../../../../../deploy/kustomize/base/admission-secrets.yaml"
         ));
         let early = text(include_str!(
-            "../../../../deploy/kustomize/components/deny-guesses/admission-guesses.yaml"
+            "../../../../../deploy/kustomize/components/deny-guesses/admission-guesses.yaml"
         ));
         assert!(early.contains(&format!("metadata: name: {EARLY_POLICY} ")));
         for (rule, path) in EARLY_PATHS {

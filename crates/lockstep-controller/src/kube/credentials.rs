@@ -18,9 +18,8 @@ use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, Secret
 
 use crate::{
     audiences::Audiences,
-    identity::Account,
     index::{CredentialKey, Index},
-    tokens,
+    kube::{account::Account, tokens},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);

@@ -29,14 +29,12 @@ use lockstep_core::{
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     access,
     admission::{Proofs, Unproven},
-    secret::METADATA_ONLY,
+    request::{self, ErrorKind, METADATA_ONLY, READ_TIMEOUT},
 };
 
-/// Timeout of one request.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum number of workloads of one rollout that are read at the same time.
 const LOOKS_AT_ONCE: usize = 8;
 /// Maximum number of remembered restarts. The oldest are dropped first.
@@ -85,21 +83,18 @@ async fn move_references(
     client.request::<IgnoredAny>(request).await.map(drop)
 }
 
-async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, kube::Error> {
-    tokio::time::timeout(TIMEOUT, request)
-        .await
-        .unwrap_or_else(|_| Err(kube::Error::Service("timeout".into())))
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    request::bounded(READ_TIMEOUT, request).await
 }
 
 fn refusal(error: &kube::Error) -> Refusal {
-    match error {
-        kube::Error::Api(status) if status.code == 404 => Refusal::Missing,
-        kube::Error::Api(status) if matches!(status.code, 401 | 408 | 409 | 429) => Refusal::Unknown,
+    match ErrorKind::of(error) {
+        ErrorKind::NotFound => Refusal::Missing,
         // RBAC, or a policy, a quota or a webhook: see `blame`
-        kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
+        ErrorKind::Forbidden => Refusal::Forbidden,
         // an immediate retry does not help
-        kube::Error::Api(status) if (400..500).contains(&status.code) => Refusal::Refused,
-        _ => Refusal::Unknown,
+        ErrorKind::Invalid => Refusal::Refused,
+        ErrorKind::Conflict | ErrorKind::Unavailable => Refusal::Unknown,
     }
 }
 

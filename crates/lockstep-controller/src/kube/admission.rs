@@ -16,7 +16,7 @@ use lockstep_api::SyncedSecret;
 use lockstep_core::time::later;
 use serde_json::json;
 
-use crate::tokens;
+use crate::kube::tokens;
 
 /// The name that is tried; it never comes to exist.
 pub const SELF_TEST_NAME: &str = "lockstep-admission-self-test";

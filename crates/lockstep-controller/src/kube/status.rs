@@ -13,7 +13,7 @@ use lockstep_api::{SyncedSecret, annotation};
 use lockstep_core::reconcile::{CurrentStatus, Notice, Severity, StatusAnswer, StatusPatch};
 use serde_json::json;
 
-use crate::secret::{METADATA_ONLY, WRITE_TIMEOUT};
+use super::request::{ErrorKind, METADATA_ONLY, READ_TIMEOUT, WRITE_TIMEOUT, bounded};
 
 /// The field manager of the finalizer.
 const FINALIZER_MANAGER: &str = "lockstep-lease";
@@ -50,14 +50,6 @@ fn manager(name: &str) -> PatchParams {
     }
 }
 
-/// Bounds the time of a request. A late answer is an error without a response.
-async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    let late = || kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-    tokio::time::timeout(WRITE_TIMEOUT, request)
-        .await
-        .unwrap_or_else(|_| Err(late()))
-}
-
 impl StatusClient<'_> {
     fn requests(&self) -> Request {
         Request::new(SyncedSecret::url_path(&(), Some(self.namespace)))
@@ -76,7 +68,7 @@ impl StatusClient<'_> {
         if let Some(kind) = kind {
             headers.insert(header::CONTENT_TYPE, kind);
         }
-        bounded(self.client.request(request)).await
+        bounded(WRITE_TIMEOUT, self.client.request(request)).await
     }
 
     /// Patches the status of a version of the object.
@@ -91,16 +83,18 @@ impl StatusClient<'_> {
             .patch_subresource("status", self.name, &params, &patch);
         match self.send(request, None).await {
             Ok(written) => StatusAnswer::Written(written.metadata.resource_version),
-            Err(kube::Error::Api(error)) if error.code == 404 => StatusAnswer::NotFound,
-            Err(kube::Error::Api(error)) if error.code == 409 => StatusAnswer::Conflict,
-            Err(_) => StatusAnswer::Failed,
+            Err(error) => match ErrorKind::of(&error) {
+                ErrorKind::NotFound => StatusAnswer::NotFound,
+                ErrorKind::Conflict => StatusAnswer::Conflict,
+                ErrorKind::Forbidden | ErrorKind::Invalid | ErrorKind::Unavailable => StatusAnswer::Failed,
+            },
         }
     }
 
     /// Reads the status.
     pub async fn read(&self) -> CurrentStatus {
         let api: Api<SyncedSecret> = Api::namespaced(self.client.clone(), self.namespace);
-        match bounded(api.get_opt(self.name)).await {
+        match bounded(READ_TIMEOUT, api.get_opt(self.name)).await {
             Ok(Some(found)) if found.metadata.uid.as_deref() == Some(self.uid) => CurrentStatus::Found {
                 resource_version: found.metadata.resource_version,
                 status: found.status.map(Box::new),

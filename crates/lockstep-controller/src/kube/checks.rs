@@ -23,14 +23,13 @@ use lockstep_core::{
 };
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     access,
+    account::Account,
     admission::{Proofs, Unproven},
-    identity::Account,
+    request::{self, ErrorKind, READ_TIMEOUT},
 };
 
-/// Timeout of a request to the API server.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout of a request to a Service.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The ClusterRole to bind in namespaces in which lockstep may create Jobs.
@@ -72,24 +71,18 @@ enum Refused {
 }
 
 fn refused(error: &kube::Error) -> Refused {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            404 => Refused::Missing,
-            409 => Refused::Exists,
-            403 => Refused::Forbidden,
-            401 | 408 | 429 => Refused::Unknown,
-            400..500 => Refused::Invalid,
-            _ => Refused::Unknown,
-        },
-        _ => Refused::Unknown,
+    match ErrorKind::of(error) {
+        ErrorKind::NotFound => Refused::Missing,
+        ErrorKind::Conflict => Refused::Exists,
+        ErrorKind::Forbidden => Refused::Forbidden,
+        ErrorKind::Invalid => Refused::Invalid,
+        ErrorKind::Unavailable => Refused::Unknown,
     }
 }
 
 async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(result) => result.map_err(|error| refused(&error)),
-        Err(_) => Err(Refused::Unknown),
-    }
+    let answer = request::bounded(READ_TIMEOUT, request).await;
+    answer.map_err(|error| refused(&error))
 }
 
 impl Place<'_> {

@@ -1,14 +1,11 @@
 //! Asks the API server whether RBAC allows this process an action.
 
-use std::time::Duration;
-
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
 
-/// Timeout of the request.
-const TIMEOUT: Duration = Duration::from_secs(15);
+use super::request::{READ_TIMEOUT, bounded};
 
 /// Whether RBAC allows this process the action in the namespace; `None` if the API server does not
 /// respond. Status 403 alone does not show it: admission policies, webhooks, quotas and pods behind
@@ -26,6 +23,6 @@ pub(crate) async fn may(client: &Client, namespace: &str, attributes: ResourceAt
     };
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let parameters = PostParams::default();
-    let answer = tokio::time::timeout(TIMEOUT, api.create(&parameters, &review)).await;
-    Some(answer.ok()?.ok()?.status?.allowed)
+    let answer = bounded(READ_TIMEOUT, api.create(&parameters, &review)).await;
+    Some(answer.ok()?.status?.allowed)
 }

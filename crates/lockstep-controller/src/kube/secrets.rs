@@ -5,7 +5,7 @@
 mod api_error;
 mod merge;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
@@ -24,16 +24,11 @@ use lockstep_core::{
 use serde_json::Value;
 
 use self::api_error::{ApiError, Rule, classify};
-use crate::{
-    identity::Account,
-    manifest::{Base64Data, Manifest},
+use super::{
+    account::Account,
+    request::{METADATA_ONLY, WRITE_TIMEOUT, bounded},
 };
-
-/// How long one request to the API server may take.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Makes the API server answer with metadata only.
-pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+use crate::manifest::{Base64Data, Manifest};
 
 /// Writes Secrets.
 #[derive(Clone)]
@@ -203,16 +198,8 @@ impl SecretWriter {
         request
             .headers_mut()
             .insert(header::ACCEPT, header::HeaderValue::from_static(METADATA_ONLY));
-        match tokio::time::timeout(WRITE_TIMEOUT, self.client.request::<Value>(request)).await {
-            Ok(result) => result.map_err(|error| classify(&error)),
-            Err(_) => Err(ApiError::Other {
-                what: format!(
-                    "the API server did not answer within {} s",
-                    WRITE_TIMEOUT.as_secs()
-                ),
-                transient: true,
-            }),
-        }
+        let answer = bounded(WRITE_TIMEOUT, self.client.request::<Value>(request)).await;
+        answer.map_err(|error| classify(&error))
     }
 }
 
