@@ -11,6 +11,7 @@ use crate::{
     remote::SecretValue,
     search,
     template::{self, Budget},
+    text::one_of,
 };
 
 /// Maximum length of a key between the steps, in bytes. The limit of Kubernetes is checked later.
@@ -124,12 +125,4 @@ fn rename(
         }
     }
     Ok(renamed)
-}
-
-/// Refers to a key without its name.
-fn one_of(keys: usize) -> String {
-    match keys {
-        1 => "the only key".to_owned(),
-        keys => format!("one of {keys} keys"),
-    }
 }

@@ -17,6 +17,14 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// Refers to one of several keys without its name, which can be part of a remote value.
+pub(crate) fn one_of(keys: usize) -> String {
+    match keys {
+        1 => "the only key".to_owned(),
+        keys => format!("one of {keys} keys"),
+    }
+}
+
 /// Whether Kubernetes accepts the text as a DNS-1123 label, such as the name of a namespace.
 pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_label_of_any_length(text)

@@ -4,8 +4,7 @@ use lockstep_api::{
     RewriteMerge, RewriteMergeConflictPolicy, RewriteMergePriorityPolicy, RewriteMergeStrategy,
 };
 
-use super::one_of;
-use crate::{property, remote::SecretValue};
+use crate::{property, remote::SecretValue, text::one_of};
 
 /// A field, and the rank of the entry that it came from. The last entry in `priority` ranks highest;
 /// entries that are not in `priority` rank lowest.

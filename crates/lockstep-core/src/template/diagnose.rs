@@ -6,10 +6,10 @@ use gtmpl_ng::{ExecError, ParseError};
 use super::{
     TemplateError,
     position::{at, offset},
-    render::Values,
     scan::{Action, Kind, Token},
     session::{self, Fault},
     source::{Scope, Source},
+    values::Values,
 };
 
 /// Maximum number of keys that a message lists.

@@ -16,9 +16,11 @@ mod render;
 mod scan;
 mod session;
 mod source;
+mod values;
 
 pub use budget::{Budget, TOGETHER};
 pub use error::TemplateError;
 pub use functions::{FUNCTIONS, Function, functions_markdown};
 pub use limits::MAX_OUTPUT;
-pub use render::{Values, check, render, render_key, render_map};
+pub use render::{check, render, render_key, render_map};
+pub use values::Values;

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use gtmpl_ng::{Context, Limits, Template, Value};
 
@@ -8,36 +8,13 @@ use super::{
     limits::{DEADLINE, MAX_OUTPUT},
     session,
     source::Source,
+    values::Values,
 };
 use crate::remote::SecretValue;
 
 /// Maximum total size of the values that a template may read, in bytes.
 const MAX_VALUES: usize = 2 * 1024 * 1024;
 const TOO_LARGE: &str = "the output would be larger than 1 MiB.";
-
-/// The values that a template may read.
-#[derive(Debug, Clone, Copy)]
-pub struct Values<'a> {
-    pub(super) all: &'a BTreeMap<String, SecretValue>,
-    /// The keys that messages may list.
-    pub(super) named: &'a BTreeSet<String>,
-}
-
-impl<'a> Values<'a> {
-    /// Lets messages list these keys: the ones that the spec names. Other keys are properties of remote values, whose
-    /// names can be secrets, too. Messages only count them.
-    #[must_use]
-    pub fn naming(self, named: &'a BTreeSet<String>) -> Self {
-        Self { named, ..self }
-    }
-}
-
-impl<'a> From<&'a BTreeMap<String, SecretValue>> for Values<'a> {
-    fn from(all: &'a BTreeMap<String, SecretValue>) -> Self {
-        static NONE: BTreeSet<String> = BTreeSet::new();
-        Self { all, named: &NONE }
-    }
-}
 
 /// Renders a template over the keys of a Secret.
 ///
