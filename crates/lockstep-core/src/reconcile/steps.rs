@@ -105,7 +105,10 @@ impl Run {
             }
             Ok(Synced::Waits(pending)) => {
                 self.succeeded().await;
-                self.report(Outcome::Waits(*pending)).await;
+                if self.report(Outcome::Waits(*pending)).await == StatusWrite::Lost {
+                    // the status has another pending revision, or none
+                    self.memory.waiting = None;
+                }
                 self.acknowledge().await;
                 Reason::WindowClosed.as_str()
             }
