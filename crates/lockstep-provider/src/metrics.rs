@@ -12,6 +12,7 @@ use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry,
 };
+use strum::VariantArray;
 
 use crate::{ErrorKind, Notice, Operation, StoreKey};
 
@@ -116,17 +117,6 @@ const QUEUE_BUCKETS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0, 
 /// Buckets of batch sizes. Services accept at most 10 or 20 values.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0];
 
-/// Every operation that can have a series.
-const OPERATIONS: [Operation; 7] = [
-    Operation::Configure,
-    Operation::Login,
-    Operation::Renew,
-    Operation::Read,
-    Operation::Find,
-    Operation::Decrypt,
-    Operation::Check,
-];
-
 /// `reason` of [`SAVED`] for a read that joined a request in flight.
 const COALESCED: &str = "coalesced";
 /// `reason` of [`SAVED`] for a read sent in the same request as another.
@@ -227,8 +217,8 @@ impl FetchMetrics {
         };
         for provider in providers {
             // An error means that the series does not exist, which is fine.
-            for operation in OPERATIONS.map(Operation::label) {
-                for outcome in ErrorKind::ALL.iter().map(|kind| kind.label()).chain([OK]) {
+            for operation in Operation::VARIANTS.iter().map(|operation| operation.label()) {
+                for outcome in ErrorKind::VARIANTS.iter().map(|kind| kind.label()).chain([OK]) {
                     let _ = self
                         .requests
                         .remove_label_values(&[provider, &store, operation, outcome]);
@@ -407,8 +397,10 @@ mod tests {
 
     fn exercise(metrics: &FetchMetrics, name: &str) -> StoreMetrics {
         let store = metrics.store("vault", &key(name));
-        store.begin(Operation::Read).end(None);
-        store.begin(Operation::Find).end(Some(ErrorKind::Timeout));
+        for operation in Operation::VARIANTS {
+            store.begin(*operation).end(None);
+            store.begin(*operation).end(Some(ErrorKind::Timeout));
+        }
         store.saved(3);
         store.batch(2);
         store.throttled(Duration::from_secs(5));

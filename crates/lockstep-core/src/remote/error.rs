@@ -7,7 +7,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// What went wrong at a provider. What happens next, the condition's reason, the event's reason and the metric's label
 /// are each one function of this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum ErrorKind {
     /// The remote value, or its version, does not exist.
     NotFound,
@@ -56,23 +56,6 @@ pub enum Requeue {
 }
 
 impl ErrorKind {
-    /// Every kind, for documentation and for tests.
-    pub const ALL: &'static [Self] = &[
-        Self::NotFound,
-        Self::PermissionDenied,
-        Self::ConfigInvalid,
-        Self::CredentialsUnavailable,
-        Self::Malformed,
-        Self::Unsupported,
-        Self::Undecryptable,
-        Self::KeyUnavailable,
-        Self::Unauthenticated,
-        Self::RateLimited,
-        Self::Unavailable,
-        Self::Timeout,
-        Self::Internal,
-    ];
-
     /// The label in metrics and logs.
     pub const fn label(self) -> &'static str {
         match self {
@@ -136,7 +119,7 @@ impl ErrorKind {
 }
 
 /// What was asked of a provider: a label in metrics, a word in messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Operation {
     /// Make a client from the store's configuration.
     Configure,

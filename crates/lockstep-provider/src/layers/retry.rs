@@ -286,6 +286,7 @@ mod tests {
     use std::time::Duration;
 
     use lockstep_api::Limits;
+    use strum::VariantArray;
 
     use super::*;
     use crate::testing::at;
@@ -339,7 +340,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_will_not_change_within_seconds_is_asked_once() {
         let lasting = |kind: &ErrorKind| !kind.is_transient() && *kind != ErrorKind::RateLimited;
-        for kind in ErrorKind::ALL.iter().copied().filter(lasting) {
+        for kind in ErrorKind::VARIANTS.iter().copied().filter(lasting) {
             let backend = MemoryBackend::new();
             backend.fail_next(1, kind, None);
             let results = retry(&backend).fetch(&Context::default(), &refs(&["a"])).await;
