@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod search;
 pub mod secret_write;
 pub mod spec;
+pub mod stable_hash;
 pub mod template;
 pub mod text;
 pub mod time;

@@ -33,8 +33,8 @@ impl Hasher for Fnv {
     }
 }
 
-/// A hash that is the same in every version and on every machine. It is not for secrets.
-pub fn hash(seeds: impl Hash) -> u64 {
+/// A hash for jitter. Nothing that outlives the process depends on it.
+fn hash(seeds: impl Hash) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     seeds.hash(&mut hasher);
     hasher.finish()

@@ -31,7 +31,8 @@ use serde_json::{Map, Value, json};
 
 use super::input::{Check, RolloutInput};
 use crate::{
-    schedule, text,
+    stable_hash::StableHash,
+    text,
     time::{later, to_seconds},
 };
 
@@ -209,22 +210,17 @@ pub fn proxied(get: &VerifyHttpGet) -> String {
 /// Returns the name of an attempt's Job, which is unique per rollout, wave and attempt.
 pub fn job_name(attempt: &Attempt<'_>) -> String {
     let check = attempt.verification;
-    let seeds = (
-        attempt.uid,
-        attempt.rollout.revision.as_str(),
-        attempt.rollout.start_time.as_str(),
-        check.wave,
-        check.attempt,
-    );
+    let hash = StableHash::default()
+        .text(attempt.uid)
+        .text(&attempt.rollout.revision)
+        .text(&attempt.rollout.start_time)
+        .number(check.wave)
+        .number(check.attempt);
     // names of SyncedSecrets are ASCII
     let name = attempt.synced_secret;
     let name = name.get(..name.len().min(NAME_PART)).unwrap_or_default();
     let name = name.replace('.', "-");
-    format!(
-        "{JOB_PREFIX}{}-{:08x}",
-        name.trim_end_matches('-'),
-        schedule::hash(seeds) >> 32
-    )
+    format!("{JOB_PREFIX}{}-{}", name.trim_end_matches('-'), hash.finish())
 }
 
 /// Returns the value of the annotation [`annotation::VERIFIES`] on an attempt's Job.

@@ -6,7 +6,7 @@ use lockstep_api::{TargetProgress, WorkloadKind, annotation};
 use serde_json::{Value, json};
 
 use super::references::{self, References};
-use crate::schedule;
+use crate::stable_hash::StableHash;
 
 /// A workload in the namespace of the SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,7 +121,7 @@ fn short(secret: &str) -> String {
     }
     // names of Secrets are ASCII
     let head = secret.get(..SHORTENED_NAME).unwrap_or_default();
-    format!("{head}-{:08x}", schedule::hash(secret) >> 32)
+    format!("{head}-{}", StableHash::default().text(secret).finish())
 }
 
 /// Returns the pod template annotation that contains the revision of a Secret.
