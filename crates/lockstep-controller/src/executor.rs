@@ -1,5 +1,9 @@
 //! Performs the effects of reconciles. [`lockstep_core::reconcile`] decides; nothing here does.
 
+mod facts;
+mod records;
+mod sources;
+
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
@@ -9,19 +13,18 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use lockstep_api::{StoreRef, SyncedSecret, SyncedSecretStatus};
+use lockstep_api::{StoreRef, SyncedSecret};
 use lockstep_core::{
-    lease::{self, Issuer},
     owner::Owner,
     reconcile::{
-        self, Done, Effect, EffectResult, Facts, Fault, LeasePolicy, LeaseSupport, MessageStep, Observed,
-        ReadSources, Reconcile, Record, Restarts, RunCheck, SourcesRead, Step, VersionMessage,
+        Done, Effect, EffectResult, Fault, LeasePolicy, LeaseSupport, MessageStep, Reconcile, Restarts,
+        RunCheck, Step,
     },
     rotation::verify::Attempt,
-    schedule::{BatchKey, RefreshSchedule},
+    schedule::BatchKey,
     spec,
 };
-use lockstep_provider::{Backlog, Context, ErrorKind, Provider, ProviderError, StoreKey};
+use lockstep_provider::{Backlog, Context, Provider, ProviderError, StoreKey};
 use tracing::Instrument;
 
 use crate::{
@@ -118,94 +121,6 @@ impl Executor {
 
     fn store_key(&self, store: &StoreRef) -> StoreKey {
         store_key(&self.key.namespace, store)
-    }
-
-    fn observed<'a>(&'a self, status: Option<&'a SyncedSecretStatus>) -> Observed<'a> {
-        let issuer = Issuer {
-            key: &self.shared.key,
-            uid: &self.uid,
-            namespace: &self.key.namespace,
-            name: &self.key.name,
-        };
-        let moment = self.shared.moment();
-        Observed::new(
-            &self.object,
-            status,
-            issuer,
-            moment.wall.duration_since(moment.steady),
-        )
-    }
-
-    /// Returns the next step; `None` if the watch is about to deliver a newer version of the object.
-    fn decide(&self) -> Option<Step> {
-        let shared = &self.shared;
-        shared.objects.with(&self.key, &self.uid, |tracked| {
-            if tracked.is_stale(&self.object) {
-                return None;
-            }
-            tracked.memory.take(&mut tracked.marks);
-            let status = tracked.status(&self.object);
-            if let Some(status) = &status {
-                tracked.note_status(status);
-            }
-            let (observed, now) = (self.observed(status.as_deref()), shared.clock.now());
-            Some(reconcile::decide(
-                &observed,
-                &mut tracked.memory,
-                shared.settings,
-                now,
-            ))
-        })
-    }
-
-    /// Releases messages that cannot trigger a sync of this object.
-    fn release_unheeded_messages(&self) {
-        if !self.shared.events.concern(&self.key) {
-            return;
-        }
-        let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
-            let status = tracked.status(&self.object);
-            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_hints()
-        });
-        if !heeds {
-            self.shared.events.settle(&self.key);
-        }
-    }
-
-    /// Gathers what the reconcile depends on; `None` if the object is about to be replaced.
-    fn facts(&self) -> Option<Facts> {
-        let shared = &self.shared;
-        let tracked = shared.objects.with(&self.key, &self.uid, |tracked| {
-            if tracked.is_stale(&self.object) {
-                return None;
-            }
-            tracked.memory.take(&mut tracked.marks);
-            let status = tracked.status(&self.object);
-            Some((status, tracked.version(&self.object), tracked.memory.clone()))
-        });
-        let (status, resource_version, memory) = tracked?;
-        let index = shared.index();
-        let leases = status
-            .iter()
-            .flat_map(|status| lease::stores(status.lease.as_ref()));
-        let lease_grants = leases
-            .map(|store| (store.clone(), index.grant(&self.key.namespace, &store)))
-            .collect();
-        Some(Facts {
-            object: self.object.clone(),
-            namespace: self.key.namespace.to_string(),
-            name: self.key.name.to_string(),
-            uid: self.uid.clone(),
-            status,
-            resource_version,
-            memory,
-            view: Arc::new(index.surroundings(&self.key, &self.object)),
-            lease_grants,
-            account: shared.account.kubectl_option(),
-            key: shared.key.clone(),
-            settings: shared.settings,
-            asks_stores: self.asks_stores,
-        })
     }
 
     async fn run(&self) {
@@ -396,37 +311,6 @@ impl Executor {
         }
     }
 
-    async fn read_sources(&self, read: ReadSources) -> Result<SourcesRead, ProviderError> {
-        let context = self.context();
-        if read.large {
-            self.meter.take_place(&context).await?;
-        }
-        let fetched = fetch::fetch(&read.plan, self, &context, &self.meter).await;
-        let pins = self.shared.events.pins(&self.key).into_iter();
-        let stores: BTreeSet<StoreRef> = read.plan.reads.iter().map(|read| read.store.clone()).collect();
-        let messages = pins.filter_map(|(number, key, pin)| {
-            let store = stores.iter().find(|store| self.store_key(store) == key)?.clone();
-            Some(VersionMessage { number, store, pin })
-        });
-        Ok(SourcesRead {
-            large: self.meter.is_large() || fetched.too_large.is_some(),
-            messages: messages.collect(),
-            fetched,
-        })
-    }
-
-    /// Returns the refresh schedule that the object shares with others.
-    async fn refresh_schedule(&self) -> RefreshSchedule {
-        let Some((store, batch_key)) = self.shared.index().batch_key(&self.key) else {
-            return RefreshSchedule::Free;
-        };
-        let Some(capability) = self.shared.clients.capability(&store).await else {
-            return RefreshSchedule::Free;
-        };
-        let members = self.shared.index().count_members(&store);
-        RefreshSchedule::new(&store.label(), members, capability.batch, batch_key)
-    }
-
     fn batch_key(&self) -> BatchKey {
         let batch_key = self.shared.index().batch_key(&self.key);
         batch_key.map_or_else(|| BatchKey::of_object(&self.uid), |(_, batch_key)| batch_key)
@@ -471,70 +355,6 @@ impl Executor {
             .verifier
             .check(&place, &check.verify, &attempt, now)
             .await
-    }
-
-    /// Counts and logs.
-    fn record(&self, record: Record) {
-        let metrics = &self.shared.metrics;
-        let remember = |change: &dyn Fn(&mut crate::objects::Tracked)| {
-            self.shared
-                .objects
-                .with(&self.key, &self.uid, |tracked| change(tracked));
-        };
-        match record {
-            Record::Sync(why) => tracing::debug!(why, "sync"),
-            Record::Succeeded => {
-                let now = self.shared.clock.now();
-                remember(&|tracked| tracked.note_success(now));
-            }
-            Record::NotSynced(reason, message) => tracing::info!(%reason, %message, "not synced"),
-            Record::Probe(outcome) => metrics.probes.with_label_values(&[outcome]).inc(),
-            Record::SecretWrite(outcome) => metrics.writes.with_label_values(&[outcome]).inc(),
-            Record::StatusPersisted {
-                resource_version,
-                status,
-            } => remember(&|tracked| {
-                tracked.note_status(&status);
-                tracked.note_written(resource_version.as_deref(), status.clone());
-            }),
-            Record::StatusWrite(outcome) => {
-                match outcome {
-                    "superseded" => tracing::info!(
-                        "another process wrote the status; dropping the result of this reconcile"
-                    ),
-                    "error" => tracing::warn!("the status could not be written"),
-                    _ => {}
-                }
-                metrics.status.with_label_values(&[outcome]).inc();
-            }
-            Record::Propagation(stage, took) => {
-                let propagation = metrics.propagation.with_label_values(&[stage]);
-                propagation.observe(took.as_secs_f64());
-            }
-            Record::Lease { operation, error } => {
-                let outcome = error.map_or("ok", ErrorKind::label);
-                metrics.leases.with_label_values(&[operation, outcome]).inc();
-            }
-            Record::LeaseFailed(operation, message) => {
-                tracing::warn!(operation, %message, "a lease operation failed");
-            }
-            Record::CredentialIssued(lease) => tracing::info!(%lease, "issued a credential"),
-            Record::Restart(target, outcome) => {
-                match outcome {
-                    "restarted" => tracing::info!(%target, "restarted"),
-                    "unguarded" => tracing::error!(
-                        "the admission policy lockstep-workloads does not refuse what it must refuse; not restarting workloads"
-                    ),
-                    _ => {}
-                }
-                metrics.restarts.with_label_values(&[outcome]).inc();
-            }
-            Record::Pruned(secret, outcome) => {
-                tracing::info!(%secret, outcome, "prunes the Secret of an earlier revision");
-            }
-            Record::Warning(message) => tracing::warn!("{message}"),
-            Record::Debug(message) => tracing::debug!("{message}"),
-        }
     }
 }
 
