@@ -105,6 +105,12 @@ impl Grant {
         }
     }
 
+    /// Whether entries were ignored because the labels of the namespace are unknown. A search within
+    /// the rest would miss values that are granted.
+    pub const fn is_unobserved(&self) -> bool {
+        matches!(self, Self::Listed { unobserved: true, .. })
+    }
+
     /// Whether no key may be read.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Listed { keys, .. } if keys.is_empty())

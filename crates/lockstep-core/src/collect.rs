@@ -12,6 +12,7 @@ use lockstep_api::{
 
 use crate::{
     Failure,
+    access::Grant,
     decode::decode,
     lease,
     plan::{self, Input, Read},
@@ -111,7 +112,8 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
         Err(failure)
             if failure.is_not_found()
                 && input.spec.target.deletion_policy == DeletionPolicy::Delete
-                && all_gone(input, fetched) =>
+                && all_gone(input, fetched)
+                && !searches_within_a_grant(input) =>
         {
             Ok(Outcome::Gone)
         }
@@ -119,8 +121,9 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
         Ok(collected)
             if collected.sources.is_empty() && collected.sealed.is_empty() && collected.leased.is_none() =>
         {
+            let deletes = input.spec.target.deletion_policy == DeletionPolicy::Delete;
             match nothing_found(input, fetched) {
-                _ if input.spec.target.deletion_policy == DeletionPolicy::Delete => Ok(Outcome::Gone),
+                _ if deletes && !searches_within_a_grant(input) => Ok(Outcome::Gone),
                 Some(failure) => Err(failure),
                 None => Ok(Outcome::Complete(collected)),
             }
@@ -135,8 +138,22 @@ fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
     let entry = input.spec.data_from.get(*index)?;
     let place = spec::data_from_place(*index, entry);
     let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
-    let message = format!("{place}: {store}: no remote value matches");
+    let mut message = format!("{place}: {store}: no remote value matches");
+    if input.spec.target.deletion_policy == DeletionPolicy::Delete {
+        message.push_str(" within what the store grants. deletionPolicy: Delete deletes nothing then, because the store may have granted more before");
+    }
     Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
+}
+
+/// Whether a search sees only a part of its store. Then an empty result does not show that the values
+/// are gone: the store may grant less than before.
+fn searches_within_a_grant(input: &Input<'_>) -> bool {
+    let mut searches = input.spec.data_from.iter().filter(|entry| entry.find.is_some());
+    searches.any(|entry| {
+        let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref());
+        let view = store.and_then(|store| input.stores.get(store));
+        view.is_none_or(|view| !matches!(view.grant, Grant::Everything))
+    })
 }
 
 fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {

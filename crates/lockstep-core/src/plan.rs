@@ -181,7 +181,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         } else if let Some(find) = &entry.find {
             let view = view(input, store, &place)?;
             let grant = view.grant.clone();
-            if grant.is_empty() {
+            if grant.is_empty() || grant.is_unobserved() {
                 return Err(denied(input, store, &grant, None));
             }
             let locator = locator(view, store, &place)?;
@@ -195,6 +195,17 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
                 name: find.name.as_ref().map(|name| name.regexp.clone()),
                 tags: find.tags.clone(),
             };
+            // an empty result would look as if the values were gone
+            if let Some(path) = &query.path
+                && !query.scope.reaches(path)
+            {
+                return Err(denied(
+                    input,
+                    store,
+                    &grant,
+                    Some(format!("keys below \"{path}\"")),
+                ));
+            }
             plan.searches.push(Search {
                 entry: index,
                 store: store.clone(),

@@ -79,7 +79,7 @@ fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
                 }
             };
             format!(
-                "every remote value is gone, so deletionPolicy: Delete {removed}. lockstep writes again when the remote values exist"
+                "every remote value is gone, so deletionPolicy: Delete {removed}. lockstep writes it again when the remote values exist"
             )
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     collect::Fetched,
     hints::Pin,
     plan::Read,
-    remote::{ErrorKind, Part, ProviderError, RemoteRef, RemoteSecret},
+    remote::{ErrorKind, Operation, Part, ProviderError, RemoteRef, RemoteSecret},
 };
 
 /// Maximum number of messages that are confirmed for one value in one sync.
@@ -43,6 +43,7 @@ impl Run {
                 }
                 let named = RemoteRef::version(doubtful.reference.key.clone(), &pin.version);
                 let named = self.effects.read_version((doubtful.store.clone(), named)).await;
+                let named = named.and_then(|named| self.not_older_than_recorded(&doubtful, answer, named));
                 match outcome(answer, named) {
                     Confirmed::Newer(named) => *answer = Ok(*named),
                     Confirmed::Refuted => self.effects.messages(MessageStep::Refute(*number)).await,
@@ -53,6 +54,41 @@ impl Run {
                 }
             }
         }
+    }
+}
+
+impl Run {
+    /// Accepts a version of a value that does not exist at the moment only if it is newer than the
+    /// one in the status. Otherwise a false message would bring an older version of a deleted value
+    /// back.
+    fn not_older_than_recorded(
+        &self,
+        read: &Read,
+        answer: &Result<RemoteSecret, ProviderError>,
+        named: RemoteSecret,
+    ) -> Result<RemoteSecret, ProviderError> {
+        let store = read.store.to_string();
+        let sources = self.status.iter().flat_map(|status| &status.sources);
+        let mut recorded =
+            sources.filter(|source| source.store == store && *source.key == *read.reference.key);
+        let (Err(_), Some(recorded)) = (answer, recorded.next()) else {
+            return Ok(named);
+        };
+        let number = |version: Option<&String>| version.and_then(|version| version.parse::<u64>().ok());
+        let is_newer = match (number(recorded.version.as_ref()), number(named.version.as_ref())) {
+            (Some(recorded), Some(named)) => named > recorded,
+            _ => {
+                let recorded = recorded.created_time.as_ref().and_then(|time| time.parse().ok());
+                recorded
+                    .zip(named.created)
+                    .is_some_and(|(recorded, named)| named > recorded)
+            }
+        };
+        if is_newer {
+            return Ok(named);
+        }
+        let message = "the version is not newer than the one that was written";
+        Err(ProviderError::new(ErrorKind::NotFound, Operation::Read, message))
     }
 }
 

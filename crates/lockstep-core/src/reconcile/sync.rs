@@ -244,6 +244,12 @@ impl Run {
             .into_iter()
             .chain([Candidate::new(pinned, same_spec)]);
         let revision = self.content(&reading).await.revision(names);
+        if same_spec && revision.name != pinned.revision {
+            // versions of a key that was deleted and created again begin with the first number
+            let message = "the earlier versions of its remote values have other values now";
+            let changed = Failure::new(Reason::SourceNotFound, message);
+            return Err(unreadable(changed.requeued(Requeue::RefreshInterval)));
+        }
         self.write_reading(reading, revision, true).await
     }
 

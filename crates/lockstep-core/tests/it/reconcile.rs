@@ -597,3 +597,52 @@ fn first_sync_sends_one_read_one_write_and_one_status() {
     }
     assert_eq!(world.content().as_deref(), Some("v1"));
 }
+
+#[test]
+fn message_about_an_older_version_of_a_deleted_value_brings_nothing_back() {
+    let mut world = World::new(PLAIN);
+    for event in [
+        Event::Put(false),
+        Event::Put(false),
+        Event::Pass(90),
+        Event::DeleteValue,
+    ] {
+        world.play(&event);
+    }
+    assert_eq!(world.content().as_deref(), Some("v3"));
+    world.cluster.store.notify_of(1, world.cluster.wall);
+    world.cluster.deliver_messages();
+    world.wait(Duration::from_mins(5));
+    assert_eq!(world.content().as_deref(), Some("v3"));
+    world.check();
+}
+
+#[test]
+fn rollback_does_not_write_other_values_under_the_earlier_version_numbers() {
+    let rollout = RolloutFeatures {
+        targets: 2,
+        waves: vec![1],
+        soak: None,
+        verify: false,
+        rollback: true,
+    };
+    let mut world = World::new(Features {
+        rollout: Some(rollout),
+        ..PLAIN
+    });
+    for event in [Event::Pass(60), Event::PutBad, Event::Pass(70), Event::Pass(20)] {
+        world.play(&event);
+    }
+    assert_eq!(world.content().as_deref(), Some("v2"));
+    // the key is deleted and created again
+    world.cluster.store.versions = vec!["other".to_owned(), "v2".to_owned()];
+    world.wait(Duration::from_mins(20));
+    assert_ne!(world.content().as_deref(), Some("other"));
+    let status = world.cluster.status();
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    assert!(
+        ready.message.contains("have other values now"),
+        "{}",
+        ready.message
+    );
+}

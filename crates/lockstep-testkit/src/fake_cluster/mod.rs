@@ -548,7 +548,8 @@ impl FakeCluster {
         let content = FakeStore::content_of(accessor);
         let in_secrets = self.secrets.holders(&content);
         let in_pods = self.workloads.users(&content);
-        if self.gone || self.object.metadata.deletion_timestamp.is_some() {
+        let is_dead = !self.store.leases().contains(&accessor);
+        if is_dead || self.gone || self.object.metadata.deletion_timestamp.is_some() {
             return;
         }
         let target = self.status().target.map(|target| target.name);

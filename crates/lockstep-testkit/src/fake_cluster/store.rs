@@ -113,9 +113,14 @@ impl FakeStore {
 
     /// Sends a message about the current version, or falsely about the next one.
     pub fn notify(&mut self, falsely: bool, at: Timestamp) {
+        self.notify_of(self.versions.len() + usize::from(falsely), at);
+    }
+
+    /// Sends a message about a version.
+    pub fn notify_of(&mut self, version: usize, at: Timestamp) {
         self.sent += 1;
         let message = FakeMessage {
-            version: self.versions.len() + usize::from(falsely),
+            version,
             at,
             refuted: false,
         };
