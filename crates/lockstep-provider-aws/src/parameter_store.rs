@@ -189,7 +189,13 @@ impl ParameterStore {
         }
         for name in answer.invalid_parameters() {
             if names.contains(name) {
-                told.insert(name.clone(), Err(Failed::missing()));
+                // an answer that has the value as well proves nothing
+                let failed = if told.contains_key(name) {
+                    Failed::garbage()
+                } else {
+                    Failed::missing()
+                };
+                told.insert(name.clone(), Err(failed));
             }
         }
         // A name that the answer leaves out was asked for alone already.

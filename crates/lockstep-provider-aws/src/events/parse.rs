@@ -257,15 +257,24 @@ impl Names {
     fn told(self, version: Option<&str>, at: Option<Timestamp>) -> Told {
         match version {
             _ if self.0.is_empty() => Told::Nothing,
-            None => Told::Changed(self.0),
-            Some(id) => Told::Became(Pin {
+            Some(id) if is_version(id) => Told::Became(Pin {
                 keys: self.0,
                 version: format!("uuid/{id}@{CURRENT}"),
                 told: format!("uuid/{id}"),
                 at,
             }),
+            // anyone who can write to the queue may have sent another text
+            None | Some(_) => Told::Changed(self.0),
         }
     }
+}
+
+/// Whether Secrets Manager gives such ids to versions: letters, digits and dashes.
+fn is_version(id: &str) -> bool {
+    id.len() <= 64
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -60,6 +60,19 @@ fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
 }
 
 #[test]
+fn text_that_is_no_version_is_not_read_as_one() {
+    let told = |id: &str| {
+        let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": id });
+        secret(&event("aws.secretsmanager", "Secret Label Updated", &detail))
+    };
+    assert!(version(&told(ID)).is_some());
+    for id in ["other@AWSPREVIOUS", "a/b", "", &"a".repeat(65)] {
+        assert_eq!(version(&told(id)), None, "{id}");
+        assert_eq!(keys(&told(id)), ["database"], "{id}");
+    }
+}
+
+#[test]
 fn a_label_of_ones_own_is_a_change_and_no_version_to_be_current() {
     let detail = json!({ "name": "shop/database", "labelUpdated": "blue", "versionId": ID });
     let told = secret(&event("aws.secretsmanager", "Secret Label Updated", &detail));
