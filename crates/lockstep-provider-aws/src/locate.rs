@@ -108,6 +108,9 @@ impl AwsLocator {
             AwsService::SecretsManager => in_secret(byte),
             AwsService::ParameterStore => in_parameter(byte),
         };
+        if let (AwsService::ParameterStore, Some(name)) = (service, name) {
+            check_reference(name)?;
+        }
         let name = name.filter(|name| !name.is_empty() && name.bytes().all(allowed));
         let name = name.ok_or_else(|| {
             LocationError::refused(
@@ -145,7 +148,20 @@ fn check_secret(name: &str) -> Result<(), LocationError> {
     check_length(name)
 }
 
+/// Parameter Store reads these names from another service, which has grants of its own.
+fn check_reference(name: &str) -> Result<(), LocationError> {
+    let name = name.trim_start_matches('/').to_ascii_lowercase();
+    if name == "aws/reference" || name.starts_with("aws/reference/") {
+        return Err(LocationError::refused(
+            "is a reference to another service",
+            "Use a store with service: SecretsManager",
+        ));
+    }
+    Ok(())
+}
+
 fn check_parameter(name: &str) -> Result<(), LocationError> {
+    check_reference(name)?;
     if name.ends_with('/') {
         return Err(LocationError::Refused("ends with a slash".to_owned()));
     }

@@ -75,15 +75,15 @@ impl Run {
             return Ok(named);
         };
         let number = |version: Option<&String>| version.and_then(|version| version.parse::<u64>().ok());
-        let is_newer = match (number(recorded.version.as_ref()), number(named.version.as_ref())) {
-            (Some(recorded), Some(named)) => named > recorded,
-            _ => {
+        let numbers = number(recorded.version.as_ref()).zip(number(named.version.as_ref()));
+        let is_newer = numbers.map_or_else(
+            || {
                 let recorded = recorded.created_time.as_ref().and_then(|time| time.parse().ok());
-                recorded
-                    .zip(named.created)
-                    .is_some_and(|(recorded, named)| named > recorded)
-            }
-        };
+                let times = recorded.zip(named.created);
+                times.is_some_and(|(recorded, named)| named > recorded)
+            },
+            |(recorded, named)| named > recorded,
+        );
         if is_newer {
             return Ok(named);
         }

@@ -1,6 +1,9 @@
 //! Output of `lockstep render`: YAML, JSON and notes.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
 
 use lockstep_controller::manifest::{Base64Data, Manifest};
 use lockstep_core::{assemble::DesiredSecret, owner::Owner, plan::Plan, text};
@@ -15,7 +18,7 @@ use crate::manifests::{Objects, Placed, Problem};
 
 /// Serializes lengths instead of values. The lengths of sealed values and the keys made by
 /// templates are masked too.
-struct Masked<'a>(&'a Made);
+struct Masked<'a>(&'a Made, &'a BTreeSet<&'a String>);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -24,6 +27,7 @@ impl Serialize for Masked<'_> {
             sealed,
             templated,
         } = self.0;
+        let from_template = self.1;
         let mut map = serializer.serialize_map(Some(secret.data.len()))?;
         for (key, value) in &secret.data {
             let shown = match templated.iter().position(|other| other == key) {
@@ -32,6 +36,9 @@ impl Serialize for Masked<'_> {
             };
             if sealed.contains(key) {
                 map.serialize_entry(&shown, "●●●●●●●● (sealed)")?;
+            } else if from_template.contains(key) {
+                // a template chooses its length, and could spell a value with lengths
+                map.serialize_entry(&shown, "●●●●●●●● (from a template)")?;
             } else {
                 map.serialize_entry(&shown, &written::mask(value.len()))?;
             }
@@ -62,8 +69,16 @@ fn written_as<T, E: fmt::Display>(
         let data = Base64Data(&made.secret.data);
         all(&Manifest::new(&owner, &made.secret, None, data))
     } else {
+        let template = placed.object.spec.target.template.as_ref();
+        let literal = template.into_iter().flat_map(|template| template.data.keys());
+        let from_template: BTreeSet<&String> = literal.chain(&made.templated).collect();
         let secret = written::masked(&made.secret, placed.object.spec.target.template.as_ref());
-        masked(&Manifest::new(&owner, &secret, None, Masked(made)))
+        masked(&Manifest::new(
+            &owner,
+            &secret,
+            None,
+            Masked(made, &from_template),
+        ))
     };
     text.map_err(|error| error.to_string())
 }
