@@ -181,6 +181,33 @@ async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
     assert_eq!(text(&secret, "theirs").unwrap(), "kept");
     assert_eq!(text(&secret, "x").unwrap(), "1");
     assert_eq!(secret.metadata.owner_references, None);
+    // a Secret that another SyncedSecret owned, or left, lists nobody
+    for owner in ["other", "s"] {
+        let annotations = json!({ "metadata": { "annotations": {
+            "lockstep.dev/merge": null, "lockstep.dev/owner": owner,
+        } } });
+        let secrets = test.secrets();
+        let params = kube::api::PatchParams::default();
+        secrets
+            .patch("s", &params, &kube::api::Patch::Merge(annotations))
+            .await
+            .unwrap();
+        test.put("a", json!({ "x": "stolen" })).await;
+        test.refresh("s", owner).await;
+        test.wait_for_reason("s", "TargetForeign").await;
+        let secret = test.secrets().get("s").await.unwrap();
+        assert_eq!(text(&secret, "x").unwrap(), "1", "{owner}");
+    }
+    let listed = json!({ "metadata": { "annotations": {
+        "lockstep.dev/merge": "other, s", "lockstep.dev/owner": null,
+    } } });
+    let params = kube::api::PatchParams::default();
+    let secrets = test.secrets();
+    secrets
+        .patch("s", &params, &kube::api::Patch::Merge(listed))
+        .await
+        .unwrap();
+    test.heals("s").await;
     // what lockstep took, it gives back; what it did not write, it leaves
     remove_remote(&test, "a").await;
     test.wait_for_reason("s", "SourceDeleted").await;
