@@ -317,7 +317,7 @@ impl Vault {
         }
         if seen.is_empty() {
             // every folder of an engine of another version is empty
-            self.confirm_engine(Operation::Find).await?;
+            self.confirm_engine(Operation::Find, &folder.path.mount).await?;
         }
         Ok((keys, folders))
     }

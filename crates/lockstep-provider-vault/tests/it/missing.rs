@@ -8,7 +8,7 @@ use lockstep_testkit::{
 };
 use serde_json::json;
 
-use crate::bench::{Objects, Store, and, assert_clean, bao, engine, put, stocked, token_spec, unique};
+use crate::bench::{Objects, Store, and, assert_clean, bao, engine, later, put, stocked, token_spec, unique};
 
 /// The path at which the server returns the engine of a mount.
 const ASKED: &str = "/v1/sys/internal/ui/mounts/";
@@ -210,4 +210,26 @@ async fn missing_key_in_a_namespace_is_not_found() {
         let error = Store::new(spec, &objects).await.refuse("shop/missing").await;
         assert_config_invalid(&error, "has version 1. Set version to v1");
     }
+}
+
+/// Replaces a key/value engine by one of another version.
+async fn replace(bao: &OpenBao, mount: &str, version: u8) {
+    bao.delete(&format!("sys/mounts/{mount}")).await.unwrap();
+    bao.enable_kv(mount, version).await.unwrap();
+}
+
+#[tokio::test]
+async fn replaced_engine_is_noticed_before_a_key_is_missing() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let named = Named::new(bao, &mount, "v2", bao.root_token()).await;
+    named.store.read("shop/database").await;
+    let error = named.store.refuse("shop/missing").await;
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    replace(bao, &mount, 1).await;
+    later(1).await;
+    let words = "has version 1. Set version to v1";
+    assert_config_invalid(&named.store.refuse("shop/database").await, words);
+    let found = named.store.find(FindQuery::default()).await;
+    assert_config_invalid(&found.unwrap_err(), words);
 }
