@@ -6,6 +6,9 @@
 //!
 //! An administrator can replace an engine. A lookup is therefore used for reads for five minutes, and for ten seconds to report that
 //! a key does not exist.
+//!
+//! A store that names its mount path and version 1 looks up the engine before it reads, because the path of a value can also be one at
+//! which another engine issues a credential. With version 2 it does so only before it reports that a key does not exist.
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use crate::{
     engine,
     error::Purpose,
     lookup::mount_at,
-    path::KvLocator,
+    path::{KvLocator, KvPath},
     provider::Vault,
 };
 
@@ -84,18 +87,18 @@ impl Vault {
 
     /// The error of a failed request to the key/value engine. `NotFound` is reported only if the engine has the version of the
     /// store: in an engine of another version every key is missing, and `deletionPolicy: Delete` would delete the Secret.
-    pub(crate) async fn read_error(&self, purpose: &Purpose, answer: &Answer) -> ProviderError {
+    pub(crate) async fn read_error(&self, purpose: &Purpose, path: &str, answer: &Answer) -> ProviderError {
         let error = purpose.failed(answer);
         if error.kind != ErrorKind::NotFound {
             return error;
         }
-        match self.confirm_engine(purpose.operation, &purpose.mount).await {
+        match self.confirm_engine(purpose.operation, &purpose.mount, path).await {
             Ok(()) => error,
             Err(unconfirmed) => unconfirmed,
         }
     }
 
-    /// Checks that the engine at a mount path had the version of the store at most ten seconds ago.
+    /// Checks that the engine that holds a path had the version of the store at most ten seconds ago.
     ///
     /// # Errors
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not return it.
@@ -103,9 +106,10 @@ impl Vault {
         &self,
         operation: Operation,
         mount: &str,
+        path: &str,
     ) -> Result<(), ProviderError> {
         if self.locator.mount.is_some() {
-            return self.named_engine(operation, mount, RECENT).await;
+            return self.confirm_named(operation, mount, path, RECENT).await;
         }
         let found = self.find_mount(operation, mount, RECENT).await?;
         if found == mount {
@@ -116,23 +120,41 @@ impl Vault {
             .with_hint("Write the key with the mount path of its engine"))
     }
 
-    /// Checks that the engine at the mount path of the store had the version of the store at most `max_age` ago.
-    async fn named_engine(
+    /// Checks that a read of version 1 issues no credential: `access.keys` would grant what only `access.generate` can. The engine is
+    /// a key/value engine, or the path that of a static role. A store that names no mount path has checked the engine before.
+    ///
+    /// # Errors
+    /// As [`Vault::confirm_engine`].
+    pub(crate) async fn confirm_unversioned(&self, location: &KvPath) -> Result<(), ProviderError> {
+        if self.locator.mount.is_none() {
+            return Ok(());
+        }
+        self.confirm_named(Operation::Read, &location.mount, &location.path, TRUSTED_FOR)
+            .await
+    }
+
+    /// Checks that the engine at the mount path of the store had the version of the store at most `max_age` ago, and that a read of
+    /// the path issues no credential.
+    async fn confirm_named(
         &self,
         operation: Operation,
         mount: &str,
+        path: &str,
         max_age: Duration,
     ) -> Result<(), ProviderError> {
+        let invalid = |(message, hint): (String, String)| {
+            ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
+        };
         let check = async {
-            let hint = "Without the engine, lockstep cannot tell a missing key from a wrong mount path or version. \
-                        Check spec.provider.vault.path and namespace, and that the policy grants a path below the mount";
+            let hint = "Without the engine, lockstep cannot tell a missing key from a wrong mount path or version, \
+                        or a value from a credential. Check spec.provider.vault.path and namespace, \
+                        and that the policy grants a path below the mount";
             let engine = mount_at(&self.server, operation, mount, hint).await?;
-            engine::check_named(&engine, self.locator.version, mount).map_err(|(message, hint)| {
-                ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
-            })
+            engine::check_named(&engine, self.locator.version, mount).map_err(invalid)
         };
         let confirmed = self.engine.confirm(max_age, check).await;
         // concurrent requests share the error
-        confirmed.map_err(|error| ProviderError { operation, ..error })
+        let readable = confirmed.map_err(|error| ProviderError { operation, ..error })?;
+        readable.check(mount, path).map_err(invalid)
     }
 }
