@@ -1,50 +1,82 @@
-//! What a client confirms with the server before it trusts it.
+//! What a client confirms with the server before it trusts it, and for how long.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    sync::{
+        Mutex as StdMutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use lockstep_provider::{ErrorKind, ProviderError};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
-/// A check that succeeds once per client. Requests that arrive during a check wait for it and share its result. A success is
-/// remembered, a failure is not.
-#[derive(Debug, Default)]
-pub(crate) struct Confirmation {
-    is_confirmed: AtomicBool,
+/// How long an answer of the server about an engine is used. An administrator can mount another engine at the same path at any time,
+/// and lockstep must notice without a restart. One more request in five minutes costs little.
+pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// How old an answer about an engine can be when a key is reported as missing, because `deletionPolicy: Delete` then deletes
+/// the Secret. Ten seconds are enough for all missing keys of one refresh to share a lookup.
+pub(crate) const RECENT: Duration = Duration::from_secs(10);
+
+/// A check whose success is remembered for a while. Requests that arrive during a check wait for it and share its result. A failure is
+/// not remembered, and ends what is remembered of an earlier success.
+#[derive(Debug)]
+pub(crate) struct Confirmation<T = ()> {
+    /// The last success and when its check began.
+    success: StdMutex<Option<(T, Instant)>>,
     /// Checks that have ended, successfully or not.
     attempts: AtomicU64,
     /// Why the last check failed, for the requests that waited for it.
     failure: Mutex<Option<ProviderError>>,
 }
 
-impl Confirmation {
-    /// Runs the check, unless it has succeeded before.
+impl<T> Default for Confirmation<T> {
+    fn default() -> Self {
+        Self {
+            success: StdMutex::default(),
+            attempts: AtomicU64::default(),
+            failure: Mutex::default(),
+        }
+    }
+}
+
+impl<T: Clone> Confirmation<T> {
+    /// Returns the result of the last check if it succeeded and began at most `max_age` ago. Otherwise runs the check.
     ///
     /// # Errors
     /// The error of the check.
     pub(crate) async fn confirm(
         &self,
-        check: impl Future<Output = Result<(), ProviderError>>,
-    ) -> Result<(), ProviderError> {
-        if self.is_confirmed.load(Ordering::Acquire) {
-            return Ok(());
+        max_age: Duration,
+        check: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        if let Some(known) = self.known(max_age) {
+            return Ok(known);
         }
         let seen = self.attempts.load(Ordering::Acquire);
         let mut failure = self.failure.lock().await;
-        if self.is_confirmed.load(Ordering::Acquire) {
-            return Ok(());
+        if let Some(known) = self.known(max_age) {
+            return Ok(known);
         }
         if self.attempts.load(Ordering::Acquire) != seen
             && let Some(error) = &*failure
         {
             return Err(error.clone());
         }
+        let began = Instant::now();
         let result = check.await;
-        match &result {
-            Ok(()) => self.is_confirmed.store(true, Ordering::Release),
-            Err(error) => *failure = is_shared(error).then(|| error.clone()),
-        }
+        *failure = result.as_ref().err().filter(|error| is_shared(error)).cloned();
+        let success = result.as_ref().ok().map(|known| (known.clone(), began));
+        *self.success.lock().unwrap_or_else(PoisonError::into_inner) = success;
         self.attempts.fetch_add(1, Ordering::AcqRel);
         result
+    }
+
+    fn known(&self, max_age: Duration) -> Option<T> {
+        let success = self.success.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, began) = success.as_ref()?;
+        (began.elapsed() <= max_age).then(|| known.clone())
     }
 }
 
@@ -59,7 +91,7 @@ mod tests {
 
     use futures::future::join;
     use lockstep_provider::Operation;
-    use tokio::task::yield_now;
+    use tokio::{task::yield_now, time::advance};
 
     use super::*;
 
@@ -71,12 +103,12 @@ mod tests {
     async fn success_is_remembered_and_failure_is_not() {
         let confirmation = Confirmation::default();
         let failed = confirmation
-            .confirm(ready(Err(error(ErrorKind::ConfigInvalid))))
+            .confirm(RECENT, ready(Err(error(ErrorKind::ConfigInvalid))))
             .await;
         assert!(failed.is_err());
-        assert!(confirmation.confirm(ready(Ok(()))).await.is_ok());
+        assert!(confirmation.confirm(RECENT, ready(Ok(()))).await.is_ok());
         let skipped = confirmation
-            .confirm(ready(Err(error(ErrorKind::ConfigInvalid))))
+            .confirm(RECENT, ready(Err(error(ErrorKind::ConfigInvalid))))
             .await;
         assert!(skipped.is_ok());
     }
@@ -94,10 +126,36 @@ mod tests {
                 yield_now().await;
                 Err(error(kind))
             };
-            let (first, second) =
-                join(confirmation.confirm(first), confirmation.confirm(ready(Ok(())))).await;
+            let (first, second) = join(
+                confirmation.confirm(RECENT, first),
+                confirmation.confirm(RECENT, ready(Ok(()))),
+            )
+            .await;
             assert!(first.is_err());
             assert_eq!(second.is_err(), is_shared, "{kind:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_expires() {
+        let confirmation = Confirmation::default();
+        assert_eq!(confirmation.confirm(RECENT, ready(Ok(1))).await, Ok(1));
+        advance(RECENT).await;
+        assert_eq!(confirmation.confirm(RECENT, ready(Ok(2))).await, Ok(1));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(confirmation.confirm(TRUSTED_FOR, ready(Ok(2))).await, Ok(1));
+        assert_eq!(confirmation.confirm(RECENT, ready(Ok(2))).await, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failure_ends_an_earlier_success() {
+        let confirmation = Confirmation::default();
+        assert_eq!(confirmation.confirm(RECENT, ready(Ok(1))).await, Ok(1));
+        advance(2 * RECENT).await;
+        let failed = confirmation
+            .confirm(RECENT, ready(Err(error(ErrorKind::ConfigInvalid))))
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(confirmation.confirm(TRUSTED_FOR, ready(Ok(2))).await, Ok(2));
     }
 }

@@ -45,6 +45,12 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("terraform", &["creds/+"]),
 ];
 
+/// Types of engines that have static roles.
+const STATIC_ENGINES: [&str; 4] = ["ad", "database", "ldap", "openldap"];
+
+/// The paths of static roles below the mount of such an engine. A read issues nothing: it returns the password of an account.
+const STATIC_ROLES: [&str; 2] = ["static-creds/+", "static-cred/+"];
+
 /// What the names of engines begin with that are not built in.
 const PLUGINS: [&str; 2] = ["vault-plugin-secrets-", "openbao-plugin-secrets-"];
 
@@ -101,13 +107,18 @@ pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
     ))
 }
 
-/// The entry of an engine in [`ENGINES`]. A plugin counts as its type.
+/// The entry of an engine in [`ENGINES`].
 fn issuer(mount: &Mount) -> Option<&'static (&'static str, &'static [&'static str])> {
-    let kind = PLUGINS
+    let kind = builtin_kind(mount);
+    ENGINES.iter().find(|(name, _)| *name == kind)
+}
+
+/// The type of an engine. A plugin counts as the built-in engine of its name.
+fn builtin_kind(mount: &Mount) -> &str {
+    PLUGINS
         .iter()
         .find_map(|plugin| mount.kind.strip_prefix(plugin))
-        .unwrap_or(&mount.kind);
-    ENGINES.iter().find(|(name, _)| *name == kind)
+        .unwrap_or(&mount.kind)
 }
 
 /// Checks that an engine is a transit engine, and that a path is its whole mount path, without slashes at the ends.
@@ -158,12 +169,55 @@ pub(crate) fn check_kv<'a>(
     }
 }
 
+/// What a store that names a mount path may read there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readable {
+    /// Every path: the engine is a key/value engine of the store's version.
+    Keys,
+    /// The paths of static roles, in an engine that issues credentials at other paths.
+    StaticRoles {
+        /// Type of the engine.
+        kind: String,
+        /// What the mount path of the store has below that of the engine: nothing, or a path with a slash at the end.
+        folder: String,
+    },
+}
+
+impl Readable {
+    /// Checks that a read of a path below the mount path of the store issues no credential.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub(crate) fn check(&self, mount: &str, path: &str) -> Result<(), (String, String)> {
+        let Self::StaticRoles { kind, folder } = self else {
+            return Ok(());
+        };
+        let below = format!("{folder}{path}");
+        if STATIC_ROLES.iter().any(|pattern| is_like(pattern, &below)) {
+            return Ok(());
+        }
+        Err((
+            format!(
+                "spec.provider.vault.path: \"{mount}\" leads to an engine of type {kind}, \
+                 and \"{path}\" is not the path of a static role"
+            ),
+            "Keys of static roles are static-creds/<name> and static-cred/<name>. \
+             Use dataFrom.generate to issue a credential"
+                .to_owned(),
+        ))
+    }
+}
+
 /// Checks that an engine holds the keys of a store that names this mount path and version. With version 1 it can also be an engine
-/// that issues credentials: static roles are read as keys of version 1.
+/// with static roles.
 ///
 /// # Errors
 /// What is wrong with the store, and what to do.
-pub(crate) fn check_named(mount: &Mount, version: KvVersion, path: &str) -> Result<(), (String, String)> {
+pub(crate) fn check_named(
+    mount: &Mount,
+    version: KvVersion,
+    path: &str,
+) -> Result<Readable, (String, String)> {
     let is_held = match version {
         KvVersion::V1 => is_root(mount, path) || root_of(mount, path).is_some(),
         KvVersion::V2 => is_root(mount, path),
@@ -181,11 +235,18 @@ pub(crate) fn check_named(mount: &Mount, version: KvVersion, path: &str) -> Resu
             format!("spec.provider.vault.path: the key/value engine at \"{path}\" has an unknown version"),
             "Versions 1 and 2 are supported".to_owned(),
         )),
-        (Kind::KeyValue(_), _) if is_held => Ok(()),
-        (Kind::Other, KvVersion::V1) if is_held && issuer(mount).is_some() => Ok(()),
+        (Kind::KeyValue(_), _) if is_held => Ok(Readable::Keys),
+        (Kind::Other, KvVersion::V1) if is_held && STATIC_ENGINES.contains(&builtin_kind(mount)) => {
+            Ok(Readable::StaticRoles {
+                kind: builtin_kind(mount).to_owned(),
+                folder: folder_of(mount, path),
+            })
+        }
         (Kind::KeyValue(_) | Kind::Other, _) => Err((
             format!("spec.provider.vault.path: \"{path}\" is not the mount path of a key/value engine"),
-            "Set path to the mount path of the engine, and namespace to its namespace".to_owned(),
+            "Set path to the mount path of the engine, and namespace to its namespace. \
+             Use dataFrom.generate to issue a credential"
+                .to_owned(),
         )),
     }
 }
@@ -225,6 +286,15 @@ fn is_root(mount: &Mount, path: &str) -> bool {
 /// The mount path of an engine without a slash at the end, if a path is below it and the server itself is not.
 fn root_of<'a>(mount: &'a Mount, path: &str) -> Option<&'a str> {
     good_root(mount).filter(|root| path::below(path, root).is_some())
+}
+
+/// What a path has below the mount path of an engine, with a slash at the end unless it is empty.
+fn folder_of(mount: &Mount, path: &str) -> String {
+    let below = root_of(mount, path).and_then(|root| path::below(path, root));
+    match below {
+        None | Some("") => String::new(),
+        Some(below) => format!("{below}/"),
+    }
 }
 
 /// The mount path of an engine without a slash at the end, unless it is invalid or one of the server's own.
@@ -372,7 +442,9 @@ mod tests {
     fn engine_of_a_named_mount_has_the_version_of_the_store() {
         let checked = |text: &str, version, path: &str| {
             let mount: Mount = serde_json::from_str(text).unwrap();
-            check_named(&mount, version, path).map_err(|(message, _)| message)
+            check_named(&mount, version, path)
+                .map(drop)
+                .map_err(|(message, _)| message)
         };
         let (v1, v2) = (KvVersion::V1, KvVersion::V2);
         let one = r#"{"path":"team/kv/","type":"kv","options":{"version":"1"}}"#;
@@ -398,6 +470,10 @@ mod tests {
             assert!(checked(&other, v2, "db").is_err(), "{kind}");
             assert!(checked(&other, v1, "other").is_err(), "{kind}");
         }
+        for (kind, _) in ENGINES.iter().filter(|(kind, _)| !STATIC_ENGINES.contains(kind)) {
+            let other = format!(r#"{{"path":"db/","type":"{kind}"}}"#);
+            assert!(checked(&other, v1, "db").is_err(), "{kind}");
+        }
         for (text, path) in [
             (two, "team/kv/shop"),
             (two, "other"),
@@ -413,6 +489,36 @@ mod tests {
                 assert!(checked(text, version, path).is_err(), "{text} {path}");
             }
         }
+    }
+
+    #[test]
+    fn only_static_roles_are_read_from_an_engine_that_issues() {
+        let is_readable = |path: &str, key: &str| {
+            let mount: Mount = serde_json::from_str(r#"{"path":"team/db/","type":"database"}"#).unwrap();
+            let readable = check_named(&mount, KvVersion::V1, path).unwrap();
+            readable.check(path, key).is_ok()
+        };
+        for (path, key) in [
+            ("team/db", "static-creds/web"),
+            ("team/db", "static-cred/web"),
+            ("ns1/team/db", "static-creds/web"),
+            ("team/db/static-creds", "web"),
+        ] {
+            assert!(is_readable(path, key), "{path} {key}");
+        }
+        for (path, key) in [
+            ("team/db", "creds/web"),
+            ("team/db", "static-creds"),
+            ("team/db", "static-creds/web/x"),
+            ("team/db", "x/static-creds/web"),
+            ("ns1/team/db", "creds/web"),
+            ("team/db/creds", "web"),
+            ("team/db/creds", "static-creds/web"),
+            ("team/db/static-creds", "web/x"),
+        ] {
+            assert!(!is_readable(path, key), "{path} {key}");
+        }
+        assert_eq!(Readable::Keys.check("kv", "creds/web"), Ok(()));
     }
 
     #[test]

@@ -317,7 +317,8 @@ impl Vault {
         }
         if seen.is_empty() {
             // every folder of an engine of another version is empty
-            self.confirm_engine(Operation::Find).await?;
+            let KvPath { mount, path } = &folder.path;
+            self.confirm_engine(Operation::Find, mount, path).await?;
         }
         Ok((keys, folders))
     }
@@ -357,7 +358,7 @@ impl Vault {
         };
         let answer = self.server.send(operation, &endpoint).await?;
         if !answer.is_success() {
-            return Err(self.read_error(&purpose, &answer).await);
+            return Err(self.read_error(&purpose, &location.path, &answer).await);
         }
         answer
             .envelope()

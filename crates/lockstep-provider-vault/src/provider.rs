@@ -22,6 +22,7 @@ use crate::{
     client::Client,
     config::{self, Config},
     confirm::Confirmation,
+    engine::Readable,
     error::Purpose,
     events::Subscription,
     json,
@@ -135,8 +136,8 @@ pub(crate) struct Vault {
     pub(crate) locator: KvLocator,
     /// The engines of a store that names no mount path.
     pub(crate) mounts: Mounts,
-    /// Whether the engine at the mount path of the store has the version of the store.
-    pub(crate) engine: Confirmation,
+    /// What the store may read from the engine at its mount path.
+    pub(crate) engine: Confirmation<Readable>,
     pub(crate) transit: Option<Key>,
     pub(crate) clock: SharedClock,
 }
@@ -314,13 +315,14 @@ impl Vault {
         location: KvPath,
         purpose: &Purpose,
     ) -> Result<RemoteSecret, ProviderError> {
+        self.confirm_unversioned(&location).await?;
         let endpoint = GetSecretRequest {
             mount: location.mount,
-            path: location.path,
+            path: location.path.clone(),
         };
         let answer = self.server.send(Operation::Read, &endpoint).await?;
         if !answer.is_success() {
-            return Err(self.read_error(purpose, &answer).await);
+            return Err(self.read_error(purpose, &location.path, &answer).await);
         }
         let data = answer.envelope().and_then(|envelope| envelope.data());
         let role = data.and_then(|data| StaticRole::of(data.get()));
@@ -344,7 +346,7 @@ impl Vault {
     ) -> Result<RemoteSecret, ProviderError> {
         let endpoint = ReadSecretRequest {
             mount: location.mount,
-            path: location.path,
+            path: location.path.clone(),
             version: wanted,
         };
         let answer = self.server.send(Operation::Read, &endpoint).await?;
@@ -352,7 +354,9 @@ impl Vault {
         if !answer.is_success() {
             let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();
             return Err(match versioned {
-                _ if answer.status != 404 || !has_data => self.read_error(purpose, &answer).await,
+                _ if answer.status != 404 || !has_data => {
+                    self.read_error(purpose, &location.path, &answer).await
+                }
                 // only an engine of version 2 returns metadata
                 Some(gone) if gone.is_gone() && !answer.complains() => no_longer(key, &gone.metadata),
                 _ => purpose.malformed(&answer, "is a 404 that reports no deleted version"),

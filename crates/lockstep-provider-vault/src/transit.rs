@@ -1,11 +1,13 @@
 //! The transit engine: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
 //!
-//! A key/value engine of version 1 would store what it is sent, plaintext included. Each client therefore asks the server once which
-//! engine is at the path, and sends nothing there unless it is a transit engine.
+//! A key/value engine of version 1 would store what it is sent, plaintext included. Each client therefore looks up the engine at the
+//! path before its first request, and sends nothing there unless it is a transit engine.
 //!
 //! A server that ignores the binding of a ciphertext would decrypt it in every place: it ignores the context of a key that is not
 //! derived, and an old version ignores associated data. Each client therefore decrypts its first ciphertext with another binding
 //! before it trusts the key, and returns no value unless the server refuses that.
+//!
+//! Both are trusted for five minutes, because the engine or the key can be replaced.
 
 use std::{
     fmt,
@@ -24,7 +26,7 @@ use crate::{
     answer::Answer,
     auth::Authenticated,
     config::TransitKey,
-    confirm::Confirmation,
+    confirm::{Confirmation, TRUSTED_FOR},
     engine,
     error::{Purpose, policy_hint},
     lookup::mount_at,
@@ -92,7 +94,8 @@ impl Key {
     /// # Errors
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not say.
     async fn check_engine(&self, server: &Authenticated, operation: Operation) -> Result<(), ProviderError> {
-        self.engine.confirm(self.look_up_engine(server, operation)).await
+        let check = self.look_up_engine(server, operation);
+        self.engine.confirm(TRUSTED_FOR, check).await
     }
 
     async fn look_up_engine(
@@ -134,7 +137,7 @@ impl Key {
             value = Some(self.prove_binding(server, text, &binding).await?);
             Ok(())
         };
-        self.binding.confirm(proof).await?;
+        self.binding.confirm(TRUSTED_FOR, proof).await?;
         match value {
             Some(value) => Ok(value),
             None => self.open(server, text, &binding).await,

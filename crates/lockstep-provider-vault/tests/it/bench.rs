@@ -1,8 +1,11 @@
 //! What the tests share: one real server, stores made from the YAML that a user writes, and captured logs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use lockstep_api::{Limits, StoreKind, StoreProvider};
@@ -254,4 +257,11 @@ pub(crate) fn assert_clean(error: &ProviderError) {
     assert!(!told.contains(CANARY), "an error shows a value or a credential");
     assert!(!error.to_string().contains('\n'), "{error}");
     assert!(!error.to_string().contains(".."), "{error}");
+}
+
+/// Puts the client's clock forward; the server's goes on as it does.
+pub(crate) async fn later(minutes: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+    tokio::time::resume();
 }

@@ -99,24 +99,33 @@ async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_
     let (two, _) = stocked(bao).await;
     let objects = Objects::default().with("vault", "token", bao.root_token());
     let missing = unique("nowhere");
-    for (mount, version, words, hint) in [
-        (&two, "v1", "is a key/value engine of version 2", "version to v2"),
+    for (mount, version, kind, words, hint) in [
         (
-            &missing,
-            "v2",
-            "has no secrets engine at",
-            "spec.provider.vault.path",
+            &two,
+            "v1",
+            ErrorKind::ConfigInvalid,
+            "has version 2",
+            "version to v2",
         ),
         (
             &missing,
-            "v1",
+            "v2",
+            ErrorKind::ConfigInvalid,
             "has no secrets engine at",
+            "spec.provider.vault.path",
+        ),
+        // the server denies a lookup where it has no engine
+        (
+            &missing,
+            "v1",
+            ErrorKind::PermissionDenied,
+            "looking up the engine at",
             "spec.provider.vault.path",
         ),
     ] {
         let spec = and(token_spec(bao.address(), mount), "version", version);
         let error = Store::new(spec, &objects).await.refuse("shop/database").await;
-        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+        assert_eq!(error.kind, kind, "{error}");
         assert!(
             error.message.contains(words) && error.message.contains(mount),
             "{error}"
@@ -233,7 +242,11 @@ async fn a_denied_key_names_who_asked_and_the_line_that_the_policy_needs() {
     bao.put_policy(&policy, line).await.unwrap();
     store.read("shop/database").await;
 
-    let one = and(spec, "version", "v1");
+    let mount = engine(bao, 1).await;
+    let rules = format!("path \"{mount}/blog/*\" {{ capabilities = [\"read\"] }}");
+    bao.put_policy(&policy, &rules).await.unwrap();
+    let mut one = and(spec, "version", "v1");
+    one["path"] = json!(mount);
     let error = Store::new(one, &objects).await.refuse("shop/smtp").await;
     assert!(
         error

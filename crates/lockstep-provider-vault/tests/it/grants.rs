@@ -171,7 +171,9 @@ fn every_request_is_within_the_grant() {
                 .filter(|request| request.target.starts_with(ASKED))
                 .map(|request| request.target.as_str())
                 .collect();
-            assert_eq!(lookups, [format!("{ASKED}{mount}")]);
+            assert!(!lookups.is_empty());
+            let expected = format!("{ASKED}{mount}");
+            assert!(lookups.iter().all(|target| *target == expected), "{lookups:?}");
         }
     }
 }

@@ -479,3 +479,18 @@ async fn a_static_role_is_read_as_it_is_and_says_when_its_password_changes() {
     let password = rotated["password"].as_str().unwrap();
     assert!(bench.database.takes(&user, password).await);
 }
+
+/// `access.keys` grants reads of values. Only `access.generate` grants credentials.
+#[tokio::test]
+async fn path_that_issues_a_credential_is_not_read_as_a_key() {
+    let bench = Bench::new("1h", "24h").await;
+    for key in ["creds/shop", "config/postgresql", "roles/shop"] {
+        let error = bench.store.refuse(key).await;
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+        for words in ["spec.provider.vault.path", "dataFrom.generate"] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert_eq!(bench.proxy.count(key), 0, "{key} was requested");
+    }
+}

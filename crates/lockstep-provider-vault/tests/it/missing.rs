@@ -8,7 +8,7 @@ use lockstep_testkit::{
 };
 use serde_json::json;
 
-use crate::bench::{Objects, Store, and, assert_clean, bao, engine, put, stocked, token_spec, unique};
+use crate::bench::{Objects, Store, and, assert_clean, bao, engine, later, put, stocked, token_spec, unique};
 
 /// The path at which the server returns the engine of a mount.
 const ASKED: &str = "/v1/sys/internal/ui/mounts/";
@@ -210,4 +210,76 @@ async fn missing_key_in_a_namespace_is_not_found() {
         let error = Store::new(spec, &objects).await.refuse("shop/missing").await;
         assert_config_invalid(&error, "has version 1. Set version to v1");
     }
+}
+
+/// Replaces a key/value engine by one of another version.
+async fn replace(bao: &OpenBao, mount: &str, version: u8) {
+    bao.delete(&format!("sys/mounts/{mount}")).await.unwrap();
+    bao.enable_kv(mount, version).await.unwrap();
+}
+
+#[tokio::test]
+async fn replaced_engine_is_noticed_before_a_key_is_missing() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    let named = Named::new(bao, &mount, "v2", bao.root_token()).await;
+    named.store.read("shop/database").await;
+    let error = named.store.refuse("shop/missing").await;
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    replace(bao, &mount, 1).await;
+    later(1).await;
+    let words = "has version 1. Set version to v1";
+    assert_config_invalid(&named.store.refuse("shop/database").await, words);
+    let found = named.store.find(FindQuery::default()).await;
+    assert_config_invalid(&found.unwrap_err(), words);
+}
+
+#[tokio::test]
+async fn engine_of_version_1_is_looked_up_before_a_read() {
+    let bao = bao().await;
+    let mount = engine(bao, 1).await;
+    bao.put_kv1(&format!("{mount}/shop/database"), json!({ "password": "CANARY" }))
+        .await
+        .unwrap();
+    let named = Named::new(bao, &mount, "v1", bao.root_token()).await;
+    join_all((0..8).map(|_| named.store.read("shop/database"))).await;
+    assert_eq!(named.lookups(), 1);
+    later(6).await;
+    named.store.read("shop/database").await;
+    assert_eq!(named.lookups(), 2);
+    replace(bao, &mount, 2).await;
+    later(6).await;
+    let before = named.proxy.requests().len();
+    assert_config_invalid(&named.store.refuse("shop/database").await, "has version 2");
+    assert_eq!(named.proxy.requests().len(), before + 1);
+}
+
+/// `access.keys` would otherwise grant what only `access.generate` can.
+#[tokio::test]
+async fn nothing_is_read_before_the_engine_is_known() {
+    let bao = bao().await;
+    let named = Named::new(bao, "rabbitmq", "v1", bao.root_token()).await;
+    let engine = r#"{"data":{"path":"rabbitmq/","type":"rabbitmq"}}"#;
+    let denied = r#"{"errors":["permission denied"]}"#;
+    for (status, body, kind) in [
+        (200, engine, ErrorKind::ConfigInvalid),
+        (403, denied, ErrorKind::PermissionDenied),
+        (503, denied, ErrorKind::Unavailable),
+    ] {
+        named.proxy.rule(move |request| {
+            if request.target.starts_with(ASKED) {
+                Fate::answer(status, &[], body)
+            } else {
+                Fate::Pass
+            }
+        });
+        for key in ["creds/x", "static-creds/x"] {
+            let error = named.store.refuse(key).await;
+            assert_clean(&error);
+            assert_eq!(error.kind, kind, "{error}");
+            let names_generate = error.to_string().contains("dataFrom.generate");
+            assert_eq!(names_generate, status == 200, "{error}");
+        }
+    }
+    assert_eq!(named.proxy.count("/v1/rabbitmq"), 0);
 }

@@ -5,7 +5,7 @@ use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, Part, Pattern,
 use lockstep_testkit::{OpenBao, proxy::Proxy};
 use serde_json::{Value, json};
 
-use crate::bench::{Objects, Store, assert_clean, bao, engine, fields, put, reader, stocked, unique};
+use crate::bench::{Objects, Store, assert_clean, bao, engine, fields, later, put, reader, stocked, unique};
 
 /// What the server is asked for the engine of a path.
 const ASKED: &str = "/v1/sys/internal/ui/mounts/";
@@ -223,4 +223,29 @@ async fn server_has_no_mount_or_namespace_below_a_mount() {
     let team = unique("team");
     bao.enable_kv(&format!("{team}/data"), 1).await.unwrap();
     assert!(bao.enable_kv(&team, 2).await.is_err());
+}
+
+#[tokio::test]
+async fn replaced_engine_is_noticed() {
+    let bao = bao().await;
+    for is_missing in [true, false] {
+        let (mount, _) = stocked(bao).await;
+        let mountless = Mountless::new(bao, "v2").await;
+        let key = format!("{mount}/shop/database");
+        mountless.store.read(&key).await;
+        bao.delete(&format!("sys/mounts/{mount}")).await.unwrap();
+        bao.enable_kv(&mount, 1).await.unwrap();
+        if !is_missing {
+            let data = json!({ "data": password(), "metadata": { "version": 1 } });
+            bao.put_kv1(&format!("{mount}/data/shop/database"), data)
+                .await
+                .unwrap();
+        }
+        later(if is_missing { 1 } else { 6 }).await;
+        mountless
+            .assert_refused(&key, "key/value engine of version 1")
+            .await;
+        let find = mountless.store.find(mountless.store.below(&mount)).await;
+        assert_eq!(find.unwrap_err().kind, ErrorKind::ConfigInvalid);
+    }
 }

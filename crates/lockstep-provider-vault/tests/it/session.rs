@@ -12,7 +12,7 @@ use lockstep_testkit::{
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::bench::{Objects, Quiet, Store, app_role, app_role_auth, bao, spec, stocked, token_spec};
+use crate::bench::{Objects, Quiet, Store, app_role, app_role_auth, bao, later, spec, stocked, token_spec};
 
 /// A store that logs in as an AppRole through a proxy.
 struct Bench {
@@ -90,13 +90,6 @@ impl Bench {
         let token = json!({ "token": self.token() });
         self.bao.post("auth/token/revoke", token).await.unwrap();
     }
-}
-
-/// Puts the client's clock forward; the server's goes on as it does.
-async fn later(minutes: u64) {
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(minutes * 60)).await;
-    tokio::time::resume();
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use lockstep_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::bench::{Objects, Store, assert_clean, bao, unique};
+use crate::bench::{Objects, Store, assert_clean, bao, later, unique};
 
 struct Transit {
     bao: &'static OpenBao,
@@ -234,7 +234,7 @@ async fn server_that_ignores_associated_data_is_refused() {
 }
 
 #[tokio::test]
-async fn binding_is_proved_once_per_client() {
+async fn binding_is_proved_again_after_five_minutes() {
     for derived in [false, true] {
         let subject = Transit::new(derived).await;
         let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
@@ -246,6 +246,9 @@ async fn binding_is_proved_once_per_client() {
         assert_eq!(subject.proxy.count("/decrypt/shop"), 9, "derived: {derived}");
         decrypt().await;
         assert_eq!(subject.proxy.count("/decrypt/shop"), 10, "derived: {derived}");
+        later(6).await;
+        decrypt().await;
+        assert_eq!(subject.proxy.count("/decrypt/shop"), 12, "derived: {derived}");
     }
 }
 
@@ -380,4 +383,25 @@ async fn nothing_is_sent_to_an_engine_that_is_not_transit() {
         let stored = subject.bao.get(&format!("{}/{path}", subject.mount)).await;
         assert!(stored.is_err(), "{path} was stored");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_an_engine_that_replaced_transit() {
+    let subject = Transit::new(false).await;
+    let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
+    provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
+    let before = subject.proxy.count("/decrypt/shop");
+    subject
+        .bao
+        .delete(&format!("sys/mounts/{}", subject.mount))
+        .await
+        .unwrap();
+    subject.bao.enable_kv(&subject.mount, 1).await.unwrap();
+    later(6).await;
+    let error = provider
+        .decrypt(&Context::default(), &ciphertext)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
+    assert_eq!(subject.proxy.count("/decrypt/shop"), before);
 }
