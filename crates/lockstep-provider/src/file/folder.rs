@@ -145,7 +145,9 @@ pub(super) fn find(
                 }
                 Ok(())
             }
-            Step::Trouble(Trouble::Missing | Trouble::LeadsOut | Trouble::Circles) => Ok(()),
+            Step::Trouble(
+                Trouble::Missing | Trouble::Dangling | Trouble::Link | Trouble::LeadsOut | Trouble::Circles,
+            ) => Ok(()),
             Step::Trouble(trouble) => Err(error::of_search(trouble)),
             Step::TooMany => Err(too_many(MOST_ENTRIES)),
         }

@@ -133,18 +133,18 @@ fn fingerprint(place: &Place) -> Fingerprint {
         print.entries = print.entries.saturating_add(1);
     };
     let trouble = |trouble: Trouble| move |hasher: &mut DefaultHasher| trouble.hash(hasher);
-    let opened = place.root().and_then(|root| Ok((root.facts(&place.path)?, root)));
+    let opened = place.find();
     let folder = match opened {
         Err(failed) => {
             add(&trouble(failed));
             None
         }
-        Ok((facts, _)) if facts.kind != Kind::Folder => {
+        Ok((_, _, facts)) if facts.kind != Kind::Folder => {
             add(&|hasher| facts.hash(hasher));
             None
         }
-        Ok((_, root)) => root
-            .folder(&place.path)
+        Ok((parent, name, _)) => parent
+            .folder(name)
             .inspect_err(|failed| add(&trouble(*failed)))
             .ok(),
     };
