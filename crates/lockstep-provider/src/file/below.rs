@@ -33,7 +33,9 @@ impl From<Trouble> for ReadBelowError {
             Trouble::Missing => Self::Missing,
             Trouble::Denied => Self::Denied,
             Trouble::LeadsOut | Trouble::Link | Trouble::Circles => Self::Outside,
-            Trouble::Unconfined | Trouble::Dangling | Trouble::Busy | Trouble::Failed(_) => Self::Failed,
+            Trouble::Unconfined | Trouble::Empty | Trouble::Dangling | Trouble::Busy | Trouble::Failed(_) => {
+                Self::Failed
+            }
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) fn of_store(trouble: Trouble, path: &str, operation: Operation) -> Pr
             ErrorKind::PermissionDenied,
             format!("the operator's user may not read {what}"),
         ),
+        Trouble::Empty => (
+            ErrorKind::Unavailable,
+            format!("{what} is empty. A volume may not be mounted"),
+        ),
         Trouble::Dangling => (
             ErrorKind::Unavailable,
             format!("{what} is a link to a file that does not exist"),
@@ -49,7 +53,7 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
             ErrorKind::PermissionDenied,
             format!("permission denied reading \"{key}\" as the operator's user"),
         ),
-        Trouble::Dangling => (
+        Trouble::Empty | Trouble::Dangling => (
             ErrorKind::Unavailable,
             format!("key \"{key}\" is a link to a file that does not exist"),
         ),
@@ -77,6 +81,33 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
     ProviderError::new(kind, Operation::Read, message)
 }
 
+/// A search cannot begin in this folder. The folder is part of `find.path` or of the caller's grant, so it may be named. A
+/// missing or an empty folder may be a volume that is not mounted: it never counts as one without values.
+pub(super) fn of_start(trouble: Trouble, folder: &str, store: &str) -> ProviderError {
+    if folder.is_empty() {
+        return of_store(trouble, store, Operation::Find);
+    }
+    let folder = shown(folder);
+    let (kind, message) = match trouble {
+        Trouble::Missing => (
+            ErrorKind::Unavailable,
+            format!("folder \"{folder}\" does not exist"),
+        ),
+        Trouble::Empty => (
+            ErrorKind::Unavailable,
+            format!("folder \"{folder}\" is empty. A volume may not be mounted"),
+        ),
+        Trouble::Link | Trouble::LeadsOut | Trouble::Circles => (
+            ErrorKind::PermissionDenied,
+            format!(
+                "folder \"{folder}\" is a symbolic link, or is below one. Only the links of a projected volume are followed"
+            ),
+        ),
+        trouble => return of_search(trouble),
+    };
+    ProviderError::new(kind, Operation::Find, message)
+}
+
 /// A folder below the store's cannot be listed. It is not named: the user did not.
 pub(super) fn of_search(trouble: Trouble) -> ProviderError {
     let (kind, message) = match trouble {
@@ -90,7 +121,7 @@ pub(super) fn of_search(trouble: Trouble) -> ProviderError {
             ErrorKind::Unavailable,
             "a link in a volume leads to a file that does not exist".to_owned(),
         ),
-        Trouble::Missing | Trouble::Link | Trouble::LeadsOut | Trouble::Circles => (
+        Trouble::Missing | Trouble::Empty | Trouble::Link | Trouble::LeadsOut | Trouble::Circles => (
             ErrorKind::Unavailable,
             "a folder below the store's went away while it was listed".to_owned(),
         ),

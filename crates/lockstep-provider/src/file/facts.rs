@@ -11,6 +11,8 @@ pub(super) enum Trouble {
     Missing,
     /// The operator's user may not.
     Denied,
+    /// A folder without any entry, as a mount point is without its volume.
+    Empty,
     /// A link of a volume leads to nothing: it is being swapped, or what it led to was removed.
     Dangling,
     /// A link that is not followed, because it is none of a volume.

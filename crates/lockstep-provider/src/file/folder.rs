@@ -26,7 +26,12 @@ const ATTEMPTS: usize = 3;
 
 /// Reads keys. All values are from the same state of the folder: when a volume is swapped or a file written meanwhile,
 /// they are read anew, so that no new user name comes with an old password.
-pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<RemoteSecret, ProviderError>> {
+pub(super) fn read(
+    folder: &Beneath,
+    store: &str,
+    keys: &[&str],
+    stop: &Stop,
+) -> Vec<Result<RemoteSecret, ProviderError>> {
     let mut results = Vec::new();
     for _ in 0..ATTEMPTS {
         results = keys
@@ -52,6 +57,12 @@ pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<R
             break;
         }
     }
+    if results.iter().any(is_missing)
+        && let Some(trouble) = absence(folder)
+    {
+        let error = error::of_store(trouble, store, Operation::Read);
+        return keys.iter().map(|_| Err(error.clone())).collect();
+    }
     keys.iter()
         .zip(results)
         .map(|(key, result)| match result? {
@@ -59,6 +70,20 @@ pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<R
             None => Err(error::of_key(Trouble::Busy, key)),
         })
         .collect()
+}
+
+fn is_missing<T>(result: &Result<T, ProviderError>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind == ErrorKind::NotFound)
+}
+
+/// Why the store's folder cannot be told from a volume that is not mounted, if it cannot.
+pub(super) fn absence(folder: &Beneath) -> Option<Trouble> {
+    match folder.names("") {
+        Ok((names, _)) => names.is_empty().then_some(Trouble::Empty),
+        Err(trouble) => Some(trouble),
+    }
 }
 
 fn named(key: &str) -> String {
@@ -129,11 +154,15 @@ fn unreadable(failure: &io::Error, what: &str, operation: Operation) -> Provider
 /// deleted.
 pub(super) fn find(
     folder: &Beneath,
+    store: &str,
     filter: &KeyFilter,
     stop: &Stop,
 ) -> Result<Vec<RemoteMeta>, ProviderError> {
     let mut found = Vec::new();
-    walk(folder, filter.folders(), |step| {
+    // a grant may spell a folder that no key can have
+    let starts = filter.folders().into_iter();
+    let starts = starts.filter(|start| start.is_empty() || path::flaw(start).is_none());
+    walk(folder, starts.collect(), |step| {
         stop.check(Operation::Find)?;
         match step {
             Step::Entry(key, facts) => {
@@ -145,6 +174,7 @@ pub(super) fn find(
                 }
                 Ok(())
             }
+            Step::Start(start, trouble) => Err(error::of_start(trouble, start, store)),
             Step::Trouble(
                 Trouble::Missing | Trouble::Dangling | Trouble::Link | Trouble::LeadsOut | Trouble::Circles,
             ) => Ok(()),
@@ -166,6 +196,8 @@ fn too_many(most: usize) -> ProviderError {
 pub(super) enum Step<'a> {
     /// A file or folder, by its path below the store's folder, links followed.
     Entry(&'a str, &'a Facts),
+    /// A folder in which the walk cannot begin.
+    Start(&'a str, Trouble),
     /// Something that cannot be looked at.
     Trouble(Trouble),
     /// There is more than a walk looks at; it ends here.
@@ -186,11 +218,18 @@ pub(super) fn walk<E>(
     while let Some((path, mut above)) = folders.pop() {
         let (names, facts) = match list(folder, &path) {
             Ok(listed) => listed,
+            Err(trouble) if above.is_empty() => {
+                each(Step::Start(&path, trouble))?;
+                continue;
+            }
             Err(trouble) => {
                 each(Step::Trouble(trouble))?;
                 continue;
             }
         };
+        if names.is_empty() && above.is_empty() {
+            each(Step::Start(&path, Trouble::Empty))?;
+        }
         if above.contains(&facts.id) && facts.id != (0, 0) {
             continue;
         }

@@ -165,11 +165,49 @@ async fn link_to_a_neighbours_folder_does_not_defeat_a_grant() {
             .refuse(&format!("team-b/{key}"), ErrorKind::PermissionDenied)
             .await;
     }
-    let granted = FindQuery {
+    let granted = |path: Option<&str>| FindQuery {
         scope: Scope::patterns(Pattern::new("team-b/**")),
+        path: path.map(at),
         ..FindQuery::default()
     };
-    assert_eq!(store.keys(&granted).await, ["team-b/own"]);
+    assert_eq!(store.keys(&granted(None)).await, ["team-b/own"]);
+    let below = granted(Some("team-b/folder"));
+    let error = store.0.find(&Context::default(), &below).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert!(error.message.contains("\"team-b/folder\""), "{error}");
+}
+
+#[tokio::test]
+async fn unmounted_volume_is_never_an_empty_result() {
+    let files = Files::new();
+    fs::create_dir_all(files.at("volume")).unwrap();
+    let store = files.store("volume").await;
+    let find = |path: Option<&str>| FindQuery {
+        path: path.map(at),
+        ..FindQuery::default()
+    };
+    let cx = Context::default();
+    for error in [
+        store.check().await.unwrap_err(),
+        store.get("password").await.unwrap_err(),
+        store.0.find(&cx, &find(None)).await.unwrap_err(),
+        store.0.find(&cx, &find(Some("shop"))).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    }
+    files.write("volume/password", "value");
+    store.check().await.unwrap();
+    store.refuse("other", ErrorKind::NotFound).await;
+    let error = store.0.find(&cx, &find(Some("shop"))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.message, "folder \"shop\" does not exist");
+    fs::create_dir(files.at("volume/shop")).unwrap();
+    let error = store.0.find(&cx, &find(Some("shop"))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(store.keys(&find(None)).await, ["password"]);
+    fs::remove_dir_all(files.at("volume")).unwrap();
+    let error = store.0.find(&cx, &find(None)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
 }
 
 #[tokio::test]
