@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    time::Duration,
 };
 
 use super::{
@@ -23,6 +24,10 @@ const MOST_FOUND: usize = 10_000;
 const DEEPEST: usize = 32;
 /// How often is read or listed what somebody writes to meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// How often a search begins again, and by how much longer it waits before each attempt.
+const SEARCHES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Reads keys. All values are from the same state of the folder: when a volume is swapped or a file written meanwhile,
 /// they are read anew, so that no new user name comes with an old password.
@@ -152,13 +157,35 @@ fn unreadable(failure: &io::Error, what: &str, operation: Operation) -> Provider
 ///
 /// A search that cannot see everything fails: a result that lacks what is hidden would look as if the rest had been
 /// deleted.
+///
+/// A search whose folders changed while they were read begins again: the swap of a volume must not halve its result.
 pub(super) fn find(
     folder: &Beneath,
     store: &str,
     filter: &KeyFilter,
     stop: &Stop,
 ) -> Result<Vec<RemoteMeta>, ProviderError> {
+    let mut unsettled = Trouble::Busy;
+    for attempt in 0..SEARCHES {
+        std::thread::sleep(PAUSE * attempt);
+        match find_once(folder, store, filter, stop)? {
+            Ok(found) => return Ok(found),
+            Err(trouble) => unsettled = trouble,
+        }
+    }
+    Err(error::of_search(unsettled))
+}
+
+/// One attempt of a search; why it did not settle, if somebody changed a folder meanwhile.
+fn find_once(
+    folder: &Beneath,
+    store: &str,
+    filter: &KeyFilter,
+    stop: &Stop,
+) -> Result<Result<Vec<RemoteMeta>, Trouble>, ProviderError> {
     let mut found = Vec::new();
+    let mut listed: Vec<(String, Facts)> = Vec::new();
+    let mut unsettled = None;
     // a grant may spell a folder that no key can have
     let starts = filter.folders().into_iter();
     let starts = starts.filter(|start| start.is_empty() || path::flaw(start).is_none());
@@ -172,18 +199,34 @@ pub(super) fn find(
                 if found.len() > MOST_FOUND {
                     return Err(too_many(MOST_FOUND));
                 }
-                Ok(())
             }
-            Step::Start(start, trouble) => Err(error::of_start(trouble, start, store)),
-            Step::Trouble(
-                Trouble::Missing | Trouble::Dangling | Trouble::Link | Trouble::LeadsOut | Trouble::Circles,
-            ) => Ok(()),
-            Step::Trouble(trouble) => Err(error::of_search(trouble)),
-            Step::TooMany => Err(too_many(MOST_ENTRIES)),
+            Step::Folder(path, facts) => listed.push((path.to_owned(), *facts)),
+            Step::Start(_, trouble @ (Trouble::Busy | Trouble::Dangling)) => unsettled = Some(trouble),
+            Step::Start(start, trouble) => return Err(error::of_start(trouble, start, store)),
+            // a name that was listed is gone, or a volume is being swapped
+            Step::Trouble(key, trouble @ (Trouble::Missing | Trouble::Dangling | Trouble::Busy)) => {
+                if filter.reaches(&format!("{key}/")) || filter.matches_key(key)? {
+                    unsettled = Some(if trouble == Trouble::Missing {
+                        Trouble::Busy
+                    } else {
+                        trouble
+                    });
+                }
+            }
+            Step::Trouble(_, Trouble::Link | Trouble::LeadsOut | Trouble::Circles) => {}
+            Step::Trouble(_, trouble) => return Err(error::of_search(trouble)),
+            Step::TooMany => return Err(too_many(MOST_ENTRIES)),
         }
+        Ok(())
     })?;
+    for (path, facts) in &listed {
+        stop.check(Operation::Find)?;
+        if unsettled.is_none() && folder.facts(path) != Ok(*facts) {
+            unsettled = Some(Trouble::Busy);
+        }
+    }
     found.sort();
-    Ok(found)
+    Ok(unsettled.map_or(Ok(found), Err))
 }
 
 fn too_many(most: usize) -> ProviderError {
@@ -196,10 +239,12 @@ fn too_many(most: usize) -> ProviderError {
 pub(super) enum Step<'a> {
     /// A file or folder, by its path below the store's folder, links followed.
     Entry(&'a str, &'a Facts),
+    /// A folder that is listed.
+    Folder(&'a str, &'a Facts),
     /// A folder in which the walk cannot begin.
     Start(&'a str, Trouble),
     /// Something that cannot be looked at.
-    Trouble(Trouble),
+    Trouble(&'a str, Trouble),
     /// There is more than a walk looks at; it ends here.
     TooMany,
 }
@@ -223,13 +268,14 @@ pub(super) fn walk<E>(
                 continue;
             }
             Err(trouble) => {
-                each(Step::Trouble(trouble))?;
+                each(Step::Trouble(&path, trouble))?;
                 continue;
             }
         };
         if names.is_empty() && above.is_empty() {
             each(Step::Start(&path, Trouble::Empty))?;
         }
+        each(Step::Folder(&path, &facts))?;
         if above.contains(&facts.id) && facts.id != (0, 0) {
             continue;
         }
@@ -251,7 +297,7 @@ pub(super) fn walk<E>(
                         folders.push((key, above.clone()));
                     }
                 }
-                Err(trouble) => each(Step::Trouble(trouble))?,
+                Err(trouble) => each(Step::Trouble(&key, trouble))?,
             }
         }
     }

@@ -154,8 +154,8 @@ fn fingerprint(place: &Place) -> Fingerprint {
                 // a folder's own times change with files that are no keys, too; what is in it is looked at anyway
                 Step::Entry(path, facts) if facts.kind == Kind::Folder => add(&|hasher| path.hash(hasher)),
                 Step::Entry(path, facts) => add(&|hasher| (path, facts).hash(hasher)),
-                Step::Start(_, failed) | Step::Trouble(failed) => add(&trouble(failed)),
-                Step::TooMany => {}
+                Step::Start(_, failed) | Step::Trouble(_, failed) => add(&trouble(failed)),
+                Step::Folder(..) | Step::TooMany => {}
             }
             Ok(())
         });

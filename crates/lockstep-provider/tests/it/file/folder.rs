@@ -211,6 +211,67 @@ async fn unmounted_volume_is_never_an_empty_result() {
 }
 
 #[tokio::test]
+async fn dangling_link_of_a_volume_is_unavailable() {
+    let files = Files::new();
+    volume(&files, "csi", "1", "value");
+    files.link("csi/password", "..data/password");
+    files.link("csi/gone", "..data/gone");
+    let store = files.store("csi").await;
+    assert_eq!(store.text("password").await, "value");
+    store.refuse("gone", ErrorKind::Unavailable).await;
+    files.link("csi/tls", "..data/tls");
+    assert_eq!(store.text("tls/key").await, "value");
+    store.refuse("tls/other", ErrorKind::NotFound).await;
+    let query = FindQuery::default();
+    let error = store.0.find(&Context::default(), &query).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    let others = FindQuery {
+        scope: Scope::patterns(Pattern::new("password")),
+        ..query
+    };
+    assert_eq!(store.keys(&others).await, ["password"]);
+}
+
+#[tokio::test]
+async fn search_during_swaps_of_a_volume_is_complete() {
+    const KEYS: usize = 20;
+    let files = Files::new();
+    let swap = |files: &Files, time: usize| {
+        for key in 0..KEYS {
+            files.write(&format!("csi/..{time}/{key}"), "value");
+        }
+        volume(files, "csi", &time.to_string(), "value");
+        if let Some(before) = time.checked_sub(1) {
+            fs::remove_dir_all(files.at(&format!("csi/..{before}"))).unwrap();
+        }
+    };
+    swap(&files, 0);
+    for key in 0..KEYS {
+        files.link(&format!("csi/{key}"), format!("..data/{key}"));
+    }
+    let store = files.store("csi").await;
+    let swapped = std::thread::spawn(move || {
+        for time in 1..300 {
+            swap(&files, time);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        files
+    });
+    let mut complete = 0;
+    while !swapped.is_finished() {
+        match store.0.find(&Context::default(), &FindQuery::default()).await {
+            Ok(found) => {
+                assert_eq!(found.len(), KEYS);
+                complete += 1;
+            }
+            Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
+        }
+    }
+    assert!(complete > 0);
+    drop(swapped.join().unwrap());
+}
+
+#[tokio::test]
 async fn keys_that_are_no_path_below_the_folder_are_refused() {
     let files = Files::new();
     files.write("other", "CANARY");
