@@ -57,6 +57,14 @@ pub trait Subject: Send + Sync {
         Ok(())
     }
 
+    /// Whether a search below a path without values, or in an empty store, is an empty list.
+    ///
+    /// # Errors
+    /// Where the provider cannot tell it from a backend that is away.
+    fn finds_nothing(&self) -> Result<(), Skip> {
+        Ok(())
+    }
+
     /// Stores bytes under a key: the provider answers exactly them.
     ///
     /// # Errors

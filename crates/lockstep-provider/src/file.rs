@@ -3,7 +3,9 @@
 //!
 //! - A store's path and its keys never lead out: names are resolved by the kernel with the folder as the end of the
 //!   world, so that neither `..`, nor an absolute path, nor a link can leave it. A key may not leave its store's folder.
-//!   Links that stay inside work, as volumes of Kubernetes need them (`password -> ..data/password`).
+//!   Only the links of projected volumes are followed (`password -> ..data/password`): they never leave the folder that
+//!   holds them. Any other link could lead to a key that its reader is not granted.
+//! - An empty or missing folder may be a volume that is not mounted. It is `Unavailable`, and never without values.
 //! - Only regular files are opened; a device, pipe or socket is refused before it is.
 //! - A changed file announces itself by a look at the metadata every second or so; see the module `watch` for why.
 //!

@@ -141,6 +141,7 @@ pub async fn what_is_found_can_be_read(subject: &impl Subject) -> Result<(), Ski
 /// Where the provider cannot search.
 pub async fn nothing_found_is_an_empty_list(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
+    subject.finds_nothing()?;
     assert!(client.find(&below("nowhere")).await.is_empty());
     assert!(
         client.find(&below("shop/database")).await.is_empty(),

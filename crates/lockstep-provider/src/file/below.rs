@@ -32,8 +32,10 @@ impl From<Trouble> for ReadBelowError {
         match trouble {
             Trouble::Missing => Self::Missing,
             Trouble::Denied => Self::Denied,
-            Trouble::LeadsOut | Trouble::Circles => Self::Outside,
-            Trouble::Unconfined | Trouble::Busy | Trouble::Failed(_) => Self::Failed,
+            Trouble::LeadsOut | Trouble::Link | Trouble::Circles => Self::Outside,
+            Trouble::Unconfined | Trouble::Empty | Trouble::Dangling | Trouble::Busy | Trouble::Failed(_) => {
+                Self::Failed
+            }
         }
     }
 }
@@ -43,7 +45,7 @@ impl From<Trouble> for ReadBelowError {
 /// # Errors
 /// Why it was not read.
 pub fn read_below(folder: &Path, path: &str, longest: u64) -> Result<Vec<u8>, ReadBelowError> {
-    let (file, _) = Beneath::root(folder)?.file(path)?;
+    let (file, _) = Beneath::root(folder)?.linked_file(path)?;
     let file = file.ok_or(ReadBelowError::NotAFile)?;
     let mut bytes = Vec::new();
     let read = file.take(longest.saturating_add(1)).read_to_end(&mut bytes);

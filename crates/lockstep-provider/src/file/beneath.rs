@@ -4,6 +4,7 @@
 mod linux;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+mod volume;
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::Beneath;

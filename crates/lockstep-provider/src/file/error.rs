@@ -17,10 +17,19 @@ pub(super) fn of_store(trouble: Trouble, path: &str, operation: Operation) -> Pr
             ErrorKind::PermissionDenied,
             format!("the operator's user may not read {what}"),
         ),
-        Trouble::LeadsOut => (
-            ErrorKind::ConfigInvalid,
-            format!("{what} is a link that leads out, or an absolute one"),
+        Trouble::Empty => (
+            ErrorKind::Unavailable,
+            format!("{what} is empty. A volume may not be mounted"),
         ),
+        Trouble::Dangling => (
+            ErrorKind::Unavailable,
+            format!("{what} is a link to a file that does not exist"),
+        ),
+        Trouble::Link => (
+            ErrorKind::ConfigInvalid,
+            format!("{what} is a symbolic link, or is below one. Set path to where the link leads"),
+        ),
+        Trouble::LeadsOut => (ErrorKind::ConfigInvalid, format!("{what} leads out of it")),
         Trouble::Circles => (
             ErrorKind::ConfigInvalid,
             format!("{what} is a link that leads in circles"),
@@ -44,9 +53,19 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
             ErrorKind::PermissionDenied,
             format!("permission denied reading \"{key}\" as the operator's user"),
         ),
+        Trouble::Empty | Trouble::Dangling => (
+            ErrorKind::Unavailable,
+            format!("key \"{key}\" is a link to a file that does not exist"),
+        ),
+        Trouble::Link => (
+            ErrorKind::PermissionDenied,
+            format!(
+                "key \"{key}\" is a symbolic link, or is below one. Only the links of a projected volume are followed"
+            ),
+        ),
         Trouble::LeadsOut => (
             ErrorKind::PermissionDenied,
-            format!("key \"{key}\" is a link that leads out of the store's folder, or an absolute one"),
+            format!("key \"{key}\" leads out of the store's folder"),
         ),
         Trouble::Circles => (
             ErrorKind::PermissionDenied,
@@ -62,6 +81,33 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
     ProviderError::new(kind, Operation::Read, message)
 }
 
+/// A search cannot begin in this folder. The folder is part of `find.path` or of the caller's grant, so it may be named. A
+/// missing or an empty folder may be a volume that is not mounted: it never counts as one without values.
+pub(super) fn of_start(trouble: Trouble, folder: &str, store: &str) -> ProviderError {
+    if folder.is_empty() {
+        return of_store(trouble, store, Operation::Find);
+    }
+    let folder = shown(folder);
+    let (kind, message) = match trouble {
+        Trouble::Missing => (
+            ErrorKind::Unavailable,
+            format!("folder \"{folder}\" does not exist"),
+        ),
+        Trouble::Empty => (
+            ErrorKind::Unavailable,
+            format!("folder \"{folder}\" is empty. A volume may not be mounted"),
+        ),
+        Trouble::Link | Trouble::LeadsOut | Trouble::Circles => (
+            ErrorKind::PermissionDenied,
+            format!(
+                "folder \"{folder}\" is a symbolic link, or is below one. Only the links of a projected volume are followed"
+            ),
+        ),
+        trouble => return of_search(trouble),
+    };
+    ProviderError::new(kind, Operation::Find, message)
+}
+
 /// A folder below the store's cannot be listed. It is not named: the user did not.
 pub(super) fn of_search(trouble: Trouble) -> ProviderError {
     let (kind, message) = match trouble {
@@ -71,7 +117,11 @@ pub(super) fn of_search(trouble: Trouble) -> ProviderError {
             ErrorKind::PermissionDenied,
             "the operator's user may not list a folder below the store's".to_owned(),
         ),
-        Trouble::Missing | Trouble::LeadsOut | Trouble::Circles => (
+        Trouble::Dangling => (
+            ErrorKind::Unavailable,
+            "a link in a volume leads to a file that does not exist".to_owned(),
+        ),
+        Trouble::Missing | Trouble::Empty | Trouble::Link | Trouble::LeadsOut | Trouble::Circles => (
             ErrorKind::Unavailable,
             "a folder below the store's went away while it was listed".to_owned(),
         ),
@@ -140,6 +190,12 @@ mod tests {
             (
                 Trouble::Denied,
                 ErrorKind::PermissionDenied,
+                ErrorKind::PermissionDenied,
+            ),
+            (Trouble::Dangling, ErrorKind::Unavailable, ErrorKind::Unavailable),
+            (
+                Trouble::Link,
+                ErrorKind::ConfigInvalid,
                 ErrorKind::PermissionDenied,
             ),
             (

@@ -11,7 +11,13 @@ pub(super) enum Trouble {
     Missing,
     /// The operator's user may not.
     Denied,
-    /// A link leads out of the folder.
+    /// A folder without any entry, as a mount point is without its volume.
+    Empty,
+    /// A link of a volume leads to nothing: it is being swapped, or what it led to was removed.
+    Dangling,
+    /// A link that is not followed, because it is none of a volume.
+    Link,
+    /// A path or link leads out of the folder.
     LeadsOut,
     /// Links lead in circles, or one is of the kernel's own making (`/proc/…/fd/3`).
     #[cfg_attr(

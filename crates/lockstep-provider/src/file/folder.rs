@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    time::Duration,
 };
 
 use super::{
@@ -24,9 +25,18 @@ const DEEPEST: usize = 32;
 /// How often is read or listed what somebody writes to meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// How often a search begins again, and by how much longer it waits before each attempt.
+const SEARCHES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Reads keys. All values are from the same state of the folder: when a volume is swapped or a file written meanwhile,
 /// they are read anew, so that no new user name comes with an old password.
-pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<RemoteSecret, ProviderError>> {
+pub(super) fn read(
+    folder: &Beneath,
+    store: &str,
+    keys: &[&str],
+    stop: &Stop,
+) -> Vec<Result<RemoteSecret, ProviderError>> {
     let mut results = Vec::new();
     for _ in 0..ATTEMPTS {
         results = keys
@@ -52,6 +62,12 @@ pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<R
             break;
         }
     }
+    if results.iter().any(is_missing)
+        && let Some(trouble) = absence(folder)
+    {
+        let error = error::of_store(trouble, store, Operation::Read);
+        return keys.iter().map(|_| Err(error.clone())).collect();
+    }
     keys.iter()
         .zip(results)
         .map(|(key, result)| match result? {
@@ -59,6 +75,20 @@ pub(super) fn read(folder: &Beneath, keys: &[&str], stop: &Stop) -> Vec<Result<R
             None => Err(error::of_key(Trouble::Busy, key)),
         })
         .collect()
+}
+
+fn is_missing<T>(result: &Result<T, ProviderError>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind == ErrorKind::NotFound)
+}
+
+/// Why the store's folder cannot be told from a volume that is not mounted, if it cannot.
+pub(super) fn absence(folder: &Beneath) -> Option<Trouble> {
+    match folder.names("") {
+        Ok((names, _)) => names.is_empty().then_some(Trouble::Empty),
+        Err(trouble) => Some(trouble),
+    }
 }
 
 fn named(key: &str) -> String {
@@ -127,13 +157,39 @@ fn unreadable(failure: &io::Error, what: &str, operation: Operation) -> Provider
 ///
 /// A search that cannot see everything fails: a result that lacks what is hidden would look as if the rest had been
 /// deleted.
+///
+/// A search whose folders changed while they were read begins again: the swap of a volume must not halve its result.
 pub(super) fn find(
     folder: &Beneath,
+    store: &str,
     filter: &KeyFilter,
     stop: &Stop,
 ) -> Result<Vec<RemoteMeta>, ProviderError> {
+    let mut unsettled = Trouble::Busy;
+    for attempt in 0..SEARCHES {
+        std::thread::sleep(PAUSE * attempt);
+        match find_once(folder, store, filter, stop)? {
+            Ok(found) => return Ok(found),
+            Err(trouble) => unsettled = trouble,
+        }
+    }
+    Err(error::of_search(unsettled))
+}
+
+/// One attempt of a search; why it did not settle, if somebody changed a folder meanwhile.
+fn find_once(
+    folder: &Beneath,
+    store: &str,
+    filter: &KeyFilter,
+    stop: &Stop,
+) -> Result<Result<Vec<RemoteMeta>, Trouble>, ProviderError> {
     let mut found = Vec::new();
-    walk(folder, filter.folders(), |step| {
+    let mut listed: Vec<(String, Facts)> = Vec::new();
+    let mut unsettled = None;
+    // a grant may spell a folder that no key can have
+    let starts = filter.folders().into_iter();
+    let starts = starts.filter(|start| start.is_empty() || path::flaw(start).is_none());
+    walk(folder, starts.collect(), |step| {
         stop.check(Operation::Find)?;
         match step {
             Step::Entry(key, facts) => {
@@ -143,15 +199,34 @@ pub(super) fn find(
                 if found.len() > MOST_FOUND {
                     return Err(too_many(MOST_FOUND));
                 }
-                Ok(())
             }
-            Step::Trouble(Trouble::Missing | Trouble::LeadsOut | Trouble::Circles) => Ok(()),
-            Step::Trouble(trouble) => Err(error::of_search(trouble)),
-            Step::TooMany => Err(too_many(MOST_ENTRIES)),
+            Step::Folder(path, facts) => listed.push((path.to_owned(), *facts)),
+            Step::Start(_, trouble @ (Trouble::Busy | Trouble::Dangling)) => unsettled = Some(trouble),
+            Step::Start(start, trouble) => return Err(error::of_start(trouble, start, store)),
+            // a name that was listed is gone, or a volume is being swapped
+            Step::Trouble(key, trouble @ (Trouble::Missing | Trouble::Dangling | Trouble::Busy)) => {
+                if filter.reaches(&format!("{key}/")) || filter.matches_key(key)? {
+                    unsettled = Some(if trouble == Trouble::Missing {
+                        Trouble::Busy
+                    } else {
+                        trouble
+                    });
+                }
+            }
+            Step::Trouble(_, Trouble::Link | Trouble::LeadsOut | Trouble::Circles) => {}
+            Step::Trouble(_, trouble) => return Err(error::of_search(trouble)),
+            Step::TooMany => return Err(too_many(MOST_ENTRIES)),
         }
+        Ok(())
     })?;
+    for (path, facts) in &listed {
+        stop.check(Operation::Find)?;
+        if unsettled.is_none() && folder.facts(path) != Ok(*facts) {
+            unsettled = Some(Trouble::Busy);
+        }
+    }
     found.sort();
-    Ok(found)
+    Ok(unsettled.map_or(Ok(found), Err))
 }
 
 fn too_many(most: usize) -> ProviderError {
@@ -164,8 +239,12 @@ fn too_many(most: usize) -> ProviderError {
 pub(super) enum Step<'a> {
     /// A file or folder, by its path below the store's folder, links followed.
     Entry(&'a str, &'a Facts),
+    /// A folder that is listed.
+    Folder(&'a str, &'a Facts),
+    /// A folder in which the walk cannot begin.
+    Start(&'a str, Trouble),
     /// Something that cannot be looked at.
-    Trouble(Trouble),
+    Trouble(&'a str, Trouble),
     /// There is more than a walk looks at; it ends here.
     TooMany,
 }
@@ -184,11 +263,19 @@ pub(super) fn walk<E>(
     while let Some((path, mut above)) = folders.pop() {
         let (names, facts) = match list(folder, &path) {
             Ok(listed) => listed,
+            Err(trouble) if above.is_empty() => {
+                each(Step::Start(&path, trouble))?;
+                continue;
+            }
             Err(trouble) => {
-                each(Step::Trouble(trouble))?;
+                each(Step::Trouble(&path, trouble))?;
                 continue;
             }
         };
+        if names.is_empty() && above.is_empty() {
+            each(Step::Start(&path, Trouble::Empty))?;
+        }
+        each(Step::Folder(&path, &facts))?;
         if above.contains(&facts.id) && facts.id != (0, 0) {
             continue;
         }
@@ -210,7 +297,7 @@ pub(super) fn walk<E>(
                         folders.push((key, above.clone()));
                     }
                 }
-                Err(trouble) => each(Step::Trouble(trouble))?,
+                Err(trouble) => each(Step::Trouble(&key, trouble))?,
             }
         }
     }

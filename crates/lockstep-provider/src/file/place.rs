@@ -30,15 +30,29 @@ impl Place {
     /// Opens it. Nothing is kept open between two requests, so that a volume can be mounted anew.
     pub(super) fn open(&self, operation: Operation) -> Result<Content, ProviderError> {
         let failed = |trouble| error::of_store(trouble, &self.path, operation);
-        let root = self.root().map_err(failed)?;
-        match root.facts(&self.path).map_err(failed)?.kind {
-            Kind::Folder => Ok(Content::Folder(root.folder(&self.path).map_err(failed)?)),
-            Kind::File => self.document(&root, operation),
+        let (parent, name, facts) = self.find().map_err(failed)?;
+        match facts.kind {
+            Kind::Folder => Ok(Content::Folder(parent.folder(name).map_err(failed)?)),
+            Kind::File => self.document(&parent, name, operation),
             Kind::Special => Err(self.invalid("is neither a folder nor a file", operation)),
         }
     }
 
-    fn document(&self, root: &Beneath, operation: Operation) -> Result<Content, ProviderError> {
+    /// The folder that holds the store, and what the store's name stands for in it.
+    ///
+    /// No link leads to a folder: its writer could lead the store to a neighbour's. A document may be a link of the volume
+    /// that holds it.
+    pub(super) fn find(&self) -> Result<(Beneath, &str, Facts), Trouble> {
+        let root = Beneath::root(&self.root)?;
+        let (parent, name) = match self.path.rsplit_once('/') {
+            Some((parent, name)) => (root.folder(parent)?, name),
+            None => (root, self.path.as_str()),
+        };
+        let facts = parent.facts(name)?;
+        Ok((parent, name, facts))
+    }
+
+    fn document(&self, parent: &Beneath, name: &str, operation: Operation) -> Result<Content, ProviderError> {
         let Some(format) = Format::of(&self.path) else {
             return Err(self.invalid(
                 "is a file whose name does not end in .yaml, .yml or .json",
@@ -48,12 +62,12 @@ impl Place {
         let failed = |trouble| error::of_store(trouble, &self.path, operation);
         let what = format!("\"{}\"", shown(&self.path));
         for _ in 0..3 {
-            let (file, facts) = root.file(&self.path).map_err(failed)?;
+            let (file, facts) = parent.file(name).map_err(failed)?;
             let Some(file) = file else {
                 return Err(self.invalid("is neither a folder nor a file", operation));
             };
             if let Some(bytes) = folder::content(file, &facts, &what, operation)?
-                && root.facts(&self.path) == Ok(facts)
+                && parent.facts(name) == Ok(facts)
             {
                 let fields = document::parse(bytes.expose(), format, &self.path, operation)?;
                 return Ok(Content::Document(fields, facts));
@@ -65,10 +79,5 @@ impl Place {
     fn invalid(&self, why: &str, operation: Operation) -> ProviderError {
         let message = format!("\"{}\" below the operator's --file-root {why}", shown(&self.path));
         ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
-    }
-
-    /// The operator's root.
-    pub(super) fn root(&self) -> Result<Beneath, Trouble> {
-        Beneath::root(&self.root)
     }
 }

@@ -91,7 +91,9 @@ impl Provider for FileProvider {
         let wanted = parts.values.clone();
         let work = move |place: &Place, stop: &Stop| {
             Ok(match place.open(Operation::Read)? {
-                Content::Folder(folder) => unversioned(&wanted, |keys| folder::read(&folder, keys, stop)),
+                Content::Folder(folder) => {
+                    unversioned(&wanted, |keys| folder::read(&folder, &place.path, keys, stop))
+                }
                 Content::Document(fields, facts) => unversioned(&wanted, |keys| {
                     keys.iter().map(|key| field(&fields, &facts, key)).collect()
                 }),
@@ -115,7 +117,7 @@ impl Provider for FileProvider {
         }
         let filter = KeyFilter::new(query)?;
         let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
-            Content::Folder(folder) => folder::find(&folder, &filter, stop),
+            Content::Folder(folder) => folder::find(&folder, &place.path, &filter, stop),
             Content::Document(fields, _) => {
                 let kept = filter.keep(fields.into_keys(), |key| key)?;
                 kept.iter().map(|key| found(key)).collect()
@@ -126,9 +128,9 @@ impl Provider for FileProvider {
 
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         let work = |place: &Place, _: &Stop| match place.open(Operation::Check)? {
-            Content::Folder(folder) => match folder.names("") {
-                Ok(_) => Ok(()),
-                Err(trouble) => Err(error::of_store(trouble, &place.path, Operation::Check)),
+            Content::Folder(folder) => match folder::absence(&folder) {
+                None => Ok(()),
+                Some(trouble) => Err(error::of_store(trouble, &place.path, Operation::Check)),
             },
             Content::Document(..) => Ok(()),
         };

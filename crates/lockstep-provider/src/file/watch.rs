@@ -133,18 +133,18 @@ fn fingerprint(place: &Place) -> Fingerprint {
         print.entries = print.entries.saturating_add(1);
     };
     let trouble = |trouble: Trouble| move |hasher: &mut DefaultHasher| trouble.hash(hasher);
-    let opened = place.root().and_then(|root| Ok((root.facts(&place.path)?, root)));
+    let opened = place.find();
     let folder = match opened {
         Err(failed) => {
             add(&trouble(failed));
             None
         }
-        Ok((facts, _)) if facts.kind != Kind::Folder => {
+        Ok((_, _, facts)) if facts.kind != Kind::Folder => {
             add(&|hasher| facts.hash(hasher));
             None
         }
-        Ok((_, root)) => root
-            .folder(&place.path)
+        Ok((parent, name, _)) => parent
+            .folder(name)
             .inspect_err(|failed| add(&trouble(*failed)))
             .ok(),
     };
@@ -154,8 +154,8 @@ fn fingerprint(place: &Place) -> Fingerprint {
                 // a folder's own times change with files that are no keys, too; what is in it is looked at anyway
                 Step::Entry(path, facts) if facts.kind == Kind::Folder => add(&|hasher| path.hash(hasher)),
                 Step::Entry(path, facts) => add(&|hasher| (path, facts).hash(hasher)),
-                Step::Trouble(failed) => add(&trouble(failed)),
-                Step::TooMany => {}
+                Step::Start(_, failed) | Step::Trouble(_, failed) => add(&trouble(failed)),
+                Step::Folder(..) | Step::TooMany => {}
             }
             Ok(())
         });

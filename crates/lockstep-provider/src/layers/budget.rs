@@ -469,6 +469,7 @@ mod tests {
     use super::*;
     use crate::layers::testing::{budget, measured};
     use crate::testing::at;
+    use crate::{FindQuery, Pattern};
 
     fn too_fast() -> ProviderError {
         ProviderError::new(ErrorKind::RateLimited, Operation::Read, "too fast")
@@ -524,10 +525,43 @@ mod tests {
         );
     }
 
+    fn granted(path: &str, glob: &str) -> FindQuery {
+        FindQuery {
+            scope: crate::Scope::patterns(Pattern::new(glob)),
+            path: (!path.is_empty()).then(|| at(path)),
+            ..FindQuery::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn search_failure_is_not_repeated_to_another_grant() {
+        let (ours, theirs) = (granted("", "team-a/**"), granted("", "team-b/**"));
+        let (ours, theirs) = (Scope::search(&ours), Scope::search(&theirs));
+        for kind in [ErrorKind::Unavailable, ErrorKind::RateLimited] {
+            let budget = budget(Limits::default());
+            let failed = ProviderError::new(kind, Operation::Find, "cannot list \"team-a\"")
+                .with_retry_after(Duration::from_secs(60));
+            for _ in 0..3 {
+                budget.record(Some(&failed));
+                budget.record_for(ours.clone(), &failed);
+            }
+            assert_eq!(
+                refused(&budget, Operation::Find, &ours).await.message,
+                failed.message
+            );
+            if let Err(error) = budget
+                .admit(&Context::default(), Operation::Find, Some(&theirs))
+                .await
+            {
+                assert!(!format!("{error:?}").contains("team-a"), "{error:?}");
+            }
+        }
+    }
+
     fn scopes() -> [(Operation, Scope); 7] {
         [
             (Operation::Read, Scope::Key(at("key"))),
-            (Operation::Find, Scope::Search(Some(at("path")))),
+            (Operation::Find, Scope::search(&granted("path", "team-a/**"))),
             (Operation::Mint, Scope::Lease(at("role"))),
             (Operation::Check, Scope::Operation(Operation::Check)),
             (Operation::Decrypt, Scope::Operation(Operation::Decrypt)),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use lockstep_core::remote::RETRY_AFTER_MAX;
 
-use crate::{Location, Operation, ProviderError};
+use crate::{FindQuery, Location, Operation, ProviderError};
 
 /// The most holds of one store. Beyond them the one that ends first is given up.
 const MOST: usize = 1024;
@@ -23,8 +23,8 @@ const TOGETHER: Duration = Duration::from_secs(10);
 pub(super) enum Scope {
     /// Reads of this key.
     Key(Location),
-    /// Searches below this path.
-    Search(Option<Location>),
+    /// This search, with the grant of its caller: an error may name a folder that only this caller is granted.
+    Search(Box<FindQuery>),
     /// Credentials of this path.
     Lease(Location),
     /// This operation, which has no path of its own. Whatever needs a login waits for one.
@@ -32,6 +32,11 @@ pub(super) enum Scope {
 }
 
 impl Scope {
+    /// The scope of a search.
+    pub(super) fn search(query: &FindQuery) -> Self {
+        Self::Search(Box::new(query.clone()))
+    }
+
     /// What an error of a request in `self` is about.
     fn of(self, error: &ProviderError) -> Self {
         if error.operation == Operation::Login {
@@ -117,7 +122,10 @@ mod tests {
         assert_eq!(left(&holds, now + seconds(100), &key("a")), Some(seconds(500)));
         for other in [
             key("b"),
-            Scope::Search(Some(at("a"))),
+            Scope::search(&FindQuery {
+                path: Some(at("a")),
+                ..FindQuery::default()
+            }),
             Scope::Operation(Operation::Check),
         ] {
             assert_eq!(left(&holds, now, &other), None, "{other:?}");

@@ -92,7 +92,7 @@ impl Provider for Limit {
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let scope = Scope::Search(query.path.clone());
+        let scope = Scope::search(query);
         let _admission = self.budget.admit(cx, Operation::Find, Some(&scope)).await?;
         self.provider.find(cx, query).await
     }

@@ -186,7 +186,7 @@ impl Provider for Retry {
     }
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let scope = Scope::Search(query.path.clone());
+        let scope = Scope::search(query);
         let mut attempts = self.attempts(cx, Operation::Find);
         loop {
             let result = self.provider.find(cx, query).await;

@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
@@ -6,11 +7,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2},
+    fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat},
     io::Errno,
 };
 
-use super::super::facts::{Facts, Kind, Trouble};
+use super::{
+    super::facts::{Facts, Kind, Trouble},
+    volume::{self, MOST_LINKS},
+};
 
 /// A resolution is tried so often when the kernel says that a rename came in between.
 const ATTEMPTS: usize = 8;
@@ -27,28 +31,31 @@ impl Beneath {
         Ok(Self(openat(CWD, path, flags, Mode::empty())?))
     }
 
-    /// A folder below this one.
+    /// A folder below this one. No link is followed.
     pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
-        Ok(Self(self.open(path, OFlags::PATH | OFlags::DIRECTORY)?))
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let opened = attempt(|| unlinked(&self.0, path, flags));
+        Ok(Self(opened.map_err(|errno| match errno {
+            Errno::LOOP => Trouble::Link,
+            errno => errno.into(),
+        })?))
     }
 
-    /// What a name stands for, links followed.
+    /// What a name stands for. Only the links of a volume are followed.
     pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
         let file = File::from(self.open(path, OFlags::PATH)?);
         Ok(Facts::of(&file.metadata()?))
     }
 
-    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened.
+    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened. Only the links of a
+    /// volume are followed.
     pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
-        let facts = self.facts(path)?;
-        if facts.kind != Kind::File {
-            return Ok((None, facts));
-        }
-        // should a pipe have come in the file's place, opening it does not wait for a writer
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(self.open(path, flags)?);
-        let facts = Facts::of(&file.metadata()?);
-        Ok(((facts.kind == Kind::File).then_some(file), facts))
+        regular(|flags| self.open(path, flags))
+    }
+
+    /// As [`Self::file`], but follows each link that stays inside of this folder.
+    pub(in crate::file) fn linked_file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
+        regular(|flags| Ok(attempt(|| confined(&self.0, path, flags, ResolveFlags::empty()))?))
     }
 
     /// The names in a folder that are text, in no order.
@@ -68,21 +75,90 @@ impl Beneath {
     }
 
     fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
-        let path = if path.is_empty() { "." } else { path };
-        let confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut missing = 0;
-        for _ in 0..ATTEMPTS {
-            match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), confined) {
-                Ok(opened) => return Ok(opened),
-                // a rename came in between, which the kernel cannot tell from an escape
-                Err(Errno::AGAIN | Errno::INTR) => {}
+        loop {
+            match self.try_open(path, flags) {
                 // a volume swaps its link and then removes what it led to: who followed the old one looks again
-                Err(Errno::NOENT) if missing < 2 => missing += 1,
-                Err(errno) => return Err(errno.into()),
+                Err(Trouble::Dangling | Trouble::Missing) if missing < 2 => missing += 1,
+                opened => return opened,
             }
         }
-        Err(Trouble::Busy)
     }
+
+    fn try_open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Trouble> {
+        match attempt(|| unlinked(&self.0, path, flags)) {
+            Err(Errno::LOOP) => {}
+            opened => return Ok(opened?),
+        }
+        // There is a link on the path. Each segment is opened in the folder before it, which stays open, so that nobody can
+        // swap a link between the check of its target and its use.
+        let mut segments: VecDeque<(String, bool)> = path
+            .split('/')
+            .map(|segment| (segment.to_owned(), false))
+            .collect();
+        let mut folder = attempt(|| unlinked(&self.0, "", OFlags::PATH | OFlags::DIRECTORY))?;
+        let mut links = 0;
+        let met = |errno: Errno, is_target| match errno {
+            Errno::NOENT if is_target => Trouble::Dangling,
+            Errno::LOOP => Trouble::Busy,
+            errno => errno.into(),
+        };
+        while let Some((segment, is_target)) = segments.pop_front() {
+            let entry = attempt(|| unlinked(&folder, &segment, OFlags::PATH | OFlags::NOFOLLOW))
+                .map_err(|errno| met(errno, is_target))?;
+            if FileType::from_raw_mode(fstat(&entry)?.st_mode) == FileType::Symlink {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Trouble::Circles);
+                }
+                let target = readlinkat(&entry, "", Vec::new())?;
+                let target = target.to_str().ok().and_then(volume::segments);
+                for segment in target.ok_or(Trouble::Link)?.into_iter().rev() {
+                    segments.push_front((segment, true));
+                }
+            } else if segments.is_empty() {
+                return attempt(|| unlinked(&folder, &segment, flags)).map_err(|errno| met(errno, is_target));
+            } else {
+                folder = entry;
+            }
+        }
+        Err(Trouble::Missing)
+    }
+}
+
+/// Opens a name without following any link; `LOOP` where there is one.
+fn unlinked(folder: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    confined(folder, path, flags, ResolveFlags::NO_SYMLINKS)
+}
+
+fn confined(folder: impl AsFd, path: &str, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { "." } else { path };
+    let confined = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
+    openat2(folder, path, flags | OFlags::CLOEXEC, Mode::empty(), confined)
+}
+
+fn attempt(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let mut missing = 0;
+    for _ in 0..ATTEMPTS {
+        match open() {
+            // a rename came in between, which the kernel cannot tell from an escape
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::NOENT) if missing < 2 => missing += 1,
+            opened => return opened,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn regular(open: impl Fn(OFlags) -> Result<OwnedFd, Trouble>) -> Result<(Option<File>, Facts), Trouble> {
+    let facts = Facts::of(&File::from(open(OFlags::PATH)?).metadata()?);
+    if facts.kind != Kind::File {
+        return Ok((None, facts));
+    }
+    // should a pipe have come in the file's place, opening it does not wait for a writer
+    let file = File::from(open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
+    let facts = Facts::of(&file.metadata()?);
+    Ok(((facts.kind == Kind::File).then_some(file), facts))
 }
 
 impl From<Errno> for Trouble {
@@ -93,6 +169,7 @@ impl From<Errno> for Trouble {
             Errno::XDEV => Self::LeadsOut,
             Errno::LOOP => Self::Circles,
             Errno::NOSYS => Self::Unconfined,
+            Errno::AGAIN => Self::Busy,
             other => Self::Failed(other.raw_os_error()),
         }
     }
@@ -152,8 +229,14 @@ mod tests {
             "inside",
             "/etc/hostname",
         ] {
-            assert_eq!(beneath.facts(path).unwrap_err(), Trouble::LeadsOut, "{path}");
-            assert_eq!(beneath.file(path).unwrap_err(), Trouble::LeadsOut, "{path}");
+            assert_eq!(
+                beneath.linked_file(path).unwrap_err(),
+                Trouble::LeadsOut,
+                "{path}"
+            );
+            let trouble = beneath.facts(path).unwrap_err();
+            assert!(matches!(trouble, Trouble::LeadsOut | Trouble::Link), "{path}");
+            assert_eq!(beneath.file(path).unwrap_err(), trouble, "{path}");
         }
         assert!(beneath.file("real").unwrap().0.is_some());
     }
@@ -163,6 +246,7 @@ mod tests {
         let beneath = Beneath::root(Path::new("/proc/self")).unwrap();
         let file = tempfile::tempfile().unwrap();
         let link = format!("fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        assert_eq!(beneath.facts(&link).unwrap_err(), Trouble::Circles);
+        assert_eq!(beneath.linked_file(&link).unwrap_err(), Trouble::Circles);
+        assert_eq!(beneath.facts(&link).unwrap_err(), Trouble::Link);
     }
 }

@@ -1,12 +1,16 @@
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use super::super::facts::{Facts, Kind, Trouble};
+use super::{
+    super::facts::{Facts, Kind, Trouble},
+    volume::{self, MOST_LINKS},
+};
 
-/// A folder that names are confined to, for systems without openat2(2): for development, not for production. Each name is
-/// made canonical and must then lie below the folder. Whoever can write to the folder could swap a link between this
+/// A folder that names are confined to, for systems without openat2(2): for development, not for production. Each
+/// segment of a name is checked before it is opened. Whoever can write to the folder could swap a link between this
 /// check and the use; on Linux the kernel leaves no such moment.
 #[derive(Debug)]
 pub(in crate::file) struct Beneath(PathBuf);
@@ -22,31 +26,34 @@ impl Beneath {
         }
     }
 
-    /// A folder below this one.
+    /// A folder below this one. No link is followed.
     pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
-        Self::root(&self.resolve(path)?)
+        Self::root(&self.resolve(path, 0)?)
     }
 
-    /// What a name stands for, links followed.
+    /// What a name stands for. Only the links of a volume are followed.
     pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
-        Ok(Facts::of(&fs::symlink_metadata(self.resolve(path)?)?))
+        Ok(Facts::of(&fs::symlink_metadata(self.resolve(path, MOST_LINKS)?)?))
     }
 
-    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened.
+    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened. Only the links of a
+    /// volume are followed.
     pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
-        let path = self.resolve(path)?;
-        let facts = Facts::of(&fs::symlink_metadata(&path)?);
-        if facts.kind != Kind::File {
-            return Ok((None, facts));
+        regular(&self.resolve(path, MOST_LINKS)?)
+    }
+
+    /// As [`Self::file`], but follows each link that stays inside of this folder.
+    pub(in crate::file) fn linked_file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
+        let resolved = fs::canonicalize(self.0.join(path))?;
+        if !resolved.starts_with(&self.0) {
+            return Err(Trouble::LeadsOut);
         }
-        let file = File::open(path)?;
-        let facts = Facts::of(&file.metadata()?);
-        Ok(((facts.kind == Kind::File).then_some(file), facts))
+        regular(&resolved)
     }
 
     /// The names in a folder that are text, in no order.
     pub(in crate::file) fn names(&self, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
-        let path = self.resolve(path)?;
+        let path = self.resolve(path, MOST_LINKS)?;
         let facts = Facts::of(&fs::symlink_metadata(&path)?);
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
@@ -55,14 +62,49 @@ impl Beneath {
         Ok((names, facts))
     }
 
-    fn resolve(&self, path: &str) -> Result<PathBuf, Trouble> {
-        let resolved = fs::canonicalize(self.0.join(path))?;
-        if resolved.starts_with(&self.0) {
-            Ok(resolved)
-        } else {
-            Err(Trouble::LeadsOut)
+    /// Resolves a name through at most `most` links, each of which must be one of a volume.
+    fn resolve(&self, path: &str, most: usize) -> Result<PathBuf, Trouble> {
+        let mut segments: VecDeque<(String, bool)> = path
+            .split('/')
+            .map(|segment| (segment.to_owned(), false))
+            .collect();
+        let mut resolved = self.0.clone();
+        let mut links = 0;
+        while let Some((segment, is_target)) = segments.pop_front() {
+            if segment == ".." || Path::new(&segment).is_absolute() {
+                return Err(Trouble::LeadsOut);
+            }
+            let entry = resolved.join(&segment);
+            let metadata = fs::symlink_metadata(&entry).map_err(|error| match Trouble::from(error) {
+                Trouble::Missing if is_target => Trouble::Dangling,
+                trouble => trouble,
+            })?;
+            if !metadata.is_symlink() {
+                resolved = entry;
+                continue;
+            }
+            links += 1;
+            if links > most {
+                return Err(Trouble::Link);
+            }
+            let target = fs::read_link(entry)?;
+            let target = target.to_str().and_then(volume::segments);
+            for segment in target.ok_or(Trouble::Link)?.into_iter().rev() {
+                segments.push_front((segment, true));
+            }
         }
+        Ok(resolved)
     }
+}
+
+fn regular(path: &Path) -> Result<(Option<File>, Facts), Trouble> {
+    let facts = Facts::of(&fs::symlink_metadata(path)?);
+    if facts.kind != Kind::File {
+        return Ok((None, facts));
+    }
+    let file = File::open(path)?;
+    let facts = Facts::of(&file.metadata()?);
+    Ok(((facts.kind == Kind::File).then_some(file), facts))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -87,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_inside_work_and_links_out_do_not() {
+    fn only_links_of_a_volume_are_followed() {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("secret"), "CANARY").unwrap();
         let root = outside.path().join("root");
@@ -99,7 +141,10 @@ mod tests {
         let beneath = Beneath::root(&root).unwrap().folder("folder").unwrap();
         assert!(beneath.file("password").unwrap().0.is_some());
         assert_eq!(beneath.facts("password").unwrap().kind, Kind::File);
-        assert_eq!(beneath.file("out").unwrap_err(), Trouble::LeadsOut);
+        assert_eq!(beneath.file("out").unwrap_err(), Trouble::Link);
+        assert_eq!(beneath.folder("..data").unwrap_err(), Trouble::Link);
+        assert_eq!(beneath.linked_file("out").unwrap_err(), Trouble::LeadsOut);
+        assert!(beneath.linked_file("password").unwrap().0.is_some());
         assert_eq!(beneath.facts("..").unwrap_err(), Trouble::LeadsOut);
         assert_eq!(beneath.facts("missing").unwrap_err(), Trouble::Missing);
         let (mut names, facts) = beneath.names("").unwrap();

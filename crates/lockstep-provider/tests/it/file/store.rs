@@ -1,7 +1,7 @@
 //! Which stores there are.
 
 use lockstep_api::StoreKind;
-use lockstep_provider::{ErrorKind, FileFactory};
+use lockstep_provider::{Context, ErrorKind, FileFactory, FindQuery};
 
 use super::setup::{Files, build, config};
 
@@ -55,15 +55,28 @@ async fn a_link_that_leads_out_of_the_root_is_no_store() {
 }
 
 #[tokio::test]
-async fn a_link_that_stays_below_the_root_is_a_store() {
+async fn store_path_through_a_link_is_refused() {
     let files = Files::new();
-    files.write("releases/42/password", "secret");
-    files.link("current", "releases/42");
-    assert_eq!(files.store("current").await.text("password").await, "secret");
-    assert_eq!(
-        files.store("current/").await.all_keys().await,
-        ["password".to_owned()]
-    );
+    files.write("ta/password", "CANARY");
+    files.write("ta/values.yaml", "password: CANARY");
+    files.write("tb/..data/shop/password", "CANARY");
+    files.link("tb/app", "../ta");
+    files.link("tb/shop", "..data/shop");
+    files.link("tb/values.yaml", "../ta/values.yaml");
+    for path in [
+        "tb/app",
+        "tb/app/",
+        "tb/app/values.yaml",
+        "tb/values.yaml",
+        "tb/shop",
+    ] {
+        let store = files.store(path).await;
+        let error = store.get("password").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{path}: {error}");
+        assert!(error.message.contains("is a symbolic link"), "{error}");
+        let found = store.0.find(&Context::default(), &FindQuery::default()).await;
+        assert_eq!(found.unwrap_err().kind, ErrorKind::ConfigInvalid, "{path}");
+    }
 }
 
 #[tokio::test]
