@@ -230,10 +230,14 @@ async fn only_the_operators_account_writes_a_status() {
         // and past the subresource the API server takes no status
         let kept = administrator.patch(name, &PatchParams::default(), &forged).await;
         assert_ne!(kept.unwrap().data["status"]["observedGeneration"], 4242);
-        api(as_operator(&test).await)
-            .patch_status(name, &dry_run, &forged)
-            .await
-            .unwrap();
+        let operator = api(as_operator(&test).await);
+        let own = PatchParams {
+            field_manager: Some("lockstep".to_owned()),
+            ..dry_run.clone()
+        };
+        operator.patch_status(name, &own, &forged).await.unwrap();
+        // many field managers would push out those of other fields
+        is_forbidden(operator.patch_status(name, &dry_run, &forged).await);
     }
 }
 
