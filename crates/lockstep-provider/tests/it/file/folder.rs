@@ -235,40 +235,50 @@ async fn dangling_link_of_a_volume_is_unavailable() {
 #[tokio::test]
 async fn search_during_swaps_of_a_volume_is_complete() {
     const KEYS: usize = 20;
-    let files = Files::new();
+    // As kubelet does: swap the volume, then add the links of new keys, then remove those of old keys.
     let swap = |files: &Files, time: usize| {
+        let name = |time: usize, key: usize| format!("{}{key}", ["a", "b"][time % 2]);
         for key in 0..KEYS {
-            files.write(&format!("csi/..{time}/{key}"), "value");
+            files.write(&format!("csi/..{time}/{}", name(time, key)), "value");
         }
         volume(files, "csi", &time.to_string(), "value");
+        for key in 0..KEYS {
+            let name = name(time, key);
+            files.link(&format!("csi/{name}"), format!("..data/{name}"));
+        }
         if let Some(before) = time.checked_sub(1) {
+            for key in 0..KEYS {
+                fs::remove_file(files.at(&format!("csi/{}", name(before, key)))).unwrap();
+            }
             fs::remove_dir_all(files.at(&format!("csi/..{before}"))).unwrap();
         }
     };
+    let files = Files::new();
     swap(&files, 0);
-    for key in 0..KEYS {
-        files.link(&format!("csi/{key}"), format!("..data/{key}"));
-    }
     let store = files.store("csi").await;
     let swapped = std::thread::spawn(move || {
-        for time in 1..300 {
+        for time in 1..200 {
             swap(&files, time);
             std::thread::sleep(Duration::from_millis(3));
         }
         files
     });
-    let mut complete = 0;
     while !swapped.is_finished() {
         match store.0.find(&Context::default(), &FindQuery::default()).await {
             Ok(found) => {
-                assert_eq!(found.len(), KEYS);
-                complete += 1;
+                assert_eq!(found.len(), KEYS, "{found:?}");
+                let first = found[0].key.as_str().chars().next().unwrap();
+                assert!(
+                    found.iter().all(|meta| meta.key.as_str().starts_with(first)),
+                    "{found:?}"
+                );
             }
             Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
         }
     }
-    assert!(complete > 0);
-    drop(swapped.join().unwrap());
+    let files = swapped.join().unwrap();
+    assert_eq!(store.all_keys().await.len(), KEYS);
+    drop(files);
 }
 
 #[tokio::test]
