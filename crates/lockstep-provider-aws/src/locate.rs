@@ -150,8 +150,12 @@ fn check_secret(name: &str) -> Result<(), LocationError> {
 
 /// Parameter Store reads these names from another service, which has grants of its own.
 fn check_reference(name: &str) -> Result<(), LocationError> {
-    let name = name.trim_start_matches('/').to_ascii_lowercase();
-    if name == "aws/reference" || name.starts_with("aws/reference/") {
+    let mut segments = name.split('/').filter(|segment| !segment.is_empty());
+    let begins = ["aws", "reference"].map(|word| {
+        let segment = segments.next();
+        segment.is_some_and(|segment| segment.eq_ignore_ascii_case(word))
+    });
+    if begins == [true, true] {
         return Err(LocationError::refused(
             "is a reference to another service",
             "Use a store with service: SecretsManager",
@@ -260,6 +264,29 @@ mod tests {
             region: "eu-central-1".to_owned(),
             prefix: prefix.to_owned(),
         }
+    }
+
+    #[test]
+    fn references_to_other_services_are_refused() {
+        let rows = [
+            ("", "/aws/reference/secretsmanager/shop/db"),
+            ("", "//AWS//Reference/secretsmanager/shop/db"),
+            ("/aws/", "reference/secretsmanager/shop/db"),
+            (
+                "",
+                "arn:aws:ssm:eu-central-1:123456789012:parameter/aws/reference/secretsmanager/shop/db",
+            ),
+        ];
+        for (prefix, key) in rows {
+            let located = locator(AwsService::ParameterStore, prefix).locate(key, None);
+            let error = located.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                error.contains("is a reference to another service"),
+                "{prefix} {key}: {error}"
+            );
+        }
+        let own = locator(AwsService::ParameterStore, "").locate("/aws/references/db", None);
+        assert!(own.is_ok());
     }
 
     #[test]
