@@ -456,7 +456,11 @@ async fn a_forged_lease_revokes_nobodys_token() {
     }] } } });
     let client = crate::rights::as_operator(&bench.test).await;
     let api: kube::Api<SyncedSecret> = kube::Api::namespaced(client, &bench.test.namespace);
-    api.patch_status("database", &PatchParams::default(), &Patch::Merge(forged))
+    let params = PatchParams {
+        field_manager: Some("lockstep".to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_status("database", &params, &Patch::Merge(forged))
         .await
         .unwrap();
     let object = bench

@@ -44,7 +44,11 @@ async fn one(client: &Client, namespace: &str, name: String) -> Result<()> {
         .with_context(|| format!("create Secret {namespace}/{name}"))?;
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let status = status(&name, &answer["metadata"]);
-    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
+    let params = PatchParams {
+        field_manager: Some("lockstep".to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_status(&name, &params, &Patch::Merge(&status))
         .await
         .with_context(|| format!("patch the status of SyncedSecret {namespace}/{name}"))?;
     Ok(())
