@@ -8,7 +8,7 @@ use lockstep_api::{
 };
 use lockstep_core::{fingerprint::FingerprintKey, lease};
 use lockstep_testkit::fake_cluster::{Checks, FakeCluster, FakeStore, FakeWorkloads, Fault, KEY, LEASE_PATH};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use serde_json::{Value, json};
 
 /// The features of a SyncedSecret.
@@ -540,8 +540,21 @@ impl World {
     }
 }
 
+/// The same cases in every run, unless `PROPTEST_RNG_SEED` or `PROPTEST_CASES` asks for others.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.max(200),
+        rng_seed: match default.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(1),
+            seed @ RngSeed::Fixed(_) => seed,
+        },
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(200), ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn reconcile_converges_and_does_no_harm(
