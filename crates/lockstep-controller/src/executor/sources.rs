@@ -20,7 +20,8 @@ impl Executor {
         }
         let fetched = fetch::fetch(&read.plan, self, &context, &self.meter).await;
         let pins = self.shared.events.pins(&self.key).into_iter();
-        let stores: BTreeSet<StoreRef> = read.plan.reads.iter().map(|read| read.store.clone()).collect();
+        // also those of values that searches found
+        let stores: BTreeSet<StoreRef> = fetched.reads.keys().map(|read| read.store.clone()).collect();
         let messages = pins.filter_map(|(number, key, pin)| {
             let store = stores.iter().find(|store| self.store_key(store) == key)?.clone();
             Some(VersionMessage { number, store, pin })
