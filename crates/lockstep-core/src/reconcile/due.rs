@@ -158,7 +158,7 @@ struct Case<'a, 'b> {
 type Rule = fn(&mut Case<'_, '_>) -> Option<Step>;
 
 /// The rules in their order.
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 14] = [
     deletion,
     lease_action,
     suspension,
@@ -173,7 +173,6 @@ const RULES: [Rule; 15] = [
     pending_change,
     overdue_rotation,
     requested_or_planned_probe,
-    nothing,
 ];
 
 /// Returns the next step, and plans refreshes and probes that were not planned yet.
@@ -356,11 +355,6 @@ fn requested_or_planned_probe(case: &mut Case<'_, '_>) -> Option<Step> {
     }
     // a requested probe can exist without an interval
     case.at(case.memory.next_probe, Step::Probe)
-}
-
-/// Nothing is due.
-fn nothing(_: &mut Case<'_, '_>) -> Option<Step> {
-    Some(Step::Await)
 }
 
 /// Returns the next lease action and its time.
