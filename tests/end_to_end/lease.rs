@@ -199,7 +199,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
         "{lease:?}"
     );
     assert_eq!(status.sources[0].version.as_ref(), Some(&lease.id));
-    assert_eq!((lease.seconds, lease.renewable), (9, true));
+    assert_eq!((lease.duration_seconds, lease.renewable), (9, true));
     let told = serde_json::to_string(&object).unwrap();
     assert!(!told.contains(&first.password) && !bench.test.cluster.operator.log().contains(&first.password));
 
@@ -208,7 +208,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
             leases
                 .current
                 .as_ref()
-                .is_some_and(|lease| lease.renewed.is_some())
+                .is_some_and(|lease| lease.renewed_time.is_some())
         })
         .await;
     assert_eq!(bench.login().await, first, "a renewal writes nothing");
@@ -358,7 +358,7 @@ async fn second_is_released(bench: &Bench) {
             leases.current.is_none() && leases.old.len() == 1
         })
         .await;
-    assert!(held.old[0].replaced.is_some());
+    assert!(held.old[0].replaced_time.is_some());
 }
 
 #[tokio::test]
@@ -450,9 +450,9 @@ async fn a_forged_lease_revokes_nobodys_token() {
     let accessor = victim["auth"]["accessor"].as_str().unwrap();
     // the store's own login could revoke it, and the policy lets the operator's account write this
     let forged = json!({ "status": { "lease": { "old": [{
-        "id": accessor, "accessor": accessor, "store": "SecretStore/dynamic",
-        "path": format!("{}/creds/shop", bench.mount), "request": "forged", "issued": "2026-01-01T00:00:00Z",
-        "expires": "2100-01-01T00:00:00Z", "seconds": 60, "replaced": "2026-01-01T00:00:00Z", "unwritten": true,
+        "id": accessor, "accessor": accessor, "store": { "kind": "SecretStore", "name": "dynamic" },
+        "path": format!("{}/creds/shop", bench.mount), "request": "forged", "issuedTime": "2026-01-01T00:00:00Z",
+        "expirationTime": "2100-01-01T00:00:00Z", "durationSeconds": 60, "replacedTime": "2026-01-01T00:00:00Z", "unwritten": true,
     }] } } });
     let client = crate::rights::as_operator(&bench.test).await;
     let api: kube::Api<SyncedSecret> = kube::Api::namespaced(client, &bench.test.namespace);
@@ -479,7 +479,7 @@ async fn a_forged_lease_revokes_nobodys_token() {
         .expect("the token of somebody else lives");
     let current = leases(&object).and_then(|leases| leases.current.clone()).unwrap();
     assert_eq!(
-        (current.left, current.ends),
+        (current.revocation_message, current.end_reason),
         (None, None),
         "lockstep's own goes on"
     );
@@ -777,7 +777,7 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
     eventually("it is noted", || async {
         let object = crashes.cluster.get("syncedsecret", "storm").await;
         let current = &object["status"]["lease"]["current"];
-        ensure!(current["renewed"].is_string(), "{current}");
+        ensure!(current["renewedTime"].is_string(), "{current}");
         Ok(())
     })
     .await

@@ -230,7 +230,7 @@ async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
     let second = workloads.holds("two").await;
     let done = workloads.phase(RolloutPhase::Complete).await;
     assert_eq!((done.revision.as_str(), done.targets.len()), (second.as_str(), 3));
-    let mut times: Vec<String> = Vec::new();
+    let mut times = Vec::new();
     for (target, ((kind, name), before)) in done.targets.iter().zip(all.iter().zip(&before)) {
         assert_eq!(target.state, TargetState::Ready, "{target}");
         assert_eq!(workloads.revision(kind, name).await.as_ref(), Some(&second));
@@ -248,7 +248,7 @@ async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
             .find(|fields| fields["manager"] == "lockstep.database");
         let owned = &ours.unwrap()["fieldsV1"]["f:spec"]["f:template"]["f:metadata"]["f:annotations"];
         assert_eq!(owned, &json!({ "f:lockstep.dev/revision.database": {} }));
-        times.push(target.updated_time.clone().unwrap());
+        times.push(target.updated_time.unwrap());
     }
     assert!(
         times.is_sorted() && times[0] < times[1] && times[1] < times[2],

@@ -96,7 +96,7 @@ async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
     let status = object.status.as_ref().unwrap();
     let rotation = status.rotation.as_ref().unwrap();
     assert_eq!(rotation.phase, RotationPhase::Pending);
-    assert!(rotation.next_window.is_some() && rotation.pending_since.is_some());
+    assert!(rotation.next_window_time.is_some() && rotation.noticed_time.is_some());
     assert!(
         message(&object).ends_with(". A newer value is pending"),
         "{}",
@@ -122,7 +122,7 @@ async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
         })
         .await;
     let rotation = object.status.unwrap().rotation.unwrap();
-    assert_eq!(rotation.pending_since, first.pending_since);
+    assert_eq!(rotation.noticed_time, first.noticed_time);
     holds(&test, "one").await;
 
     annotate(&test, "now").await;

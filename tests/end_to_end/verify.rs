@@ -194,7 +194,7 @@ async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
             let rotation = object.status.as_ref().and_then(|status| status.rotation.as_ref());
             let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
             let check = rollout.and_then(|rollout| rollout.verification.as_ref());
-            check.is_some_and(|check| check.made)
+            check.is_some_and(|check| check.job_created)
         })
         .await;
     let made = all_jobs(&workloads.test).await;

@@ -1,5 +1,6 @@
 //! Conditions as kstatus and GitOps tools read them.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,7 @@ pub struct Condition {
     #[serde(default)]
     pub message: String,
     /// lastTransitionTime is the time when status last changed (RFC 3339).
-    pub last_transition_time: String,
+    pub last_transition_time: Timestamp,
     /// observedGeneration is the generation of the spec that the condition
     /// describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! The history of written revisions.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +15,9 @@ pub struct RevisionRecord {
     /// noticedTime is the time when lockstep noticed the change (RFC 3339). Absent
     /// if it was written at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub noticed_time: Option<String>,
+    pub noticed_time: Option<Timestamp>,
     /// writtenTime is the time when the revision was written (RFC 3339).
-    pub written_time: String,
+    pub written_time: Timestamp,
     /// rollback is true if the revision restored an earlier one after a failed
     /// rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -33,13 +34,13 @@ pub struct RevisionRecord {
     /// rollout is the progress of the rollout of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutPhase>,
-    /// targets is the number of targets of the rollout. Absent if the spec has no
+    /// targetCount is the number of targets of the rollout. Absent if the spec has no
     /// rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<i64>,
+    pub target_count: Option<i64>,
     /// endTime is the time when the rollout ended (RFC 3339). Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_time: Option<String>,
+    pub end_time: Option<Timestamp>,
     /// message is why the rollout was last held or rolled back. It is kept if the
     /// rollout continued. Absent if it never stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]

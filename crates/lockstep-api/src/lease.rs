@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::Duration;
+use crate::{duration::Duration, store::StoreRef};
 
 /// Generate requests a credential that the store issues for this SyncedSecret
 /// alone. lockstep renews it, and revokes it when it is no longer used.
@@ -133,9 +134,8 @@ pub struct LeaseStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseIntent {
-    /// store is the store that issues the credential: `SecretStore/name` or
-    /// `ClusterSecretStore/name`.
-    pub store: String,
+    /// store is the store that issues the credential.
+    pub store: StoreRef,
     /// server is the server that issues the credential, with its namespace. No other
     /// server is asked to renew or revoke it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -145,11 +145,11 @@ pub struct LeaseIntent {
     /// accessor is the accessor of the token that requests the credential. Revoking
     /// this token revokes the credential.
     pub accessor: String,
-    /// since is the time when the intent was recorded (RFC 3339).
-    pub since: String,
-    /// expires is the time when the token expires (RFC 3339), and with it the
-    /// credential.
-    pub expires: String,
+    /// recordedTime is the time when the intent was recorded (RFC 3339).
+    pub recorded_time: Timestamp,
+    /// expirationTime is the time when the token expires (RFC 3339), and with it
+    /// the credential.
+    pub expiration_time: Timestamp,
     /// mac proves that lockstep recorded the intent. It is a keyed hash of the
     /// SyncedSecret, the store, the server, the path and the accessor. Without a
     /// valid mac, the token is neither used nor revoked.
@@ -168,9 +168,8 @@ pub struct Lease {
     /// accessor is the accessor of the token that requested the credential.
     /// Revoking this token revokes the credential.
     pub accessor: String,
-    /// store is the store that issued the credential: `SecretStore/name` or
-    /// `ClusterSecretStore/name`.
-    pub store: String,
+    /// store is the store that issued the credential.
+    pub store: StoreRef,
     /// server is the server that issued the credential, with its namespace. No other
     /// server is asked to renew or revoke it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -186,41 +185,43 @@ pub struct Lease {
     /// request identifies the request. It changes if path, method, parameters or
     /// store change.
     pub request: String,
-    /// issued is the time when the credential was issued (RFC 3339).
-    pub issued: String,
-    /// expires is the time when the lease expires unless it is renewed (RFC 3339).
-    pub expires: String,
-    /// seconds is the duration of the lease, for which it is also renewed.
-    pub seconds: i64,
+    /// issuedTime is the time when the credential was issued (RFC 3339).
+    pub issued_time: Timestamp,
+    /// expirationTime is the time when the lease expires unless it is renewed (RFC
+    /// 3339).
+    pub expiration_time: Timestamp,
+    /// durationSeconds is the duration of the lease, for which it is also renewed.
+    pub duration_seconds: i64,
     /// renewable is true if the lease can be renewed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewable: bool,
-    /// renewed is the time of the last renewal (RFC 3339). Absent before the first
-    /// one.
+    /// renewedTime is the time of the last renewal (RFC 3339). Absent before the
+    /// first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renewed: Option<String>,
-    /// ends is why the lease is no longer renewed.
+    pub renewed_time: Option<Timestamp>,
+    /// endReason is why the lease is no longer renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends: Option<LeaseEnd>,
-    /// refusal is why the store refused to renew the lease. Absent unless it did.
+    pub end_reason: Option<LeaseEnd>,
+    /// refusalMessage is why the store refused to renew the lease. Absent unless it
+    /// did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<String>,
-    /// replaced is the time when another credential replaced this one in the Secret
-    /// (RFC 3339). Absent until then.
+    pub refusal_message: Option<String>,
+    /// replacedTime is the time when another credential replaced this one in the
+    /// Secret (RFC 3339). Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<String>,
+    pub replaced_time: Option<Timestamp>,
     /// unwritten is true if the credential was never written to the Secret. It is
     /// revoked at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwritten: bool,
-    /// left is why the lease could not be revoked and is left to expire. Absent
-    /// otherwise.
+    /// revocationMessage is why the lease could not be revoked and is left to
+    /// expire. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left: Option<String>,
+    pub revocation_message: Option<String>,
 }
 
-/// ends is why the lease is no longer renewed and expires at expires. Absent
-/// while it is renewed.
+/// endReason is why the lease is no longer renewed and expires at
+/// expirationTime. Absent while it is renewed.
 ///
 /// - `NotRenewable`: the engine issues leases that cannot be renewed.
 /// - `RenewalRefused`: the store refused to renew it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -296,18 +297,18 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
     /// startTime is the time when the revision was written (RFC 3339).
-    pub start_time: String,
+    pub start_time: Timestamp,
     /// endTime is the time when the rollout was complete or rolled back (RFC 3339).
     /// Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_time: Option<String>,
+    pub end_time: Option<Timestamp>,
     /// wave is the number of the current wave, starting at 1. It is 0 until the
     /// targets have been looked up.
     pub wave: i64,
-    /// soakUntil is the time until which the wave must stay ready (RFC 3339).
+    /// soakEndTime is the time until which the wave must stay ready (RFC 3339).
     /// Absent unless the phase is `Soaking`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub soak_until: Option<String>,
+    pub soak_end_time: Option<Timestamp>,
     /// verification is the check of the current wave or of the one before. Absent
     /// if the spec has no verify.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,8 +382,8 @@ pub struct RefusedRevision {
     pub sources: Vec<SourceStatus>,
     /// pinned is the revision that lockstep writes instead.
     pub pinned: PreviousRevision,
-    /// time is when the revision was rolled back (RFC 3339).
-    pub time: String,
+    /// rolledBackTime is the time when the revision was rolled back (RFC 3339).
+    pub rolled_back_time: Timestamp,
     /// message is why the revision was rolled back.
     pub message: String,
 }
@@ -429,7 +430,7 @@ pub struct TargetProgress {
     /// updatedTime is the time when the pod template got the revision (RFC 3339).
     /// Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub updated_time: Option<String>,
+    pub updated_time: Option<Timestamp>,
     /// wasFailing is true if the workload was not ready before its restart. Its
     /// failure is then not attributed to the new value.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

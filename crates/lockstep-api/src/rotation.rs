@@ -1,5 +1,6 @@
 //! Windows in which changed values are written, and the age that values may get.
 
+use jiff::Timestamp;
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,10 +139,10 @@ pub struct RotationStatus {
     ///   source has a newer version.
     /// - `Complete`: the Secret and all targets have the current values.
     pub phase: RotationPhase,
-    /// pendingSince is the time when lockstep noticed the first change that is not
+    /// noticedTime is the time when lockstep noticed the first change that is not
     /// written yet (RFC 3339). Absent if no change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending_since: Option<String>,
+    pub noticed_time: Option<Timestamp>,
     /// pendingRevision is the revision that the Secret gets when the pending change
     /// is written. Absent if no change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,10 +150,10 @@ pub struct RotationStatus {
     /// waitsFor is what the pending change waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
-    /// nextWindow is the time when the next window opens or the interval ends (RFC
-    /// 3339). Absent if no change waits for it.
+    /// nextWindowTime is the time when the next window opens or the interval ends
+    /// (RFC 3339). Absent if no change waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_window: Option<String>,
+    pub next_window_time: Option<Timestamp>,
     /// handledRotateNow is the value of the annotation `lockstep.dev/rotate-now`
     /// that lockstep acted on last. Only another value has an effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,15 +1,17 @@
 //! The sources of a Secret.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::store::StoreRef;
 
 /// Each entry is one remote value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// store is the store of the value: `SecretStore/name` or
-    /// `ClusterSecretStore/name`.
-    pub store: String,
+    /// store is the store of the value.
+    pub store: StoreRef,
     /// key is the key of the value in the store.
     pub key: String,
     /// version is the version of the value. Absent if the store has no versions.
@@ -18,5 +20,5 @@ pub struct SourceStatus {
     /// createdTime is the time when the version was created (RFC 3339). Absent if
     /// the store does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_time: Option<String>,
+    pub created_time: Option<Timestamp>,
 }

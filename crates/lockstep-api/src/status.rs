@@ -1,5 +1,6 @@
 //! Status of the kinds. It is written only when it changes.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +111,7 @@ pub struct TargetStatus {
     pub merged: bool,
     /// lastChangeTime is the time when the content last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_change_time: Option<String>,
+    pub last_change_time: Option<Timestamp>,
 }
 
 /// StoreStatus is the last observed state of a SecretStore or

@@ -310,7 +310,7 @@ impl fmt::Display for StoreKind {
 
 /// StoreRef refers to a SecretStore of the same namespace or to a
 /// ClusterSecretStore.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
     /// name is the name of the store. At most 253 characters.
@@ -323,6 +323,16 @@ pub struct StoreRef {
     ///   namespace access.
     #[serde(default)]
     pub kind: StoreKind,
+}
+
+impl StoreRef {
+    /// Refers to the store of that kind and name.
+    pub fn new(kind: StoreKind, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+        }
+    }
 }
 
 impl fmt::Display for StoreRef {

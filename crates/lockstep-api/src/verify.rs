@@ -1,5 +1,6 @@
 //! Checks that run after each wave of a rollout.
 
+use jiff::Timestamp;
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ pub struct VerificationStatus {
     /// attempt is the number of the check of this wave, starting at 1.
     pub attempt: i64,
     /// startTime is the time when the check began (RFC 3339).
-    pub start_time: String,
+    pub start_time: Timestamp,
     /// state is the result of the check so far.
     ///
     /// - `Running`: not passed yet.
@@ -134,10 +135,10 @@ pub struct VerificationStatus {
     /// - `Superseded`: no longer counts, because a target was no longer ready, the
     ///   spec changed, or `lockstep.dev/rotate-now` requested another check.
     pub state: VerificationState,
-    /// made is true if the Job was created. lockstep does not create it again if
+    /// jobCreated is true if the Job was created. lockstep does not create it again if
     /// someone deletes it before its end was observed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub made: bool,
+    pub job_created: bool,
     /// message is what the check last found. Absent if it passed or has not run
     /// yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]

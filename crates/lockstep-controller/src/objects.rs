@@ -219,27 +219,20 @@ impl Tracked {
 
     /// Notes what the status says.
     pub fn note_status(&mut self, status: &SyncedSecretStatus) {
-        let seconds = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_second);
+        let seconds = |time: Option<Timestamp>| time.map(Timestamp::as_second);
         self.sample.ready = status
             .condition(ConditionType::Ready)
             .is_some_and(|condition| condition.status == ConditionStatus::True);
-        self.sample.last_change = status
-            .target
-            .as_ref()
-            .and_then(|target| target.last_change_time.as_deref())
-            .and_then(seconds);
+        let target = status.target.as_ref();
+        self.sample.last_change = seconds(target.and_then(|target| target.last_change_time));
         let rotation = status.rotation.as_ref();
-        self.sample.pending_since = rotation
-            .and_then(|rotation| rotation.pending_since.as_deref())
-            .and_then(seconds);
-        self.sample.next_window = rotation
-            .and_then(|rotation| rotation.next_window.as_deref())
-            .and_then(seconds);
+        self.sample.pending_since = seconds(rotation.and_then(|rotation| rotation.noticed_time));
+        self.sample.next_window = seconds(rotation.and_then(|rotation| rotation.next_window_time));
         self.sample.overdue = rotation.map(|_| status.condition(ConditionType::RotationOverdue).is_some());
         self.sample.rollout = rotation
             .and_then(|rotation| rotation.rollout.as_ref())
             .map(RolloutSample::of);
-        self.sample.lease_expiry = lease::expiry(status.lease.as_ref()).map(Timestamp::as_second);
+        self.sample.lease_expiry = seconds(lease::expiry(status.lease.as_ref()));
         self.sample.source_created =
             rotation::oldest(&status.sources).map(|(_, created)| created.as_second());
     }

@@ -39,10 +39,7 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
         };
         let changed_count = i64::try_from(changed.len()).ok();
         changed.truncate(MAX_CHANGED);
-        let waited = old
-            .rotation
-            .as_ref()
-            .and_then(|rotation| rotation.pending_since.clone());
+        let waited = old.rotation.as_ref().and_then(|rotation| rotation.noticed_time);
         let record = RevisionRecord {
             revision: target.revision.clone(),
             noticed_time: waited,
@@ -58,8 +55,8 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
     let of = rollout.filter(|rollout| rollout.revision == target.revision);
     if let (Some(newest), Some(rollout)) = (records.first_mut(), of) {
         newest.rollout = Some(rollout.phase);
-        newest.targets = i64::try_from(rollout.targets.len()).ok();
-        newest.end_time.clone_from(&rollout.end_time);
+        newest.target_count = i64::try_from(rollout.targets.len()).ok();
+        newest.end_time = rollout.end_time;
         // why it stood still once is worth knowing, also when it went on
         if rollout.message.is_some() {
             newest.message.clone_from(&rollout.message);
@@ -120,7 +117,7 @@ pub fn reached(
     let created = record
         .changed
         .iter()
-        .filter_map(|source| source.created_time.as_deref()?.parse::<Timestamp>().ok())
+        .filter_map(|source| source.created_time)
         .max();
     let Some(created) = created else {
         return reached;
@@ -131,8 +128,8 @@ pub fn reached(
     if before
         .is_none_or(|before| before.written_time != record.written_time || before.revision != record.revision)
     {
-        let noticed = record.noticed_time.as_deref().and_then(|time| time.parse().ok());
-        reached.push((Stage::Noticed, since(noticed.unwrap_or(now).max(created))));
+        let noticed = record.noticed_time.unwrap_or(now);
+        reached.push((Stage::Noticed, since(noticed.max(created))));
         reached.push((Stage::Written, since(now)));
     }
     let complete = |record: &RevisionRecord| record.rollout == Some(RolloutPhase::Complete);

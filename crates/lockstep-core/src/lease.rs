@@ -110,7 +110,7 @@ impl Retention {
         if old.unwritten {
             return Some(Timestamp::MIN);
         }
-        let replaced = time(old.replaced.as_deref()?);
+        let replaced = old.replaced_time?;
         match reach {
             Some(Coverage::Complete) => Some(Timestamp::MIN),
             Some(Coverage::InProgress) => None,
@@ -201,7 +201,7 @@ impl Issuer<'_> {
             self.uid,
             self.namespace,
             self.name,
-            &lease.store,
+            &lease.store.to_string(),
             &lease.server,
             &lease.path,
             &lease.accessor,
@@ -233,13 +233,13 @@ const UNPROVEN: &str = "its MAC is not valid: the status was changed, or the fin
 
 /// Whether a lease was left to expire because its MAC was not valid.
 pub fn is_disowned(lease: &Lease) -> bool {
-    lease.left.is_some() && lease.mac.is_none()
+    lease.revocation_message.is_some() && lease.mac.is_none()
 }
 
 /// Whether the status contains a lease without a valid MAC that is not yet marked as such.
 pub fn has_unproven(status: &LeaseStatus, issuer: &Issuer<'_>) -> bool {
     let mut leases = held(status);
-    leases.any(|lease| lease.left.is_none() && !issuer.is_own(lease))
+    leases.any(|lease| lease.revocation_message.is_none() && !issuer.is_own(lease))
         || status
             .intent
             .as_ref()
@@ -252,7 +252,7 @@ pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> Le
     let mut next = status.clone();
     let intent = next.intent.take_if(|intent| !issuer.is_own_intent(intent));
     next.old.extend(intent.map(|intent| Lease {
-        replaced: Some(to_seconds(now)),
+        replaced_time: Some(to_seconds(now)),
         ..lost(intent)
     }));
     let all = next
@@ -260,9 +260,9 @@ pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> Le
         .iter_mut()
         .chain(&mut next.minted)
         .chain(&mut next.old);
-    for lease in all.filter(|lease| lease.left.is_none() && !issuer.is_own(lease)) {
-        lease.ends.get_or_insert(LeaseEnd::NotRenewable);
-        lease.left = Some(UNPROVEN.to_owned());
+    for lease in all.filter(|lease| lease.revocation_message.is_none() && !issuer.is_own(lease)) {
+        lease.end_reason.get_or_insert(LeaseEnd::NotRenewable);
+        lease.revocation_message = Some(UNPROVEN.to_owned());
         lease.mac = None;
     }
     trim_disowned(&mut next);
@@ -325,37 +325,25 @@ fn check_given(what: &str, name: &str, longest: usize) -> Result<(), Failure> {
     Err(Failure::new(Reason::Malformed, message).requeued(Requeue::LongBackoff))
 }
 
-/// Parses the name of a store in a status.
-pub fn store(text: &str) -> Option<StoreRef> {
-    let (kind, name) = text.split_once('/')?;
-    serde_json::from_value(serde_json::json!({ "kind": kind, "name": name })).ok()
-}
-
-fn time(text: &str) -> Timestamp {
-    // an invalid time counts as long ago, so the store is asked
-    text.parse().unwrap_or(Timestamp::MIN)
-}
-
 fn third(lease: &Lease) -> Duration {
-    Duration::from_secs(u64::try_from(lease.seconds).unwrap_or(0)) / 3
+    Duration::from_secs(u64::try_from(lease.duration_seconds).unwrap_or(0)) / 3
 }
 
 /// Returns when to renew a lease, or to replace it if it cannot be renewed: spread over its last
 /// third.
 fn renew_at(lease: &Lease) -> Timestamp {
     let third = third(lease);
-    let fraction = schedule::fraction((&*lease.accessor, &*lease.expires));
+    let fraction = schedule::fraction((&*lease.accessor, lease.expiration_time.as_second()));
     let left = third.saturating_sub((third / 3).mul_f64(fraction));
-    earlier(time(&lease.expires), left)
+    earlier(lease.expiration_time, left)
 }
 
 /// Returns the stores of all leases in a status.
-pub fn stores(status: Option<&LeaseStatus>) -> impl Iterator<Item = StoreRef> {
-    let names = status.into_iter().flat_map(|status| {
+pub fn stores(status: Option<&LeaseStatus>) -> impl Iterator<Item = &StoreRef> {
+    status.into_iter().flat_map(|status| {
         let intent = status.intent.iter().map(|intent| &intent.store);
         held(status).map(|lease| &lease.store).chain(intent)
-    });
-    names.filter_map(|name| store(name))
+    })
 }
 
 /// Converts a time of the monotonic clock to the wall clock.
@@ -387,7 +375,7 @@ fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
 /// Returns the lease with the accessor, preferring one that is not left to expire.
 pub fn find<'a>(status: &'a LeaseStatus, accessor: &str) -> Option<&'a Lease> {
     let all = held(status).filter(|lease| lease.accessor == accessor);
-    all.min_by_key(|lease| lease.left.is_some())
+    all.min_by_key(|lease| lease.revocation_message.is_some())
 }
 
 /// Returns the lease to revoke for an accessor. An intent is converted to a lease.
@@ -421,8 +409,8 @@ pub fn next(
     let reach = coverage::of(status);
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
-        if old.left.is_some() {
-            return Some((on_the_wall(time(&old.expires), ahead), Action::Forget(accessor)));
+        if old.revocation_message.is_some() {
+            return Some((on_the_wall(old.expiration_time, ahead), Action::Forget(accessor)));
         }
         let at = retention.unused_at(old, reach)?;
         Some((at, Action::Revoke(accessor)))
@@ -431,10 +419,12 @@ pub fn next(
     let revoked_in_time = |lease: &Lease| {
         retention
             .unused_at(lease, reach)
-            .is_some_and(|at| at <= on_the_wall(time(&lease.expires), ahead))
+            .is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead))
     };
     let renewals = held(lease)
-        .filter(|lease| lease.ends.is_none() && lease.left.is_none() && !revoked_in_time(lease))
+        .filter(|lease| {
+            lease.end_reason.is_none() && lease.revocation_message.is_none() && !revoked_in_time(lease)
+        })
         .map(|lease| {
             let at = on_the_wall(renew_at(lease), ahead);
             (at, Action::Renew(lease.accessor.clone()))
@@ -455,7 +445,7 @@ pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
 
 /// Whether an earlier process may have written a credential that has to be replaced.
 pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
-    let written = |old: &Lease| old.replaced.is_none() && !old.unwritten;
+    let written = |old: &Lease| old.replaced_time.is_none() && !old.unwritten;
     status.is_some_and(|status| status.old.iter().any(written))
 }
 
@@ -469,7 +459,7 @@ pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, 
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
         return (!waits).then_some((Timestamp::MIN, Cause::First));
     };
-    let ends = current.ends?;
+    let ends = current.end_reason?;
     let at = match ends {
         _ if waits => last_call(current),
         LeaseEnd::NotRenewable => renew_at(current),
@@ -508,8 +498,8 @@ pub fn cause(
 
 /// Returns why a minted credential is too close to its end to be written.
 fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
-    let expires = time(&minted.expires);
-    let (at, end) = match minted.ends {
+    let expires = minted.expiration_time;
+    let (at, end) = match minted.end_reason {
         Some(LeaseEnd::NotRenewable) => (renew_at(minted).min(expires), LeaseEnd::NotRenewable),
         Some(end) => (Timestamp::MIN, end),
         None => (expires, LeaseEnd::RenewalRefused),
@@ -525,15 +515,15 @@ pub fn in_use(status: Option<&LeaseStatus>) -> Option<&Lease> {
 
 /// Returns when a credential that ends is replaced even if windows are closed.
 fn last_call(lease: &Lease) -> Timestamp {
-    let part = Duration::from_secs(u64::try_from(lease.seconds / LAST_CALL).unwrap_or(0));
-    earlier(time(&lease.expires), part)
+    let part = Duration::from_secs(u64::try_from(lease.duration_seconds / LAST_CALL).unwrap_or(0));
+    earlier(lease.expiration_time, part)
 }
 
 /// Whether a new credential cannot wait for a window or a rollout, because the current one is about
 /// to end.
 pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     let current = status.and_then(|status| status.current.as_ref());
-    current.is_some_and(|current| current.ends.is_some() && now >= last_call(current))
+    current.is_some_and(|current| current.end_reason.is_some() && now >= last_call(current))
 }
 
 /// Checks that the unrevoked credentials leave room for another one.
@@ -544,9 +534,9 @@ pub fn check_room(status: Option<&LeaseStatus>) -> Result<(), Failure> {
     let old = status.map_or(&[][..], |status| &status.old);
     let left = old
         .iter()
-        .filter(|lease| lease.left.is_some() && !is_disowned(lease));
+        .filter(|lease| lease.revocation_message.is_some() && !is_disowned(lease));
     let message = if left.clone().count() >= MAX_LEFT {
-        let first = left.map(|lease| &*lease.expires).min().unwrap_or_default();
+        let first = left.map(|lease| lease.expiration_time).min().unwrap_or_default();
         format!(
             "Not issuing another credential: {MAX_LEFT} unused credentials could not be revoked. The first expires at {first}. Give the store's login the right to auth/token/revoke-accessor. The condition LeaseUnrevoked contains the cause"
         )
@@ -569,9 +559,9 @@ fn lost(intent: LeaseIntent) -> Lease {
         server: intent.server,
         path: intent.path,
         mac: intent.mac,
-        issued: intent.since,
-        expires: intent.expires,
-        ends: Some(LeaseEnd::NotRenewable),
+        issued_time: intent.recorded_time,
+        expiration_time: intent.expiration_time,
+        end_reason: Some(LeaseEnd::NotRenewable),
         unwritten: true,
         ..Lease::default()
     }
@@ -591,12 +581,12 @@ pub fn intend(
     next.old.extend(next.intent.take().map(lost));
     trim_disowned(&mut next);
     let mut intent = LeaseIntent {
-        store: generation.store.to_string(),
+        store: generation.store.clone(),
         server: warrant.server.clone(),
         path: generation.request.path.to_string(),
         accessor: warrant.accessor.clone(),
-        since: to_seconds(now),
-        expires: to_seconds(later(now, warrant.lives)),
+        recorded_time: to_seconds(now),
+        expiration_time: to_seconds(later(now, warrant.lives)),
         mac: None,
     };
     let mut lease = lost(intent.clone());
@@ -619,21 +609,18 @@ pub fn minted(
     let Some(intent) = next.intent.take() else {
         return next;
     };
-    let expires = later(asked, minted.lives).min(time(&intent.expires));
-    let seconds = expires.as_second().saturating_sub(asked.as_second());
+    let expires = later(asked, minted.lives).min(intent.expiration_time);
     let mut lease = Lease {
         id: minted.id.clone().unwrap_or_else(|| intent.accessor.clone()),
-        accessor: intent.accessor,
-        store: intent.store,
-        server: intent.server,
-        path: intent.path,
         request,
-        issued: to_seconds(asked),
-        expires: to_seconds(expires),
-        seconds,
+        issued_time: to_seconds(asked),
+        expiration_time: to_seconds(expires),
+        duration_seconds: expires.as_second().saturating_sub(asked.as_second()),
         renewable: minted.renewable,
-        ends: (!minted.renewable).then_some(LeaseEnd::NotRenewable),
-        ..Lease::default()
+        end_reason: (!minted.renewable).then_some(LeaseEnd::NotRenewable),
+        unwritten: false,
+        mac: None,
+        ..lost(intent)
     };
     issuer.sign(&mut lease);
     next.minted = Some(lease);
@@ -663,8 +650,8 @@ pub fn written(
     }
     // nothing was written while a credential is in doubt
     if next.minted.is_none() {
-        for old in next.old.iter_mut().filter(|old| old.replaced.is_none()) {
-            old.replaced = Some(to_seconds(now));
+        for old in next.old.iter_mut().filter(|old| old.replaced_time.is_none()) {
+            old.replaced_time = Some(to_seconds(now));
         }
     }
     settled(next)
@@ -692,11 +679,11 @@ pub fn renewed(status: &LeaseStatus, accessor: &str, given: Duration, asked: Tim
     let expires = to_seconds(later(asked, given));
     change(status, accessor, |lease| {
         let given = i64::try_from(given.as_secs()).unwrap_or(i64::MAX);
-        let truncated = given.saturating_add(ROUNDING) < lease.seconds;
-        lease.expires = expires;
-        lease.renewed = Some(to_seconds(asked));
+        let truncated = given.saturating_add(ROUNDING) < lease.duration_seconds;
+        lease.expiration_time = expires;
+        lease.renewed_time = Some(to_seconds(asked));
         if truncated {
-            lease.ends = Some(LeaseEnd::MaximumReached);
+            lease.end_reason = Some(LeaseEnd::MaximumReached);
         }
     })
 }
@@ -715,8 +702,8 @@ pub fn renewal_failed(
     );
     refused.then(|| {
         change(status, accessor, |lease| {
-            lease.ends = Some(LeaseEnd::RenewalRefused);
-            lease.refusal = Some(message.to_owned());
+            lease.end_reason = Some(LeaseEnd::RenewalRefused);
+            lease.refusal_message = Some(message.to_owned());
         })
     })
 }
@@ -746,11 +733,11 @@ pub fn revocation_failed(
     let mut next = status.clone();
     let found = next.intent.take_if(|intent| intent.accessor == accessor);
     next.old.extend(found.map(|intent| Lease {
-        replaced: Some(to_seconds(now)),
+        replaced_time: Some(to_seconds(now)),
         ..lost(intent)
     }));
     Some(change(&next, accessor, |lease| {
-        lease.left = Some(message.to_owned());
+        lease.revocation_message = Some(message.to_owned());
     }))
 }
 
@@ -771,7 +758,7 @@ pub fn release(
     let leases = status
         .into_iter()
         .flat_map(held)
-        .filter(|lease| lease.left.is_none() && issuer.is_own(lease));
+        .filter(|lease| lease.revocation_message.is_none() && issuer.is_own(lease));
     let accessors = intents
         .map(|intent| &intent.accessor)
         .chain(leases.map(|lease| &lease.accessor));
@@ -842,26 +829,25 @@ impl Retries {
 }
 
 /// Returns the paths of the leases that were not revoked, and when the last of them ends.
-pub fn left(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, &str)> {
+pub fn left(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, Timestamp)> {
     let status = status?;
     let mut paths: Vec<&str> = held(status).map(|lease| &*lease.path).collect();
     paths.extend(status.intent.iter().map(|intent| &*intent.path));
     paths.sort_unstable();
     paths.dedup();
-    let ends = held(status).map(|lease| &*lease.expires);
+    let ends = held(status).map(|lease| lease.expiration_time);
     let last = ends
-        .chain(status.intent.iter().map(|intent| &*intent.expires))
+        .chain(status.intent.iter().map(|intent| intent.expiration_time))
         .max()?;
     Some((paths, last))
 }
 
 /// Returns when the credential in the Secret ends unless it is renewed.
 pub fn expiry(status: Option<&LeaseStatus>) -> Option<Timestamp> {
-    let current = status?.current.as_ref()?;
-    current.expires.parse().ok()
+    Some(status?.current.as_ref()?.expiration_time)
 }
 
 /// Returns a lease that is left to expire and the reason, if any.
 pub fn unrevoked(status: Option<&LeaseStatus>) -> Option<(&Lease, &str)> {
-    held(status?).find_map(|lease| Some((lease, lease.left.as_deref()?)))
+    held(status?).find_map(|lease| Some((lease, lease.revocation_message.as_deref()?)))
 }

@@ -13,7 +13,7 @@ use crate::{
     lease,
     rotation::{self, Written},
     text,
-    time::to_seconds,
+    time::{self, to_seconds},
 };
 
 /// Maximum length of a message, in bytes.
@@ -201,7 +201,7 @@ impl<'a> Draft<'a> {
         self.set_ready(Reason::Synced, &message);
         target.last_change_time = match &self.old.target {
             Some(before) if before.revision == target.revision && before.name == target.name => {
-                before.last_change_time.clone()
+                before.last_change_time
             }
             _ => Some(to_seconds(self.now)),
         };
@@ -238,7 +238,7 @@ impl<'a> Draft<'a> {
         );
         if let (Some(said), Some(waits)) = (&mut rotation, waits) {
             let before = self.old.rotation.as_ref();
-            said.pending_since = before.and_then(|before| before.pending_since.clone());
+            said.noticed_time = before.and_then(|before| before.noticed_time);
             let Waiting {
                 revision,
                 waits_for,
@@ -438,9 +438,9 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
         .as_ref()
         .filter(|rotation| rotation.pending_revision.is_some());
     if let Some(pending) = pending {
-        let since = pending.pending_since.as_deref().unwrap_or_default();
+        let since = time::format(pending.noticed_time);
         let revision = pending.pending_revision.as_deref().unwrap_or_default();
-        let (reason, until) = match (pending.waits_for, &pending.next_window) {
+        let (reason, until) = match (pending.waits_for, pending.next_window_time) {
             (Some(WaitsFor::Rollout), _) => (
                 Reason::RolloutUnderWay,
                 "the rollout of an earlier revision is in progress".to_owned(),
@@ -449,7 +449,7 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
                 Reason::TooSoon,
                 format!(
                     "the last rollout started less than minimumInterval ago, and the next can start at {}",
-                    next.as_deref().unwrap_or_default()
+                    time::format(next)
                 ),
             ),
             (_, None) => (Reason::WindowClosed, "no window opens again".to_owned()),
@@ -468,14 +468,17 @@ fn add_rotation(status: &mut SyncedSecretStatus, old: &[Condition], subject: &Su
             "key \"{}\" in {}: its version of {} is older than maxAge {}. Rotate it at the source",
             source.key,
             source.store,
-            source.created_time.as_deref().unwrap_or_default(),
+            time::format(source.created_time),
             max_age.map(|max_age| max_age.to_string()).unwrap_or_default(),
         );
         add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
     }
     if let Some((lease, why)) = lease::unrevoked(leases.as_ref()) {
         let Lease {
-            path, store, expires, ..
+            path,
+            store,
+            expiration_time: expires,
+            ..
         } = lease;
         let (reason, message) = if lease::is_disowned(lease) {
             let message = format!(
@@ -546,7 +549,7 @@ fn condition(
     let since = old
         .iter()
         .find(|before| before.kind == kind && before.status == holds)
-        .map_or_else(|| to_seconds(now), |before| before.last_transition_time.clone());
+        .map_or_else(|| to_seconds(now), |before| before.last_transition_time);
     Condition {
         kind,
         status: holds,
@@ -646,21 +649,15 @@ mod tests {
         let first = report(&subject(None), synced("9c41"), at(10));
         let second = report(&subject(Some(&first)), synced("9c41"), at(99));
         assert_eq!(first, second);
-        assert_eq!(
-            first.target.unwrap().last_change_time.unwrap(),
-            "1970-01-01T00:00:10Z"
-        );
+        assert_eq!(first.target.unwrap().last_change_time, Some(at(10)));
     }
 
     #[test]
     fn a_new_revision_is_a_change_and_keeps_the_transition_time_of_ready() {
         let first = report(&subject(None), synced("7f3a"), at(10));
         let second = report(&subject(Some(&first)), synced("9c41"), at(99));
-        assert_eq!(
-            second.target.as_ref().unwrap().last_change_time.as_deref(),
-            Some("1970-01-01T00:01:39Z")
-        );
-        assert_eq!(second.conditions[0].last_transition_time, "1970-01-01T00:00:10Z");
+        assert_eq!(second.target.as_ref().unwrap().last_change_time, Some(at(99)));
+        assert_eq!(second.conditions[0].last_transition_time, at(10));
     }
 
     #[test]
@@ -699,7 +696,7 @@ mod tests {
         let failed = report(&subject(None), Outcome::Failed(&failure), at(20));
         let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
         assert_eq!(healed.conditions.len(), 1);
-        assert_eq!(healed.conditions[0].last_transition_time, "1970-01-01T00:00:30Z");
+        assert_eq!(healed.conditions[0].last_transition_time, at(30));
     }
 
     #[test]

@@ -356,7 +356,7 @@ mod tests {
 
     fn source(version: Option<&str>) -> SourceStatus {
         SourceStatus {
-            store: "SecretStore/vault".to_owned(),
+            store: lockstep_api::StoreRef::new(lockstep_api::StoreKind::SecretStore, "vault"),
             key: "shop/database".to_owned(),
             version: version.map(str::to_owned),
             created_time: None,

@@ -60,11 +60,14 @@ impl Clock for SteadyClock {
 /// A clock that can be shared.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// Kubernetes writes times in whole seconds.
-pub(crate) fn to_seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second())
-        .unwrap_or(time)
-        .to_string()
+/// Drops the fraction of a second: Kubernetes writes times in whole seconds.
+pub(crate) fn to_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Formats the time of a status field. Returns an empty text if the field is absent.
+pub(crate) fn format(time: Option<Timestamp>) -> String {
+    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 /// Adds a duration to a time. Returns the end of time when the sum is beyond it.

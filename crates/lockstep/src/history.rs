@@ -14,7 +14,7 @@ use crate::{
     cli::{HistoryArguments, StatusFormat},
     client::Cluster,
     exit,
-    span::{age, between, time},
+    span::between,
     status::{answer, in_namespace, missing, print},
     table::table,
 };
@@ -63,8 +63,8 @@ fn text(records: &[RevisionRecord], now: Timestamp) -> String {
     rows.extend(records.iter().enumerate().map(|(nth, record)| {
         [
             record.revision.clone(),
-            record.written_time.clone(),
-            age(Some(&record.written_time), now).unwrap_or_default(),
+            record.written_time.to_string(),
+            between(record.written_time, now),
             why(record, nth + 1 == records.len()),
             rollout(record, nth == 0),
         ]
@@ -94,10 +94,9 @@ fn why(record: &RevisionRecord, oldest: bool) -> String {
             format!("{} {}{version}{more}", source.store, source.key)
         }
     };
-    let noticed = record.noticed_time.as_deref().and_then(time);
-    if let (Some(noticed), Some(written)) = (noticed, time(&record.written_time)) {
+    if let Some(noticed) = record.noticed_time {
         text.push_str(", waited ");
-        text.push_str(&between(noticed, written));
+        text.push_str(&between(noticed, record.written_time));
     }
     text
 }
@@ -107,15 +106,13 @@ fn rollout(record: &RevisionRecord, newest: bool) -> String {
     let Some(phase) = record.rollout else {
         return NOTHING.to_owned();
     };
-    let targets = match record.targets.unwrap_or_default() {
+    let targets = match record.target_count.unwrap_or_default() {
         1 => "1 target".to_owned(),
         count => format!("{count} targets"),
     };
-    let took = || {
-        let end = record.end_time.as_deref().and_then(time)?;
-        Some(format!(" in {}", between(time(&record.written_time)?, end)))
-    };
-    let took = took().unwrap_or_default();
+    let took = record.end_time.map_or_else(String::new, |end| {
+        format!(" in {}", between(record.written_time, end))
+    });
     let why = record
         .message
         .as_ref()
@@ -132,21 +129,24 @@ fn rollout(record: &RevisionRecord, newest: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_api::SourceStatus;
+    use lockstep_api::{SourceStatus, StoreKind, StoreRef};
 
     use super::*;
 
     fn record(revision: &str, written: &str) -> RevisionRecord {
         RevisionRecord {
             revision: revision.to_owned(),
-            written_time: written.to_owned(),
+            written_time: written.parse().unwrap(),
             ..RevisionRecord::default()
         }
     }
 
     fn source(version: &str) -> SourceStatus {
         SourceStatus {
-            store: "SecretStore/vault".to_owned(),
+            store: StoreRef {
+                name: "vault".to_owned(),
+                kind: StoreKind::SecretStore,
+            },
             key: "shop/database".to_owned(),
             version: Some(version.to_owned()),
             created_time: None,
@@ -159,27 +159,27 @@ mod tests {
             RevisionRecord {
                 rollback: true,
                 rollout: Some(RolloutPhase::RolledBack),
-                targets: Some(1),
-                end_time: Some("2026-03-10T11:45:00Z".to_owned()),
+                target_count: Some(1),
+                end_time: Some("2026-03-10T11:45:00Z".parse().unwrap()),
                 ..record("9c41", "2026-03-10T11:40:00Z")
             },
             RevisionRecord {
                 changed: vec![source("15"), source("2")],
                 changed_count: Some(2),
                 rollout: Some(RolloutPhase::RollingBack),
-                targets: Some(3),
+                target_count: Some(3),
                 message: Some(
                     "Deployment/api: not ready within progressDeadline 10m of the restart".to_owned(),
                 ),
                 ..record("55aa", "2026-03-10T11:30:00Z")
             },
             RevisionRecord {
-                noticed_time: Some("2026-03-09T17:00:00Z".to_owned()),
+                noticed_time: Some("2026-03-09T17:00:00Z".parse().unwrap()),
                 changed: vec![source("14")],
                 changed_count: Some(1),
                 rollout: Some(RolloutPhase::Complete),
-                targets: Some(3),
-                end_time: Some("2026-03-10T02:04:00Z".to_owned()),
+                target_count: Some(3),
+                end_time: Some("2026-03-10T02:04:00Z".parse().unwrap()),
                 ..record("9c41", "2026-03-10T02:00:00Z")
             },
             record("7f3a", "2026-03-01T12:00:00Z"),

@@ -2,15 +2,9 @@
 
 use jiff::Timestamp;
 
-/// Parses a time as stored in the status.
-pub(crate) fn time(text: &str) -> Option<Timestamp> {
-    text.parse().ok()
-}
-
 /// Returns the age of a time.
-pub(crate) fn age(since: Option<&String>, now: Timestamp) -> Option<String> {
-    let since = time(since?)?;
-    Some(between(since, now))
+pub(crate) fn age(since: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    since.map(|since| between(since, now))
 }
 
 /// Returns the duration between two times.

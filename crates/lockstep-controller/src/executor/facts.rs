@@ -80,7 +80,7 @@ impl Executor {
             .iter()
             .flat_map(|status| lease::stores(status.lease.as_ref()));
         let lease_grants = leases
-            .map(|store| (store.clone(), index.grant(&self.key.namespace, &store)))
+            .map(|store| (store.clone(), index.grant(&self.key.namespace, store)))
             .collect();
         Some(Facts {
             object: self.object.clone(),

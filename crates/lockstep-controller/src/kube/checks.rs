@@ -161,7 +161,7 @@ impl Verifier {
         let name = verify::job_name(attempt);
         match place.get("Job", &name).await {
             Ok(found) => return verify::read_job(attempt, &found),
-            Err(Refused::Missing) if attempt.verification.made => return verify::cleared(attempt),
+            Err(Refused::Missing) if attempt.verification.job_created => return verify::cleared(attempt),
             Err(Refused::Missing) => {}
             Err(Refused::Forbidden) => return place.forbidden("read Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,

@@ -36,7 +36,7 @@ fn ready(status: ConditionStatus, reason: Reason) -> SyncedSecretStatus {
             status,
             reason: reason.to_string(),
             message: String::new(),
-            last_transition_time: now().to_string(),
+            last_transition_time: now(),
             observed_generation: Some(1),
         }],
         target: Some(TargetStatus::default()),
@@ -534,7 +534,7 @@ fn who_asks_to_rotate_is_heard_at_once_and_only_once() {
 fn a_source_that_gets_too_old_between_two_refreshes_is_told() {
     let (spec, mut status) = (nightly(Some("1h")), synced());
     status.sources = vec![lockstep_api::SourceStatus {
-        created_time: Some(now().to_string()),
+        created_time: Some(now()),
         ..Default::default()
     }];
     let mut memory = Memory {

@@ -99,8 +99,7 @@ impl Run {
         self.record(Record::CredentialIssued(lease.id.clone())).await;
         Ok(Generated {
             lease: lease.id,
-            // in the form that is read from the status
-            issued: lease.issued.parse().ok(),
+            issued: lease.issued_time,
             value: Some(issued.value),
         })
     }
@@ -165,7 +164,7 @@ impl Run {
         if !self.facts.issuer().is_own(held) {
             return Ok(Some(self.disowned(leases).await));
         }
-        let wanted = Duration::from_secs(u64::try_from(held.seconds).unwrap_or(0));
+        let wanted = Duration::from_secs(u64::try_from(held.duration_seconds).unwrap_or(0));
         let asked = self.moment().steady;
         let renewed = match self.granted_store(held, Operation::RenewLease) {
             Ok(store) => self.effects.renew_lease((store, handle(held), wanted)).await,
@@ -215,22 +214,19 @@ impl Run {
     /// grant, no request is sent to the store for this namespace, and the credential ends with its
     /// lease. A missing store is reported by the request itself.
     fn granted_store(&self, lease: &Lease, operation: Operation) -> Result<StoreRef, ProviderError> {
-        let store = lease::store(&lease.store).ok_or_else(|| {
-            let message = "the status does not name a store";
-            ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
-        })?;
+        let store = &lease.store;
         let denied = |message| ProviderError::new(ErrorKind::PermissionDenied, operation, message);
-        let grant = match self.facts.lease_grants.get(&store) {
+        let grant = match self.facts.lease_grants.get(store) {
             Some(Some(grant)) => grant,
-            Some(None) => return Ok(store),
+            Some(None) => return Ok(store.clone()),
             None => return Err(denied(format!("{store} was not looked up"))),
         };
         let path = &lease.path;
         let location = Location::new(path)
             .map_err(|error| denied(format!("the path \"{}\" {error}", path.escape_debug())))?;
-        plan::check_generation(grant, &store, &location, &self.facts.namespace)
+        plan::check_generation(grant, store, &location, &self.facts.namespace)
             .map_err(|failure| denied(failure.message))?;
-        Ok(store)
+        Ok(store.clone())
     }
 
     async fn count(&self, operation: &'static str, error: Option<ErrorKind>) {

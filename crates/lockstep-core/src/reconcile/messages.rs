@@ -67,10 +67,9 @@ impl Run {
         answer: &Result<RemoteSecret, ProviderError>,
         named: RemoteSecret,
     ) -> Result<RemoteSecret, ProviderError> {
-        let store = read.store.to_string();
         let sources = self.status.iter().flat_map(|status| &status.sources);
         let mut recorded =
-            sources.filter(|source| source.store == store && *source.key == *read.reference.key);
+            sources.filter(|source| source.store == read.store && *source.key == *read.reference.key);
         let (Err(_), Some(recorded)) = (answer, recorded.next()) else {
             return Ok(named);
         };
@@ -78,8 +77,7 @@ impl Run {
         let numbers = number(recorded.version.as_ref()).zip(number(named.version.as_ref()));
         let is_newer = numbers.map_or_else(
             || {
-                let recorded = recorded.created_time.as_ref().and_then(|time| time.parse().ok());
-                let times = recorded.zip(named.created);
+                let times = recorded.created_time.zip(named.created);
                 times.is_some_and(|(recorded, named)| named > recorded)
             },
             |(recorded, named)| named > recorded,

@@ -113,7 +113,7 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
     {
         let note = format!(
             "the Secret contains a new credential of \"{}\" in {}. Its lease {} expires at {}",
-            lease.path, lease.store, lease.id, lease.expires
+            lease.path, lease.store, lease.id, lease.expiration_time
         );
         events.push((Severity::Normal, Reason::LeaseIssued, note));
     }
@@ -121,20 +121,23 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
         let Some(earlier) = before(&lease.accessor) else {
             continue;
         };
-        if let (None, Some(end)) = (earlier.ends, lease.ends) {
+        if let (None, Some(end)) = (earlier.end_reason, lease.end_reason) {
             let (type_, why) = match end {
                 LeaseEnd::MaximumReached => (Severity::Normal, "is near its maximum"),
                 LeaseEnd::RenewalRefused => (Severity::Warning, "was not renewed by the store"),
                 LeaseEnd::NotRenewable => (Severity::Normal, "cannot be renewed"),
             };
-            let mut note = format!("the lease {} {why} and expires at {}", lease.id, lease.expires);
-            if let Some(refusal) = &lease.refusal {
+            let mut note = format!(
+                "the lease {} {why} and expires at {}",
+                lease.id, lease.expiration_time
+            );
+            if let Some(refusal) = &lease.refusal_message {
                 note.push_str(": ");
                 note.push_str(refusal);
             }
             events.push((type_, Reason::LeaseEnds, note));
         }
-        if let (None, Some(why)) = (&earlier.left, &lease.left) {
+        if let (None, Some(why)) = (&earlier.revocation_message, &lease.revocation_message) {
             let (reason, what) = if lease::is_disowned(lease) {
                 (Reason::LeaseUnproven, "is neither renewed nor revoked")
             } else {
@@ -142,13 +145,16 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
             };
             let note = format!(
                 "the lease {} {what}. It expires at {}: {why}",
-                lease.id, lease.expires
+                lease.id, lease.expiration_time
             );
             events.push((Severity::Warning, reason, note));
         }
     }
     let gone = |lease: &&Lease| all(new).all(|other| other.accessor != lease.accessor);
-    for lease in all(old).filter(gone).filter(|lease| lease.left.is_none()) {
+    for lease in all(old)
+        .filter(gone)
+        .filter(|lease| lease.revocation_message.is_none())
+    {
         let note = format!("the lease {} of \"{}\" was revoked", lease.id, lease.path);
         events.push((Severity::Normal, Reason::LeaseRevoked, note));
     }
@@ -160,15 +166,18 @@ mod tests {
     use super::*;
 
     fn lease(accessor: &str) -> Lease {
-        Lease {
-            id: format!("database/creds/shop/{accessor}"),
-            accessor: accessor.to_owned(),
-            store: "SecretStore/vault".to_owned(),
-            path: "database/creds/shop".to_owned(),
-            expires: "2026-05-01T10:00:00Z".to_owned(),
-            mac: Some("right".to_owned()),
-            ..Lease::default()
-        }
+        serde_json::from_value(serde_json::json!({
+            "id": format!("database/creds/shop/{accessor}"),
+            "accessor": accessor,
+            "store": { "name": "vault" },
+            "path": "database/creds/shop",
+            "request": "",
+            "issuedTime": "2026-05-01T09:00:00Z",
+            "expirationTime": "2026-05-01T10:00:00Z",
+            "durationSeconds": 3600,
+            "mac": "right",
+        }))
+        .unwrap()
     }
 
     fn reasons(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<Reason> {
@@ -187,10 +196,10 @@ mod tests {
         assert_eq!(reasons(None, Some(&first)), [Reason::LeaseIssued]);
         assert_eq!(reasons(Some(&first), Some(&first)), []);
         let mut renewed = first.clone();
-        renewed.current.as_mut().unwrap().expires = "2026-05-01T11:00:00Z".to_owned();
+        renewed.current.as_mut().unwrap().expiration_time = "2026-05-01T11:00:00Z".parse().unwrap();
         assert_eq!(reasons(Some(&first), Some(&renewed)), [], "a renewal is no news");
         let mut ends = renewed.clone();
-        ends.current.as_mut().unwrap().ends = Some(LeaseEnd::MaximumReached);
+        ends.current.as_mut().unwrap().end_reason = Some(LeaseEnd::MaximumReached);
         assert_eq!(reasons(Some(&renewed), Some(&ends)), [Reason::LeaseEnds]);
         let second = LeaseStatus {
             current: Some(lease("b")),
@@ -199,7 +208,7 @@ mod tests {
         };
         assert_eq!(reasons(Some(&ends), Some(&second)), [Reason::LeaseIssued]);
         let mut left = second.clone();
-        left.old[0].left = Some("permission denied".to_owned());
+        left.old[0].revocation_message = Some("permission denied".to_owned());
         assert_eq!(reasons(Some(&second), Some(&left)), [Reason::LeaseLeft]);
         let mut unproven = left.clone();
         unproven.old[0].mac = None;

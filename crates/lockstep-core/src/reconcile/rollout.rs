@@ -236,7 +236,7 @@ impl Run {
             return Check::Unknown;
         };
         // an operator that was paused while another continued starts nothing
-        if !verification.made && !self.is_current().await {
+        if !verification.job_created && !self.is_current().await {
             return Check::Unknown;
         }
         let check = RunCheck {

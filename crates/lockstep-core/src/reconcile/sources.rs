@@ -122,7 +122,7 @@ impl Run {
             .map(|(_, value)| value.clone());
         Some(Generated {
             lease: lease.id.clone(),
-            issued: lease.issued.parse().ok(),
+            issued: lease.issued_time,
             value,
         })
     }

@@ -190,6 +190,8 @@ mod tests {
 
     use super::*;
 
+    const TIME: &str = "2026-01-01T00:00:00Z";
+
     #[test]
     fn patch_names_removed_fields_at_every_depth() {
         let status = |value| serde_json::from_value::<SyncedSecretStatus>(value).unwrap();
@@ -197,7 +199,7 @@ mod tests {
             "observedGeneration": 1,
             "rotation": {
                 "phase": "Soaking", "pendingRevision": "b",
-                "rollout": { "phase": "Soaking", "revision": "a", "startTime": "t", "wave": 1, "soakUntil": "t" },
+                "rollout": { "phase": "Soaking", "revision": "a", "startTime": TIME, "wave": 1, "soakEndTime": TIME },
             },
         }));
         let mut new = old.clone();
@@ -211,7 +213,7 @@ mod tests {
         {
             *phase = RotationPhase::Complete;
             *pending_revision = None;
-            rollout.soak_until = None;
+            rollout.soak_end_time = None;
         }
         let patch = replaced(Some(&old), &new);
         assert!(
@@ -221,7 +223,7 @@ mod tests {
         let rotation = patch["rotation"].as_object().unwrap();
         assert!(rotation["pendingRevision"].is_null() && rotation.contains_key("pendingRevision"));
         let rollout = rotation["rollout"].as_object().unwrap();
-        assert!(rollout["soakUntil"].is_null() && rollout.contains_key("soakUntil"));
+        assert!(rollout["soakEndTime"].is_null() && rollout.contains_key("soakEndTime"));
         assert_eq!(rollout["wave"], 1);
     }
 }

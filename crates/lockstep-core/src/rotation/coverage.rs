@@ -27,6 +27,6 @@ pub fn of(status: &SyncedSecretStatus) -> Option<Coverage> {
     if !rollout.targets.is_empty() && rollout.targets.iter().all(|target| proves(target.state)) {
         return Some(Coverage::Complete);
     }
-    let end = rollout.end_time.as_deref().unwrap_or(&rollout.start_time);
-    Some(end.parse().map_or(Coverage::InProgress, Coverage::Ended))
+    let end = rollout.end_time.unwrap_or(rollout.start_time);
+    Some(Coverage::Ended(end))
 }

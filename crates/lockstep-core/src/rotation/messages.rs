@@ -6,7 +6,7 @@ use lockstep_api::{
 };
 
 use super::verify;
-use crate::text::shell_quote;
+use crate::{text::shell_quote, time};
 
 /// Maximum number of targets that a message names.
 const NAMED: usize = 5;
@@ -171,7 +171,7 @@ pub(super) fn progress(rollout: &RolloutStatus) -> (Reason, String) {
             Reason::Progressing,
             format!(
                 "revision {revision}: {place} is ready and soaks until {}",
-                rollout.soak_until.as_deref().unwrap_or_default()
+                time::format(rollout.soak_end_time)
             ),
         ),
         RolloutPhase::Verifying => (

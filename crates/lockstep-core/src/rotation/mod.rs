@@ -98,16 +98,16 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     if last.phase.is_moving() {
         return Entry::Wait(WaitsFor::Rollout, None);
     }
-    match soonest(last, spec.minimum_interval()) {
-        Some(at) if now < at => Entry::Wait(WaitsFor::Interval, Some(at)),
-        _ => Entry::Now,
+    let soonest = soonest(last, spec.minimum_interval());
+    if now < soonest {
+        return Entry::Wait(WaitsFor::Interval, Some(soonest));
     }
+    Entry::Now
 }
 
 /// Returns when the next rollout may start.
-fn soonest(last: &RolloutStatus, interval: Duration) -> Option<Timestamp> {
-    let began = last.start_time.parse().ok()?;
-    Some(later(began, interval))
+fn soonest(last: &RolloutStatus, interval: Duration) -> Timestamp {
+    later(last.start_time, interval)
 }
 
 /// Returns the status of a pending change.
@@ -118,17 +118,17 @@ pub fn pending(
     next: Option<Timestamp>,
     now: Timestamp,
 ) -> RotationStatus {
-    let since = old.and_then(|old| old.pending_since.clone());
+    let noticed = old.and_then(|old| old.noticed_time);
     let rollout = old.and_then(|old| old.rollout.clone());
     RotationStatus {
         phase: match &rollout {
             Some(rollout) if !rollout.phase.is_over() => rollout.phase.into(),
             _ => RotationPhase::Pending,
         },
-        pending_since: Some(since.unwrap_or_else(|| to_seconds(now))),
+        noticed_time: Some(noticed.unwrap_or_else(|| to_seconds(now))),
         pending_revision: Some(revision),
         waits_for: Some(waits_for),
-        next_window: next.map(to_seconds),
+        next_window_time: next.map(to_seconds),
         handled_rotate_now: old.and_then(|old| old.handled_rotate_now.clone()),
         rollout,
         refused: old.and_then(|old| old.refused.clone()),
@@ -146,10 +146,10 @@ pub fn complete(
         phase: rollout
             .as_ref()
             .map_or(RotationPhase::Complete, |rollout| rollout.phase.into()),
-        pending_since: None,
+        noticed_time: None,
         pending_revision: None,
         waits_for: None,
-        next_window: None,
+        next_window_time: None,
         handled_rotate_now: rotate_now.map(str::to_owned),
         rollout,
         refused: None,
@@ -315,7 +315,7 @@ pub fn progress(status: Option<&RotationStatus>) -> Option<(RolloutPhase, Reason
 pub fn due(status: Option<&RotationStatus>) -> Option<(WaitsFor, Timestamp)> {
     let status = status?;
     status.pending_revision.as_ref()?;
-    let at = || status.next_window.as_deref()?.parse().ok();
+    let at = || status.next_window_time;
     match status.waits_for.unwrap_or(WaitsFor::Window) {
         WaitsFor::Rollout => {
             let moves = status
@@ -349,7 +349,7 @@ pub fn overdue_at<'a>(
 pub fn oldest(sources: &[SourceStatus]) -> Option<(&SourceStatus, Timestamp)> {
     sources
         .iter()
-        .filter_map(|source| Some((source, source.created_time.as_deref()?.parse().ok()?)))
+        .filter_map(|source| Some((source, source.created_time?)))
         .min_by_key(|(_, created)| *created)
 }
 

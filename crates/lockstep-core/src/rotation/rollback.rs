@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use lockstep_api::{
     OnFailure, PreviousRevision, Reason, RefusedRevision, RotationStatus, SourceStatus, StoreRef,
     SyncedSecretSpec, TargetStatus,
@@ -35,7 +36,7 @@ pub(super) fn refuse(
     sources: &[SourceStatus],
     pinned: PreviousRevision,
     message: String,
-    time: String,
+    rolled_back_time: Timestamp,
 ) -> RefusedRevision {
     RefusedRevision {
         revision: target.revision.clone(),
@@ -44,26 +45,20 @@ pub(super) fn refuse(
         revision_hash: target.revision_hash.clone(),
         sources: sources.to_vec(),
         pinned,
-        time,
+        rolled_back_time,
         message,
     }
 }
 
 /// Returns what identifies a remote value at a version.
-fn at(source: &SourceStatus) -> (&str, &str, Option<&str>) {
+fn at(source: &SourceStatus) -> (&StoreRef, &str, Option<&str>) {
     (&source.store, &source.key, source.version.as_deref())
 }
 
 /// Whether both lists contain the same remote values at the same versions.
 pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
-    let all = |sources: &'_ [SourceStatus]| -> BTreeSet<(String, String, Option<String>)> {
-        let owned = |source: &SourceStatus| {
-            let (store, key, version) = at(source);
-            (store.to_owned(), key.to_owned(), version.map(str::to_owned))
-        };
-        sources.iter().map(owned).collect()
-    };
-    all(one) == all(other)
+    let one: BTreeSet<_> = one.iter().map(at).collect();
+    one == other.iter().map(at).collect()
 }
 
 /// Whether the sources still have the rejected values: every version that is in the failed revision
@@ -91,7 +86,7 @@ pub fn pin(
         let store = spec::store_ref(spec, own)?;
         let location = spec::location_of(stores, store, key);
         let key = location.map_or_else(|| key.to_owned(), |location| location.to_string());
-        Some((store.to_string(), key))
+        Some((store.clone(), key))
     };
     // a version that the spec itself names was not the current one
     let of_data = spec.data.iter().filter_map(|entry| {
@@ -110,17 +105,17 @@ pub fn pin(
             extract.version.as_ref()?,
         ))
     });
-    let named: BTreeSet<(String, String, &str)> = of_data
+    let named: BTreeSet<(StoreRef, String, &str)> = of_data
         .chain(of_extracts)
         .filter_map(|(own, key, version)| {
             let (store, key) = location(own, key)?;
             Some((store, key, version.as_str()))
         })
         .collect();
-    let mut versions: BTreeMap<(&str, &str), &String> = BTreeMap::new();
+    let mut versions: BTreeMap<(&StoreRef, &str), &String> = BTreeMap::new();
     for source in sources {
         let Some(version) = &source.version else { continue };
-        let place = (source.store.as_str(), source.key.as_str());
+        let place = (&source.store, source.key.as_str());
         if named.contains(&(source.store.clone(), source.key.clone(), version)) {
             versions.entry(place).or_insert(version);
         } else {
@@ -130,7 +125,7 @@ pub fn pin(
     let version = |own: Option<&StoreRef>, key: &str| {
         let (store, key) = location(own, key)?;
         versions
-            .get(&(store.as_str(), key.as_str()))
+            .get(&(&store, key.as_str()))
             .map(|version| (*version).clone())
     };
     let mut pinned = spec.clone();

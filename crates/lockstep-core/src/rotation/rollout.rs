@@ -84,7 +84,7 @@ pub fn begin(
         wave: 0,
         rollback: false,
         touched: old.map(reached).unwrap_or_default(),
-        soak_until: None,
+        soak_end_time: None,
         verification: None,
         message: None,
         targets: Vec::new(),
@@ -132,7 +132,7 @@ pub fn begin_rollback(
         rollback: true,
         end_time: None,
         wave: 1,
-        soak_until: None,
+        soak_end_time: None,
         verification: None,
         targets: again(failed, &names, &sizes(spec)),
         touched: Vec::new(),
@@ -417,8 +417,6 @@ fn judge(
     }
     let late = target
         .updated_time
-        .as_deref()
-        .and_then(|time| time.parse().ok())
         .is_some_and(|updated| cx.now >= later(updated, cx.spec.progress_deadline()));
     target.state = match workload.readiness {
         Readiness::Ready => TargetState::Ready,
@@ -468,7 +466,7 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     if !wave.iter().all(|target| target.state.is_done()) {
         next.message = None;
         next.phase = moving;
-        next.soak_until = None;
+        next.soak_end_time = None;
         verify::supersede(next);
         return;
     }
@@ -491,15 +489,14 @@ fn settle(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blind: bool) {
     next.message = None;
     let soak = cx.spec.soak();
     if !soak.is_zero() && !next.rollback {
-        let until = next.soak_until.as_deref().and_then(|time| time.parse().ok());
-        let until = until.unwrap_or_else(|| later(cx.now, soak));
+        let until = next.soak_end_time.unwrap_or_else(|| later(cx.now, soak));
         if cx.now < until {
             next.phase = RolloutPhase::Soaking;
-            next.soak_until = Some(to_seconds(until));
+            next.soak_end_time = Some(to_seconds(until));
             return;
         }
     }
-    next.soak_until = None;
+    next.soak_end_time = None;
     if verify.is_some() {
         // the check starts after this is in the status
         verify::begin(next, cx.now);
@@ -525,7 +522,7 @@ fn stop(next: &mut RolloutStatus, cx: &RolloutInput<'_>, blamed: bool) {
     let back = cx.spec.on_failure == OnFailure::Rollback && next.previous.is_some();
     let goes_back = blamed && back && !next.rollback;
     next.message = Some(super::messages::stopped(next, cx.spec, cx.grant, goes_back));
-    next.soak_until = None;
+    next.soak_end_time = None;
     next.phase = if goes_back {
         RolloutPhase::RollingBack
     } else {
@@ -630,24 +627,26 @@ pub fn next_look(
         .targets
         .iter()
         .filter(|target| target.wave == rollout.wave);
-    let time = |text: Option<&String>| text.and_then(|text| text.parse::<Timestamp>().ok());
     let slow = later(now, SLOW_LOOK);
     Some(match rollout.phase {
         RolloutPhase::Soaking => {
             // the soak may have ended while the targets could not be observed
-            let ends = time(rollout.soak_until.as_ref()).filter(|ends| *ends > now);
+            let ends = rollout.soak_end_time.filter(|ends| *ends > now);
             ends.unwrap_or_else(|| later(now, QUICK_LOOK)).min(slow)
         }
         RolloutPhase::Held => slow,
         RolloutPhase::Verifying => {
-            let began = time(rollout.verification.as_ref().map(|check| &check.start_time)).unwrap_or(now);
+            let began = rollout
+                .verification
+                .as_ref()
+                .map_or(now, |check| check.start_time);
             let passed = std::time::Duration::try_from(now.duration_since(began));
             later(now, QUICK_LOOK + passed.unwrap_or_default() / 10).min(slow)
         }
         _ => {
             let mut next = slow;
             for target in wave.filter(|target| !target.state.is_done()) {
-                let at = match time(target.updated_time.as_ref()) {
+                let at = match target.updated_time {
                     Some(updated) => {
                         let passed = std::time::Duration::try_from(now.duration_since(updated));
                         let pause = QUICK_LOOK + passed.unwrap_or_default() / 10;

@@ -93,7 +93,7 @@ pub(super) fn begin(rollout: &mut RolloutStatus, now: Timestamp) {
         attempt,
         start_time: to_seconds(now),
         state: VerificationState::Running,
-        made: false,
+        job_created: false,
         message: None,
     });
 }
@@ -121,7 +121,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
         // the new value is not the cause; the rollout continues when the result is known
         Check::Unknown => (VerificationState::Blocked, &nothing_learnt),
         Check::Passed => {
-            check.made = verify.job.is_some();
+            check.job_created = verify.job.is_some();
             check.state = VerificationState::Passed;
             check.message = None;
             return Judgement::Passed;
@@ -139,7 +139,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
     check.message = Some(message.clone());
     // these two states prove that the Job exists
     let has_answered = matches!(state, VerificationState::Running | VerificationState::Failed);
-    check.made |= has_answered && verify.job.is_some();
+    check.job_created |= has_answered && verify.job.is_some();
     if state == VerificationState::Running && !is_late(check, verify, cx) {
         return Judgement::Waits;
     }
@@ -153,8 +153,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
 
 /// Whether the timeout of the check has passed.
 fn is_late(check: &VerificationStatus, verify: &Verify, cx: &RolloutInput<'_>) -> bool {
-    let began = check.start_time.parse().ok();
-    began.is_some_and(|began| cx.now >= later(began, verify.timeout()))
+    cx.now >= later(check.start_time, verify.timeout())
 }
 
 fn unknown(verify: &Verify) -> String {
@@ -213,7 +212,7 @@ pub fn job_name(attempt: &Attempt<'_>) -> String {
     let hash = StableHash::default()
         .text(attempt.uid)
         .text(&attempt.rollout.revision)
-        .text(&attempt.rollout.start_time)
+        .text(&attempt.rollout.start_time.to_string())
         .number(check.wave)
         .number(check.attempt);
     // names of SyncedSecrets are ASCII

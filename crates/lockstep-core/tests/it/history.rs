@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lockstep_api::{
     PreviousRevision, RevisionRecord, Rollout, RolloutPhase, RolloutTarget, Rotation, SourceStatus,
-    SyncedSecretStatus, TargetStatus, WaitsFor, WorkloadKind,
+    StoreKind, StoreRef, SyncedSecretStatus, TargetStatus, WaitsFor, WorkloadKind,
 };
 use lockstep_core::{
     history::{MAX_RECORDS, Stage, reached},
@@ -19,10 +19,10 @@ fn at(seconds: i64) -> Timestamp {
 
 fn source(version: i64) -> SourceStatus {
     SourceStatus {
-        store: "SecretStore/vault".to_owned(),
+        store: StoreRef::new(StoreKind::SecretStore, "vault"),
         key: "shop/database".to_owned(),
         version: Some(version.to_string()),
-        created_time: Some(at(version * 1000).to_string()),
+        created_time: Some(at(version * 1000)),
     }
 }
 
@@ -156,10 +156,7 @@ fn what_waited_was_noticed_before_it_was_written() {
             (Stage::Written, Duration::from_secs(600))
         ]
     );
-    assert_eq!(
-        life.records()[0].noticed_time.as_deref(),
-        Some("1970-01-01T00:33:30Z")
-    );
+    assert_eq!(life.records()[0].noticed_time, Some(at(2010)));
 }
 
 #[test]
@@ -169,7 +166,7 @@ fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
     life.sync(2, 2001);
     let complete = |rollout: &mut lockstep_api::RolloutStatus| {
         rollout.phase = RolloutPhase::Complete;
-        rollout.end_time = Some(at(2100).to_string());
+        rollout.end_time = Some(at(2100));
     };
     assert_eq!(
         life.step(complete, 2100),

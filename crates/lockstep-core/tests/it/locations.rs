@@ -167,7 +167,7 @@ fn a_store_that_cannot_parse_keys_reads_nothing() {
 #[test]
 fn a_rollback_pins_a_key_in_any_spelling() {
     let source = SourceStatus {
-        store: store().to_string(),
+        store: store(),
         key: "shop/db".to_owned(),
         version: Some("3".to_owned()),
         created_time: None,

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use lockstep_api::{
     OnFailure, Rollout, RolloutPhase, RolloutStatus, RolloutTarget, Rotation, RotationPhase, SourceStatus,
-    SyncedSecretSpec, SyncedSecretStatus, TargetProgress, TargetState, TargetStatus, WaitsFor, WorkloadKind,
+    StoreKind, StoreRef, SyncedSecretSpec, SyncedSecretStatus, TargetProgress, TargetState, TargetStatus,
+    WaitsFor, WorkloadKind,
 };
 use lockstep_core::{
     report::{Outcome, Subject, Waiting, report},
@@ -17,7 +18,7 @@ fn at(second: i64) -> Timestamp {
 
 fn source(key: &str, version: &str) -> SourceStatus {
     SourceStatus {
-        store: "SecretStore/vault".to_owned(),
+        store: StoreRef::new(StoreKind::SecretStore, "vault"),
         key: key.to_owned(),
         version: Some(version.to_owned()),
         created_time: None,
@@ -102,7 +103,7 @@ impl Life {
             name: "api".to_owned(),
             wave: 1,
             state: TargetState::NotReady,
-            updated_time: Some(at(0).to_string()),
+            updated_time: Some(at(0)),
             was_failing: false,
         }];
         if rollout.phase.is_over() {
@@ -250,11 +251,7 @@ fn what_waits_when_a_rollback_goes_first_still_waits_after_it() {
     let rotation = life.rotation();
     assert_eq!(rotation.phase, RotationPhase::RollingBack);
     assert_eq!(rotation.pending_revision.as_deref(), Some("R3"));
-    assert_eq!(
-        rotation.pending_since,
-        Some(at(50).to_string()),
-        "since it was noticed"
-    );
+    assert_eq!(rotation.noticed_time, Some(at(50)), "since it was noticed");
     assert_eq!(rotation::due(Some(rotation)), Some((WaitsFor::Window, at(1000))));
     assert!(rotation.refused.is_some());
 }

@@ -135,7 +135,7 @@ fn a_wave_is_restarted_awaited_and_soaked_before_the_next() {
     // one that falls over while it soaks begins anew
     let (fell, _) = look(&soaks, &spec, &[("a", moving)], 12);
     assert_eq!(
-        (fell.phase, fell.soak_until.as_deref()),
+        (fell.phase, fell.soak_end_time),
         (RolloutPhase::Progressing, None)
     );
     let (soaks, _) = look(&fell, &spec, &[("a", new.clone())], 15);
@@ -629,7 +629,7 @@ fn that_the_job_of_a_check_was_made_stands_in_the_status_until_another_is_asked_
     });
     let made = |spec: &Rollout, found: &Check| {
         let (next, _) = look_and_check(&verifying(spec), spec, &new, found, 11);
-        next.verification.unwrap().made
+        next.verification.unwrap().job_created
     };
     for found in [not_yet(), Check::Passed, Check::Failed("x".to_owned())] {
         assert!(made(&by_job, &found), "{found:?}");
@@ -657,11 +657,11 @@ fn that_the_job_of_a_check_was_made_stands_in_the_status_until_another_is_asked_
         held.phase == RolloutPhase::Held && message.contains("rotate-now"),
         "{message}"
     );
-    assert!(held.verification.as_ref().unwrap().made);
+    assert!(held.verification.as_ref().unwrap().job_created);
     let (again, _) = look(&rollout::retry(&held, at(20)), &by_job, &new, 20);
     assert_eq!(check(&again), (1, 2, VerificationState::Running));
     assert!(
-        !again.verification.unwrap().made,
+        !again.verification.unwrap().job_created,
         "another attempt has a Job of its own"
     );
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use lockstep_api::{
-    ConditionType, Reason, Rotation, RotationPhase, RotationWindow, SourceStatus, SyncedSecretStatus,
-    TargetStatus, WaitsFor,
+    ConditionType, Reason, Rotation, RotationPhase, RotationWindow, SourceStatus, StoreKind, StoreRef,
+    SyncedSecretStatus, TargetStatus, WaitsFor,
 };
 use lockstep_core::{
     report::{Outcome, Subject, report},
@@ -294,10 +294,10 @@ fn subject<'a>(
 
 fn source(created: &str) -> SourceStatus {
     SourceStatus {
-        store: "SecretStore/vault".to_owned(),
+        store: StoreRef::new(StoreKind::SecretStore, "vault"),
         key: "shop/database".to_owned(),
         version: Some("12".to_owned()),
-        created_time: Some(created.to_owned()),
+        created_time: Some(created.parse().unwrap()),
     }
 }
 
@@ -349,7 +349,10 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
     assert_eq!(waits(&one, "9c41", three), one, "nothing new is nothing to write");
     let two = waits(&one, "ab12", three);
     let pending = two.rotation.as_ref().unwrap();
-    assert_eq!(pending.pending_since.as_deref(), Some("2026-01-01T12:00:00Z"));
+    assert_eq!(
+        pending.noticed_time,
+        Some("2026-01-01T12:00:00Z".parse().unwrap())
+    );
     assert_eq!(pending.pending_revision.as_deref(), Some("ab12"));
     let written = report(
         &subject(&rotation, Some(&two), None),
@@ -357,7 +360,7 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
         opens,
     );
     assert!(written.condition(ConditionType::RotationPending).is_none());
-    assert_eq!(written.rotation.unwrap().pending_since, None);
+    assert_eq!(written.rotation.unwrap().noticed_time, None);
 }
 
 #[test]

@@ -209,10 +209,10 @@ fn status(phase: RolloutPhase, current: &str, earlier: &[&str]) -> SyncedSecretS
         versions: earlier.iter().map(|revision| version(revision)).collect(),
         rotation: Some(RotationStatus {
             phase: RotationPhase::from(phase),
-            pending_since: None,
+            noticed_time: None,
             pending_revision: None,
             waits_for: None,
-            next_window: None,
+            next_window_time: None,
             handled_rotate_now: None,
             rollout: Some(rollout),
             refused: None,

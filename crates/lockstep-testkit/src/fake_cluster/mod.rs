@@ -327,7 +327,9 @@ impl FakeCluster {
                 rival: None,
                 terminating: false,
             }),
-            lease_grants: leases.map(|store| (store, Some(Grant::Everything))).collect(),
+            lease_grants: leases
+                .map(|store| (store.clone(), Some(Grant::Everything)))
+                .collect(),
             account: "--serviceaccount=lockstep-system:lockstep".to_owned(),
             key: self.key.clone(),
             settings: self.settings,

@@ -66,7 +66,7 @@ pub struct FakeWorkloads {
     contents: BTreeMap<String, String>,
     jobs: BTreeMap<String, Timestamp>,
     /// The waves that a check passed: start time, revision and wave of the rollout.
-    passed: BTreeSet<(String, String, i64)>,
+    passed: BTreeSet<(Timestamp, String, i64)>,
 }
 
 impl FakeWorkloads {
@@ -209,14 +209,13 @@ impl FakeWorkloads {
         }
         let wave = check.verification.wave;
         self.passed
-            .insert((check.rollout.start_time.clone(), revision.clone(), wave));
+            .insert((check.rollout.start_time, revision.clone(), wave));
         Check::Passed
     }
 
     /// Whether a check passed for a wave of a rollout.
-    pub fn has_passed(&self, start_time: &str, revision: &str, wave: i64) -> bool {
-        self.passed
-            .contains(&(start_time.to_owned(), revision.to_owned(), wave))
+    pub fn has_passed(&self, start_time: Timestamp, revision: &str, wave: i64) -> bool {
+        self.passed.contains(&(start_time, revision.to_owned(), wave))
     }
 }
 
@@ -265,7 +264,7 @@ impl FakeCluster {
             let verifies = spec.and_then(|rotation| rotation.rollout.as_ref()?.verify.as_ref());
             if verifies.is_some() && !rollout.rollback {
                 for before in 1..wave {
-                    if !self.workloads.has_passed(&rollout.start_time, revision, before) {
+                    if !self.workloads.has_passed(rollout.start_time, revision, before) {
                         violations.push(format!("wave {wave} begins, and wave {before} is not verified"));
                     }
                 }

@@ -15,7 +15,7 @@ use lockstep_core::{
 use serde_json::{Value, json};
 
 use crate::{
-    span::{age, human, time},
+    span::{age, between, human},
     table::table,
 };
 
@@ -67,7 +67,7 @@ fn row(object: &SyncedSecret, now: Timestamp) -> [String; 8] {
                 .map(|target| target.revision.clone())
                 .filter(|revision| !revision.is_empty()),
         ),
-        or_nothing(target.and_then(|target| age(target.last_change_time.as_ref(), now))),
+        or_nothing(target.and_then(|target| age(target.last_change_time, now))),
         or_nothing(
             status
                 .and_then(|status| rotation::oldest(&status.sources))
@@ -115,7 +115,7 @@ fn wave(rotation: &RotationStatus) -> String {
 /// Describes what a pending value is waiting for.
 fn until(rotation: &RotationStatus, now: Timestamp) -> String {
     let left = || {
-        let at = rotation.next_window.as_deref().and_then(time);
+        let at = rotation.next_window_time;
         at.map_or_else(String::new, |at| {
             format!(" for another {}", human(at.duration_since(now).as_secs()))
         })
@@ -128,7 +128,7 @@ fn until(rotation: &RotationStatus, now: Timestamp) -> String {
 }
 
 fn window(rotation: &RotationStatus, now: Timestamp) -> String {
-    match rotation.next_window.as_deref().and_then(time) {
+    match rotation.next_window_time {
         Some(opens) if opens > now => {
             format!("window opens in {}", human(opens.duration_since(now).as_secs()))
         }
@@ -159,7 +159,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     };
     match ready(object) {
         Some(ready) => {
-            let since = age(Some(&ready.last_transition_time), now).unwrap_or_default();
+            let since = between(ready.last_transition_time, now);
             let so = if ready.status == ConditionStatus::True {
                 "yes"
             } else {
@@ -174,7 +174,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
     }
     match &status.target {
         Some(target) => {
-            let changed = age(target.last_change_time.as_ref(), now);
+            let changed = age(target.last_change_time, now);
             let changed = changed.map_or_else(String::new, |age| format!(", changed {age} ago"));
             say(
                 "secret",
@@ -193,8 +193,7 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
             .version
             .as_ref()
             .map_or_else(String::new, |version| format!("  version {version}"));
-        let old =
-            age(source.created_time.as_ref(), now).map_or_else(String::new, |age| format!("  {age} old"));
+        let old = age(source.created_time, now).map_or_else(String::new, |age| format!("  {age} old"));
         let may = max_age
             .filter(|_| !old.is_empty())
             .map_or_else(String::new, |max_age| format!(" (maxAge {max_age})"));
@@ -232,8 +231,8 @@ pub(super) fn one(object: &SyncedSecret, now: Timestamp) -> String {
 fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for lease in leases.current.iter().chain(&leases.minted) {
-        let issued = age(Some(&lease.issued), now).unwrap_or_default();
-        let goes_on = match lease.ends {
+        let issued = between(lease.issued_time, now);
+        let goes_on = match lease.end_reason {
             None => "will be renewed before then".to_owned(),
             Some(end) => {
                 let why = match end {
@@ -241,7 +240,7 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                     LeaseEnd::RenewalRefused => "renewal rejected by the store",
                     LeaseEnd::MaximumReached => "near its maximum lifetime",
                 };
-                let refusal = lease.refusal.as_ref();
+                let refusal = lease.refusal_message.as_ref();
                 let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
                 format!("{why}{refusal}, will be replaced before then")
             }
@@ -257,7 +256,7 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                 "{} {}, issued {issued} ago, {}; {goes_on}{written}",
                 lease.store,
                 lease.path,
-                left(&lease.expires, now)
+                left(lease.expiration_time, now)
             ),
         ));
     }
@@ -266,11 +265,11 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
         lines.push(("", format!("issuing another credential at {path}")));
     }
     for lease in &leases.old {
-        let fate = match (&lease.left, &lease.replaced) {
+        let fate = match (&lease.revocation_message, lease.replaced_time) {
             (Some(why), _) => format!("could not be revoked, will expire by itself: {why}"),
             (None, _) if lease.unwritten => "never written, will be revoked next".to_owned(),
             (None, Some(replaced)) => {
-                let since = age(Some(replaced), now).unwrap_or_default();
+                let since = between(replaced, now);
                 format!("replaced {since} ago, pending revocation")
             }
             (None, None) => "pending until its replacement is written".to_owned(),
@@ -281,7 +280,7 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                 "{} {}, {}; {fate}",
                 lease.store,
                 lease.path,
-                left(&lease.expires, now)
+                left(lease.expiration_time, now)
             ),
         ));
     }
@@ -289,11 +288,10 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
 }
 
 /// Describes when a lease expires.
-fn left(expires: &str, now: Timestamp) -> String {
-    match time(expires).map(|at| at.duration_since(now).as_secs()) {
-        Some(seconds) if seconds > 0 => format!("expires in {} ({expires})", human(seconds)),
-        Some(_) => format!("expired ({expires})"),
-        None => format!("expires {expires}"),
+fn left(expires: Timestamp, now: Timestamp) -> String {
+    match expires.duration_since(now).as_secs() {
+        seconds @ 1.. => format!("expires in {} ({expires})", human(seconds)),
+        _ => format!("expired ({expires})"),
     }
 }
 
@@ -347,7 +345,7 @@ fn rotation_lines(
         }
     }
     if let Some(refused) = &rotation.refused {
-        let since = age(Some(&refused.time), now).unwrap_or_default();
+        let since = between(refused.rolled_back_time, now);
         lines.push((
             "refused".to_owned(),
             format!(
@@ -362,11 +360,10 @@ fn rotation_lines(
         }
         return lines;
     }
-    let since = age(rotation.pending_since.as_ref(), now).unwrap_or_default();
+    let since = age(rotation.noticed_time, now).unwrap_or_default();
     let revision = rotation.pending_revision.as_deref().unwrap_or_default();
     let at = rotation
-        .next_window
-        .as_ref()
+        .next_window_time
         .map_or_else(String::new, |at| format!(" ({at})"));
     lines.push((
         "rotation".to_owned(),
@@ -403,13 +400,11 @@ fn target_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<(String, String)
             format!("wave {}", target.wave)
         };
         last = target.wave;
-        let since = age(target.updated_time.as_ref(), now)
+        let since = age(target.updated_time, now)
             .filter(|_| rollout.phase != RolloutPhase::Complete)
             .map_or_else(String::new, |age| format!(", restarted {age} ago"));
         let soaks = rollout
-            .soak_until
-            .as_deref()
-            .and_then(time)
+            .soak_end_time
             .filter(|until| target.wave == rollout.wave && *until > now)
             .map_or_else(String::new, |until| {
                 format!(

@@ -1,5 +1,7 @@
 //! Pages of `docs/` that are generated from the code, so that they stay correct.
 
+mod fields;
+mod kinds;
 mod metrics;
 mod reasons;
 
@@ -36,6 +38,18 @@ fn make() -> Result<Files> {
         (
             PathBuf::from("docs/reference/reasons.md"),
             HEADER.to_owned() + &reasons::page(),
+        ),
+        (
+            PathBuf::from("docs/reference/status.md"),
+            HEADER.to_owned() + &kinds::status(),
+        ),
+        (
+            PathBuf::from("docs/reference/stores.md"),
+            HEADER.to_owned() + &kinds::stores(),
+        ),
+        (
+            PathBuf::from("docs/reference/synced-secret.md"),
+            HEADER.to_owned() + &kinds::synced_secret(),
         ),
     ]))
 }
