@@ -503,7 +503,7 @@ mod tests {
                 "lastChangeTime": "2026-03-07T12:00:00Z",
             },
             "sources": [{
-                "store": "SecretStore/vault", "key": "shop/database", "version": "13",
+                "store": { "kind": "SecretStore", "name": "vault" }, "key": "shop/database", "version": "13",
                 "createdTime": "2026-03-07T11:56:00Z",
             }],
             "sourceCount": 1,
@@ -514,8 +514,8 @@ mod tests {
     fn waiting() -> Value {
         let mut status = synced();
         status["rotation"] = json!({
-            "phase": "Pending", "pendingSince": "2026-03-10T10:00:00Z", "pendingRevision": "9c41",
-            "nextWindow": "2026-03-11T02:00:00Z",
+            "phase": "Pending", "noticedTime": "2026-03-10T10:00:00Z", "pendingRevision": "9c41",
+            "nextWindowTime": "2026-03-11T02:00:00Z",
         });
         status
     }
@@ -586,8 +586,8 @@ mod tests {
         };
         status["rotation"] = json!({
             "phase": "Held",
-            "pendingSince": "2026-03-10T11:50:00Z", "pendingRevision": "9c41", "waitsFor": "Interval",
-            "nextWindow": "2026-03-10T12:05:00Z",
+            "noticedTime": "2026-03-10T11:50:00Z", "pendingRevision": "9c41", "waitsFor": "Interval",
+            "nextWindowTime": "2026-03-10T12:05:00Z",
             "rollout": {
                 "phase": "Held", "revision": "7f3a", "startTime": "2026-03-10T11:40:00Z", "wave": 2,
                 "message": "Deployment/worker: paused. The rollout goes on when it is resumed (kubectl rollout resume)",
@@ -596,7 +596,7 @@ mod tests {
                     target("batch", 3, "Waiting"),
                 ],
                 "previous": {
-                    "revision": "11ee", "sources": [{ "store": "SecretStore/vault", "key": "shop/database", "version": "12" }],
+                    "revision": "11ee", "sources": [{ "store": { "kind": "SecretStore", "name": "vault" }, "key": "shop/database", "version": "12" }],
                 },
             },
         });
@@ -629,7 +629,7 @@ mod tests {
             "phase": "Soaking",
             "rollout": {
                 "phase": "Soaking", "revision": "7f3a", "startTime": "2026-03-10T11:40:00Z", "wave": 1,
-                "soakUntil": "2026-03-10T12:03:00Z",
+                "soakEndTime": "2026-03-10T12:03:00Z",
                 "targets": [
                     { "kind": "StatefulSet", "name": "queue", "wave": 1, "state": "Ready", "updatedTime": "2026-03-10T11:50:00Z" },
                     { "kind": "DaemonSet", "name": "agent", "wave": 2, "state": "Waiting" },
@@ -658,7 +658,7 @@ mod tests {
                 "targets": [{ "kind": "Deployment", "name": "api", "wave": 1, "state": "Ready", "updatedTime": "2026-03-10T11:50:00Z" }],
             },
             "refused": {
-                "revision": "55aa", "fingerprint": "f", "time": "2026-03-10T11:48:00Z",
+                "revision": "55aa", "fingerprint": "f", "rolledBackTime": "2026-03-10T11:48:00Z",
                 "pinned": { "revision": "7f3a" },
                 "message": "Deployment/api: not ready within progressDeadline 10m of the restart",
             },
@@ -679,16 +679,16 @@ mod tests {
     fn lease_shows_expiry_and_pending_revocations() {
         let lease = |accessor: &str, expires: &str| {
             json!({
-                "id": format!("database/creds/shop/{accessor}"), "accessor": accessor, "store": "SecretStore/vault",
-                "path": "database/creds/shop", "request": "r", "issued": "2026-03-10T11:00:00Z", "expires": expires,
-                "seconds": 7200, "renewable": true,
+                "id": format!("database/creds/shop/{accessor}"), "accessor": accessor, "store": { "kind": "SecretStore", "name": "vault" },
+                "path": "database/creds/shop", "request": "r", "issuedTime": "2026-03-10T11:00:00Z", "expirationTime": expires,
+                "durationSeconds": 7200, "renewable": true,
             })
         };
         let mut status = synced();
         let mut replaced = lease("b", "2026-03-10T12:30:00Z");
-        replaced["replaced"] = json!("2026-03-10T11:58:00Z");
+        replaced["replacedTime"] = json!("2026-03-10T11:58:00Z");
         let mut kept = lease("c", "2026-03-10T11:59:00Z");
-        kept["left"] = json!("the policy needs more");
+        kept["revocationMessage"] = json!("the policy needs more");
         let mut unwritten = lease("d", "2026-03-11T12:00:00Z");
         unwritten["unwritten"] = json!(true);
         status["lease"] = json!({
@@ -706,8 +706,8 @@ mod tests {
           windows   closed, next opens in 14h
           rotation  complete, nothing pending
         "#);
-        status["lease"]["current"]["ends"] = json!("RenewalRefused");
-        status["lease"]["current"]["refusal"] = json!("the lease has ended");
+        status["lease"]["current"]["endReason"] = json!("RenewalRefused");
+        status["lease"]["current"]["refusalMessage"] = json!("the lease has ended");
         let text = one(&object(&status), now());
         assert!(
             text.contains(

@@ -88,7 +88,7 @@ fn status(name: &str, written: &Value) -> Value {
             "lastChangeTime": "2026-01-01T00:00:00Z",
         },
         "sources": [{
-            "store": "ClusterSecretStore/bench", "key": name, "version": "1", "createdTime": "2026-01-01T00:00:00Z",
+            "store": { "kind": "ClusterSecretStore", "name": "bench" }, "key": name, "version": "1", "createdTime": "2026-01-01T00:00:00Z",
         }],
         "sourceCount": 1,
     } })

@@ -51,20 +51,36 @@ fn section(page: &mut String, path: &str, schema: &Value) {
     let required: Vec<_> = array(schema, "required").filter_map(Value::as_str).collect();
     for (name, field) in fields {
         let facts = facts(field, required.contains(&name.as_str()));
-        let _ = writeln!(page, "- **`{name}`** ({facts})");
+        let (path, inner) = inside(path, name, field);
+        let name = match properties(inner) {
+            Some(_) => format!("[**`{name}`**](#{})", anchor(&path)),
+            None => format!("**`{name}`**"),
+        };
+        let _ = writeln!(page, "- {name} ({facts})");
         if let Some(description) = description(field) {
             let _ = writeln!(page, "{}", indented(&description));
         }
     }
     page.push('\n');
     for (name, field) in fields {
-        let (path, inner) = match (field.get("items"), field.get("additionalProperties")) {
-            (Some(items), _) => (format!("{path}.{name}[]"), items),
-            (None, Some(values)) => (format!("{path}.{name}.*"), values),
-            (None, None) => (format!("{path}.{name}"), field),
-        };
+        let (path, inner) = inside(path, name, field);
         section(page, &path, inner);
     }
+}
+
+/// Returns the path and schema of the objects in a field.
+fn inside<'a>(path: &str, name: &str, field: &'a Value) -> (String, &'a Value) {
+    match (field.get("items"), field.get("additionalProperties")) {
+        (Some(items), _) => (format!("{path}.{name}[]"), items),
+        (None, Some(values)) => (format!("{path}.{name}.*"), values),
+        (None, None) => (format!("{path}.{name}"), field),
+    }
+}
+
+/// Returns the anchor that the heading of a section has in rendered Markdown.
+pub(super) fn anchor(path: &str) -> String {
+    let letters = path.chars().filter(|char| char.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
 }
 
 /// Returns what the schema states about a field, without its description.
@@ -188,7 +204,7 @@ mod tests {
           name is it.
 
           - `a`: one
-        - **`size`** (list of object)
+        - [**`size`**](#specsize) (list of object)
 
         ## `spec.size[]`
 

@@ -157,7 +157,7 @@ pub(super) fn stores() -> String {
 pub(super) fn status() -> String {
     let rows = CHANGES
         .iter()
-        .map(|(field, meaning, when)| format!("| [`{field}`](#status) | {meaning} | {when} |\n"));
+        .map(|(field, meaning, when)| format!("| `{field}` | {meaning} | {when} |\n"));
     format!(
         "# Status\n\n[Documentation index](../index.md)\n\n\
          Use this page to read the status of a SyncedSecret or a store, or to write a check for it:\n\n    \
@@ -169,7 +169,9 @@ pub(super) fn status() -> String {
          A SecretStore and a ClusterSecretStore have these fields in `status`:\n\n{}",
         rows.collect::<String>(),
         fields::sections("SyncedSecret", "status"),
-        fields::sections("SecretStore", "status").replace("## `status", "### Store: `status")
+        fields::sections("SecretStore", "status")
+            .replace("## `status", "### Store: `status")
+            .replace("(#status", "(#store-status")
     )
 }
 
