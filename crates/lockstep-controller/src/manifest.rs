@@ -165,8 +165,6 @@ mod tests {
 
     fn secret(creation_policy: CreationPolicy) -> DesiredSecret {
         DesiredSecret {
-            name: "a".into(),
-            secret_type: None,
             labels: [(
                 annotation::MANAGED_BY_LABEL.to_owned(),
                 annotation::MANAGER.to_owned(),
@@ -176,6 +174,7 @@ mod tests {
             data: [("k".to_owned(), SecretValue::from("canary"))].into(),
             immutable: true,
             creation_policy,
+            ..DesiredSecret::nothing("a")
         }
     }
 

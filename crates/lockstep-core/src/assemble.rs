@@ -30,6 +30,8 @@ pub struct DesiredSecret {
     pub annotations: BTreeMap<String, String>,
     /// The values by key.
     pub data: BTreeMap<String, SecretValue>,
+    /// The keys whose names `templateFrom` made, possibly from values.
+    pub templated_keys: BTreeSet<String>,
     /// Whether the Secret is immutable.
     pub immutable: bool,
     /// Whether lockstep owns the Secret or merges into it.
@@ -45,6 +47,7 @@ impl DesiredSecret {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             data: BTreeMap::new(),
+            templated_keys: BTreeSet::new(),
             immutable: false,
             creation_policy: CreationPolicy::Merge,
         }
@@ -135,6 +138,7 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         data: BTreeMap::new(),
+        templated_keys: BTreeSet::new(),
         immutable: target.immutable,
         creation_policy: target.creation_policy,
     };
@@ -151,6 +155,9 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         secret.data.clone_from(&collected.values);
     }
     render_data(template, values, budget, &mut secret)?;
+    secret
+        .templated_keys
+        .retain(|key| !collected.values.contains_key(key) && !template.data.contains_key(key));
     secret.labels.insert(
         annotation::MANAGED_BY_LABEL.to_owned(),
         annotation::MANAGER.to_owned(),
@@ -238,6 +245,7 @@ fn render_data(
             };
             match from.target {
                 TemplateTarget::Data => {
+                    secret.templated_keys.insert(key.clone());
                     secret.data.insert(key, value);
                 }
                 target => {

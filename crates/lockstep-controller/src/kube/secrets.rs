@@ -5,7 +5,7 @@
 mod api_error;
 mod merge;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
@@ -235,15 +235,12 @@ fn unused_name(owner: &Owner<'_>) -> String {
 fn bare(name: &str, annotations: &[(&str, &str)]) -> DesiredSecret {
     let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     DesiredSecret {
-        name: name.to_owned(),
-        secret_type: None,
-        labels: BTreeMap::new(),
         annotations: annotations.iter().map(text).collect(),
         data: CLAIM_DATA
             .map(|(key, value)| (key.to_owned(), SecretValue::from(value)))
             .into(),
-        immutable: false,
         creation_policy: CreationPolicy::Orphan,
+        ..DesiredSecret::nothing(name)
     }
 }
 

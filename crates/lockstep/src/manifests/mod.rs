@@ -11,10 +11,16 @@ pub(crate) mod objects;
 pub(crate) mod schema;
 pub(crate) mod yaml;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lockstep_controller::index::{Index, ObjectKey};
-use lockstep_core::{Failure, plan::Input, reconcile::ClusterView};
+use lockstep_core::{
+    Failure,
+    fingerprint::FingerprintKey,
+    plan::Input,
+    reconcile::{ClusterView, Facts, Memory, Settings},
+    spec,
+};
 
 use crate::providers::registry;
 
@@ -48,6 +54,36 @@ impl Placed {
     /// Returns what the operator would know about it beyond its own object.
     pub(crate) fn surroundings(&self, index: &Index) -> ClusterView {
         index.surroundings(&ObjectKey::of(&self.object), &self.object)
+    }
+
+    /// Returns the name of its Secret.
+    pub(crate) fn target(&self) -> &str {
+        spec::target_name(&self.name, &self.object.spec.target)
+    }
+
+    /// Returns the facts of its first reconcile, as if it were not suspended. Nothing that depends
+    /// on the key leaves this process.
+    pub(crate) fn facts(&self, index: &Index, key: FingerprintKey) -> Facts {
+        let mut object = self.object.clone();
+        object.spec.suspend = false;
+        Facts {
+            object: Arc::new(object),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: String::new(),
+            status: None,
+            resource_version: None,
+            memory: Memory::default(),
+            view: Arc::new(self.surroundings(index)),
+            lease_grants: BTreeMap::new(),
+            account: String::new(),
+            key,
+            settings: Settings {
+                drift_probe_interval: Duration::ZERO,
+                process_seed: 0,
+            },
+            asks_stores: true,
+        }
     }
 
     /// Returns the input of its plan.

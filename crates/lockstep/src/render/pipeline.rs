@@ -1,20 +1,21 @@
-//! Runs the operator's own pipeline over the objects: plan → fetch → collect → assemble.
+//! Runs the operator's own reconcile in memory, up to the write of each Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_api::{CreationPolicy, TemplateTarget, annotation};
+use lockstep_api::{CreationPolicy, Reason, TemplateTarget, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
 };
 use lockstep_core::{
     Failure,
-    assemble::{self, DesiredSecret},
-    collect::{self, Collected, Outcome},
-    owner::Owner,
-    plan::{self, Plan},
-    secret_write::WriteError,
-    spec,
+    assemble::DesiredSecret,
+    fingerprint::FingerprintKey,
+    plan::Plan,
+    reconcile::{Effect, EffectResult, Moment, Reconcile, Record, SecretRequest, SourcesRead, StatusAnswer},
+    schedule::RefreshSchedule,
+    secret_write::{Answer, Request, SecretIdentity, WriteError},
+    time::{Clock as _, SystemClock},
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
@@ -23,6 +24,9 @@ use super::{
     written,
 };
 use crate::manifests::{self, Objects, Placed};
+
+/// The values of ciphertexts by index in `data`.
+type Decrypted = BTreeMap<usize, Result<SecretValue, ProviderError>>;
 
 /// Result of rendering one SyncedSecret.
 #[derive(Debug)]
@@ -46,8 +50,6 @@ pub(super) struct Made {
     pub(super) secret: DesiredSecret,
     /// Keys of `data` whose values are sealed and therefore unknown.
     pub(super) sealed: BTreeSet<String>,
-    /// Keys of `data` whose names come from templates, and possibly from values.
-    pub(super) templated: BTreeSet<String>,
 }
 
 /// Values of ciphertexts. There is no KMS to decrypt them.
@@ -59,7 +61,7 @@ pub(super) struct Sealed<'a> {
     pub(super) shown: bool,
 }
 
-/// Runs every SyncedSecret through the pipeline, in order.
+/// Reconciles every SyncedSecret in memory, in order.
 pub(super) async fn run(
     objects: &mut Objects,
     values: Option<&Everywhere>,
@@ -68,93 +70,170 @@ pub(super) async fn run(
     let index = manifests::index(objects);
     let mut all = Vec::new();
     for placed in &objects.synced_secrets {
-        let rendered = one(placed, &index, objects, values, sealed).await;
-        all.push(rendered.unwrap_or_else(Rendered::Failed));
+        let first_sync = FirstSync {
+            placed,
+            existing: objects
+                .secrets
+                .get(&(placed.namespace.clone(), placed.target().to_owned())),
+            values,
+            sealed,
+            unknown: BTreeSet::new(),
+        };
+        all.push(first_sync.run(&index).await);
     }
     all
 }
 
-async fn one(
-    placed: &Placed,
-    index: &Index,
-    objects: &Objects,
-    values: Option<&Everywhere>,
-    sealed: Sealed<'_>,
-) -> Result<Rendered, Failure> {
-    let around = placed.surroundings(index);
-    let input = placed.input(&around);
-    let plan = plan::plan(&input)?;
-    let target = input.target_name();
-    if let Some(annotations) = objects
-        .secrets
-        .get(&(placed.namespace.clone(), target.to_owned()))
-    {
-        check_owner(placed, target, annotations)?;
-    }
-    // the store issues a new credential at each sync, so there is none to read
-    let Some(values) = values.filter(|_| plan.generation.is_none()) else {
-        return Ok(Rendered::Reads(plan));
-    };
-    let (decrypted, unknown) = decrypt(placed, &plan, sealed);
-    if !unknown.is_empty() && (sealed.shown || has_templates(placed)) {
-        return Ok(Rendered::Sealed(unknown));
-    }
-    let meter = Meter::new(Large::default(), &placed.namespace);
-    let mut fetched = fetch::fetch(&plan, values, &Context::default(), &meter).await;
-    fetched.decrypted = Some(decrypted);
-    match collect::collect(&input, &fetched)? {
-        Outcome::Gone => Ok(Rendered::Gone),
-        Outcome::Complete(collected) => {
-            let secret = assemble::assemble(&input, &collected)?;
-            let templated = templated_keys(placed, &collected, &secret);
-            Ok(Rendered::Secret(Made {
-                secret,
-                sealed: unknown,
-                templated,
-            }))
+/// The first sync of one SyncedSecret, up to the write of its Secret.
+struct FirstSync<'a> {
+    placed: &'a Placed,
+    /// Annotations of a Secret with the name of the target, if the manifests contain one.
+    existing: Option<&'a BTreeMap<String, String>>,
+    values: Option<&'a Everywhere>,
+    sealed: Sealed<'a>,
+    /// Keys whose values are sealed and therefore unknown.
+    unknown: BTreeSet<String>,
+}
+
+/// The result of an effect, or the result of the rendering.
+type Performed = Result<EffectResult, Rendered>;
+
+impl FirstSync<'_> {
+    /// Performs the effects of the reconcile until the Secret would be written.
+    async fn run(mut self, index: &Index) -> Rendered {
+        let key = match FingerprintKey::new([0; 32]) {
+            Ok(key) => key,
+            Err(error) => return Rendered::Failed(Failure::new(Reason::Internal, error.to_string())),
+        };
+        let now = SystemClock.now();
+        let moment = Moment {
+            wall: now,
+            steady: now,
+            may_write: true,
+            policy_proven: true,
+        };
+        let (mut reconcile, mut effect) = Reconcile::start(self.placed.facts(index, key), moment);
+        loop {
+            effect = match self.perform(effect).await {
+                Ok(result) => reconcile.resume(result, moment),
+                Err(rendered) => return rendered,
+            };
         }
     }
-}
 
-/// Returns the keys of `data` that neither a source nor the manifest names, so only a template can
-/// have made them.
-fn templated_keys(placed: &Placed, collected: &Collected, secret: &DesiredSecret) -> BTreeSet<String> {
-    let template = placed.object.spec.target.template.as_ref();
-    let is_written = |key: &str| {
-        template.is_some_and(|template| {
-            template.data.contains_key(key) || written::is_constant(template, TemplateTarget::Data)
+    async fn perform(&mut self, effect: Effect) -> Performed {
+        Ok(match effect {
+            Effect::ReadSources(request) => EffectResult::ReadSources(Ok(self.read(&request.plan).await?)),
+            Effect::Decrypt(plan) => EffectResult::Decrypt(self.decrypt(&plan)?),
+            Effect::Compute(work) => {
+                work.run();
+                EffectResult::Compute(())
+            }
+            Effect::RequestSecret(request) => EffectResult::RequestSecret(self.answer(&request)?),
+            Effect::MergeSecret(secret) => EffectResult::MergeSecret(self.merge(&secret)?),
+            Effect::WriteStatus(_) => EffectResult::WriteStatus(StatusAnswer::Written(None)),
+            Effect::PlanRefresh(()) => EffectResult::PlanRefresh(RefreshSchedule::default()),
+            Effect::Publish(_) => EffectResult::Publish(()),
+            Effect::Messages(_) => EffectResult::Messages(()),
+            Effect::Record(Record::NotSynced(reason, message)) => {
+                return Err(Rendered::Failed(Failure::new(reason, message)));
+            }
+            Effect::Record(_) => EffectResult::Record(()),
+            // the sync ended without a write
+            Effect::Done(_) => return Err(Rendered::Gone),
+            other => {
+                let message = format!("a first sync does not need {}", other.name());
+                return Err(Rendered::Failed(Failure::new(Reason::Internal, message)));
+            }
         })
-    };
-    let keys = secret.data.keys();
-    keys.filter(|key| !collected.values.contains_key(*key) && !is_written(key))
-        .cloned()
-        .collect()
-}
-
-/// Returns the known values of ciphertexts and the keys of the unknown ones, which are left empty.
-fn decrypt(
-    placed: &Placed,
-    plan: &Plan,
-    sealed: Sealed<'_>,
-) -> (
-    BTreeMap<usize, Result<SecretValue, ProviderError>>,
-    BTreeSet<String>,
-) {
-    let mut decrypted = BTreeMap::new();
-    let mut unknown = BTreeSet::new();
-    for decryption in &plan.decryptions {
-        let key = placed.object.spec.data.get(decryption.entry);
-        let key = key.map(|entry| entry.secret_key.as_str()).unwrap_or_default();
-        let value = sealed
-            .values
-            .and_then(|values| values.unsealed(&placed.namespace, &placed.name, key));
-        let value = value.unwrap_or_else(|| {
-            unknown.insert(key.to_owned());
-            Ok(SecretValue::new([]))
-        });
-        decrypted.insert(decryption.entry, value);
     }
-    (decrypted, unknown)
+
+    async fn read(&self, plan: &Plan) -> Result<SourcesRead, Rendered> {
+        // the store issues a new credential at each sync, so there is none to read
+        let Some(values) = self.values.filter(|_| plan.generation.is_none()) else {
+            return Err(Rendered::Reads(plan.clone()));
+        };
+        let meter = Meter::new(Large::default(), &self.placed.namespace);
+        Ok(SourcesRead {
+            fetched: fetch::fetch(plan, values, &Context::default(), &meter).await,
+            large: false,
+            messages: Vec::new(),
+        })
+    }
+
+    /// Answers a request as the API server and the admission policy would.
+    fn answer(&self, request: &SecretRequest) -> Result<Answer<WriteError>, Rendered> {
+        match (&request.request, self.existing) {
+            (Request::Create, Some(_)) => Ok(Answer::AlreadyExists),
+            (Request::Replace { .. }, Some(annotations)) => {
+                let is_ours = |annotation| self.is_named(annotations, annotation);
+                if !is_ours(annotation::OWNER) && !is_ours(annotation::ADOPT) {
+                    return Ok(Answer::Denied);
+                }
+                Err(self.rendered(request.desired.as_deref()))
+            }
+            (Request::Create, None) => Err(self.rendered(request.desired.as_deref())),
+            _ => Ok(Answer::Denied),
+        }
+    }
+
+    fn merge(&self, secret: &DesiredSecret) -> Result<Result<SecretIdentity, WriteError>, Rendered> {
+        match self.existing {
+            Some(annotations) if !self.is_named(annotations, annotation::MERGE) => {
+                Ok(Err(WriteError::MergeNotListed))
+            }
+            _ => Err(self.rendered(Some(secret))),
+        }
+    }
+
+    /// Whether an annotation lists the SyncedSecret.
+    fn is_named(&self, annotations: &BTreeMap<String, String>, annotation: &str) -> bool {
+        let names = annotations
+            .get(annotation)
+            .map(String::as_str)
+            .unwrap_or_default();
+        names.split(',').any(|name| name.trim() == self.placed.name)
+    }
+
+    fn rendered(&self, secret: Option<&DesiredSecret>) -> Rendered {
+        let Some(secret) = secret else {
+            let message = "a write has no Secret";
+            return Rendered::Failed(Failure::new(Reason::Internal, message));
+        };
+        let mut secret = secret.clone();
+        // the revision in the name of a versioned Secret depends on the key of the operator
+        self.placed.target().clone_into(&mut secret.name);
+        let template = self.placed.object.spec.target.template.as_ref();
+        if template.is_none_or(|template| written::is_constant(template, TemplateTarget::Data)) {
+            secret.templated_keys.clear();
+        }
+        Rendered::Secret(Made {
+            secret,
+            sealed: self.unknown.clone(),
+        })
+    }
+
+    /// Returns the values of ciphertexts. Unknown ones are empty, unless a template or the user
+    /// needs them.
+    fn decrypt(&mut self, plan: &Plan) -> Result<Decrypted, Rendered> {
+        let mut decrypted = BTreeMap::new();
+        for decryption in &plan.decryptions {
+            let key = self.placed.object.spec.data.get(decryption.entry);
+            let key = key.map(|entry| entry.secret_key.as_str()).unwrap_or_default();
+            let folder = self.sealed.values;
+            let value =
+                folder.and_then(|folder| folder.unsealed(&self.placed.namespace, &self.placed.name, key));
+            let value = value.unwrap_or_else(|| {
+                self.unknown.insert(key.to_owned());
+                Ok(SecretValue::new([]))
+            });
+            decrypted.insert(decryption.entry, value);
+        }
+        if !self.unknown.is_empty() && (self.sealed.shown || has_templates(self.placed)) {
+            return Err(Rendered::Sealed(self.unknown.clone()));
+        }
+        Ok(decrypted)
+    }
 }
 
 /// Whether the SyncedSecret has templates, in which an unknown value could be used.
@@ -169,38 +248,6 @@ fn has_templates(placed: &Placed) -> bool {
     })
 }
 
-/// Checks an existing Secret as the admission policy would.
-fn check_owner(placed: &Placed, target: &str, annotations: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let names_it = |annotation| {
-        let names = annotations
-            .get(annotation)
-            .map(String::as_str)
-            .unwrap_or_default();
-        names.split(',').any(|name| name.trim() == placed.name)
-    };
-    let merges = placed.object.spec.target.creation_policy == CreationPolicy::Merge;
-    let allowed = if merges {
-        names_it(annotation::MERGE)
-    } else {
-        names_it(annotation::OWNER) || names_it(annotation::ADOPT)
-    };
-    if allowed {
-        return Ok(());
-    }
-    let owner = Owner {
-        object: &placed.object,
-        namespace: &placed.namespace,
-        name: &placed.name,
-        target,
-    };
-    let error = if merges {
-        WriteError::MergeNotListed
-    } else {
-        WriteError::Foreign
-    };
-    Err(error.failure(&owner))
-}
-
 /// Returns a note for the user about a SyncedSecret that did not fail.
 pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> Option<String> {
     if let Rendered::Sealed(keys) = rendered {
@@ -211,7 +258,7 @@ pub(super) fn note(placed: &Placed, rendered: &Rendered, objects: &Objects) -> O
         ));
     }
     let spec = &placed.object.spec;
-    let target = spec::target_name(&placed.name, &spec.target);
+    let target = placed.target();
     if spec.suspend {
         return Some("suspended: nothing is written until spec.suspend is false".to_owned());
     }

@@ -22,15 +22,11 @@ struct Masked<'a>(&'a Made, &'a BTreeSet<&'a String>);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Made {
-            secret,
-            sealed,
-            templated,
-        } = self.0;
+        let Made { secret, sealed } = self.0;
         let from_template = self.1;
         let mut map = serializer.serialize_map(Some(secret.data.len()))?;
         for (key, value) in &secret.data {
-            let shown = match templated.iter().position(|other| other == key) {
+            let shown = match secret.templated_keys.iter().position(|other| other == key) {
                 Some(index) => written::mask_key(index),
                 None => key.clone(),
             };
@@ -71,7 +67,7 @@ fn written_as<T, E: fmt::Display>(
     } else {
         let template = placed.object.spec.target.template.as_ref();
         let literal = template.into_iter().flat_map(|template| template.data.keys());
-        let from_template: BTreeSet<&String> = literal.chain(&made.templated).collect();
+        let from_template: BTreeSet<&String> = literal.chain(&made.secret.templated_keys).collect();
         let secret = written::masked(&made.secret, placed.object.spec.target.template.as_ref());
         masked(&Manifest::new(
             &owner,
