@@ -25,6 +25,7 @@ mod messages;
 pub mod references;
 mod rollback;
 pub mod rollout;
+mod transition;
 pub mod verify;
 pub mod versions;
 mod window;
@@ -34,17 +35,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lockstep_api::{
-    PreviousRevision, Reason, RefusedRevision, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase,
-    RotationStatus, SourceStatus, SyncedSecretStatus, TargetStatus, WaitsFor,
+    Reason, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase, RotationStatus, SourceStatus,
+    SyncedSecretStatus, TargetStatus, WaitsFor,
 };
 
 pub use self::{
     input::{Check, RolloutInput},
     rollback::{check, check_sources, pin, refused, still_says},
+    transition::{Written, written},
     window::{Opening, Windows},
 };
 use crate::{
-    Failure, lease,
+    Failure,
     time::{later, to_seconds},
 };
 
@@ -154,129 +156,6 @@ pub fn complete(
         rollout,
         refused: None,
     })
-}
-
-/// Returns the rotation after the Secret was written. A new revision starts a rollout. `back` means
-/// that it replaced a failed revision that is still current at the source.
-pub fn written(
-    old: Option<&SyncedSecretStatus>,
-    new: &Written<'_>,
-    rotation: Option<&Rotation>,
-    rotate_now: Option<&str>,
-    now: Timestamp,
-) -> Option<RotationStatus> {
-    let &Written {
-        target,
-        sources,
-        back,
-    } = new;
-    let before = old.and_then(|old| old.rotation.as_ref());
-    let last = before.and_then(|before| before.rollout.as_ref());
-    let refused = before.and_then(|before| before.refused.as_ref());
-    let spec = rotation.and_then(|rotation| rotation.rollout.as_ref());
-    let replaced = old
-        .and_then(|old| Some((old.target.as_ref()?, old.sources.as_slice())))
-        .filter(|(replaced, _)| {
-            let same = replaced.name == target.name || replaced.versioned && target.versioned;
-            same && replaced.revision != target.revision
-        });
-    // a new Secret that no target refers to yet
-    let moves = target.versioned
-        && old
-            .and_then(|old| old.target.as_ref())
-            .is_none_or(|before| before.name != target.name);
-    // a Secret with another name has another revision than the last rollout
-    let renamed = old
-        .and_then(|old| old.target.as_ref())
-        .is_some_and(|before| before.name != target.name)
-        && last.is_some_and(|last| last.revision != target.revision);
-    // it was deleted with its sources and is written again with other values
-    let returns = old
-        .filter(|old| old.target.is_none())
-        .and_then(|old| old.history.first())
-        .is_some_and(|last| last.revision != target.revision);
-    // an earlier process may have written a credential that pods started with
-    let unsure = old.is_some_and(|old| old.target.is_none() && lease::may_have_written(old.lease.as_ref()));
-    let mut back = refused.filter(|_| back && spec.is_some());
-    let asked =
-        rotate_now.is_some() && before.and_then(|before| before.handled_rotate_now.as_deref()) != rotate_now;
-    let rollout = match (spec, replaced) {
-        (None, _) => None,
-        (Some(spec), None)
-            if moves
-                || renamed
-                || returns
-                || unsure
-                || asked
-                    && target.versioned
-                    && last.is_some_and(|last| last.phase == RolloutPhase::Complete) =>
-        {
-            Some(rollout::begin(&target.revision, None, None, spec, now))
-        }
-        (Some(_), None) if asked => last.map(|last| rollout::retry(last, now)),
-        // the earlier source versions produce the same Secret
-        (Some(_), None) if back.is_some() && last.is_some_and(RolloutStatus::awaits_rollback) => {
-            back = None;
-            last.map(rollout::cannot_go_back)
-        }
-        // the source now has the value that was rolled back to
-        (Some(spec), None) if back.is_none() => last.map(|last| rollout::accept(last, spec)),
-        (Some(_), None) => last.cloned(),
-        (Some(spec), Some((replaced, before))) => Some(match last.filter(|last| !last.phase.is_over()) {
-            Some(failed) if back.is_some() && target.versioned => {
-                rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, spec, now)
-            }
-            Some(failed) if back.is_some() => rollout::begin_rollback(failed, &target.revision, spec, now),
-            unfinished => {
-                let previous = previous(replaced, before);
-                let good = unfinished.and_then(|last| last.previous.clone());
-                let good = good.unwrap_or(previous);
-                let mut begun = if target.versioned {
-                    // a target that was not restarted may refer to no revision yet
-                    let touched = unfinished.map(rollout::reached).unwrap_or_default();
-                    let good = Some(good).filter(|good| good.revision != target.revision);
-                    RolloutStatus {
-                        touched,
-                        ..rollout::begin(&target.revision, good, None, spec, now)
-                    }
-                } else {
-                    rollout::begin(&target.revision, Some(good), unfinished, spec, now)
-                };
-                // a change of the spec alone cannot be undone with source versions
-                begun.previous = begun
-                    .previous
-                    .filter(|good| back.is_none() && !rollback::are_same(&good.sources, sources));
-                begun
-            }
-        }),
-    };
-    let mut status = complete(rotation, rotate_now, rollout)?;
-    status.refused = back.cloned().map(|refused| RefusedRevision {
-        pinned: previous(target, sources),
-        ..refused
-    });
-    Some(status)
-}
-
-/// Returns the current revision as a rollback target.
-fn previous(target: &TargetStatus, sources: &[SourceStatus]) -> PreviousRevision {
-    PreviousRevision {
-        revision: target.revision.clone(),
-        key_id: target.key_id.clone(),
-        revision_hash: target.revision_hash.clone(),
-        sources: sources.to_vec(),
-    }
-}
-
-/// The Secret after a sync.
-#[derive(Debug, Clone, Copy)]
-pub struct Written<'a> {
-    /// The status of the Secret.
-    pub target: &'a TargetStatus,
-    /// The sources that the Secret was built from.
-    pub sources: &'a [SourceStatus],
-    /// Whether the Secret holds earlier values, because the rollout of the current ones failed.
-    pub back: bool,
 }
 
 /// Returns the rotation after a rollout step. A failed rollout with a rollback rejects the revision

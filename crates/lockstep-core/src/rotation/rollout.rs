@@ -161,9 +161,7 @@ pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
 pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
     let mut touched = rollout.clone();
     for target in &mut touched.targets {
-        target
-            .updated_time
-            .get_or_insert_with(|| rollout.start_time.clone());
+        target.updated_time.get_or_insert(rollout.start_time);
     }
     touched
 }
@@ -563,8 +561,7 @@ fn find<'a>(rollout: &'a mut RolloutStatus, target: &Target) -> Option<&'a mut T
 }
 
 /// Updates a rollout whose revision matches the source: it is no longer a rollback. If `onFailure`
-/// is now
-/// `Hold`, a rollback that has not started is cancelled.
+/// is now `Hold`, a rollback that has not started is cancelled.
 pub fn accept(rollout: &RolloutStatus, spec: &Rollout) -> RolloutStatus {
     if rollout.awaits_rollback() && spec.on_failure == OnFailure::Hold {
         return RolloutStatus {
