@@ -144,14 +144,6 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
-    /// Lists every kind, in the order of their declaration.
-    pub const ALL: [Self; 4] = [
-        Self::Deployment,
-        Self::StatefulSet,
-        Self::DaemonSet,
-        Self::Rollout,
-    ];
-
     /// Returns the name of the kind as in YAML.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -210,7 +202,18 @@ pub enum OnFailure {
 /// - `RollingBack`: lockstep is restoring the previous revision.
 /// - `RolledBack`: all restarted targets run the previous revision again.
 /// - `Complete`: every target runs the revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 pub enum RolloutPhase {
     /// A wave is being restarted, or is about to be.
     Progressing,
@@ -230,27 +233,11 @@ pub enum RolloutPhase {
 
 impl RolloutPhase {
     /// Lists every phase, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
-        Self::Progressing,
-        Self::Soaking,
-        Self::Verifying,
-        Self::Held,
-        Self::RollingBack,
-        Self::RolledBack,
-        Self::Complete,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name of the phase as in YAML.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Progressing => "Progressing",
-            Self::Soaking => "Soaking",
-            Self::Verifying => "Verifying",
-            Self::Held => "Held",
-            Self::RollingBack => "RollingBack",
-            Self::RolledBack => "RolledBack",
-            Self::Complete => "Complete",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Returns true if the rollout has ended and nothing is left to do.
@@ -444,7 +431,21 @@ impl fmt::Display for TargetProgress {
 }
 
 /// TargetState is the progress of one workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 pub enum TargetState {
     /// Not restarted yet.
     Waiting,
@@ -482,41 +483,11 @@ pub enum TargetState {
 
 impl TargetState {
     /// Lists every state, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
-        Self::Waiting,
-        Self::Updating,
-        Self::Ready,
-        Self::Partial,
-        Self::ScaledToZero,
-        Self::Missing,
-        Self::Paused,
-        Self::OnDelete,
-        Self::NotReady,
-        Self::Failing,
-        Self::Overwritten,
-        Self::Forbidden,
-        Self::NoTemplate,
-        Self::NoReference,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name of the state as in YAML.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "Waiting",
-            Self::Updating => "Updating",
-            Self::Ready => "Ready",
-            Self::Partial => "Partial",
-            Self::ScaledToZero => "ScaledToZero",
-            Self::Missing => "Missing",
-            Self::Paused => "Paused",
-            Self::OnDelete => "OnDelete",
-            Self::NotReady => "NotReady",
-            Self::Failing => "Failing",
-            Self::Overwritten => "Overwritten",
-            Self::Forbidden => "Forbidden",
-            Self::NoTemplate => "NoTemplate",
-            Self::NoReference => "NoReference",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Returns true if nothing is left to do for the target.

@@ -165,16 +165,6 @@ pub enum VerificationState {
 }
 
 impl VerificationState {
-    /// Lists every state, in the order of their declaration.
-    pub const ALL: [Self; 6] = [
-        Self::Running,
-        Self::Passed,
-        Self::Failed,
-        Self::Blocked,
-        Self::Forbidden,
-        Self::Superseded,
-    ];
-
     /// Returns true if the check can still pass or fail.
     pub const fn is_under_way(self) -> bool {
         matches!(self, Self::Running | Self::Blocked | Self::Forbidden)

@@ -14,7 +14,7 @@ use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{index::ObjectKey, metrics::Metrics, tasks::Tasks};
+use crate::{index::ObjectKey, tasks::Tasks};
 
 /// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
 /// hundred bytes here, and what is forgotten is given out again.
@@ -22,9 +22,6 @@ const MOST: Most = Most {
     messages: 10_000,
     bytes: 16 << 20,
 };
-
-/// Outcomes of a message, as labels of a metric.
-const OUTCOMES: [&str; 6] = ["woken", "unknown", "anything", "ignored", "repeated", "malformed"];
 
 /// What stores tell of changes.
 #[derive(Debug)]
@@ -118,20 +115,13 @@ impl Events {
         }
     }
 
-    /// The store is gone: forgets what it told, and removes its series from the metrics.
-    pub fn forget(&self, store: &StoreKey, metrics: &Metrics) {
+    /// Ends the listener of a deleted store and forgets what the store reported.
+    pub fn forget(&self, store: &StoreKey) {
         if let Some(listener) = lock(&self.running).remove(store) {
             listener.token.cancel();
         }
         lock(&self.hints).forget(store);
         self.forget_troubles(store);
-        let label = store.label();
-        for outcome in OUTCOMES {
-            // an error says that there is no such series, which is what is wanted
-            let _ = metrics.events.remove_label_values(&[label.as_str(), outcome]);
-        }
-        let _ = metrics.events_lag.remove_label_values(&[label.as_str()]);
-        let _ = metrics.events_listening.remove_label_values(&[label.as_str()]);
     }
 
     /// What does not work at the moment with a store's events, as a sentence that goes on after another one.

@@ -134,7 +134,7 @@ impl Executor {
             Ok(done) => done,
             Err(fault) => {
                 if fault == Fault::Panicked {
-                    self.shared.metrics.panics.inc();
+                    self.shared.metrics.process.panics.inc();
                 }
                 tracing::error!(%fault, "the reconcile was aborted");
                 let Some(facts) = self.facts() else { return };
@@ -144,7 +144,9 @@ impl Executor {
         };
         self.shared
             .metrics
-            .outcome(done.outcome)
+            .process
+            .reconcile
+            .with_label_values(&[done.outcome])
             .observe(started.elapsed().as_secs_f64());
         let memory = done.memory;
         self.shared

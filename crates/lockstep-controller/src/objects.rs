@@ -70,24 +70,24 @@ pub struct RolloutSample {
 
 impl RolloutSample {
     fn of(rollout: &RolloutStatus) -> Self {
-        let in_state = |state| {
-            rollout
-                .targets
-                .iter()
-                .filter(|target| target.state == state)
-                .count()
-        };
+        let mut targets = [0; TargetState::ALL.len()];
+        for target in &rollout.targets {
+            if let Some(count) = targets.get_mut(target.state as usize) {
+                *count += 1;
+            }
+        }
         Self {
             phase: rollout.phase,
             wave: rollout.wave,
-            targets: TargetState::ALL.map(|state| i64::try_from(in_state(state)).unwrap_or(i64::MAX)),
+            targets,
         }
     }
 
     /// How many targets are in which state; those states that some are in.
     pub fn states(self) -> impl Iterator<Item = (TargetState, i64)> {
         TargetState::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .zip(self.targets)
             .filter(|(_, count)| *count > 0)
     }

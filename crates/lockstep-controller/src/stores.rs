@@ -233,7 +233,7 @@ where
         } else {
             "error"
         };
-        shared.metrics.status.with_label_values(&[outcome]).inc();
+        shared.metrics.process.status.with_label_values(&[outcome]).inc();
     }
     known && !was_ready && verdict.is_ok()
 }

@@ -43,7 +43,11 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + Default + 'static,
 {
     let kind = K::kind(&()).into_owned();
-    let gauge = shared.metrics.malformed.with_label_values(&[kind.as_str()]);
+    let gauge = shared
+        .metrics
+        .process
+        .malformed
+        .with_label_values(&[kind.as_str()]);
     let mut malformed: BTreeSet<(Option<String>, String)> = BTreeSet::new();
     watcher(api, Config::default())
         .default_backoff()
@@ -210,7 +214,8 @@ async fn apply_store(shared: &Shared, key: &StoreKey, entry: StoreEntry) {
 async fn delete_store(shared: &Shared, key: &StoreKey) {
     let dependents = shared.index_mut().delete_store(key);
     shared.clients.forget(key).await;
-    shared.events.forget(key, &shared.metrics);
+    shared.events.forget(key);
+    shared.metrics.events.remove(&key.label());
     shared.wake(dependents);
 }
 

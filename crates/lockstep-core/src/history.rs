@@ -75,7 +75,8 @@ fn changed(old: &[SourceStatus], new: &[SourceStatus]) -> Vec<SourceStatus> {
 }
 
 /// A station of a change on its way from the source to the pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Stage {
     /// lockstep knows of it.
     Noticed,
@@ -86,16 +87,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every stage.
-    pub const ALL: [Self; 3] = [Self::Noticed, Self::Written, Self::Ready];
-
     /// The label in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Noticed => "noticed",
-            Self::Written => "written",
-            Self::Ready => "ready",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 

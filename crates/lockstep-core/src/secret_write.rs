@@ -151,7 +151,8 @@ pub struct Done {
 }
 
 /// How a Secret was written; the label in metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum How {
     /// It did not exist.
     Created,
@@ -163,12 +164,8 @@ pub enum How {
 
 impl How {
     /// The label in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Recreated => "recreated",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -11,6 +11,7 @@ mod filter;
 pub mod layers;
 pub mod login;
 pub mod memory;
+pub mod metric_set;
 pub mod metrics;
 mod paging;
 mod parts;

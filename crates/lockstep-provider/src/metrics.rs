@@ -1,110 +1,57 @@
-//! Metrics of the fetch layer. The metrics reference is generated from [`METRICS`].
-//! [`FetchMetrics::new`] builds every metric from its entry there.
+//! Metrics of the fetch layer. The metrics reference is generated from [`metrics`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+use std::time::Duration;
+
+use prometheus::{IntGauge, Registry};
+
+use crate::{
+    ErrorKind, Notice, Operation, StoreKey,
+    metric_set::{MetricInfo, MetricSet, PerStore},
 };
 
-use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry,
-};
-use strum::VariantArray;
-
-use crate::{ErrorKind, Notice, Operation, StoreKey};
-
-/// Type of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
-    /// A value that only increases.
-    Counter,
-    /// A value that can increase and decrease.
-    Gauge,
-    /// Observations counted in buckets.
-    Histogram,
+crate::metric_set! {
+    /// Metrics of the process.
+    struct ProcessMetrics [] {
+        /// Store clients currently cached, one for each store identity.
+        clients: IntGauge[] = "lockstep_provider_clients";
+    }
 }
 
-/// Name, type, labels and help text of one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MetricInfo {
-    /// Full name of the metric.
-    pub name: &'static str,
-    /// Type of the metric.
-    pub kind: MetricKind,
-    /// Names of the labels.
-    pub labels: &'static [&'static str],
-    /// Help text: what the metric measures, and its unit.
-    pub help: &'static str,
+crate::metric_set! {
+    /// Metrics of one store. Clones share them.
+    pub struct StoreMetrics ["provider", "store"] {
+        /// Requests sent to a store. Each attempt counts. The outcome is ok or the error kind. For
+        /// a partly failed batch it is the first error.
+        requests: IntCounterVec["operation", "outcome"] = "lockstep_provider_requests_total";
+        /// Duration of requests to a store, in seconds.
+        duration: HistogramVec["operation"] = "lockstep_provider_request_duration_seconds", BUCKETS;
+        /// Reads and searches that needed no request of their own. The reason is coalesced (joined
+        /// a request in flight) or batched (sent in the same request as another read).
+        saved: IntCounterVec["reason"] = "lockstep_provider_requests_saved_total";
+        /// Number of values per request, for stores that support batches.
+        batch: HistogramVec[] = "lockstep_provider_batch_size", BATCH_BUCKETS;
+        /// Time that a request to a store waited before it was sent, in seconds. Includes waiting
+        /// for other requests of its batch, for a free request slot and for the rate limit.
+        queue: Histogram[] = "lockstep_store_queue_duration_seconds", QUEUE_BUCKETS;
+        /// Current adaptive rate limit in requests per second, set after the store throttled
+        /// requests. 0 if there is none and only the configured limits apply.
+        pace: Gauge[] = "lockstep_store_pace_requests_per_second";
+        /// Seconds for which requests to a store were held back because it throttled requests or
+        /// did not respond.
+        throttled: Counter[] = "lockstep_store_throttled_seconds_total";
+        /// Requests to a store that are currently in flight.
+        in_flight: IntGauge[] = "lockstep_provider_in_flight";
+        /// 1 if a store works but its setup could be improved. The reason batch_denied means that
+        /// its identity is not allowed to read values in batches. The message of the store's
+        /// condition explains what to do.
+        notice: IntGaugeVec["reason"] = "lockstep_provider_notice";
+    }
 }
 
-const REQUESTS: MetricInfo = MetricInfo {
-    name: "lockstep_provider_requests_total",
-    kind: MetricKind::Counter,
-    labels: &["provider", "store", "operation", "outcome"],
-    help: "Requests sent to a store. Each attempt counts. The outcome is ok or the error kind. For a partly failed batch it is the first error.",
-};
-const DURATION: MetricInfo = MetricInfo {
-    name: "lockstep_provider_request_duration_seconds",
-    kind: MetricKind::Histogram,
-    labels: &["provider", "store", "operation"],
-    help: "Duration of requests to a store, in seconds.",
-};
-const SAVED: MetricInfo = MetricInfo {
-    name: "lockstep_provider_requests_saved_total",
-    kind: MetricKind::Counter,
-    labels: &["provider", "store", "reason"],
-    help: "Reads and searches that needed no request of their own. The reason is coalesced (joined a request in flight) or batched (sent in the same request as another read).",
-};
-const BATCH: MetricInfo = MetricInfo {
-    name: "lockstep_provider_batch_size",
-    kind: MetricKind::Histogram,
-    labels: &["provider", "store"],
-    help: "Number of values per request, for stores that support batches.",
-};
-const THROTTLED: MetricInfo = MetricInfo {
-    name: "lockstep_store_throttled_seconds_total",
-    kind: MetricKind::Counter,
-    labels: &["provider", "store"],
-    help: "Seconds for which requests to a store were held back because it throttled requests or did not respond.",
-};
-const QUEUE: MetricInfo = MetricInfo {
-    name: "lockstep_store_queue_duration_seconds",
-    kind: MetricKind::Histogram,
-    labels: &["provider", "store"],
-    help: "Time that a request to a store waited before it was sent, in seconds. Includes waiting for other requests of its batch, for a free request slot and for the rate limit.",
-};
-const PACE: MetricInfo = MetricInfo {
-    name: "lockstep_store_pace_requests_per_second",
-    kind: MetricKind::Gauge,
-    labels: &["provider", "store"],
-    help: "Current adaptive rate limit in requests per second, set after the store throttled requests. 0 if there is none and only the configured limits apply.",
-};
-const IN_FLIGHT: MetricInfo = MetricInfo {
-    name: "lockstep_provider_in_flight",
-    kind: MetricKind::Gauge,
-    labels: &["provider", "store"],
-    help: "Requests to a store that are currently in flight.",
-};
-const NOTICE: MetricInfo = MetricInfo {
-    name: "lockstep_provider_notice",
-    kind: MetricKind::Gauge,
-    labels: &["provider", "store", "reason"],
-    help: "1 if a store works but its setup could be improved. The reason batch_denied means that its identity is not allowed to read values in batches. The message of the store's condition explains what to do.",
-};
-const CLIENTS: MetricInfo = MetricInfo {
-    name: "lockstep_provider_clients",
-    kind: MetricKind::Gauge,
-    labels: &[],
-    help: "Store clients currently cached, one for each store identity.",
-};
-
-/// Every metric of the fetch layer.
-pub const METRICS: &[MetricInfo] = &[
-    REQUESTS, DURATION, SAVED, BATCH, QUEUE, PACE, THROTTLED, IN_FLIGHT, NOTICE, CLIENTS,
-];
+/// Returns every metric of the fetch layer.
+pub fn metrics() -> Vec<MetricInfo> {
+    [ProcessMetrics::METRICS, StoreMetrics::METRICS].concat()
+}
 
 /// Buckets of request durations in seconds, from a nearby cache to the longest sensible timeout.
 const BUCKETS: &[f64] = &[
@@ -117,37 +64,20 @@ const QUEUE_BUCKETS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0, 
 /// Buckets of batch sizes. Services accept at most 10 or 20 values.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0];
 
-/// `reason` of [`SAVED`] for a read that joined a request in flight.
+/// `reason` of a saved request for a read that joined a request in flight.
 const COALESCED: &str = "coalesced";
-/// `reason` of [`SAVED`] for a read sent in the same request as another.
+/// `reason` of a saved request for a read sent in the same request as another.
 const BATCHED: &str = "batched";
-/// Every `reason` of [`NOTICE`].
+/// Every `reason` of a notice.
 const NOTICES: [&str; 1] = ["batch_denied"];
 /// `outcome` of a request that succeeded.
 const OK: &str = "ok";
 
 /// Metrics of the fetch layer. Clones share them.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct FetchMetrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    saved: IntCounterVec,
-    batch: HistogramVec,
-    queue: HistogramVec,
-    pace: GaugeVec,
-    throttled: CounterVec,
-    in_flight: IntGaugeVec,
-    notice: IntGaugeVec,
-    clients: IntGauge,
-    /// Providers that each store has had, by the store's label. Their series are removed with the
-    /// store.
-    stores: Arc<Mutex<BTreeMap<String, BTreeSet<&'static str>>>>,
-}
-
-impl fmt::Debug for FetchMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchMetrics").finish_non_exhaustive()
-    }
+    process: ProcessMetrics,
+    stores: PerStore<StoreMetrics>,
 }
 
 impl FetchMetrics {
@@ -155,118 +85,27 @@ impl FetchMetrics {
     ///
     /// # Errors
     /// Fails if one of them is already registered.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let opts = |info: MetricInfo| Opts::new(info.name, info.help);
-        let metrics = Self {
-            requests: IntCounterVec::new(opts(REQUESTS), REQUESTS.labels)?,
-            duration: HistogramVec::new(
-                HistogramOpts::new(DURATION.name, DURATION.help).buckets(BUCKETS.to_vec()),
-                DURATION.labels,
-            )?,
-            saved: IntCounterVec::new(opts(SAVED), SAVED.labels)?,
-            batch: HistogramVec::new(
-                HistogramOpts::new(BATCH.name, BATCH.help).buckets(BATCH_BUCKETS.to_vec()),
-                BATCH.labels,
-            )?,
-            queue: HistogramVec::new(
-                HistogramOpts::new(QUEUE.name, QUEUE.help).buckets(QUEUE_BUCKETS.to_vec()),
-                QUEUE.labels,
-            )?,
-            pace: GaugeVec::new(opts(PACE), PACE.labels)?,
-            throttled: CounterVec::new(opts(THROTTLED), THROTTLED.labels)?,
-            in_flight: IntGaugeVec::new(opts(IN_FLIGHT), IN_FLIGHT.labels)?,
-            notice: IntGaugeVec::new(opts(NOTICE), NOTICE.labels)?,
-            clients: IntGauge::with_opts(opts(CLIENTS))?,
-            stores: Arc::default(),
-        };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.duration.clone()))?;
-        registry.register(Box::new(metrics.saved.clone()))?;
-        registry.register(Box::new(metrics.batch.clone()))?;
-        registry.register(Box::new(metrics.queue.clone()))?;
-        registry.register(Box::new(metrics.pace.clone()))?;
-        registry.register(Box::new(metrics.throttled.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.notice.clone()))?;
-        registry.register(Box::new(metrics.clients.clone()))?;
-        Ok(metrics)
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            process: ProcessMetrics::register(registry)?,
+            stores: PerStore::register(registry)?,
+        })
     }
 
     /// Returns the metrics of one store.
     pub fn store(&self, provider: &'static str, key: &StoreKey) -> StoreMetrics {
-        let store = key.label();
-        self.stores().entry(store.clone()).or_default().insert(provider);
-        let labels = [provider, store.as_str()];
-        StoreMetrics {
-            saved: self.saved.with_label_values(&[provider, &store, COALESCED]),
-            queue: self.queue.with_label_values(&labels),
-            pace: self.pace.with_label_values(&labels),
-            throttled: self.throttled.with_label_values(&labels),
-            in_flight: self.in_flight.with_label_values(&labels),
-            metrics: self.clone(),
-            provider,
-            store,
-        }
+        let store = self.stores.get(&[provider, &key.label()]);
+        store.saved(0);
+        store
     }
 
     /// Removes every series of a deleted store.
     pub fn remove_store(&self, key: &StoreKey) {
-        let store = key.label();
-        let Some(providers) = self.stores().remove(&store) else {
-            return;
-        };
-        for provider in providers {
-            // An error means that the series does not exist, which is fine.
-            for operation in Operation::VARIANTS.iter().map(|operation| operation.label()) {
-                for outcome in ErrorKind::VARIANTS.iter().map(|kind| kind.label()).chain([OK]) {
-                    let _ = self
-                        .requests
-                        .remove_label_values(&[provider, &store, operation, outcome]);
-                }
-                let _ = self.duration.remove_label_values(&[provider, &store, operation]);
-            }
-            for reason in [COALESCED, BATCHED] {
-                let _ = self.saved.remove_label_values(&[provider, &store, reason]);
-            }
-            let _ = self.batch.remove_label_values(&[provider, &store]);
-            let _ = self.queue.remove_label_values(&[provider, &store]);
-            let _ = self.pace.remove_label_values(&[provider, &store]);
-            let _ = self.throttled.remove_label_values(&[provider, &store]);
-            let _ = self.in_flight.remove_label_values(&[provider, &store]);
-            for reason in NOTICES {
-                let _ = self.notice.remove_label_values(&[provider, &store, reason]);
-            }
-        }
+        self.stores.remove(&key.label());
     }
 
     pub(crate) fn clients(&self) -> &IntGauge {
-        &self.clients
-    }
-
-    fn stores(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<&'static str>>> {
-        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Metrics of one store.
-#[derive(Clone)]
-pub struct StoreMetrics {
-    metrics: FetchMetrics,
-    provider: &'static str,
-    store: String,
-    saved: IntCounter,
-    queue: Histogram,
-    pace: Gauge,
-    throttled: Counter,
-    in_flight: IntGauge,
-}
-
-impl fmt::Debug for StoreMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreMetrics")
-            .field("provider", &self.provider)
-            .field("store", &self.store)
-            .finish_non_exhaustive()
+        &self.process.clients
     }
 }
 
@@ -283,38 +122,25 @@ impl StoreMetrics {
 
     /// Counts reads and searches that joined another request.
     pub(crate) fn saved(&self, count: usize) {
-        self.saved.inc_by(count as u64);
+        self.saved.with_label_values(&[COALESCED]).inc_by(count as u64);
     }
 
     /// Counts a request for `size` values.
     pub(crate) fn batch(&self, size: usize) {
-        if self.is_removed() || size == 0 {
-            return;
-        }
-        let labels = [self.provider, self.store.as_str()];
+        let Some(others) = size.checked_sub(1) else { return };
         let size = u32::try_from(size).unwrap_or(u32::MAX);
-        self.metrics
-            .batch
-            .with_label_values(&labels)
-            .observe(f64::from(size));
-        self.metrics
-            .saved
-            .with_label_values(&[self.provider, &self.store, BATCHED])
-            .inc_by(u64::from(size) - 1);
+        self.batch.with_label_values::<&str>(&[]).observe(f64::from(size));
+        self.saved.with_label_values(&[BATCHED]).inc_by(others as u64);
     }
 
     /// Sets or clears the current notice for the owner of the store.
     pub(crate) fn notice(&self, notice: Option<&Notice>) {
-        if self.is_removed() {
-            return;
-        }
         for reason in NOTICES {
-            let labels = [self.provider, self.store.as_str(), reason];
             if notice.is_some_and(|notice| notice.reason == reason) {
-                self.metrics.notice.with_label_values(&labels).set(1);
+                self.notice.with_label_values(&[reason]).set(1);
             } else {
                 // An error means that the series does not exist, which is fine.
-                let _ = self.metrics.notice.remove_label_values(&labels);
+                let _ = self.notice.remove_label_values(&[reason]);
             }
         }
     }
@@ -333,25 +159,6 @@ impl StoreMetrics {
     pub(crate) fn throttled(&self, time: Duration) {
         self.throttled.inc_by(time.as_secs_f64());
     }
-
-    /// Whether the store was deleted while this client was still in use. Its series must not
-    /// reappear.
-    fn is_removed(&self) -> bool {
-        !self.metrics.stores().contains_key(&self.store)
-    }
-
-    fn request(&self, operation: Operation, outcome: &str) -> Option<(IntCounter, Histogram)> {
-        if self.is_removed() {
-            return None;
-        }
-        let labels = [self.provider, self.store.as_str(), operation.label()];
-        Some((
-            self.metrics
-                .requests
-                .with_label_values(&[labels[0], labels[1], labels[2], outcome]),
-            self.metrics.duration.with_label_values(&labels),
-        ))
-    }
 }
 
 /// Timer of one request in flight. If the request is dropped before it ends, the in-flight gauge is
@@ -365,13 +172,13 @@ pub(crate) struct RequestTimer<'a> {
 impl RequestTimer<'_> {
     /// Counts the outcome of a finished request; `None` is success.
     pub(crate) fn end(self, outcome: Option<ErrorKind>) {
-        if let Some((requests, duration)) = self
-            .store
-            .request(self.operation, outcome.map_or(OK, ErrorKind::label))
-        {
-            requests.inc();
-            duration.observe(self.started.elapsed().as_secs_f64());
-        }
+        let (store, operation) = (self.store, self.operation.label());
+        let outcome = outcome.map_or(OK, ErrorKind::label);
+        store.requests.with_label_values(&[operation, outcome]).inc();
+        store
+            .duration
+            .with_label_values(&[operation])
+            .observe(self.started.elapsed().as_secs_f64());
     }
 }
 
@@ -383,7 +190,10 @@ impl Drop for RequestTimer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use lockstep_api::StoreKind;
+    use strum::VariantArray;
 
     use super::*;
 
@@ -395,70 +205,90 @@ mod tests {
         }
     }
 
-    fn exercise(metrics: &FetchMetrics, name: &str) -> StoreMetrics {
-        let store = metrics.store("vault", &key(name));
+    fn emit_all(store: &StoreMetrics) {
         for operation in Operation::VARIANTS {
             store.begin(*operation).end(None);
-            store.begin(*operation).end(Some(ErrorKind::Timeout));
+            for kind in ErrorKind::VARIANTS {
+                store.begin(*operation).end(Some(*kind));
+            }
         }
         store.saved(3);
         store.batch(2);
         store.throttled(Duration::from_secs(5));
-        store.notice(Some(&Notice {
-            reason: "batch_denied",
-            message: String::new(),
-        }));
-        store
-    }
-
-    #[test]
-    fn registered_metrics_match_their_documentation() {
-        let registry = Registry::new();
-        exercise(&FetchMetrics::new(&registry).unwrap(), "vault");
-        let mut families = registry.gather();
-        families.sort_by(|a, b| a.name().cmp(b.name()));
-        let mut documented = METRICS.to_vec();
-        documented.sort_by_key(|info| info.name);
-        assert_eq!(families.len(), documented.len());
-        for (family, info) in families.iter().zip(documented) {
-            assert_eq!((family.name(), family.help()), (info.name, info.help));
-            assert_eq!(
-                format!("{:?}", family.get_field_type()).to_uppercase(),
-                format!("{:?}", info.kind).to_uppercase()
-            );
-            let mut labels: Vec<_> = family.get_metric()[0]
-                .get_label()
-                .iter()
-                .map(prometheus::proto::LabelPair::name)
-                .collect();
-            let mut expected = info.labels.to_vec();
-            labels.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(labels, expected, "{}", info.name);
+        for reason in NOTICES {
+            let message = String::new();
+            store.notice(Some(&Notice { reason, message }));
         }
     }
 
-    #[test]
-    fn series_of_a_deleted_store_do_not_reappear() {
-        let registry = Registry::new();
-        let metrics = FetchMetrics::new(&registry).unwrap();
-        exercise(&metrics, "other");
-        let before = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
-        let in_use = exercise(&metrics, "vault");
-        metrics.remove_store(&key("vault"));
-        in_use.begin(Operation::Read).end(None);
-        let after = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
-        let names = |text: &str| -> Vec<String> {
-            text.lines()
-                .filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series.to_owned()))
-                .collect()
+    /// The names of the metrics that have a series, with the labels of their first series.
+    fn exposed(registry: &Registry) -> BTreeSet<(String, String, BTreeSet<String>)> {
+        let labels = |family: &prometheus::proto::MetricFamily| {
+            let labels = family.get_metric()[0].get_label().iter();
+            labels.map(|label| label.name().to_owned()).collect()
         };
-        assert_eq!(names(&before), names(&after));
-        assert!(after.contains("store=\"shop/other\""));
+        let families = registry.gather();
+        families
+            .iter()
+            .map(|family| (family.name().to_owned(), family.help().to_owned(), labels(family)))
+            .collect()
+    }
+
+    fn declared(metrics: &[MetricInfo]) -> BTreeSet<(String, String, BTreeSet<String>)> {
+        let labels = |info: &MetricInfo| {
+            let labels = [info.owner, info.labels].concat();
+            labels.into_iter().map(str::to_owned).collect()
+        };
+        metrics
+            .iter()
+            .map(|info| (info.name.to_owned(), info.help.to_owned(), labels(info)))
+            .collect()
+    }
+
+    #[test]
+    fn every_series_of_a_store_ends_with_it() {
+        let registry = Registry::new();
+        let fetch = FetchMetrics::new(&registry).unwrap();
+        for provider in ["vault", "aws"] {
+            emit_all(&fetch.store(provider, &key("vault")));
+        }
+        assert_eq!(exposed(&registry), declared(&metrics()));
+        fetch.remove_store(&key("vault"));
+        let left: Vec<_> = metrics()
+            .into_iter()
+            .filter(|info| info.owner.is_empty())
+            .collect();
+        assert_eq!(exposed(&registry), declared(&left));
+    }
+
+    #[test]
+    fn client_in_use_does_not_revive_a_deleted_store() {
+        let registry = Registry::new();
+        let fetch = FetchMetrics::new(&registry).unwrap();
+        let text = || {
+            prometheus::TextEncoder::new()
+                .encode_to_string(&registry.gather())
+                .unwrap()
+        };
+        fetch.store("vault", &key("other"));
+        let before = text();
+        let in_use = fetch.store("vault", &key("vault"));
+        assert_ne!(text(), before);
+        fetch.remove_store(&key("vault"));
+        emit_all(&in_use);
+        assert_eq!(text(), before);
+        let recreated = fetch.store("vault", &key("vault"));
+        recreated.begin(Operation::Read).end(None);
+        emit_all(&in_use);
+        assert_eq!(recreated.requests.with_label_values(&["read", OK]).get(), 1);
+    }
+
+    #[test]
+    fn clients_of_one_store_share_its_series() {
+        let fetch = FetchMetrics::new(&Registry::new()).unwrap();
+        fetch.store("vault", &key("vault")).saved(1);
+        let again = fetch.store("vault", &key("vault"));
+        assert_eq!(again.saved.with_label_values(&[COALESCED]).get(), 1);
     }
 
     #[test]

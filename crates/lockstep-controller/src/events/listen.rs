@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Doing, lock};
-use crate::context::Shared;
+use crate::{context::Shared, metrics::EventMetrics};
 
 /// How long a source that fails is left alone at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -34,30 +34,27 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
     let wanted = || shared.index().listening();
     events.follow_wanted(wanted, |store, token, done| {
         let (shared, mut listed, scopes) = (shared.clone(), events.listed.subscribe(), events.scopes);
+        // created under the lock that `Events::forget` takes, so that no series outlives the store
+        let metrics = shared.metrics.events.get(&[&store.label()]);
         events.tasks.spawn("store events", token, async move {
             if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
-                listen(&shared, &store, &done).await;
+                listen(&shared, &store, &metrics, &done).await;
             }
         });
     });
 }
 
 /// Listens to a store until dropped.
-async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
-    let label = store.label();
-    let listening = shared
-        .metrics
-        .events_listening
-        .with_label_values(&[label.as_str()]);
+async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, done: &Notify) {
     let mut attempt = 0;
     loop {
-        listening.set(0);
-        let Err(error) = hear(shared, store, done, &mut attempt).await else {
+        metrics.listening.set(0);
+        let Err(error) = hear(shared, store, metrics, done, &mut attempt).await else {
             // the provider knows no such events, or the client is an older one, which the next one replaces
             sleep(PAUSE_WITHOUT).await;
             continue;
         };
-        listening.set(0);
+        metrics.listening.set(0);
         tracing::warn!(store = %store, kind = error.kind.label(), %error, "events are not heard");
         if shared.events.set_trouble(
             store,
@@ -69,7 +66,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
             shared.checks.wake([store.clone()]);
         }
         let kind = error.kind.requeue();
-        let pause = schedule::retry(kind, LONGEST_PAUSE, error.retry_after, &label, attempt);
+        let pause = schedule::retry(kind, LONGEST_PAUSE, error.retry_after, &store.label(), attempt);
         attempt = attempt.saturating_add(1);
         sleep(pause.min(LONGEST_PAUSE)).await;
     }
@@ -79,6 +76,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, done: &Notify) {
 async fn hear(
     shared: &Arc<Shared>,
     store: &StoreKey,
+    metrics: &EventMetrics,
     done: &Notify,
     attempt: &mut u32,
 ) -> Result<(), ProviderError> {
@@ -86,7 +84,7 @@ async fn hear(
         return Ok(());
     };
     tokio::select! {
-        failed = receive(shared, store, source.as_ref(), attempt) => failed,
+        failed = receive(shared, store, metrics, source.as_ref(), attempt) => failed,
         () = acknowledge(shared, store, source.as_ref(), done) => Ok(()),
     }
 }
@@ -94,14 +92,10 @@ async fn hear(
 async fn receive(
     shared: &Arc<Shared>,
     store: &StoreKey,
+    metrics: &EventMetrics,
     source: &dyn EventSource,
     attempt: &mut u32,
 ) -> Result<(), ProviderError> {
-    let label = store.label();
-    let listening = shared
-        .metrics
-        .events_listening
-        .with_label_values(&[label.as_str()]);
     let mut pace = Pace::default();
     loop {
         let done = || lock(&shared.events.hints).count_done(store);
@@ -110,13 +104,13 @@ async fn receive(
         if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
             *attempt = 0;
         }
-        listening.set(1);
+        metrics.listening.set(1);
         if shared.events.set_trouble(store, Doing::Hearing, None) {
             tracing::info!(store = %store, "events are heard again");
             shared.checks.wake([store.clone()]);
         }
         for message in messages {
-            pace.concerned |= take_in(shared, store, &label, &message);
+            pace.concerned |= take_in(shared, store, metrics, &message);
         }
     }
 }
@@ -155,7 +149,7 @@ impl Pace {
 }
 
 /// Wakes who is concerned by a message, after it is noted that they are; answers whether anybody was woken.
-fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) -> bool {
+fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &Message) -> bool {
     let objects = match &message.told {
         Told::Anything => shared.index().dependents(store),
         told => shared.index().readers(store, told.keys()),
@@ -165,11 +159,7 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) ->
         !matches!(message.told, Told::Malformed | Told::Nothing),
     ) {
         let lag = shared.clock.now().duration_since(at).as_secs_f64();
-        shared
-            .metrics
-            .events_lag
-            .with_label_values(&[label])
-            .observe(lag.max(0.0));
+        metrics.lag.observe(lag.max(0.0));
     }
     let concerned = !objects.is_empty();
     let woken = match &message.receipt {
@@ -187,7 +177,7 @@ fn take_in(shared: &Shared, store: &StoreKey, label: &str, message: &Message) ->
         _ if concerned => "woken",
         _ => "unknown",
     };
-    shared.metrics.events.with_label_values(&[label, outcome]).inc();
+    metrics.received.with_label_values(&[outcome]).inc();
     tracing::debug!(store = %store, outcome, woken = woken.len(), "an event");
     let wakes = !woken.is_empty();
     if wakes {
@@ -214,6 +204,7 @@ fn note(
         hints.wake(&woken, Instant::now().into_std());
         shared
             .metrics
+            .process
             .events_waiting
             .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
         (woken, hints.stores_done())
@@ -232,6 +223,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
             let receipts = hints.take_done(store, MOST_DONE);
             shared
                 .metrics
+                .process
                 .events_waiting
                 .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
             (receipts, hints.count_done(store))

@@ -9,7 +9,7 @@ use crate::objects::Tracked;
 impl Executor {
     /// Counts and logs.
     pub(super) fn record(&self, record: Record) {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.shared.metrics.process;
         let remember = |change: &dyn Fn(&mut Tracked)| {
             self.shared
                 .objects

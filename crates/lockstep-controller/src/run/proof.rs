@@ -62,6 +62,7 @@ impl AudienceProof {
         for (audience, verdict) in audiences.verdicts() {
             let usable = i64::from(verdict.is_ok());
             metrics
+                .process
                 .audiences
                 .with_label_values(&[audience.as_str()])
                 .set(usable);
@@ -90,10 +91,7 @@ pub(super) async fn prove(client: &Client, options: &Options, metrics: &Metrics)
     let until = tokio::time::Instant::now() + SELF_TEST_PATIENCE;
     loop {
         let verdict = admission::secrets(client, &options.operator_namespace).await;
-        metrics
-            .admission
-            .with_label_values(&["secrets"])
-            .set(i64::from(verdict == Verdict::Enforced));
+        metrics.admission("secrets", verdict == Verdict::Enforced);
         let why = match verdict {
             Verdict::Enforced => return Ok(()),
             Verdict::Open => "a Secret without owner would have been written",
@@ -152,9 +150,7 @@ pub(super) fn keep_proving(
             };
             shared
                 .metrics
-                .admission
-                .with_label_values(&["token_requests"])
-                .set(i64::from(tokens == Verdict::Enforced));
+                .admission("token_requests", tokens == Verdict::Enforced);
             if tokens == Verdict::Open {
                 tracing::warn!(
                     "the admission policy lockstep-token-requests does not refuse what it must refuse"
@@ -171,13 +167,13 @@ pub(super) fn keep_proving(
             match verdict {
                 Verdict::Enforced => {
                     proven = true;
-                    shared.metrics.admission.with_label_values(&["secrets"]).set(1);
+                    shared.metrics.admission("secrets", true);
                     shared.policy_proven.store(true, Ordering::Release);
                     shared.may_write.store(true, Ordering::Release);
                     readiness.there("admission policy");
                 }
                 Verdict::Open => {
-                    shared.metrics.admission.with_label_values(&["secrets"]).set(0);
+                    shared.metrics.admission("secrets", false);
                     shared.policy_proven.store(false, Ordering::Release);
                     if proven && !options.unsafe_without_admission_policy {
                         tracing::error!(
@@ -194,7 +190,7 @@ pub(super) fn keep_proving(
                 Verdict::Unknown(why) => {
                     tracing::warn!(why, "the admission policy could not be proven again");
                     if unknown >= PROOF_LAPSES_AFTER {
-                        shared.metrics.admission.with_label_values(&["secrets"]).set(0);
+                        shared.metrics.admission("secrets", false);
                         shared.policy_proven.store(false, Ordering::Release);
                     }
                 }

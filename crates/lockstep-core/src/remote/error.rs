@@ -7,7 +7,10 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// What went wrong at a provider. What happens next, the condition's reason, the event's reason and the metric's label
 /// are each one function of this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum ErrorKind {
     /// The remote value, or its version, does not exist.
     NotFound,
@@ -57,22 +60,8 @@ pub enum Requeue {
 
 impl ErrorKind {
     /// The label in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::PermissionDenied => "permission_denied",
-            Self::ConfigInvalid => "config_invalid",
-            Self::CredentialsUnavailable => "credentials_unavailable",
-            Self::Malformed => "malformed",
-            Self::Unsupported => "unsupported",
-            Self::Undecryptable => "undecryptable",
-            Self::KeyUnavailable => "key_unavailable",
-            Self::Unauthenticated => "unauthenticated",
-            Self::RateLimited => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Timeout => "timeout",
-            Self::Internal => "internal",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     /// The reason in conditions and events.
@@ -119,7 +108,10 @@ impl ErrorKind {
 }
 
 /// What was asked of a provider: a label in metrics, a word in messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Operation {
     /// Make a client from the store's configuration.
     Configure,
@@ -151,22 +143,8 @@ pub enum Operation {
 
 impl Operation {
     /// The label in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Configure => "configure",
-            Self::Login => "login",
-            Self::Renew => "renew",
-            Self::Read => "read",
-            Self::Find => "find",
-            Self::Decrypt => "decrypt",
-            Self::Encrypt => "encrypt",
-            Self::Check => "check",
-            Self::Warrant => "warrant",
-            Self::Mint => "mint",
-            Self::RenewLease => "renew_lease",
-            Self::Revoke => "revoke",
-            Self::Listen => "listen",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 

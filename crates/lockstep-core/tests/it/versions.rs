@@ -230,7 +230,7 @@ fn earlier_secrets_stay_while_a_rollout_can_need_them_and_as_many_as_are_kept_af
     };
     let earlier = ["00000003", "00000002", "00000001"];
     for phase in RolloutPhase::ALL {
-        let surplus = versions::surplus(&status(phase, "00000004", &earlier), &spec(Some(1)));
+        let surplus = versions::surplus(&status(*phase, "00000004", &earlier), &spec(Some(1)));
         let names: Vec<&str> = surplus.iter().map(|version| version.revision.as_str()).collect();
         let expected: &[&str] = if phase.is_over() {
             &["00000002", "00000001"]

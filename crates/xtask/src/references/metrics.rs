@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lockstep_provider::metrics::{MetricInfo, MetricKind};
+use lockstep_provider::metric_set::{MetricInfo, MetricKind};
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -23,21 +23,21 @@ too, on Linux.
 /// Returns the page `docs/reference/metrics.md`.
 pub(super) fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    section(&mut page, "The operator", lockstep_controller::metrics::METRICS);
-    section(&mut page, "Stores", lockstep_provider::metrics::METRICS);
+    section(&mut page, "The operator", lockstep_controller::metrics::metrics());
+    section(&mut page, "Stores", lockstep_provider::metrics::metrics());
     page
 }
 
-fn section(page: &mut String, title: &str, metrics: &[MetricInfo]) {
+fn section(page: &mut String, title: &str, mut metrics: Vec<MetricInfo>) {
     // writing to a String cannot fail
     let _ = write!(
         page,
         "\n## {title}\n\n| metric | type | labels | unit | meaning | series end |\n|---|---|---|---|---|---|\n"
     );
-    let mut metrics = metrics.to_vec();
     metrics.sort_by_key(|metric| metric.name);
     for metric in metrics {
-        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = [metric.owner, metric.labels].concat();
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let _ = writeln!(
             page,
             "| `{}` | {} | {} | {} | {} | {} |",
@@ -46,7 +46,7 @@ fn section(page: &mut String, title: &str, metrics: &[MetricInfo]) {
             labels.join(", "),
             unit(metric.name),
             metric.help.replace('|', "\\|"),
-            end(metric.labels)
+            end(metric.owner)
         );
     }
 }
@@ -73,11 +73,11 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// Returns when a series is removed, which depends on its labels.
-fn end(labels: &[&str]) -> &'static str {
-    if labels.contains(&"name") {
+/// Returns when a series is removed, which depends on the labels of its owner.
+fn end(owner: &[&str]) -> &'static str {
+    if owner.contains(&"name") {
         "with the SyncedSecret"
-    } else if labels.contains(&"store") {
+    } else if owner.contains(&"store") {
         "with the store"
     } else {
         "with the process"
@@ -88,13 +88,88 @@ fn end(labels: &[&str]) -> &'static str {
 mod tests {
     use super::*;
 
+    fn metrics() -> Vec<MetricInfo> {
+        [
+            lockstep_controller::metrics::metrics(),
+            lockstep_provider::metrics::metrics(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        let part = |part: &str| part.starts_with(|c: char| c.is_ascii_lowercase());
+        let snake_case = |name: &str| {
+            name.chars().all(|c| c.is_ascii_lowercase() || c == '_') && name.split('_').all(part)
+        };
+        for metric in metrics() {
+            let name = metric.name;
+            assert!(name.starts_with("lockstep_") && snake_case(name), "{name}");
+            assert_eq!(
+                metric.kind == MetricKind::Counter,
+                name.ends_with("_total"),
+                "{name}"
+            );
+            // the text format gives these to the series of a histogram
+            for suffix in ["_count", "_sum", "_bucket"] {
+                assert!(!name.ends_with(suffix), "{name}");
+            }
+            let other_units = [
+                "milliseconds",
+                "millis",
+                "ms",
+                "minutes",
+                "hours",
+                "days",
+                "kilobytes",
+                "kb",
+                "mb",
+                "percent",
+            ];
+            assert!(!name.split('_').any(|word| other_units.contains(&word)), "{name}");
+            for (words, suffix) in [
+                ("in seconds", "_seconds"),
+                ("Unix time", "_timestamp_seconds"),
+                ("in bytes", "_bytes"),
+            ] {
+                assert!(
+                    !metric.help.contains(words) || name.trim_end_matches("_total").ends_with(suffix),
+                    "{name}: {}",
+                    metric.help
+                );
+            }
+            assert!(metric.help.ends_with('.'), "{name}: {}", metric.help);
+            let labels = [metric.owner, metric.labels].concat();
+            for label in &labels {
+                assert!(
+                    snake_case(label) && !["le", "quantile"].contains(label),
+                    "{name}: {label}"
+                );
+            }
+        }
+    }
+
+    /// A metric that has the labels of an object or a store ends with it.
+    #[test]
+    fn labels_of_objects_and_stores_are_those_of_an_owner() {
+        for metric in metrics() {
+            for label in ["namespace", "name", "store", "provider"] {
+                assert!(!metric.labels.contains(&label), "{}: {label}", metric.name);
+            }
+            let end = end(metric.owner);
+            assert_eq!(
+                metric.owner.is_empty(),
+                end == "with the process",
+                "{}",
+                metric.name
+            );
+        }
+    }
+
     #[test]
     fn every_metric_is_listed_once_with_its_unit() {
         let page = page();
-        for metric in lockstep_controller::metrics::METRICS
-            .iter()
-            .chain(lockstep_provider::metrics::METRICS)
-        {
+        for metric in metrics() {
             let begin = format!("| `{}` |", metric.name);
             assert_eq!(page.matches(&begin).count(), 1, "{}", metric.name);
         }
