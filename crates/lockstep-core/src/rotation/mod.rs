@@ -36,7 +36,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lockstep_api::{
     Reason, Rollout, RolloutPhase, RolloutStatus, Rotation, RotationPhase, RotationStatus, SourceStatus,
-    SyncedSecretStatus, TargetStatus, WaitsFor,
+    TargetStatus, WaitsFor,
 };
 
 pub use self::{
