@@ -52,6 +52,11 @@ impl DesiredSecret {
             creation_policy: CreationPolicy::Merge,
         }
     }
+
+    /// Whether it is an empty merge.
+    pub fn is_nothing(&self) -> bool {
+        self.data.is_empty() && self.labels.is_empty() && self.annotations.is_empty()
+    }
 }
 
 /// The format of the fingerprint's inputs. Raise it when the same inputs produce another Secret

@@ -5,7 +5,10 @@
 mod api_error;
 mod merge;
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 use http::{Request as HttpRequest, header};
 use k8s_openapi::api::core::v1::Secret;
@@ -103,13 +106,13 @@ impl SecretWriter {
             Request::Claim => self.claim(owner).await.map(Some),
             Request::Prove => self.prove(owner).await.map(Some),
             Request::ProveCreate => {
-                let name = unused_name(owner);
+                let name = unused_name();
                 let nobodys = bare(&name, &[]);
                 let manifest = Manifest::new(owner, &nobodys, None, Base64Data(&nobodys.data));
                 self.create(owner, &manifest, true).await.map(Some)
             }
             Request::Rehearse => {
-                let name = unused_name(owner);
+                let name = unused_name();
                 let immutable = desired.is_some_and(|secret| secret.immutable);
                 let rehearsal = manifest(None, immutable)?.named(&name);
                 self.create(owner, &rehearsal, true).await.map(Some)
@@ -225,10 +228,10 @@ fn identity_of(answer: &Value) -> Result<SecretIdentity, ApiError> {
 /// No SyncedSecret can have this name.
 const NOBODY: &str = "lockstep.dev/nobody";
 
-/// A name that no Secret has.
-fn unused_name(owner: &Owner<'_>) -> String {
-    let uid = owner.object.metadata.uid.as_deref().unwrap_or_default();
-    format!("lockstep-rehearsal-{uid}")
+/// A name that no Secret has. It is different each time, so that nobody can take it before.
+fn unused_name() -> String {
+    let random = RandomState::new().hash_one(());
+    format!("lockstep-rehearsal-{random:016x}")
 }
 
 /// A Secret without type and values, for dry runs.

@@ -70,11 +70,10 @@ async fn move_references(
     client: &Client,
     namespace: &str,
     target: &Target,
-    manager: &str,
     steps: &Value,
 ) -> kube::Result<()> {
     let base = DynamicObject::url_path(&resource(target.kind), Some(namespace));
-    let (name, manager) = (path_segment(&target.name), path_segment(manager));
+    let (name, manager) = (path_segment(&target.name), workload::MOVER);
     let request = http::Request::patch(format!("{base}/{name}?fieldManager={manager}"))
         .header(header::CONTENT_TYPE, "application/json-patch+json")
         .header(header::ACCEPT, METADATA_ONLY)
@@ -276,10 +275,9 @@ impl Workloads {
         } = restart;
         let uid = &seen.uid;
         self.prove(client, namespace, target, uid, now).await?;
-        let manager = workload::field_manager(&secret.name);
         if secret.versioned {
             let steps = versions::moves(seen, &secret.name, revision);
-            bounded(move_references(client, namespace, target, &manager, &steps))
+            bounded(move_references(client, namespace, target, &steps))
                 .await
                 .map_err(|error| match &error {
                     // a test in the patch failed: the workload changed since it was read
@@ -287,7 +285,7 @@ impl Workloads {
                     error => refusal(error),
                 })?;
         } else {
-            let parameters = PatchParams::apply(&manager).force();
+            let parameters = PatchParams::apply(&workload::field_manager(&secret.name)).force();
             let patch = Patch::Apply(workload::restart(target, uid, &secret.name, revision));
             let api = api(client, namespace, target.kind);
             bounded(api.patch_metadata(&target.name, &parameters, &patch))

@@ -129,6 +129,10 @@ pub fn revision_annotation(secret: &str) -> String {
     format!("{}{}", annotation::REVISION, short(secret))
 }
 
+/// The field manager that moves references to versioned Secrets. All Secrets share it: the API server
+/// keeps few managers of updates.
+pub const MOVER: &str = annotation::MANAGER;
+
 /// Returns the field manager that owns only this annotation. Each Secret has its own, because an
 /// apply removes the fields that the same manager applied before and omits now.
 pub fn field_manager(secret: &str) -> String {

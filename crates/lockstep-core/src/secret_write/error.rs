@@ -3,7 +3,12 @@
 use lockstep_api::{Reason, annotation};
 
 use super::WriteFailure;
-use crate::{Failure, owner::Owner, remote::Requeue, text::shell_quote};
+use crate::{
+    Failure,
+    owner::Owner,
+    remote::Requeue,
+    text::{self, shell_quote},
+};
 
 /// Why a Secret was not written, probed or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum WriteError {
     MergeForbidden(String),
     /// The Secret that is merged into does not list this SyncedSecret.
     MergeNotListed,
+    /// The Secret that is merged into is owned by this SyncedSecret, which has the name, or another.
+    MergeOwned(String),
     /// Another SyncedSecret merges the same keys, labels or annotations: each of them, and the other's name.
     MergeConflict(Vec<(String, String)>),
     /// The name of the SyncedSecret is too long for a field manager.
@@ -62,7 +69,11 @@ impl WriteError {
     /// Returns the label in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Foreign | Self::NotAdoptable | Self::Unproven | Self::MergeNotListed => "foreign",
+            Self::Foreign
+            | Self::NotAdoptable
+            | Self::Unproven
+            | Self::MergeNotListed
+            | Self::MergeOwned(_) => "foreign",
             Self::Missing => "missing",
             Self::Immutable => "immutable",
             Self::NotDeletable | Self::Changed => "not_deletable",
@@ -142,6 +153,14 @@ impl WriteError {
                     grant(owner, account)
                 ),
             ),
+            Self::MergeOwned(owned_by) => Failure::new(
+                Reason::TargetForeign,
+                format!(
+                    "Secret \"{target}\" is owned by SyncedSecret \"{}\", which replaces it as a whole, and Kubernetes deletes it with its owner. creationPolicy: Merge needs a Secret without such an owner. To hand the Secret over, run: {}",
+                    text::escape(owned_by),
+                    disown(owner)
+                ),
+            ),
             Self::MergeNotListed => Failure::new(
                 Reason::TargetForeign,
                 format!(
@@ -204,6 +223,15 @@ fn annotate(owner: &Owner<'_>, annotation: &str) -> String {
     let quoted = [owner.target, owner.namespace, owner.name].map(shell_quote);
     let [target, namespace, name] = quoted;
     format!("kubectl annotate secret {target} -n {namespace} {annotation}={name}")
+}
+
+/// Returns the command that removes what makes a SyncedSecret the owner of the Secret.
+fn disown(owner: &Owner<'_>) -> String {
+    let [target, namespace] = [owner.target, owner.namespace].map(shell_quote);
+    format!(
+        "kubectl patch secret {target} -n {namespace} --type=merge -p '{{\"metadata\":{{\"annotations\":{{\"{}\":null}},\"ownerReferences\":null}}}}'",
+        annotation::OWNER
+    )
 }
 
 /// Returns the commands that grant `patch` on the Secret to the account in the kubectl option.

@@ -5,7 +5,7 @@
 //! only if the Secret lists it.
 
 use kube::api::{Patch, PatchParams};
-use lockstep_api::SyncedSecretSpec;
+use lockstep_api::{GROUP, SyncedSecretSpec, annotation};
 use lockstep_core::{
     assemble::DesiredSecret,
     owner::Owner,
@@ -52,6 +52,9 @@ impl SecretWriter {
         let mut attempts = 1;
         loop {
             let found = self.touch(owner, &params).await?;
+            if let Some(owned_by) = found.owned_by.filter(|_| !secret.is_nothing()) {
+                return Err(WriteError::MergeOwned(owned_by));
+            }
             let manifest = Manifest::new(owner, secret, Some(&found.identity.uid), Base64Data(&secret.data));
             let others = other_synced_secrets(&found.managed_fields, owner, &manifest);
             if !others.is_empty() {
@@ -86,6 +89,7 @@ impl SecretWriter {
             Ok(Found {
                 identity: identity_of(&object)?,
                 managed_fields: object["metadata"]["managedFields"].clone(),
+                owned_by: owned_by(&object["metadata"]),
             })
         };
         found.await.map_err(|error| self.failed(error))
@@ -105,6 +109,23 @@ struct Found {
     identity: SecretIdentity,
     /// Its `metadata.managedFields`.
     managed_fields: Value,
+    /// The name of the SyncedSecret that owns it.
+    owned_by: Option<String>,
+}
+
+/// Returns the name of the SyncedSecret that owns a Secret with this metadata: it may replace the Secret, or the Secret is deleted with
+/// it.
+fn owned_by(metadata: &Value) -> Option<String> {
+    let by_annotation = metadata["annotations"][annotation::OWNER].as_str();
+    let references = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let mut ours = references.filter(|reference| {
+        let group = reference["apiVersion"]
+            .as_str()
+            .and_then(|version| version.split_once('/'));
+        group.is_some_and(|(group, _)| group == GROUP)
+    });
+    let by_reference = || ours.next()?["name"].as_str();
+    by_annotation.or_else(by_reference).map(str::to_owned)
 }
 
 /// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of the other. The values do not matter:
@@ -153,9 +174,25 @@ fn is_named(spec: &SyncedSecretSpec, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_api::{CreationPolicy, annotation};
+    use lockstep_api::CreationPolicy;
 
     use super::*;
+
+    #[test]
+    fn owner_is_found_by_annotation_and_by_reference() {
+        let reference =
+            |version: &str| json!({ "ownerReferences": [{ "apiVersion": version, "name": "a" }] });
+        for (metadata, owner) in [
+            (json!({ "annotations": { annotation::OWNER: "a" } }), Some("a")),
+            (reference("lockstep.dev/v1alpha1"), Some("a")),
+            (reference("apps/v1"), None),
+            (reference("v1"), None),
+            (json!({ "annotations": { annotation::MERGE: "a" } }), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(owned_by(&metadata).as_deref(), owner, "{metadata}");
+        }
+    }
 
     #[test]
     fn fields_of_other_synced_secrets_conflict_whatever_their_value() {
