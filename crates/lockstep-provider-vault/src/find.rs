@@ -260,7 +260,7 @@ impl Vault {
                 after: after.take(),
                 limit: PAGE,
             };
-            let answer = self.server.send(Operation::Find, &page).await?;
+            let answer = self.send_to_engine(&purpose, &folder.path.path, &page).await?;
             if !answer.is_success() {
                 let error = purpose.failed(&answer);
                 // after a full page, it means that there are no more
@@ -317,8 +317,7 @@ impl Vault {
         }
         if seen.is_empty() {
             // every folder of an engine of another version is empty
-            let KvPath { mount, path } = &folder.path;
-            self.confirm_engine(Operation::Find, mount, path).await?;
+            self.confirm_engine(&purpose, &folder.path.path).await?;
         }
         Ok((keys, folders))
     }
@@ -356,7 +355,7 @@ impl Vault {
             mount: location.mount.clone(),
             path: location.path.clone(),
         };
-        let answer = self.server.send(operation, &endpoint).await?;
+        let answer = self.send_to_engine(&purpose, &location.path, &endpoint).await?;
         if !answer.is_success() {
             return Err(self.read_error(&purpose, &location.path, &answer).await);
         }

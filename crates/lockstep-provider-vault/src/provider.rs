@@ -315,12 +315,11 @@ impl Vault {
         location: KvPath,
         purpose: &Purpose,
     ) -> Result<RemoteSecret, ProviderError> {
-        self.confirm_unversioned(&location).await?;
         let endpoint = GetSecretRequest {
             mount: location.mount,
             path: location.path.clone(),
         };
-        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         if !answer.is_success() {
             return Err(self.read_error(purpose, &location.path, &answer).await);
         }
@@ -349,7 +348,7 @@ impl Vault {
             path: location.path.clone(),
             version: wanted,
         };
-        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
             let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();
