@@ -27,6 +27,7 @@ mod find;
 mod json;
 mod known_mounts;
 mod lease;
+mod listing;
 mod login;
 mod lookup;
 mod mounts;
