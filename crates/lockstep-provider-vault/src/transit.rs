@@ -327,7 +327,7 @@ struct Encrypted {
     ciphertext: String,
 }
 
-/// Encrypts as whoever logged in.
+/// Encrypts with the identity of the login.
 pub(crate) struct TransitEncryptor {
     pub(crate) server: Authenticated,
     pub(crate) key: Key,
