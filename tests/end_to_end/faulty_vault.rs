@@ -166,6 +166,10 @@ impl FaultyVault {
         if path == "/v1/auth/token/lookup-self" {
             return said(StatusCode::OK, &json!({ "data": { "policies": ["default"] } }));
         }
+        if path == "/v1/sys/internal/ui/mounts/secret" {
+            let engine = json!({ "path": "secret/", "type": "kv", "options": { "version": "2" } });
+            return said(StatusCode::OK, &json!({ "data": engine }));
+        }
         if let Some(folder) = path.strip_prefix("/v1/secret/metadata/") {
             let names: Vec<_> = inner
                 .values

@@ -3,8 +3,8 @@
 //! There is no task that renews. Each request looks at the clock first:
 //!
 //! ```text
-//!   no token, or it has ended ──► log in; whoever comes meanwhile waits for this one login
-//!   past two thirds of its life ─► one request renews it (or logs in anew), the others go on with what they have
+//!   no token, or it has ended ──► log in; concurrent requests wait for this one login
+//!   past two thirds of its life ─► one request renews it or logs in again; the others use the old one
 //!   otherwise ──────────────────► use it
 //! ```
 //!
@@ -50,7 +50,7 @@ const VERIFIED_FOR: Duration = Duration::from_secs(2);
 /// lookups tell nothing, and each would cost a login.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
 
-/// What whoever holds the right to log in knows.
+/// State of the one request that logs in or renews.
 #[derive(Default)]
 struct Refresh {
     /// Why the last login failed, for those who waited for it.
@@ -255,8 +255,8 @@ impl Authenticated {
         }
     }
 
-    /// Renews the token, or logs in anew where it cannot be renewed or is renewed for much less than it was.
-    /// `None`: not now, and whoever asks goes on with what there is.
+    /// Renews the token, or logs in again if it cannot be renewed or is renewed for much less than before. Returns `None` if the
+    /// caller should continue with the current token.
     async fn renew(&self, mut refresh: MutexGuard<'_, Refresh>, now: Instant) -> Option<Arc<Session>> {
         let session = self.current()?;
         // Somebody else may have done it between the look at the clock and the lock.

@@ -1,8 +1,8 @@
 //! The engines that issue credentials, and where in each of them.
 //!
 //! Everything else is refused: a request to another engine, or to another path of one of these, may write. For the same reason, values
-//! are encrypted and decrypted only where the server has a transit engine. A store without a mount path reads keys only where the
-//! server has a key/value engine.
+//! are encrypted and decrypted only where the server has a transit engine. Keys are read and searched only where it has a key/value
+//! engine, and read at the paths of static roles.
 
 use lockstep_api::vault::KvVersion;
 use serde::Deserialize;
@@ -204,6 +204,22 @@ impl Readable {
             "Keys of static roles are static-creds/<name> and static-cred/<name>. \
              Use dataFrom.generate to issue a credential"
                 .to_owned(),
+        ))
+    }
+
+    /// Checks that the engine can be searched. One that issues credentials is not sent a search.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub(crate) fn check_search(&self, mount: &str) -> Result<(), (String, String)> {
+        let Self::StaticRoles { kind, .. } = self else {
+            return Ok(());
+        };
+        Err((
+            format!(
+                "spec.provider.vault.path: \"{mount}\" leads to an engine of type {kind}, which cannot be searched"
+            ),
+            "Read static roles by key: static-creds/<name> and static-cred/<name>".to_owned(),
         ))
     }
 }

@@ -129,7 +129,7 @@ pub(crate) fn policy_hint(path: &str, capability: &str) -> String {
     format!("The policy needs: path {quoted} {{ capabilities = [\"{capability}\"] }}")
 }
 
-/// What a server that cannot serve says, whoever asks for what: `None` when it can.
+/// The error of a server that cannot serve any request, or `None` if it can.
 pub(crate) fn cannot_serve(operation: Operation, answer: &Answer) -> Option<ProviderError> {
     let status = answer.status;
     let (kind, message) = match status {

@@ -1,14 +1,14 @@
-//! Credentials that an engine makes: database, aws, pki and every other that leases.
+//! Credentials that an engine issues: database, aws, pki and every other engine with leases.
 //!
-//! A lease lives no longer than the token that it was made with. The operator's own token ends with each restart, so each credential
-//! is made with a token of its own: an orphan, which outlives the login. Its accessor is known before the credential is, and revoking
-//! by accessor revokes whatever was made with it; that is how a credential is found whose answer was lost. Nobody keeps the token.
+//! A lease ends with the token that issued it. The operator's own token ends with each restart, so each credential has an issuance
+//! token of its own: an orphan, which outlives the login. Its accessor is noted before the credential is issued. Revoking by accessor
+//! revokes what the token issued, even if the response was lost. lockstep does not keep the token.
 //!
 //! ```text
-//!   warrant: sys/internal/ui/mounts/<path> ─▶ type of the engine, then auth/token/create-orphan ─▶ accessor, token
-//!   mint:    the type once more, then <engine>/creds/<role> with that token ─▶ lease id, fields
-//!   renew:   auth/token/renew-accessor, then sys/leases/renew
-//!   revoke:  auth/token/revoke-accessor, or sys/leases/revoke where that is denied
+//!   issue_token:      sys/internal/ui/mounts/<path> ─▶ type of the engine, then auth/token/create-orphan ─▶ accessor, token
+//!   issue_credential: the type again, then <engine>/creds/<role> with that token ─▶ lease id, fields
+//!   renew_issued:     auth/token/renew-accessor, then sys/leases/renew
+//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke where that is denied
 //! ```
 
 use std::{borrow::Cow, time::Duration};
@@ -32,12 +32,13 @@ use crate::{
     provider::Vault,
 };
 
-/// How long the token of a credential lives unless the credential is renewed. It bounds what is left of a credential that nothing
-/// renews, and how long lockstep may be away before a credential ends whose own lease is longer.
-const TOKEN_LIVES: Duration = Duration::from_secs(24 * 3600);
+/// How long an issuance token lives unless the credential is renewed. A credential that nothing renews ends with it, so this is also
+/// how long lockstep can be down before a credential with a longer lease ends.
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 impl Vault {
-    pub(crate) async fn get_warrant(&self, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+    /// Creates the token that issues one credential.
+    pub(crate) async fn issue_token(&self, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
         self.check_engine(Operation::Warrant, &request.path).await?;
         let purpose = self.purpose(
             Operation::Warrant,
@@ -46,7 +47,7 @@ impl Vault {
         );
         let endpoint = CreateOrphan {
             display_name: "lockstep".to_owned(),
-            ttl: seconds(TOKEN_LIVES),
+            ttl: seconds(TOKEN_TTL),
             renewable: true,
         };
         let answer = self.server.send(Operation::Warrant, &endpoint).await?;
@@ -76,9 +77,10 @@ impl Vault {
         })
     }
 
-    pub(crate) async fn make(
+    /// Issues a credential with its issuance token.
+    pub(crate) async fn issue_credential(
         &self,
-        warrant: &Warrant,
+        token: &Warrant,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
         let path = &request.path;
@@ -95,7 +97,7 @@ impl Vault {
                 (path, capability),
             )
         };
-        let token = credential::token_header(warrant.token.expose(), "the token of the credential")?;
+        let token = credential::token_header(token.token.expose(), "the token of the credential")?;
         let endpoint = Generate {
             path: path.to_string(),
             method: request.method,
@@ -156,64 +158,65 @@ impl Vault {
         Duration::try_from(end.duration_since(self.clock.now())).ok()
     }
 
-    pub(crate) async fn renew(
+    /// Renews the issuance token and then the lease of a credential. Returns for how long both are valid.
+    pub(crate) async fn renew_issued(
         &self,
         lease: &LeaseHandle,
         wanted: Duration,
     ) -> Result<Duration, ProviderError> {
         self.check_origin(Operation::RenewLease, lease)?;
         let Some(id) = &lease.id else {
-            return Err(ended(
-                Operation::RenewLease,
-                "the credential has no lease that could be renewed",
-            ));
+            return Err(ended("the credential has no lease that could be renewed"));
         };
+        let token = self.renew_token(&lease.accessor, wanted).await?;
+        let lease = self.renew_lease(id, wanted).await?;
+        Ok(lease.min(token))
+    }
+
+    async fn renew_token(&self, accessor: &str, wanted: Duration) -> Result<Duration, ProviderError> {
         let purpose = self.purpose(
             Operation::RenewLease,
             "renewing the token of a credential".to_owned(),
             ("auth/token/renew-accessor", "update"),
         );
         let endpoint = RenewAccessor {
-            accessor: lease.accessor.clone(),
-            increment: seconds(wanted.max(TOKEN_LIVES)),
+            accessor: accessor.to_owned(),
+            increment: seconds(wanted.max(TOKEN_TTL)),
         };
         let answer = self.server.send(Operation::RenewLease, &endpoint).await?;
         if !answer.is_success() {
             return Err(if is_gone(&answer) {
-                ended(
-                    Operation::RenewLease,
-                    "the token of the credential has ended, and the lease with it",
-                )
+                ended("the token of the credential has ended, and the lease with it")
             } else {
                 purpose.failed(&answer)
             });
         }
-        let Some(token) = answer.envelope().and_then(|envelope| envelope.auth) else {
-            return Err(purpose.malformed(&answer, "holds no token"));
-        };
-        let token = lives(token.lease_duration);
+        match answer.envelope().and_then(|envelope| envelope.auth) {
+            Some(token) => Ok(lives(token.lease_duration)),
+            None => Err(purpose.malformed(&answer, "holds no token")),
+        }
+    }
+
+    async fn renew_lease(&self, id: &str, wanted: Duration) -> Result<Duration, ProviderError> {
         let purpose = self.purpose(
             Operation::RenewLease,
             "renewing a lease".to_owned(),
             ("sys/leases/renew", "update"),
         );
         let endpoint = RenewLease {
-            lease_id: id.clone(),
+            lease_id: id.to_owned(),
             increment: seconds(wanted),
         };
         let answer = self.server.send(Operation::RenewLease, &endpoint).await?;
         if !answer.is_success() {
             return Err(if answer.status == 400 && answer.envelope().is_some() {
-                ended(
-                    Operation::RenewLease,
-                    "the lease has ended, was revoked, or is not renewed by its engine",
-                )
+                ended("the lease has ended, was revoked, or is not renewed by its engine")
             } else {
                 purpose.failed(&answer)
             });
         }
         match answer.envelope() {
-            Some(envelope) if envelope.lease_id.is_some() => Ok(given(envelope.lease_duration)?.min(token)),
+            Some(envelope) if envelope.lease_id.is_some() => given(envelope.lease_duration),
             _ => Err(purpose.malformed(&answer, "holds no lease")),
         }
     }
@@ -228,7 +231,8 @@ impl Vault {
         Err(ProviderError::new(ErrorKind::Unsupported, operation, message))
     }
 
-    pub(crate) async fn take_back(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+    /// Revokes a credential by its issuance token, or by its lease if the policy denies that.
+    pub(crate) async fn revoke_issued(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
         self.check_origin(Operation::Revoke, lease)?;
         let purpose = self.purpose(
             Operation::Revoke,
@@ -318,17 +322,14 @@ fn is_gone(answer: &Answer) -> bool {
     matches!(answer.status, 400 | 403 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text))
 }
 
-fn ended(operation: Operation, message: &str) -> ProviderError {
-    ProviderError::new(ErrorKind::NotFound, operation, message)
+fn ended(message: &str) -> ProviderError {
+    ProviderError::new(ErrorKind::NotFound, Operation::RenewLease, message)
 }
 
-/// For how long a lease was renewed. Unlike a token, none lives for ever: with no time it ends.
+/// How long a lease is valid after its renewal. A lease of no time has ended; for a token it would be unlimited.
 fn given(seconds: u64) -> Result<Duration, ProviderError> {
     if seconds == 0 {
-        return Err(ended(
-            Operation::RenewLease,
-            "the store renewed the lease for no time: it is at its end",
-        ));
+        return Err(ended("the store renewed the lease for no time: it is at its end"));
     }
     Ok(lives(seconds))
 }

@@ -1,9 +1,9 @@
 //! The `vault` provider: HashiCorp Vault and OpenBao, key/value engine versions 1 and 2.
 //!
-//! How a request goes: `config` has checked everything that the user wrote, `path` turns the key into a place on the
-//! server, `auth` has a token at hand (`login` gets it, `session` knows how long it lives), `client` sends one bounded
-//! request, `error` says what went wrong in words of ours. `provider`, `find`, `transit` and `lease` are what the
-//! rest of lockstep sees of it.
+//! `config` validates what the user wrote, and `path` turns a key into a location on the server. `mounts` confirms the engine at the
+//! location before anything is requested from it. `auth` provides a token: `login` gets it, and `session` knows how long it is valid.
+//! `client` sends one bounded request, and `error` describes failures in our words. `provider`, `find`, `transit` and `lease`
+//! implement what other crates use.
 //!
 //! # What of vaultrs is used, and what is not
 //!
@@ -27,6 +27,7 @@ mod find;
 mod json;
 mod known_mounts;
 mod lease;
+mod listing;
 mod login;
 mod lookup;
 mod mounts;

@@ -65,7 +65,7 @@ impl Grant {
 }
 
 impl Method {
-    /// Logs in. Every credential is read anew, so that a login after a refusal has the current one.
+    /// Logs in. Credentials are read again each time, so that a login after a refusal has the current ones.
     ///
     /// # Errors
     /// `CredentialsUnavailable`, `Unauthenticated`, and whatever [`Client::send`] says.

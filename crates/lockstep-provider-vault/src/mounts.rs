@@ -7,21 +7,22 @@
 //! An administrator can replace an engine. A lookup is therefore used for reads for five minutes, and for ten seconds to report that
 //! a key does not exist.
 //!
-//! A store that names its mount path and version 1 looks up the engine before it reads, because the path of a value can also be one at
-//! which another engine issues a credential. With version 2 it does so only before it reports that a key does not exist.
+//! A store that names its mount path looks up the engine, too, before it reads or lists. The path of a value can also be one at which
+//! another engine issues a credential: with `path: gcp/roleset` and version 2, key `token` is the path `gcp/roleset/data/token`.
 
 use std::time::Duration;
 
 use lockstep_provider::{ErrorKind, Location, Operation, ProviderError};
+use rustify::Endpoint;
 use tokio::time::Instant;
 
 use crate::{
     answer::Answer,
     confirm::{RECENT, TRUSTED_FOR},
     engine,
-    error::Purpose,
+    error::{Purpose, policy_hint},
     lookup::mount_at,
-    path::{KvLocator, KvPath},
+    path::KvLocator,
     provider::Vault,
 };
 
@@ -85,6 +86,24 @@ impl Vault {
             })
     }
 
+    /// Sends a request for a path to the engine that holds it. A store that names its mount path confirms the engine first, because the
+    /// same request can issue a credential in another engine. `access.keys` would then grant what only `access.generate` can. A store
+    /// without a mount path has looked up the engine to learn the mount path.
+    ///
+    /// # Errors
+    /// As [`Vault::confirm_engine`], and the errors of the request.
+    pub(crate) async fn send_to_engine<E: Endpoint>(
+        &self,
+        purpose: &Purpose,
+        path: &str,
+        endpoint: &E,
+    ) -> Result<Answer, ProviderError> {
+        if self.locator.mount.is_some() {
+            self.confirm_named(purpose, path, TRUSTED_FOR).await?;
+        }
+        self.server.send(purpose.operation, endpoint).await
+    }
+
     /// The error of a failed request to the key/value engine. `NotFound` is reported only if the engine has the version of the
     /// store: in an engine of another version every key is missing, and `deletionPolicy: Delete` would delete the Secret.
     pub(crate) async fn read_error(&self, purpose: &Purpose, path: &str, answer: &Answer) -> ProviderError {
@@ -92,7 +111,7 @@ impl Vault {
         if error.kind != ErrorKind::NotFound {
             return error;
         }
-        match self.confirm_engine(purpose.operation, &purpose.mount, path).await {
+        match self.confirm_engine(purpose, path).await {
             Ok(()) => error,
             Err(unconfirmed) => unconfirmed,
         }
@@ -102,59 +121,66 @@ impl Vault {
     ///
     /// # Errors
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not return it.
-    pub(crate) async fn confirm_engine(
-        &self,
-        operation: Operation,
-        mount: &str,
-        path: &str,
-    ) -> Result<(), ProviderError> {
+    pub(crate) async fn confirm_engine(&self, purpose: &Purpose, path: &str) -> Result<(), ProviderError> {
         if self.locator.mount.is_some() {
-            return self.confirm_named(operation, mount, path, RECENT).await;
+            return self.confirm_named(purpose, path, RECENT).await;
         }
-        let found = self.find_mount(operation, mount, RECENT).await?;
-        if found == mount {
+        let mount = &purpose.mount;
+        let found = self.find_mount(purpose.operation, mount, RECENT).await?;
+        if found == *mount {
             return Ok(());
         }
         let message = format!("the key/value engine at \"{mount}\" has moved to \"{found}\"");
-        Err(ProviderError::new(ErrorKind::ConfigInvalid, operation, message)
-            .with_hint("Write the key with the mount path of its engine"))
+        Err(
+            ProviderError::new(ErrorKind::ConfigInvalid, purpose.operation, message)
+                .with_hint("Write the key with the mount path of its engine"),
+        )
     }
 
-    /// Checks that a read of version 1 issues no credential: `access.keys` would grant what only `access.generate` can. The engine is
-    /// a key/value engine, or the path that of a static role. A store that names no mount path has checked the engine before.
-    ///
-    /// # Errors
-    /// As [`Vault::confirm_engine`].
-    pub(crate) async fn confirm_unversioned(&self, location: &KvPath) -> Result<(), ProviderError> {
-        if self.locator.mount.is_none() {
-            return Ok(());
-        }
-        self.confirm_named(Operation::Read, &location.mount, &location.path, TRUSTED_FOR)
-            .await
-    }
-
-    /// Checks that the engine at the mount path of the store had the version of the store at most `max_age` ago, and that a read of
-    /// the path issues no credential.
+    /// Checks that the engine at the mount path of the store had the version of the store at most `max_age` ago, and that the request
+    /// issues no credential.
     async fn confirm_named(
         &self,
-        operation: Operation,
-        mount: &str,
+        purpose: &Purpose,
         path: &str,
         max_age: Duration,
     ) -> Result<(), ProviderError> {
+        let Purpose { operation, mount, .. } = purpose;
         let invalid = |(message, hint): (String, String)| {
-            ProviderError::new(ErrorKind::ConfigInvalid, operation, message).with_hint(hint)
+            ProviderError::new(ErrorKind::ConfigInvalid, *operation, message).with_hint(hint)
         };
         let check = async {
-            let hint = "Without the engine, lockstep cannot tell a missing key from a wrong mount path or version, \
-                        or a value from a credential. Check spec.provider.vault.path and namespace, \
-                        and that the policy grants a path below the mount";
-            let engine = mount_at(&self.server, operation, mount, hint).await?;
+            let engine = mount_at(&self.server, *operation, mount, CHECK_PATH).await?;
             engine::check_named(&engine, self.locator.version, mount).map_err(invalid)
         };
         let confirmed = self.engine.confirm(max_age, check).await;
-        // concurrent requests share the error
-        let readable = confirmed.map_err(|error| ProviderError { operation, ..error })?;
-        readable.check(mount, path).map_err(invalid)
+        let readable = confirmed.map_err(|error| own_error(error, purpose))?;
+        let checked = match operation {
+            Operation::Find => readable.check_search(mount),
+            _ => readable.check(mount, path),
+        };
+        checked.map_err(invalid)
+    }
+}
+
+/// What to check when the server denies the lookup of an engine. It does so for a mount path that does not exist, too.
+const CHECK_PATH: &str = "Check spec.provider.vault.path and namespace";
+
+/// The error of a lookup that another request may have made. The policy line is that of this request: its path is enough for the
+/// lookup, and the path of the other request may belong to another tenant.
+fn own_error(error: ProviderError, purpose: &Purpose) -> ProviderError {
+    // an error of the login stays one
+    if !matches!(error.operation, Operation::Read | Operation::Find) {
+        return error;
+    }
+    let error = ProviderError {
+        operation: purpose.operation,
+        ..error
+    };
+    match &purpose.policy {
+        Some((path, capability)) if error.kind == ErrorKind::PermissionDenied => {
+            error.with_hint(format!("{CHECK_PATH}. {}", policy_hint(path, capability)))
+        }
+        _ => error,
     }
 }

@@ -9,8 +9,7 @@ const RESERVED: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 /// Checks a path of one or more segments.
 ///
 /// # Errors
-/// What is wrong with it. Such a path is refused, not cleaned: one that means something else than what it looks like
-/// would slip past whoever reads it.
+/// What is wrong with it. Such a path is rejected, not cleaned: a reviewer could miss that it means something else than it shows.
 pub(crate) fn check(path: &str) -> Result<(), LocationError> {
     lockstep_core::remote::check(path)?;
     if path.split('/').any(str::is_empty) {

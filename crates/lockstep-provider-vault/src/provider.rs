@@ -185,7 +185,7 @@ impl Provider for Vault {
     }
 
     async fn warrant(&self, _cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.get_warrant(request).await
+        self.issue_token(request).await
     }
 
     async fn mint(
@@ -194,7 +194,7 @@ impl Provider for Vault {
         warrant: &Warrant,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
-        self.make(warrant, request).await
+        self.issue_credential(warrant, request).await
     }
 
     async fn renew_lease(
@@ -203,11 +203,11 @@ impl Provider for Vault {
         lease: &LeaseHandle,
         wanted: Duration,
     ) -> Result<Duration, ProviderError> {
-        self.renew(lease, wanted).await
+        self.renew_issued(lease, wanted).await
     }
 
     async fn revoke(&self, _cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.take_back(lease).await
+        self.revoke_issued(lease).await
     }
 
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
@@ -315,12 +315,11 @@ impl Vault {
         location: KvPath,
         purpose: &Purpose,
     ) -> Result<RemoteSecret, ProviderError> {
-        self.confirm_unversioned(&location).await?;
         let endpoint = GetSecretRequest {
             mount: location.mount,
             path: location.path.clone(),
         };
-        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         if !answer.is_success() {
             return Err(self.read_error(purpose, &location.path, &answer).await);
         }
@@ -349,7 +348,7 @@ impl Vault {
             path: location.path.clone(),
             version: wanted,
         };
-        let answer = self.server.send(Operation::Read, &endpoint).await?;
+        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
             let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();

@@ -62,8 +62,8 @@ impl Key {
         }
     }
 
-    /// Where the binding goes: associated data and context.
-    fn place(&self, binding: &[u8]) -> (Option<String>, Option<String>) {
+    /// The binding as associated data and as derivation context; one of them is empty.
+    fn encode(&self, binding: &[u8]) -> (Option<String>, Option<String>) {
         let encoded = Some(BASE64_STANDARD.encode(binding));
         if self.derived {
             (None, encoded)
@@ -197,7 +197,7 @@ impl Key {
         text: &str,
         binding: &[u8],
     ) -> Result<Answer, ProviderError> {
-        let (associated_data, context) = self.place(binding);
+        let (associated_data, context) = self.encode(binding);
         let endpoint = DecryptDataRequest {
             mount: self.mount.clone(),
             name: self.name.clone(),
@@ -327,7 +327,7 @@ struct Encrypted {
     ciphertext: String,
 }
 
-/// Encrypts as whoever logged in.
+/// Encrypts with the identity of the login.
 pub(crate) struct TransitEncryptor {
     pub(crate) server: Authenticated,
     pub(crate) key: Key,
@@ -355,7 +355,7 @@ impl Encryptor for TransitEncryptor {
     async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError> {
         self.key.check_engine(&self.server, Operation::Encrypt).await?;
         let purpose = self.key.purpose(Operation::Encrypt, self.server.identity());
-        let (associated_data, context) = self.key.place(&binding.to_bytes());
+        let (associated_data, context) = self.key.encode(&binding.to_bytes());
         let endpoint = EncryptDataRequest {
             mount: self.key.mount.clone(),
             name: self.key.name.clone(),

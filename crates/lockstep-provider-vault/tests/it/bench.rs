@@ -15,12 +15,18 @@ use lockstep_provider::{
 };
 pub(crate) use lockstep_provider_testkit::{Objects, Quiet};
 use lockstep_provider_vault::VaultFactory;
-use lockstep_testkit::OpenBao;
+use lockstep_testkit::{
+    OpenBao,
+    proxy::{Fate, Proxy, Request},
+};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// In every value and in every credential of these tests: it must never be seen.
 pub(crate) const CANARY: &str = lockstep_provider_testkit::CANARY;
+
+/// The path at which the server returns the engine of a path.
+pub(crate) const LOOKUP: &str = "/v1/sys/internal/ui/mounts/";
 
 static PLAIN: OnceCell<OpenBao> = OnceCell::const_new();
 static SECURE: OnceCell<OpenBao> = OnceCell::const_new();
@@ -85,6 +91,18 @@ pub(crate) async fn app_role(bao: &OpenBao, secret_id: &str, settings: Value) ->
 pub(crate) fn app_role_auth(mount: &str, role_id: &str) -> Value {
     let secret = json!({ "name": "approle", "key": "secret-id" });
     json!({ "appRole": { "path": mount, "roleId": role_id, "secretRef": secret } })
+}
+
+/// From now on the proxy answers lookups as a server with an engine of version 2 at `kv`, and other requests by the rule.
+pub(crate) fn answer_as_kv(proxy: &Proxy, mut rule: impl FnMut(&Request) -> Fate + Send + 'static) {
+    let engine = r#"{"data":{"path":"kv/","type":"kv","options":{"version":"2"}}}"#;
+    proxy.rule(move |request| {
+        if request.target.starts_with(LOOKUP) {
+            Fate::answer(200, &[], engine)
+        } else {
+            rule(request)
+        }
+    });
 }
 
 /// An engine of version 2 with the value `shop/database` in it, and a policy that reads it.

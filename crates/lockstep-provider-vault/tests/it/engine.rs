@@ -9,8 +9,8 @@ use serde_json::json;
 use lockstep_testkit::proxy::Proxy;
 
 use crate::bench::{
-    Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, put, reader, spec,
-    stocked, token_spec, unique,
+    LOOKUP, Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, put, reader,
+    spec, stocked, token_spec, unique,
 };
 
 #[tokio::test]
@@ -65,8 +65,9 @@ async fn the_server_may_be_below_a_path_of_a_proxy() {
         .into_iter()
         .map(|request| request.target)
         .collect();
-    assert_eq!(targets[0], format!("/v1/{mount}/data/shop/database"));
-    assert_eq!(targets[1], format!("/vault/v1/{mount}/data/shop/database"));
+    assert_eq!(targets[0], format!("{LOOKUP}{mount}"));
+    assert_eq!(targets[1], format!("/v1/{mount}/data/shop/database"));
+    assert_eq!(targets[2], format!("/vault{LOOKUP}{mount}"));
 }
 
 #[tokio::test]
@@ -107,14 +108,14 @@ async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_
             "has version 2",
             "version to v2",
         ),
+        // the server denies a lookup where it has no engine
         (
             &missing,
             "v2",
-            ErrorKind::ConfigInvalid,
-            "has no secrets engine at",
+            ErrorKind::PermissionDenied,
+            "looking up the engine at",
             "spec.provider.vault.path",
         ),
-        // the server denies a lookup where it has no engine
         (
             &missing,
             "v1",
@@ -232,15 +233,22 @@ async fn a_denied_key_names_who_asked_and_the_line_that_the_policy_needs() {
     assert_eq!(
         error.to_string(),
         format!(
-            "permission denied reading \"shop/database\" as AppRole (auth/{method}). \
-             The policy needs: path \"{mount}/data/shop/database\" {{ capabilities = [\"read\"] }}"
+            "permission denied looking up the engine at \"{mount}\" as AppRole (auth/{method}). \
+             Check spec.provider.vault.path and namespace. The policy needs: path \"{mount}/data/shop/database\" {{ capabilities = [\"read\"] }}"
         )
     );
     // Its own line, as the message says it, is enough.
     let line = error.hint.unwrap();
-    let line = line.strip_prefix("The policy needs: ").unwrap();
+    let (_, line) = line.split_once("The policy needs: ").unwrap();
     bao.put_policy(&policy, line).await.unwrap();
     store.read("shop/database").await;
+    assert_eq!(
+        store.refuse("shop/smtp").await.to_string(),
+        format!(
+            "permission denied reading \"shop/smtp\" as AppRole (auth/{method}). \
+             The policy needs: path \"{mount}/data/shop/smtp\" {{ capabilities = [\"read\"] }}"
+        )
+    );
 
     let mount = engine(bao, 1).await;
     let rules = format!("path \"{mount}/blog/*\" {{ capabilities = [\"read\"] }}");
@@ -274,7 +282,7 @@ async fn a_user_of_a_denied_key_is_named() {
     let error = store.refuse("shop/database").await;
     assert_eq!(
         error.message,
-        format!("permission denied reading \"shop/database\" as user \"shop\" (auth/{method})")
+        format!("permission denied looking up the engine at \"{mount}\" as user \"shop\" (auth/{method})")
     );
 }
 

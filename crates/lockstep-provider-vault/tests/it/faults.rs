@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use lockstep_testkit::proxy::{Fate, Proxy};
 
 use crate::bench::{
-    CANARY, Objects, Quiet, Store, app_role, app_role_auth, assert_clean, bao, spec, stocked, token_spec,
+    CANARY, Objects, Quiet, Store, answer_as_kv, app_role, app_role_auth, assert_clean, bao, spec, stocked,
+    token_spec,
 };
 
 const PAGE: &str = "<!doctype html><html><body>Sign in, CANARY</body></html>";
@@ -177,7 +178,8 @@ async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
         r#"{"data":{"data":{"a":"CANARY"},"metadata":{"version":"CANARY"}}}"#.to_owned(),
         r#"{"data":{"data":{"a":"CANARY"},"metadata":{"version":-1}}}"#.to_owned(),
     ] {
-        proxy.all(Fate::answer(200, &[], &body));
+        let answer = Fate::answer(200, &[], &body);
+        answer_as_kv(&proxy, move |_| answer.clone());
         let error = store.refuse("shop/database").await;
         assert_eq!(error.kind, ErrorKind::Malformed, "{body}: {error}");
         assert!(error.message.contains("\"shop/database\""), "{error}");

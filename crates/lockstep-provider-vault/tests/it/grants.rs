@@ -8,7 +8,7 @@ use lockstep_testkit::proxy::{Fate, Proxy, Request};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::bench::{Objects, Store};
+use crate::bench::{LOOKUP, Objects, Store};
 
 /// The engines of the server: mount path, type and version.
 type Engines = &'static [(&'static str, &'static str, &'static str)];
@@ -39,9 +39,6 @@ const MOSTLY_ONE: Engines = &[
     ("admin", "kv", "3"),
 ];
 
-/// The path at which the server says which engine is where.
-const ASKED: &str = "/v1/sys/internal/ui/mounts/";
-
 /// The path of a target, from the bytes that the server sees.
 fn path_of(target: &str) -> Result<String, String> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
@@ -69,7 +66,7 @@ fn routed(engines: Engines, path: &str) -> Option<(&'static str, &'static str, &
 /// How the server says which engine is at a path.
 fn told(engines: Engines, request: &Request) -> Fate {
     let path = path_of(&request.target).unwrap_or_default();
-    let engine = path.strip_prefix(ASKED).and_then(|path| routed(engines, path));
+    let engine = path.strip_prefix(LOOKUP).and_then(|path| routed(engines, path));
     match engine {
         Some((mount, kind, version, _)) => {
             let options = (!version.is_empty()).then(|| json!({ "version": version }));
@@ -112,7 +109,7 @@ fn every_request_is_within_the_grant() {
     ];
     for (mount, version, engines) in stores {
         proxy.rule(move |request| {
-            if request.target.starts_with(ASKED) {
+            if request.target.starts_with(LOOKUP) {
                 told(engines, request)
             } else if request.target.ends_with("/lookup-self") {
                 Fate::answer(200, &[], r#"{"data":{}}"#)
@@ -137,7 +134,7 @@ fn every_request_is_within_the_grant() {
             runtime.block_on(store.0.fetch(&Context::default(), &[reference]));
             let requests = proxy.requests();
             let is_read = |request: &&Request| {
-                !request.target.starts_with(ASKED)
+                !request.target.starts_with(LOOKUP)
                     && (mount.is_some() || !request.target.ends_with("/lookup-self"))
             };
             let reads: Vec<_> = requests[seen..].iter().filter(is_read).collect();
@@ -168,11 +165,11 @@ fn every_request_is_within_the_grant() {
             let requests = proxy.requests();
             let lookups: Vec<_> = requests[first..]
                 .iter()
-                .filter(|request| request.target.starts_with(ASKED))
+                .filter(|request| request.target.starts_with(LOOKUP))
                 .map(|request| request.target.as_str())
                 .collect();
             assert!(!lookups.is_empty());
-            let expected = format!("{ASKED}{mount}");
+            let expected = format!("{LOOKUP}{mount}");
             assert!(lookups.iter().all(|target| *target == expected), "{lookups:?}");
         }
     }

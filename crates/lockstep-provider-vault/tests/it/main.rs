@@ -16,6 +16,7 @@ mod lease;
 mod login;
 mod missing;
 mod mountless;
+mod named;
 mod outage;
 mod session;
 mod tls;

@@ -1,43 +1,13 @@
 //! Missing keys of stores with `path`: the server must confirm the engine before a key counts as gone.
 
-use futures::future::join_all;
-use lockstep_provider::{ErrorKind, FindQuery, Part, ProviderError, RemoteRef};
-use lockstep_testkit::{
-    OpenBao,
-    proxy::{Fate, Proxy},
-};
+use lockstep_provider::{ErrorKind, FindQuery, Part, RemoteRef};
+use lockstep_testkit::proxy::Fate;
 use serde_json::json;
 
-use crate::bench::{Objects, Store, and, assert_clean, bao, engine, later, put, stocked, token_spec, unique};
-
-/// The path at which the server returns the engine of a mount.
-const ASKED: &str = "/v1/sys/internal/ui/mounts/";
-
-/// A store with `path` behind a proxy.
-struct Named {
-    proxy: Proxy,
-    store: Store,
-}
-
-impl Named {
-    async fn new(bao: &OpenBao, mount: &str, version: &str, token: &str) -> Self {
-        let proxy = Proxy::start(bao.address()).await;
-        let spec = and(token_spec(proxy.address(), mount), "version", version);
-        let objects = Objects::default().with("vault", "token", token);
-        let store = Store::new(spec, &objects).await;
-        Self { proxy, store }
-    }
-
-    fn lookups(&self) -> usize {
-        self.proxy.count(ASKED)
-    }
-}
-
-fn assert_config_invalid(error: &ProviderError, words: &str) {
-    assert_clean(error);
-    assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
-    assert!(error.to_string().contains(words), "{error}");
-}
+use crate::{
+    bench::{Objects, Store, and, assert_clean, bao, engine, later, stocked, token_spec, unique},
+    named::{Named, assert_config_invalid, replace},
+};
 
 #[tokio::test]
 async fn missing_key_of_another_version_is_config_invalid() {
@@ -80,36 +50,6 @@ async fn missing_key_of_another_engine_is_config_invalid() {
     assert_config_invalid(&error, "is not the mount path of a key/value engine. Set path");
 }
 
-/// The policy is the least-privilege policy of the documentation.
-#[tokio::test]
-async fn engine_is_looked_up_once_and_only_for_missing_keys() {
-    let bao = bao().await;
-    let mount = engine(bao, 2).await;
-    put(bao, &mount, "shop/database", json!({ "password": "CANARY" })).await;
-    let policy = unique("shop");
-    let rules = format!(
-        "path \"{mount}/data/shop/*\" {{ capabilities = [\"read\"] }}\n\
-         path \"{mount}/metadata/shop/*\" {{ capabilities = [\"list\"] }}"
-    );
-    bao.put_policy(&policy, &rules).await.unwrap();
-    let token = bao.create_token(&[&policy]).await.unwrap();
-
-    let named = Named::new(bao, &mount, "v2", &token).await;
-    named.store.read("shop/database").await;
-    assert_eq!(
-        named.store.find(named.store.below("shop")).await.unwrap().len(),
-        1
-    );
-    assert_eq!(named.lookups(), 0);
-    let missing = (0..8).map(|_| named.store.refuse("shop/missing"));
-    for error in join_all(missing).await {
-        assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
-    }
-    let empty = named.store.find(named.store.below("shop/empty")).await;
-    assert_eq!(empty.unwrap(), Vec::<String>::new());
-    assert_eq!(named.lookups(), 1);
-}
-
 #[tokio::test]
 async fn missing_key_of_version_1_is_not_found() {
     let bao = bao().await;
@@ -130,6 +70,7 @@ async fn missing_key_without_confirmation_is_not_reported_as_missing() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let named = Named::new(bao, &mount, "v2", bao.root_token()).await;
+    let store = &named.store;
     let denied = r#"{"errors":["permission denied"]}"#;
     let missing = r#"{"errors":[]}"#;
     for (status, body, kind) in [
@@ -139,26 +80,25 @@ async fn missing_key_without_confirmation_is_not_reported_as_missing() {
         (200, r#"{"data":{}}"#, ErrorKind::Malformed),
         (503, denied, ErrorKind::Unavailable),
     ] {
-        named.proxy.rule(move |request| {
-            if request.target.starts_with(ASKED) {
-                Fate::answer(status, &[], body)
-            } else {
-                Fate::Pass
-            }
-        });
-        let read = named.store.refuse("shop/missing").await;
-        let found = named.store.find(named.store.below("missing")).await;
-        for error in [read, found.unwrap_err()] {
+        named.proxy.all(Fate::Pass);
+        store.read("shop/database").await;
+        later(1).await;
+        named.answer_lookups(status, body);
+        store.read("shop/database").await;
+        let missing = store.refuse("shop/missing").await;
+        let empty = store.find(store.below("missing")).await.unwrap_err();
+        // a failed lookup ends the trust in an earlier one
+        let read = store.refuse("shop/database").await;
+        for error in [missing, empty, read] {
             assert_clean(&error);
             assert_eq!(error.kind, kind, "{status} {body}: {error}");
             if status == 403 && body == denied {
                 assert!(error.to_string().contains("spec.provider.vault.path"), "{error}");
             }
         }
-        named.store.read("shop/database").await;
     }
     named.proxy.all(Fate::Pass);
-    let error = named.store.refuse("shop/missing").await;
+    let error = store.refuse("shop/missing").await;
     assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
 }
 
@@ -212,12 +152,6 @@ async fn missing_key_in_a_namespace_is_not_found() {
     }
 }
 
-/// Replaces a key/value engine by one of another version.
-async fn replace(bao: &OpenBao, mount: &str, version: u8) {
-    bao.delete(&format!("sys/mounts/{mount}")).await.unwrap();
-    bao.enable_kv(mount, version).await.unwrap();
-}
-
 #[tokio::test]
 async fn replaced_engine_is_noticed_before_a_key_is_missing() {
     let bao = bao().await;
@@ -232,54 +166,4 @@ async fn replaced_engine_is_noticed_before_a_key_is_missing() {
     assert_config_invalid(&named.store.refuse("shop/database").await, words);
     let found = named.store.find(FindQuery::default()).await;
     assert_config_invalid(&found.unwrap_err(), words);
-}
-
-#[tokio::test]
-async fn engine_of_version_1_is_looked_up_before_a_read() {
-    let bao = bao().await;
-    let mount = engine(bao, 1).await;
-    bao.put_kv1(&format!("{mount}/shop/database"), json!({ "password": "CANARY" }))
-        .await
-        .unwrap();
-    let named = Named::new(bao, &mount, "v1", bao.root_token()).await;
-    join_all((0..8).map(|_| named.store.read("shop/database"))).await;
-    assert_eq!(named.lookups(), 1);
-    later(6).await;
-    named.store.read("shop/database").await;
-    assert_eq!(named.lookups(), 2);
-    replace(bao, &mount, 2).await;
-    later(6).await;
-    let before = named.proxy.requests().len();
-    assert_config_invalid(&named.store.refuse("shop/database").await, "has version 2");
-    assert_eq!(named.proxy.requests().len(), before + 1);
-}
-
-/// `access.keys` would otherwise grant what only `access.generate` can.
-#[tokio::test]
-async fn nothing_is_read_before_the_engine_is_known() {
-    let bao = bao().await;
-    let named = Named::new(bao, "rabbitmq", "v1", bao.root_token()).await;
-    let engine = r#"{"data":{"path":"rabbitmq/","type":"rabbitmq"}}"#;
-    let denied = r#"{"errors":["permission denied"]}"#;
-    for (status, body, kind) in [
-        (200, engine, ErrorKind::ConfigInvalid),
-        (403, denied, ErrorKind::PermissionDenied),
-        (503, denied, ErrorKind::Unavailable),
-    ] {
-        named.proxy.rule(move |request| {
-            if request.target.starts_with(ASKED) {
-                Fate::answer(status, &[], body)
-            } else {
-                Fate::Pass
-            }
-        });
-        for key in ["creds/x", "static-creds/x"] {
-            let error = named.store.refuse(key).await;
-            assert_clean(&error);
-            assert_eq!(error.kind, kind, "{error}");
-            let names_generate = error.to_string().contains("dataFrom.generate");
-            assert_eq!(names_generate, status == 200, "{error}");
-        }
-    }
-    assert_eq!(named.proxy.count("/v1/rabbitmq"), 0);
 }

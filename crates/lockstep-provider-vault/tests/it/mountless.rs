@@ -5,10 +5,9 @@ use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, Part, Pattern,
 use lockstep_testkit::{OpenBao, proxy::Proxy};
 use serde_json::{Value, json};
 
-use crate::bench::{Objects, Store, assert_clean, bao, engine, fields, later, put, reader, stocked, unique};
-
-/// What the server is asked for the engine of a path.
-const ASKED: &str = "/v1/sys/internal/ui/mounts/";
+use crate::bench::{
+    LOOKUP, Objects, Store, assert_clean, bao, engine, fields, later, put, reader, stocked, unique,
+};
 
 struct Mountless {
     proxy: Proxy,
@@ -39,7 +38,7 @@ impl Mountless {
     /// The requests that are not questions for an engine.
     fn others(&self) -> Vec<String> {
         let targets = self.proxy.requests().into_iter().map(|request| request.target);
-        targets.filter(|target| !target.starts_with(ASKED)).collect()
+        targets.filter(|target| !target.starts_with(LOOKUP)).collect()
     }
 }
 
@@ -162,7 +161,7 @@ async fn server_is_asked_once_for_a_mount() {
     let reads = (0..8).map(|_| mountless.store.fetch(RemoteRef::current(key.clone())));
     assert!(join_all(reads).await.iter().all(Result::is_ok));
     mountless.store.find(mountless.store.below(&mount)).await.unwrap();
-    assert_eq!(mountless.proxy.count(ASKED), 1);
+    assert_eq!(mountless.proxy.count(LOOKUP), 1);
 }
 
 #[tokio::test]

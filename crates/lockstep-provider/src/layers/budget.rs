@@ -237,6 +237,9 @@ impl Budget {
 
     /// What an attempt came to; `None` is a success.
     pub(super) fn record(&self, error: Option<&ProviderError>) {
+        if error.is_some_and(may_be_an_engines) {
+            return;
+        }
         let outcome = outcome(error);
         if outcome == Outcome::Answer {
             self.failures().clear();
@@ -405,6 +408,16 @@ pub(super) fn outcome(error: Option<&ProviderError>) -> Outcome {
     }
 }
 
+/// Whether a failure can be that of an engine, such as a database that is down, while the store answers. It must not pause the store:
+/// whoever leases credentials of one engine could then stop the reads of everyone else.
+fn may_be_an_engines(error: &ProviderError) -> bool {
+    let asks_engine = matches!(
+        error.operation,
+        Operation::Mint | Operation::RenewLease | Operation::Revoke
+    );
+    asks_engine && error.kind.is_transient()
+}
+
 /// Whether the store refused the credentials. A denied read is an answer; a denied login is none.
 pub(super) fn is_refused_login(error: &ProviderError) -> bool {
     error.kind == ErrorKind::Unauthenticated
@@ -558,6 +571,28 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn failing_engine_does_not_pause_the_store() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout] {
+            for operation in [Operation::Mint, Operation::RenewLease, Operation::Revoke] {
+                let budget = budget(Limits::default());
+                let failed = ProviderError::new(kind, operation, "the database is down");
+                for _ in 0..10 {
+                    budget.record(Some(&failed));
+                }
+                let read = budget.admit(&Context::default(), Operation::Read, None).await;
+                assert!(read.is_ok(), "{kind:?} {operation:?}");
+                drop(read);
+                // and it does not end the pause of a store that is down
+                let down = ProviderError::new(kind, Operation::Read, "down");
+                for error in [&down, &down, &failed, &down, &failed] {
+                    budget.record(Some(error));
+                }
+                refused(&budget, Operation::Read, &Scope::Key(at("a"))).await;
+            }
+        }
+    }
+
     fn scopes() -> [(Operation, Scope); 7] {
         [
             (Operation::Read, Scope::Key(at("key"))),
@@ -586,8 +621,9 @@ mod tests {
                 let budget = budget(Limits::default());
                 let message = "cannot serve \"CANARY\"";
                 let failed = ProviderError::new(kind, operation, message).with_hint("Look at CANARY");
+                let down = ProviderError::new(kind, Operation::Check, "down");
                 for _ in 0..3 {
-                    budget.record(Some(&failed));
+                    budget.record(Some(&down));
                     budget.record_for(scope.clone(), &failed);
                 }
                 for (other, of_other) in scopes() {

@@ -25,7 +25,7 @@ pub(super) enum Scope {
     Key(Location),
     /// This search, with the grant of its caller: an error may name a folder that only this caller is granted.
     Search(Box<FindQuery>),
-    /// Credentials of this path.
+    /// Credentials of this path, and the tokens that issue them.
     Lease(Location),
     /// This operation, which has no path of its own. Whatever needs a login waits for one.
     Operation(Operation),

@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 struct Engine {
     fails: Option<ErrorKind>,
+    /// The path for which it issues no token for ten minutes.
+    throttled: Option<&'static str>,
     warrants: AtomicUsize,
     mints: AtomicUsize,
     renewals: AtomicUsize,
@@ -70,7 +72,12 @@ impl Provider for Engine {
         Ok(Vec::new())
     }
 
-    async fn warrant(&self, _: &Context, _: &LeaseRequest) -> Result<Warrant, ProviderError> {
+    async fn warrant(&self, _: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        if self.throttled == Some(request.path.as_str()) {
+            self.warrants.fetch_add(1, Ordering::Relaxed);
+            let error = ProviderError::new(ErrorKind::RateLimited, Operation::Warrant, "not now");
+            return Err(error.with_retry_after(Duration::from_secs(600)));
+        }
         let number = self.asked(&self.warrants, Operation::Warrant).await?;
         Ok(Warrant {
             server: String::new(),
@@ -199,6 +206,31 @@ async fn nothing_is_made_twice_because_an_answer_was_lost_and_the_rest_is_tried_
             "{kind:?}: {renewals}, {revocations}"
         );
     }
+}
+
+/// A quota or a proxy can throttle one path, and each tenant of a shared store names its own.
+#[tokio::test(start_paused = true)]
+async fn throttled_path_delays_the_credentials_of_that_path_only() {
+    let engine = Arc::new(Engine {
+        throttled: Some("database/creds/blog"),
+        ..Engine::default()
+    });
+    let (stack, _) = layered(&engine);
+    let cx = Context::default();
+    let throttled = LeaseRequest {
+        path: crate::testing::at("database/creds/blog"),
+        ..request()
+    };
+    for _ in 0..2 {
+        let error = stack.warrant(&cx, &throttled).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::RateLimited);
+    }
+    let warrant = stack.warrant(&cx, &request()).await.unwrap();
+    // the path is left alone for both requests
+    let error = stack.mint(&cx, &warrant, &throttled).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RateLimited);
+    assert!(stack.mint(&cx, &warrant, &request()).await.is_ok());
+    assert_eq!(engine.counts()[..2], [2, 1]);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl Provider for Limit {
     }
 
     async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let scope = Scope::Operation(Operation::Warrant);
+        let scope = Scope::Lease(request.path.clone());
         let _admission = self.budget.admit(cx, Operation::Warrant, Some(&scope)).await?;
         self.provider.warrant(cx, request).await
     }

@@ -212,7 +212,7 @@ impl Provider for Retry {
     }
 
     async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let scope = Scope::Operation(Operation::Warrant);
+        let scope = Scope::Lease(request.path.clone());
         // once: an answer that was lost leaves a token behind
         let result = self.provider.warrant(cx, request).await;
         self.record(&scope, result.as_ref().err());

@@ -144,6 +144,7 @@ impl Vault {
         };
         let router = Router::new()
             .route("/v1/auth/token/lookup-self", get(token))
+            .route("/v1/sys/internal/ui/mounts/secret", get(engine))
             .route("/v1/secret/data/{*key}", get(read))
             .with_state(vault.clone());
         #[expect(clippy::disallowed_methods, reason = "a server that ends with this process")]
@@ -165,6 +166,10 @@ impl Vault {
 
 async fn token() -> Json<Value> {
     Json(json!({ "data": { "ttl": 0, "renewable": false, "display_name": "token", "policies": ["bench"] } }))
+}
+
+async fn engine() -> Json<Value> {
+    Json(json!({ "data": { "path": "secret/", "type": "kv", "options": { "version": "2" } } }))
 }
 
 async fn read(State(vault): State<Vault>, Path(key): Path<String>) -> (StatusCode, Json<Value>) {

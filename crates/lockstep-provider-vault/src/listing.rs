@@ -1,0 +1,331 @@
+//! Lists the folders of an engine, within bounds.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lockstep_provider::{CONCURRENT_CALLS, ErrorKind, KeyFilter, Operation, ProviderError};
+
+use crate::{
+    endpoint::ListPage,
+    error::Purpose,
+    path::{self, KvPath},
+    provider::Vault,
+};
+
+/// The most keys that are looked at in one search.
+const MOST_KEYS: usize = 10_000;
+/// The most folders that are listed in one search.
+const MOST_FOLDERS: usize = 10_000;
+/// The deepest folder that is listed, counted from where the search begins.
+const DEEPEST: usize = 32;
+/// The names of one page.
+const PAGE: usize = 1000;
+/// The longest name and the longest path, in bytes: no key is longer.
+const LONGEST: usize = 2048;
+/// The most bytes of names that are kept in one search.
+const MOST_BYTES: usize = 4 << 20;
+
+fn too_much(what: &str) -> ProviderError {
+    let message = format!("there are more than {what} to search");
+    ProviderError::new(ErrorKind::Unsupported, Operation::Find, message)
+        .with_hint("Narrow it down with find.path")
+}
+
+/// A folder that is listed, and the one from which the search came to it.
+#[derive(Debug, Clone)]
+struct Folder {
+    path: KvPath,
+    root: KvPath,
+}
+
+impl Folder {
+    fn root(path: KvPath) -> Self {
+        Self {
+            root: path.clone(),
+            path,
+        }
+    }
+
+    fn below(&self, path: KvPath) -> Self {
+        Self {
+            path,
+            root: self.root.clone(),
+        }
+    }
+}
+
+/// What a name of a folder stands for.
+enum Entry {
+    Key(KvPath),
+    Folder(Folder),
+}
+
+/// How much one search keeps, in all folders: several are listed at the same time.
+#[derive(Debug, Default)]
+struct Kept {
+    keys: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Kept {
+    /// Counts a key.
+    fn key(&self, path: &KvPath) -> Result<(), ProviderError> {
+        if self.keys.fetch_add(1, Ordering::Relaxed) >= MOST_KEYS {
+            return Err(too_much(&format!("{MOST_KEYS} keys")));
+        }
+        self.paths([path])
+    }
+
+    /// Counts a folder.
+    fn folder(&self, folder: &Folder) -> Result<(), ProviderError> {
+        self.paths([&folder.path, &folder.root])
+    }
+
+    fn paths<'a>(&self, paths: impl IntoIterator<Item = &'a KvPath>) -> Result<(), ProviderError> {
+        let bytes: usize = paths
+            .into_iter()
+            .map(|path| path.mount.len() + path.path.len())
+            .sum();
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > MOST_BYTES {
+            return Err(too_much(&format!("{} MiB of names", MOST_BYTES >> 20)));
+        }
+        Ok(())
+    }
+}
+
+impl Vault {
+    /// Every key below these folders that may be granted.
+    pub(crate) async fn list_all(
+        &self,
+        roots: Vec<KvPath>,
+        filter: &KeyFilter,
+    ) -> Result<BTreeSet<KvPath>, ProviderError> {
+        let mut keys = BTreeSet::new();
+        let kept = Kept::default();
+        let mut listed = 0;
+        let mut level: Vec<Folder> = roots.into_iter().map(Folder::root).collect();
+        for _ in 0..=DEEPEST {
+            if level.is_empty() {
+                return Ok(keys);
+            }
+            listed += level.len();
+            if listed > MOST_FOLDERS {
+                return Err(too_much(&format!("{MOST_FOLDERS} folders")));
+            }
+            let mut pages = stream::iter(level)
+                .map(|folder| self.list(folder, filter, &kept))
+                .buffer_unordered(CONCURRENT_CALLS);
+            let mut next = Vec::new();
+            while let Some((found, folders)) = pages.try_next().await? {
+                keys.extend(found);
+                next.extend(folders);
+                if keys.len() > MOST_KEYS {
+                    return Err(too_much(&format!("{MOST_KEYS} keys")));
+                }
+                if listed + next.len() > MOST_FOLDERS {
+                    return Err(too_much(&format!("{MOST_FOLDERS} folders")));
+                }
+            }
+            level = next;
+        }
+        if level.is_empty() {
+            Ok(keys)
+        } else {
+            Err(too_much(&format!("{DEEPEST} levels of folders")))
+        }
+    }
+
+    /// What is being done, for a message. It names nothing that the caller was not granted.
+    fn listing(&self, folder: &Folder, filter: &KeyFilter) -> Result<Purpose, ProviderError> {
+        let nameable =
+            |path: &KvPath| path.path.is_empty() || self.located(path).is_ok_and(|at| filter.covers(&at));
+        let named = folder.path == folder.root || nameable(&folder.path);
+        let shown = |path: &KvPath| match path.path.as_str() {
+            "" => Ok(format!("\"{}\"", path.mount)),
+            _ => Ok::<_, ProviderError>(format!("\"{}\"", self.located(path)?)),
+        };
+        let doing = if named {
+            format!("listing {}", shown(&folder.path)?)
+        } else {
+            format!("listing a folder below {}", shown(&folder.root)?)
+        };
+        let policy = folder.path.metadata_policy(self.locator.version);
+        Ok(Purpose {
+            operation: Operation::Find,
+            doing,
+            identity: self.server.identity(),
+            missing: String::new(),
+            mount: folder.path.mount.clone(),
+            policy: named.then(|| (format!("{}/", policy.trim_end_matches('/')), "list")),
+        })
+    }
+
+    /// The keys and the folders of one folder that may be granted, page after page where the server has pages. Of other names only a
+    /// hash is kept: a server that lies would fill the memory with them.
+    async fn list(
+        &self,
+        folder: Folder,
+        filter: &KeyFilter,
+        kept: &Kept,
+    ) -> Result<(Vec<KvPath>, Vec<Folder>), ProviderError> {
+        let purpose = self.listing(&folder, filter)?;
+        let (hasher, mut seen) = (RandomState::new(), HashSet::new());
+        let (mut keys, mut folders) = (Vec::new(), Vec::new());
+        let mut after = None;
+        while let Some(names) = self.page(&purpose, &folder.path, after.take()).await? {
+            // A server without pages answers everything at once, and the same again to a second request.
+            let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
+            let before = seen.len();
+            for name in names {
+                if !seen.insert(hasher.hash_one(&name)) {
+                    continue;
+                }
+                if seen.len() > MOST_KEYS {
+                    return Err(too_much(&format!("{MOST_KEYS} keys")));
+                }
+                match self.entry(&purpose, &folder, &name, filter)? {
+                    Some(Entry::Key(key)) => {
+                        kept.key(&key)?;
+                        keys.push(key);
+                    }
+                    Some(Entry::Folder(below)) => {
+                        kept.folder(&below)?;
+                        folders.push(below);
+                    }
+                    None => {}
+                }
+            }
+            if last.is_none() || seen.len() == before {
+                break;
+            }
+            after = last;
+        }
+        if seen.is_empty() {
+            // every folder of an engine of another version is empty
+            self.confirm_engine(&purpose, &folder.path.path).await?;
+        }
+        Ok((keys, folders))
+    }
+
+    /// The names of one page, or `None` when there are no more.
+    async fn page(
+        &self,
+        purpose: &Purpose,
+        folder: &KvPath,
+        after: Option<String>,
+    ) -> Result<Option<Vec<String>>, ProviderError> {
+        let policy = folder.metadata_policy(self.locator.version);
+        let page = ListPage {
+            folder: policy.trim_end_matches('/').to_owned(),
+            list: true,
+            after,
+            limit: PAGE,
+        };
+        let answer = self.send_to_engine(purpose, &folder.path, &page).await?;
+        if !answer.is_success() {
+            let error = purpose.failed(&answer);
+            // after a full page, it means that there are no more
+            return match error.kind {
+                ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            };
+        }
+        let Some(names) = answer.names() else {
+            return Err(purpose.malformed(&answer, "is not a list of names"));
+        };
+        if names.len() == PAGE && names.last().is_some_and(|last| last.len() > LONGEST) {
+            let what = format!("ends with a name of more than {LONGEST} bytes");
+            return Err(purpose.malformed(&answer, &what));
+        }
+        Ok(Some(names))
+    }
+
+    /// The key or folder that a name stands for, or `None` when it cannot be granted.
+    fn entry(
+        &self,
+        purpose: &Purpose,
+        folder: &Folder,
+        name: &str,
+        filter: &KeyFilter,
+    ) -> Result<Option<Entry>, ProviderError> {
+        let (segment, is_folder) = match name.strip_suffix('/') {
+            Some(folder) => (folder, true),
+            None => (name, false),
+        };
+        let below = folder.path.join(segment);
+        // what is not granted cannot keep the search from what is
+        if !self.concerns(&below, is_folder, filter)? {
+            return Ok(None);
+        }
+        let is_long = below.path.len() > LONGEST;
+        if is_long || segment.contains('/') || path::check(segment).is_err() {
+            let message = format!("{} gives a name that no key can have", purpose.doing);
+            return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+                .with_hint("Names have no whitespace and no invisible characters. Rename it"));
+        }
+        Ok(Some(if is_folder {
+            Entry::Folder(folder.below(below))
+        } else {
+            Entry::Key(below)
+        }))
+    }
+
+    /// Whether a key, or a key in a folder, may be granted.
+    fn concerns(&self, path: &KvPath, is_folder: bool, filter: &KeyFilter) -> Result<bool, ProviderError> {
+        let text = match self.locator.mount {
+            Some(_) => path.path.clone(),
+            None => format!("{}/{}", path.mount, path.path),
+        };
+        if is_folder {
+            Ok(filter.reaches(&format!("{text}/")))
+        } else {
+            filter.matches_key(&text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(length: usize) -> KvPath {
+        KvPath {
+            mount: "kv".to_owned(),
+            path: "x".repeat(length - 2),
+        }
+    }
+
+    #[test]
+    fn a_search_keeps_so_many_keys_and_no_more() {
+        let kept = Kept::default();
+        for _ in 0..MOST_KEYS {
+            kept.key(&path(8)).unwrap();
+        }
+        let error = kept.key(&path(8)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        assert!(error.message.contains("10000 keys"), "{error}");
+    }
+
+    #[test]
+    fn keys_and_folders_share_the_bytes_of_a_search() {
+        let kept = Kept::default();
+        let folder = Folder::root(path(1024));
+        for _ in 0..MOST_BYTES / 4096 {
+            // a folder holds its path and that of its root
+            kept.folder(&folder).unwrap();
+            kept.key(&path(2048)).unwrap();
+        }
+        for error in [
+            kept.folder(&folder).unwrap_err(),
+            kept.key(&path(2048)).unwrap_err(),
+        ] {
+            assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+            assert!(error.message.contains("4 MiB of names"), "{error}");
+        }
+    }
+}
