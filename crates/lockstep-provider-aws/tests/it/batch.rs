@@ -111,32 +111,6 @@ async fn name_that_looks_like_an_arn_of_another_secret_is_not_mixed_up() {
 }
 
 #[tokio::test]
-async fn partial_arns_are_read_by_themselves() {
-    let (aws, names) = secrets(3).await;
-    let partial: Vec<String> = names
-        .iter()
-        .map(|name| format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}"))
-        .collect();
-    let store = Store::of("SecretsManager", &aws).await;
-    let keys = [partial[0].as_str(), &partial[1], &names[0], &names[2]];
-    let results = store.fetch_all(&keys).await;
-    let values: Vec<_> = results.iter().map(text).collect();
-    assert_eq!(
-        values,
-        [
-            "CANARY-shop/000",
-            "CANARY-shop/001",
-            "CANARY-shop/000",
-            "CANARY-shop/002"
-        ]
-    );
-    let calls = (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue"));
-    assert_eq!(calls, (1, 2));
-    assert!(!store.0.batches(&RemoteRef::current(at(partial[0].as_str()))));
-    assert!(store.0.batches(&RemoteRef::current(at(keys[2]))));
-}
-
-#[tokio::test]
 async fn a_batch_in_pages_is_read_to_its_end() {
     let (aws, names) = secrets(20).await;
     aws.page(7);
