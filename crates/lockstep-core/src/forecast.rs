@@ -41,6 +41,13 @@ pub struct Store {
     pub backend: Backend,
 }
 
+impl Store {
+    /// Returns the refresh schedule of an object that the store leads.
+    pub fn refresh_schedule(&self, batch_key: BatchKey) -> RefreshSchedule {
+        RefreshSchedule::new(&self.label, self.members, self.backend.batch, batch_key)
+    }
+}
+
 /// What a SyncedSecret wants from one store.
 #[derive(Debug, Clone, Default)]
 pub struct Wants {
@@ -220,17 +227,8 @@ fn of_store<S: Ord>(
         let Some(interval) = object.interval else { continue };
         let length = interval.as_millis();
         forecast.month_by_entry += by_entry(wants.entries, store.backend, found).a_month(length);
-        let refresh_schedule = stores
-            .get(&object.leader)
-            .map_or(RefreshSchedule::Free, |leader| {
-                RefreshSchedule::new(
-                    &leader.label,
-                    leader.members,
-                    leader.backend.batch,
-                    object.batch_key,
-                )
-            });
-        if let Some(slot) = refresh_schedule.slot() {
+        let leader = stores.get(&object.leader);
+        if let Some(slot) = leader.and_then(|leader| leader.refresh_schedule(object.batch_key).slot()) {
             slots
                 .entry((&object.leader, interval, slot))
                 .or_default()

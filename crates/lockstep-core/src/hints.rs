@@ -30,7 +30,7 @@ use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
 use crate::{
     Failure,
     remote::{ErrorKind, ProviderError, RemoteSecret, Requeue},
-    spec,
+    spec::{self, Source},
 };
 
 /// How much the clocks of a source and of its events may differ, and what is lost of a time that is told in seconds.
@@ -68,21 +68,15 @@ impl Wanted {
 
 /// What a spec reads, by store. Ciphertexts are in the spec itself.
 pub fn wanted(spec: &SyncedSecretSpec) -> BTreeSet<(StoreRef, Wanted)> {
-    let data = spec.data.iter().filter_map(|entry| {
-        let reference = entry.remote_ref.as_ref()?;
-        let store = spec::store_ref(spec, entry.secret_store_ref.as_ref())?;
-        Some((store.clone(), Wanted::Key(reference.key.clone())))
-    });
-    let data_from = spec.data_from.iter().filter_map(|entry| {
-        let store = spec::store_ref(spec, entry.secret_store_ref.as_ref())?;
-        let wanted = match (&entry.extract, &entry.find) {
-            (Some(extract), _) => Wanted::Key(extract.key.clone()),
-            (None, Some(find)) => Wanted::Found(find.path.clone()),
-            (None, None) => return None,
+    let wanted = spec::entries(spec).flatten().filter_map(|entry| {
+        let wanted = match entry.source {
+            Source::Value(_, reference) | Source::Fields(reference) => Wanted::Key(reference.key.to_owned()),
+            Source::Search(find) => Wanted::Found(find.path.clone()),
+            Source::Ciphertext { .. } | Source::Generated(_) => return None,
         };
-        Some((store.clone(), wanted))
+        Some((entry.store.clone(), wanted))
     });
-    data.chain(data_from).collect()
+    wanted.collect()
 }
 
 /// What a message says of values that may have changed.

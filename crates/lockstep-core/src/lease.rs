@@ -43,7 +43,7 @@ use crate::{
     fingerprint::{FingerprintKey, Hasher},
     remote::{ErrorKind, LeaseRequest, Minted, Requeue, Warrant},
     rotation::coverage::{self, Coverage},
-    schedule, text,
+    schedule, spec, text,
     time::{later, to_seconds},
 };
 
@@ -136,7 +136,7 @@ pub enum Cause {
 
 /// Returns the `generate` entry of a spec, if any.
 pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
-    spec.data_from.iter().find_map(|entry| entry.generate.as_ref())
+    spec::generated(spec).map(|(_, generate)| generate)
 }
 
 /// Number of hexadecimal digits of request names in the earlier format, a keyed hash that another
@@ -146,8 +146,8 @@ const KEYED_REQUEST_DIGITS: usize = 8;
 /// The credential that a plan requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// The index of the entry in `dataFrom`.
-    pub entry: usize,
+    /// The entry in messages, such as `dataFrom[0].generate`.
+    pub entry: String,
     /// The store that issues the credential.
     pub store: StoreRef,
     /// The request to the store.

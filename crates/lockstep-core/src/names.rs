@@ -1,10 +1,10 @@
 //! Checks the names of Kubernetes objects in a spec before they are used in a URL or a command. The
 //! CRDs have patterns for them; these checks also cover objects that are older than the patterns.
 
-use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
+use lockstep_api::{Reason, SyncedSecretSpec};
 
 use crate::{
-    Failure,
+    Failure, spec,
     text::{self, is_label, is_subdomain},
 };
 
@@ -19,17 +19,12 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if let Some(name) = &spec.target.name {
         check_subdomain("target.name", name)?;
     }
-    let check_store = |place: &str, store: Option<&StoreRef>| {
-        store.map_or(Ok(()), |store| {
-            check_subdomain(&format!("{place}secretStoreRef.name"), &store.name)
-        })
-    };
-    check_store("", spec.secret_store_ref.as_ref())?;
-    for (index, entry) in spec.data.iter().enumerate() {
-        check_store(&format!("data[{index}]."), entry.secret_store_ref.as_ref())?;
+    if let Some(store) = &spec.secret_store_ref {
+        check_subdomain("secretStoreRef.name", &store.name)?;
     }
-    for (index, entry) in spec.data_from.iter().enumerate() {
-        check_store(&format!("dataFrom[{index}]."), entry.secret_store_ref.as_ref())?;
+    for entry in spec::entries(spec).flatten() {
+        let field = format!("{}.secretStoreRef.name", entry.path.item());
+        check_subdomain(&field, &entry.store.name)?;
     }
     let rollout = spec
         .rotation

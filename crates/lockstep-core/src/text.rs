@@ -25,6 +25,20 @@ pub(crate) fn one_of(keys: usize) -> String {
     }
 }
 
+/// Shortens a key that a backend returned, and replaces control characters, for a message.
+pub(crate) fn shown_key(key: &str) -> String {
+    let shown: String = key
+        .chars()
+        .take(64)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if shown.len() < key.len() {
+        format!("{shown}…")
+    } else {
+        shown
+    }
+}
+
 /// Whether Kubernetes accepts the text as a DNS-1123 label, such as the name of a namespace.
 pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_label_of_any_length(text)

@@ -130,8 +130,7 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
             let leader = counted.stores.get(&object.leader);
             object.interval.is_some()
                 && refresh_schedule(leader.map_or(RefreshSchedule::Free, |known| {
-                    let store = &known.store;
-                    RefreshSchedule::new(&store.label, store.members, store.backend.batch, object.batch_key)
+                    known.store.refresh_schedule(object.batch_key)
                 }))
         })
     };

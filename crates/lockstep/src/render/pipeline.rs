@@ -143,8 +143,7 @@ fn decrypt(
     let mut decrypted = BTreeMap::new();
     let mut unknown = BTreeSet::new();
     for decryption in &plan.decryptions {
-        let key = placed.object.spec.data.get(decryption.entry);
-        let key = key.map(|entry| entry.secret_key.as_str()).unwrap_or_default();
+        let key = &decryption.secret_key;
         let value = sealed
             .values
             .and_then(|values| values.unsealed(&placed.namespace, &placed.name, key));
