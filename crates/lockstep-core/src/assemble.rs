@@ -13,7 +13,7 @@ use crate::{
     remote::{Requeue, SecretValue},
     spec,
     template::{self, Budget, Values},
-    text::shown_key,
+    text::excerpt,
 };
 
 /// Maximum size of a Secret's data that the API server accepts, in bytes.
@@ -272,7 +272,7 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
         if !is_valid_key(key) {
             // names of properties can be secret too
             let which = if spec::is_key_named(input.spec, key) {
-                format!("\"{}\"", shown_key(key))
+                format!("\"{}\"", excerpt(key))
             } else {
                 "a key of dataFrom".to_owned()
             };
@@ -288,7 +288,7 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
         if !is_valid_label(value) {
             // templateFrom can make a key from a value
             let which = if is_named_label(input, key) {
-                format!("the label \"{}\"", shown_key(key))
+                format!("the label \"{}\"", excerpt(key))
             } else {
                 "a label of target.template.templateFrom".to_owned()
             };

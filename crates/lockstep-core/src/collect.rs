@@ -18,7 +18,7 @@ use crate::{
     rewrite::rewrite,
     spec::{self, Entry, EntryPath, Reference, Source},
     template::{self, Budget},
-    text::{self, shown_key},
+    text::{self, excerpt},
 };
 
 /// The results of a plan: all its reads, and the values that its searches found.
@@ -285,7 +285,7 @@ impl<'a> Gathered<'a> {
         let context = if written == key.as_str() {
             format!("{}: {}", entry.path, entry.store)
         } else {
-            format!("{}: key \"{}\": {}", entry.path, shown_key(written), entry.store)
+            format!("{}: key \"{}\": {}", entry.path, excerpt(written), entry.store)
         };
         match self.fetched.reads.get(read) {
             Some(Ok(secret)) => Ok(secret),

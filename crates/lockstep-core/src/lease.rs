@@ -95,13 +95,9 @@ impl Retention {
             || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
             Generate::revoke_after,
         );
-        let rollout = spec
-            .rotation
-            .as_ref()
-            .and_then(|rotation| rotation.rollout.as_ref());
         Self {
             revoke_after,
-            has_targets: rollout.is_some(),
+            has_targets: spec::rollout(spec).is_some(),
         }
     }
 
@@ -380,7 +376,7 @@ fn earlier(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// Returns every lease that may be in use.
-fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
+pub(crate) fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
     status.current.iter().chain(&status.minted).chain(&status.old)
 }
 

@@ -26,11 +26,9 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
         let field = format!("{}.secretStoreRef.name", entry.path.item());
         check_subdomain(&field, &entry.store.name)?;
     }
-    let rollout = spec
-        .rotation
-        .as_ref()
-        .and_then(|rotation| rotation.rollout.as_ref());
-    let Some(rollout) = rollout else { return Ok(()) };
+    let Some(rollout) = spec::rollout(spec) else {
+        return Ok(());
+    };
     for (index, target) in rollout.targets.iter().enumerate() {
         if let Some(name) = &target.name {
             check_subdomain(&format!("rotation.rollout.targets[{index}].name"), name)?;
@@ -69,9 +67,9 @@ fn check_name(field: &str, name: &str, is_valid: bool) -> Result<(), Failure> {
     if is_valid {
         return Ok(());
     }
-    let shown: String = text::escape(name).chars().take(64).collect();
     let message = format!(
-        "{field}: \"{shown}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit"
+        "{field}: \"{}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit",
+        text::excerpt(name)
     );
     Err(Failure::new(Reason::InvalidSpec, message))
 }

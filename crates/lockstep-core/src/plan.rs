@@ -20,6 +20,7 @@ use crate::{
     rotation::{self, Windows},
     spec::{self, Entry, EntryPath, Reference, Source, StoreView},
     template,
+    text::excerpt,
 };
 
 /// Another SyncedSecret that writes the same Secret and is older.
@@ -299,17 +300,7 @@ fn generation(input: &Input<'_>, entry: &Entry<'_>, generate: &Generate) -> Resu
 }
 
 fn misspelled(entry: &Entry<'_>, field: &str, text: &str, error: &LocationError) -> Failure {
-    invalid(format!("{}{field} \"{}\" {error}", entry.path, shown(text)))
-}
-
-/// Escapes and shortens text that a user wrote, for a message.
-fn shown(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
+    invalid(format!("{}{field} \"{}\" {error}", entry.path, excerpt(text)))
 }
 
 fn authorise(
@@ -325,7 +316,10 @@ fn authorise(
     let what = if written == location.as_str() {
         format!("the key \"{location}\"")
     } else {
-        format!("the key \"{}\", which resolves to \"{location}\"", shown(written))
+        format!(
+            "the key \"{}\", which resolves to \"{location}\"",
+            excerpt(written)
+        )
     };
     Err(denied(input, entry, grant, &what))
 }

@@ -5,7 +5,7 @@ mod entries;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use lockstep_api::{Generate, StoreRef, SyncedSecretSpec, Target};
+use lockstep_api::{Generate, Rollout, StoreRef, SyncedSecretSpec, Target};
 
 use crate::{
     access::Grant,
@@ -27,6 +27,11 @@ pub struct StoreView {
 /// Returns the name of the Secret: `target.name`, or the name of the SyncedSecret.
 pub fn target_name<'a>(name: &'a str, target: &'a Target) -> &'a str {
     target.name.as_deref().unwrap_or(name)
+}
+
+/// Returns how changes are rolled out to workloads, if at all.
+pub fn rollout(spec: &SyncedSecretSpec) -> Option<&Rollout> {
+    spec.rotation.as_ref()?.rollout.as_ref()
 }
 
 /// Returns the keys of the Secret that the entries of `data` write.

@@ -25,18 +25,15 @@ pub(crate) fn one_of(keys: usize) -> String {
     }
 }
 
-/// Shortens a key that a backend returned, and replaces control characters, for a message.
-pub(crate) fn shown_key(key: &str) -> String {
-    let shown: String = key
-        .chars()
-        .take(64)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if shown.len() < key.len() {
-        format!("{shown}…")
-    } else {
-        shown
+/// Escapes and shortens a name for a message.
+pub(crate) fn excerpt(name: &str) -> String {
+    const LONGEST: usize = 200;
+    let escaped = escape(name);
+    let mut shown: String = escaped.chars().take(LONGEST).collect();
+    if shown.len() < escaped.len() {
+        shown.push('…');
     }
+    shown
 }
 
 /// Whether Kubernetes accepts the text as a DNS-1123 label, such as the name of a namespace.

@@ -23,11 +23,7 @@ pub fn refused<'a>(
 }
 
 fn rolls_back(spec: &SyncedSecretSpec) -> bool {
-    let rollout = spec
-        .rotation
-        .as_ref()
-        .and_then(|rotation| rotation.rollout.as_ref());
-    rollout.is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
+    spec::rollout(spec).is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
 }
 
 /// Records the rejected revision and the one that replaces it.

@@ -11,7 +11,7 @@ use lockstep_api::{
 use crate::{
     Failure,
     remote::{ErrorKind, Part, ProviderError},
-    text::shown_key,
+    text::excerpt,
 };
 
 /// The place of an entry in the spec. Its `Display` is what messages begin with.
@@ -55,7 +55,7 @@ impl EntryPath<'_> {
         // the names of properties can be secret, so only keys of the spec are shown
         let is_named = [first, self].iter().any(|path| matches!(path, Self::Data { .. }));
         let message = if is_named {
-            format!("{both} the key \"{}\"", shown_key(key))
+            format!("{both} the key \"{}\"", excerpt(key))
         } else {
             format!("{both} the same key. Rename one with dataFrom[].rewrite")
         };
@@ -166,15 +166,15 @@ fn of_data<'a>(spec: &'a SyncedSecretSpec, index: usize, entry: &'a DataEntry) -
     let secret_key = &*entry.secret_key;
     let path = EntryPath::Data { index, secret_key };
     let source = match (&entry.remote_ref, &entry.ciphertext) {
-        (Some(remote), None) => Source::Value(
-            secret_key,
-            Reference {
+        (Some(remote), None) => {
+            let reference = Reference {
                 key: &remote.key,
                 property: remote.property.as_deref(),
                 version: remote.version.as_deref(),
                 part: part(remote.metadata_policy),
-            },
-        ),
+            };
+            Source::Value(secret_key, reference)
+        }
         (None, Some(text)) => Source::Ciphertext {
             secret_key,
             text,
