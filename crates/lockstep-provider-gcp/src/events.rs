@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use google_cloud_gax::response::Response;
 use jiff::Timestamp;
-use lockstep_core::hints::Pin;
+use lockstep_core::events::VersionHint;
 use lockstep_provider::{EventSource, Message, Operation, ProviderError, Told};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -183,10 +183,10 @@ fn told(message: &Published, place: &Place) -> (Told, Option<Timestamp>) {
     let version = attribute("versionId").and_then(|name| name.rsplit('/').next());
     let told = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
         // the newest version is the current one
-        Some(number) => Told::Became(Pin {
+        Some(number) => Told::Became(VersionHint {
             keys,
             version: number.to_owned(),
-            told: number.to_owned(),
+            read_version: number.to_owned(),
             at,
         }),
         None => Told::Changed(keys),
@@ -262,7 +262,7 @@ mod tests {
         let Told::Became(pin) = told else {
             panic!("{told:?}")
         };
-        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!((pin.version.as_str(), pin.read_version.as_str()), ("7", "7"));
         assert_eq!(at, Some("2026-11-27T07:00:00.5Z".parse().unwrap()));
         assert_eq!(pin.at, at);
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lockstep_api::vault::KvVersion;
-use lockstep_core::hints::Pin;
+use lockstep_core::events::VersionHint;
 use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderError, Told};
 use serde_json::Value;
 use tokio::{
@@ -301,10 +301,10 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
         is_number && matches!(verb, "data-write" | "data-patch") && version == KvVersion::V2
     });
     let what = match number {
-        Some(number) => Told::Became(Pin {
+        Some(number) => Told::Became(VersionHint {
             keys,
             version: number.to_owned(),
-            told: number.to_owned(),
+            read_version: number.to_owned(),
             at,
         }),
         None => Told::Changed(keys),
@@ -450,7 +450,7 @@ mod tests {
         let Told::Became(pin) = &message.told else {
             panic!("{message:?}")
         };
-        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!((pin.version.as_str(), pin.read_version.as_str()), ("7", "7"));
         assert_eq!(message.at, Some("2026-11-27T07:00:00.25Z".parse().unwrap()));
         assert!(message.receipt.is_none());
     }

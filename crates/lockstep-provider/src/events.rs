@@ -2,7 +2,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lockstep_core::hints::Pin;
+use lockstep_core::events::VersionHint;
 
 use crate::ProviderError;
 
@@ -54,7 +54,9 @@ impl Message {
         let names = self.told.keys().len() <= MOST_KEYS
             && self.told.keys().iter().all(|key| key.len() <= LONGEST_NAME)
             && match &self.told {
-                Told::Became(pin) => pin.version.len() <= LONGEST_NAME && pin.told.len() <= LONGEST_NAME,
+                Told::Became(pin) => {
+                    pin.version.len() <= LONGEST_NAME && pin.read_version.len() <= LONGEST_NAME
+                }
                 _ => true,
             };
         if self.id.len() > LONGEST_RECEIPT {
@@ -94,7 +96,7 @@ pub enum Told {
     /// A value may have changed: every form in which a reference of this store can name it.
     Changed(Vec<String>),
     /// The same, and which version is the current one since.
-    Became(Pin),
+    Became(VersionHint),
     /// Any value may have changed: something may have been missed.
     Anything,
     /// Nothing that a reader of this store would see.
@@ -131,11 +133,11 @@ mod tests {
         Told::Changed(vec!["k".repeat(length); count])
     }
 
-    fn pin(version: usize, told: usize) -> Told {
-        Told::Became(Pin {
+    fn pin(version: usize, read_version: usize) -> Told {
+        Told::Became(VersionHint {
             keys: vec!["key".to_owned()],
             version: "v".repeat(version),
-            told: "t".repeat(told),
+            read_version: "t".repeat(read_version),
             at: None,
         })
     }

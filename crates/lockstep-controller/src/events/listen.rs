@@ -104,7 +104,7 @@ async fn receive(
         .with_label_values(&[label.as_str()]);
     let mut pace = Pace::default();
     loop {
-        let done = || lock(&shared.events.hints).count_done(store);
+        let done = || lock(&shared.events.pending).count_receipts(store);
         let messages = pace.receive(source, done).await?;
         // a connection that was made says nothing yet: one that ends at once is made ever more seldom
         if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
@@ -203,20 +203,20 @@ fn note(
     receipt: &str,
     objects: BTreeSet<crate::index::ObjectKey>,
 ) -> BTreeSet<crate::index::ObjectKey> {
-    let pin = match &message.told {
-        Told::Became(pin) => Some(pin.clone()),
+    let hint = match &message.told {
+        Told::Became(hint) => Some(hint.clone()),
         _ => None,
     };
     let (woken, stores) = {
-        let mut hints = lock(&shared.events.hints);
-        let woken = hints.take_in(store, &message.id, receipt, pin, objects);
+        let mut pending = lock(&shared.events.pending);
+        let woken = pending.add(store, &message.id, receipt, hint, objects);
         // at once: a sync that begins after it deals with the message, and must not read what was asked before
-        hints.wake(&woken, Instant::now().into_std());
+        pending.wake(&woken, Instant::now().into_std());
         shared
             .metrics
             .events_waiting
-            .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
-        (woken, hints.stores_done())
+            .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+        (woken, pending.stores_with_receipts())
     };
     shared.events.notify(&stores);
     woken
@@ -228,13 +228,13 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
         done.notified().await;
         sleep(COLLECT).await;
         let (receipts, left) = {
-            let mut hints = lock(&shared.events.hints);
-            let receipts = hints.take_done(store, MOST_DONE);
+            let mut pending = lock(&shared.events.pending);
+            let receipts = pending.take_receipts(store, MOST_DONE);
             shared
                 .metrics
                 .events_waiting
-                .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
-            (receipts, hints.count_done(store))
+                .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+            (receipts, pending.count_receipts(store))
         };
         if left > 0 {
             done.notify_one();

@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
-use lockstep_core::hints::Pin;
+use lockstep_core::events::VersionHint;
 use lockstep_provider::Told;
 use serde_json::Value;
 
@@ -257,10 +257,10 @@ impl Names {
     fn told(self, version: Option<&str>, at: Option<Timestamp>) -> Told {
         match version {
             _ if self.0.is_empty() => Told::Nothing,
-            Some(id) if is_version(id) => Told::Became(Pin {
+            Some(id) if is_version(id) => Told::Became(VersionHint {
                 keys: self.0,
                 version: format!("uuid/{id}@{CURRENT}"),
-                told: format!("uuid/{id}"),
+                read_version: format!("uuid/{id}"),
                 at,
             }),
             // anyone who can write to the queue may have sent another text
