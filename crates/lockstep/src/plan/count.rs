@@ -78,7 +78,7 @@ fn one(
             place.insert(known);
         }
     }
-    let leader = spec::primary_store(input.spec).ok_or_else(|| {
+    let primary_store = spec::primary_store(input.spec).ok_or_else(|| {
         // unreachable: planning fails without a store
         Failure::new(Reason::InvalidSpec, "secretStoreRef is required")
     })?;
@@ -89,11 +89,11 @@ fn one(
         // only a cluster assigns a uid, so use the name instead
         batch_key: spec::batch_key(
             input.spec,
-            &leader,
+            &primary_store,
             &format!("{}/{}", placed.namespace, placed.name),
         ),
         interval: periodic.then(|| reconcile::interval(input.spec)),
-        leader: key(&leader),
+        primary_store: key(&primary_store),
         wants,
     })
 }
