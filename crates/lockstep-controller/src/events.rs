@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use lockstep_core::hints::{Hints, Most, Pin};
+use lockstep_core::events::{Capacity, PendingMessages, VersionHint};
 use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::{index::ObjectKey, tasks::Tasks};
 
 /// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
 /// hundred bytes here, and what is forgotten is given out again.
-const MOST: Most = Most {
+const CAPACITY: Capacity = Capacity {
     messages: 10_000,
     bytes: 16 << 20,
 };
@@ -27,7 +27,7 @@ const MOST: Most = Most {
 #[derive(Debug)]
 pub struct Events {
     tasks: Tasks,
-    hints: Mutex<Hints<StoreKey, ObjectKey>>,
+    pending: Mutex<PendingMessages<StoreKey, ObjectKey>>,
     running: Mutex<HashMap<StoreKey, Listener>>,
     /// What does not work at the moment, and why.
     troubles: Mutex<BTreeMap<(StoreKey, Doing), String>>,
@@ -61,7 +61,7 @@ impl Events {
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
-            hints: Mutex::new(Hints::new(MOST)),
+            pending: Mutex::new(PendingMessages::new(CAPACITY)),
             running: Mutex::default(),
             troubles: Mutex::default(),
             listed: watch::Sender::default(),
@@ -95,7 +95,7 @@ impl Events {
         });
         for store in &ended {
             // its receipts may be of another queue: what they stood for is given out again
-            lock(&self.hints).forget(store);
+            lock(&self.pending).forget(store);
             self.forget_troubles(store);
         }
         for (store, revision) in wanted {
@@ -120,7 +120,7 @@ impl Events {
         if let Some(listener) = lock(&self.running).remove(store) {
             listener.token.cancel();
         }
-        lock(&self.hints).forget(store);
+        lock(&self.pending).forget(store);
         self.forget_troubles(store);
     }
 
@@ -155,40 +155,40 @@ impl Events {
 
     /// Whether a message concerns the object.
     pub fn concern(&self, object: &ObjectKey) -> bool {
-        lock(&self.hints).concerns(object)
+        lock(&self.pending).concerns(object)
     }
 
     /// These objects are woken.
     fn wake(&self, objects: &BTreeSet<ObjectKey>) {
-        lock(&self.hints).wake(objects, Instant::now());
+        lock(&self.pending).wake(objects, Instant::now());
     }
 
     /// When the object was woken the last time, until it has settled since.
     pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
-        lock(&self.hints).woken_at(object)
+        lock(&self.pending).woken_at(object)
     }
 
     /// A sync of the object begins.
     pub fn begin(&self, object: &ObjectKey) {
-        lock(&self.hints).begin(object);
+        lock(&self.pending).begin(object);
     }
 
-    /// What the messages that concern the object say of versions, with the number of the message.
-    pub fn pins(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, Pin)> {
-        lock(&self.hints).pins(object)
+    /// Returns the versions that the messages about the object name, with the number of the message.
+    pub fn version_hints(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, VersionHint)> {
+        lock(&self.pending).version_hints(object)
     }
 
     /// What a message says of a version did not hold.
     pub fn refute(&self, message: u64) {
-        lock(&self.hints).refute(message);
+        lock(&self.pending).refute(message);
     }
 
     /// A sync of the object ended, and what it found is durable or not.
     pub fn end(&self, object: &ObjectKey, settled: bool) {
         let stores = {
-            let mut hints = lock(&self.hints);
-            hints.end(object, settled);
-            hints.stores_done()
+            let mut pending = lock(&self.pending);
+            pending.end(object, settled);
+            pending.stores_with_receipts()
         };
         self.notify(&stores);
     }
@@ -196,9 +196,9 @@ impl Events {
     /// No message concerns the object any more.
     pub fn settle(&self, object: &ObjectKey) {
         let stores = {
-            let mut hints = lock(&self.hints);
-            hints.settle(object);
-            hints.stores_done()
+            let mut pending = lock(&self.pending);
+            pending.settle(object);
+            pending.stores_with_receipts()
         };
         self.notify(&stores);
     }

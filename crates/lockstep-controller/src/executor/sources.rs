@@ -19,12 +19,12 @@ impl Executor {
             self.meter.take_place(&context).await?;
         }
         let fetched = fetch::fetch(&read.plan, self, &context, &self.meter).await;
-        let pins = self.shared.events.pins(&self.key).into_iter();
+        let hints = self.shared.events.version_hints(&self.key).into_iter();
         // also those of values that searches found
         let stores: BTreeSet<StoreRef> = fetched.reads.keys().map(|read| read.store.clone()).collect();
-        let messages = pins.filter_map(|(number, key, pin)| {
+        let messages = hints.filter_map(|(number, key, hint)| {
             let store = stores.iter().find(|store| self.store_key(store) == key)?.clone();
-            Some(VersionMessage { number, store, pin })
+            Some(VersionMessage { number, store, hint })
         });
         Ok(SourcesRead {
             large: self.meter.is_large() || fetched.too_large.is_some(),
