@@ -7,13 +7,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use lockstep_api::{GcpProvider, StoreProvider};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    Locator, Login, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    Locator, Login, NoLeases, Notice, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
@@ -177,6 +178,10 @@ impl Provider for Gcp {
         }
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
     async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         match &self.secrets {
             Some(secrets) => secrets.find(query).await,
@@ -199,11 +204,21 @@ impl Provider for Gcp {
         }
     }
 
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let changes = self.changes.clone()?;
         Some(changes)
     }
 }
+
+impl NoLeases for Gcp {}
 
 fn no_key(operation: Operation) -> ProviderError {
     let message = "the store names no key for ciphertexts";

@@ -14,8 +14,9 @@ use super::{
     watch::{self, Fingerprint, Pace},
 };
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Parts, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, found,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
+    Operation, Parts, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
+    no_kms,
 };
 
 /// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
@@ -106,6 +107,10 @@ impl Provider for FileProvider {
         parts.join_values(values, "a folder")
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        true
+    }
+
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
             let message = "find.tags: files carry no tags";
@@ -126,6 +131,10 @@ impl Provider for FileProvider {
         self.blocking(cx, Operation::Find, work).await
     }
 
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         let work = |place: &Place, _: &Stop| match place.open(Operation::Check)? {
             Content::Folder(folder) => match folder::absence(&folder) {
@@ -135,6 +144,10 @@ impl Provider for FileProvider {
             Content::Document(..) => Ok(()),
         };
         self.blocking(cx, Operation::Check, work).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        None
     }
 
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
@@ -147,7 +160,13 @@ impl Provider for FileProvider {
             },
         ))
     }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for FileProvider {}
 
 /// Answers the references without a version; files have none that could be asked for.
 fn unversioned(

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, WeakShared, join_all},
@@ -21,8 +20,8 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Backlog, Context, Operation, Provider, RemoteRef,
+    call::{Answers, Service},
     metrics::StoreMetrics,
 };
 
@@ -50,8 +49,8 @@ pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 ///
 /// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
 #[derive(Debug)]
-pub struct Batch {
-    provider: Arc<dyn Provider>,
+pub struct Batch<S> {
+    inner: Arc<S>,
     metrics: StoreMetrics,
     longest: Duration,
     open: Mutex<Option<Open>>,
@@ -98,7 +97,7 @@ impl Drop for Left {
     }
 }
 
-type Answer = Vec<Result<RemoteSecret, ProviderError>>;
+type Answer = Answers<RemoteRef>;
 
 /// The batch that still takes references.
 struct Open {
@@ -159,11 +158,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Batch {
-    /// Gathers the references of `provider`, which belongs to one store identity. A request takes at most `longest`.
-    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics, longest: Duration) -> Self {
+impl<S: Service<RemoteRef> + 'static> Batch<S> {
+    /// Gathers the references for `inner`, which belongs to one store identity. A request takes at most `longest`.
+    pub fn new(inner: Arc<S>, metrics: StoreMetrics, longest: Duration) -> Self {
         Self {
-            provider,
+            inner,
             metrics,
             longest,
             open: Mutex::default(),
@@ -172,12 +171,7 @@ impl Batch {
     }
 
     /// Reads references that can share a request, in batches with those of others.
-    async fn gather(
-        &self,
-        cx: &Context,
-        refs: &[RemoteRef],
-        size: usize,
-    ) -> Vec<Result<RemoteSecret, ProviderError>> {
+    async fn gather(&self, cx: &Context, refs: &[RemoteRef], size: usize) -> Answer {
         let (flights, places) = self.place(cx, refs, size);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
@@ -255,7 +249,7 @@ impl Batch {
             full: Notify::new(),
             backlog: Mutex::new(backlog),
         });
-        let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
+        let (inner, metrics, longest) = (Arc::clone(&self.inner), self.metrics.clone(), self.longest);
         let under_way = Arc::clone(&self.under_way);
         let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
@@ -268,9 +262,9 @@ impl Batch {
                 queued_since: Some(begun.into_std()),
                 ..Context::default()
             };
-            let results = AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await;
+            let results = AssertUnwindSafe(inner.call(&cx, &refs)).catch_unwind().await;
             Arc::new(match results {
-                Ok(results) => checked(refs.len(), Operation::Read, results),
+                Ok(results) => checked(&refs, results),
                 Err(_) => for_each(refs.len(), &panicked(Operation::Read)),
             })
         };
@@ -278,82 +272,45 @@ impl Batch {
     }
 }
 
-#[async_trait]
-impl Provider for Batch {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
+impl<S: Service<RemoteRef> + 'static> Service<RemoteRef> for Batch<S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let size = self.capability().batch;
+    async fn call(&self, cx: &Context, refs: &[RemoteRef]) -> Answer {
+        let provider = self.inner.provider();
+        let size = provider.capability().batch;
         let shared: Vec<bool> = refs
             .iter()
-            .map(|reference| size > 1 && self.provider.batches(reference))
+            .map(|reference| size > 1 && provider.batches(reference))
             .collect();
         if !shared.contains(&true) {
-            return self.provider.fetch(cx, refs).await;
+            return self.inner.call(cx, refs).await;
         }
         let those = |which: bool| {
             let refs = refs.iter().zip(&shared);
             let those = refs.filter(|(_, shared)| **shared == which);
             those.map(|(reference, _)| reference.clone()).collect::<Vec<_>>()
         };
-        let (together, alone) = (those(true), those(false));
-        if alone.is_empty() {
+        let (together, unbatchable) = (those(true), those(false));
+        if unbatchable.is_empty() {
             return self.gather(cx, refs, size).await;
         }
-        // each of them is a request of its own, which the limit further in makes of them
-        let (together, answers) = join!(self.gather(cx, &together, size), self.provider.fetch(cx, &alone));
-        let answers = checked(alone.len(), Operation::Read, answers);
-        let (mut together, mut alone) = (together.into_iter(), answers.into_iter());
-        let next = |shared| if shared { together.next() } else { alone.next() };
+        // the limit further in sends each of them alone
+        let (together, answers) = join!(
+            self.gather(cx, &together, size),
+            self.inner.call(cx, &unbatchable)
+        );
+        let answers = checked(&unbatchable, answers);
+        let (mut together, mut unbatchable) = (together.into_iter(), answers.into_iter());
+        let next = |shared| {
+            if shared {
+                together.next()
+            } else {
+                unbatchable.next()
+            }
+        };
         shared.into_iter().map_while(next).collect()
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        self.provider.find(cx, query).await
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        self.provider.decrypt(cx, ciphertext).await
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.provider.warrant(cx, request).await
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        self.provider.mint(cx, warrant, request).await
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        self.provider.renew_lease(cx, lease, wanted).await
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.provider.revoke(cx, lease).await
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        self.provider.check(cx).await
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
     }
 }
 
