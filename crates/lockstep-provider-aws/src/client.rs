@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::Credentials as Key;
+use aws_credential_types::Credentials as Credential;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lockstep_provider::{Login, Operation, ProviderError};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Failed, Purpose},
-    login::Door,
+    login::AwsAuthenticator,
 };
 
 /// For how long a store counts as working after a request succeeded.
@@ -22,7 +22,7 @@ const FRESH: Duration = Duration::from_secs(300);
 
 /// Calls a service as one identity.
 pub(crate) struct Caller {
-    login: Login<Door>,
+    login: Login<AwsAuthenticator>,
     /// When a request last succeeded; none since one failed for the service's or the credentials' sake.
     worked: Mutex<Option<Instant>>,
 }
@@ -34,7 +34,7 @@ impl fmt::Debug for Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(login: Login<Door>) -> Arc<Self> {
+    pub(crate) fn new(login: Login<AwsAuthenticator>) -> Arc<Self> {
         Arc::new(Self {
             login,
             worked: Mutex::default(),
@@ -43,21 +43,23 @@ impl Caller {
 
     /// Who asks, as messages name it.
     pub(crate) fn identity(&self) -> String {
-        self.login.door().to_string()
+        self.login.authenticator().to_string()
     }
 
     /// Makes a call, with one new login and one repetition if the service no longer takes the credentials.
     ///
     /// # Errors
     /// What the login, the transport or the service fails with.
-    pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
+    pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Credential) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let request = &request;
+        let send = |credential| async move { request(credential).await.map_err(|error| Failed::of(&error)) };
         let outcome = self
-            .as_identity(|key| async move { request(key).await.map_err(|error| Failed::of(&error)) })
+            .login
+            .call(send, Failed::is_of_credentials, Failed::Login)
             .await;
         let works = match &outcome {
             Ok(_) => Some(Instant::now()),
@@ -79,7 +81,11 @@ impl Caller {
     /// # Errors
     /// What the first read would fail with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let outcome = self.as_identity(|key| self.login.door().who_am_i(key)).await;
+        let who_am_i = |credential| self.login.authenticator().who_am_i(credential);
+        let outcome = self
+            .login
+            .call(who_am_i, Failed::is_of_credentials, Failed::Login)
+            .await;
         let purpose = Purpose {
             operation: Operation::Check,
             doing: "asking the token service for the caller's identity".to_owned(),
@@ -88,19 +94,5 @@ impl Caller {
             action: "sts:GetCallerIdentity",
         };
         outcome.map_err(|failed| failed.error(&purpose))
-    }
-
-    /// Does something with credentials, and once more with new ones if these are no longer taken.
-    async fn as_identity<T, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Failed>>,
-    {
-        let session = self.login.session().await.map_err(Failed::Login)?;
-        let outcome = request(session.key.clone()).await;
-        if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            return outcome;
-        }
-        let fresh = self.login.replace(session.generation()).await;
-        request(fresh.map_err(Failed::Login)?.key.clone()).await
     }
 }

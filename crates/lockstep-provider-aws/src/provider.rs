@@ -21,7 +21,7 @@ use crate::{
     http::{Clients, Http},
     kms::{Kms, KmsEncryptor},
     locate::AwsLocator,
-    login::Door,
+    login::AwsAuthenticator,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -106,14 +106,14 @@ impl ProviderFactory for AwsFactory {
 }
 
 fn caller(config: &Config, http: &Http, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-    let door = Door::new(
+    let authenticator = AwsAuthenticator::new(
         config.login.clone(),
         config.region.clone(),
         http.clone(),
         Arc::new(SystemClock),
         credentials,
     );
-    Caller::new(Login::new(door))
+    Caller::new(Login::new(authenticator))
 }
 
 /// The configuration of a store, checked.

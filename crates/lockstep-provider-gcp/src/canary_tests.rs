@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     error::{Failed, Why},
     http::Http,
-    login::GcpDoor,
+    login::GcpAuthenticator,
     transport::Transport,
 };
 
@@ -137,8 +137,9 @@ impl Stage {
         let config = Config::new(self.config.provider.gcp.as_ref().unwrap(), &self.config.key).unwrap();
         let place = config.place.clone().unwrap();
         let http = Http::new(Connect::from(&self.config), Arc::new(SystemClock)).unwrap();
-        let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
-        let caller = Caller::new(http.clone(), Login::new(door));
+        let authenticator =
+            GcpAuthenticator::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
+        let caller = Caller::new(http.clone(), Login::new(authenticator));
         let seen = Mutex::new(format!("{http:?} {caller:?}"));
         let look = |shown: &str| seen.lock().unwrap().push_str(shown);
         let look = &look;

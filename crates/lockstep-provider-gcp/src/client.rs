@@ -11,7 +11,7 @@ use lockstep_provider::{Login, ProviderError};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::{error::Failed, http::Http, login::GcpDoor, transport::Transport};
+use crate::{error::Failed, http::Http, login::GcpAuthenticator, transport::Transport};
 
 /// For how long a store counts as working after a request succeeded.
 const FRESH: Duration = Duration::from_secs(300);
@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(300);
 /// Calls services as one identity.
 pub(crate) struct Caller {
     http: Http,
-    login: Login<GcpDoor>,
+    login: Login<GcpAuthenticator>,
     /// When a request last succeeded; none since one failed for the service's or the login's sake.
     worked: Mutex<Option<Instant>>,
 }
@@ -31,7 +31,7 @@ impl fmt::Debug for Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(http: Http, login: Login<GcpDoor>) -> Arc<Self> {
+    pub(crate) fn new(http: Http, login: Login<GcpAuthenticator>) -> Arc<Self> {
         Arc::new(Self {
             http,
             login,
@@ -41,7 +41,7 @@ impl Caller {
 
     /// Who asks, as messages name it.
     pub(crate) fn identity(&self) -> String {
-        self.login.door().to_string()
+        self.login.authenticator().to_string()
     }
 
     /// Makes a call of the service at that address, with one new login and one repetition if it no longer takes the login.
@@ -52,7 +52,19 @@ impl Caller {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let outcome = self.with_login(base, request).await;
+        let request = &request;
+        let send = |token| async move {
+            let transport = Transport {
+                http: self.http.clone(),
+                base: base.clone(),
+                token,
+            };
+            request(transport).await.map_err(|error| Failed::of(&error))
+        };
+        let outcome = self
+            .login
+            .call(send, Failed::is_of_credentials, Failed::Login)
+            .await;
         let works = match &outcome {
             Ok(_) => Some(Instant::now()),
             Err(failed) if failed.is_an_answer() => return outcome,
@@ -74,27 +86,5 @@ impl Caller {
     /// What the login fails with.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.login.session().await.map(drop)
-    }
-
-    async fn with_login<T, F>(&self, base: &Url, request: impl Fn(Transport) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let session = self.login.session().await.map_err(Failed::Login)?;
-        let transport = Transport {
-            http: self.http.clone(),
-            base: base.clone(),
-            token: session.key.clone(),
-        };
-        let outcome = request(transport.clone())
-            .await
-            .map_err(|error| Failed::of(&error));
-        if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            return outcome;
-        }
-        let fresh = self.login.replace(session.generation()).await;
-        let token = fresh.map_err(Failed::Login)?.key.clone();
-        let again = request(Transport { token, ..transport }).await;
-        again.map_err(|error| Failed::of(&error))
     }
 }

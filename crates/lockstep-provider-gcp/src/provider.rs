@@ -24,7 +24,7 @@ use crate::{
     events::Pulled,
     http::Http,
     kms::{Kms, KmsEncryptor},
-    login::GcpDoor,
+    login::GcpAuthenticator,
     name::GcpLocator,
     secret_manager::SecretManager,
 };
@@ -107,8 +107,8 @@ impl GcpFactory {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<Caller>, ProviderError> {
         let http = self.http(connect)?;
-        let door = GcpDoor::new(config.login.clone(), http.clone(), credentials);
-        Ok(Caller::new(http, Login::new(door)))
+        let authenticator = GcpAuthenticator::new(config.login.clone(), http.clone(), credentials);
+        Ok(Caller::new(http, Login::new(authenticator)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `vault` provider: HashiCorp Vault and OpenBao, key/value engine versions 1 and 2.
 //!
 //! How a request goes: `config` has checked everything that the user wrote, `path` turns the key into a place on the
-//! server, `auth` has a token at hand (`login` gets it, `session` knows how long it lives), `client` sends one bounded
+//! server, `auth` has a token at hand (`login` gets it, [`lockstep_provider::Login`] keeps it), `client` sends one bounded
 //! request, `error` says what went wrong in words of ours. `provider`, `find`, `transit` and `lease` are what the
 //! rest of lockstep sees of it.
 //!
@@ -32,7 +32,6 @@ mod lookup;
 mod mounts;
 mod path;
 mod provider;
-mod session;
 mod static_role;
 mod tls;
 mod transit;

@@ -36,7 +36,7 @@ pub use lockstep_core::{
         SecretValue, Verbatim, Warrant,
     },
 };
-pub use login::{Door, Grant, Login, Session};
+pub use login::{Authenticator, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};
