@@ -102,9 +102,10 @@ impl Authenticator for VaultAuthenticator {
     /// Renews the token. Logs in again if the token cannot be renewed, or is near its maximum lifetime: the server then
     /// renews it for less than half of its lease.
     async fn renew(&self, current: &Grant) -> Result<lockstep_provider::Grant<Grant>, ProviderError> {
-        let renewed = match current.renewable {
-            true => self.renew_self(current).await?,
-            false => None,
+        let renewed = if current.renewable {
+            self.renew_self(current).await?
+        } else {
+            None
         };
         match renewed {
             Some(renewed) if renewed.lease_seconds >= current.lease_seconds / 2 => {

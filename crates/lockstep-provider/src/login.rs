@@ -25,7 +25,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use session::AHEAD;
 pub use session::Session;
 
 use crate::ProviderError;
@@ -63,7 +62,7 @@ pub trait Authenticator: fmt::Display + Send + Sync {
     /// The age at which a credential is renewed. By default five minutes before it expires, or at four fifths of its
     /// lifetime if that is later.
     fn renewal_age(&self, lifetime: Duration) -> Duration {
-        lifetime - AHEAD.min(lifetime / 5)
+        session::renewal_age(lifetime)
     }
 }
 

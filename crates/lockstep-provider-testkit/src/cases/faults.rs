@@ -62,7 +62,9 @@ async fn assert_timed_out<R: Request>(limited: &Timeout<Direct>, request: R) {
         .await
         .remove(0)
         .err();
-    let error = error.expect("a hung backend ends in an error");
+    let Some(error) = error else {
+        panic!("a hung backend must end in an error")
+    };
     assert_clean(&error);
     assert_eq!(
         (error.kind, error.operation),

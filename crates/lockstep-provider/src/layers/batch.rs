@@ -25,29 +25,33 @@ use crate::{
     metrics::StoreMetrics,
 };
 
-/// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
-/// who comes alone does not notice.
+/// How long a batch waits for the next reference after each one. A tenth of the time in which a near backend answers, so that
+/// a single request does not notice.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// The same where this store was asked a moment ago, so that more is likely to come.
+/// The same if a request to this store ended less than [`LATELY`] ago, because more references are likely to follow.
 pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(25);
-/// What a moment ago is.
+/// See [`BATCH_WAIT_BUSY`].
 const LATELY: Duration = Duration::from_millis(200);
-/// How long a batch waits at most, from its first reference on. Where references keep coming, or the store is busy with
-/// other requests anyway, a fuller batch saves more time than it costs.
+/// Maximum time from the first reference of a batch until it is sent. While references keep arriving, or the store is busy
+/// with other requests, a fuller batch saves more time than it costs.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// How long a batch waits at most while others stand in a queue to ask the same store. They are let in as those before them
-/// are done, and wait for that anyway.
+/// The same while other requests to this store wait in a queue. They are admitted as earlier ones end, and wait for that
+/// anyway.
 pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 
-/// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
-/// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where
-/// it was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. While there is a backlog
-/// ([`Context::backlog`]) it leaves when it is full, or after [`BATCH_WAIT_BACKLOG`]. Each reference has its own result, so
-/// what one of them fails with is nobody else's failure. A reference that shares no request ([`Provider::batches`]) goes on at
-/// once; for a provider without batches this layer does nothing.
+/// Puts references that arrive together into one request, for providers with batches. A batch is sent
 ///
-/// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
+/// - when it is full;
+/// - when nothing of this store is in flight and no reference arrived for [`BATCH_WAIT`] (or [`BATCH_WAIT_BUSY`]);
+/// - [`BATCH_WAIT_MAX`] after its first reference. While there is a backlog ([`Context::backlog`]), after
+///   [`BATCH_WAIT_BACKLOG`] instead of this and the previous one.
+///
+/// Each reference has its own result, so a failure affects only its own reference. An unbatchable reference
+/// ([`Provider::batches`]) is passed on at once. For a provider without batches this layer does nothing.
+///
+/// A batch belongs to all requests that wait for it. If one of them is cancelled, the others go on; with the last one the
+/// batch ends.
 #[derive(Debug)]
 pub struct Batch<S> {
     inner: Arc<S>,
@@ -172,33 +176,34 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
 
     /// Reads references that can share a request, in batches with those of others.
     async fn gather(&self, cx: &Context, refs: &[RemoteRef], size: usize) -> Answer {
-        let (flights, places) = self.place(cx, refs, size);
+        let (flights, positions) = self.assign(cx, refs, size);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
-        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
+        let answer = |(flight, position): (usize, usize)| match answers.get(flight) {
             Some(Some(answer)) => answer
-                .get(place)
+                .get(position)
                 .cloned()
                 .unwrap_or_else(|| Err(panicked(Operation::Read))),
             _ => Err(gave_up(Operation::Read)),
         };
-        places.into_iter().map(answer).collect()
+        positions.into_iter().map(answer).collect()
     }
 
-    /// Finds a place for each reference. Answers the requests, and for each reference which of them answers it where.
-    fn place(
+    /// Assigns each reference to a batch. Returns the flights, and for each reference its flight and the position of its answer
+    /// there.
+    fn assign(
         &self,
         cx: &Context,
         refs: &[RemoteRef],
         size: usize,
     ) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
         let mut flights = Vec::new();
-        let mut places = Vec::with_capacity(refs.len());
+        let mut positions = Vec::with_capacity(refs.len());
         let mut open = lock(&self.open);
         // the request of the references before, which goes on being filled
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
-            let (flight, gathering, place) = Self::put(&mut open, reference, size, &cx.backlog)
+            let (flight, gathering, position) = Self::put(&mut open, reference, size, &cx.backlog)
                 .unwrap_or_else(|| {
                     let (flight, gathering) = self.begin(reference.clone(), cx.backlog.clone());
                     *open = flight.downgrade().map(|flight| Open {
@@ -210,10 +215,10 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
             if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &gathering)) {
                 flights.push(flight);
             }
-            places.push((flights.len() - 1, place));
+            positions.push((flights.len() - 1, position));
             last = Some(gathering);
         }
-        (flights, places)
+        (flights, positions)
     }
 
     /// Puts a reference into the batch that is open, if one is.
@@ -225,20 +230,20 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
     ) -> Option<(Flight<Answer>, Arc<Gathering>, usize)> {
         let Open { flight, gathering } = open.as_ref()?;
         let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
-        let place = {
+        let position = {
             let mut refs = lock(&gathering.refs);
             let refs = refs.as_mut()?;
             refs.push(reference.clone());
             refs.len() - 1
         };
-        if place + 1 >= size {
+        if position + 1 >= size {
             gathering.full.notify_one();
             *open = None;
         } else {
             *lock(&gathering.backlog) = backlog.clone();
             gathering.more.notify_one();
         }
-        Some((flight, gathering, place))
+        Some((flight, gathering, position))
     }
 
     /// A batch that holds one reference.

@@ -65,16 +65,16 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
 
     /// Joins the requests in flight, and starts one for each batch of the rest and for each unbatchable request. Returns the
     /// flights, and for each request its flight and the position of its answer there.
-    fn join(&self, cx: &Context, all: &[R]) -> (Vec<Flight<Answers<R>>>, Vec<(usize, usize)>) {
+    fn join(&self, cx: &Context, all: &[R]) -> Joined<R> {
         let (mut flights, mut new) = (Vec::new(), Vec::new());
         let mut known: HashMap<&R, Source> = HashMap::new();
 
         let mut table = self.table.lock();
         for request in all {
             known.entry(request).or_insert_with(|| {
-                if let Some((flight, place)) = table.join(request, cx.not_before) {
+                if let Some((flight, position)) = table.join(request, cx.not_before) {
                     flights.push(flight);
-                    Source::Joined(flights.len() - 1, place)
+                    Source::Joined(flights.len() - 1, position)
                 } else {
                     new.push(request.clone());
                     Source::New(new.len() - 1)
@@ -82,10 +82,10 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
             });
         }
         let mut begun = vec![(usize::MAX, 0); new.len()];
-        for places in requests(self.inner.provider(), &new) {
-            let some: Vec<R> = places.iter().map(|place| new[*place].clone()).collect();
-            for (answer, place) in places.into_iter().enumerate() {
-                begun[place] = (flights.len(), answer);
+        for positions in requests(self.inner.provider(), &new) {
+            let some: Vec<R> = positions.iter().map(|position| new[*position].clone()).collect();
+            for (answer, position) in positions.into_iter().enumerate() {
+                begun[position] = (flights.len(), answer);
             }
             let flight = self.send(some.clone(), cx.backlog.clone());
             flights.push(table.begin(&self.table, some, flight));
@@ -93,15 +93,18 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
         drop(table);
 
         self.metrics.saved(all.len() - new.len());
-        let place = |request| match known.get(request) {
-            Some(Source::Joined(flight, place)) => (*flight, *place),
+        let position = |request| match known.get(request) {
+            Some(Source::Joined(flight, position)) => (*flight, *position),
             Some(Source::New(index)) => begun[*index],
             None => (usize::MAX, 0),
         };
-        let places = all.iter().map(place).collect();
-        (flights, places)
+        let positions = all.iter().map(position).collect();
+        (flights, positions)
     }
 }
+
+/// Flights, and for each request its flight and the position of its answer there.
+type Joined<R> = (Vec<Flight<Answers<R>>>, Vec<(usize, usize)>);
 
 /// Where the answer to a request comes from.
 enum Source {
@@ -117,17 +120,17 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Service<R> for Coalesce<R,
     }
 
     async fn call(&self, cx: &Context, requests: &[R]) -> Answers<R> {
-        let (flights, places) = self.join(cx, requests);
+        let (flights, positions) = self.join(cx, requests);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
-        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
+        let answer = |(flight, position): (usize, usize)| match answers.get(flight) {
             Some(Some(answers)) => answers
-                .get(place)
+                .get(position)
                 .cloned()
                 .unwrap_or_else(|| Err(panicked(R::OPERATION))),
             _ => Err(gave_up(R::OPERATION)),
         };
-        places.into_iter().map(answer).collect()
+        positions.into_iter().map(answer).collect()
     }
 }
 
@@ -165,17 +168,17 @@ struct Entry<A> {
     id: u64,
     began: Instant,
     flight: WeakShared<BoxFuture<'static, Arc<A>>>,
-    place: usize,
+    position: usize,
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K, A> {
-    /// The request in flight that asks for `key` and began no earlier than that, and the place of its answer.
+    /// The request in flight that asks for `key` and began no earlier than that, and the position of its answer.
     fn join(&self, key: &K, not_before: Option<std::time::Instant>) -> Option<(Flight<A>, usize)> {
         let entry = self.flights.get(key)?;
         if not_before.is_some_and(|not_before| entry.began < Instant::from_std(not_before)) {
             return None;
         }
-        Some((entry.flight.upgrade()?, entry.place))
+        Some((entry.flight.upgrade()?, entry.position))
     }
 
     /// Begins a request that asks for `keys`.
@@ -197,14 +200,14 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
         .shared();
         if let Some(weak) = flight.downgrade() {
             let began = Instant::now();
-            for (place, key) in keys.into_iter().enumerate() {
+            for (position, key) in keys.into_iter().enumerate() {
                 self.flights.insert(
                     key,
                     Entry {
                         id,
                         began,
                         flight: weak.clone(),
-                        place,
+                        position,
                     },
                 );
             }

@@ -75,14 +75,14 @@ impl<R: Request, S: Service<R>> Service<R> for Limit<S> {
         if requests.len() == 1 {
             return self.request(cx, all).await;
         }
-        let answers = requests.iter().map(|places| async {
-            let some: Vec<R> = places.iter().map(|place| all[*place].clone()).collect();
+        let answers = requests.iter().map(|positions| async {
+            let some: Vec<R> = positions.iter().map(|position| all[*position].clone()).collect();
             checked(&some, self.request(cx, &some).await)
         });
         let answers = join_all(answers).await.into_iter().flatten();
-        let mut placed: Vec<_> = requests.iter().flatten().zip(answers).collect();
-        placed.sort_unstable_by_key(|(place, _)| **place);
-        placed.into_iter().map(|(_, answer)| answer).collect()
+        let mut ordered: Vec<_> = requests.iter().flatten().zip(answers).collect();
+        ordered.sort_unstable_by_key(|(position, _)| **position);
+        ordered.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 

@@ -249,14 +249,14 @@ fn requests<'a, R: Request>(
 ) -> Vec<Vec<usize>> {
     let size = provider.capability().batch;
     let (mut requests, mut open) = (Vec::new(), Vec::new());
-    for (place, request) in all.into_iter().enumerate() {
+    for (position, request) in all.into_iter().enumerate() {
         if size > 1 && request.shares(provider) {
-            open.push(place);
+            open.push(position);
             if open.len() == size {
                 requests.push(std::mem::take(&mut open));
             }
         } else {
-            requests.push(vec![place]);
+            requests.push(vec![position]);
         }
     }
     if !open.is_empty() {

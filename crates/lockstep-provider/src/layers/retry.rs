@@ -132,8 +132,11 @@ impl<R: Request, S: Service<R>> Service<R> for Retry<S> {
     async fn call(&self, cx: &Context, requests: &[R]) -> Answers<R> {
         let mut answers = self.inner.call(cx, requests).await;
         self.record(requests, &answers);
+        if !R::REPEATABLE {
+            return answers;
+        }
         let mut attempts = self.attempts(cx, R::OPERATION);
-        while R::REPEATABLE {
+        loop {
             let failed: Vec<usize> = (0..requests.len())
                 .filter(|index| answers.get(*index).is_some_and(|answer| passing(answer).is_some()))
                 // what is left alone for long is not waited for, and keeps nobody else waiting
@@ -146,12 +149,12 @@ impl<R: Request, S: Service<R>> Service<R> for Retry<S> {
                 .or_else(|| errors().next())
                 .cloned()
             else {
-                break;
+                return answers;
             };
             let again: Vec<R> = failed.iter().map(|index| requests[*index].clone()).collect();
             let scopes: Vec<Scope> = again.iter().map(R::scope).collect();
             if !attempts.again(&worst, &scopes).await {
-                break;
+                return answers;
             }
             let repeated = self.inner.call(cx, &again).await;
             self.record(&again, &repeated);
@@ -159,7 +162,6 @@ impl<R: Request, S: Service<R>> Service<R> for Retry<S> {
                 answers[index] = answer;
             }
         }
-        answers
     }
 }
 

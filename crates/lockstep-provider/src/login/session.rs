@@ -3,9 +3,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Sessions are renewed this long before they expire, or at four fifths of their lifetime if that is later.
-pub(super) const AHEAD: Duration = Duration::from_secs(300);
+const AHEAD: Duration = Duration::from_secs(300);
 /// A request never starts with a session that expires sooner.
 const LEAST: Duration = Duration::from_secs(10);
+
+/// The age at which a session is renewed.
+pub(super) fn renewal_age(lifetime: Duration) -> Duration {
+    lifetime.saturating_sub(AHEAD.min(lifetime / 5))
+}
 
 /// The credential of one login or renewal.
 pub struct Session<C> {
@@ -57,7 +62,6 @@ mod tests {
     use super::*;
 
     fn session(lifetime: Option<u64>, now: Instant) -> Session<()> {
-        let renewal_age = |lifetime: Duration| lifetime - AHEAD.min(lifetime / 5);
         Session::new((), 1, lifetime.map(Duration::from_secs), now, renewal_age)
     }
 

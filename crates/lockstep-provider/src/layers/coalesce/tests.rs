@@ -26,13 +26,13 @@ fn backend(keys: &[&str]) -> MemoryBackend {
     backend
 }
 
-struct Joined {
+struct Coalesced {
     reads: Coalesce<RemoteRef, Direct>,
     searches: Coalesce<FindQuery, Direct>,
     decryptions: Coalesce<Ciphertext, Direct>,
 }
 
-impl Joined {
+impl Coalesced {
     fn new(provider: Arc<dyn Provider>, metrics: &StoreMetrics) -> Self {
         let (provider, longest) = (Arc::new(Direct(provider)), Duration::from_secs(30));
         Self {
@@ -55,8 +55,8 @@ impl Joined {
     }
 }
 
-fn coalesce(backend: &MemoryBackend) -> Joined {
-    Joined::new(backend.provider(), &measured().store)
+fn coalesce(backend: &MemoryBackend) -> Coalesced {
+    Coalesced::new(backend.provider(), &measured().store)
 }
 
 fn refs(keys: &[&str]) -> Vec<RemoteRef> {
@@ -71,7 +71,7 @@ fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
 async fn a_key_that_many_want_at_once_is_read_once_and_the_bytes_are_shared() {
     let backend = backend(&["a"]);
     let measured = measured();
-    let coalesce = Joined::new(backend.provider(), &measured.store);
+    let coalesce = Coalesced::new(backend.provider(), &measured.store);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let answers = join_all((0..50).map(|_| coalesce.fetch(&cx, &a))).await;
     assert_eq!(backend.reads("a"), 1);
@@ -434,7 +434,7 @@ async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_
             calls: AtomicUsize::new(0),
             release: Notify::new(),
         });
-        let coalesce = Joined::new(held.clone(), &measured().store);
+        let coalesce = Coalesced::new(held.clone(), &measured().store);
         let ask = async |not_before: Option<Instant>| {
             let cx = Context {
                 not_before: not_before.map(Instant::into_std),
@@ -520,7 +520,7 @@ impl NoLeases for Broken {}
 
 #[tokio::test]
 async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_who_waits() {
-    let coalesce = Joined::new(Arc::new(Broken), &measured().store);
+    let coalesce = Coalesced::new(Arc::new(Broken), &measured().store);
     let (cx, one, two) = (Context::default(), refs(&["a"]), refs(&["b", "c"]));
     let query = FindQuery::default();
     let (first, second, found, short) = join!(
