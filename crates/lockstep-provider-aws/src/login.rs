@@ -26,10 +26,10 @@ use lockstep_provider::{Authenticator, Credentials, ErrorKind, Operation, Provid
 use tokio::sync::OnceCell;
 
 use crate::{
+    client::Http,
     config::{self, Login, Source},
     credential::{clean_word, unavailable, word},
     error::Failed,
-    http::Http,
     sdk::common,
 };
 

@@ -14,11 +14,11 @@ use lockstep_provider::{
 };
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::{Clients, Http},
     config::{self, Config},
     costs,
     events::Queue,
-    http::{Clients, Http},
     kms::{Kms, KmsEncryptor},
     locate::AwsLocator,
     login::AwsAuthenticator,

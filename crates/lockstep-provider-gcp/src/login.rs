@@ -16,10 +16,10 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use crate::{
+    client::{Body, Http, address},
     config::{ANNOTATION, ActsAs, Exchange, Login, Source, check_email},
     credential::{SCOPE, ServiceAccountKey, unavailable, word},
     error::Failed,
-    http::{Body, Http, address},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

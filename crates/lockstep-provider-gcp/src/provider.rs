@@ -18,11 +18,11 @@ use lockstep_provider::{
 };
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::{self, Config, subscription},
     costs,
     events::Pulled,
-    http::Http,
     kms::{Kms, KmsEncryptor},
     login::GcpAuthenticator,
     name::GcpLocator,
@@ -43,8 +43,8 @@ impl ProviderFactory for GcpFactory {
     }
 
     fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
-        let place = config::place(spec(provider)?)?;
-        Ok(Arc::new(GcpLocator { place }))
+        let project_ref = config::project_ref(spec(provider)?)?;
+        Ok(Arc::new(GcpLocator { project_ref }))
     }
 
     async fn build(
@@ -56,19 +56,19 @@ impl ProviderFactory for GcpFactory {
         let connect = Connect::from(config);
         let config = configured(config)?;
         let caller = self.caller(&config, connect, credentials)?;
-        let changes = match (events, &config.place) {
+        let changes = match (events, &config.project_ref) {
             (None, _) => None,
-            (Some(spec), Some(place)) => {
-                let subscription = subscription(&spec, &place.project)?;
-                let pulled = Pulled::new(subscription, place.clone(), Arc::clone(&caller));
+            (Some(spec), Some(project_ref)) => {
+                let subscription = subscription(&spec, &project_ref.project)?;
+                let pulled = Pulled::new(subscription, project_ref.clone(), Arc::clone(&caller));
                 Some(Arc::new(pulled))
             }
             (Some(_), None) => return Err(no_project(Operation::Configure)),
         };
         let secrets = config
-            .place
+            .project_ref
             .clone()
-            .map(|place| SecretManager::new(&config, place, Arc::clone(&caller)));
+            .map(|project_ref| SecretManager::new(&config, project_ref, Arc::clone(&caller)));
         let kms = config.kms.clone().map(|key| Kms::new(key, Arc::clone(&caller)));
         Ok(Arc::new(Gcp {
             config,
