@@ -56,7 +56,8 @@ impl<S> Limit<S> {
             _ => None,
         };
         match self.budget.admit(cx, R::OPERATION, scope.as_ref()).await {
-            Ok(_admission) => self.inner.call(cx, requests).await,
+            // boxed, because many requests wait before this and should use little memory
+            Ok(_admission) => Box::pin(self.inner.call(cx, requests)).await,
             Err(error) => {
                 let explain = |request: &R| Err(self.budget.explain(&request.scope(), error.clone()));
                 requests.iter().map(explain).collect()
