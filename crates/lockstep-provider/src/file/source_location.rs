@@ -14,7 +14,7 @@ use crate::{ErrorKind, Operation, ProviderError};
 
 /// A store's path below the operator's root.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct SourceLocation {
     pub(super) root: PathBuf,
     /// Checked by [`store_path`](super::path::store_path).
     pub(super) path: String,
@@ -26,7 +26,7 @@ pub(super) enum Content {
     Document(Fields, Facts),
 }
 
-impl Place {
+impl SourceLocation {
     /// Opens it. Nothing is kept open between two requests, so that a volume can be mounted anew.
     pub(super) fn open(&self, operation: Operation) -> Result<Content, ProviderError> {
         let failed = |trouble| error::of_store(trouble, &self.path, operation);
