@@ -5,7 +5,7 @@ mod expected;
 mod unsealed;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -42,21 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
 /// The address of the server with a certificate, in the examples.
 const TLS: &str = "https://127.0.0.1:8200";
-
-fn folder() -> PathBuf {
-    operator::repository().join("examples")
-}
-
-/// The folders that are examples, by name.
-fn folders() -> Vec<PathBuf> {
-    let mut folders: Vec<_> = fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != "vault"))
-        .collect();
-    folders.sort();
-    folders
-}
 
 fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap().to_string_lossy().into_owned()
@@ -111,7 +96,8 @@ impl Ground {
             .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY)
             .env("GCE_METADATA_HOST", &gcp.host());
         operator.run().await?;
-        let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
+        let reviewer =
+            fs::read_to_string(operator::repository().join("examples/_shared/vault/reviewer.yaml"))?;
         operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
         let ask = [
             "create",
@@ -157,7 +143,7 @@ impl Ground {
             operator,
         };
         for bao in [&ground.plain, &ground.tls] {
-            let setup = example::vault_requests("examples/vault/setup.yaml")?;
+            let setup = example::vault_requests("examples/_shared/vault/setup.yaml")?;
             ground.prepare(bao, setup).await?;
         }
         Ok(ground)
@@ -235,10 +221,11 @@ impl Ground {
             source.write_file(&key, &bytes).await?;
         }
         self.prepare(bao, example.vault).await?;
-        // one namespace each
-        let _pods = manifests
-            .contains("kind: Deployment")
-            .then(|| Pods::play(self.client.clone(), &format!("example-{}", name_of(folder))));
+        let namespaces = namespaces_of_deployments(&manifests)?;
+        let _pods: Vec<_> = namespaces
+            .iter()
+            .map(|namespace| Pods::play(self.client.clone(), namespace))
+            .collect();
         self.apply(&manifests).await?;
         let environment = self.developer().await?;
         if let Some(sealed) = unsealed::seal(folder, &manifests, &self.replacements, &environment).await? {
@@ -427,6 +414,19 @@ fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(fs::rename(beside, path)?)
 }
 
+/// Returns the namespaces in which manifests have Deployments.
+fn namespaces_of_deployments(manifests: &str) -> Result<BTreeSet<String>> {
+    let mut namespaces = BTreeSet::new();
+    for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+        let object = Value::deserialize(document)?;
+        if object["kind"] == "Deployment" {
+            let namespace = object["metadata"]["namespace"].as_str();
+            namespaces.insert(namespace.context("a Deployment without a namespace")?.to_owned());
+        }
+    }
+    Ok(namespaces)
+}
+
 /// The files below a folder, by their path in it.
 fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
@@ -448,37 +448,15 @@ fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
 #[tokio::test]
 async fn every_example_does_what_it_promises() {
     let ground = Ground::raise().await.unwrap();
-    let all = folders();
+    let all = example::folders().unwrap();
     let played = join_all(all.iter().map(|folder| ground.play(folder))).await;
     let mut failures = String::new();
     for (folder, result) in all.iter().zip(played) {
         if let Err(error) = result {
-            let _ = writeln!(failures, "examples/{}: {error:#}", name_of(folder));
+            let _ = writeln!(failures, "examples/{}: {error:#}", example::name(folder));
         }
     }
     assert!(failures.is_empty(), "{failures}\n{}", ground.operator.log());
-}
-
-#[test]
-fn every_example_is_complete_and_listed() {
-    let list = fs::read_to_string(folder().join("README.md")).unwrap();
-    let check = |path: &Path| -> Result<()> {
-        for part in ["README.md", "manifests.yaml", "expected.yaml"] {
-            ensure!(path.join(part).exists(), "{part} is missing");
-        }
-        let has_source = ["values", "unsealed.yaml"]
-            .iter()
-            .any(|part| path.join(part).exists());
-        ensure!(has_source, "it has neither values nor unsealed.yaml");
-        let name = name_of(path);
-        if !list.contains(&format!("[{name}]({name})")) {
-            bail!("it is not in examples/README.md");
-        }
-        Ok(())
-    };
-    for path in folders() {
-        check(&path).with_context(|| path.display().to_string()).unwrap();
-    }
 }
 
 #[test]
@@ -492,7 +470,8 @@ fn every_way_to_log_in_that_the_crd_knows_has_an_example() {
     let crd = read(&operator::repository().join("crds/lockstep.dev_secretstores.yaml")).remove(0);
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let providers = &schema["properties"]["spec"]["properties"]["provider"]["properties"];
-    let stores: Vec<Value> = folders()
+    let stores: Vec<Value> = example::folders()
+        .unwrap()
         .iter()
         .flat_map(|folder| read(&folder.join("manifests.yaml")))
         .map(|object| object["spec"]["provider"].clone())

@@ -1,6 +1,8 @@
 //! Checks of the documents: every relative link leads to a file, every anchor to a heading, every page of `docs/` links back to the
 //! index, and no text that users read uses words of the old style.
 
+mod examples;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
