@@ -1,5 +1,5 @@
-//! Every folder of `examples/`, applied as it is to a real API server, with a real OpenBao behind it. What is expected
-//! stands beside each (`expected.yaml`, explained in examples/README.md), so that a new example needs no code here.
+//! Applies every example to a real API server with a real OpenBao, and compares the result with its `expected.yaml`. A
+//! new example needs no code here.
 
 mod expected;
 mod unsealed;
@@ -20,10 +20,13 @@ use kube::{
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use lockstep_api::aws::AwsService;
 use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
-    example::{self, Replacements, Request},
+    example::{
+        self, AwsSource, ExpectedObject, ExpectedSecret, GcpSource, Replacements, Request, SecretName, Step,
+    },
     gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
     pods::Pods,
@@ -32,9 +35,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use self::expected::{
-    AwsSource, Example, ExpectedObject, ExpectedSecret, GcpSource, Named, Step, compare_secret,
-};
+use self::expected::{compare_object, compare_secret};
 
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -203,8 +204,7 @@ impl Ground {
 
     /// One example, from its values to its last step.
     async fn play(&self, folder: &Path) -> Result<()> {
-        let text = fs::read_to_string(folder.join("expected.yaml")).context("expected.yaml")?;
-        let example: Example = serde_yaml_ng::from_str(&text).context("expected.yaml")?;
+        let example = example::expected(folder)?;
         let manifests = fs::read_to_string(folder.join("manifests.yaml")).context("manifests.yaml")?;
         let bao = if manifests.contains(TLS) {
             &self.tls
@@ -248,11 +248,11 @@ impl Ground {
         for key in &step.delete {
             source.delete(key).await?;
         }
-        for key in &step.tell {
-            source.tell(key)?;
+        for key in &step.notify {
+            source.notify(key)?;
         }
         for change in &step.patch {
-            let api = self.ours(&change.kind, Some(&change.namespace))?;
+            let api = self.ours(change.kind.as_str(), Some(&change.namespace))?;
             let patch = json!({ "spec": change.spec });
             api.patch(&change.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await?;
@@ -273,7 +273,7 @@ impl Ground {
         what: &str,
         objects: &[ExpectedObject],
         secrets: &[ExpectedSecret],
-        absent: &[Named],
+        absent: &[SecretName],
     ) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -289,12 +289,12 @@ impl Ground {
         &self,
         objects: &[ExpectedObject],
         secrets: &[ExpectedSecret],
-        absent: &[Named],
+        absent: &[SecretName],
     ) -> Result<()> {
         for expected in objects {
-            let api = self.ours(&expected.kind, expected.namespace.as_deref())?;
+            let api = self.ours(expected.kind.as_str(), expected.namespace.as_deref())?;
             let object = api.get(&expected.name).await?;
-            expected.compare(&object)?;
+            compare_object(expected, &object)?;
         }
         for expected in secrets {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &expected.namespace);
@@ -326,10 +326,9 @@ impl Source<'_> {
             Self::Aws(aws, source) => {
                 let text = std::str::from_utf8(bytes)?;
                 let name = format!("{}{key}", source.prefix);
-                match source.service.as_str() {
-                    "SecretsManager" => drop(aws.put_secret(&name, text)),
-                    "ParameterStore" => drop(aws.put_parameter(&name, text)),
-                    other => bail!("AWS has no service {other}"),
+                match source.service {
+                    AwsService::SecretsManager => drop(aws.put_secret(&name, text)),
+                    AwsService::ParameterStore => drop(aws.put_parameter(&name, text)),
                 }
                 for (tag, value) in source.tags.get(key).into_iter().flatten() {
                     aws.tag(&name, tag, value);
@@ -361,15 +360,15 @@ impl Source<'_> {
         }
     }
 
-    /// Tells of the current version of a value, as the service does of itself.
-    fn tell(&self, key: &str) -> Result<()> {
+    /// Sends the event of the service for the current version of a value.
+    fn notify(&self, key: &str) -> Result<()> {
         match self {
             Self::Aws(aws, source) => aws.tell(&format!("{}{key}", source.prefix)),
             Self::Gcp(gcp, _) => {
                 gcp.tell("SECRET_VERSION_ADD", key, None);
                 Ok(())
             }
-            Self::Vault(_) | Self::Files(_) => bail!("{key}: nothing tells of changes here"),
+            Self::Vault(_) | Self::Files(_) => bail!("{key}: this source sends no events"),
         }
     }
 

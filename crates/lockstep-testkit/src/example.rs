@@ -1,6 +1,8 @@
 //! What tests and the demo read of `examples/`: requests to Vault, and the texts in manifests that another machine has
 //! to put its own in place of. examples/README.md explains both.
 
+mod expected;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,6 +14,11 @@ use serde_json::Value;
 
 use crate::operator;
 
+pub use self::expected::{
+    AwsSource, Expected, ExpectedObject, ExpectedSecret, GcpSource, Kind, Request, SecretName, SpecPatch,
+    Step,
+};
+
 /// The address of Vault in the examples.
 pub const VAULT: &str = "http://127.0.0.1:8200";
 
@@ -20,16 +27,6 @@ pub const AWS: &str = "http://127.0.0.1:4566";
 
 /// The address of Google in the examples, where no Google is.
 pub const GCP: &str = "http://127.0.0.1:4580";
-
-/// A request that prepares Vault.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// The path below `/v1/`.
-    pub path: String,
-    /// The JSON to send.
-    pub body: Value,
-}
 
 /// The requests below `vault` in a file, which is named by its path in the repository.
 ///
@@ -88,6 +85,15 @@ pub fn name(folder: &Path) -> String {
         .unwrap_or(folder)
         .display()
         .to_string()
+}
+
+/// Reads the `expected.yaml` of an example.
+///
+/// # Errors
+/// The file cannot be read, or does not have the form of [`Expected`].
+pub fn expected(folder: &Path) -> Result<Expected> {
+    let text = fs::read_to_string(folder.join("expected.yaml")).context("read expected.yaml")?;
+    serde_yaml_ng::from_str(&text).context("expected.yaml")
 }
 
 fn root() -> PathBuf {

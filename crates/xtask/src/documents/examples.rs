@@ -11,6 +11,9 @@ use crate::workspace;
 /// Headings of the README of each example, in this order.
 const PARTS: [&str; 4] = ["What", "When to use it", "Apply", "What you should see"];
 
+/// What the first line of each `expected.yaml` begins with. The path of the schema follows.
+const SCHEMA: &str = "# yaml-language-server: $schema=";
+
 /// Returns what is wrong with the README of an example.
 fn faults(readme: &str) -> Vec<String> {
     let parts = parts(readme);
@@ -58,6 +61,11 @@ fn every_example_is_complete_and_listed() {
             if !has(part) {
                 found.push(format!("{name}: no {part}"));
             }
+        }
+        let text = fs::read_to_string(folder.join("expected.yaml")).unwrap_or_default();
+        let schema = text.lines().next().and_then(|line| line.strip_prefix(SCHEMA));
+        if !schema.is_some_and(has) {
+            found.push(format!("{name}: expected.yaml does not begin with {SCHEMA}PATH"));
         }
         if !has("values") && !has("unsealed.yaml") {
             found.push(format!("{name}: neither values nor unsealed.yaml"));
