@@ -336,7 +336,7 @@ pub struct PreviousRevision {
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
     /// revisionHash is the hash of the content under the key of keyId. Absent
-    /// unless revision was named under another key.
+    /// unless revision was computed with another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
@@ -360,7 +360,7 @@ pub struct RefusedRevision {
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
     /// revisionHash is the hash of the content under the key of keyId. Absent
-    /// unless revision was named under another key.
+    /// unless revision was computed with another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,
@@ -407,7 +407,7 @@ pub struct TargetProgress {
     /// - `NotReady`: did not become ready after its restart.
     /// - `Failing`: was not ready before its restart, and still is not.
     /// - `Overwritten`: someone removed the revision from its pod template.
-    /// - `Forbidden`: lockstep may not restart it.
+    /// - `Forbidden`: lockstep is not allowed to restart it.
     /// - `NoTemplate`: has no pod template, like an Argo Rollout with
     ///   `workloadRef`. Use the workload that has the template as the target.
     /// - `NoReference`: its pod template refers to no Secret of the versioned
@@ -471,7 +471,7 @@ pub enum TargetState {
     Failing,
     /// Someone removed the revision from its pod template.
     Overwritten,
-    /// lockstep may not restart it.
+    /// lockstep is not allowed to restart it.
     Forbidden,
     /// Has no pod template, like an Argo Rollout with `workloadRef`. The workload
     /// that has the template must be the target.

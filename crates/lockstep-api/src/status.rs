@@ -92,7 +92,7 @@ pub struct TargetStatus {
     #[schemars(length(max = 64))]
     pub key_id: Option<String>,
     /// revisionHash is the hash of the content under the key of keyId. Absent
-    /// unless revision was named under another key.
+    /// unless revision was computed with another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision_hash: Option<String>,

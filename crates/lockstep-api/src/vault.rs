@@ -14,7 +14,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("!(has(self.caBundle) && has(self.caProvider))", "caBundle and caProvider exclude each other")
+    validation = ("!(has(self.caBundle) && has(self.caProvider))", "set only one of caBundle and caProvider")
 )]
 pub struct VaultProvider {
     /// server is the URL of the server, for example `https://vault.internal:8200`.

@@ -113,7 +113,7 @@ impl ServiceAccountKey {
                 text.as_bytes(),
                 &mut signature,
             )
-            .map_err(|_| unavailable("the service account's key does not sign"))?;
+            .map_err(|_| unavailable("could not sign with the service account's private key"))?;
         text.push('.');
         text.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
         Ok(text)

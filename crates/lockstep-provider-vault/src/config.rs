@@ -159,7 +159,7 @@ impl Config {
             (None, None) => Authorities::System,
             (Some(bundle), None) => Authorities::Bundle(ca_bundle(bundle)?),
             (None, Some(provider)) => Authorities::Provider(provider.clone()),
-            (Some(_), Some(_)) => return Err(invalid("caBundle", "and caProvider exclude each other")),
+            (Some(_), Some(_)) => return Err(invalid("caBundle", "and caProvider are both set. Set only one of them")),
         };
         let namespace = match spec.namespace.as_deref() {
             None | Some("") => None,

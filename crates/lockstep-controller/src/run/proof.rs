@@ -94,7 +94,7 @@ pub(super) async fn prove(client: &Client, options: &Options, metrics: &Metrics)
         metrics.admission("secrets", verdict == Verdict::Enforced);
         let why = match verdict {
             Verdict::Enforced => return Ok(()),
-            Verdict::Open => "a Secret without owner would have been written",
+            Verdict::Open => "the API server accepted a Secret without an owner in a dry run",
             Verdict::Unknown(why) => why,
         };
         let hopeless = options.unsafe_without_admission_policy && verdict == Verdict::Open;

@@ -35,7 +35,7 @@ impl<R: Request, S: Service<R>> Service<R> for Timeout<S> {
         let limit = lockstep_api::Duration::from(self.limit);
         let message = format!("{} took longer than {limit}", verb(R::OPERATION));
         let error = ProviderError::new(ErrorKind::Timeout, R::OPERATION, message)
-            .with_hint("A store that is slow by nature needs a longer spec.limits.timeout.");
+            .with_hint("If the store is usually slow, increase spec.limits.timeout.");
         for_each(requests.len(), &error)
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Events {
     /// Number of SyncedSecrets.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) objects: u32,
-    /// Number of changes, made to one SyncedSecret after the other.
+    /// Number of changes. Each changes the next SyncedSecret in turn.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) changes: u32,
     /// Number of changes per second.
