@@ -15,12 +15,12 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.role) || !has(self.externalID)", "externalID is for assuming role, which is not set"),
+    validation = ("has(self.role) || !has(self.externalID)", "externalID requires role"),
     validation = (
         "has(self.role) || !(has(self.sessionTags) || (has(self.storeSessionTags) && self.storeSessionTags))",
-        "sessionTags and storeSessionTags are for assuming role, which is not set"
+        "sessionTags and storeSessionTags require role"
     ),
-    validation = ("has(self.service) || has(self.kms)", "aws needs service, or kms for ciphertexts alone")
+    validation = ("has(self.service) || has(self.kms)", "aws requires service, or kms if the store only decrypts")
 )]
 pub struct AwsProvider {
     /// service is the AWS service that contains the values. Required unless kms is
@@ -121,7 +121,7 @@ pub enum AwsService {
     crates(kube_core = "::kube_core"),
     validation = (
         "!self.key.lowerAscii().startsWith('lockstep:')",
-        "keys of session tags that begin with lockstep: are set by storeSessionTags alone"
+        "keys of session tags must not begin with lockstep:, which storeSessionTags sets"
     )
 )]
 pub struct SessionTag {
@@ -139,7 +139,7 @@ pub struct SessionTag {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.secretRef) != has(self.jwt)", "auth must hold exactly one of secretRef, jwt")
+    validation = ("has(self.secretRef) != has(self.jwt)", "auth must contain exactly one of secretRef, jwt")
 )]
 pub struct AwsAuth {
     /// secretRef reads an access key from a Secret. The key does not expire. Prefer

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.sqs), has(self.pubsub), has(self.vault)].filter(x, x).size() == 1",
-        "events must hold exactly one of sqs, pubsub, vault"
+        "events must contain exactly one of sqs, pubsub, vault"
     )
 )]
 pub struct StoreEvents {

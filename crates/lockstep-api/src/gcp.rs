@@ -16,7 +16,7 @@ use crate::{
     crates(kube_core = "::kube_core"),
     validation = (
         "has(self.projectID) || has(self.kms)",
-        "gcp needs projectID, or kms for ciphertexts alone"
+        "gcp requires projectID, or kms if the store only decrypts"
     )
 )]
 pub struct GcpProvider {
@@ -119,7 +119,7 @@ impl GcpVersionSelection {
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.secretRef), has(self.workloadIdentityFederation), has(self.workloadIdentity)].filter(x, x).size() == 1",
-        "auth must hold exactly one of secretRef, workloadIdentityFederation, workloadIdentity"
+        "auth must contain exactly one of secretRef, workloadIdentityFederation, workloadIdentity"
     )
 )]
 pub struct GcpAuth {

@@ -42,11 +42,11 @@ impl Generate {
     crates(kube_core = "::kube_core"),
     validation = (
         "!self.path.matches('^(sys|auth|identity|cubbyhole)(/|$)')",
-        "path is below an engine that issues credentials: sys, auth, identity and cubbyhole are not"
+        "path must be in an engine that issues credentials, not in sys, auth, identity or cubbyhole"
     ),
     validation = (
         "!(has(self.parameters) && self.parameters.size() > 0 && has(self.method) && self.method == 'GET')",
-        "parameters are sent with method POST or PUT"
+        "parameters require method POST or PUT"
     )
 )]
 pub struct VaultGenerate {

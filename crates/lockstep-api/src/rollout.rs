@@ -22,7 +22,7 @@ use crate::{
     crates(kube_core = "::kube_core"),
     validation = (
         "!has(self.waves) || self.waves.size() == 0 || !has(self.maxConcurrent)",
-        "rollout takes waves or maxConcurrent, not both"
+        "set only one of waves and maxConcurrent"
     )
 )]
 pub struct Rollout {
@@ -104,7 +104,7 @@ impl Rollout {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.name) != has(self.selector)", "a target needs exactly one of name, selector")
+    validation = ("has(self.name) != has(self.selector)", "a target requires exactly one of name, selector")
 )]
 pub struct RolloutTarget {
     /// kind is the kind of the workload.

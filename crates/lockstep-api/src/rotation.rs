@@ -18,7 +18,7 @@ use crate::{
     crates(kube_core = "::kube_core"),
     validation = (
         "has(self.maxAge) || has(self.windows) && self.windows.size() > 0 || has(self.rollout)",
-        "rotation needs maxAge, windows or rollout"
+        "rotation requires maxAge, windows or rollout"
     )
 )]
 pub struct Rotation {

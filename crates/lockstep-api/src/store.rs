@@ -45,26 +45,26 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("!has(self.provider.file)", "provider.file exists only in a ClusterSecretStore"),
+    validation = ("!has(self.provider.file)", "provider.file is allowed only in a ClusterSecretStore"),
     validation = (
         "!has(self.provider.aws) || has(self.provider.aws.auth)",
-        "provider.aws needs auth: the operator's own identity serves ClusterSecretStores only"
+        "provider.aws requires auth: only a ClusterSecretStore can use the operator's own identity"
     ),
     validation = (
         "!has(self.provider.gcp) || has(self.provider.gcp.auth)",
-        "provider.gcp needs auth: the operator's own identity serves ClusterSecretStores only"
+        "provider.gcp requires auth: only a ClusterSecretStore can use the operator's own identity"
     ),
     validation = (
         "!has(self.events) || !has(self.events.sqs) || (has(self.provider.aws) && has(self.provider.aws.service))",
-        "events.sqs needs provider.aws with a service"
+        "events.sqs requires provider.aws with a service"
     ),
     validation = (
         "!has(self.events) || !has(self.events.pubsub) || has(self.provider.gcp)",
-        "events.pubsub needs provider.gcp"
+        "events.pubsub requires provider.gcp"
     ),
     validation = (
         "!has(self.events) || !has(self.events.vault) || has(self.provider.vault)",
-        "events.vault needs provider.vault"
+        "events.vault requires provider.vault"
     )
 )]
 pub struct SecretStoreSpec {
@@ -115,15 +115,15 @@ pub struct SecretStoreSpec {
     crates(kube_core = "::kube_core"),
     validation = (
         "!has(self.events) || !has(self.events.sqs) || (has(self.provider.aws) && has(self.provider.aws.service))",
-        "events.sqs needs provider.aws with a service"
+        "events.sqs requires provider.aws with a service"
     ),
     validation = (
         "!has(self.events) || !has(self.events.pubsub) || has(self.provider.gcp)",
-        "events.pubsub needs provider.gcp"
+        "events.pubsub requires provider.gcp"
     ),
     validation = (
         "!has(self.events) || !has(self.events.vault) || has(self.provider.vault)",
-        "events.vault needs provider.vault"
+        "events.vault requires provider.vault"
     )
 )]
 pub struct ClusterSecretStoreSpec {
@@ -152,7 +152,7 @@ pub struct ClusterSecretStoreSpec {
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.vault), has(self.aws), has(self.gcp), has(self.file)].filter(x, x).size() == 1",
-        "provider must hold exactly one of vault, aws, gcp, file"
+        "provider must contain exactly one of vault, aws, gcp, file"
     )
 )]
 pub struct StoreProvider {
@@ -261,7 +261,7 @@ pub struct Access {
     crates(kube_core = "::kube_core"),
     validation = (
         "(has(self.names) && self.names.size() > 0) || has(self.selector)",
-        "namespaces needs names or a selector; an empty selector ({matchLabels: {}}) grants every namespace"
+        "namespaces requires names or a selector: an empty selector ({matchLabels: {}}) grants every namespace"
     )
 )]
 pub struct AccessNamespaces {

@@ -50,22 +50,22 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.data) && self.data.size() > 0 || has(self.dataFrom) && self.dataFrom.size() > 0", "at least one entry in data or dataFrom is needed"),
+    validation = ("has(self.data) && self.data.size() > 0 || has(self.dataFrom) && self.dataFrom.size() > 0", "data or dataFrom must have at least one entry"),
     validation = (
         "has(self.secretStoreRef) || (!has(self.data) || self.data.all(e, has(e.secretStoreRef))) && (!has(self.dataFrom) || self.dataFrom.all(e, has(e.secretStoreRef)))",
-        "secretStoreRef is needed, on top or in every entry of data and dataFrom"
+        "secretStoreRef is required, in spec or in every entry of data and dataFrom"
     ),
     validation = (
         "!has(self.target) || !has(self.target.versioned) || !self.target.versioned || has(self.rotation) && has(self.rotation.rollout)",
-        "target.versioned needs rotation.rollout, which moves the workloads from one Secret to the next"
+        "target.versioned requires rotation.rollout, which moves the workloads from one Secret to the next"
     ),
     validation = (
         "!has(self.dataFrom) || self.dataFrom.filter(e, has(e.generate)).size() <= 1",
-        "one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own"
+        "only one entry of dataFrom can use generate: use another SyncedSecret for a second credential"
     ),
     validation = (
         "!has(self.dataFrom) || !has(self.refreshPolicy) || self.refreshPolicy != 'CreatedOnce' || !self.dataFrom.exists(e, has(e.generate))",
-        "refreshPolicy: CreatedOnce never writes the credential that follows one whose lease ends: use Periodic or OnChange"
+        "generate cannot be used with refreshPolicy: CreatedOnce, because credentials end: use Periodic or OnChange"
     )
 )]
 pub struct SyncedSecretSpec {
@@ -144,15 +144,15 @@ pub enum RefreshPolicy {
     crates(kube_core = "::kube_core"),
     validation = (
         "has(self.remoteRef) != has(self.ciphertext)",
-        "an entry of data needs exactly one of remoteRef, ciphertext"
+        "an entry of data requires exactly one of remoteRef, ciphertext"
     ),
     validation = (
         "has(self.ciphertext) || !has(self.ciphertextScope)",
-        "ciphertextScope is for ciphertext, which is not set"
+        "ciphertextScope requires ciphertext"
     ),
     validation = (
         "!(has(self.ciphertext) && has(self.optional) && self.optional)",
-        "optional is for remoteRef: a ciphertext is always there"
+        "optional requires remoteRef"
     )
 )]
 pub struct DataEntry {
@@ -211,7 +211,7 @@ pub struct DataEntry {
     crates(kube_core = "::kube_core"),
     validation = (
         "!(has(self.version) && has(self.metadataPolicy) && self.metadataPolicy == 'Fetch')",
-        "metadataPolicy: Fetch reads what is kept beside all versions: leave version out"
+        "metadataPolicy: Fetch cannot be used with version: metadata has no versions"
     )
 )]
 pub struct RemoteRef {
@@ -284,7 +284,7 @@ pub enum DecodingStrategy {
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.extract), has(self.find), has(self.generate)].filter(x, x).size() == 1",
-        "an entry of dataFrom needs exactly one of extract, find, generate"
+        "an entry of dataFrom requires exactly one of extract, find, generate"
     )
 )]
 pub struct DataFromEntry {
@@ -319,7 +319,7 @@ pub struct DataFromEntry {
     crates(kube_core = "::kube_core"),
     validation = (
         "!(has(self.version) && has(self.metadataPolicy) && self.metadataPolicy == 'Fetch')",
-        "metadataPolicy: Fetch reads what is kept beside all versions: leave version out"
+        "metadataPolicy: Fetch cannot be used with version: metadata has no versions"
     )
 )]
 pub struct Extract {
@@ -363,7 +363,7 @@ pub struct Extract {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.path) || has(self.name) || has(self.tags)", "find needs at least one of path, name, tags")
+    validation = ("has(self.path) || has(self.name) || has(self.tags)", "find requires at least one of path, name, tags")
 )]
 pub struct Find {
     /// path is the folder to search. Defaults to the root of the store. In Google
@@ -411,7 +411,7 @@ pub struct FindName {
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.regexp), has(self.transform), has(self.merge)].filter(x, x).size() == 1",
-        "a rewrite step needs exactly one of regexp, transform, merge"
+        "a rewrite step requires exactly one of regexp, transform, merge"
     )
 )]
 pub struct Rewrite {
@@ -458,7 +458,7 @@ pub struct RewriteTransform {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("self.strategy != 'JSON' || has(self.into)", "merge with strategy JSON needs into")
+    validation = ("self.strategy != 'JSON' || has(self.into)", "merge with strategy JSON requires into")
 )]
 pub struct RewriteMerge {
     /// into is the key that receives the merged object. Required with strategy
@@ -538,15 +538,15 @@ pub const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 2;
     crates(kube_core = "::kube_core"),
     validation = (
         "!has(self.versioned) || !self.versioned || !has(self.creationPolicy) || self.creationPolicy == 'Owner'",
-        "versioned is for creationPolicy: Owner"
+        "versioned requires creationPolicy: Owner"
     ),
     validation = (
         "!has(self.versioned) || !self.versioned || !has(self.name) || self.name.size() <= 54",
-        "the name of a versioned Secret has 54 characters at most"
+        "the name of a versioned Secret must have at most 54 characters"
     ),
     validation = (
         "!has(self.revisionHistoryLimit) || has(self.versioned) && self.versioned",
-        "revisionHistoryLimit is for versioned, which is not set"
+        "revisionHistoryLimit requires versioned"
     )
 )]
 pub struct Target {

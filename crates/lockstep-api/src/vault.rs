@@ -110,7 +110,7 @@ pub enum CaProviderKind {
     crates(kube_core = "::kube_core"),
     validation = (
         "[has(self.tokenSecretRef), has(self.appRole), has(self.kubernetes), has(self.jwt), has(self.cert), has(self.userPass)].filter(x, x).size() == 1",
-        "auth must hold exactly one of tokenSecretRef, appRole, kubernetes, jwt, cert, userPass"
+        "auth must contain exactly one of tokenSecretRef, appRole, kubernetes, jwt, cert, userPass"
     )
 )]
 pub struct VaultAuth {
@@ -142,7 +142,7 @@ pub struct VaultAuth {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.roleId) != has(self.roleRef)", "appRole needs exactly one of roleId, roleRef")
+    validation = ("has(self.roleId) != has(self.roleRef)", "appRole requires exactly one of roleId, roleRef")
 )]
 pub struct AppRoleAuth {
     /// path is the mount path of the auth method. Defaults to `approle`. At most
@@ -185,7 +185,7 @@ pub struct KubernetesAuth {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.secretRef) != has(self.serviceAccountRef)", "jwt needs exactly one of secretRef, serviceAccountRef")
+    validation = ("has(self.secretRef) != has(self.serviceAccountRef)", "jwt requires exactly one of secretRef, serviceAccountRef")
 )]
 pub struct JwtAuth {
     /// path is the mount path of the auth method. Defaults to `jwt`. At most 1024

@@ -14,7 +14,7 @@ use crate::duration::Duration;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = ("has(self.job) != has(self.httpGet)", "verify needs exactly one of job, httpGet")
+    validation = ("has(self.job) != has(self.httpGet)", "verify requires exactly one of job, httpGet")
 )]
 pub struct Verify {
     /// job passes if a Job completes. The namespace must grant lockstep the
@@ -62,7 +62,7 @@ pub struct VerifyJob {
     crates(kube_core = "::kube_core"),
     validation = (
         "!has(self.path) || self.path.matches('^(/[A-Za-z0-9._~-]+)*/?$') && !(self.path + '/').contains('/./') && !(self.path + '/').contains('/../')",
-        "path has to begin with / and to be of letters, digits and -._~/, without the parts . and .."
+        "path must begin with / and contain only letters, digits and -._~/, without the segments . and .."
     )
 )]
 pub struct VerifyHttpGet {

@@ -200,7 +200,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
                     .replace(generation(input, entry, generate)?)
                     .is_some()
                 {
-                    let message = "one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own";
+                    let message = "only one entry of dataFrom can use generate: use another SyncedSecret for a second credential";
                     return Err(entry.failure(Reason::InvalidSpec, message));
                 }
             }
@@ -370,7 +370,7 @@ pub const REFUSED_TYPES: [&str; 2] = [
 
 fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if spec.data.is_empty() && spec.data_from.is_empty() {
-        return Err(invalid("at least one entry in data or dataFrom is needed"));
+        return Err(invalid("data or dataFrom must have at least one entry"));
     }
     if spec
         .refresh_interval
@@ -382,7 +382,7 @@ fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     }
     if spec.refresh_policy == RefreshPolicy::CreatedOnce && lease::wanted(spec).is_some() {
         return Err(invalid(
-            "refreshPolicy: CreatedOnce never writes the credential that follows one whose lease ends: use Periodic or OnChange",
+            "generate cannot be used with refreshPolicy: CreatedOnce, because credentials end: use Periodic or OnChange",
         ));
     }
     let mut keys: BTreeMap<&str, EntryPath<'_>> = BTreeMap::new();

@@ -226,7 +226,7 @@ fn source(spec: &AwsProvider, store: &StoreKey) -> Result<Source, ProviderError>
             account: jwt.service_account_ref.name.clone(),
             audience: jwt.service_account_ref.audience.clone(),
         }),
-        _ => Err(invalid("auth", "must hold exactly one of secretRef, jwt")),
+        _ => Err(invalid("auth", "must contain exactly one of secretRef, jwt")),
     }
 }
 

@@ -287,7 +287,7 @@ fn source(spec: &GcpProvider, store: &StoreKey) -> Result<Source, ProviderError>
         (None, None, Some(cluster)) => of_cluster(cluster, spec.project_id.as_deref()).map(Source::Exchange),
         _ => Err(invalid(
             "auth",
-            "must hold exactly one of secretRef, workloadIdentityFederation, workloadIdentity",
+            "must contain exactly one of secretRef, workloadIdentityFederation, workloadIdentity",
         )),
     }
 }

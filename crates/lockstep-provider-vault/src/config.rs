@@ -159,7 +159,12 @@ impl Config {
             (None, None) => Authorities::System,
             (Some(bundle), None) => Authorities::Bundle(ca_bundle(bundle)?),
             (None, Some(provider)) => Authorities::Provider(provider.clone()),
-            (Some(_), Some(_)) => return Err(invalid("caBundle", "and caProvider are both set. Set only one of them")),
+            (Some(_), Some(_)) => {
+                return Err(invalid(
+                    "caBundle",
+                    "and caProvider are both set. Set only one of them",
+                ));
+            }
         };
         let namespace = match spec.namespace.as_deref() {
             None | Some("") => None,
@@ -325,7 +330,7 @@ fn method(auth: &VaultAuth) -> Result<Method, ProviderError> {
         (Some(method), true) => Ok(method),
         _ => Err(invalid(
             "auth",
-            "must hold exactly one of tokenSecretRef, appRole, kubernetes, jwt, cert, userPass",
+            "must contain exactly one of tokenSecretRef, appRole, kubernetes, jwt, cert, userPass",
         )),
     }
 }

@@ -146,7 +146,7 @@ impl Verifier {
             (Some(job), _) => self.job(place, spec, job, attempt, now).await,
             (None, Some(get)) => http_get(place, get).await,
             // admission rejects this
-            (None, None) => Check::Blocked("verify needs exactly one of job, httpGet".to_owned()),
+            (None, None) => Check::Blocked("verify requires exactly one of job, httpGet".to_owned()),
         }
     }
 

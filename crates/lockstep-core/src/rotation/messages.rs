@@ -108,7 +108,9 @@ pub(super) fn stopped(rollout: &RolloutStatus, spec: &Rollout, grant: &str, back
                 "{who}: it has no pod template (workloadRef). Set the workload with the pod template as the target instead"
             )
         }
-        _ => format!("{who}: lockstep is not allowed to restart it. Ask a cluster administrator to run: {grant}"),
+        _ => format!(
+            "{who}: lockstep is not allowed to restart it. Ask a cluster administrator to run: {grant}"
+        ),
     }
 }
 

@@ -50,7 +50,7 @@ impl ProviderFactory for FileFactory {
     ) -> Result<Arc<dyn Provider>, ProviderError> {
         let refused = |message| ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message);
         if config.key.kind != StoreKind::ClusterSecretStore || config.key.namespace.is_some() {
-            return Err(refused("provider.file exists only in a ClusterSecretStore"));
+            return Err(refused("provider.file is allowed only in a ClusterSecretStore"));
         }
         let Some(file) = &config.provider.file else {
             return Err(refused("spec.provider.file is missing"));

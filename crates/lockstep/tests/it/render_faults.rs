@@ -116,7 +116,7 @@ fn what_admission_would_refuse_is_told_with_the_field() {
         ),
         (
             "  data: [{ secretKey: a }]\n".to_owned(),
-            "spec.data[0]: an entry of data needs exactly one of remoteRef, ciphertext",
+            "spec.data[0]: an entry of data requires exactly one of remoteRef, ciphertext",
         ),
         ("  data: {}\n".to_owned(), "spec.data: must be a list"),
         (String::new(), "SyncedSecret \"database\""),

@@ -13,7 +13,10 @@ async fn a_namespaced_store_may_read_no_file() {
     config.key.namespace = Some("shop".into());
     let error = build(&FileFactory::new(files.root()), &config).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ConfigInvalid);
-    assert_eq!(error.message, "provider.file exists only in a ClusterSecretStore");
+    assert_eq!(
+        error.message,
+        "provider.file is allowed only in a ClusterSecretStore"
+    );
 }
 
 #[tokio::test]
