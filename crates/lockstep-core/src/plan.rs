@@ -87,6 +87,7 @@ pub struct Decryption {
     pub store: StoreRef,
     /// The ciphertext to send to the KMS.
     pub ciphertext: Ciphertext,
+    location: Binding,
     sealed: Sealed,
 }
 
@@ -101,7 +102,7 @@ impl Decryption {
     /// # Errors
     /// When the ciphertext is an envelope that the plaintext does not open.
     pub fn open(&self, decrypted: &SecretValue) -> Result<SecretValue, CiphertextError> {
-        self.sealed.open(decrypted, &self.ciphertext.binding)
+        self.sealed.open(decrypted, &self.location)
     }
 }
 
@@ -262,10 +263,11 @@ fn decryption(
             ),
         ));
     }
-    let binding = Binding::new(scope, input.namespace, input.name, &entry.secret_key);
+    let location = Binding::new(scope, input.namespace, input.name, &entry.secret_key);
     let failed = |error: CiphertextError| {
         let hint = match error {
             CiphertextError::OtherPlace => ". Seal it again for this one",
+            CiphertextError::OldEnvelope => ". Seal the value again",
             CiphertextError::NotSealed => "",
             _ => ". Restore it from an earlier commit, or seal it again",
         };
@@ -275,11 +277,12 @@ fn decryption(
         )
     };
     let sealed = Sealed::parse(text).map_err(failed)?;
-    let ciphertext = sealed.ciphertext(binding).map_err(failed)?;
+    let ciphertext = sealed.ciphertext(location.clone()).map_err(failed)?;
     Ok(Decryption {
         entry: index,
         store: store.clone(),
         ciphertext,
+        location,
         sealed,
     })
 }
