@@ -7,7 +7,7 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::Duration, store::StoreRef};
+use crate::{duration::Duration, store_ref::StoreRef};
 
 /// Generate requests a credential that the store issues for this SyncedSecret
 /// alone. lockstep renews it, and revokes it when it is no longer used.

@@ -36,6 +36,7 @@ pub mod selector;
 pub mod source;
 pub mod status;
 pub mod store;
+pub mod store_ref;
 pub mod synced_secret;
 pub mod vault;
 pub mod verify;
@@ -60,8 +61,9 @@ pub use source::SourceStatus;
 pub use status::{StoreStatus, SyncedSecretStatus, TargetStatus};
 pub use store::{
     Access, AccessNamespaces, ClusterSecretStore, ClusterSecretStoreSpec, Limits, SecretStore,
-    SecretStoreSpec, StoreKind, StoreProvider, StoreRef,
+    SecretStoreSpec, StoreProvider,
 };
+pub use store_ref::{StoreKind, StoreRef};
 pub use synced_secret::{
     CreationPolicy, DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Extract, Find, FindName,
     MergePolicy, MetadataPolicy, RefreshPolicy, RemoteRef, Rewrite, RewriteMerge, RewriteMergeConflictPolicy,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ciphertext::CiphertextScope, duration::Duration, lease::Generate, rotation::Rotation,
-    status::SyncedSecretStatus, store::StoreRef,
+    status::SyncedSecretStatus, store_ref::StoreRef,
 };
 
 /// SyncedSecretSpec declares the remote values to read and the Secret to write

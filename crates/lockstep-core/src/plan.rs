@@ -120,6 +120,7 @@ pub struct Decryption {
     pub store: StoreRef,
     /// The ciphertext to send to the KMS.
     pub ciphertext: Ciphertext,
+    location: Binding,
     sealed: Sealed,
 }
 
@@ -134,7 +135,7 @@ impl Decryption {
     /// # Errors
     /// When the ciphertext is an envelope that the plaintext does not open.
     pub fn open(&self, decrypted: &SecretValue) -> Result<SecretValue, CiphertextError> {
-        self.sealed.open(decrypted, &self.ciphertext.binding)
+        self.sealed.open(decrypted, &self.location)
     }
 }
 
@@ -232,6 +233,7 @@ fn decryption(
     let failed = |error: CiphertextError| {
         let hint = match error {
             CiphertextError::OtherPlace => ". Seal it again for this one",
+            CiphertextError::OldEnvelope => ". Seal the value again",
             CiphertextError::NotSealed => "",
             _ => ". Restore it from an earlier commit, or seal it again",
         };
@@ -240,14 +242,15 @@ fn decryption(
             format_args!("the ciphertext {error}{hint}"),
         )
     };
-    let binding = Binding::new(scope, input.namespace, input.name, secret_key);
+    let location = Binding::new(scope, input.namespace, input.name, secret_key);
     let sealed = Sealed::parse(text).map_err(failed)?;
-    let ciphertext = sealed.ciphertext(binding).map_err(failed)?;
+    let ciphertext = sealed.ciphertext(location.clone()).map_err(failed)?;
     Ok(Decryption {
         entry: entry.path.index(),
         secret_key: secret_key.to_owned(),
         store: entry.store.clone(),
         ciphertext,
+        location,
         sealed,
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lockstep_api::CiphertextScope;
+use lockstep_core::ciphertext::{DATA_KEY_BYTES, Envelope, NONCE_BYTES, Sealed};
 use lockstep_provider::{
     Binding, Ciphertext, Context, Encryptor, ErrorKind, Operation, Provider, ProviderError, SecretValue,
 };
@@ -50,6 +51,7 @@ macro_rules! key_behaviour {
             what_was_encrypted_is_decrypted,
             the_longest_value_is_encrypted_and_no_longer_one,
             another_place_is_refused,
+            envelope_is_bound_to_its_data_key,
             what_is_damaged_is_refused,
             what_another_key_encrypted_is_refused,
             a_disabled_key_is_told_and_heals,
@@ -163,6 +165,51 @@ pub async fn another_place_is_refused(subject: &impl KeySubject) {
     ] {
         ciphertext.binding = elsewhere;
         refuse(&provider, &ciphertext, ErrorKind::Undecryptable).await;
+    }
+}
+
+/// Runs [`assert_envelope_is_bound`].
+pub async fn envelope_is_bound_to_its_data_key(subject: &impl KeySubject) {
+    assert_envelope_is_bound(&subject.provider().await, &subject.encryptor().await).await;
+}
+
+/// Checks that an envelope is opened, and that the KMS refuses its data key as a value or for
+/// another envelope, and a value as a data key. Otherwise someone who can read a Secret could forge
+/// values without the right to encrypt.
+///
+/// # Panics
+/// When the KMS decrypts one of them, or does not decrypt the envelope.
+pub async fn assert_envelope_is_bound(provider: &Arc<dyn Provider>, encryptor: &Arc<dyn Encryptor>) {
+    let (location, kms) = (place("password"), encryptor.name());
+    let key = [b'K'; DATA_KEY_BYTES];
+    let seal = |value: &str, nonce: u8| {
+        Envelope::seal(&value.into(), &key, [nonce; NONCE_BYTES], &location)
+            .unwrap_or_else(|| panic!("a value must be encrypted"))
+    };
+    let to_decrypt = |sealed: &Sealed| {
+        sealed
+            .ciphertext(location.clone())
+            .unwrap_or_else(|error| panic!("the location is the same: the ciphertext {error}"))
+    };
+    let (envelope, forged) = (seal("CANARY", 1), seal("forged", 2));
+    let wrapped = encryptor
+        .encrypt(&SecretValue::new(key), &envelope.binding(location.clone()))
+        .await
+        .unwrap_or_else(|error| panic!("a data key must be encrypted: {error}"));
+    let sealed = Sealed::envelope(kms, &location, wrapped.clone(), envelope);
+    let opened = decrypt(provider, &to_decrypt(&sealed)).await;
+    let opened = opened.map(|key| sealed.open(&key, &location));
+    assert!(
+        matches!(&opened, Ok(Ok(value)) if value.expose() == b"CANARY"),
+        "an envelope must be opened"
+    );
+    let value = encrypt(encryptor, &key).await.bytes;
+    for attack in [
+        Sealed::direct(kms, &location, wrapped.clone()),
+        Sealed::envelope(kms, &location, wrapped, forged.clone()),
+        Sealed::envelope(kms, &location, value, forged),
+    ] {
+        refuse(provider, &to_decrypt(&attack), ErrorKind::Undecryptable).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_api::CiphertextScope;
 use sha2::{Digest, Sha256};
 
@@ -33,6 +34,14 @@ impl Binding {
             pairs.insert("lockstep:key", key.to_owned());
         }
         Self(pairs)
+    }
+
+    /// Adds the SHA-256 of the envelope, for its data key. The KMS then refuses to decrypt the data
+    /// key as a value or for another envelope. So nobody can forge a value with a data key.
+    pub(super) fn of_data_key(mut self, envelope: &[u8]) -> Self {
+        let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(envelope));
+        self.0.insert("lockstep:envelope", digest);
+        self
     }
 
     /// The pairs, sorted by name.

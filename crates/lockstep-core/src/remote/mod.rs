@@ -40,7 +40,7 @@ pub enum Part {
     Metadata,
 }
 
-/// What a KMS encrypted: a value, or the key that an envelope is encrypted with.
+/// What a KMS encrypted: a value, or the data key of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ciphertext {
     /// What the KMS gave out.

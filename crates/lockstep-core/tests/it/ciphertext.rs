@@ -1,11 +1,13 @@
 //! Ciphertexts: every round trip, and everything that can happen to one on its way through Git.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_api::CiphertextScope;
 use lockstep_core::{
-    ciphertext::{Binding, CiphertextError, DATA_KEY_BYTES, NONCE_BYTES, Sealed},
+    ciphertext::{Binding, CiphertextError, DATA_KEY_BYTES, Envelope, NONCE_BYTES, Sealed},
     remote::SecretValue,
 };
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 fn binding(key: &str) -> Binding {
     Binding::new(CiphertextScope::Strict, "shop", "database", key)
@@ -13,7 +15,19 @@ fn binding(key: &str) -> Binding {
 
 fn envelope(value: &[u8], key: [u8; DATA_KEY_BYTES]) -> Sealed {
     let value = SecretValue::new(value);
-    Sealed::envelope("aws", &binding("a"), vec![7; 40], &value, &key, [9; NONCE_BYTES]).unwrap()
+    let envelope = Envelope::seal(&value, &key, [9; NONCE_BYTES], &binding("a")).unwrap();
+    Sealed::envelope("aws", &binding("a"), vec![7; 40], envelope)
+}
+
+/// Changes the bytes of a ciphertext and recomputes the check, as an attacker can.
+fn rewrite(sealed: &Sealed, change: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed, CiphertextError> {
+    let text = sealed.to_string();
+    let mut bytes = URL_SAFE_NO_PAD.decode(&text["lockstep:v1:".len()..]).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    change(&mut bytes);
+    let check = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&check[..4]);
+    Sealed::parse(&format!("lockstep:v1:{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 proptest! {
@@ -78,6 +92,57 @@ fn an_envelope_is_bound_to_its_place_by_its_own_tag_too() {
         let error = sealed.open(&SecretValue::new(wrong), &binding("a")).unwrap_err();
         assert_eq!(error, CiphertextError::NotOpened);
     }
+}
+
+#[test]
+fn data_key_of_an_envelope_is_refused_as_a_value() {
+    let sealed = envelope(b"CANARY", [1; DATA_KEY_BYTES]);
+    let body_bytes = NONCE_BYTES + b"CANARY".len() + 16;
+    let direct = rewrite(&sealed, |bytes| {
+        bytes[0] = 1;
+        bytes.truncate(bytes.len() - body_bytes);
+    });
+    let direct = direct.unwrap();
+    assert_eq!(direct, Sealed::direct("aws", &binding("a"), vec![7; 40]));
+    let requested = direct.ciphertext(binding("a")).unwrap().binding;
+    assert_ne!(requested, sealed.ciphertext(binding("a")).unwrap().binding);
+}
+
+#[test]
+fn value_is_refused_as_a_data_key() {
+    let direct = Sealed::direct("aws", &binding("a"), vec![7; 40]);
+    let body = envelope(b"forged", [1; DATA_KEY_BYTES]);
+    let envelope = rewrite(&direct, |bytes| {
+        bytes[0] = 3;
+        bytes.extend(vec![0; NONCE_BYTES + 16]);
+    });
+    for sealed in [envelope.unwrap(), body] {
+        let requested = sealed.ciphertext(binding("a")).unwrap().binding;
+        assert_ne!(requested, direct.ciphertext(binding("a")).unwrap().binding);
+    }
+}
+
+#[test]
+fn data_key_is_refused_for_another_envelope() {
+    let sealed = envelope(b"CANARY", [1; DATA_KEY_BYTES]);
+    let forged = envelope(b"forged", [1; DATA_KEY_BYTES]);
+    assert_ne!(
+        forged.ciphertext(binding("a")).unwrap().binding,
+        sealed.ciphertext(binding("a")).unwrap().binding
+    );
+}
+
+#[test]
+fn direct_ciphertext_has_the_binding_of_its_location() {
+    let sealed = Sealed::direct("aws", &binding("a"), vec![7; 40]);
+    assert_eq!(sealed.ciphertext(binding("a")).unwrap().binding, binding("a"));
+}
+
+#[test]
+fn envelope_with_an_unbound_data_key_is_rejected() {
+    let sealed = envelope(b"CANARY", [1; DATA_KEY_BYTES]);
+    let error = rewrite(&sealed, |bytes| bytes[0] = 2).unwrap_err();
+    assert_eq!(error, CiphertextError::OldEnvelope);
 }
 
 #[test]

@@ -119,6 +119,10 @@ fn what_is_wrong_with_a_ciphertext_is_told_before_anything_is_asked() {
         (&elsewhere, "the ciphertext was sealed for another place"),
         (&looser, "the ciphertext was sealed for another place"),
         (
+            "lockstep:v1:AgNhd3MK5WYGoBf9WQAAAAR3cmFwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAOJAid0",
+            "is an envelope in an old form, which lockstep no longer opens. Seal the value again",
+        ),
+        (
             "lockstep:v9:AAAA",
             "has a form that this version of lockstep does not know",
         ),

@@ -216,7 +216,8 @@ async fn moto_decrypts_what_was_sealed_and_refuses_another_place() {
         .await
         .unwrap();
     let arn = created["KeyMetadata"]["Arn"].as_str().unwrap();
-    let ciphertext = sealed(&encryptor(spec(moto.address(), arn), DEVELOPER).await).await;
+    let encryptor = encryptor(spec(moto.address(), arn), DEVELOPER).await;
+    let ciphertext = sealed(&encryptor).await;
     let provider = Store::new(spec(moto.address(), arn), &objects()).await.0;
     let value = provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
     assert_eq!(value.expose(), b"CANARY");
@@ -225,4 +226,5 @@ async fn moto_decrypts_what_was_sealed_and_refuses_another_place() {
         ..ciphertext.clone()
     };
     assert_eq!(refused(&provider, &elsewhere).await, ErrorKind::Undecryptable);
+    lockstep_provider_testkit::keys::assert_envelope_is_bound(&provider, &encryptor).await;
 }

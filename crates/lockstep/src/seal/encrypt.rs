@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_core::{
     assemble::MAX_SECRET_BYTES,
-    ciphertext::{Binding, DATA_KEY_BYTES, NONCE_BYTES, Sealed},
+    ciphertext::{Binding, DATA_KEY_BYTES, Envelope, NONCE_BYTES, Sealed},
 };
 use lockstep_provider::{Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 use tokio::time::{sleep, timeout};
@@ -89,9 +89,11 @@ pub(super) async fn seal(
         getrandom::fill(key.as_mut_slice())
             .and_then(|()| getrandom::fill(&mut nonce))
             .map_err(|_| "cannot get random numbers from the system".to_owned())?;
-        let wrapped = encrypt(encryptor, &SecretValue::new(key.as_slice()), binding).await?;
-        Sealed::envelope(encryptor.name(), binding, wrapped, value, &key, nonce)
-            .map_err(|_| "the cipher rejected the value".to_owned())?
+        let envelope = Envelope::seal(value, &key, nonce, binding)
+            .ok_or_else(|| "the cipher rejected the value".to_owned())?;
+        let key = SecretValue::new(key.as_slice());
+        let wrapped = encrypt(encryptor, &key, &envelope.binding(binding.clone())).await?;
+        Sealed::envelope(encryptor.name(), binding, wrapped, envelope)
     } else {
         Sealed::direct(
             encryptor.name(),

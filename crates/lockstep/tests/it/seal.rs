@@ -24,6 +24,9 @@ spec:
 
 /// A ciphertext of the place shop/database/password, Strict, by a KMS that there is not.
 const CIPHERTEXT: &str = include_str!("seal/ciphertext.txt");
+/// A ciphertext of form 2, whose data key is not bound to its envelope.
+const OLD_ENVELOPE: &str =
+    "lockstep:v1:AgNhd3MK5WYGoBf9WQAAAAR3cmFwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAOJAid0";
 
 fn sealed_manifest() -> String {
     MANIFEST
@@ -118,6 +121,10 @@ fn a_check_finds_ciphertexts_that_are_none_or_belong_elsewhere() {
     for (text, wanted) in [
         (good.replace("lockstep:v1:", "CANARY"), "It may be plaintext"),
         (good.replace("lockstep:v1:", "lockstep:v1:A"), "is not whole"),
+        (
+            good.replace(CIPHERTEXT.trim(), OLD_ENVELOPE),
+            "is an envelope in an old form, which lockstep no longer opens. Seal the value again",
+        ),
         (
             good.replace("secretKey: password", "secretKey: other"),
             "was sealed for another place",
