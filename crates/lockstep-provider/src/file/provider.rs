@@ -115,7 +115,7 @@ impl Provider for FileProvider {
                 message,
             ));
         }
-        let filter = KeyFilter::new(query)?;
+        let filter = KeyFilter::new(cx, query).await?;
         let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
             Content::Folder(folder) => folder::find(&folder, &place.path, &filter, stop),
             Content::Document(fields, _) => {

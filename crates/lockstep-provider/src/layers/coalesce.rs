@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, MatchTime, Minted,
+    Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
     metrics::StoreMetrics,
 };
 
@@ -70,8 +70,16 @@ impl Coalesce {
         .boxed()
     }
 
-    fn search(&self, query: FindQuery) -> BoxFuture<'static, Result<Vec<RemoteMeta>, ProviderError>> {
-        let (provider, cx) = (Arc::clone(&self.provider), self.context());
+    fn search(
+        &self,
+        query: FindQuery,
+        match_time: MatchTime,
+    ) -> BoxFuture<'static, Result<Vec<RemoteMeta>, ProviderError>> {
+        let provider = Arc::clone(&self.provider);
+        let cx = Context {
+            match_time,
+            ..self.context()
+        };
         async move {
             let search = AssertUnwindSafe(provider.find(&cx, &query)).catch_unwind();
             search.await.unwrap_or_else(|_| Err(panicked(Operation::Find)))
@@ -182,7 +190,8 @@ impl Provider for Coalesce {
                 self.metrics.saved(1);
                 flight
             } else {
-                table.begin(&self.searches, vec![query.clone()], self.search(query.clone()))
+                let search = self.search(query.clone(), cx.match_time.clone());
+                table.begin(&self.searches, vec![query.clone()], search)
             }
         };
         match wait(flight, cx.deadline.map(Instant::from_std)).await {

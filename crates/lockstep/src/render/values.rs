@@ -172,7 +172,7 @@ impl Provider for Folder {
         refs.iter().map(|reference| self.read(reference)).collect()
     }
 
-    async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
             let message = "find.tags: tags are not supported with --values";
             return Err(ProviderError::new(
@@ -181,7 +181,7 @@ impl Provider for Folder {
                 message,
             ));
         }
-        let filter = KeyFilter::new(query)?;
+        let filter = KeyFilter::new(cx, query).await?;
         let mut all = Vec::new();
         for key in self.files.keys().filter(|key| !self.is_version(key)) {
             // a key may start with a slash, the path of a file does not
