@@ -399,7 +399,8 @@ pub struct Find {
 pub struct FindName {
     /// regexp is a regular expression (RE2 syntax) that matches anywhere in the
     /// name. Use `^` and `$` to match the whole name, for example
-    /// `^shop/db-[0-9]+$`. At most 1024 characters.
+    /// `^shop/db-[0-9]+$`. At most 1024 characters. An expression that repeats a group
+    /// many times matches short names only.
     #[schemars(length(min = 1, max = 1024))]
     pub regexp: String,
 }

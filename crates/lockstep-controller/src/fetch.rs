@@ -260,8 +260,15 @@ async fn fetch_store(
             return fetched;
         }
     };
+    let mut failed = None;
     for search in searches {
-        let found = provider.find(cx, &search.query).await.map(|found| {
+        // after an error, the sync fails: another search is of no use
+        let found = match &failed {
+            Some(error) => Err(ProviderError::clone(error)),
+            None => cx.match_time.limit(provider.find(cx, &search.query)).await,
+        };
+        failed = found.as_ref().err().cloned();
+        let found = found.map(|found| {
             let mut keys: Vec<_> = found
                 .into_iter()
                 .map(|meta| meta.key)
@@ -382,7 +389,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use lockstep_core::access::Grant;
-    use lockstep_provider::{FindQuery, MemoryBackend};
+    use lockstep_provider::{FindQuery, MatchTime, MemoryBackend};
 
     use super::*;
 
@@ -489,18 +496,64 @@ mod tests {
         assert!(fetched.reads.values().all(Result::is_ok));
     }
 
+    fn searches<'a>(names: impl IntoIterator<Item = &'a str>) -> Plan {
+        let search = |(entry, name): (usize, &str)| Search {
+            entry,
+            store: store(),
+            query: FindQuery {
+                name: Some(name.to_owned()),
+                ..FindQuery::default()
+            },
+            grant: Grant::Everything,
+        };
+        Plan {
+            searches: names.into_iter().enumerate().map(search).collect(),
+            ..Plan::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn no_search_starts_after_the_time_for_matching_is_spent() {
+        let backend = backend(3, 10);
+        let cx = Context::default();
+        cx.match_time.add(MatchTime::MAX * 2);
+        let meter = Meter::new(Large::default(), "hostile");
+        let fetched = fetch(&searches(["a", "b", "c"]), &One(backend.provider()), &cx, &meter).await;
+        assert_eq!(backend.calls(Operation::Find), 0);
+        assert_eq!(fetched.found.len(), 3);
+        for error in fetched.found.into_values().filter_map(Result::err) {
+            assert_eq!(error.kind, ErrorKind::ConfigInvalid);
+            assert!(error.message.starts_with("find.name.regexp: "), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn search_that_uses_up_the_time_is_the_last_one() {
+        let backend = backend(3, 10);
+        let cx = Context::default();
+        cx.match_time.add(MatchTime::MAX);
+        let meter = Meter::new(Large::default(), "hostile");
+        let fetched = fetch(&searches(["a", "b", "c"]), &One(backend.provider()), &cx, &meter).await;
+        assert_eq!(backend.calls(Operation::Find), 1);
+        let failed: Vec<bool> = fetched.found.values().map(Result::is_err).collect();
+        assert_eq!(failed, [false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn no_search_follows_one_that_failed() {
+        let backend = backend(3, 10);
+        let meter = Meter::new(Large::default(), "shop");
+        let plan = searches(["key-1", "(", "key-2", "key-3"]);
+        let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
+        assert_eq!(backend.calls(Operation::Find), 1);
+        let failed: Vec<bool> = fetched.found.values().map(Result::is_err).collect();
+        assert_eq!(failed, [false, true, true, true]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_search_counts_what_it_finds() {
         let backend = backend(10, 1 << 20);
-        let plan = Plan {
-            searches: vec![Search {
-                entry: 0,
-                store: store(),
-                query: FindQuery::default(),
-                grant: Grant::Everything,
-            }],
-            ..Plan::default()
-        };
+        let plan = searches([""]);
         let meter = Meter::new(Large::default(), "hostile");
         let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
         assert_eq!(fetched.too_large, Some(store()));

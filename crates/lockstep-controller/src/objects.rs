@@ -15,6 +15,7 @@ use lockstep_core::{
     reconcile::{Marks, Memory},
     rotation,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::index::ObjectKey;
 
@@ -30,7 +31,18 @@ pub struct Tracked {
     written: Option<(u64, Arc<SyncedSecretStatus>)>,
     /// The newest version that the watch has brought.
     seen: u64,
+    deleted: Deleted,
     sample: Sample,
+}
+
+/// Cancelled when the object is being deleted, and when it is forgotten.
+#[derive(Debug, Default)]
+struct Deleted(CancellationToken);
+
+impl Drop for Deleted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// What the metrics say about one SyncedSecret. Times are Unix time, in seconds.
@@ -192,7 +204,15 @@ impl Tracked {
         version_of(object.metadata.resource_version.as_deref()) < self.seen && self.written.is_none()
     }
 
+    /// Ends reads for an object that is deleted meanwhile.
+    pub fn deleted(&self) -> CancellationToken {
+        self.deleted.0.clone()
+    }
+
     fn seen(&mut self, object: &SyncedSecret) {
+        if object.metadata.deletion_timestamp.is_some() {
+            self.deleted.0.cancel();
+        }
         self.seen = self
             .seen
             .max(version_of(object.metadata.resource_version.as_deref()));
@@ -255,6 +275,8 @@ fn version_of(resource_version: Option<&str>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn object(version: &str, generation: Option<i64>) -> SyncedSecret {
@@ -269,6 +291,24 @@ mod tests {
             observed_generation: generation,
             ..SyncedSecretStatus::default()
         }
+    }
+
+    #[test]
+    fn deletion_ends_reads_of_the_object_only() {
+        let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
+        let deleted = || objects.with(&key, "uid", |tracked| tracked.deleted());
+        let mut object = object("9", Some(1));
+        objects.seen(&key, &object);
+        let first = deleted();
+        objects.seen(&key, &object);
+        assert!(!first.is_cancelled());
+        object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        objects.seen(&key, &object);
+        assert!(first.is_cancelled());
+        let second = objects.with(&key, "another", |tracked| tracked.deleted());
+        assert!(!second.is_cancelled());
+        objects.remove(&key);
+        assert!(second.is_cancelled());
     }
 
     #[test]

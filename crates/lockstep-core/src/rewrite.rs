@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::{
     remote::SecretValue,
     search,
-    template::{self, Budget},
+    template::{self, Budget, TemplateError},
     text::one_of,
 };
 
@@ -54,13 +54,12 @@ fn apply(
     if let Some(regexp) = &rewrite.regexp {
         let pattern = compile(regexp)?;
         return rename(entries, |key| {
-            budget.ask().map_err(|_| {
+            replaced(&pattern, key, &regexp.target, budget).map_err(|_| {
                 format!(
                     "regexp.source \"{}\" takes too long for this many keys",
                     regexp.source
                 )
-            })?;
-            Ok(replaced(&pattern, key, &regexp.target))
+            })
         });
     }
     if let Some(transform) = &rewrite.transform {
@@ -87,10 +86,13 @@ fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
     })
 }
 
-fn replaced(pattern: &Regex, key: &str, target: &str) -> String {
+/// Each match searches the rest of the key, so the budget is checked before each.
+fn replaced(pattern: &Regex, key: &str, target: &str, budget: Budget) -> Result<String, TemplateError> {
     let mut renamed = String::new();
     let mut end = 0;
+    budget.ask()?;
     for captures in pattern.captures_iter(key) {
+        budget.ask()?;
         let Some(found) = captures.get(0) else { continue };
         renamed.push_str(&key[end..found.start()]);
         captures.expand(target, &mut renamed);
@@ -100,7 +102,7 @@ fn replaced(pattern: &Regex, key: &str, target: &str) -> String {
         }
     }
     renamed.push_str(&key[end..]);
-    renamed
+    Ok(renamed)
 }
 
 fn rename(
@@ -125,4 +127,16 @@ fn rename(
         }
     }
     Ok(renamed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spent_budget_ends_the_renaming_of_one_key() {
+        let pattern = Regex::new("a").unwrap();
+        assert_eq!(replaced(&pattern, "aba", "x", Budget::begin()).unwrap(), "xbx");
+        assert!(replaced(&pattern, "aba", "x", Budget::spent()).is_err());
+    }
 }

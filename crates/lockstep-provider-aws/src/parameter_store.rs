@@ -10,8 +10,8 @@ use aws_sdk_ssm::{
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    CONCURRENT_CALLS, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, Context, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 use crate::{
@@ -213,11 +213,16 @@ impl ParameterStore {
     }
 
     /// The keys that match, sorted.
-    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let filter = KeyFilter::new(&FindQuery {
+    pub(crate) async fn find(
+        &self,
+        cx: &Context,
+        query: &FindQuery,
+    ) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let untagged = FindQuery {
             tags: std::collections::BTreeMap::new(),
             ..query.clone()
-        })?;
+        };
+        let filter = KeyFilter::new(cx, &untagged).await?;
         let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         for folder in self.folders(&filter) {
             if query.tags.is_empty() {
@@ -265,7 +270,7 @@ impl ParameterStore {
             };
             paging.add_keys(page.len());
             let names = page.iter().filter_map(Parameter::name);
-            self.keep(names, filter, &purpose, found)?;
+            self.keep(names, filter, &purpose, found).await?;
             if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
             }
@@ -318,7 +323,7 @@ impl ParameterStore {
             };
             paging.add_keys(page.len());
             let names = page.iter().filter_map(ParameterMetadata::name);
-            self.keep(names, filter, &purpose, found)?;
+            self.keep(names, filter, &purpose, found).await?;
             if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
             }
@@ -326,24 +331,24 @@ impl ParameterStore {
     }
 
     /// Adds the keys of one page that match. Nothing else of the page is kept: a service that lies would fill the memory.
-    fn keep<'a>(
+    async fn keep<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
         filter: &KeyFilter,
         purpose: &Purpose,
         found: &mut Vec<RemoteMeta>,
     ) -> Result<(), ProviderError> {
+        let mut keys = Vec::new();
         for name in names {
             if name.len() > LONGEST_NAME {
                 let what = format!("holds a name of more than {LONGEST_NAME} bytes");
                 return Err(purpose.malformed(&what));
             }
-            let Some(key) = name.strip_prefix(self.locator.prefix.as_str()) else {
-                continue;
-            };
-            if matches(filter, key)? {
-                found.push(lockstep_provider::found(key)?);
-            }
+            let key = name.strip_prefix(self.locator.prefix.as_str());
+            keys.extend(key.filter(|key| filter.matches_location(key)));
+        }
+        for key in filter.named(keys, unrooted).await? {
+            found.push(lockstep_provider::found(key)?);
         }
         Ok(())
     }
@@ -388,9 +393,9 @@ impl ParameterStore {
     }
 }
 
-/// Whether a key matches. Where it begins with a slash, the name that is looked for does not.
-fn matches(filter: &KeyFilter, key: &str) -> Result<bool, ProviderError> {
-    Ok(filter.matches_location(key) && filter.matches_name(key.strip_prefix('/').unwrap_or(key))?)
+/// The name of a key that is matched. It does not begin with a slash, even if the key does.
+fn unrooted<'a>(key: &'a &str) -> &'a str {
+    key.strip_prefix('/').unwrap_or(key)
 }
 
 /// No name begins like an ARN.

@@ -195,10 +195,10 @@ impl Provider for Aws {
         }
     }
 
-    async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         match &self.service {
-            Service::SecretsManager(service) => service.find(query).await,
-            Service::ParameterStore(service) => service.find(query).await,
+            Service::SecretsManager(service) => service.find(cx, query).await,
+            Service::ParameterStore(service) => service.find(cx, query).await,
             Service::None => Err(no_service(Operation::Find)),
         }
     }

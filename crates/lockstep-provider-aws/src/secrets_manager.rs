@@ -15,8 +15,8 @@ use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    CONCURRENT_CALLS, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice, Operation, Paging, Part,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, Context, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice, Operation, Paging,
+    Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 
@@ -347,8 +347,12 @@ impl SecretsManager {
     }
 
     /// The keys that match, sorted.
-    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let filter = KeyFilter::new(query)?;
+    pub(crate) async fn find(
+        &self,
+        cx: &Context,
+        query: &FindQuery,
+    ) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let filter = KeyFilter::new(cx, query).await?;
         let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         let beginnings = filter.beginnings().into_iter();
         for begin in beginnings.filter(|begin| self.locator.can_begin(begin)) {
@@ -407,10 +411,9 @@ impl SecretsManager {
                 return Err(purpose.malformed("is not a list of secrets"));
             };
             paging.add_keys(page.len());
-            for entry in &page {
-                if let Some(key) = self.matching(entry, filter)? {
-                    found.push(lockstep_provider::found(key)?);
-                }
+            let keys = page.iter().filter_map(|entry| self.matching(entry, filter));
+            for key in filter.named(keys.collect(), |key| key).await? {
+                found.push(lockstep_provider::found(key)?);
             }
             if !listing.turn(answer.next_token.take(), paging)? {
                 return Ok(());
@@ -418,23 +421,17 @@ impl SecretsManager {
         }
     }
 
-    fn matching<'a>(
-        &self,
-        entry: &'a SecretListEntry,
-        filter: &KeyFilter,
-    ) -> Result<Option<&'a str>, ProviderError> {
-        let name = entry.name();
-        let Some(key) = name.and_then(|name| name.strip_prefix(&self.locator.prefix)) else {
-            return Ok(None);
-        };
+    /// The key of a secret that matches, except for its name.
+    fn matching<'a>(&self, entry: &'a SecretListEntry, filter: &KeyFilter) -> Option<&'a str> {
+        let key = entry.name()?.strip_prefix(&self.locator.prefix)?;
         let tags: BTreeMap<String, String> = entry
             .tags()
             .iter()
             .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
             .collect();
         let matches =
-            entry.deleted_date().is_none() && filter.matches_tags(&tags) && filter.matches_key(key)?;
-        Ok(matches.then_some(key))
+            entry.deleted_date().is_none() && filter.matches_tags(&tags) && filter.matches_location(key);
+        matches.then_some(key)
     }
 
     /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the

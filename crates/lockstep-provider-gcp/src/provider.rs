@@ -182,9 +182,9 @@ impl Provider for Gcp {
         false
     }
 
-    async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         match &self.secrets {
-            Some(secrets) => secrets.find(query).await,
+            Some(secrets) => secrets.find(cx, query).await,
             None => Err(no_project(Operation::Find)),
         }
     }

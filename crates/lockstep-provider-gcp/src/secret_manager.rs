@@ -9,8 +9,8 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::gcp::GcpVersionSelection;
 use lockstep_provider::{
-    CONCURRENT_CALLS, ErrorKind, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, Context, ErrorKind, FindQuery, KeyFilter, Listing, Operation, Paging, Part,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use serde_json::json;
 
@@ -223,12 +223,17 @@ impl SecretManager {
     }
 
     /// The keys that match, sorted. Names have no folders: the path is what they begin with.
-    pub(crate) async fn find(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    pub(crate) async fn find(
+        &self,
+        cx: &Context,
+        query: &FindQuery,
+    ) -> Result<Vec<RemoteMeta>, ProviderError> {
         let begin = query.path.as_deref().unwrap_or_default();
-        let filter = KeyFilter::new(&FindQuery {
+        let anywhere = FindQuery {
             path: None,
             ..query.clone()
-        })?;
+        };
+        let filter = KeyFilter::new(cx, &anywhere).await?;
         let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
         // an id has no other characters
         let possible = |longer: &String| longer == begin || is_word(longer);
@@ -278,10 +283,10 @@ impl SecretManager {
                 _ => failed.error(&purpose),
             })?;
             paging.add_keys(answer.secrets.len());
-            for secret in &answer.secrets {
-                if let Some(key) = matching(secret, begin, filter)? {
-                    found.push(lockstep_provider::found(key)?);
-                }
+            let secrets = answer.secrets.iter();
+            let keys = secrets.filter_map(|secret| matching(secret, begin, filter));
+            for key in filter.named(keys.collect(), |key| key).await? {
+                found.push(lockstep_provider::found(key)?);
             }
             if !listing.turn(Some(answer.next_page_token), paging)? {
                 return Ok(());
@@ -302,17 +307,11 @@ fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
     terms.join(" AND ")
 }
 
-fn matching<'a>(
-    secret: &'a Secret,
-    begin: &str,
-    filter: &KeyFilter,
-) -> Result<Option<&'a str>, ProviderError> {
-    let Some(key) = secret.name.rsplit('/').next().filter(|key| !key.is_empty()) else {
-        return Ok(None);
-    };
+/// The key of a secret that matches, except for its name.
+fn matching<'a>(secret: &'a Secret, begin: &str, filter: &KeyFilter) -> Option<&'a str> {
+    let key = secret.name.rsplit('/').next().filter(|key| !key.is_empty())?;
     let labels: BTreeMap<String, String> = secret.labels.clone().into_iter().collect();
-    let matches = key.starts_with(begin) && filter.matches_tags(&labels) && filter.matches_key(key)?;
-    Ok(matches.then_some(key))
+    (key.starts_with(begin) && filter.matches_tags(&labels) && filter.matches_location(key)).then_some(key)
 }
 
 /// The number of a version, from the full name that an answer tells, which has the project's number.

@@ -3,7 +3,8 @@
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_api::vault::KvVersion;
 use lockstep_provider::{
-    CONCURRENT_CALLS, ErrorKind, FindQuery, KeyFilter, Location, Operation, ProviderError, RemoteMeta,
+    CONCURRENT_CALLS, Context, ErrorKind, FindQuery, KeyFilter, Location, Operation, ProviderError,
+    RemoteMeta,
 };
 use vaultrs::api::kv2::requests::ReadSecretMetadataRequest;
 
@@ -19,7 +20,11 @@ impl Vault {
     ///
     /// A search that cannot see everything fails. A result that lacks what a policy hides would look as if the rest
     /// had been deleted.
-    pub(crate) async fn search(&self, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    pub(crate) async fn search(
+        &self,
+        cx: &Context,
+        query: &FindQuery,
+    ) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() && self.locator.version == KvVersion::V1 {
             let message = "find.tags: a key/value engine of version 1 keeps no custom metadata";
             return Err(ProviderError::new(
@@ -28,7 +33,7 @@ impl Vault {
                 message,
             ));
         }
-        let filter = KeyFilter::new(query)?;
+        let filter = KeyFilter::new(cx, query).await?;
         let roots = self.roots(query, &filter).await?;
         let mut found = Vec::new();
         for path in self.list_all(roots, &filter).await? {

@@ -58,10 +58,14 @@ impl Folder {
     }
 }
 
-/// What a name of a folder stands for.
-enum Entry {
-    Key(KvPath),
-    Folder(Folder),
+/// A name of a folder, of a key or folder that may be granted.
+struct Below {
+    path: KvPath,
+    /// The key, or what every key in the folder begins with.
+    text: String,
+    is_folder: bool,
+    /// Whether a key can have this name.
+    is_possible: bool,
 }
 
 /// How much one search keeps, in all folders: several are listed at the same time.
@@ -181,6 +185,7 @@ impl Vault {
             // A server without pages answers everything at once, and the same again to a second request.
             let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
             let before = seen.len();
+            let mut new = Vec::new();
             for name in names {
                 if !seen.insert(hasher.hash_one(&name)) {
                     continue;
@@ -188,16 +193,26 @@ impl Vault {
                 if seen.len() > MOST_KEYS {
                     return Err(too_much(&format!("{MOST_KEYS} keys")));
                 }
-                match self.entry(&purpose, &folder, &name, filter)? {
-                    Some(Entry::Key(key)) => {
-                        kept.key(&key)?;
-                        keys.push(key);
-                    }
-                    Some(Entry::Folder(below)) => {
-                        kept.folder(&below)?;
-                        folders.push(below);
-                    }
-                    None => {}
+                // what is not granted cannot keep the search from what is
+                new.extend(self.below(&folder, &name, filter));
+            }
+            let (below, named): (Vec<_>, Vec<_>) = new.into_iter().partition(|below| below.is_folder);
+            for name in below
+                .into_iter()
+                .chain(filter.named(named, |key| &key.text).await?)
+            {
+                if !name.is_possible {
+                    let message = format!("{} gives a name that no key can have", purpose.doing);
+                    return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+                        .with_hint("Names have no whitespace and no invisible characters. Rename it"));
+                }
+                if name.is_folder {
+                    let below = folder.below(name.path);
+                    kept.folder(&below)?;
+                    folders.push(below);
+                } else {
+                    kept.key(&name.path)?;
+                    keys.push(name.path);
                 }
             }
             if last.is_none() || seen.len() == before {
@@ -246,46 +261,29 @@ impl Vault {
     }
 
     /// The key or folder that a name stands for, or `None` when it cannot be granted.
-    fn entry(
-        &self,
-        purpose: &Purpose,
-        folder: &Folder,
-        name: &str,
-        filter: &KeyFilter,
-    ) -> Result<Option<Entry>, ProviderError> {
+    fn below(&self, folder: &Folder, name: &str, filter: &KeyFilter) -> Option<Below> {
         let (segment, is_folder) = match name.strip_suffix('/') {
             Some(folder) => (folder, true),
             None => (name, false),
         };
-        let below = folder.path.join(segment);
-        // what is not granted cannot keep the search from what is
-        if !self.concerns(&below, is_folder, filter)? {
-            return Ok(None);
-        }
-        let is_long = below.path.len() > LONGEST;
-        if is_long || segment.contains('/') || path::check(segment).is_err() {
-            let message = format!("{} gives a name that no key can have", purpose.doing);
-            return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
-                .with_hint("Names have no whitespace and no invisible characters. Rename it"));
-        }
-        Ok(Some(if is_folder {
-            Entry::Folder(folder.below(below))
-        } else {
-            Entry::Key(below)
-        }))
-    }
-
-    /// Whether a key, or a key in a folder, may be granted.
-    fn concerns(&self, path: &KvPath, is_folder: bool, filter: &KeyFilter) -> Result<bool, ProviderError> {
-        let text = match self.locator.mount {
+        let path = folder.path.join(segment);
+        let mut text = match self.locator.mount {
             Some(_) => path.path.clone(),
             None => format!("{}/{}", path.mount, path.path),
         };
-        if is_folder {
-            Ok(filter.reaches(&format!("{text}/")))
+        let concerns = if is_folder {
+            text.push('/');
+            filter.reaches(&text)
         } else {
-            filter.matches_key(&text)
-        }
+            filter.matches_location(&text)
+        };
+        let is_long = path.path.len() > LONGEST;
+        concerns.then(|| Below {
+            is_possible: !is_long && !segment.contains('/') && path::check(segment).is_ok(),
+            path,
+            text,
+            is_folder,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod file;
 mod filter;
 pub mod layers;
 pub mod login;
+mod match_time;
 pub mod memory;
 pub mod metric_set;
 pub mod metrics;
@@ -38,6 +39,7 @@ pub use lockstep_core::{
     },
 };
 pub use login::{Authenticator, Grant, Login, Session};
+pub use match_time::MatchTime;
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use lockstep_core::ciphertext::Binding;
 
 use crate::{
-    Ciphertext, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation,
+    Ciphertext, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, MatchTime, Minted, Operation,
     ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
@@ -213,6 +213,8 @@ pub struct Context {
     /// Since when something is known to have changed, where that is why the request is made: an answer to a request of
     /// somebody else's that began earlier is no answer to it. `None`: any will do.
     pub not_before: Option<Instant>,
+    /// The time that searches have left for regular expressions.
+    pub match_time: MatchTime,
 }
 
 /// Tells at any moment whether others stand in a queue; by default, nobody does.

@@ -7,7 +7,7 @@ use lockstep_core::{
     reconcile::{ReadSources, SourcesRead, VersionMessage},
     schedule::RefreshSchedule,
 };
-use lockstep_provider::ProviderError;
+use lockstep_provider::{ErrorKind, Operation, ProviderError};
 
 use super::Executor;
 use crate::fetch;
@@ -18,7 +18,15 @@ impl Executor {
         if read.large {
             self.meter.take_place(&context).await?;
         }
-        let fetched = fetch::fetch(&read.plan, self, &context, &self.meter).await;
+        let deleted = self
+            .shared
+            .objects
+            .with(&self.key, &self.uid, |tracked| tracked.deleted());
+        let fetched = fetch::fetch(&read.plan, self, &context, &self.meter);
+        let Some(fetched) = deleted.run_until_cancelled(fetched).await else {
+            let message = "the SyncedSecret was deleted";
+            return Err(ProviderError::new(ErrorKind::Timeout, Operation::Read, message));
+        };
         let hints = self.shared.events.version_hints(&self.key).into_iter();
         // also those of values that searches found
         let stores: BTreeSet<StoreRef> = fetched.reads.keys().map(|read| read.store.clone()).collect();

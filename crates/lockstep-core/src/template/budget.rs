@@ -22,6 +22,13 @@ impl Budget {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn spent() -> Self {
+        Self {
+            began: Instant::now().checked_sub(TOGETHER * 2).unwrap(),
+        }
+    }
+
     /// Whether the budget is used up.
     pub fn is_spent(self) -> bool {
         self.began.elapsed() > TOGETHER

@@ -120,7 +120,7 @@ impl Provider for FileProvider {
                 message,
             ));
         }
-        let filter = KeyFilter::new(query)?;
+        let filter = KeyFilter::new(cx, query).await?;
         let work = move |location: &SourceLocation, stop: &Stop| match location.open(Operation::Find)? {
             Content::Folder(folder) => folder::find(&folder, &location.path, &filter, stop),
             Content::Document(fields, _) => {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
 use crate::{
-    Backlog, Context, Provider,
+    Context, Provider,
     call::{Answers, Request, Service},
     metrics::StoreMetrics,
 };
@@ -45,13 +45,15 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
         }
     }
 
-    /// The future that sends `requests`: one batch, or one unbatchable request.
-    fn send(&self, requests: Vec<R>, backlog: Backlog) -> BoxFuture<'static, Answers<R>> {
+    /// The future that sends `requests`: one batch, or one unbatchable request. It uses the backlog and the match time of the `first`
+    /// caller.
+    fn send(&self, requests: Vec<R>, first: &Context) -> BoxFuture<'static, Answers<R>> {
         let inner = Arc::clone(&self.inner);
         // A joined request serves callers with different deadlines, so it has a deadline of its own.
         let cx = Context {
             deadline: Some(deadline(&Context::default(), self.longest).into_std()),
-            backlog,
+            backlog: first.backlog.clone(),
+            match_time: first.match_time.clone(),
             ..Context::default()
         };
         async move {
@@ -87,7 +89,7 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
             for (answer, position) in positions.into_iter().enumerate() {
                 begun[position] = (flights.len(), answer);
             }
-            let flight = self.send(some.clone(), cx.backlog.clone());
+            let flight = self.send(some.clone(), cx);
             flights.push(table.begin(&self.table, some, flight));
         }
         drop(table);

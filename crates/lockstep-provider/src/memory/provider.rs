@@ -70,8 +70,8 @@ impl Provider for MemoryProvider {
         }
     }
 
-    async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let filter = KeyFilter::new(query)?;
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        let filter = KeyFilter::new(cx, query).await?;
         let _in_flight = self.backend.request(Operation::Find).await?;
         let state = self.backend.read();
         let found = state.entries.iter().filter(|(_, entry)| {

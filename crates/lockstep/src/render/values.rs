@@ -178,7 +178,7 @@ impl Provider for Folder {
         false
     }
 
-    async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
             let message = "find.tags: tags are not supported with --values";
             return Err(ProviderError::new(
@@ -187,7 +187,7 @@ impl Provider for Folder {
                 message,
             ));
         }
-        let filter = KeyFilter::new(query)?;
+        let filter = KeyFilter::new(cx, query).await?;
         let mut all = Vec::new();
         for key in self.files.keys().filter(|key| !self.is_version(key)) {
             // a key may start with a slash, the path of a file does not

@@ -345,6 +345,28 @@ async fn the_same_search_is_made_once_and_another_is_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shared_search_spends_the_time_of_the_first_only() {
+    let backend = backend(&["a"]);
+    let coalesce = coalesce(&backend);
+    let query = FindQuery {
+        name: Some("a".to_owned()),
+        ..FindQuery::default()
+    };
+    let full = || {
+        let cx = Context::default();
+        cx.match_time.add(crate::MatchTime::MAX);
+        cx
+    };
+    let (first, second) = (full(), full());
+    let (one, two) = join(coalesce.find(&first, &query), coalesce.find(&second, &query)).await;
+    assert!(one.is_ok() && two.is_ok());
+    assert_eq!(backend.calls(Operation::Find), 1);
+    let nothing = || std::future::ready(Ok(()));
+    assert!(first.match_time.limit(nothing()).await.is_err());
+    assert!(second.match_time.limit(nothing()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_stores_share_neither_a_request_nor_an_answer() {
     let (one, other) = (backend(&["a"]), backend(&[]));
     other.put("a", "of the other");
