@@ -12,25 +12,26 @@ use regex::Regex;
 
 use crate::{ErrorKind, FindQuery, Location, Operation, ProviderError, RemoteMeta, Scope};
 
-/// The longest key that is compared with a pattern, in bytes.
+/// Maximum length of a key that is compared with a pattern, in bytes.
 const LONGEST_KEY: usize = 4096;
-/// How long the keys of one search may be compared with its pattern. The keys and the pattern may be those of somebody who means
-/// harm, and this runs on the threads that everybody shares.
+/// Maximum time that one search spends on matching keys with its pattern. Both may come from an
+/// attacker, and matching runs on shared threads.
 const MATCHING: Duration = Duration::from_millis(500);
 
-/// A [`FindQuery`] made ready to be asked of many keys: the one meaning of scope, path, name and tags for every provider.
+/// A prepared [`FindQuery`]. It defines scope, path, name and tags in the same way for every
+/// provider.
 ///
 /// - `scope`: the caller is granted the key.
-/// - `path`: the key lies below it. `shop` finds `shop/database` and not `shopping/cart`.
-/// - `name`: the pattern matches somewhere in the whole key; anchor it with `^` and `$`.
-/// - `tags`: the value carries every one of them, with the same value.
+/// - `path`: the key lies below it. `shop` finds `shop/database` but not `shopping/cart`.
+/// - `name`: the pattern matches anywhere in the whole key; anchor it with `^` and `$`.
+/// - `tags`: the value has every tag, with the same value.
 #[derive(Debug, Clone)]
 pub struct KeyFilter {
     scope: Scope,
     begin: String,
     name: Option<Regex>,
     tags: BTreeMap<String, String>,
-    /// Nanoseconds for which keys were compared with the pattern.
+    /// Nanoseconds spent on matching keys with the pattern.
     spent: Arc<AtomicU64>,
 }
 
@@ -38,7 +39,8 @@ impl KeyFilter {
     /// Prepares a query.
     ///
     /// # Errors
-    /// `ConfigInvalid` when `name` is no regular expression, or one that compiles to more than 1 MiB.
+    /// `ConfigInvalid` when `name` is not a valid regular expression, or compiles to more than 1
+    /// MiB.
     pub fn new(query: &FindQuery) -> Result<Self, ProviderError> {
         let name = match &query.name {
             None => None,
@@ -63,34 +65,34 @@ impl KeyFilter {
         })
     }
 
-    /// Whether a key is granted, and has the path and the name that are looked for.
+    /// Returns whether a key is granted and matches the path and the name.
     ///
     /// # Errors
-    /// As of [`KeyFilter::matches_name`].
+    /// The errors of [`KeyFilter::matches_name`].
     pub fn matches_key(&self, key: &str) -> Result<bool, ProviderError> {
         Ok(self.matches_location(key) && self.matches_name(key)?)
     }
 
-    /// Whether a key is granted and lies below the path.
+    /// Returns whether a key is granted and lies below the path.
     pub fn matches_location(&self, key: &str) -> bool {
         key.starts_with(&self.begin) && self.scope.covers_text(key)
     }
 
-    /// Whether the caller is granted a location, whatever is looked for.
+    /// Returns whether the caller is granted a location, independent of the query.
     pub fn covers(&self, location: &Location) -> bool {
         self.scope.covers(location)
     }
 
-    /// Whether a key that begins so may match.
+    /// Returns whether a key with this prefix may match.
     pub fn reaches(&self, begin: &str) -> bool {
         self.scope.reaches(begin)
     }
 
-    /// Whether a key has the name that is looked for.
+    /// Returns whether a key matches the name pattern.
     ///
     /// # Errors
-    /// `Malformed` when the key is longer than 4096 bytes, `ConfigInvalid` when the pattern takes too long for all keys of the
-    /// search together.
+    /// `Malformed` when the key is longer than 4096 bytes, `ConfigInvalid` when the pattern takes
+    /// too long for all keys of the search together.
     pub fn matches_name(&self, key: &str) -> Result<bool, ProviderError> {
         let Some(name) = &self.name else {
             return Ok(true);
@@ -111,20 +113,20 @@ impl KeyFilter {
         Ok(matches)
     }
 
-    /// The folders below which every key lies that matches: see [`Scope::folders`].
+    /// Returns the folders that contain all matching keys: see [`Scope::folders`].
     pub fn folders(&self) -> Vec<String> {
         self.scope.folders(&self.begin)
     }
 
-    /// What every key begins with that matches: see [`Scope::beginnings`].
+    /// Returns the prefixes of all matching keys: see [`Scope::beginnings`].
     pub fn beginnings(&self) -> Vec<String> {
         self.scope.beginnings(&self.begin)
     }
 
-    /// The items whose keys match.
+    /// Returns the items whose keys match.
     ///
     /// # Errors
-    /// As of [`KeyFilter::matches_key`].
+    /// The errors of [`KeyFilter::matches_key`].
     pub fn keep<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -139,7 +141,7 @@ impl KeyFilter {
         Ok(kept)
     }
 
-    /// Whether a value's tags are those that are looked for.
+    /// Returns whether a value has the requested tags.
     pub fn matches_tags(&self, tags: &BTreeMap<String, String>) -> bool {
         self.tags
             .iter()
@@ -147,10 +149,10 @@ impl KeyFilter {
     }
 }
 
-/// A key that a search found and that matches, as a location.
+/// Converts a matching key that a search found to a location.
 ///
 /// # Errors
-/// `Unsupported` when no reference can name it.
+/// `Unsupported` when no reference can name the key.
 pub fn found(key: &str) -> Result<RemoteMeta, ProviderError> {
     let location = Location::new(key);
     location.map(|key| RemoteMeta { key }).map_err(|error| {
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_granted_does_not_match() {
+    fn keys_outside_the_grant_do_not_match() {
         let filter = KeyFilter::new(&FindQuery {
             scope: Scope::patterns([Pattern::new("shop/*").unwrap()]),
             ..FindQuery::default()
@@ -190,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn a_found_name_that_no_key_can_have_is_an_error() {
+    fn found_name_that_is_not_a_valid_key_is_an_error() {
         let error = found("shop/my db").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert!(error.message.contains("\"shop/my db\""), "{error}");
     }
 
     #[test]
-    fn a_path_finds_what_lies_below_it_and_no_neighbour() {
+    fn path_matches_only_keys_below_it() {
         let filter = filter(Some("shop"), None);
         assert!(filter.matches_key("shop/database").unwrap());
         assert!(filter.matches_key("shop/eu/database").unwrap());
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_for_anywhere_in_the_key() {
+    fn name_pattern_matches_anywhere_in_the_key() {
         let filter = filter(Some("shop"), Some("data|^smtp$"));
         assert!(filter.matches_key("shop/database").unwrap());
         assert!(
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tag_must_be_carried() {
+    fn all_tags_must_match() {
         let tags = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let query = FindQuery {
             tags: tags(&[("team", "shop")]),
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_takes_long_ends_the_search() {
+    fn slow_pattern_ends_the_search() {
         let slow = filter(None, Some("(a.*){10}[^a]"));
         let key = "a".repeat(4000);
         let begun = Instant::now();
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_explodes_is_refused_with_the_field_that_holds_it() {
+    fn exploding_pattern_is_rejected_with_its_field() {
         for pattern in ["(", "(?=x)", "((((a{1,100}){1,100}){1,100}){1,100})"] {
             let error = KeyFilter::new(&FindQuery {
                 name: Some(pattern.into()),
