@@ -8,14 +8,18 @@
 //!
 //! Only reads, searches and decryptions are coalesced, and only reads are batched.
 //!
-//! | layer | does | reason for its position |
-//! |---|---|---|
-//! | [`Coalesce`] | joins requests for the same value | joined requests must cost nothing further in |
-//! | [`Batch`] | joins requests that arrive together | a batch is one request for everything further in |
-//! | [`Limit`] | applies the budget: slots, adaptive and configured rate, holds of paths, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
-//! | [`Retry`] | repeats transient failures and throttled requests | consults the budget before each further attempt |
-//! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
-//! | [`Timeout`] | ends slow attempts | applies to one attempt |
+//! From the outside in:
+//!
+//! - [`Coalesce`] joins requests for the same value. Joined requests must cost nothing further in.
+//! - [`Batch`] joins requests that arrive together. A batch is one request for everything
+//!   further in.
+//! - [`Limit`] applies the budget: slots, the adaptive and the configured rate, holds of paths, and
+//!   the circuit breaker. A slot covers a request with its retries, so that retries cannot
+//!   overtake.
+//! - [`Retry`] repeats transient failures and throttled requests. It consults the budget before
+//!   each further attempt.
+//! - [`Observe`] counts and measures each attempt, as the store's owner sees them.
+//! - [`Timeout`] ends slow attempts. The timeout applies to one attempt.
 //!
 //! One stack belongs to one store identity and shares nothing with another.
 
