@@ -139,7 +139,7 @@ async fn jwt_from_a_secret_works_and_an_expired_one_is_rejected() {
 }
 
 #[tokio::test]
-async fn service_account_token_works_as_a_jwt() {
+async fn service_account_token_needs_the_right_key_and_audience() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let issuer = Issuer::new();

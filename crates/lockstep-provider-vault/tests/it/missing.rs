@@ -67,7 +67,7 @@ async fn missing_key_of_version_1_is_not_found() {
 
 /// A proxy in front of the server can reject everything below `sys`.
 #[tokio::test]
-async fn missing_key_without_confirmation_is_not_not_found() {
+async fn missing_key_without_confirmation_is_not_reported_as_missing() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let named = Named::new(bao, &mount, "v2", bao.root_token()).await;
