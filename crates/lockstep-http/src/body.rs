@@ -3,8 +3,8 @@ use std::{fmt, ops::Deref};
 use lockstep_provider::room::Room;
 use zeroize::Zeroizing;
 
-/// The bytes of an answer, and the room that they take until they are dropped. They are wiped then, and `Debug` tells their
-/// number only.
+/// The bytes of a response body, with the memory reservation that they hold until they are dropped.
+/// The bytes are wiped on drop, and `Debug` shows only their length.
 pub struct Body {
     bytes: Zeroizing<Vec<u8>>,
     _room: Room,

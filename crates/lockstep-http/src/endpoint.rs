@@ -1,5 +1,5 @@
-//! The check of every connection against the store's [`EndpointPolicy`]. Names are resolved here and nowhere else, so the
-//! address that is checked is the address that is connected to.
+//! Checks every connection against the store's [`EndpointPolicy`]. Names are resolved only here, so
+//! the address that is checked is the address that the client connects to.
 
 use std::{
     fmt,
@@ -13,16 +13,16 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 
-/// How long connecting may take by default, TLS included.
+/// Default connect timeout, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a connection was not attempted.
+/// The reason why a connection was not attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The host name has no address.
     #[error("the host name could not be resolved")]
     NameNotResolved,
-    /// The policy permits no address of the host.
+    /// The policy permits none of the host's addresses.
     #[error("the endpoint policy permits no address of the host")]
     Blocked,
     /// The policy does not permit plain `http`.
@@ -30,12 +30,12 @@ pub enum EndpointError {
     PlainHttp,
 }
 
-/// How the clients of a store connect.
+/// Defines where the clients of a store connect, and how long they may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connect {
-    /// Where to.
+    /// The addresses that the clients may connect to.
     pub endpoints: EndpointPolicy,
-    /// How long it may take, TLS included.
+    /// The connect timeout, including the TLS handshake.
     pub timeout: Duration,
 }
 
@@ -49,8 +49,9 @@ impl Default for Connect {
 }
 
 impl Connect {
-    /// The minimum duration of a failure to connect, for a store whose addresses a tenant chooses. A tenant who sees how soon a
-    /// connection fails could tell a closed port from a dropped packet.
+    /// Returns the minimum time after which a failed connection is reported, for a store whose
+    /// addresses a tenant chooses. Without it, a tenant could tell a closed port from a dropped
+    /// packet by how soon the connection fails.
     pub fn failure_after(&self) -> Option<Duration> {
         (self.endpoints == EndpointPolicy::Tenant).then_some(self.timeout)
     }
@@ -65,11 +66,11 @@ impl From<&StoreConfig> for Connect {
     }
 }
 
-/// Checks what a URL shows without resolving its host: the scheme, and the address where the host is one. HTTP clients resolve
-/// names only, so this is the only check of an address that a URL contains.
+/// Checks a URL without resolving its host: the scheme, and the host if it is an address. HTTP
+/// clients only resolve names, so an address in a URL is checked nowhere else.
 ///
 /// # Errors
-/// `PlainHttp`, or `Blocked` for an address or a URL without a host.
+/// `PlainHttp`, or `Blocked` for a forbidden address or a URL without a host.
 pub fn check(policy: EndpointPolicy, url: &Url) -> Result<(), EndpointError> {
     let host = url.host_str().ok_or(EndpointError::Blocked)?;
     if url.scheme() != "https" && !policy.permits_plain_http(host) {
@@ -85,7 +86,7 @@ pub fn check(policy: EndpointPolicy, url: &Url) -> Result<(), EndpointError> {
     }
 }
 
-/// The addresses of a host that the policy permits.
+/// Resolves a host and returns the addresses that the policy permits.
 ///
 /// # Errors
 /// `NameNotResolved`, or `Blocked` when none of its addresses is permitted.
@@ -109,14 +110,16 @@ pub async fn resolve(policy: EndpointPolicy, name: &str) -> Result<Vec<IpAddr>, 
     Ok(permitted)
 }
 
-/// Whether a client may connect to that address. Beyond what the policy says of addresses, the machine's own addresses count as
-/// loopback: whatever listens on all addresses listens on them too.
+/// Returns whether a client may connect to the address. The machine's own addresses count as
+/// loopback in addition to what the policy defines: a service that listens on all addresses listens
+/// on them too.
 fn permits(policy: EndpointPolicy, address: IpAddr) -> bool {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     policy.permits(address) && (policy.permits(loopback) || !is_own(address))
 }
 
-/// Whether an address is one of this machine's. A datagram socket that is connected to one has it as its own end; nothing is sent.
+/// Returns whether an address belongs to this machine. A datagram socket connected to such an
+/// address has the same address as its local end. Nothing is sent.
 fn is_own(address: IpAddr) -> bool {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -129,7 +132,7 @@ fn is_own(address: IpAddr) -> bool {
     socket.is_ok_and(|own| own.ip() == address)
 }
 
-/// Resolves names for `reqwest`.
+/// Resolves names for `reqwest`, limited to the addresses that the policy permits.
 #[derive(Clone, Copy)]
 pub(crate) struct Resolver(pub(crate) EndpointPolicy);
 
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_local_address_is_blocked() {
+    fn local_addresses_are_blocked_in_every_spelling() {
         for url in [
             "https://127.0.0.1:8200",
             "https://127.1",
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_cannot_use_plain_http() {
+    fn tenants_cannot_use_plain_http() {
         for url in [
             "http://vault.example.org",
             "http://192.0.2.7",
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_judged_by_its_addresses() {
+    async fn names_are_checked_by_their_addresses() {
         let blocked = resolve(EndpointPolicy::Tenant, "localhost").await;
         assert_eq!(blocked, Err(EndpointError::Blocked));
         let permitted = resolve(EndpointPolicy::TenantOrLoopback, "localhost")
@@ -215,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_the_machine_itself_counts_as_loopback() {
+    fn addresses_of_this_machine_count_as_loopback() {
         assert!(is_own(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert!(!is_own("192.0.2.7".parse().unwrap()));
-        // the address by which this machine would reach another one
+        // the local address that this machine uses to reach another one
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         if socket.connect("192.0.2.7:9").is_ok() {
             let own = socket.local_addr().unwrap().ip();

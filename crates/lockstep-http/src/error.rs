@@ -5,49 +5,51 @@ use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error a
 
 use crate::endpoint::EndpointError;
 
-/// What a user can do when there is no connection. It is one sentence for every reason, because a tenant who could tell the
-/// reasons apart could scan the operator's network.
+/// The hint for a failed connection. It is the same for every reason: if a tenant could tell the
+/// reasons apart, the tenant could scan the operator's network.
 pub const NOT_CONNECTED_HINT: &str = "Check the address and the port, and that network policies let lockstep reach them. A \
                                       SecretStore cannot use loopback or link-local addresses; the operator's log has the reason";
 
-/// Why there is no answer.
+/// The reason why a request got no usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpError {
-    /// There is no connection: it was refused, timed out, was blocked by the endpoint policy, or does not speak TLS.
+    /// The connection failed: it was refused, timed out, was blocked by the endpoint policy, or the
+    /// server does not speak TLS.
     NotConnected,
     /// The host name has no address.
     NameNotResolved,
     /// The endpoint policy does not permit plain `http`.
     PlainHttp,
-    /// The server did not answer in time.
+    /// The server did not respond in time.
     NotAnsweredInTime,
-    /// The connection broke.
+    /// The connection broke during the request.
     Broken,
-    /// The server's certificate is not trusted: why, and what to do.
+    /// The server's certificate is not trusted.
     Untrusted {
-        /// Goes on after "the server cannot be trusted: ".
+        /// The reason. It continues the sentence "the server cannot be trusted: ".
         why: &'static str,
-        /// A sentence.
+        /// What the user can do, as a sentence.
         hint: &'static str,
     },
-    /// Too many long answers are read at the same time.
+    /// Too many long responses are being read at the same time.
     NoRoom,
-    /// The answer is too long.
+    /// The response body is too long.
     TooLong {
-        /// Its status.
+        /// The response status.
         status: u16,
-        /// The longest that is read, in bytes.
+        /// The maximum length, in bytes.
         longest: usize,
     },
-    /// The answer has more JSON elements than [`crate::JsonLimits`] allow.
+    /// The response has more JSON elements than [`crate::JsonLimits`] allow.
     TooComplex {
-        /// Its status.
+        /// The response status.
         status: u16,
     },
 }
 
 impl HttpError {
-    /// The error of a request to `server`; the log gets the reason of a failed connection, which the error does not have.
+    /// Converts the error of a request to `server`. The reason of a failed connection is logged and
+    /// left out of the error.
     pub(crate) fn of(error: &reqwest::Error, server: &str) -> Self {
         let is_connect = error.is_connect();
         let told = match connection_failure(error) {
@@ -63,7 +65,7 @@ impl HttpError {
         told
     }
 
-    /// The error that a user sees; `server` is its address, as the user knows it.
+    /// Returns the error that the user sees. `server` is the address as the user knows it.
     pub fn told(self, operation: Operation, server: &str) -> ProviderError {
         let error = |kind, message: String| ProviderError::new(kind, operation, message);
         match self {
@@ -107,8 +109,8 @@ impl HttpError {
     }
 }
 
-/// What of a failed connection a user is told apart from [`HttpError::NotConnected`], from the errors that led to it. `None`
-/// where nothing is.
+/// Returns the connection failures that a user may tell apart from [`HttpError::NotConnected`],
+/// taken from the chain of sources. Returns `None` for every other failure.
 pub fn connection_failure(error: &(dyn StdError + 'static)) -> Option<HttpError> {
     sources(error).find_map(|source| {
         if let Some(error) = source.downcast_ref::<EndpointError>() {
@@ -123,7 +125,8 @@ pub fn connection_failure(error: &(dyn StdError + 'static)) -> Option<HttpError>
     })
 }
 
-/// Why a connection was not made, for the operator's log. `None` where the errors do not say.
+/// Returns why a connection failed, for the operator's log, or `None` if the error chain does not
+/// contain the reason.
 pub fn reason(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     sources(error).find_map(|source| {
         if let Some(error) = source.downcast_ref::<EndpointError>() {
@@ -149,8 +152,9 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with a certificate, and what to do, where that is what is wrong. Of the alerts of a server, only those about our
-/// own certificate count: others would tell a server that speaks TLS from one that does not.
+/// Returns what is wrong with a certificate, and what to do, if a certificate caused the failure.
+/// Of the alerts that a server sends, only those about our own certificate count. Any other alert
+/// would reveal whether the server speaks TLS.
 fn distrust(error: &Tls) -> Option<(&'static str, &'static str)> {
     match error {
         Tls::InvalidCertificate(
@@ -183,7 +187,8 @@ fn distrust(error: &Tls) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// An error and what it was made from. The TLS connector packs one I/O error into another, and `source` skips what is packed.
+/// Iterates over an error and its sources. The TLS connector wraps one I/O error in another, and
+/// `source` skips the wrapped one.
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -202,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_and_timed_out_and_blocked_are_one_message() {
+    fn connection_failures_share_one_message() {
         assert_eq!(
             connection_failure(&packed(EndpointError::Blocked)),
             Some(HttpError::NotConnected)
@@ -210,7 +215,7 @@ mod tests {
         for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut] {
             assert_eq!(connection_failure(&io::Error::from(kind)), None);
         }
-        // a server that speaks no TLS, or breaks off its handshake
+        // a server that does not speak TLS, or aborts the handshake
         for error in [
             Tls::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
             Tls::AlertReceived(Alert::HandshakeFailure),
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_need_stays_distinct() {
+    fn actionable_failures_stay_distinct() {
         let name = connection_failure(&packed(EndpointError::NameNotResolved));
         assert_eq!(name, Some(HttpError::NameNotResolved));
         let http = connection_failure(&packed(EndpointError::PlainHttp));
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_a_certificate_are_not_shown() {
+    fn names_in_a_certificate_are_not_shown() {
         let error = Tls::InvalidCertificate(Certificate::NotValidForNameContext {
             expected: rustls::pki_types::ServerName::try_from("vault.example.org").unwrap(),
             presented: vec!["canary.internal".to_owned()],
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_has_the_reason() {
+    fn reason_is_available_for_the_log() {
         for (error, want) in [
             (io::Error::from(io::ErrorKind::ConnectionRefused), "refused"),
             (io::Error::from(io::ErrorKind::TimedOut), "timed out"),

@@ -1,16 +1,17 @@
 //! Counts the structure of a JSON document while its bytes arrive.
 //!
-//! A parser turns `{}` into a struct of several hundred bytes, so a bound in bytes does not bound memory. The counter reads
-//! each byte once, keeps no copy, and never fails on bytes that are not JSON: the parser rejects those.
+//! A parser turns `{}` into a struct of several hundred bytes, so a limit in bytes does not limit
+//! memory. The counter reads each byte once and keeps no copy. It never fails on invalid JSON; the
+//! parser rejects that.
 
-/// Bounds for the structure of one document. Brackets and commas inside strings do not count.
+/// Limits for the structure of one document. Brackets and commas inside strings do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonLimits {
-    /// Most objects and arrays.
+    /// Maximum number of objects and arrays.
     pub containers: usize,
-    /// Most commas: they separate the members of objects and the items of arrays.
+    /// Maximum number of commas, which separate object members and array items.
     pub commas: usize,
-    /// Most objects and arrays that are open at the same time.
+    /// Maximum nesting depth of objects and arrays.
     pub depth: usize,
 }
 
@@ -18,19 +19,19 @@ pub struct JsonLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooComplex;
 
-/// Where in the document the next byte is.
+/// The position of the next byte in the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Position {
-    /// Between tokens, or in a number or word.
+    /// Between tokens, or inside a number or keyword.
     #[default]
     Outside,
-    /// In a string.
+    /// Inside a string.
     InString,
-    /// In a string, after a backslash.
+    /// Inside a string, after a backslash.
     Escaped,
 }
 
-/// Counts objects, arrays and commas. The document may arrive in pieces of any length.
+/// Counts objects, arrays and commas. The document may arrive in chunks of any length.
 #[derive(Debug, Clone)]
 pub struct JsonCounter {
     limits: JsonLimits,
@@ -41,7 +42,7 @@ pub struct JsonCounter {
 }
 
 impl JsonCounter {
-    /// A counter for one document.
+    /// Creates a counter for one document.
     pub const fn new(limits: JsonLimits) -> Self {
         Self {
             limits,
@@ -55,7 +56,7 @@ impl JsonCounter {
     /// Counts the next bytes of the document.
     ///
     /// # Errors
-    /// When the document exceeds a limit. The counter is of no use afterwards.
+    /// Fails when the document exceeds a limit. The counter must not be used afterwards.
     pub fn count(&mut self, bytes: &[u8]) -> Result<(), TooComplex> {
         bytes.iter().try_for_each(|byte| self.count_byte(*byte))
     }
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_inside_strings_is_counted() {
+    fn content_of_strings_is_not_counted() {
         for text in [
             r#""{}[],""#,
             r#""\"{,""#,
@@ -177,7 +178,7 @@ mod tests {
         assert!(within(depth, "]]]]}}[[]]"), "closing brackets do not underflow");
     }
 
-    /// What a parser finds: objects and arrays, and the commas between their parts.
+    /// The counts according to a parser: objects and arrays, and the commas between their elements.
     fn expected(value: &Value) -> (usize, usize) {
         let (parts, length): (Vec<&Value>, usize) = match value {
             Value::Array(items) => (items.iter().collect(), items.len()),
@@ -212,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_are_those_of_a_parser(document in document(), size in 1_usize..9, is_pretty: bool) {
+        fn counts_match_a_parser(document in document(), size in 1_usize..9, is_pretty: bool) {
             let text = if is_pretty {
                 serde_json::to_vec_pretty(&document).unwrap()
             } else {
@@ -223,7 +224,7 @@ mod tests {
         }
 
         #[test]
-        fn strings_never_count(value in text()) {
+        fn escaped_strings_are_not_counted(value in text()) {
             let text = serde_json::to_vec(&value).unwrap();
             prop_assert_eq!(counted(&[&text]), (0, 0));
         }

@@ -1,7 +1,9 @@
-//! Bounded HTTP requests, for providers whose services have no client that can be bounded.
+//! Bounded HTTP requests, for providers whose service has no client library that supports limits.
 //!
-//! A client connects only where the endpoint policy of its store allows it. It uses no environment, no proxy, and follows no
-//! redirect: what a request holds is for the address that was authorized. Answers have a bounded length, and what is kept of them is wiped.
+//! A client connects only where the endpoint policy of its store allows it. It ignores the
+//! environment and proxies and follows no redirects, because the content of a request is meant only
+//! for the authorized address. Response bodies have a maximum length and are wiped when they are
+//! dropped.
 
 mod body;
 mod endpoint;
@@ -29,28 +31,28 @@ pub use retry_after::retry_after;
 
 use endpoint::Resolver;
 
-/// How long one request may take in all; the store's own `limits.timeout` is shorter as a rule.
+/// Maximum duration of one request. The store's own `limits.timeout` is usually shorter.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection is kept that nobody uses.
+/// How long an idle connection is kept open.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
 
-/// What a client is made with.
+/// The settings of a client.
 #[derive(Default)]
 pub struct Settings {
-    /// Where to, and how long it may take.
+    /// Where the client connects, and its connect timeout.
     pub connect: Connect,
-    /// Certificate authorities. Default: the system's.
+    /// Trusted certificate authorities. Defaults to those of the system.
     pub authorities: Option<Vec<Certificate>>,
-    /// The certificate that is shown.
+    /// The client certificate.
     pub identity: Option<Identity>,
-    /// No request uses TLS, so that no certificates are needed.
+    /// Disables TLS for all requests, so that no certificates are needed.
     pub plain: bool,
-    /// The longest body that is read, in bytes.
+    /// Maximum length of a response body, in bytes.
     pub longest_body: usize,
-    /// How many connections to one host are kept that nobody uses.
+    /// Maximum number of idle connections that are kept open per host.
     pub kept_connections: usize,
-    /// Requests become connections of another protocol ([`HttpClient::upgrade`]): they speak HTTP/1.1, and none has to end
-    /// within a minute.
+    /// Allows requests to switch to another protocol ([`HttpClient::upgrade`]). Such clients use
+    /// HTTP/1.1, and their requests may last longer than a minute.
     pub upgrades: bool,
 }
 
@@ -62,17 +64,18 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// The certificates are none that TLS can use. The sentence of the library may quote them and is dropped.
+/// TLS cannot use the certificates. The library's own message is dropped because it may quote them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadCertificates;
 
-/// One answer. The body may hold values and tokens: it is wiped, takes room, and `Debug` tells its length only.
+/// One response. The body may contain values and tokens: it is wiped on drop, holds a memory
+/// reservation, and `Debug` shows only its length.
 pub struct Answer {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The headers.
+    /// The response headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// The response body.
     pub body: Body,
 }
 
@@ -82,11 +85,11 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What came of a request to speak another protocol.
+/// The result of a request to switch to another protocol.
 pub enum Upgrade {
-    /// The connection speaks it from here on; and the headers that said so.
+    /// The connection has switched. Includes the headers of the response.
     Switched(reqwest::Upgraded, HeaderMap),
-    /// It stays as it is, and this is the answer.
+    /// The server refused to switch and sent this response.
     Refused(Answer),
 }
 
@@ -99,7 +102,7 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// Sends requests.
+/// Sends bounded requests to the server of one store.
 #[derive(Clone)]
 pub struct HttpClient {
     http: reqwest::Client,
@@ -107,7 +110,8 @@ pub struct HttpClient {
     /// See [`Connect::failure_after`].
     failure_after: Option<Duration>,
     limits: BodyLimits,
-    /// What this client may take of the room of the process: a server that is slow on purpose takes no more.
+    /// This client's share of the memory that the process reserves for responses. It limits how
+    /// much a deliberately slow server can occupy.
     share: Share,
 }
 
@@ -118,13 +122,13 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    /// A client that takes every setting from its argument.
+    /// Creates a client that takes every setting from its argument.
     ///
     /// # Errors
-    /// When the certificates cannot be used.
+    /// Fails when the certificates cannot be used.
     pub fn new(settings: Settings) -> Result<Self, BadCertificates> {
-        // reqwest would panic without one. The binary installs it first thing; whoever else comes this far gets the
-        // same one.
+        // reqwest panics without a crypto provider. The binary installs one at startup; any other
+        // caller gets the same one here.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
@@ -145,7 +149,8 @@ impl HttpClient {
         if let Some(authorities) = settings.authorities {
             builder = builder.tls_certs_only(authorities);
         } else if settings.plain {
-            // Without TLS no certificates are needed, and an image without any must not stand in the way.
+            // Without TLS no certificates are needed, and an image that contains none must still
+            // work.
             builder = builder.tls_certs_only([]);
         }
         if let Some(identity) = settings.identity {
@@ -163,24 +168,25 @@ impl HttpClient {
         })
     }
 
-    /// Bounds the JSON of bodies, where a parser makes values of it that are much larger than its bytes. Default: no bounds.
+    /// Limits the JSON structure of response bodies, for parsers whose values are much larger than
+    /// the bytes they read. Unlimited by default.
     #[must_use]
     pub const fn with_json_limits(mut self, limits: JsonLimits) -> Self {
         self.limits.json = Some(limits);
         self
     }
 
-    /// Sends one request. Whatever the status says, it is an answer.
+    /// Sends one request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// When there is no answer, or one that is too long.
+    /// Fails when there is no response, or the response exceeds a limit.
     pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
         let server = server(request.url());
         let response = self.execute(request, &server).await?;
         self.read(response, &server).await
     }
 
-    /// Sends a request where the endpoint policy permits it.
+    /// Sends a request if the endpoint policy permits it.
     async fn execute(&self, request: Request, server: &str) -> Result<reqwest::Response, HttpError> {
         let began = Instant::now();
         let result = match endpoint::check(self.endpoints, request.url()) {
@@ -196,10 +202,11 @@ impl HttpClient {
         result
     }
 
-    /// Asks the server to speak another protocol, with a client whose settings allow it. The request must say which.
+    /// Asks the server to switch to another protocol. The request must name the protocol, and
+    /// [`Settings::upgrades`] must be set.
     ///
     /// # Errors
-    /// When there is no answer within a minute, or one that is too long.
+    /// Fails when there is no response within a minute, or the response exceeds a limit.
     pub async fn upgrade(&self, request: Request) -> Result<Upgrade, HttpError> {
         let server = server(request.url());
         let answer = tokio::time::timeout(TOTAL_TIMEOUT, async {
@@ -253,12 +260,13 @@ impl HttpClient {
     }
 }
 
-/// The server of a URL, as messages name it: `https://vault.internal:8200`.
+/// Returns the server of a URL in the form used in messages: `https://vault.internal:8200`.
 fn server(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// The same bytes with room for more of them, so that growing leaves no copy behind that is not wiped.
+/// Copies the bytes into a larger buffer. Growing the old buffer in place could leave a copy behind
+/// that is not wiped.
 fn grown(body: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
     let mut grown = Zeroizing::new(Vec::with_capacity(length.max(body.len())));
     grown.extend_from_slice(body);
@@ -278,7 +286,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that accepts connections, counts them and closes them.
+    /// Starts a server that accepts connections, counts them and closes them.
     async fn listener() -> (u16, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -314,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tenant_reaches_no_loopback_address_by_any_name() {
+    async fn tenants_cannot_reach_loopback_by_any_name() {
         let (port, accepted) = listener().await;
         for host in [
             "localhost",
@@ -333,7 +341,7 @@ mod tests {
             assert_eq!(answer.unwrap_err(), HttpError::PlainHttp, "{plain}");
         }
         assert_eq!(accepted.load(Ordering::Relaxed), 0);
-        // others do
+        // the other policies reach it
         for policy in [EndpointPolicy::TenantOrLoopback, EndpointPolicy::Unrestricted] {
             let url = format!("http://localhost:{port}/v1/x");
             assert_eq!(
@@ -345,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_blocked_address_fails_no_sooner_than_one_that_is_not_reached() {
+    async fn blocked_addresses_fail_no_sooner_than_unreachable_ones() {
         let connect = Connect {
             endpoints: EndpointPolicy::Tenant,
             timeout: Duration::from_millis(300),
@@ -366,13 +374,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn open_and_closed_and_silent_ports_look_alike() {
+    async fn open_closed_and_silent_ports_look_alike() {
         let (open, _) = listener().await;
         let closed = {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             listener.local_addr().unwrap().port()
         };
-        // accepts by the kernel alone and says nothing
+        // the kernel accepts connections, but nothing responds
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent_port = silent.local_addr().unwrap().port();
         let connect = Connect {
@@ -395,7 +403,7 @@ mod tests {
         }
     }
 
-    /// A server that answers once, in chunks of 1000 bytes.
+    /// Starts a server that responds once, in chunks of 1000 bytes.
     async fn chunked(body: Vec<u8>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -411,7 +419,7 @@ mod tests {
                 answer.extend_from_slice(b"\r\n");
             }
             answer.extend_from_slice(b"0\r\n\r\n");
-            // the client may have had enough
+            // the client may have closed the connection already
             let _ = connection.write_all(&answer).await;
             let _ = connection.read(&mut [0; 4096]).await;
         });
@@ -447,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_exist_is_told() {
+    async fn unknown_host_name_is_reported() {
         let request = get("https://no-such-host.invalid/");
         let answer = client(EndpointPolicy::Tenant, false).send(request).await;
         assert_eq!(answer.unwrap_err(), HttpError::NameNotResolved);

@@ -4,14 +4,14 @@ use lockstep_provider::room::{Room, Share};
 
 use crate::json::{JsonCounter, JsonLimits};
 
-/// Why the rest of a body is not read.
+/// The reason why the rest of a body is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError {
-    /// It has more bytes than are read.
+    /// The body exceeds the maximum number of bytes.
     TooLong,
-    /// It has more JSON elements than are read.
+    /// The body exceeds the maximum number of JSON elements.
     TooComplex,
-    /// Other answers take the memory, and none of them ended in time.
+    /// Other responses occupy the memory, and none of them ended in time.
     NoRoom,
 }
 
@@ -27,16 +27,16 @@ impl fmt::Display for BodyError {
 
 impl Error for BodyError {}
 
-/// Bounds for the body of one answer.
+/// Limits for the body of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// Most bytes.
+    /// Maximum number of bytes.
     pub bytes: usize,
-    /// Bounds for its structure, where a parser makes large values of small elements.
+    /// Limits for the JSON structure, for parsers that build large values from small elements.
     pub json: Option<JsonLimits>,
 }
 
-/// Checks the body of one answer while it arrives, and takes room for it.
+/// Checks the body of one response while it arrives, and reserves memory for it.
 #[derive(Debug)]
 pub struct BodyMeter {
     bytes: usize,
@@ -48,7 +48,7 @@ pub struct BodyMeter {
 }
 
 impl BodyMeter {
-    /// A meter for a body of which the server announced the length, or did not.
+    /// Creates a meter for a body. `announced` is the length that the server announced, if any.
     pub fn new(limits: BodyLimits, announced: Option<usize>, share: &Share) -> Self {
         Self {
             bytes: limits.bytes,
@@ -60,10 +60,10 @@ impl BodyMeter {
         }
     }
 
-    /// Admits the next bytes of the body. Waits for room if it needs more.
+    /// Admits the next bytes of the body. Waits for memory if the body needs more.
     ///
     /// # Errors
-    /// When the rest of the body must not be read. The meter gives its room back.
+    /// Fails when the rest of the body must not be read. The meter then releases its reservation.
     pub async fn admit(mut self, bytes: &[u8]) -> Result<Self, BodyError> {
         self.arrived = self.arrived.saturating_add(bytes.len());
         if self.arrived > self.bytes {
@@ -77,12 +77,12 @@ impl BodyMeter {
         Ok(self)
     }
 
-    /// How many bytes there is room for.
+    /// Returns the number of bytes that are reserved.
     pub const fn capacity(&self) -> usize {
         self.room.bytes()
     }
 
-    /// The room that the body takes, once it has arrived.
+    /// Returns the reservation of the body once it has arrived.
     pub fn into_room(self) -> Room {
         self.room
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn limits_hold_over_all_chunks() {
+    async fn limits_apply_across_chunks() {
         let half = vec![b' '; 32 * 1024];
         assert_eq!(admitted(LIMITS, &[&half, &half]).await, Ok(64 * 1024));
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_room_for_what_is_admitted() {
+    async fn capacity_covers_admitted_bytes() {
         let limits = BodyLimits {
             bytes: 1 << 20,
             json: None,

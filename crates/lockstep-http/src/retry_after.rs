@@ -3,11 +3,12 @@ use std::time::Duration;
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// The longest pause that a server may ask for: a mistyped date must not stop a store for years.
+/// Upper bound for `Retry-After`: a mistyped date must not stop a store for years.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// How long the server asks to wait: seconds, or a date that counts from the server's own `Date`, or from now where it
-/// has none. At most an hour.
+/// Returns how long the server asks the client to wait, clamped to one hour. The header contains
+/// seconds or a date. A date is relative to the server's `Date` header, or to `now` if there is
+/// none.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if let Ok(seconds) = text.parse() {
@@ -41,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_and_never_more_than_an_hour() {
+    fn retry_after_is_seconds_or_a_date_up_to_an_hour() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let cases: [Case<'_>; 8] = [
             (&[("retry-after", "7")], Some(7)),

@@ -1,4 +1,4 @@
-//! What the cases have in common.
+//! Helpers that the cases share.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,11 +8,12 @@ use lockstep_provider::{
 
 use crate::{CANARY, Subject};
 
-/// A client under test.
+/// A client under test, with assertions on its results.
 pub(crate) struct Client(pub(crate) Arc<dyn Provider>);
 
 impl Client {
-    /// One result per reference, each of them clean.
+    /// Fetches the references and checks that there is one result for each and that no error
+    /// contains a value.
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let results = self.0.fetch(&Context::default(), refs).await;
         assert_eq!(results.len(), refs.len(), "one result per reference");
@@ -26,13 +27,13 @@ impl Client {
         results
     }
 
-    /// The value of a reference.
+    /// Returns the value of a reference, which must be readable.
     pub(crate) async fn read(&self, reference: &RemoteRef) -> RemoteSecret {
         let result = self.fetch(std::slice::from_ref(reference)).await.remove(0);
         result.unwrap_or_else(|error| panic!("\"{}\" must be readable: {error}", reference.key))
     }
 
-    /// The error of a reference, which must be of that kind.
+    /// Returns the error of a reference, which must have the given kind.
     pub(crate) async fn refuse(&self, reference: &RemoteRef, kind: ErrorKind) -> ProviderError {
         let result = self.fetch(std::slice::from_ref(reference)).await.remove(0);
         let Err(error) = result else {
@@ -43,7 +44,7 @@ impl Client {
         error
     }
 
-    /// The keys that a query finds.
+    /// Returns the keys that a query finds.
     pub(crate) async fn find(&self, query: &FindQuery) -> Vec<String> {
         let found = self.0.find(&Context::default(), query).await;
         let found = found
@@ -54,7 +55,7 @@ impl Client {
         keys
     }
 
-    /// The error of a query, which must be of that kind.
+    /// Returns the error of a query, which must have the given kind.
     pub(crate) async fn refuse_find(&self, query: &FindQuery, kind: ErrorKind) -> ProviderError {
         let Err(error) = self.0.find(&Context::default(), query).await else {
             panic!("the search must fail with {}", kind.label())
@@ -65,7 +66,7 @@ impl Client {
     }
 }
 
-/// An error is a sentence without a value.
+/// Asserts that an error is a sentence and contains no value.
 pub(crate) fn assert_clean(error: &ProviderError) {
     let told = format!("{error} {error:?}");
     assert!(
@@ -82,7 +83,7 @@ pub(crate) fn assert_clean(error: &ProviderError) {
     assert!(!error.message.contains('\n'), "an error is one line: {error}");
 }
 
-/// An error names what the user wrote.
+/// Asserts that an error names what the user wrote.
 pub(crate) fn assert_names(error: &ProviderError, what: &str) {
     assert!(
         error.to_string().contains(what),
@@ -90,15 +91,15 @@ pub(crate) fn assert_names(error: &ProviderError, what: &str) {
     );
 }
 
-/// The fields of a value.
+/// Parses the fields of a value.
 pub(crate) fn fields(secret: &RemoteSecret) -> BTreeMap<String, String> {
-    // the parser's own message can hold what it read
+    // the parser's own message can contain its input
     let fields = serde_json::from_slice(secret.value.expose()).ok();
     let length = secret.value.len();
     fields.unwrap_or_else(|| panic!("the value must be a JSON object of texts ({length} bytes)"))
 }
 
-/// Fields as they are compared.
+/// Converts pairs to the form in which fields are compared.
 pub(crate) fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .iter()
@@ -106,7 +107,7 @@ pub(crate) fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Compares fields without showing them.
+/// Compares fields without printing them.
 pub(crate) fn assert_fields(secret: &RemoteSecret, pairs: &[(&str, &str)]) {
     assert!(
         fields(secret) == expected(pairs),
@@ -114,7 +115,7 @@ pub(crate) fn assert_fields(secret: &RemoteSecret, pairs: &[(&str, &str)]) {
     );
 }
 
-/// A client of the subject.
+/// Creates a client of the subject.
 pub(crate) async fn client(subject: &impl Subject) -> Client {
     Client(subject.provider().await)
 }

@@ -1,4 +1,5 @@
-//! The text that must never be seen.
+//! The text that must never appear in messages or logs.
 
-/// In every value that the suite stores, and in every field that the user does not name: it must never be seen.
+/// Part of every value that the suite stores, and of every field that the user does not name. It
+/// must never appear in messages or logs.
 pub const CANARY: &str = "CANARY";

@@ -1,7 +1,7 @@
-//! One property for every provider: whatever a provider requests is within the grant.
+//! Checks one property of every provider: every request stays within the grant.
 //!
-//! A provider's tests give each [`Attack`] to [`planned`], read what the plan reads, and compare what the backend was asked for with
-//! [`covers`], which knows nothing of the code under test.
+//! A provider's tests pass each [`Attack`] to [`planned`], read what the plan reads, and compare
+//! the backend's requests with [`covers`]. `covers` shares no code with the code under test.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,8 @@ use proptest::{
 };
 use serde_json::json;
 
-/// What keys are made of: plain words, and what could mean another place to a parser, a server or a reader.
+/// Segments that keys are built from: plain words, and texts that a parser, a server or a reader
+/// could take for another location.
 const WORDS: &[&str] = &[
     "shop",
     "shop",
@@ -80,9 +81,9 @@ const WORDS: &[&str] = &[
     "arn:aws:secretsmanager:us-east-1:123456789012:secret:shop/db",
     "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/db",
 ];
-/// What keys are made of that every provider takes.
+/// Segments that every provider accepts in a key.
 const PLAIN: &[&str] = &["shop", "db", "eu", "secret", "team"];
-/// What globs are made of.
+/// Segments that globs are built from.
 const GLOBS: &[&str] = &[
     "shop",
     "shop",
@@ -106,12 +107,12 @@ const GLOBS: &[&str] = &[
     "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop",
 ];
 
-/// A key that a tenant writes, and the globs that the owner of the store granted.
+/// A key written by a tenant, and the globs that the owner of the store granted.
 #[derive(Debug, Clone)]
 pub struct Attack {
-    /// The key.
+    /// The key that the tenant wrote.
     pub key: String,
-    /// The globs.
+    /// The granted globs.
     pub globs: Vec<String>,
 }
 
@@ -127,10 +128,11 @@ fn attack() -> impl Strategy<Value = Attack> {
     (key, prop::collection::vec(path(GLOBS, 3), 1..=3)).prop_map(|(key, globs)| Attack { key, globs })
 }
 
-/// Runs a property on many attacks, the same ones each time. The property answers whether the key was granted.
+/// Runs a property on many generated attacks, the same ones each time. The property returns whether
+/// the key was granted.
 ///
 /// # Panics
-/// When the property fails, with the smallest attack, and when next to no key was granted.
+/// Panics with the smallest attack when the property fails, and when almost no key was granted.
 pub fn attacks(cases: u32, mut property: impl FnMut(&Attack) -> Result<bool, String>) {
     let config = Config {
         cases,
@@ -152,10 +154,10 @@ pub fn attacks(cases: u32, mut property: impl FnMut(&Attack) -> Result<bool, Str
     }
 }
 
-/// What a plan reads for the key, where it is granted.
+/// Returns what a plan reads for the key, or `None` if the key is not granted.
 ///
 /// # Panics
-/// When a key that is granted makes other than one read.
+/// Panics when a granted key does not lead to exactly one read.
 pub fn planned(locator: &Arc<dyn Locator>, attack: &Attack) -> Option<RemoteRef> {
     let store: StoreRef =
         serde_json::from_value(json!({ "name": "shared", "kind": "ClusterSecretStore" })).ok()?;
@@ -193,7 +195,7 @@ pub fn planned(locator: &Arc<dyn Locator>, attack: &Attack) -> Option<RemoteRef>
     reads.pop().map(|read| read.reference)
 }
 
-/// Whether one of the globs covers a path, segment by segment.
+/// Returns whether one of the globs covers a path, segment by segment.
 pub fn covers(globs: &[String], path: &str) -> bool {
     let path: Vec<&str> = path.split('/').collect();
     globs.iter().any(|glob| {
@@ -205,7 +207,7 @@ pub fn covers(globs: &[String], path: &str) -> bool {
 fn segments(glob: &[&str], path: &[&str]) -> bool {
     match (glob, path) {
         ([], []) => true,
-        // the last `**` is at least one segment, unless it is the only one
+        // a trailing `**` matches at least one segment, unless it is the only segment
         (["**"], path) => !path.is_empty(),
         (["**", rest @ ..], path) => (0..=path.len()).any(|skipped| segments(rest, &path[skipped..])),
         ([glob, rest @ ..], [segment, below @ ..]) => {
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_matcher_is_path_aware() {
+    fn reference_matcher_compares_whole_segments() {
         let covers = |glob: &str, path: &str| covers(&[glob.to_owned()], path);
         for (glob, path) in [
             ("shop/*", "shop/db"),

@@ -1,6 +1,6 @@
-//! One suite for every key that decrypts: what `lockstep seal` encrypts is what the operator decrypts, in its place and
-//! nowhere else. [`key_behaviour!`](crate::key_behaviour) makes one test of each case, as [`behaviour!`](crate::behaviour)
-//! does for values.
+//! One suite for every key that decrypts. The operator decrypts what `lockstep seal` encrypts, in
+//! its own location and nowhere else. [`key_behaviour!`](crate::key_behaviour) creates a test for
+//! each case, like [`behaviour!`](crate::behaviour) does for values.
 
 use std::sync::Arc;
 
@@ -13,37 +13,40 @@ use lockstep_provider::{
 
 use crate::{CANARY, Quiet, assert::assert_clean};
 
-/// A KMS with one key, which a store names, and a second one, which it does not. It is made anew for each case.
+/// A KMS with two keys, of which the store names only one. Each case gets a new one.
 #[async_trait]
 pub trait KeySubject: Send + Sync {
-    /// A client of the store, as the operator has it: its identity may decrypt, and not encrypt.
+    /// Returns a client of the store with the operator's identity, which may decrypt but not
+    /// encrypt.
     async fn provider(&self) -> Arc<dyn Provider>;
 
-    /// What encrypts with the store's key, as a developer has it.
+    /// Returns an encryptor for the store's key with a developer's identity.
     async fn encryptor(&self) -> Arc<dyn Encryptor>;
 
-    /// What encrypts with the other key.
+    /// Returns an encryptor for the other key.
     async fn other_encryptor(&self) -> Arc<dyn Encryptor>;
 
-    /// What encrypts as the operator's own identity: nothing.
+    /// Returns an encryptor with the operator's identity, which may not encrypt.
     async fn operators_encryptor(&self) -> Arc<dyn Encryptor>;
 
-    /// From now on the key is disabled or enabled; or, where keys cannot be, missing and there again.
+    /// Enables or disables the key. A backend that cannot disable keys removes and restores it.
     async fn enable(&self, enabled: bool);
 
-    /// From now on the operator's identity may not decrypt.
+    /// Denies the operator's identity the permission to decrypt.
     async fn deny(&self);
 
-    /// From now on the KMS cannot serve, until told otherwise.
+    /// Makes the KMS unavailable, or available again.
     async fn unavailable(&self, away: bool);
 
-    /// What is listened to, in the syntax of `RUST_LOG`: see [`Subject::log_directives`](crate::Subject::log_directives).
+    /// The log levels to capture, in the syntax of `RUST_LOG`. See
+    /// [`Subject::log_directives`](crate::Subject::log_directives).
     fn log_directives(&self) -> &'static str {
         "trace"
     }
 }
 
-/// One test for each case; the argument is as for [`behaviour!`](crate::behaviour).
+/// Creates one test for each case. The argument is the same as for
+/// [`behaviour!`](crate::behaviour).
 #[macro_export]
 macro_rules! key_behaviour {
     ($subject:expr) => {
@@ -73,7 +76,7 @@ macro_rules! key_behaviour {
 /// Runs one case against a new subject.
 ///
 /// # Panics
-/// When the case fails, and when a value was logged.
+/// Panics when the case fails, and when a value was logged.
 pub async fn run<S: KeySubject>(subject: impl Future<Output = S>, case: impl AsyncFnOnce(&S)) {
     let subject = subject.await;
     let _quiet = Quiet::listen_to(subject.log_directives());
@@ -117,7 +120,7 @@ async fn refuse(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext, kind: Err
     error
 }
 
-/// Text, bytes, nothing.
+/// Covers text, bytes and an empty value.
 pub async fn what_was_encrypted_is_decrypted(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     assert_eq!(
@@ -143,7 +146,7 @@ pub async fn what_was_encrypted_is_decrypted(subject: &impl KeySubject) {
     }
 }
 
-/// An envelope's key is always within the limit.
+/// The key of an envelope is always within the limit.
 pub async fn the_longest_value_is_encrypted_and_no_longer_one(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     let limit = encryptor.limit();
@@ -154,7 +157,7 @@ pub async fn the_longest_value_is_encrypted_and_no_longer_one(subject: &impl Key
     assert!(decrypted.is_ok_and(|value| value.expose() == longest));
 }
 
-/// Whatever of the place is another.
+/// A change of any part of the location is rejected.
 pub async fn another_place_is_refused(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     let mut ciphertext = encrypt(&encryptor, b"CANARY").await;
@@ -231,14 +234,16 @@ pub async fn what_is_damaged_is_refused(subject: &impl KeySubject) {
     }
 }
 
-/// The store names one key: another one of the same KMS does not count, though the identity may use it.
+/// The store names one key. Another key of the same KMS is rejected, even if the identity may use
+/// it.
 pub async fn what_another_key_encrypted_is_refused(subject: &impl KeySubject) {
     let provider = subject.provider().await;
     let ciphertext = encrypt(&subject.other_encryptor().await, b"CANARY").await;
     refuse(&provider, &ciphertext, ErrorKind::Undecryptable).await;
 }
 
-/// Nothing but the key's state tells this apart from a ciphertext that is wrong, and people mend it elsewhere.
+/// Only the state of the key distinguishes this from an invalid ciphertext, and it is fixed in a
+/// different place.
 pub async fn a_disabled_key_is_told_and_heals(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     let ciphertext = encrypt(&encryptor, b"CANARY").await;
@@ -248,7 +253,7 @@ pub async fn a_disabled_key_is_told_and_heals(subject: &impl KeySubject) {
     assert!(decrypt(&provider, &ciphertext).await.is_ok());
 }
 
-/// The message says which right is missing.
+/// The message names the missing permission.
 pub async fn a_denied_key_is_permission_denied(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     let ciphertext = encrypt(&encryptor, b"CANARY").await;
@@ -258,7 +263,7 @@ pub async fn a_denied_key_is_permission_denied(subject: &impl KeySubject) {
     assert!(error.hint.is_some(), "{error}");
 }
 
-/// It needs the right to decrypt alone.
+/// The operator needs only the permission to decrypt.
 pub async fn the_operators_own_identity_encrypts_nothing(subject: &impl KeySubject) {
     let encryptor = subject.operators_encryptor().await;
     let value = SecretValue::from("CANARY");
@@ -270,7 +275,7 @@ pub async fn the_operators_own_identity_encrypts_nothing(subject: &impl KeySubje
     assert_eq!(error.operation, Operation::Encrypt);
 }
 
-/// A KMS that is away is no reason to think that a ciphertext is wrong.
+/// An unavailable KMS must not make a ciphertext look invalid.
 pub async fn a_kms_that_cannot_serve_is_told_and_heals(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
     let ciphertext = encrypt(&encryptor, b"CANARY").await;

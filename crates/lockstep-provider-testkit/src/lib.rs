@@ -1,7 +1,7 @@
-//! One behaviour suite that every provider passes.
+//! A behaviour suite that every provider must pass.
 //!
-//! A provider's tests give the suite a [`Subject`]: a backend with nothing in it, a client of that backend, and the
-//! means to put values into it and to break it. [`behaviour!`] makes one test of each case:
+//! A provider's tests pass a [`Subject`] to the suite: an empty backend, a client of that backend,
+//! and functions that store values in it and break it. [`behaviour!`] creates a test for each case:
 //!
 //! ```ignore
 //! // tests/it/behaviour.rs of a provider's crate
@@ -13,20 +13,21 @@
 //! lockstep_provider_testkit::behaviour!(async { Memory(MemoryBackend::new()) });
 //! ```
 //!
-//! # What the suite demands
+//! # Requirements
 //!
-//! - One result per reference, in order, duplicates too.
-//! - What [`Capability`](lockstep_provider::Capability) promises works, and what it denies answers `Unsupported`.
-//! - Each fault is told by its kind, and the message names the key as the user wrote it.
-//! - No value, and no field that the user did not name, is in any error or in anything logged while the case runs. All
-//!   values that the suite stores contain [`CANARY`]; nothing that is logged or said may.
+//! - There is one result per reference, in order, including duplicates.
+//! - Everything that [`Capability`](lockstep_provider::Capability) promises works. Everything that
+//!   it excludes returns `Unsupported`.
+//! - Each fault is reported with its kind, and the message names the key as the user wrote it.
+//! - No error and no log line contains a value or a field that the user did not name. All values
+//!   that the suite stores contain [`CANARY`]; no message and no log line may.
 //!
 //! # Skips
 //!
-//! A case needs a fault or a feature that a subject may not have: a folder cannot ask to slow down. Then the subject
-//! answers [`Skip`] with the reason, which is printed. Which cases may be skipped is pinned in [`Subject::skips`]: a
-//! case that is skipped and not listed fails, and so does one that is listed and not skipped. So the suite cannot
-//! shrink unnoticed.
+//! A case may need a fault or a feature that a subject does not have: a folder never throttles. The
+//! subject then returns [`Skip`] with the reason, which is printed. [`Subject::skips`] lists the
+//! cases that may be skipped. A case fails if it is skipped but not listed, or listed but not
+//! skipped, so the suite cannot shrink unnoticed.
 
 #![expect(clippy::panic, reason = "a case of the suite fails as a test does")]
 
@@ -50,8 +51,9 @@ pub use quiet::Quiet;
 pub use run::run;
 pub use subject::{Skip, Subject};
 
-/// One test for each case. The argument is an expression that makes a future of a new [`Subject`]; it is evaluated once
-/// for each case, so that a broken backend breaks no other case.
+/// Creates one test for each case. The argument is an expression that returns a future of a new
+/// [`Subject`]. It is evaluated once per case, so that a broken backend does not affect other
+/// cases.
 #[macro_export]
 macro_rules! behaviour {
     ($subject:expr) => {
@@ -91,7 +93,7 @@ macro_rules! behaviour {
     };
 }
 
-/// Used by [`behaviour!`].
+/// Implements [`behaviour!`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! behaviour_cases {

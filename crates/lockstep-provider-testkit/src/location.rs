@@ -1,9 +1,9 @@
-//! Locations of remote values.
+//! Builds locations of remote values.
 
-/// The location with that text.
+/// Returns the location with that text.
 ///
 /// # Panics
-/// When no location can have it.
+/// Panics when the text is not a valid location.
 pub fn at(text: impl AsRef<str>) -> lockstep_provider::Location {
     let text = text.as_ref();
     lockstep_provider::Location::new(text)

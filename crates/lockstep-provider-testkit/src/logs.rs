@@ -6,7 +6,7 @@ use std::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// What is logged on this thread while this lives.
+/// Captures what is logged on this thread until it is dropped.
 pub(crate) struct Logs {
     lines: Buffer,
     _guard: DefaultGuard,

@@ -1,4 +1,4 @@
-//! Credentials as a store's namespace holds them, without a cluster.
+//! Credentials of a store's namespace, without a cluster.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,11 @@ use std::{
 use async_trait::async_trait;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 
-/// A name and a key in its data.
+/// The name of an object and a key in its data.
 type Place = (String, String);
 
-/// Secrets, ConfigMaps, and tokens and annotations of ServiceAccounts; clones share them.
+/// Holds Secrets, ConfigMaps, and tokens and annotations of ServiceAccounts. Clones share the same
+/// content.
 #[derive(Clone, Default)]
 pub struct Objects {
     values: Arc<Mutex<BTreeMap<Place, Vec<u8>>>>,
@@ -29,24 +30,24 @@ impl fmt::Debug for Objects {
 }
 
 impl Objects {
-    /// One key of a Secret or ConfigMap, the token of a ServiceAccount and audience, or an annotation of a
-    /// ServiceAccount, in place of what was there.
+    /// Sets one key of a Secret or ConfigMap, the token of a ServiceAccount and audience, or an
+    /// annotation of a ServiceAccount. Replaces an existing value.
     pub fn set(&self, name: &str, key: &str, value: impl Into<Vec<u8>>) {
         self.values()
             .insert((name.to_owned(), key.to_owned()), value.into());
     }
 
-    /// With one key more.
+    /// Sets one key and returns `self`, for chaining.
     #[must_use]
     pub fn with(self, name: &str, key: &str, value: impl Into<Vec<u8>>) -> Self {
         self.set(name, key, value);
         self
     }
 
-    /// What was set, as text.
+    /// Returns a value that was set, as text.
     ///
     /// # Panics
-    /// When nothing was.
+    /// Panics when no such value was set.
     pub fn text(&self, name: &str, key: &str) -> String {
         match self.find(name, key) {
             Some(value) => String::from_utf8_lossy(&value).into_owned(),
@@ -54,7 +55,7 @@ impl Objects {
         }
     }
 
-    /// How often anything was read.
+    /// Returns the total number of reads.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }

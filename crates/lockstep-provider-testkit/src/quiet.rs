@@ -1,23 +1,23 @@
-//! What is logged while a test runs, and that no secret is in it.
+//! Captures log output while a test runs, and checks that it contains no secret.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::{CANARY, logs::Logs};
 
-/// Everything that is logged on this thread while this lives. When it ends, none of it may hold a canary, nor a
-/// credential that it was told of.
+/// Captures everything that is logged on this thread until it is dropped. It then checks that the
+/// log contains no canary and none of the credentials passed to [`Self::never`].
 pub struct Quiet {
     logs: Logs,
     secrets: Mutex<Vec<String>>,
 }
 
 impl Quiet {
-    /// Listens to everything.
+    /// Captures all levels of all modules.
     pub fn listen() -> Self {
         Self::listen_to("trace")
     }
 
-    /// Listens to these levels by module, in the syntax of `RUST_LOG`.
+    /// Captures these levels by module, in the syntax of `RUST_LOG`.
     pub fn listen_to(directives: &str) -> Self {
         let logs = Logs::capture(directives);
         tracing::info!("listening");
@@ -27,7 +27,7 @@ impl Quiet {
         }
     }
 
-    /// This must not be logged either.
+    /// Adds a text that must not be logged.
     pub fn never(&self, secret: &str) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.push(secret.to_owned());

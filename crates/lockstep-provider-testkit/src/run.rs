@@ -3,8 +3,8 @@ use crate::{CANARY, Skip, Subject, logs::Logs};
 /// Runs one case against a new subject.
 ///
 /// # Panics
-/// When the case fails, when it is skipped and may not be, when it may be skipped and is not, and when a stored value
-/// was logged.
+/// Panics when the case fails, when it is skipped but not listed, when it is listed but not
+/// skipped, and when a stored value was logged.
 #[expect(clippy::print_stdout, reason = "a skip must be seen in the test's output")]
 pub async fn run<S: Subject>(
     case: &str,
@@ -86,25 +86,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_skip_that_is_pinned_is_a_pass() {
+    async fn listed_skip_passes() {
         run("may skip", async { Idle }, async |_| Skip::because("it cannot")).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "not among the skips")]
-    async fn a_skip_that_is_not_pinned_fails() {
+    async fn unlisted_skip_fails() {
         run("must run", async { Idle }, async |_| Skip::because("it cannot")).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "but passes")]
-    async fn a_pinned_skip_that_passes_fails() {
+    async fn listed_case_that_is_not_skipped_fails() {
         run("may skip", async { Idle }, async |_| Ok(())).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "1 lines with a stored value were logged")]
-    async fn a_value_that_is_logged_fails() {
+    async fn logged_value_fails() {
         run("must run", async { Idle }, async |_| {
             tracing::trace!(value = CANARY, "read");
             Ok(())

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use lockstep_provider::Provider;
 use lockstep_testkit::proxy::{Fate, Proxy};
 
-/// Why a subject cannot do what a case needs.
+/// The reason why a subject cannot do what a case needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip {
-    /// The reason, which is printed.
+    /// The reason, which the test prints.
     pub reason: String,
 }
 
@@ -15,7 +15,7 @@ impl Skip {
     /// Skips the case for that reason.
     ///
     /// # Errors
-    /// Always: it is written as `return Skip::because("…")`.
+    /// Always: use it as `return Skip::because("…")`.
     pub fn because<T>(reason: impl Into<String>) -> Result<T, Self> {
         Err(Self {
             reason: reason.into(),
@@ -23,91 +23,96 @@ impl Skip {
     }
 }
 
-/// A backend under test. It is made anew, and empty, for each case.
+/// A backend under test. Each case gets a new, empty one.
 ///
-/// The faults are the backend's, not the client's: they are made at the far end of whatever the client talks to (a proxy
-/// before a real server, a scripted server, a broken file), so that the client's own code is what is tested. A fault that
-/// the backend cannot have is a [`Skip`].
+/// Faults are injected at the backend, not in the client: in a proxy before a real server, in a
+/// scripted server, or in a broken file. The cases therefore test the client's own code. A fault
+/// that the backend cannot have is a [`Skip`].
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A client, as the provider's factory makes it, without layers. It is asked for once per case, before any fault.
+    /// Returns a client as the provider's factory builds it, without layers. It is called once per
+    /// case, before any fault.
     async fn provider(&self) -> Arc<dyn Provider>;
 
-    /// The cases that this subject skips, by the name of their function; no others may be skipped, and each of these
-    /// must be.
+    /// Lists the cases that this subject skips, by function name. No other case may be skipped, and
+    /// each of these must be.
     fn skips(&self) -> &'static [&'static str];
 
-    /// What is captured while a case runs, in the syntax of `RUST_LOG`. Everything, unless a library logs values at some
-    /// level: then the binary must hold that library to the same level, and the reason stands here.
+    /// The log levels to capture while a case runs, in the syntax of `RUST_LOG`. The default
+    /// captures everything. If a library logs values at some level, the binary must limit that
+    /// library to the same level, and the implementation must state the reason.
     fn log_directives(&self) -> &'static str {
         "trace"
     }
 
-    /// Stores fields under a key, in place of what was there, as a new version where the backend has versions. The
-    /// provider answers them as one JSON object with these fields and no other.
+    /// Stores fields under a key and replaces its value, as a new version if the backend has
+    /// versions. The provider returns the value as one JSON object with exactly these fields.
     ///
-    /// Returns the version, in the form in which a reference names it; `None` where the backend has none.
+    /// Returns the version as a reference names it, or `None` if the backend has no versions.
     async fn put(&self, key: &str, fields: &[(&str, &str)]) -> Option<String>;
 
-    /// Whether the backend takes such a key.
+    /// Checks whether the backend accepts such a key.
     ///
     /// # Errors
-    /// Where no value can have it.
+    /// Skips the case if no value can have this key.
     fn takes_key(&self, _: &str) -> Result<(), Skip> {
         Ok(())
     }
 
-    /// Whether a search below a path without values, or in an empty store, is an empty list.
+    /// Checks whether a search below a path without values, or in an empty store, returns an empty
+    /// list.
     ///
     /// # Errors
-    /// Where the provider cannot tell it from a backend that is away.
+    /// Skips the case if the provider cannot tell this from an unavailable backend.
     fn finds_nothing(&self) -> Result<(), Skip> {
         Ok(())
     }
 
-    /// Stores bytes under a key: the provider answers exactly them.
+    /// Stores bytes under a key. The provider returns exactly these bytes.
     ///
     /// # Errors
-    /// Where the backend stores fields only, or not these bytes.
+    /// Skips the case if the backend only stores fields, or cannot store these bytes.
     async fn put_raw(&self, key: &str, value: &[u8]) -> Result<(), Skip>;
 
-    /// Stores one small value under each key. A subject with a faster way than one after the other takes it.
+    /// Stores one small value under each key. Subjects override this if they have a faster way than
+    /// one key at a time.
     async fn put_many(&self, keys: &[String]) {
         for key in keys {
             self.put(key, &[("value", crate::CANARY)]).await;
         }
     }
 
-    /// Sets a tag of a key that was stored.
+    /// Sets a tag of a stored key.
     ///
     /// # Errors
-    /// Where the backend has no tags.
+    /// Skips the case if the backend has no tags.
     async fn tag(&self, key: &str, name: &str, value: &str) -> Result<(), Skip>;
 
-    /// Deletes a key with all its versions, as a user of the backend would.
+    /// Deletes a key with all its versions, like a user of the backend would.
     async fn delete(&self, key: &str);
 
-    /// From now on the client's identity may not read this key; other keys it may.
+    /// Denies the client's identity access to this key. Other keys stay readable.
     ///
     /// # Errors
-    /// Where the backend has no such rights.
+    /// Skips the case if the backend has no such permissions.
     async fn deny(&self, key: &str) -> Result<(), Skip>;
 
-    /// The next requests are told to slow down for so long (whole seconds).
+    /// Throttles the next requests with this delay, in whole seconds.
     ///
     /// # Errors
-    /// Where the backend never does.
+    /// Skips the case if the backend never throttles.
     async fn throttle(&self, requests: usize, retry_after: Duration) -> Result<(), Skip>;
 
-    /// What stands between the client and its backend, where something does: the faults that any server can have are made there.
+    /// Returns the proxy between the client and its backend, if there is one. It injects the faults
+    /// that any server can have.
     fn proxy(&self) -> Option<&Proxy> {
         None
     }
 
-    /// From now on all requests have this fate.
+    /// Applies this fate to all further requests.
     ///
     /// # Errors
-    /// Where nothing stands between the client and its backend.
+    /// Skips the case if there is no proxy between the client and its backend.
     fn all(&self, fate: Fate) -> Result<(), Skip> {
         let Some(proxy) = self.proxy() else {
             return Skip::because("nothing stands between the client and its backend");
@@ -116,39 +121,39 @@ pub trait Subject: Send + Sync {
         Ok(())
     }
 
-    /// From now on requests are taken and never answered.
+    /// Accepts further requests and never responds to them.
     ///
     /// # Errors
-    /// Where that cannot happen.
+    /// Skips the case if the backend cannot hang.
     async fn hang(&self) -> Result<(), Skip> {
         self.all(Fate::Hang)
     }
 
-    /// From now on the backend cannot be reached, or says that it cannot serve.
+    /// Makes the backend unreachable, or makes it respond that it is unavailable.
     ///
     /// # Errors
-    /// Where that cannot happen.
+    /// Skips the case if the backend is always available.
     async fn unavailable(&self) -> Result<(), Skip>;
 
-    /// From now on answers are not in the form that they must have, and contain [`CANARY`](crate::CANARY).
+    /// Makes responses malformed. They contain [`CANARY`](crate::CANARY).
     ///
     /// # Errors
-    /// Where any bytes are a value.
+    /// Skips the case if any bytes are a valid value.
     async fn garbage(&self) -> Result<(), Skip> {
         let page = "<html><body>Sign in, CANARY</body></html>";
         self.all(Fate::answer(200, &[("Content-Type", "text/html")], page))
     }
 
-    /// From now on the answer for this key never ends, or is larger than anybody can take (a gibibyte).
+    /// Makes the response for this key endless, or larger than any client accepts (one gibibyte).
     ///
     /// # Errors
-    /// Where that cannot happen.
+    /// Skips the case if the backend has no such response.
     async fn endless(&self, key: &str) -> Result<(), Skip> {
         let _ = key;
         self.all(Fate::Endless)
     }
 
-    /// Ends the faults of [`hang`](Self::hang), [`unavailable`](Self::unavailable), [`garbage`](Self::garbage) and
-    /// [`throttle`](Self::throttle).
+    /// Ends the faults of [`hang`](Self::hang), [`unavailable`](Self::unavailable),
+    /// [`garbage`](Self::garbage) and [`throttle`](Self::throttle).
     async fn heal(&self);
 }

@@ -1,4 +1,4 @@
-//! Answers of the server: bounded bytes, and the borrowed views that are parsed from them.
+//! Responses of the server: their limited bytes, and the borrowed views that are parsed from them.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
@@ -7,8 +7,8 @@ use lockstep_http::Body;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-/// One answer. The body may hold values and tokens: it is wiped, and neither shown nor measured: its length is
-/// that of the value.
+/// One response. The body may contain values and tokens: it is wiped on drop, and neither the body
+/// nor its length, which reveals that of a value, is shown.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
@@ -30,14 +30,14 @@ impl Answer {
         }
     }
 
-    /// Whether the status says that it worked.
+    /// Returns whether the status is a success.
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The body in Vault's form; `None` when it is not.
+    /// Parses the body as Vault's envelope. Returns `None` if it has another form.
     pub(crate) fn envelope(&self) -> Option<Envelope<'_>> {
-        // A login page or a gateway's error is not Vault's, even where it happens to be JSON of another kind.
+        // A login page or a gateway's error is not an envelope, even if it happens to be JSON.
         self.body
             .trim_ascii_start()
             .starts_with(b"{")
@@ -45,7 +45,8 @@ impl Answer {
             .flatten()
     }
 
-    /// What the server says that went wrong: to tell cases apart, never to be shown.
+    /// Returns the server's error messages and warnings. They distinguish cases and must never be
+    /// shown.
     fn complaints(&self) -> Vec<Cow<'_, str>> {
         let Some(envelope) = self.envelope() else {
             return Vec::new();
@@ -58,22 +59,24 @@ impl Answer {
             .collect()
     }
 
-    /// Whether one of the server's complaints holds this text.
+    /// Returns whether one of the server's messages contains this text.
     pub(crate) fn complains_of(&self, text: &str) -> bool {
         self.complaints().iter().any(|complaint| complaint.contains(text))
     }
 
-    /// The names of a list; `None` when it is not one.
+    /// Returns the names of a list, or `None` if the response is not a list.
     ///
-    /// Nothing in a folder is a 404 as a rule. A server that does not know the parameters of paging warns of them, and
-    /// then it is a success without names. Without the warning it is not taken for an empty list.
+    /// An empty folder is usually a 404. A server that does not support paging warns about the
+    /// unknown parameters, and then the response is a success without names. Without the warning it
+    /// does not count as an empty list.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let Names { keys } = self.envelope()?.parse()?;
         keys.or_else(|| self.complains_of(IGNORED_PARAMETERS).then(Vec::new))
     }
 
-    /// Whether Vault itself says that there is nothing: an empty list of errors, or its own envelope, which holds the metadata of a deleted
-    /// version. Gateways have JSON of their own for addresses that they do not know.
+    /// Returns whether Vault itself reports that nothing exists: an empty list of errors, or its
+    /// own envelope, which contains the metadata of a deleted version. Gateways return their own
+    /// JSON for unknown paths.
     pub(crate) fn is_nothing(&self) -> bool {
         let is_nothing = |envelope: Envelope<'_>| {
             envelope.errors.as_ref().is_some_and(Vec::is_empty)
@@ -82,16 +85,17 @@ impl Answer {
         self.status == 404 && self.envelope().is_some_and(is_nothing)
     }
 
-    /// Whether the server complains of anything.
+    /// Returns whether the response contains any error message or warning.
     pub(crate) fn complains(&self) -> bool {
         !self.complaints().is_empty()
     }
 }
 
-/// What a server warns of that does not know the parameters of paging (`sdk/framework/backend.go` of Vault).
+/// The warning of a server that does not support the paging parameters (`sdk/framework/backend.go`
+/// of Vault).
 const IGNORED_PARAMETERS: &str = "ignored these unrecognized parameters";
 
-/// The form of every answer.
+/// The envelope of every response.
 #[derive(Deserialize)]
 pub(crate) struct Envelope<'a> {
     #[serde(borrow, default)]
@@ -100,10 +104,10 @@ pub(crate) struct Envelope<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) auth: Option<Auth<'a>>,
-    /// Of a credential that the engine made.
+    /// Set for a credential that the engine issued.
     #[serde(borrow, default)]
     pub(crate) lease_id: Option<Cow<'a, str>>,
-    /// Seconds.
+    /// In seconds.
     #[serde(default)]
     pub(crate) lease_duration: u64,
     #[serde(default)]
@@ -115,31 +119,31 @@ pub(crate) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// The `data`, as the engine answers it.
+    /// Returns the raw `data` of the engine.
     pub(crate) fn data(&self) -> Option<&'a RawValue> {
         self.data
     }
 
-    /// The `data` as names; `None` when it is not in that form.
+    /// Parses the `data`. Returns `None` if it has another form.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(self.data?.get()).ok()
     }
 
-    /// The `data` of version 2; `None` when it is not in that form.
+    /// Parses the `data` of version 2. Returns `None` if it has another form.
     pub(crate) fn versioned(&self) -> Option<Versioned<'a>> {
         serde_json::from_str(self.data?.get()).ok()
     }
 }
 
-/// The token in the answer to a login or a renewal.
+/// The token in the response to a login or a renewal.
 #[derive(Deserialize)]
 pub(crate) struct Auth<'a> {
     #[serde(borrow)]
     pub(crate) client_token: Cow<'a, str>,
-    /// The token's name, which is no secret. A batch token has none.
+    /// The token's accessor, which is not secret. A batch token has none.
     #[serde(borrow, default)]
     pub(crate) accessor: Option<Cow<'a, str>>,
-    /// Seconds; 0 is for ever.
+    /// In seconds; 0 means unlimited.
     #[serde(default)]
     pub(crate) lease_duration: u64,
     #[serde(default)]
@@ -155,7 +159,7 @@ pub(crate) struct Versioned<'a> {
 }
 
 impl Versioned<'_> {
-    /// Whether the version has no value, because it was deleted or destroyed.
+    /// Returns whether the version has no value, because it was deleted or destroyed.
     pub(crate) fn is_gone(&self) -> bool {
         let VersionMetadata {
             deletion_time,
@@ -167,7 +171,7 @@ impl Versioned<'_> {
     }
 }
 
-/// What version 2 tells of one version.
+/// The metadata of one version in version 2.
 #[derive(Deserialize)]
 pub(crate) struct VersionMetadata {
     pub(crate) version: u64,
@@ -180,7 +184,7 @@ pub(crate) struct VersionMetadata {
     pub(crate) destroyed: bool,
 }
 
-/// What version 2 tells of one key.
+/// The metadata of one key in version 2.
 #[derive(Deserialize)]
 pub(crate) struct KeyMetadata {
     #[serde(default)]
@@ -191,7 +195,7 @@ pub(crate) struct KeyMetadata {
     pub(crate) versions: BTreeMap<String, KeyVersion>,
 }
 
-/// What [`KeyMetadata`] tells of one version.
+/// The entry of one version in [`KeyMetadata`].
 #[derive(Deserialize)]
 pub(crate) struct KeyVersion {
     #[serde(default)]
@@ -201,7 +205,8 @@ pub(crate) struct KeyVersion {
 }
 
 impl KeyMetadata {
-    /// Whether there is a current version to read. A deletion may be set for a later time.
+    /// Returns whether there is a current version to read. A deletion may be scheduled for a later
+    /// time.
     pub(crate) fn is_readable(&self, now: Timestamp) -> bool {
         let current = self.versions.get(&self.current_version.to_string());
         current.is_some_and(|version| {
@@ -215,7 +220,7 @@ impl KeyMetadata {
     }
 }
 
-/// Names below a path.
+/// The names below a path.
 #[derive(Deserialize)]
 struct Names {
     keys: Option<Vec<String>>,
@@ -228,13 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_shows_its_status_and_nothing_else() {
+    fn response_shows_only_its_status() {
         let answer = Answer::new(200, None, Zeroizing::new(b"canary".to_vec()));
         assert_eq!(format!("{answer:?}"), "Answer(status 200)");
     }
 
     #[test]
-    fn a_list_without_names_is_empty_where_the_server_warns_and_no_list_where_it_does_not() {
+    fn list_without_names_is_empty_only_with_the_paging_warning() {
         let cases: [(&str, Option<&[&str]>); 7] = [
             (r#"{"data":{"keys":["a","b/"]}}"#, Some(&["a", "b/"])),
             (r#"{"data":{},"warnings":["something else"]}"#, None),
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_json_object_has_no_envelope() {
+    fn body_that_is_not_a_json_object_has_no_envelope() {
         for body in [
             "",
             "<html>",

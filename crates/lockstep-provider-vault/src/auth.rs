@@ -1,7 +1,9 @@
-//! Sends requests with a token that works. [`Login`] keeps the token, and replaces it when the server no longer takes it.
+//! Sends requests with a valid token. [`Login`] keeps the token, and replaces it when the server no
+//! longer accepts it.
 //!
-//! A server says 403 both when a policy denies and when it no longer knows the token. `lookup-self` tells which: if
-//! the token is gone, one login, one repetition.
+//! A server returns 403 both when a policy denies the request and when it no longer knows the
+//! token. `lookup-self` distinguishes the two: if the token is gone, there is one login and one
+//! repetition.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,25 +22,25 @@ use crate::{
     login::{Grant, VaultAuthenticator},
 };
 
-/// A token in use.
+/// A session whose token is in use.
 type Session = lockstep_provider::Session<Grant>;
 
-/// How long a token counts as known to the server after a lookup said so.
+/// How long a token counts as known to the server after a successful lookup.
 const VERIFIED_FOR: Duration = Duration::from_secs(2);
-/// How long a denial is taken for a policy's after a lookup did not even know a token fresh from the login: this server's
-/// lookups tell nothing, and each would cost a login.
+/// How long a denial is attributed to a policy after a lookup did not know even a new token:
+/// lookups on this server are not reliable, and each would cost a login.
 const LOOKUP_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is known of a token that was denied something.
+/// What is known about a token whose request was denied.
 #[derive(Default)]
 struct Suspicion {
-    /// This generation was known to the server at this time.
+    /// The generation that the server confirmed last, and when.
     verified: Option<(u64, Instant)>,
-    /// Lookups tell nothing until then.
+    /// Lookups are skipped until then.
     pause_until: Option<Instant>,
 }
 
-/// Sends requests with a token that works.
+/// Sends requests with a valid token.
 pub(crate) struct Authenticated {
     login: Login<VaultAuthenticator>,
     suspicion: Mutex<Suspicion>,
@@ -71,20 +73,21 @@ impl Authenticated {
         &self.login.authenticator().method
     }
 
-    /// The server and the namespace that leases are of.
+    /// Returns the server and the namespace that leases belong to.
     pub(crate) fn origin(&self) -> String {
         self.client().origin()
     }
 
-    /// Who asks, as messages name it.
+    /// Returns the identity as messages show it.
     pub(crate) fn identity(&self) -> String {
         self.method().to_string()
     }
 
-    /// Sends a request, with one new login and one repetition if the server no longer takes the token.
+    /// Sends a request. If the server no longer accepts the token, logs in and repeats the request
+    /// once.
     ///
     /// # Errors
-    /// What the login or the transport fails with. A denial is an answer.
+    /// The errors of the login and the transport. A denial is a response, not an error.
     pub(crate) async fn send<E: Endpoint>(
         &self,
         operation: Operation,
@@ -95,7 +98,7 @@ impl Authenticated {
             .client()
             .send(operation, endpoint, Some(&session.credential.token))
             .await?;
-        // A gateway's own 403 says nothing of the token.
+        // A 403 from a gateway says nothing about the token.
         if !is_denial(&answer) || answer.envelope().is_none() || !self.is_gone(&session).await? {
             return Ok(answer);
         }
@@ -113,10 +116,10 @@ impl Authenticated {
         Ok(answer)
     }
 
-    /// Sends a request with a token of its own, once.
+    /// Sends a request once with the given token.
     ///
     /// # Errors
-    /// What the transport fails with.
+    /// The errors of the transport.
     pub(crate) async fn send_with<E: Endpoint>(
         &self,
         operation: Operation,
@@ -126,10 +129,11 @@ impl Authenticated {
         self.client().send(operation, endpoint, Some(token)).await
     }
 
-    /// Makes a connection that stays, with one new login and one repetition if the server no longer takes the token.
+    /// Opens a long-lived connection. If the server no longer accepts the token, logs in and tries
+    /// once more.
     ///
     /// # Errors
-    /// As [`Authenticated::send`].
+    /// The errors of [`Authenticated::send`].
     pub(crate) async fn connect<E: Endpoint>(&self, endpoint: &E) -> Result<Connection, ProviderError> {
         let session = self.login.session().await?;
         let connection = self
@@ -148,16 +152,16 @@ impl Authenticated {
             .await
     }
 
-    /// Renews the token if it is time to: a connection that stays makes no request that would.
+    /// Renews the token if it is due: a long-lived connection sends no requests that would do so.
     pub(crate) async fn keep_alive(&self) {
-        // whatever is wrong with it, who needs it next is told
+        // the next request that needs the token reports the error
         let _ = self.login.session().await;
     }
 
-    /// Whether the server takes the token: the cheapest request that there is.
+    /// Checks with the cheapest request that the server accepts the token.
     ///
     /// # Errors
-    /// What the first read would fail with.
+    /// The error that the first read would return.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         let generation = self.login.generation();
         let session = self.login.session().await?;
@@ -171,8 +175,8 @@ impl Authenticated {
         }
     }
 
-    /// Whether the server no longer knows a token that was denied something. Asked once for all who were denied at the
-    /// same time.
+    /// Returns whether the server no longer knows a token whose request was denied. Requests that
+    /// were denied at the same time share one lookup.
     async fn is_gone(&self, session: &Session) -> Result<bool, ProviderError> {
         let mut suspicion = self.suspicion.lock().await;
         let now = Instant::now();
@@ -219,16 +223,17 @@ impl Authenticated {
         }
         let failed = purpose.failed(&answer);
         match failed.kind {
-            // A policy without `default` denies even this, and says so in another way than for a token that is gone.
+            // A policy without `default` denies even this lookup, with a different message than for
+            // an unknown token.
             ErrorKind::PermissionDenied if denied_by_policy(&answer) => Ok(Known::Yes),
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => Ok(Known::No),
-            // it is the token that is looked for, and not the value
+            // the lookup is about the token, not about a value
             ErrorKind::NotFound => Err(purpose.malformed(&answer, "is not about the token")),
             _ => Err(failed),
         }
     }
 
-    /// A new token in place of one that the server no longer takes.
+    /// Logs in to replace a token that the server no longer accepts.
     async fn replace(&self, useless: &Session) -> Result<Arc<Session>, ProviderError> {
         let fresh = self.login.replace(useless.generation()).await?;
         if let Method::Token(reference) = self.method()
@@ -255,8 +260,9 @@ fn is_denial(answer: &Answer) -> bool {
     matches!(answer.status, 401 | 403)
 }
 
-/// Whether the server evaluated policies to deny: it then counts its errors, which it does not for an unknown token,
-/// unless it names that. On a server that words this otherwise it is one login too many, not a wrong answer.
+/// Returns whether the server evaluated policies to deny the request. It then counts its errors;
+/// for an unknown token it does not, or names the token. If a server uses another wording, the
+/// result is an unnecessary login, not a wrong response.
 fn denied_by_policy(answer: &Answer) -> bool {
     answer.complains_of("error occurred")
         && !answer.complains_of("invalid token")

@@ -1,4 +1,5 @@
-//! One bounded HTTP request and its answer. Everything that reaches the network goes through [`Client::send`].
+//! Sends limited HTTP requests. All network access goes through [`Client::send`] and
+//! [`Client::connect`].
 
 use std::fmt;
 
@@ -22,27 +23,27 @@ use crate::{
     tls::Tls,
 };
 
-/// The longest body that is read: a value of 1 MiB, and as much again for escapes and metadata.
+/// Maximum length of a response body: a value of 1 MiB, and as much again for escapes and metadata.
 pub(crate) const LONGEST_BODY: usize = 2 << 20;
-/// How many connections are kept that nobody uses.
+/// Maximum number of idle connections.
 const KEPT_CONNECTIONS: usize = 32;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
-/// What came of asking for a WebSocket.
+/// The result of a WebSocket request.
 pub(crate) enum Connection {
-    /// It is one.
+    /// The connection is a WebSocket.
     Open(Box<reqwest::Upgraded>),
-    /// The server says why not.
+    /// The server refused with this response.
     Refused(Answer),
 }
 
-/// Speaks with one server, in one namespace, with one set of certificates.
+/// A client of one server, with one namespace and one set of certificates.
 pub(crate) struct Client {
     http: HttpClient,
-    /// Makes connections that stay, where the store has events.
+    /// The client for long-lived connections, if the store has events.
     sockets: Option<HttpClient>,
     base: Url,
     namespace: Option<HeaderValue>,
@@ -56,8 +57,9 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that takes every setting from its arguments: no environment, no proxy, no system certificates where
-    /// the store has its own. WebSockets connect as requests do.
+    /// Creates a client that takes every setting from its arguments. It ignores the environment and
+    /// proxies, and the system's certificates if the store has its own. WebSockets connect like
+    /// requests do.
     ///
     /// # Errors
     /// `ConfigInvalid` when the certificates cannot be used.
@@ -92,7 +94,7 @@ impl Client {
         })
     }
 
-    /// The server and the namespace that leases are of.
+    /// Returns the server and the namespace that leases belong to.
     pub(crate) fn origin(&self) -> String {
         let namespace = self
             .namespace
@@ -105,16 +107,16 @@ impl Client {
         }
     }
 
-    /// The server, as messages name it: `https://vault.internal:8200`.
+    /// Returns the server as messages show it: `https://vault.internal:8200`.
     pub(crate) fn server(&self) -> String {
         self.base.origin().ascii_serialization()
     }
 
-    /// Sends one request. Whatever the status says, it is an answer.
+    /// Sends one request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// `Unavailable` when the server cannot be reached, `Timeout` when it is silent, `Malformed` when it says too
-    /// much.
+    /// `Unavailable` when the server cannot be reached, `Timeout` when it does not respond,
+    /// `Malformed` when the response exceeds a limit.
     pub(crate) async fn send<E: Endpoint>(
         &self,
         operation: Operation,
@@ -134,10 +136,11 @@ impl Client {
         Ok(Answer::new(answer.status, wait, answer.body))
     }
 
-    /// Makes a connection that becomes a WebSocket, or an answer why not.
+    /// Opens a WebSocket, or returns the response that refused it.
     ///
     /// # Errors
-    /// As [`Client::send`], and `Malformed` when the server says that it is one and does not mean it.
+    /// The errors of [`Client::send`], and `Malformed` when the server accepts the WebSocket with
+    /// an invalid response.
     pub(crate) async fn connect<E: Endpoint>(
         &self,
         endpoint: &E,
@@ -180,8 +183,9 @@ impl Client {
         }
     }
 
-    /// The request of an endpoint. The URL is made here and not by the endpoint trait, whose own way panics
-    /// on some addresses, loses a path in front of `/v1`, and writes each path into a tracing span.
+    /// Builds the request of an endpoint. The URL is built here and not by the endpoint trait,
+    /// which panics on some addresses, drops a path before `/v1`, and writes each path into a
+    /// tracing span.
     fn request<E: Endpoint>(
         &self,
         endpoint: &E,
@@ -192,7 +196,8 @@ impl Client {
         url.set_query(query.as_deref().filter(|query| !query.is_empty()));
 
         let mut request = reqwest::Request::new(endpoint.method().into(), url);
-        // An error of the endpoint may hold what it could not write: it is dropped.
+        // The error is dropped because it may contain the part of the body that could not be
+        // written.
         let body = endpoint
             .body()
             .map_err(|_| "the body cannot be written")?
@@ -215,8 +220,8 @@ impl Client {
     }
 }
 
-/// The URL of a path, each of whose segments is percent-encoded once. The path is requested as it is, or not at all: one that the
-/// URL standard would rewrite (`.`, `..`, tabs) is an error.
+/// Builds the URL of a path. Each segment is percent-encoded once. The path is requested unchanged
+/// or not at all: a path that the URL standard would rewrite (`.`, `..`, tabs) is an error.
 fn url_of(base: &Url, path: &str) -> Result<Url, &'static str> {
     // the library's own endpoints begin with a slash
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -239,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_requested_as_it_is_or_not_at_all() {
+    fn path_is_requested_unchanged_or_not_at_all() {
         let base = Url::parse("https://vault.internal:8200/behind/v1/").unwrap();
         for (path, want) in [
             ("secret/data/shop/db", "secret/data/shop/db"),

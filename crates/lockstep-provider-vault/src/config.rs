@@ -1,4 +1,4 @@
-//! The store's configuration, checked before anything that speaks HTTP sees it.
+//! The store's configuration, validated before any HTTP client gets it.
 
 use lockstep_api::{
     SecretKeyRef, ServiceAccountRef, VaultProvider,
@@ -14,35 +14,35 @@ use crate::path::{self, KvLocator};
 /// The transit key of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TransitKey {
-    /// Mount path of the engine, without slashes at its ends.
+    /// The mount path of the engine, without leading or trailing slash.
     pub(crate) mount: String,
-    /// Name of the key.
+    /// The name of the key.
     pub(crate) name: String,
-    /// Whether the binding is the context that the key is derived with, in place of associated data.
+    /// Whether the binding is the derivation context of the key, instead of associated data.
     pub(crate) derived: bool,
 }
 
-/// A checked configuration. It holds no credential, only where credentials are.
+/// A validated configuration. It contains no credential, only references to them.
 #[derive(Clone)]
 pub(crate) struct Config {
-    /// The server, with a path that ends in `/v1/`.
+    /// The server URL, with a path that ends in `/v1/`.
     pub(crate) base: Url,
-    /// Where keys are.
+    /// Parses the keys of the store.
     pub(crate) locator: KvLocator,
-    /// The namespace header.
+    /// The value of the namespace header.
     pub(crate) namespace: Option<HeaderValue>,
-    /// Where certificate authorities come from.
+    /// The source of the certificate authorities.
     pub(crate) authorities: Authorities,
     /// The key that decrypts.
     pub(crate) transit: Option<TransitKey>,
-    /// How to log in.
+    /// The login method.
     pub(crate) method: Method,
 }
 
-/// Where certificate authorities come from.
+/// The source of certificate authorities.
 #[derive(Clone)]
 pub(crate) enum Authorities {
-    /// The system's.
+    /// The system's certificate authorities.
     System,
     /// PEM from the spec.
     Bundle(Vec<u8>),
@@ -50,7 +50,7 @@ pub(crate) enum Authorities {
     Provider(CaProvider),
 }
 
-/// How to log in.
+/// The login method.
 #[derive(Clone)]
 pub(crate) enum Method {
     /// No login: a token from a Secret.
@@ -67,20 +67,20 @@ pub(crate) enum Method {
         role: String,
         account: ServiceAccountRef,
     },
-    /// A JWT, checked by its signature.
+    /// A JWT, verified by its signature.
     Jwt {
         mount: String,
         role: Option<String>,
         source: JwtSource,
     },
-    /// TLS client certificate.
+    /// A TLS client certificate.
     Cert {
         mount: String,
         role: Option<String>,
         certificate: SecretKeyRef,
         key: SecretKeyRef,
     },
-    /// User name and password.
+    /// A user name and password.
     UserPass {
         mount: String,
         username: String,
@@ -88,32 +88,32 @@ pub(crate) enum Method {
     },
 }
 
-/// Where the role id of an AppRole comes from.
+/// The source of an AppRole's role id.
 #[derive(Clone)]
 pub(crate) enum RoleId {
-    /// The spec.
+    /// The role id itself, from the spec.
     Literal(String),
-    /// A Secret.
+    /// A key of a Secret.
     Secret(SecretKeyRef),
 }
 
-/// Where a JWT comes from.
+/// The source of a JWT.
 #[derive(Clone)]
 pub(crate) enum JwtSource {
-    /// A Secret.
+    /// A key of a Secret.
     Secret(SecretKeyRef),
-    /// A ServiceAccount.
+    /// A token of a ServiceAccount.
     Account(ServiceAccountRef),
 }
 
-/// A role id is half of a credential: only where the store is and who reads from it is shown.
+/// Shows only the server and the identity, because a role id is half of a credential.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Config({}, {})", self.base, self.method)
     }
 }
 
-/// As messages name who reads: `as role "shop" (auth/kubernetes)`.
+/// Formats the identity as messages show it: `as role "shop" (auth/kubernetes)`.
 impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -142,7 +142,7 @@ impl std::fmt::Display for Method {
 }
 
 impl Config {
-    /// Checks what the user wrote.
+    /// Validates the spec.
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the field below `spec.provider.vault`.
@@ -188,10 +188,10 @@ impl Config {
     }
 }
 
-/// Parses the keys of a store.
+/// Returns the parser for the keys of a store.
 ///
 /// # Errors
-/// `ConfigInvalid` when its mount path is none.
+/// `ConfigInvalid` when the mount path is invalid.
 pub(crate) fn locator(spec: &VaultProvider) -> Result<KvLocator, ProviderError> {
     let mount = match spec.path.as_deref() {
         None | Some("") => None,
@@ -222,7 +222,7 @@ fn transit(spec: &VaultTransit) -> Result<TransitKey, ProviderError> {
 
 fn server(text: &str) -> Result<Url, ProviderError> {
     let bad = |what: &str| invalid("server", what);
-    // The parser would drop these in silence.
+    // The URL parser would silently drop these.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(bad("has white space or control characters in it"));
     }
@@ -315,7 +315,7 @@ fn method(auth: &VaultAuth) -> Result<Method, ProviderError> {
     if let Some(auth) = &auth.user_pass {
         let mount = mount("auth.userPass.path", &auth.path)?;
         let username = name("auth.userPass.username", &auth.username)?;
-        // It is a segment of the login's path.
+        // It becomes a segment of the login path.
         path::check(&username).map_err(|error| invalid("auth.userPass.username", error))?;
         if username.contains('/') {
             return Err(invalid("auth.userPass.username", "must not hold a slash"));
@@ -335,7 +335,7 @@ fn method(auth: &VaultAuth) -> Result<Method, ProviderError> {
     }
 }
 
-/// A mount path or a namespace, both of which people write with slashes at the ends as often as without.
+/// Normalizes a mount path or a namespace. Both are often written with a leading or trailing slash.
 fn mount(field: &str, text: &str) -> Result<String, ProviderError> {
     let inner = text.strip_prefix('/').unwrap_or(text);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -343,7 +343,7 @@ fn mount(field: &str, text: &str) -> Result<String, ProviderError> {
     Ok(inner.to_owned())
 }
 
-/// The mount path of a secrets engine. The server's own mounts are refused.
+/// Normalizes the mount path of a secrets engine. The server's own mounts are rejected.
 fn engine_mount(field: &str, text: &str) -> Result<String, ProviderError> {
     let mount = mount(field, text)?;
     path::check_mount(&mount).map_err(|error| invalid(field, error))?;
@@ -372,7 +372,7 @@ fn ca_bundle(text: &str) -> Result<Vec<u8>, ProviderError> {
         .map_err(|_| invalid("caBundle", "is not base64"))
 }
 
-/// A field that cannot work; the sentence goes on after the field's name.
+/// Returns the error of an invalid field. `what` continues the sentence after the field's name.
 pub(crate) fn invalid(field: &str, what: impl std::fmt::Display) -> ProviderError {
     ProviderError::new(
         ErrorKind::ConfigInvalid,

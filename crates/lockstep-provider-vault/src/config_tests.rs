@@ -49,7 +49,7 @@ fn refused(spec: &VaultProvider, field: &str) {
 }
 
 #[test]
-fn a_good_server_gets_the_api_prefix() {
+fn server_gets_the_api_prefix() {
     let cases = [
         ("https://vault.internal:8200", "https://vault.internal:8200/v1/"),
         ("https://vault.internal:8200/", "https://vault.internal:8200/v1/"),
@@ -63,7 +63,7 @@ fn a_good_server_gets_the_api_prefix() {
 }
 
 #[test]
-fn a_malformed_server_is_an_error_and_no_panic() {
+fn malformed_server_is_an_error_without_panic() {
     for server in [
         "",
         "vault.internal:8200",
@@ -94,7 +94,7 @@ fn a_malformed_server_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn mount_and_namespace_lose_a_slash_at_the_ends_and_must_be_paths() {
+fn mount_and_namespace_are_trimmed_and_validated() {
     let mut good = spec("https://vault", token());
     good.path = Some("/team/kv/".to_owned());
     good.namespace = Some("team/shop/".to_owned());
@@ -135,7 +135,7 @@ fn transit_at(path: &str) -> VaultProvider {
 }
 
 #[test]
-fn transit_path_loses_a_slash_at_the_ends() {
+fn transit_path_is_trimmed() {
     for path in ["transit", "/transit/", "team/transit", "authority"] {
         let key = Config::new(&transit_at(path)).unwrap().transit.unwrap();
         assert_eq!(key.mount, path.trim_matches('/'));
@@ -163,7 +163,7 @@ fn transit_path_must_not_be_a_reserved_mount() {
 }
 
 #[test]
-fn an_empty_mount_or_namespace_is_none() {
+fn empty_mount_or_namespace_is_none() {
     let mut empty = spec("https://vault", token());
     empty.path = Some(String::new());
     empty.namespace = Some(String::new());
@@ -172,7 +172,7 @@ fn an_empty_mount_or_namespace_is_none() {
 }
 
 #[test]
-fn a_ca_bundle_is_base64_of_pem() {
+fn ca_bundle_is_base64_of_pem() {
     let mut good = spec("https://vault", token());
     good.ca_bundle = Some("LS0t\nLS1C RUdJTg==\n".to_owned());
     let Authorities::Bundle(pem) = Config::new(&good).unwrap().authorities else {
@@ -187,7 +187,7 @@ fn a_ca_bundle_is_base64_of_pem() {
 }
 
 #[test]
-fn auth_holds_exactly_one_method() {
+fn auth_requires_exactly_one_method() {
     refused(&spec("https://vault", VaultAuth::default()), "auth");
     let user = UserPassAuth {
         path: "userpass".to_owned(),
@@ -207,7 +207,7 @@ fn auth_holds_exactly_one_method() {
 }
 
 #[test]
-fn every_method_is_checked_and_names_itself() {
+fn auth_methods_are_validated_and_named() {
     let role = || "shop".to_owned();
     let approle = AppRoleAuth {
         path: "approle".to_owned(),

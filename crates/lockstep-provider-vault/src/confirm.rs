@@ -1,4 +1,4 @@
-//! What a client confirms with the server before it trusts it, and for how long.
+//! Caches what a client confirmed with the server before it trusts it.
 
 use std::{
     sync::{
@@ -11,23 +11,25 @@ use std::{
 use lockstep_provider::{ErrorKind, ProviderError};
 use tokio::{sync::Mutex, time::Instant};
 
-/// How long an answer of the server about an engine is used. An administrator can mount another engine at the same path at any time,
-/// and lockstep must notice without a restart. One more request in five minutes costs little.
+/// How long the server's information about an engine is used. An administrator can mount another
+/// engine at the same path at any time, and lockstep must notice without a restart. One more
+/// request in five minutes costs little.
 pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// How old an answer about an engine can be when a key is reported as missing, because `deletionPolicy: Delete` then deletes
-/// the Secret. Ten seconds are enough for all missing keys of one refresh to share a lookup.
+/// Maximum age of information about an engine when a key is reported as missing, because
+/// `deletionPolicy: Delete` then deletes the Secret. Within ten seconds, all missing keys of one
+/// refresh share a lookup.
 pub(crate) const RECENT: Duration = Duration::from_secs(10);
 
-/// A check whose success is remembered for a while. Requests that arrive during a check wait for it and share its result. A failure is
-/// not remembered, and ends what is remembered of an earlier success.
+/// A check whose success is remembered for a while. Requests that arrive during a check wait for it
+/// and share its result. A failure is not remembered, and discards an earlier success.
 #[derive(Debug)]
 pub(crate) struct Confirmation<T = ()> {
     /// The last success and when its check began.
     success: StdMutex<Option<(T, Instant)>>,
     /// Checks that have ended, successfully or not.
     attempts: AtomicU64,
-    /// Why the last check failed, for the requests that waited for it.
+    /// The error of the last check, for the requests that waited for it.
     failure: Mutex<Option<ProviderError>>,
 }
 
@@ -42,7 +44,8 @@ impl<T> Default for Confirmation<T> {
 }
 
 impl<T: Clone> Confirmation<T> {
-    /// Returns the result of the last check if it succeeded and began at most `max_age` ago. Otherwise runs the check.
+    /// Returns the result of the last check if it succeeded and began at most `max_age` ago.
+    /// Otherwise runs the check.
     ///
     /// # Errors
     /// The error of the check.
@@ -80,7 +83,8 @@ impl<T: Clone> Confirmation<T> {
     }
 }
 
-/// Whether a failure concerns every request. A ciphertext that is damaged, or too old for its key, fails alone.
+/// Returns whether a failure concerns every request. A ciphertext that is damaged, or too old for
+/// its key, fails alone.
 fn is_shared(error: &ProviderError) -> bool {
     !matches!(error.kind, ErrorKind::Undecryptable | ErrorKind::KeyUnavailable)
 }
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failure_ends_an_earlier_success() {
+    async fn failure_discards_an_earlier_success() {
         let confirmation = Confirmation::default();
         assert_eq!(confirmation.confirm(RECENT, ready(Ok(1))).await, Ok(1));
         advance(2 * RECENT).await;

@@ -1,20 +1,22 @@
-//! Credentials from Secrets, cleaned of what editors and `echo` leave behind, and checked before anything else sees
-//! them.
+//! Reads credentials from Secrets, removes what editors and `echo` leave behind, and validates them
+//! before anything else uses them.
 
 use lockstep_api::SecretKeyRef;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
-/// The longest token, in bytes. Each store keeps its own, and a server could answer with one of any length.
+/// Maximum length of a token, in bytes. Each store keeps its token in memory, and a server could
+/// return one of any length.
 const LONGEST_TOKEN: usize = 32 * 1024;
 
-/// A token, as the header that carries it. Its `Debug` says `Sensitive`.
+/// Converts a token to the header that carries it. Its `Debug` output is `Sensitive`.
 ///
-/// White space at the ends is cut off: a newline at the end is what a Secret made from a file has.
+/// Leading and trailing white space is removed: a Secret created from a file ends with a newline.
 ///
 /// # Errors
-/// `CredentialsUnavailable` when it is empty or cannot be a header, naming where it came from (`what`).
+/// `CredentialsUnavailable` when the token is empty or not a valid header value. The error names
+/// the source (`what`).
 pub(crate) fn token_header(token: &[u8], what: &str) -> Result<HeaderValue, ProviderError> {
     let trimmed = token.trim_ascii();
     if trimmed.is_empty() {
@@ -36,10 +38,12 @@ pub(crate) fn token_header(token: &[u8], what: &str) -> Result<HeaderValue, Prov
     Ok(header)
 }
 
-/// A credential that is one word, such as a secret id or a JWT: without white space at its ends.
+/// Reads a credential that is one word, such as a secret id or a JWT, without leading and trailing
+/// white space.
 ///
 /// # Errors
-/// What [`Credentials::secret`] says; `CredentialsUnavailable` when it is empty or no printable text.
+/// The errors of [`Credentials::secret`]; `CredentialsUnavailable` when the word is empty or not
+/// printable text.
 pub(crate) async fn word(
     credentials: &dyn Credentials,
     reference: &SecretKeyRef,
@@ -48,10 +52,10 @@ pub(crate) async fn word(
     clean_word(&value, &describe(reference))
 }
 
-/// [`word`] of a value that is already there.
+/// Like [`word`], for a value that was already read.
 ///
 /// # Errors
-/// `CredentialsUnavailable`, naming where it came from (`what`).
+/// `CredentialsUnavailable`, naming the source (`what`).
 pub(crate) fn clean_word(value: &SecretValue, what: &str) -> Result<Zeroizing<String>, ProviderError> {
     let text = value
         .expose_str()
@@ -66,10 +70,12 @@ pub(crate) fn clean_word(value: &SecretValue, what: &str) -> Result<Zeroizing<St
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// A password: only one line end is cut off, because anything else may belong to it.
+/// Reads a password. Only one trailing line end is removed, because anything else may be part of
+/// it.
 ///
 /// # Errors
-/// What [`Credentials::secret`] says; `CredentialsUnavailable` when it is empty or not UTF-8.
+/// The errors of [`Credentials::secret`]; `CredentialsUnavailable` when the password is empty or
+/// not UTF-8.
 pub(crate) async fn password(
     credentials: &dyn Credentials,
     reference: &SecretKeyRef,
@@ -88,12 +94,12 @@ pub(crate) async fn password(
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// As messages name it: `Secret "approle", key "secret-id"`.
+/// Formats a reference as messages show it: `Secret "approle", key "secret-id"`.
 pub(crate) fn describe(reference: &SecretKeyRef) -> String {
     format!("Secret \"{}\", key \"{}\"", reference.name, reference.key)
 }
 
-/// A credential that cannot be used.
+/// Returns the error of a credential that cannot be used.
 pub(crate) fn unavailable(message: impl Into<String>) -> ProviderError {
     ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Login, message)
 }
@@ -103,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_loses_white_space_at_its_ends_and_nothing_else() {
+    fn token_is_trimmed_but_otherwise_unchanged() {
         for token in [
             "hvs.canary",
             "hvs.canary\n",
@@ -118,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_no_header_is_an_error_that_names_its_place_and_never_shows_it() {
+    fn invalid_token_error_names_the_source_but_not_the_token() {
         for token in [
             "",
             " \n",
@@ -139,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_header_does_not_show_itself() {
+    fn token_header_is_not_shown() {
         assert_eq!(
             format!("{:?}", token_header(b"hvs.canary", "it").unwrap()),
             "Sensitive"
@@ -147,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_checked_like_a_token_but_may_be_any_text() {
+    fn word_is_validated_but_may_contain_unicode() {
         assert_eq!(
             *clean_word(&SecretValue::from(" größe\n"), "it").unwrap(),
             "größe"

@@ -1,4 +1,4 @@
-//! Endpoints that vaultrs does not have, or has wrong, on its own endpoint trait.
+//! Endpoints that vaultrs lacks or implements incorrectly, based on its endpoint trait.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use rustify::{
 };
 use rustify_derive::Endpoint;
 
-/// Login with the TLS client certificate. vaultrs sends the role as `cert_name`; the server reads `name` and would
-/// try every role instead of the one that the user named.
+/// Logs in with the TLS client certificate. vaultrs sends the role as `cert_name`, but the server
+/// reads `name` and would try every role instead of the one that the user named.
 ///
 /// <https://openbao.org/api-docs/auth/cert/#login-with-tls-certificate-method>
 #[derive(Endpoint)]
@@ -21,57 +21,57 @@ pub(crate) struct LoginWithCertificate {
     pub(crate) name: Option<String>,
 }
 
-/// Renewal of the token that the request carries. vaultrs' path begins with a tab.
+/// Renews the token that the request carries. The path in vaultrs begins with a tab.
 ///
 /// <https://openbao.org/api-docs/auth/token/#renew-a-token-self>
 #[derive(Endpoint)]
 #[endpoint(path = "auth/token/renew-self", method = "POST")]
 pub(crate) struct RenewSelf {}
 
-/// One page of the names below a path. vaultrs' list endpoints have no paging. It is the `GET` form, because
-/// proxies refuse the method `LIST` more often than an honest `GET`.
+/// Lists one page of the names below a path. The list endpoints of vaultrs have no paging. This
+/// uses the `GET` form, because proxies reject the method `LIST` more often than `GET`.
 ///
 /// <https://openbao.org/api-docs/secret/kv/kv-v2/#list-secrets>
 #[derive(Endpoint)]
 #[endpoint(path = "{self.folder}/")]
 pub(crate) struct ListPage {
-    /// Mount, `metadata` in version 2, and path, without a slash at the end.
+    /// The mount path, `metadata` in version 2, and the path, without a trailing slash.
     #[endpoint(skip)]
     pub(crate) folder: String,
     #[endpoint(query)]
     pub(crate) list: bool,
-    /// The last name of the page before.
+    /// The last name of the previous page.
     #[endpoint(query)]
     pub(crate) after: Option<String>,
-    /// The largest number of names. Vault ignores it, and OpenBao does for engines without paging.
+    /// Maximum number of names. Vault ignores it, and so does OpenBao for engines without paging.
     #[endpoint(query)]
     pub(crate) limit: usize,
 }
 
-/// A token that outlives the one that the request carries, with the same policies.
+/// Creates a token that outlives the one that the request carries, with the same policies.
 ///
 /// <https://openbao.org/api-docs/auth/token/#create-token>
 #[derive(Endpoint)]
 #[endpoint(path = "auth/token/create-orphan", method = "POST")]
 pub(crate) struct CreateOrphan {
     pub(crate) display_name: String,
-    /// Seconds.
+    /// In seconds.
     pub(crate) ttl: u64,
     pub(crate) renewable: bool,
 }
 
-/// Renewal of the token that the accessor names.
+/// Renews the token that the accessor names.
 ///
 /// <https://openbao.org/api-docs/auth/token/#renew-a-token-accessor>
 #[derive(Endpoint)]
 #[endpoint(path = "auth/token/renew-accessor", method = "POST")]
 pub(crate) struct RenewAccessor {
     pub(crate) accessor: String,
-    /// Seconds.
+    /// In seconds.
     pub(crate) increment: u64,
 }
 
-/// Revocation of the token that the accessor names, and of every lease that was made with it.
+/// Revokes the token that the accessor names, and every lease that was issued with it.
 ///
 /// <https://openbao.org/api-docs/auth/token/#revoke-a-token-accessor>
 #[derive(Endpoint)]
@@ -80,18 +80,18 @@ pub(crate) struct RevokeAccessor {
     pub(crate) accessor: String,
 }
 
-/// Renewal of a lease.
+/// Renews a lease.
 ///
 /// <https://openbao.org/api-docs/system/leases/#renew-lease>
 #[derive(Endpoint)]
 #[endpoint(path = "sys/leases/renew", method = "POST")]
 pub(crate) struct RenewLease {
     pub(crate) lease_id: String,
-    /// Seconds.
+    /// In seconds.
     pub(crate) increment: u64,
 }
 
-/// Revocation of a lease.
+/// Revokes a lease.
 ///
 /// <https://openbao.org/api-docs/system/leases/#revoke-lease>
 #[derive(Endpoint)]
@@ -100,7 +100,8 @@ pub(crate) struct RevokeLease {
     pub(crate) lease_id: String,
 }
 
-/// The engine that a path leads to. A token may ask for every mount below which it has any right.
+/// Looks up the engine that a path leads to. A token may look up every mount below which it has any
+/// permission.
 ///
 /// <https://openbao.org/api-docs/system/internal-ui-mounts/#get-single-mount-details>
 #[derive(Endpoint)]
@@ -110,7 +111,8 @@ pub(crate) struct MountOf {
     pub(crate) path: String,
 }
 
-/// The request that has an engine make a credential. Its path and method are the user's, which the derive cannot have.
+/// Requests a credential from an engine. The user defines its path and method, which the derive
+/// macro does not support.
 pub(crate) struct Generate {
     pub(crate) path: String,
     pub(crate) method: GenerateMethod,
@@ -144,7 +146,7 @@ impl rustify::Endpoint for Generate {
     }
 }
 
-/// A subscription to events of these types, which becomes a WebSocket.
+/// Subscribes to events of these types. The connection becomes a WebSocket.
 ///
 /// <https://developer.hashicorp.com/vault/api-docs/system/events>
 #[derive(Endpoint)]
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_login_names_its_role_as_the_server_reads_it() {
+    fn certificate_login_sends_the_role_as_name() {
         let named = LoginWithCertificate {
             mount: "cert".to_owned(),
             name: Some("shop".to_owned()),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_where_it_begins() {
+    fn list_page_contains_its_start() {
         let page = ListPage {
             folder: "kv/metadata/shop".to_owned(),
             list: true,

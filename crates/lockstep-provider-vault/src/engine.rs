@@ -1,17 +1,19 @@
-//! The engines that issue credentials, and where in each of them.
+//! The engines that issue credentials, and the paths where they do.
 //!
-//! Everything else is refused: a request to another engine, or to another path of one of these, may write. For the same reason, values
-//! are encrypted and decrypted only where the server has a transit engine. Keys are read and searched only where it has a key/value
-//! engine, and read at the paths of static roles.
+//! Everything else is rejected: a request to another engine, or to another path of one of these,
+//! may write. For the same reason, values are encrypted and decrypted only if the server has a
+//! transit engine at the path. Keys are read and searched only in a key/value engine, and also read
+//! at the paths of static roles.
 
 use lockstep_api::vault::KvVersion;
 use serde::Deserialize;
 
 use crate::path;
 
-/// Types of engines, and the paths below their mount at which they issue credentials. `+` is any one segment.
+/// Types of engines, and the paths below their mount at which they issue credentials. `+` stands
+/// for any single segment.
 ///
-/// `docs/guides/leases.md` has the same list.
+/// `docs/guides/leases.md` contains the same list.
 const ENGINES: &[(&str, &[&str])] = &[
     ("ad", &["creds/+"]),
     ("alicloud", &["creds/+"]),
@@ -48,10 +50,11 @@ const ENGINES: &[(&str, &[&str])] = &[
 /// Types of engines that have static roles.
 const STATIC_ENGINES: [&str; 4] = ["ad", "database", "ldap", "openldap"];
 
-/// The paths of static roles below the mount of such an engine. A read issues nothing: it returns the password of an account.
+/// The paths of static roles below the mount of such an engine. A read issues nothing: it returns
+/// the password of an account.
 const STATIC_ROLES: [&str; 2] = ["static-creds/+", "static-cred/+"];
 
-/// What the names of engines begin with that are not built in.
+/// Prefixes of the type names of external plugins.
 const PLUGINS: [&str; 2] = ["vault-plugin-secrets-", "openbao-plugin-secrets-"];
 
 /// The type of the engine that encrypts and decrypts.
@@ -60,30 +63,30 @@ const TRANSIT: &str = "transit";
 /// The types of key/value engines. `generic` is the old name of version 1.
 const KEY_VALUE: [&str; 2] = ["kv", "generic"];
 
-/// An engine, as the server describes it.
+/// An engine as the server describes it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Mount {
-    /// Its mount path, with a slash at the end.
+    /// The mount path, with a trailing slash.
     path: String,
-    /// Its type.
+    /// The type of the engine.
     #[serde(rename = "type")]
     kind: String,
-    /// Its options, if it has any.
+    /// The options of the engine, if it has any.
     #[serde(default)]
     options: Option<Options>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Options {
-    /// The version of a key/value engine. Without it, the version is 1.
+    /// The version of a key/value engine. Defaults to 1.
     #[serde(default)]
     version: Option<String>,
 }
 
-/// Checks that a path is one at which the engine issues credentials.
+/// Checks that the engine issues credentials at a path.
 ///
 /// # Errors
-/// What is wrong with the path, to be read after it, and what to do.
+/// What is wrong with the path, to be appended to it, and what to do.
 pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
     let root = mount.path.trim_end_matches('/');
     let below = path
@@ -107,13 +110,13 @@ pub(crate) fn check(mount: &Mount, path: &str) -> Result<(), (String, String)> {
     ))
 }
 
-/// The entry of an engine in [`ENGINES`].
+/// Returns the entry of an engine in [`ENGINES`].
 fn issuer(mount: &Mount) -> Option<&'static (&'static str, &'static [&'static str])> {
     let kind = builtin_kind(mount);
     ENGINES.iter().find(|(name, _)| *name == kind)
 }
 
-/// The type of an engine. A plugin counts as the built-in engine of its name.
+/// Returns the type of an engine. A plugin counts as the built-in engine of its name.
 fn builtin_kind(mount: &Mount) -> &str {
     PLUGINS
         .iter()
@@ -121,10 +124,11 @@ fn builtin_kind(mount: &Mount) -> &str {
         .unwrap_or(&mount.kind)
 }
 
-/// Checks that an engine is a transit engine, and that a path is its whole mount path, without slashes at the ends.
+/// Checks that an engine is a transit engine, and that a path is exactly its mount path, without
+/// leading or trailing slash.
 ///
 /// # Errors
-/// What is wrong with the path, to be read after it.
+/// What is wrong with the path, to be appended to it.
 pub(crate) fn check_transit(mount: &Mount, path: &str) -> Result<(), &'static str> {
     if mount.kind != TRANSIT {
         return Err("is not a transit engine");
@@ -135,11 +139,11 @@ pub(crate) fn check_transit(mount: &Mount, path: &str) -> Result<(), &'static st
     Ok(())
 }
 
-/// Checks that an engine is a key/value engine of that version, and that a path is its mount path or below it. Returns the mount path
-/// without a slash at the end.
+/// Checks that an engine is a key/value engine of this version, and that a path is its mount path
+/// or below it. Returns the mount path without a trailing slash.
 ///
 /// # Errors
-/// What is wrong with the path, to be read after it, and what to do.
+/// What is wrong with the path, to be appended to it, and what to do.
 pub(crate) fn check_kv<'a>(
     mount: &'a Mount,
     version: KvVersion,
@@ -169,22 +173,23 @@ pub(crate) fn check_kv<'a>(
     }
 }
 
-/// What a store that names a mount path may read there.
+/// What a store with a mount path may read there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readable {
     /// Every path: the engine is a key/value engine of the store's version.
     Keys,
     /// The paths of static roles, in an engine that issues credentials at other paths.
     StaticRoles {
-        /// Type of the engine.
+        /// The type of the engine.
         kind: String,
-        /// What the mount path of the store has below that of the engine: nothing, or a path with a slash at the end.
+        /// The part of the store's mount path below that of the engine: empty, or a path with a
+        /// trailing slash.
         folder: String,
     },
 }
 
 impl Readable {
-    /// Checks that a read of a path below the mount path of the store issues no credential.
+    /// Checks that reading a path below the store's mount path issues no credential.
     ///
     /// # Errors
     /// What is wrong, and what to do.
@@ -207,7 +212,8 @@ impl Readable {
         ))
     }
 
-    /// Checks that the engine can be searched. One that issues credentials is not sent a search.
+    /// Checks that the engine can be searched. An engine that issues credentials never gets a
+    /// search request.
     ///
     /// # Errors
     /// What is wrong, and what to do.
@@ -224,8 +230,8 @@ impl Readable {
     }
 }
 
-/// Checks that an engine holds the keys of a store that names this mount path and version. With version 1 it can also be an engine
-/// with static roles.
+/// Checks that an engine holds the keys of a store with this mount path and version. With version 1
+/// it can also be an engine with static roles.
 ///
 /// # Errors
 /// What is wrong with the store, and what to do.
@@ -267,7 +273,7 @@ pub(crate) fn check_named(
     }
 }
 
-/// What an engine is for a store that reads keys.
+/// The kind of an engine for a store that reads keys.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     KeyValue(KvVersion),
@@ -290,8 +296,8 @@ impl Kind {
     }
 }
 
-/// Whether a path is the mount path of an engine. Vault returns mount paths relative to their namespace, and the path of a store can
-/// begin with that namespace.
+/// Returns whether a path is the mount path of an engine. Vault returns mount paths relative to
+/// their namespace, and the path of a store can begin with that namespace.
 fn is_root(mount: &Mount, path: &str) -> bool {
     good_root(mount).is_some_and(|root| {
         path.strip_suffix(root)
@@ -299,12 +305,14 @@ fn is_root(mount: &Mount, path: &str) -> bool {
     })
 }
 
-/// The mount path of an engine without a slash at the end, if a path is below it and the server itself is not.
+/// Returns the mount path of an engine without a trailing slash, if a path is below it and the
+/// mount is not one of the server's own.
 fn root_of<'a>(mount: &'a Mount, path: &str) -> Option<&'a str> {
     good_root(mount).filter(|root| path::below(path, root).is_some())
 }
 
-/// What a path has below the mount path of an engine, with a slash at the end unless it is empty.
+/// Returns the part of a path below the mount path of an engine, with a trailing slash unless it is
+/// empty.
 fn folder_of(mount: &Mount, path: &str) -> String {
     let below = root_of(mount, path).and_then(|root| path::below(path, root));
     match below {
@@ -313,7 +321,8 @@ fn folder_of(mount: &Mount, path: &str) -> String {
     }
 }
 
-/// The mount path of an engine without a slash at the end, unless it is invalid or one of the server's own.
+/// Returns the mount path of an engine without a trailing slash, unless it is invalid or one of the
+/// server's own.
 fn good_root(mount: &Mount) -> Option<&str> {
     let root = mount.path.strip_suffix('/')?;
     let is_good = path::check(root).is_ok() && path::check_mount(root).is_ok();
@@ -342,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn engines_issue_credentials_at_these_paths_alone() {
+    fn engines_issue_credentials_only_at_listed_paths() {
         for (kind, mount, path) in [
             ("database", "database/", "database/creds/shop"),
             ("database", "team/db/", "team/db/creds/shop"),
@@ -371,7 +380,7 @@ mod tests {
             ("gcp", "gcp/", "gcp/roleset/shop"),
             ("pki", "pki/", "pki/root/generate/exported"),
             ("pki", "pki/", "pki/issuer/default"),
-            // the server answers for another mount than the path has
+            // the server returns another mount than the path has
             ("database", "other/", "database/creds/shop"),
             ("database", "data/", "database/creds/shop"),
             ("database", "/", "database/creds/shop"),
@@ -382,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_transit_engine_at_exactly_this_path_is_one() {
+    fn transit_engine_must_match_the_exact_path() {
         let checked = |kind: &str, mount: &str, path: &str| {
             let mount = Mount {
                 path: mount.to_owned(),
@@ -434,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_lists_what_is_allowed() {
+    fn rejection_lists_what_is_allowed() {
         let mount = |kind: &str| Mount {
             path: "x/".to_owned(),
             kind: kind.to_owned(),
@@ -455,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn engine_of_a_named_mount_has_the_version_of_the_store() {
+    fn named_mount_must_have_the_version_of_the_store() {
         let checked = |text: &str, version, path: &str| {
             let mount: Mount = serde_json::from_str(text).unwrap();
             check_named(&mount, version, path)
@@ -477,9 +486,9 @@ mod tests {
                 );
             }
         }
-        // below a mount of version 1, the folder works as a mount path
+        // below a mount of version 1, a folder works as a mount path
         assert_eq!(checked(one, v1, "team/kv/shop"), Ok(()));
-        // a static role is read with version 1
+        // static roles are read with version 1
         for kind in ["database", "ldap", "vault-plugin-secrets-ad"] {
             let other = format!(r#"{{"path":"db/","type":"{kind}"}}"#);
             assert_eq!(checked(&other, v1, "db"), Ok(()), "{kind}");
@@ -508,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn only_static_roles_are_read_from_an_engine_that_issues() {
+    fn issuing_engines_are_read_only_at_static_roles() {
         let is_readable = |path: &str, key: &str| {
             let mount: Mount = serde_json::from_str(r#"{"path":"team/db/","type":"database"}"#).unwrap();
             let readable = check_named(&mount, KvVersion::V1, path).unwrap();
@@ -538,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn key_value_engine_has_the_version_and_holds_the_path() {
+    fn key_value_engine_must_match_version_and_path() {
         let checked = |text: &str, version, path: &str| {
             let mount: Mount = serde_json::from_str(text).unwrap();
             check_kv(&mount, version, path)

@@ -1,25 +1,26 @@
-//! What an answer that is no success means, in words of ours. The server's own text tells cases apart and is never
-//! shown: it may hold values, tokens, or names that the user did not write.
+//! Converts failed responses to errors in our own words. The server's text only distinguishes cases
+//! and is never shown: it may contain values, tokens, or names that the user did not write.
 
 use lockstep_core::text::hcl_quote;
 use lockstep_provider::{ErrorKind, Operation, ProviderError};
 
 use crate::answer::Answer;
 
-/// What a request was for: the words of its error.
+/// What a request is for, to describe it in an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Purpose {
-    /// The operation.
+    /// The operation of the request.
     pub(crate) operation: Operation,
-    /// Goes on after `permission denied `: `reading "shop/database"`.
+    /// Continues the sentence after `permission denied `: `reading "shop/database"`.
     pub(crate) doing: String,
-    /// Who asked: `as role "shop" (auth/kubernetes)`.
+    /// The identity of the request: `as role "shop" (auth/kubernetes)`.
     pub(crate) identity: String,
-    /// What is not there when the server says so: `key "shop/database" does not exist`.
+    /// The message if the server reports that something does not exist: `key "shop/database" does
+    /// not exist`.
     pub(crate) missing: String,
-    /// Mount path of the engine, for when there is none.
+    /// The mount path of the engine, for the error that it does not exist.
     pub(crate) mount: String,
-    /// The policy that it needs: path and capability.
+    /// The path and capability that the policy needs.
     pub(crate) policy: Option<(String, &'static str)>,
 }
 
@@ -28,18 +29,20 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
-    /// An answer in another form than the one that it must have. Its length would show that of a value.
+    /// Returns the error of a response with an unexpected form. It does not contain the length,
+    /// which would reveal that of a value.
     pub(crate) fn malformed(&self, answer: &Answer, what: &str) -> ProviderError {
         let message = format!("the answer to {} {what} (status {})", self.doing, answer.status);
         self.error(ErrorKind::Malformed, message)
     }
 
-    /// The error of an answer that is no success.
+    /// Returns the error of a failed response.
     pub(crate) fn failed(&self, answer: &Answer) -> ProviderError {
         if let Some(error) = cannot_serve(self.operation, answer) {
             return error;
         }
-        // From here on only Vault's own word counts: an ingress that answers 404 must not make a value "gone".
+        // From here on only Vault's own responses count: a 404 from an ingress must not make a
+        // value "gone".
         if answer.envelope().is_none() {
             return self
                 .malformed(answer, "is not Vault's JSON")
@@ -102,7 +105,8 @@ impl Purpose {
         }
     }
 
-    /// Whether the request is for something that may not exist. That a token or a mount is missing says nothing of a value.
+    /// Returns whether the requested object may not exist. A missing token or mount says nothing
+    /// about a value.
     const fn reads(&self) -> bool {
         matches!(
             self.operation,
@@ -117,8 +121,8 @@ impl Purpose {
     }
 }
 
-/// The policy line that grants a capability on a path. A path that a policy would read as a pattern has none, because the line would
-/// grant more than the path.
+/// Returns a hint with the policy line that grants a capability on a path. A path that a policy
+/// would read as a pattern gets no line, because the line would grant more than the path.
 pub(crate) fn policy_hint(path: &str, capability: &str) -> String {
     let quoted = hcl_quote(path);
     if ["*", "+", "{{"].iter().any(|pattern| path.contains(pattern)) {
@@ -129,7 +133,7 @@ pub(crate) fn policy_hint(path: &str, capability: &str) -> String {
     format!("The policy needs: path {quoted} {{ capabilities = [\"{capability}\"] }}")
 }
 
-/// The error of a server that cannot serve any request, or `None` if it can.
+/// Returns the error of a server that cannot serve any request, or `None` if it can.
 pub(crate) fn cannot_serve(operation: Operation, answer: &Answer) -> Option<ProviderError> {
     let status = answer.status;
     let (kind, message) = match status {
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reads_can_find_that_something_does_not_exist() {
+    fn only_reads_and_searches_return_not_found() {
         let nothing = answer(404, r#"{"errors":[]}"#);
         for (operation, kind) in [
             (Operation::Read, ErrorKind::NotFound),
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_one_kind_and_the_body_is_never_shown() {
+    fn each_status_has_one_kind_and_bodies_are_never_shown() {
         let vault = r#"{"errors":["canary"]}"#;
         let none = r#"{"errors":[]}"#;
         let html = "<html>canary</html>";
@@ -232,7 +236,7 @@ mod tests {
                 r#"{"request_id":"1","lease_id":"","renewable":false,"lease_duration":0,"data":null,"warnings":null}"#,
                 ErrorKind::NotFound,
             ),
-            // gateways have JSON of their own
+            // gateways have their own JSON
             (404, "{}", ErrorKind::Malformed),
             (404, r#"{"data":null,"warnings":null}"#, ErrorKind::Malformed),
             (404, r#"{"message":"not found"}"#, ErrorKind::Malformed),
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn error_does_not_depend_on_the_length_of_the_answer() {
+    fn error_does_not_depend_on_the_response_length() {
         for status in [200, 403, 404, 418] {
             let short = purpose().malformed(&answer(status, "canary"), "holds no data");
             let long = purpose().malformed(&answer(status, &"canary".repeat(100)), "holds no data");
@@ -285,9 +289,10 @@ mod tests {
         }
     }
 
-    /// The server reads `*` at the end and `+` as a segment as wildcards, and `{{…}}` as a template.
+    /// The server reads `*` at the end and `+` as a segment as wildcards, and `{{…}}` as a
+    /// template.
     #[test]
-    fn policy_line_is_left_out_where_it_would_grant_more() {
+    fn policy_line_is_omitted_if_it_would_grant_more() {
         for path in [
             "secret/data/*",
             "secret/data/shop*",
@@ -307,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_server_is_called_sealed() {
+    fn sealed_server_is_reported_as_sealed() {
         let error = purpose().failed(&answer(503, r#"{"errors":["Vault is sealed"]}"#));
         assert_eq!(error.message, "the server is sealed (status 503)");
     }
 
     #[test]
-    fn retry_after_is_kept_where_the_server_cannot_serve() {
+    fn retry_after_is_kept_if_the_server_cannot_serve() {
         assert_eq!(
             purpose().failed(&answer(429, "")).retry_after,
             Some(Duration::from_secs(7))
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_the_policy_line_stays_one_string() {
+    fn path_in_the_policy_line_stays_one_string() {
         let purpose = Purpose {
             policy: Some((
                 "secret/data/x\" { capabilities = [\"sudo\"] }\npath \"${y}".to_owned(),
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_names_key_role_method_and_the_policy_line() {
+    fn denial_names_key_role_method_and_policy_line() {
         assert_eq!(
             purpose()
                 .failed(&answer(403, r#"{"errors":["permission denied"]}"#))

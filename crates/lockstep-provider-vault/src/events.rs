@@ -1,6 +1,7 @@
-//! The events of Vault Enterprise, over a WebSocket ("Event notifications" in Vault's documentation, `/sys/events` in that of
-//! its API). Nothing is acknowledged and nothing comes again: whatever happened while there was no connection is lost, so a
-//! new one says that anything may have changed.
+//! Receives the events of Vault Enterprise over a WebSocket ("Event notifications" in Vault's
+//! documentation, `/sys/events` in its API documentation). Events are neither acknowledged nor
+//! delivered again. Events without a connection are lost, so a new connection reports that anything
+//! may have changed.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,43 +27,43 @@ use tokio_tungstenite::{
 
 use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error::Purpose, path::KvLocator};
 
-/// Events of key/value engines, of both versions.
+/// Events of key/value engines of both versions.
 const TYPES: &str = "kv*";
-/// The longest message that the connection survives, in bytes.
+/// Maximum length of a message that does not break the connection, in bytes.
 const LONGEST_MESSAGE: usize = 256 << 10;
-/// The longest event that is read, in bytes: it holds paths and numbers.
+/// Maximum length of an event that is parsed, in bytes. Events contain paths and numbers.
 const LONGEST: usize = 16 << 10;
-/// The longest path of an event, in bytes: no key is longer.
+/// Maximum length of the path of an event, in bytes. No key is longer.
 const LONGEST_PATH: usize = 2048;
-/// The most digits of a version.
+/// Maximum number of digits of a version.
 const MOST_DIGITS: usize = 20;
-/// After so long without any event the server is asked whether it is still there.
+/// The server is pinged after this long without any event.
 const QUIET: Duration = Duration::from_secs(30);
-/// Who has not answered so often is not.
+/// A server that leaves this many pings unanswered counts as gone.
 const UNANSWERED: u8 = 2;
-/// How long the question may take to be sent. The buffers of who is gone fill up.
+/// Timeout for sending a ping. The send buffer of a connection without a peer fills up.
 const ASK: Duration = Duration::from_secs(10);
-/// How many events are taken together.
+/// Maximum number of events per call.
 const MOST: usize = 100;
 
-/// A connection that events come over.
+/// A connection that delivers events.
 struct Socket<C> {
     frames: WebSocketStream<C>,
-    /// How often the server was asked whether it is there, since it last said anything. It is kept from call to call, because
-    /// a call ends after one quiet while.
+    /// Number of pings since the server last sent anything. It persists between calls, because a
+    /// call ends after one quiet period.
     unanswered: u8,
 }
 
-/// What came over a connection.
+/// What arrived over a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
-    /// An event.
+    /// The text of an event.
     Text(String),
-    /// What is no event.
+    /// A message that is not an event.
     Garbage,
-    /// The server is there.
+    /// A sign of life from the server.
     Alive,
-    /// Nothing for a while, and the server was asked whether it is there.
+    /// Nothing arrived for a while, and the server was pinged.
     Quiet,
 }
 
@@ -74,7 +75,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
         }
     }
 
-    /// What comes next, or that nothing came for a while. It may be dropped at any time.
+    /// Returns what arrives next, or that nothing arrived for a while. The future is cancellation
+    /// safe.
     async fn next(&mut self) -> Result<Heard, ProviderError> {
         let broke = || {
             let message = "the connection that events come over ended";
@@ -97,28 +99,28 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
             Some(Ok(tungstenite::Message::Text(text))) => Ok(Heard::Text(text.as_str().to_owned())),
             Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => Ok(Heard::Alive),
             Some(Ok(tungstenite::Message::Binary(_) | tungstenite::Message::Frame(_))) => Ok(Heard::Garbage),
-            // the library's own error may hold what it read
+            // the library's own error may contain received data
             Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => Err(broke()),
         }
     }
 }
 
-/// Subscribes, and listens.
+/// Subscribes to events and receives them.
 pub(crate) struct Subscription {
     server: Arc<Authenticated>,
     locator: KvLocator,
     state: Mutex<State>,
 }
 
-/// Where the connection is.
+/// The state of the connection.
 #[derive(Default)]
 enum State {
-    /// There is none yet.
+    /// There is no connection yet.
     #[default]
     Unconnected,
-    /// It is there.
+    /// The connection is open.
     Open(Box<Socket<reqwest::Upgraded>>),
-    /// It ended, which is still to be told.
+    /// The connection ended, and the error was not returned yet.
     Ended(ProviderError),
 }
 
@@ -177,7 +179,7 @@ impl Subscription {
         }
     }
 
-    /// The next event: none after a while without.
+    /// Returns the next event, or `None` if there was none for a while.
     async fn next(&self, socket: &mut Socket<reqwest::Upgraded>) -> Result<Option<Message>, ProviderError> {
         Ok(match socket.next().await? {
             Heard::Text(text) => Some(message(
@@ -221,7 +223,7 @@ impl EventSource for Subscription {
                     return Err(error);
                 }
                 Err(error) => {
-                    // what came before the end is told first
+                    // the events before the end are returned first
                     *state = State::Ended(error);
                     return Ok(messages);
                 }
@@ -229,7 +231,7 @@ impl EventSource for Subscription {
             if messages.is_empty() || messages.len() >= MOST {
                 return Ok(messages);
             }
-            // what is there already
+            // takes only events that have already arrived
             match timeout(Duration::ZERO, self.next(socket)).await {
                 Ok(more) => next = more,
                 Err(_) => return Ok(messages),
@@ -247,7 +249,7 @@ fn of_kind(kind: EventKind, at: Option<Timestamp>) -> Message {
     }
 }
 
-/// What an event tells a store that reads that engine, or any.
+/// Converts an event to a message for a store that reads this mount, or any mount if there is none.
 fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
         return of_kind(EventKind::Malformed, None);
@@ -282,7 +284,7 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
     }
     let name = match version {
         KvVersion::V1 => below,
-        // a path of version 2 says first what is done with what
+        // the path of an event of version 2 starts with the operation
         KvVersion::V2 => match below.split_once('/') {
             Some(("data" | "metadata" | "delete" | "undelete" | "destroy", name)) => name,
             _ => below,
@@ -312,7 +314,8 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
     of_kind(what, at)
 }
 
-/// The engine of a path, and what of the path is below it. Where nobody says which engine, it is the first segment.
+/// Returns the engine of a path, and the part of the path below it. If the engine is unknown, it is
+/// the first segment.
 fn below<'a>(path: &'a str, engine: Option<&'a str>) -> Option<(&'a str, &'a str)> {
     match engine {
         Some(engine) => {
@@ -343,7 +346,7 @@ mod tests {
         .to_string()
     }
 
-    /// Both ends of a connection, without a handshake.
+    /// Creates both ends of a connection, without a handshake.
     async fn connection() -> (Socket<DuplexStream>, WebSocketStream<DuplexStream>) {
         let (here, there) = tokio::io::duplex(1 << 16);
         let here = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
@@ -352,11 +355,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_stays_silent_is_given_up_though_each_call_ends_after_one_quiet_while() {
+    async fn silent_server_is_given_up_across_several_calls() {
         let (mut socket, _there) = connection().await;
         let began = Instant::now();
         for asked in 1..=UNANSWERED {
-            // whoever listens lets no call take longer than this
+            // the consumer limits each call to this time
             let heard = timeout(Duration::from_secs(60), socket.next()).await;
             assert_eq!(heard.unwrap().unwrap(), Heard::Quiet);
             assert_eq!(socket.unanswered, asked);
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_takes_nothing_in_any_more_is_given_up_too() {
+    async fn server_that_stops_reading_is_given_up() {
         let (here, _there) = tokio::io::duplex(1);
         let frames = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
         let mut socket = Socket::new(frames);
@@ -383,9 +386,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_has_nothing_to_tell_and_answers_is_kept() {
+    async fn quiet_server_that_answers_pings_is_kept() {
         let (mut socket, mut there) = connection().await;
-        // reading answers what the other end asks
+        // reading makes the other end answer pings
         let answering = async { while let Some(Ok(_)) = there.next().await {} };
         let listening = async {
             for _ in 0..20 {
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_that_is_too_long_is_garbage_and_the_one_after_it_is_heard() {
+    async fn overlong_event_is_garbage_and_the_next_is_received() {
         let (mut socket, mut there) = connection().await;
         for length in [LONGEST + 1, LONGEST] {
             let text = "x".repeat(length);
@@ -413,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_key_can_have_is_malformed_and_a_number_that_is_none_is_no_version() {
+    fn invalid_paths_are_malformed_and_bad_versions_dropped() {
         let of = |path: &str, number: &str| {
             let metadata = json!({ "path": path, "current_version": number });
             let text = event("kv-v2/data-write", "secret/", &metadata);
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_names_the_value_in_every_form_and_its_version() {
+    fn write_event_names_the_value_in_every_form_and_version() {
         let metadata = json!({
             "current_version": "7", "oldest_version": "0", "modified": "true", "operation": "data-write",
             "data_path": "secret/data/shop/database", "path": "secret/data/shop/database",
@@ -456,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_done_with_a_value_names_it_and_no_version() {
+    fn other_events_name_the_value_without_a_version() {
         for (kind, path) in [
             ("kv-v2/delete", "secret/delete/shop/database"),
             ("kv-v2/destroy", "secret/destroy/shop/database"),
@@ -478,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn another_engine_and_what_changes_no_value_tell_nothing_and_the_rest_is_malformed() {
+    fn irrelevant_events_are_ignored_and_unknown_are_malformed() {
         let path = json!({ "path": "other/data/a" });
         let nothing = [
             event("kv-v2/data-write", "other/", &path),

@@ -1,4 +1,5 @@
-//! Searches: names by listing folder after folder, tags by reading the custom metadata of each.
+//! Searches by name, which lists folder after folder, and by tags, which reads the custom metadata
+//! of each key.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_api::vault::KvVersion;
@@ -16,7 +17,7 @@ use crate::{
 };
 
 impl Vault {
-    /// The keys that match, sorted.
+    /// Returns the matching keys, sorted.
     ///
     /// A search that cannot see everything fails. A result that lacks what a policy hides would look as if the rest
     /// had been deleted.
@@ -55,7 +56,7 @@ impl Vault {
         Ok(metas)
     }
 
-    /// The location of a path that the server named.
+    /// Returns the location of a path that the server returned.
     pub(crate) fn located(&self, path: &KvPath) -> Result<Location, ProviderError> {
         let location = self.locator.location_of(path);
         location.map_err(|_| {
@@ -64,7 +65,7 @@ impl Vault {
         })
     }
 
-    /// The folders where the search begins: none but what may hold keys that are granted.
+    /// Returns the folders where the search begins: only those that may contain granted keys.
     async fn roots(&self, query: &FindQuery, filter: &KeyFilter) -> Result<Vec<KvPath>, ProviderError> {
         if self.locator.mount.is_none() && query.path.is_none() {
             let message = "find.path must begin with a mount path, because the store has none";
@@ -74,7 +75,7 @@ impl Vault {
                 message,
             ));
         }
-        // what no key can begin with holds no keys
+        // a folder that no key can begin with contains no keys
         let possible = |folder: &String| folder.is_empty() || path::check(folder).is_ok();
         let folders: Vec<String> = filter.folders().into_iter().filter(possible).collect();
         let mount = match &query.path {
@@ -95,7 +96,7 @@ impl Vault {
         Ok(folders.into_iter().filter_map(path_of).collect())
     }
 
-    /// What an engine of version 2 tells of a key.
+    /// Returns the metadata of a key in an engine of version 2.
     pub(crate) async fn metadata(
         &self,
         operation: Operation,
@@ -125,7 +126,8 @@ impl Vault {
             .ok_or_else(|| purpose.malformed(&answer, "is not metadata of a key/value engine of version 2"))
     }
 
-    /// Whether a key carries the tags that are looked for. A key whose current version was deleted carries none.
+    /// Returns whether a key has the requested tags. A key whose current version was deleted has
+    /// none.
     async fn tagged(&self, key: &str, location: &KvPath, filter: &KeyFilter) -> Result<bool, ProviderError> {
         let metadata = match self.metadata(Operation::Find, key, location, String::new()).await {
             Ok(metadata) => metadata,

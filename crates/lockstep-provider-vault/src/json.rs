@@ -1,12 +1,13 @@
-//! JSON text, made compact without changing what it says.
+//! Compacts JSON text without changing its meaning.
 
 use zeroize::Zeroizing;
 
-/// The same JSON without white space and without needless escapes: Go's encoder, which Vault uses, writes `<` as
-/// `\u003c`. Numbers keep their text, digit for digit, and keys their order; parsing into numbers would change
-/// `1.10` and everything above 2^53.
+/// Removes white space and unnecessary escapes from JSON: Go's encoder, which Vault uses, writes
+/// `<` as `\u003c`. Numbers keep their digits and keys their order. Parsing into numbers would
+/// change `1.10` and everything above 2^53.
 ///
-/// `None` when a string in it is no Unicode text. The text must be valid JSON, as a parsed `RawValue` is.
+/// Returns `None` if a string is not valid Unicode. The text must be valid JSON, like a parsed
+/// `RawValue`.
 pub(crate) fn compact(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text;
@@ -26,7 +27,7 @@ pub(crate) fn compact(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(out)
 }
 
-/// Where the string literal that begins the text ends.
+/// Returns the end of the string literal at the start of the text.
 fn string_end(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (index, byte) in text.bytes().enumerate().skip(1) {
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_goes_and_numbers_strings_and_order_stay() {
+    fn compacting_keeps_numbers_strings_and_order() {
         let cases = [
             (r#"{ "b" : 1.10 , "a" : [ 1, 2 ] }"#, r#"{"b":1.10,"a":[1,2]}"#),
             (
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_surrogate_pair_is_no_text() {
+    fn lone_surrogate_is_rejected() {
         assert!(compact(r#"{"a":"\ud800"}"#).is_none());
     }
 }

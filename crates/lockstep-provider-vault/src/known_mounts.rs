@@ -1,4 +1,4 @@
-//! The key/value engines that a server has named.
+//! Remembers the key/value engines that a server has named.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +10,23 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{confirm::TRUSTED_FOR, path};
 
-/// Mount paths that are kept at most. A server that lies could name another one for each key.
+/// Maximum number of remembered mount paths. A malicious server could name a different one for each
+/// key.
 const MAX_KNOWN: usize = 256;
 
-/// The key/value engines that the server has named to one client, all of the version of the store.
+/// The key/value engines that the server has named to one client. All have the version of the
+/// store.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
-    /// Mount paths without a slash at the end, and when the lookup of each began.
+    /// Mount paths without a trailing slash, and when the lookup of each began.
     known: StdMutex<BTreeMap<String, Instant>>,
-    /// Held during a request, so that concurrent reads below one mount path make one.
+    /// Held during a lookup, so that concurrent reads below one mount path share it.
     pub(crate) asking: Mutex<()>,
 }
 
 impl Mounts {
-    /// The mount path of the engine that holds a path, if it was looked up at most `max_age` ago.
+    /// Returns the mount path of the engine that holds a path, if it was looked up at most
+    /// `max_age` ago.
     pub(crate) fn holding(&self, path: &str, max_age: Duration) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known
@@ -32,7 +35,8 @@ impl Mounts {
             .map(|(mount, _)| mount.clone())
     }
 
-    /// Remembers a mount path. The server has no engine below another, so those above and below it are gone.
+    /// Remembers a mount path. The server has no engine below another, so those above and below it
+    /// are removed.
     pub(crate) fn keep(&self, mount: String, asked: Instant) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|other, asked| {

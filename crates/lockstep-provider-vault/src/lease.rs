@@ -1,14 +1,17 @@
 //! Credentials that an engine issues: database, aws, pki and every other engine with leases.
 //!
-//! A lease ends with the token that issued it. The operator's own token ends with each restart, so each credential has an issuance
-//! token of its own: an orphan, which outlives the login. Its accessor is noted before the credential is issued. Revoking by accessor
-//! revokes what the token issued, even if the response was lost. lockstep does not keep the token.
+//! A lease ends with the token that issued it. The operator's own token ends with each restart, so
+//! each credential has its own issuance token: an orphan, which outlives the login. Its accessor is
+//! noted before the credential is issued. Revoking by accessor revokes what the token issued, even
+//! if the response was lost. lockstep does not keep the token.
 //!
 //! ```text
-//!   issue_token:      sys/internal/ui/mounts/<path> ─▶ type of the engine, then auth/token/create-orphan ─▶ accessor, token
-//!   issue_credential: the type again, then <engine>/creds/<role> with that token ─▶ lease id, fields
+//!   issue_token:      sys/internal/ui/mounts/<path> ─▶ type of the engine,
+//!                     then auth/token/create-orphan ─▶ accessor, token
+//!   issue_credential: the type again,
+//!                     then <engine>/creds/<role> with that token ─▶ lease id, fields
 //!   renew_issued:     auth/token/renew-accessor, then sys/leases/renew
-//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke where that is denied
+//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke if that is denied
 //! ```
 
 use std::{borrow::Cow, time::Duration};
@@ -32,8 +35,9 @@ use crate::{
     provider::Vault,
 };
 
-/// How long an issuance token lives unless the credential is renewed. A credential that nothing renews ends with it, so this is also
-/// how long lockstep can be down before a credential with a longer lease ends.
+/// Lifetime of an issuance token unless the credential is renewed. Without renewals, a credential
+/// ends together with its token, so this is also how long lockstep can be down before a credential
+/// with a longer lease ends.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 impl Vault {
@@ -123,7 +127,7 @@ impl Vault {
         let id = envelope.lease_id.filter(|id| !id.is_empty()).map(Cow::into_owned);
         let lives = match (&id, envelope.lease_duration) {
             (Some(_), seconds) => lives(seconds),
-            // a certificate says itself when it ends
+            // a certificate contains its own expiry
             (None, _) => self.ends_by_itself(text).ok_or_else(|| {
                 let message = format!("\"{path}\" answers with what has neither a lease nor an end");
                 ProviderError::new(ErrorKind::Unsupported, Operation::Mint, message)
@@ -138,10 +142,12 @@ impl Vault {
         })
     }
 
-    /// Checks that a path is one at which an engine issues credentials. Only the server knows which engine is there.
+    /// Checks that an engine issues credentials at a path. Only the server knows which engine is
+    /// there.
     ///
     /// # Errors
-    /// `ConfigInvalid` when it is not, and an error of the request when the server does not say.
+    /// `ConfigInvalid` when it does not, and an error of the request when the server returns no
+    /// engine.
     async fn check_engine(&self, operation: Operation, path: &Location) -> Result<(), ProviderError> {
         let hint = "Check generate.vault.path: it begins with the mount path of the engine, as in database/creds/<role>. The policy of the token must grant that path";
         let mount = mount_at(&self.server, operation, path, hint).await?;
@@ -151,14 +157,15 @@ impl Vault {
         })
     }
 
-    /// How long a credential without a lease lives, by its own field `expiration`.
+    /// Returns the lifetime of a credential without a lease, from its own field `expiration`.
     fn ends_by_itself(&self, data: &str) -> Option<Duration> {
         let Ends { expiration } = serde_json::from_str(data).ok()?;
         let end = Timestamp::from_second(expiration).ok()?;
         Duration::try_from(end.duration_since(self.clock.now())).ok()
     }
 
-    /// Renews the issuance token and then the lease of a credential. Returns for how long both are valid.
+    /// Renews the issuance token and then the lease of a credential. Returns how long both are
+    /// valid.
     pub(crate) async fn renew_issued(
         &self,
         lease: &LeaseHandle,
@@ -221,8 +228,8 @@ impl Vault {
         }
     }
 
-    /// Checks that this server made the credential. A server that a store pointed to before could otherwise name what this one is asked
-    /// to revoke.
+    /// Checks that this server issued the credential. Otherwise a server that the store used before
+    /// could choose what this one is asked to revoke.
     fn check_origin(&self, operation: Operation, lease: &LeaseHandle) -> Result<(), ProviderError> {
         if lease.server == self.server.origin() {
             return Ok(());
@@ -273,9 +280,10 @@ impl Vault {
     }
 }
 
-/// What an engine says when it makes no credential.
+/// Returns the error of an engine that issues no credential.
 fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
-    // OpenBao and Vault answer 400 or 500 for a role that does not exist, by engine, and for a database that does not answer.
+    // For a role that does not exist, OpenBao and Vault return 400 or 500, depending on the engine.
+    // They do the same for a database that does not respond.
     let unknown = [
         "unknown role",
         "role not found",
@@ -311,7 +319,7 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
     }
 }
 
-/// Whether the server says that it does not know the accessor.
+/// Returns whether the server does not know the accessor.
 fn is_gone(answer: &Answer) -> bool {
     let unknown = [
         "invalid accessor",
@@ -326,7 +334,8 @@ fn ended(message: &str) -> ProviderError {
     ProviderError::new(ErrorKind::NotFound, Operation::RenewLease, message)
 }
 
-/// How long a lease is valid after its renewal. A lease of no time has ended; for a token it would be unlimited.
+/// Returns how long a lease is valid after its renewal. Zero means that the lease has ended; for a
+/// token it would mean unlimited.
 fn given(seconds: u64) -> Result<Duration, ProviderError> {
     if seconds == 0 {
         return Err(ended("the store renewed the lease for no time: it is at its end"));
@@ -334,7 +343,8 @@ fn given(seconds: u64) -> Result<Duration, ProviderError> {
     Ok(lives(seconds))
 }
 
-/// Zero is for ever, as far as Vault says so of a token; a hundred years stand for it. What is made with a token lives no longer.
+/// Returns the lifetime of a token. Vault uses zero for unlimited, which becomes a hundred years.
+/// Whatever the token issues ends with it.
 fn lives(seconds: u64) -> Duration {
     const EVER: u64 = 100 * 365 * 24 * 3600;
     Duration::from_secs(if seconds == 0 { EVER } else { seconds.min(EVER) })
@@ -344,7 +354,7 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_secs().max(1)
 }
 
-/// What a certificate tells of its end.
+/// The expiry of a certificate.
 #[derive(Deserialize)]
 struct Ends {
     expiration: i64,
@@ -361,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_refuses_has_one_kind_and_the_body_is_never_shown() {
+    fn engine_errors_have_one_kind_and_bodies_are_never_shown() {
         let purpose = Purpose {
             operation: Operation::Mint,
             doing: "making a credential at \"database/creds/shop\"".to_owned(),
@@ -397,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accessor_that_the_server_does_not_know_is_gone_and_a_denial_is_not() {
+    fn unknown_accessor_is_gone_and_denied_one_is_not() {
         assert!(is_gone(&answer(400, r#"{"errors":["invalid accessor"]}"#)));
         assert!(!is_gone(&answer(403, r#"{"errors":["permission denied"]}"#)));
         assert!(!is_gone(&answer(200, r#"{"errors":["invalid accessor"]}"#)));
@@ -405,14 +415,14 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_for_no_time_is_the_end_of_a_lease() {
+    fn renewal_for_zero_seconds_ends_the_lease() {
         assert_eq!(given(20).unwrap(), Duration::from_secs(20));
         let error = given(0).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound, "it is replaced");
     }
 
     #[test]
-    fn no_duration_is_for_ever_and_none_overflows() {
+    fn zero_lifetime_is_unlimited_and_none_overflows() {
         assert_eq!(lives(20), Duration::from_secs(20));
         assert!(lives(0) > Duration::from_secs(1 << 31));
         assert_eq!(lives(u64::MAX), lives(0));

@@ -1,4 +1,4 @@
-//! Lists the folders of an engine, within bounds.
+//! Lists the folders of an engine, within limits.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -16,17 +16,17 @@ use crate::{
     provider::Vault,
 };
 
-/// The most keys that are looked at in one search.
+/// Maximum number of keys that one search examines.
 const MOST_KEYS: usize = 10_000;
-/// The most folders that are listed in one search.
+/// Maximum number of folders that one search lists.
 const MOST_FOLDERS: usize = 10_000;
-/// The deepest folder that is listed, counted from where the search begins.
+/// Maximum depth of folders, counted from the start of the search.
 const DEEPEST: usize = 32;
-/// The names of one page.
+/// Number of names per page.
 const PAGE: usize = 1000;
-/// The longest name and the longest path, in bytes: no key is longer.
+/// Maximum length of a name and of a path, in bytes. No key is longer.
 const LONGEST: usize = 2048;
-/// The most bytes of names that are kept in one search.
+/// Maximum total length of the names that one search keeps, in bytes.
 const MOST_BYTES: usize = 4 << 20;
 
 fn too_much(what: &str) -> ProviderError {
@@ -35,7 +35,7 @@ fn too_much(what: &str) -> ProviderError {
         .with_hint("Narrow it down with find.path")
 }
 
-/// A folder that is listed, and the one from which the search came to it.
+/// A folder to list, and the root from which the search reached it.
 #[derive(Debug, Clone)]
 struct Folder {
     path: KvPath,
@@ -68,7 +68,7 @@ struct Below {
     is_possible: bool,
 }
 
-/// How much one search keeps, in all folders: several are listed at the same time.
+/// What one search keeps in all folders. Several folders are listed at the same time.
 #[derive(Debug, Default)]
 struct Kept {
     keys: AtomicUsize,
@@ -103,7 +103,7 @@ impl Kept {
 }
 
 impl Vault {
-    /// Every key below these folders that may be granted.
+    /// Lists every key below these folders that may be granted.
     pub(crate) async fn list_all(
         &self,
         roots: Vec<KvPath>,
@@ -144,7 +144,7 @@ impl Vault {
         }
     }
 
-    /// What is being done, for a message. It names nothing that the caller was not granted.
+    /// Describes the listing for a message. It names nothing that the caller was not granted.
     fn listing(&self, folder: &Folder, filter: &KeyFilter) -> Result<Purpose, ProviderError> {
         let nameable =
             |path: &KvPath| path.path.is_empty() || self.located(path).is_ok_and(|at| filter.covers(&at));
@@ -169,8 +169,9 @@ impl Vault {
         })
     }
 
-    /// The keys and the folders of one folder that may be granted, page after page where the server has pages. Of other names only a
-    /// hash is kept: a server that lies would fill the memory with them.
+    /// Lists the keys and subfolders of one folder that may be granted, page by page if the server
+    /// supports pages. Only a hash is kept of other names, because a malicious server could fill
+    /// the memory with them.
     async fn list(
         &self,
         folder: Folder,
@@ -182,7 +183,8 @@ impl Vault {
         let (mut keys, mut folders) = (Vec::new(), Vec::new());
         let mut after = None;
         while let Some(names) = self.page(&purpose, &folder.path, after.take()).await? {
-            // A server without pages answers everything at once, and the same again to a second request.
+            // A server without pages returns everything at once, and the same again for a second
+            // request.
             let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
             let before = seen.len();
             let mut new = Vec::new();
@@ -221,13 +223,13 @@ impl Vault {
             after = last;
         }
         if seen.is_empty() {
-            // every folder of an engine of another version is empty
+            // every folder looks empty in an engine of another version
             self.confirm_engine(&purpose, &folder.path.path).await?;
         }
         Ok((keys, folders))
     }
 
-    /// The names of one page, or `None` when there are no more.
+    /// Returns the names of one page, or `None` when there are no more.
     async fn page(
         &self,
         purpose: &Purpose,
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_keeps_so_many_keys_and_no_more() {
+    fn number_of_keys_of_a_search_is_limited() {
         let kept = Kept::default();
         for _ in 0..MOST_KEYS {
             kept.key(&path(8)).unwrap();
@@ -310,11 +312,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_folders_share_the_bytes_of_a_search() {
+    fn keys_and_folders_share_the_byte_limit() {
         let kept = Kept::default();
         let folder = Folder::root(path(1024));
         for _ in 0..MOST_BYTES / 4096 {
-            // a folder holds its path and that of its root
+            // a folder contains its path and that of its root
             kept.folder(&folder).unwrap();
             kept.key(&path(2048)).unwrap();
         }

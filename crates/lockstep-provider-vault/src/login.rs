@@ -1,4 +1,4 @@
-//! Logging in: what each method sends, and what a refusal means.
+//! Implements the login methods: the request of each, and the meaning of a rejection.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,21 +19,22 @@ use crate::{
     error::cannot_serve,
 };
 
-/// A token and how long it lives.
+/// A token and its lifetime.
 pub(crate) struct Grant {
-    /// The token's header.
+    /// The header that carries the token.
     pub(crate) token: HeaderValue,
-    /// Seconds; 0 is for ever.
+    /// In seconds; 0 means unlimited.
     pub(crate) lease_seconds: u64,
-    /// Whether it can be renewed.
+    /// Whether the token can be renewed.
     pub(crate) renewable: bool,
 }
 
 impl Grant {
-    /// The token in the answer to a login or a renewal.
+    /// Returns the token in the response to a login or a renewal.
     ///
     /// # Errors
-    /// `Malformed` when there is none, `Unauthenticated` when the server wants more than a login.
+    /// `Malformed` when there is none, `Unauthenticated` when the server requires more than a
+    /// login.
     pub(crate) fn of(answer: &Answer, operation: Operation) -> Result<Self, ProviderError> {
         let Some(auth) = answer.envelope().and_then(|envelope| envelope.auth) else {
             let message = format!(
@@ -99,8 +100,8 @@ impl Authenticator for VaultAuthenticator {
         Ok(grant.with_lifetime())
     }
 
-    /// Renews the token. Logs in again if the token cannot be renewed, or is near its maximum lifetime: the server then
-    /// renews it for less than half of its lease.
+    /// Renews the token. Logs in again if the token cannot be renewed, or is near its maximum
+    /// lifetime: the server then renews it for less than half of its lease.
     async fn renew(&self, current: &Grant) -> Result<lockstep_provider::Grant<Grant>, ProviderError> {
         let renewed = if current.renewable {
             self.renew_self(current).await?
@@ -122,12 +123,12 @@ impl Authenticator for VaultAuthenticator {
 }
 
 impl VaultAuthenticator {
-    /// Renews the token; `None` if the server refuses.
+    /// Renews the token. Returns `None` if the server refuses.
     async fn renew_self(&self, current: &Grant) -> Result<Option<Grant>, ProviderError> {
         let token = Some(&current.token);
         let answer = self.client.send(Operation::Renew, &RenewSelf {}, token).await?;
         match Grant::of(&answer, Operation::Renew) {
-            // the token stays the same, whatever the answer contains
+            // the token stays the same, whatever the response contains
             Ok(grant) if answer.is_success() => Ok(Some(Grant {
                 token: current.token.clone(),
                 ..grant
@@ -138,10 +139,11 @@ impl VaultAuthenticator {
 }
 
 impl Method {
-    /// Logs in. Credentials are read again each time, so that a login after a refusal has the current ones.
+    /// Logs in. Credentials are read again each time, so that a login after a rejection uses the
+    /// current ones.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, `Unauthenticated`, and whatever [`Client::send`] says.
+    /// `CredentialsUnavailable`, `Unauthenticated`, and the errors of [`Client::send`].
     pub(crate) async fn log_in(
         &self,
         client: &Client,
@@ -221,7 +223,7 @@ impl Method {
         }
     }
 
-    /// What a login that failed means.
+    /// Returns the error of a failed login.
     fn refused(&self, answer: &Answer) -> ProviderError {
         if let Some(error) = cannot_serve(Operation::Login, answer) {
             return error;
@@ -254,7 +256,7 @@ impl Method {
         }
     }
 
-    /// What to look at when the server refuses the login.
+    /// Returns what to check when the server rejects the login.
     fn advice(&self) -> String {
         match self {
             Self::Token(reference) => format!("Put a valid token into {}", describe(reference)),

@@ -7,8 +7,9 @@ use crate::{auth::Authenticated, endpoint::MountOf, engine::Mount, error::Purpos
 /// Looks up the engine at a path, which is a mount path or below one.
 ///
 /// # Errors
-/// `ConfigInvalid` when the server has no engine there, and an error of the request when it returns none. The hint says which
-/// field or policy to check. The error is never `NotFound`: a missing engine must not count as a missing value.
+/// `ConfigInvalid` when the server has no engine there, and an error of the request when it returns
+/// none. The hint says which field or policy to check. The error is never `NotFound`: a missing
+/// engine must not count as a missing value.
 pub(crate) async fn mount_at(
     server: &Authenticated,
     operation: Operation,
@@ -30,7 +31,7 @@ pub(crate) async fn mount_at(
     if !answer.is_success() {
         let error = purpose.failed(&answer);
         return Err(match error.kind {
-            // the server denies a request for a mount that it does not have
+            // the server also denies the lookup of a mount that does not exist
             ErrorKind::PermissionDenied => error.with_hint(hint),
             ErrorKind::NotFound => {
                 ProviderError::new(ErrorKind::ConfigInvalid, operation, error.message).with_hint(hint)

@@ -1,14 +1,16 @@
-//! The engine of a store on the server.
+//! Finds and confirms the engine of a store on the server.
 //!
-//! A store that names no mount path looks up where the mount path of a key ends. Only the server knows: the same path is one value in
-//! an engine of version 1 and another in one of version 2, and elsewhere it may issue a credential. The server has no engine below
-//! the mount path of another. So an engine that it has named holds every key below its mount path.
+//! A store without a mount path looks up where the mount path of a key ends. Only the server knows:
+//! the same path is one value in an engine of version 1 and another in one of version 2, and in
+//! other engines it may issue a credential. The server has no engine below the mount path of
+//! another. So an engine that it has named holds every key below its mount path.
 //!
-//! An administrator can replace an engine. A lookup is therefore used for reads for five minutes, and for ten seconds to report that
-//! a key does not exist.
+//! An administrator can replace an engine. A lookup is therefore used for reads for five minutes,
+//! and for ten seconds to report that a key does not exist.
 //!
-//! A store that names its mount path looks up the engine, too, before it reads or lists. The path of a value can also be one at which
-//! another engine issues a credential: with `path: gcp/roleset` and version 2, key `token` is the path `gcp/roleset/data/token`.
+//! A store with a mount path also looks up the engine before it reads or lists. The path of a value
+//! can also be one at which another engine issues a credential: with `path: gcp/roleset` and
+//! version 2, key `token` is the path `gcp/roleset/data/token`.
 
 use std::time::Duration;
 
@@ -27,11 +29,12 @@ use crate::{
 };
 
 impl Vault {
-    /// The mount path of the key/value engine that holds a location. A store that names no mount path asks the server.
+    /// Returns the mount path of the key/value engine that holds a location. A store without a
+    /// mount path asks the server.
     ///
     /// # Errors
-    /// `ConfigInvalid` when the location is in no key/value engine of the store's version, and an error of the request when the
-    /// server does not say.
+    /// `ConfigInvalid` when the location is in no key/value engine of the store's version, and an
+    /// error of the request when the server returns no engine.
     pub(crate) async fn mount_of(
         &self,
         operation: Operation,
@@ -48,7 +51,8 @@ impl Vault {
         Ok(mount)
     }
 
-    /// The mount path of the key/value engine that holds a path, as the server returned it at most `max_age` ago.
+    /// Returns the mount path of the key/value engine that holds a path, as the server reported it
+    /// at most `max_age` ago.
     async fn find_mount(
         &self,
         operation: Operation,
@@ -86,12 +90,14 @@ impl Vault {
             })
     }
 
-    /// Sends a request for a path to the engine that holds it. A store that names its mount path confirms the engine first, because the
-    /// same request can issue a credential in another engine. `access.keys` would then grant what only `access.generate` can. A store
-    /// without a mount path has looked up the engine to learn the mount path. Returns the answer, and what the engine holds.
+    /// Sends a request for a path to the engine that holds it. A store with a mount path confirms
+    /// the engine first, because the same request can issue a credential in another engine.
+    /// `access.keys` would then grant what only `access.generate` can. A store without a mount path
+    /// has already looked up the engine to learn the mount path. Returns the response, and what the
+    /// engine holds.
     ///
     /// # Errors
-    /// As [`Vault::confirm_engine`], and the errors of the request.
+    /// The errors of [`Vault::confirm_engine`] and of the request.
     pub(crate) async fn send_to_engine<E: Endpoint>(
         &self,
         purpose: &Purpose,
@@ -106,8 +112,9 @@ impl Vault {
         Ok((answer, readable))
     }
 
-    /// The error of a failed request to the key/value engine. `NotFound` is reported only if the engine has the version of the
-    /// store: in an engine of another version every key is missing, and `deletionPolicy: Delete` would delete the Secret.
+    /// Returns the error of a failed request to the key/value engine. `NotFound` is returned only
+    /// if the engine has the version of the store: in an engine of another version every key is
+    /// missing, and `deletionPolicy: Delete` would delete the Secret.
     pub(crate) async fn read_error(&self, purpose: &Purpose, path: &str, answer: &Answer) -> ProviderError {
         let error = purpose.failed(answer);
         if error.kind != ErrorKind::NotFound {
@@ -119,10 +126,12 @@ impl Vault {
         }
     }
 
-    /// Checks that the engine that holds a path had the version of the store at most ten seconds ago.
+    /// Checks that the engine that holds a path had the version of the store at most ten seconds
+    /// ago.
     ///
     /// # Errors
-    /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not return it.
+    /// `ConfigInvalid` when there is another engine, and an error of the request when the server
+    /// returns no engine.
     pub(crate) async fn confirm_engine(&self, purpose: &Purpose, path: &str) -> Result<(), ProviderError> {
         if self.locator.mount.is_some() {
             return self.confirm_named(purpose, path, RECENT).await.map(drop);
@@ -139,8 +148,8 @@ impl Vault {
         )
     }
 
-    /// Checks that the engine at the mount path of the store had the version of the store at most `max_age` ago, and that the request
-    /// issues no credential.
+    /// Checks that the engine at the mount path of the store had the version of the store at most
+    /// `max_age` ago, and that the request issues no credential.
     async fn confirm_named(
         &self,
         purpose: &Purpose,
@@ -165,13 +174,15 @@ impl Vault {
     }
 }
 
-/// What to check when the server denies the lookup of an engine. It does so for a mount path that does not exist, too.
+/// What to check when the server denies the lookup of an engine. It also does so for a mount path
+/// that does not exist.
 const CHECK_PATH: &str = "Check spec.provider.vault.path and namespace";
 
-/// The error of a lookup that another request may have made. The policy line is that of this request: its path is enough for the
-/// lookup, and the path of the other request may belong to another tenant.
+/// Adapts the error of a lookup that another request may have made. The policy line is replaced by
+/// that of this request: its path is enough for the lookup, and the path of the other request may
+/// belong to another tenant.
 fn own_error(error: ProviderError, purpose: &Purpose) -> ProviderError {
-    // an error of the login stays one
+    // an error of the login stays unchanged
     if !matches!(error.operation, Operation::Read | Operation::Find) {
         return error;
     }

@@ -1,15 +1,16 @@
-//! Paths: what may stand in one, and where on the server a key is.
+//! Validates paths, and finds the path of a key on the server.
 
 use lockstep_api::vault::KvVersion;
 use lockstep_provider::{Located, Location, LocationError, Locator};
 
-/// Mounts of the server itself: they hold no values, and what can be read there is tokens and configuration.
+/// The server's own mounts. They hold no values; reading them returns tokens and configuration.
 const RESERVED: [&str; 4] = ["sys", "auth", "identity", "cubbyhole"];
 
 /// Checks a path of one or more segments.
 ///
 /// # Errors
-/// What is wrong with it. Such a path is rejected, not cleaned: a reviewer could miss that it means something else than it shows.
+/// What is wrong with it. Such a path is rejected, not cleaned: a reviewer could miss that it means
+/// something else than it shows.
 pub(crate) fn check(path: &str) -> Result<(), LocationError> {
     lockstep_core::remote::check(path)?;
     if path.split('/').any(str::is_empty) {
@@ -23,7 +24,7 @@ pub(crate) fn check(path: &str) -> Result<(), LocationError> {
 /// Checks that a path does not lead to the server's own mounts.
 ///
 /// # Errors
-/// When its first segment is reserved.
+/// Fails when its first segment is reserved.
 pub(crate) fn check_mount(path: &str) -> Result<(), LocationError> {
     let first = path.split('/').next().unwrap_or_default();
     if RESERVED.contains(&first) {
@@ -35,7 +36,8 @@ pub(crate) fn check_mount(path: &str) -> Result<(), LocationError> {
     Ok(())
 }
 
-/// What of a path is below a mount path: nothing for the mount path itself, `None` for a path elsewhere.
+/// Returns the part of a path below a mount path: empty for the mount path itself, `None` for a
+/// path elsewhere.
 pub(crate) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
     match path.strip_prefix(mount)? {
         "" => Some(""),
@@ -46,14 +48,14 @@ pub(crate) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
 /// A path in a key/value engine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KvPath {
-    /// Mount path of the engine.
+    /// The mount path of the engine.
     pub(crate) mount: String,
-    /// Path below it.
+    /// The path below the mount path.
     pub(crate) path: String,
 }
 
 impl KvPath {
-    /// What lies below it under that name.
+    /// Appends a segment to the path.
     pub(crate) fn join(&self, segment: &str) -> Self {
         let path = if self.path.is_empty() {
             segment.to_owned()
@@ -66,7 +68,7 @@ impl KvPath {
         }
     }
 
-    /// The path that a policy names for reading the value.
+    /// Returns the policy path for reading the value.
     pub(crate) fn value_policy(&self, version: KvVersion) -> String {
         match version {
             KvVersion::V1 => format!("{}/{}", self.mount, self.path),
@@ -74,7 +76,7 @@ impl KvPath {
         }
     }
 
-    /// The path that a policy names for reading metadata (version 2) or for listing.
+    /// Returns the policy path for reading metadata (version 2) or for listing.
     pub(crate) fn metadata_policy(&self, version: KvVersion) -> String {
         match version {
             KvVersion::V1 => format!("{}/{}", self.mount, self.path),
@@ -85,12 +87,14 @@ impl KvPath {
 
 /// Parses keys by the rules of External Secrets Operator:
 ///
-/// - with a mount path in the store, the key is below it; a key that repeats the mount path, or in version 2 the mount
-///   path and `data`, means the same. A secret whose own first segment is the mount's name is written with the mount.
-///   The location is the path below the mount.
-/// - without one, the key begins with the mount path: in version 2 all that stands before `/data/`, otherwise at least its
-///   first segment. The location is the mount path and the path below it, without `data`. Only the server knows where the
-///   mount path ends; whatever it returns, the path that is read is the location.
+/// - If the store has a mount path, the key is below it. A key that repeats the mount path, or in
+///   version 2 the mount path and `data`, means the same. If the first segment of a secret equals
+///   the name of the mount, the key must include the mount path. The location is the path below the
+///   mount.
+/// - If the store has no mount path, the key begins with it: in version 2 everything before
+///   `/data/`, otherwise at least the first segment. The location is the mount path and the path
+///   below it, without `data`. Only the server knows where the mount path ends; whatever it
+///   returns, the path that is read is the location.
 #[derive(Debug, Clone)]
 pub(crate) struct KvLocator {
     /// The mount path of the store.
@@ -99,7 +103,7 @@ pub(crate) struct KvLocator {
     pub(crate) version: KvVersion,
 }
 
-/// The error of a key that is a mount path at most.
+/// Returns the error of a key that has nothing below the mount path.
 fn no_secret() -> LocationError {
     LocationError::refused(
         "names no secret below a mount path",
@@ -108,7 +112,7 @@ fn no_secret() -> LocationError {
 }
 
 impl KvLocator {
-    /// The path below the store's mount.
+    /// Returns the path below the store's mount.
     fn below<'a>(&self, mount: &str, key: &'a str) -> &'a str {
         let below = key.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
         match (below, self.version) {
@@ -118,13 +122,13 @@ impl KvLocator {
         }
     }
 
-    /// The mount path and the path below it, of a key in a store that names no mount path.
+    /// Splits a key into the mount path and the path below it, for a store without a mount path.
     fn apart<'a>(&self, key: &'a str) -> Result<(&'a str, &'a str), LocationError> {
         let (mount, path) = match (self.version, key.split_once("/data/")) {
             (KvVersion::V2, Some(parts)) => parts,
             _ => key.split_once('/').ok_or_else(no_secret)?,
         };
-        // the path of an engine in a namespace of Vault's begins with that of the namespace
+        // in a Vault namespace, the path of an engine begins with that of the namespace
         let led = match self.version {
             KvVersion::V1 => key,
             KvVersion::V2 => mount,
@@ -135,7 +139,7 @@ impl KvLocator {
                 "Set spec.provider.vault.path of the store to the mount path of the engine",
             ));
         }
-        // the server may know a longer mount path that has a segment "data"
+        // the server may have a longer mount path with a segment "data"
         let goes_on = path.starts_with("data/") || path.contains("/data/");
         if self.version == KvVersion::V2 && goes_on {
             return Err(LocationError::refused(
@@ -146,7 +150,8 @@ impl KvLocator {
         Ok((mount, path))
     }
 
-    /// The path that a location means: below the mount path of the store, or below the one that the server returned for it.
+    /// Returns the path of a location: below the mount path of the store, or below the one that the
+    /// server returned for it.
     pub(crate) fn path_of(&self, location: &Location, mount: &str) -> Result<KvPath, LocationError> {
         let path = match &self.mount {
             Some(_) => Some(location.as_str()),
@@ -160,8 +165,9 @@ impl KvLocator {
         })
     }
 
-    /// Checks that the mount path that the server returned for a location is the one that was written before `/data/`. The first
-    /// segment alone may be less than the mount path, because a key without `data` does not show where that ends.
+    /// Checks that the mount path that the server returned for a location is the one that was
+    /// written before `/data/`. A single segment may be shorter than the mount path, because a key
+    /// without `data` does not show where that ends.
     pub(crate) fn check_container(location: &Location, mount: &str) -> Result<(), LocationError> {
         let (container, _) = location.in_container().ok_or(LocationError::Empty)?;
         if container == mount || !container.contains('/') {
@@ -173,7 +179,7 @@ impl KvLocator {
         ))
     }
 
-    /// The location of a path.
+    /// Returns the location of a path.
     pub(crate) fn location_of(&self, path: &KvPath) -> Result<Location, LocationError> {
         match &self.mount {
             Some(_) => Location::new(path.path.as_str()),
@@ -204,7 +210,7 @@ impl Locator for KvLocator {
             return Ok(None);
         }
         check(path)?;
-        // the mount alone, with or without `data`, is its root
+        // the mount path alone, with or without `data`, is the root
         let bare = match self.version {
             KvVersion::V2 => path.strip_suffix("/data").unwrap_or(path),
             KvVersion::V1 => path,
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_with_and_without_mount_and_data() {
+    fn key_may_include_mount_and_data() {
         let (v1, v2) = (KvVersion::V1, KvVersion::V2);
         let cases = [
             (Some("secret"), v2, "shop/db", "shop/db", "secret", "shop/db"),
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn path_below_the_mount_of_the_server_is_the_location() {
+    fn location_is_the_path_below_the_servers_mount() {
         let locator = locator(None, KvVersion::V2);
         let located = |key: &str| locator.locate(key, None).unwrap().location;
         for (key, mount, path) in [
@@ -369,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_path_is_refused() {
+    fn key_that_is_not_a_path_is_rejected() {
         let cases = [
             ("", "is empty"),
             ("/shop", "empty segment"),
@@ -396,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_mounts_are_out_of_reach() {
+    fn servers_own_mounts_are_rejected() {
         for (version, key) in [
             (KvVersion::V1, "auth/token/lookup-self"),
             (KvVersion::V1, "ns1/auth/token/lookup-self"),
@@ -417,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_path_that_could_end_in_two_places_is_refused() {
+    fn ambiguous_mount_path_is_rejected() {
         let error = locator(None, KvVersion::V2).locate("team/data/q/data/z", None);
         assert!(
             error
@@ -433,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_is_below_an_engine() {
+    fn issuer_path_is_below_an_engine() {
         let locator = locator(None, KvVersion::V2);
         for good in [
             "database/creds/shop",
@@ -462,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_begins_at_the_mount_or_below_it() {
+    fn search_begins_at_or_below_the_mount() {
         let folder = |mount, path: &str| {
             let folder = locator(mount, KvVersion::V2).folder(path).unwrap();
             folder.map(|folder| folder.to_string())
@@ -479,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_paths_are_those_of_the_engine_version() {
+    fn policy_paths_depend_on_the_engine_version() {
         let path = KvPath {
             mount: "secret".to_owned(),
             path: "shop/database".to_owned(),

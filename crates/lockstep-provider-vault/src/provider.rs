@@ -1,4 +1,4 @@
-//! The provider itself: reads values, and makes itself from a store's configuration.
+//! Implements the provider: reads values, and builds clients from a store's configuration.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ use crate::{
     transit::{Key, TransitEncryptor},
 };
 
-/// Makes `vault` providers.
+/// Builds `vault` providers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VaultFactory;
 
@@ -102,7 +102,7 @@ impl ProviderFactory for VaultFactory {
     }
 }
 
-/// The configuration of a store, checked.
+/// Validates the configuration of a store.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
     Config::new(spec(&config.provider)?)
 }
@@ -114,7 +114,7 @@ fn spec(provider: &StoreProvider) -> Result<&VaultProvider, ProviderError> {
     })
 }
 
-/// The server of a configuration, with a token or a way to get one.
+/// Builds the client of the configured server, with a token or a way to get one.
 async fn server(
     config: &Config,
     connect: Connect,
@@ -133,12 +133,12 @@ fn no_key(operation: Operation) -> ProviderError {
         .with_hint("Set spec.provider.vault.transit")
 }
 
-/// One key/value engine, or all of them where the store names no mount path, read with one identity.
+/// One key/value engine, or all of them if the store has no mount path, read with one identity.
 pub(crate) struct Vault {
     pub(crate) server: Arc<Authenticated>,
     pub(crate) events: Option<Arc<Subscription>>,
     pub(crate) locator: KvLocator,
-    /// The engines of a store that names no mount path.
+    /// The known engines of a store without a mount path.
     pub(crate) mounts: Mounts,
     /// What the store may read from the engine at its mount path.
     pub(crate) engine: Confirmation<Readable>,
@@ -247,7 +247,7 @@ impl Vault {
         }
     }
 
-    /// The custom metadata of a key, as a JSON object.
+    /// Reads the custom metadata of a key, as a JSON object.
     async fn read_metadata(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let key = &reference.key;
         if self.locator.version == KvVersion::V1 {
@@ -272,7 +272,7 @@ impl Vault {
         })
     }
 
-    /// Where a key is on the server.
+    /// Returns the path of a key on the server.
     async fn path_of(&self, key: &Location) -> Result<KvPath, ProviderError> {
         let mount = self.mount_of(Operation::Read, key).await?;
         self.locator.path_of(key, &mount).map_err(|error| {
@@ -306,7 +306,7 @@ impl Vault {
         }
     }
 
-    /// The version that the user wrote, as the engine counts them.
+    /// Parses the version that the user wrote as a version number of the engine.
     fn wanted_version(&self, key: &str, text: &str) -> Result<u64, ProviderError> {
         let unsupported = |message| ProviderError::new(ErrorKind::Unsupported, Operation::Read, message);
         if self.locator.version == KvVersion::V1 {
@@ -316,7 +316,7 @@ impl Vault {
                 "Leave version out, or set spec.provider.vault.version to v2 if the engine is one",
             ));
         }
-        // Only digits: "+7" would be a number to the parser, and 0 the current version to the server.
+        // Only digits: the parser would accept "+7", and the server reads 0 as the current version.
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse()
             .ok()
@@ -343,7 +343,7 @@ impl Vault {
             return Err(self.read_error(purpose, &location.path, &answer).await);
         }
         let data = answer.envelope().and_then(|envelope| envelope.data());
-        // a value in a key/value engine can look like the answer of a static role
+        // a value in a key/value engine can look like the response of a static role
         let role = match readable {
             Readable::StaticRoles { .. } => data.and_then(|data| StaticRole::of(data.get())),
             Readable::Keys => None,
@@ -388,7 +388,7 @@ impl Vault {
             return Err(purpose.malformed(&answer, "is not in the form of a key/value engine of version 2"));
         };
         let metadata = &versioned.metadata;
-        // a version that is gone is a 404
+        // a deleted version is a 404
         if versioned.data.is_none_or(|data| data.get() == "null") {
             return Err(purpose.malformed(&answer, "holds no data"));
         }
@@ -405,7 +405,7 @@ impl Vault {
     }
 }
 
-/// A version that was and is no more.
+/// Returns the error of a version that no longer exists.
 fn no_longer(key: &str, metadata: &VersionMetadata) -> ProviderError {
     let version = metadata.version;
     let what = if metadata.destroyed {
@@ -417,12 +417,12 @@ fn no_longer(key: &str, metadata: &VersionMetadata) -> ProviderError {
     ProviderError::new(ErrorKind::NotFound, Operation::Read, message)
 }
 
-/// The value: the object of its fields.
+/// Returns the value: the object of its fields.
 fn value(answer: &Answer, purpose: &Purpose, data: Option<&RawValue>) -> Result<SecretValue, ProviderError> {
     let text = data.map(RawValue::get).filter(|text| text.starts_with('{'));
     let mut bytes = text
         .and_then(json::compact)
         .ok_or_else(|| purpose.malformed(answer, "does not hold a JSON object of Unicode text"))?;
-    // Taken out, not copied: what is left behind has nothing to wipe.
+    // Moved, not copied, so that there is nothing left to wipe.
     Ok(SecretValue::new(std::mem::take(&mut *bytes)))
 }

@@ -1,4 +1,5 @@
-//! Static roles of the database and LDAP engines: an account whose password Vault changes by itself, at a time that it tells.
+//! Static roles of the database and LDAP engines: accounts whose password Vault changes by itself,
+//! at an announced time.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -9,20 +10,22 @@ use zeroize::Zeroizing;
 
 use crate::json;
 
-/// The field that counts down to the next rotation. It says another number at each read, and is left out of the value: a Secret that
-/// held it would change, and restart its pods, at each refresh.
+/// The field that counts down to the next rotation. It differs on each read and is not part of the
+/// value: otherwise the Secret would change, and restart its pods, on each refresh.
 const COUNTDOWN: &str = "ttl";
-/// The field that says when Vault changed the password.
+/// The time when Vault last changed the password.
 const ROTATED: &str = "last_vault_rotation";
-/// How long after the announced rotation the password is read: Vault counts in whole seconds, and does it a moment later.
+/// How long after the announced rotation the password is read. Vault counts in whole seconds and
+/// rotates slightly later.
 const AFTER: Duration = Duration::from_secs(2);
-/// How soon the password of a role is read again that Vault should have changed by now and did not: a database that is away, or a
-/// rotation that fails, may last. From then on after as long as it is overdue; the refresh interval is the longest.
+/// The first delay before reading the password of a role whose rotation is overdue. The reason may
+/// last: a database that is down, or a rotation that fails. After that, the delay equals the time
+/// that the rotation is overdue, up to the refresh interval.
 const OVERDUE: Duration = Duration::from_secs(30);
-/// The field that says how often Vault changes the password, in seconds; a role with a schedule has none.
+/// The time between two rotations, in seconds. A role with a schedule does not have this field.
 const PERIOD: &str = "rotation_period";
 
-/// What a static role answers.
+/// The response of a static role.
 pub(crate) struct StaticRole<'a> {
     fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
     seconds: i64,
@@ -31,7 +34,7 @@ pub(crate) struct StaticRole<'a> {
 }
 
 impl<'a> StaticRole<'a> {
-    /// The answer of a static role; `None` when it is that of anything else.
+    /// Parses the response of a static role. Returns `None` for any other response.
     pub(crate) fn of(data: &'a str) -> Option<Self> {
         if !data.contains(ROTATED) {
             return None;
@@ -50,12 +53,12 @@ impl<'a> StaticRole<'a> {
         })
     }
 
-    /// How long the password stays, as far as it is known.
+    /// Returns how long the password remains valid, as far as known.
     fn fresh_for(&self, now: Timestamp) -> Duration {
         if let Some(left) = u64::try_from(self.seconds).ok().filter(|left| *left > 0) {
             return Duration::from_secs(left).saturating_add(AFTER);
         }
-        // some count on below zero, and some stop there
+        // some servers count on below zero, others stop there
         let since = self.period.map_or(0, |period| {
             let age = now.duration_since(self.rotated).as_secs();
             age.saturating_sub(period)
@@ -64,7 +67,7 @@ impl<'a> StaticRole<'a> {
         Duration::from_secs(u64::try_from(overdue).unwrap_or(0)).max(OVERDUE)
     }
 
-    /// The value without its countdown, and how long it stays.
+    /// Returns the value without its countdown, and how long it remains valid.
     pub(crate) fn secret(&self, now: Timestamp) -> Option<RemoteSecret> {
         let text = Zeroizing::new(serde_json::to_string(&self.fields).ok()?);
         let mut bytes = json::compact(&text)?;
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_countdown_is_no_part_of_the_value_and_says_when_to_read_again() {
+    fn countdown_sets_the_next_read_and_is_not_in_the_value() {
         let text = answer("120");
         let secret = StaticRole::of(&text).unwrap().secret(now()).unwrap();
         assert_eq!(
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_overdue_is_read_ever_more_seldom_and_never_at_once() {
+    fn overdue_role_is_read_less_and_less_often() {
         let after = |text: &str, now: &str| {
             let role = StaticRole::of(text).unwrap();
             role.secret(now.parse().unwrap())
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_value_that_looks_alike_stays_as_it_is() {
+    fn similar_ordinary_value_stays_unchanged() {
         for text in [
             r#"{"ttl":60,"password":"x"}"#,
             r#"{"last_vault_rotation":"yesterday","ttl":60}"#,

@@ -1,4 +1,4 @@
-//! Certificates: whom the server's certificate must come from, and the one that we show.
+//! Loads certificates: the authorities for the server's certificate, and the client certificate.
 
 use lockstep_api::vault::{CaProvider, CaProviderKind};
 use lockstep_provider::{Credentials, ProviderError};
@@ -12,17 +12,18 @@ use crate::{
 
 /// The certificates of one client.
 pub(crate) struct Tls {
-    /// Certificate authorities; `None` is the system's.
+    /// Certificate authorities; `None` uses those of the system.
     pub(crate) authorities: Option<Vec<Certificate>>,
-    /// The certificate that we show.
+    /// The client certificate.
     pub(crate) identity: Option<Identity>,
 }
 
 impl Tls {
-    /// Reads what the configuration names.
+    /// Loads the certificates that the configuration names.
     ///
     /// # Errors
-    /// `ConfigInvalid` for certificates in the spec, `CredentialsUnavailable` for those of Secrets and ConfigMaps.
+    /// `ConfigInvalid` for certificates in the spec, `CredentialsUnavailable` for those of Secrets
+    /// and ConfigMaps.
     pub(crate) async fn load(config: &Config, credentials: &dyn Credentials) -> Result<Self, ProviderError> {
         let authorities = match &config.authorities {
             Authorities::System => None,
@@ -44,7 +45,7 @@ impl Tls {
                 let mut pem = Zeroizing::new(chain.expose().to_vec());
                 pem.push(b'\n');
                 pem.extend_from_slice(private.expose());
-                // What the parser says could quote the key.
+                // The error is dropped because the parser could quote the key.
                 let identity = Identity::from_pem(&pem);
                 Some(
                     identity
@@ -89,7 +90,7 @@ async fn provided(
     })
 }
 
-/// The certificates of a PEM text; `None` when there are none, or when one is damaged.
+/// Parses the certificates of a PEM text. Returns `None` if there are none, or if one is damaged.
 fn certificates(pem: &[u8]) -> Option<Vec<Certificate>> {
     Certificate::from_pem_bundle(pem)
         .ok()
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_holds_no_certificate_is_refused() {
+    fn text_without_certificates_is_rejected() {
         let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
         let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         for pem in ["", "canary", broken, key] {

@@ -1,13 +1,16 @@
-//! The transit engine: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+//! The transit engine: decrypts with one key for the operator, and encrypts with it for `lockstep
+//! seal`.
 //!
-//! A key/value engine of version 1 would store what it is sent, plaintext included. Each client therefore looks up the engine at the
-//! path before its first request, and sends nothing there unless it is a transit engine.
+//! A key/value engine of version 1 would store whatever it gets, including plaintext. Each client
+//! therefore looks up the engine at the path before its first request, and sends nothing there
+//! unless it is a transit engine.
 //!
-//! A server that ignores the binding of a ciphertext would decrypt it in every place: it ignores the context of a key that is not
-//! derived, and an old version ignores associated data. Each client therefore decrypts its first ciphertext with another binding
-//! before it trusts the key, and returns no value unless the server refuses that.
+//! A server that ignores the binding of a ciphertext would decrypt it in every location: it ignores
+//! the context of a key that is not derived, and an old version ignores associated data. Before it
+//! trusts the key, each client therefore decrypts its first ciphertext with another binding as
+//! well, and returns no value unless the server rejects that.
 //!
-//! Both are trusted for five minutes, because the engine or the key can be replaced.
+//! Both results are trusted for five minutes, because the engine or the key can be replaced.
 
 use std::{
     fmt,
@@ -32,21 +35,22 @@ use crate::{
     lookup::mount_at,
 };
 
-/// The longest value that goes out as it is: no Secret holds more.
+/// Maximum length of a value that is encrypted directly. No Secret holds more.
 const LONGEST: usize = 1 << 20;
 
 /// One key of a transit engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// Mount path of the engine, without slashes at its ends.
+    /// The mount path of the engine, without leading or trailing slash.
     pub(crate) mount: String,
-    /// Name of the key.
+    /// The name of the key.
     pub(crate) name: String,
-    /// Whether the binding is the context that the key is derived with, in place of associated data.
+    /// Whether the binding is the derivation context of the key, instead of associated data.
     pub(crate) derived: bool,
-    /// Whether the engine is a transit engine. Clones share it, because they belong to one client.
+    /// Confirms that the engine is a transit engine. Clones share it, because they belong to one
+    /// client.
     engine: Arc<Confirmation>,
-    /// Whether the server refuses a ciphertext of another binding. Clones share it.
+    /// Confirms that the server rejects a ciphertext with another binding. Clones share it.
     binding: Arc<Confirmation>,
 }
 
@@ -62,7 +66,7 @@ impl Key {
         }
     }
 
-    /// The binding as associated data and as derivation context; one of them is empty.
+    /// Encodes the binding as associated data or as derivation context. One of the two is empty.
     fn encode(&self, binding: &[u8]) -> (Option<String>, Option<String>) {
         let encoded = Some(BASE64_STANDARD.encode(binding));
         if self.derived {
@@ -72,7 +76,7 @@ impl Key {
         }
     }
 
-    /// The path of an operation with this key, as a policy names it.
+    /// Returns the policy path of an operation with this key.
     fn path(&self, operation: Operation) -> String {
         format!("{}/{}/{}", self.mount, operation.label(), self.name)
     }
@@ -92,7 +96,8 @@ impl Key {
     /// Checks that the server has a transit engine at the mount path.
     ///
     /// # Errors
-    /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not say.
+    /// `ConfigInvalid` when there is another engine, and an error of the request when the server
+    /// returns no engine.
     async fn check_engine(&self, server: &Authenticated, operation: Operation) -> Result<(), ProviderError> {
         let check = self.look_up_engine(server, operation);
         self.engine.confirm(TRUSTED_FOR, check).await
@@ -115,17 +120,17 @@ impl Key {
         })
     }
 
-    /// Decrypts.
+    /// Decrypts a ciphertext, after confirming the engine and the binding.
     ///
     /// # Errors
-    /// `Undecryptable`, `KeyUnavailable`, `ConfigInvalid` when the server ignores the binding, and what the server or the transport
-    /// fails with.
+    /// `Undecryptable`, `KeyUnavailable`, `ConfigInvalid` when the server ignores the binding, and
+    /// the errors of the server and the transport.
     pub(crate) async fn decrypt(
         &self,
         server: &Authenticated,
         ciphertext: &Ciphertext,
     ) -> Result<SecretValue, ProviderError> {
-        // The engine's own form: anything else would only be refused.
+        // The engine's own format. It would reject anything else.
         let text = std::str::from_utf8(&ciphertext.bytes)
             .ok()
             .filter(|text| text.starts_with("vault:v"))
@@ -144,11 +149,11 @@ impl Key {
         }
     }
 
-    /// Decrypts after proof that the server refuses another binding. The refusal is a proof only together with the success: the
-    /// server refuses every binding of a damaged ciphertext.
+    /// Decrypts after proving that the server rejects another binding. The rejection is a proof
+    /// only together with the success: the server rejects every binding of a damaged ciphertext.
     ///
     /// # Errors
-    /// `ConfigInvalid` when the server ignores the binding, and as [`Key::decrypt`].
+    /// `ConfigInvalid` when the server ignores the binding, and the errors of [`Key::decrypt`].
     async fn prove_binding(
         &self,
         server: &Authenticated,
@@ -167,7 +172,7 @@ impl Key {
         }
         let error = self.refused(&purpose, &answer);
         if error.kind == ErrorKind::Undecryptable && answer.status != 400 {
-            // the server's own storage fails with the same text
+            // a failure of the server's own storage has the same text
             return Err(purpose.failed(&answer));
         }
         if !is_other_binding(&answer) {
@@ -176,7 +181,7 @@ impl Key {
         self.open(server, text, binding).await
     }
 
-    /// Decrypts with that binding.
+    /// Decrypts with the given binding.
     async fn open(
         &self,
         server: &Authenticated,
@@ -209,7 +214,7 @@ impl Key {
         server.send(Operation::Decrypt, &endpoint).await
     }
 
-    /// The server decrypts without regard to the binding.
+    /// Returns the error of a server that ignores the binding.
     fn unbound(&self) -> ProviderError {
         let (message, hint) = if self.derived {
             (
@@ -231,11 +236,11 @@ impl Key {
         ProviderError::new(ErrorKind::ConfigInvalid, Operation::Decrypt, message).with_hint(hint)
     }
 
-    /// What the engine says when it does not decrypt, or not encrypt.
+    /// Returns the error of an engine that does not decrypt or encrypt.
     fn refused(&self, purpose: &Purpose, answer: &Answer) -> ProviderError {
         let says = |texts: &[&str]| texts.iter().any(|text| answer.complains_of(text));
         if matches!(answer.status, 400 | 500) {
-            // of Vault and of OpenBao, whose engines have the same texts
+            // Vault and OpenBao use the same texts
             if says(&["encryption key not found", "soft deleted", "soft-deleted"]) {
                 return ProviderError::new(
                     ErrorKind::KeyUnavailable,
@@ -297,20 +302,20 @@ impl Key {
     }
 }
 
-/// A binding that the ciphertext was not sealed with. It depends on the ciphertext and on chance, so that nobody can seal a value
-/// with it.
+/// Returns a binding that the ciphertext was not sealed with. It depends on the ciphertext and on a
+/// random number, so that no one can seal a value with it.
 fn elsewhere(text: &str, binding: &[u8]) -> Vec<u8> {
     let chance = RandomState::new().hash_one(text);
     [binding, format!(" elsewhere {chance:016x}").as_bytes()].concat()
 }
 
-/// Whether the engine refuses a ciphertext because of its binding.
+/// Returns whether the engine rejects a ciphertext because of its binding.
 fn is_other_binding(answer: &Answer) -> bool {
     let texts = ["message authentication failed", "unable to decrypt"];
     answer.status == 400 && texts.iter().any(|text| answer.complains_of(text))
 }
 
-/// The value in the answer to a decryption.
+/// Returns the value in the response to a decryption.
 fn plaintext(answer: &Answer) -> Option<SecretValue> {
     let data = answer.envelope()?.parse::<Plaintext>()?;
     let bytes = BASE64_STANDARD.decode(Zeroizing::new(data.plaintext).as_bytes());

@@ -1,7 +1,8 @@
-//! The requests that a store can be asked, and the one way in which the layers pass them on.
+//! The requests that a store accepts, and the trait that all layers implement for them.
 //!
-//! A [`Service`] is what `tower` calls a service, without `poll_ready`: a layer that has to wait does so in the call. It
-//! takes a slice, because references that share one request to the backend have a result each.
+//! A [`Service`] is a `tower` service without `poll_ready`: a layer that has to wait does so in the
+//! call. It takes a slice, because references that share one request to the backend have a result
+//! each.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,16 +21,16 @@ pub trait Request: Clone + fmt::Debug + Send + Sync + 'static {
     /// What the store returns.
     type Answer: Clone + Send + Sync + 'static;
 
-    /// The operation, for metrics and errors.
+    /// The operation that metrics and errors name.
     const OPERATION: Operation;
 
-    /// Whether a failed attempt is repeated.
+    /// Whether a failed attempt may be repeated.
     const REPEATABLE: bool;
 
-    /// What a failure of this request is about.
+    /// Returns what a failure of this request is about.
     fn scope(&self) -> Scope;
 
-    /// Whether this request can share a request to the backend with others. Only reads can.
+    /// Returns whether this request can share a request to the backend with others. Only reads can.
     fn shares(&self, provider: &dyn Provider) -> bool {
         let _ = provider;
         false
@@ -45,7 +46,7 @@ pub trait Request: Clone + fmt::Debug + Send + Sync + 'static {
 
 /// A provider, or a layer around another service.
 pub trait Service<R: Request>: Send + Sync {
-    /// The provider that all layers are around.
+    /// Returns the provider inside all layers.
     fn provider(&self) -> &dyn Provider;
 
     /// Returns one result for each request.
@@ -71,7 +72,8 @@ impl<R: Request> Service<R> for Direct {
 pub enum Scope {
     /// Reads of this key.
     Key(Location),
-    /// This search, with the grant of its caller: an error may contain a folder that only this caller is granted.
+    /// This search, with the grant of its caller. An error may name a folder that only this caller
+    /// is granted.
     Search(Box<FindQuery>),
     /// Credentials of this path, and the tokens that issue them.
     Lease(Location),
@@ -79,7 +81,7 @@ pub enum Scope {
     Operation(Operation),
 }
 
-/// Asks for the token that issues one credential: [`warrant`](crate::Leases::warrant).
+/// Requests the token that issues one credential: [`warrant`](crate::Leases::warrant).
 #[derive(Debug, Clone)]
 pub(crate) struct GetWarrant(pub(crate) LeaseRequest);
 
@@ -148,7 +150,7 @@ impl Request for Ciphertext {
 impl Request for GetWarrant {
     type Answer = Warrant;
     const OPERATION: Operation = Operation::Warrant;
-    /// A lost answer leaves a token behind.
+    /// If the response is lost, a token is left behind.
     const REPEATABLE: bool = false;
 
     fn scope(&self) -> Scope {

@@ -1,4 +1,4 @@
-//! The clients of stores, one for each store identity, with all layers around each.
+//! Caches the clients of stores with their layers, one for each store identity.
 
 mod changes;
 #[cfg(test)]
@@ -22,16 +22,18 @@ use crate::{
     layers::{Layered, StackOptions},
 };
 
-/// A client that nobody asked for during this time is dropped, and its login with it.
+/// A client that is not used for this long is dropped together with its login.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How long a failure to make a client stands, so that a store with a thousand dependents is not tried a thousand times.
+/// How long a failure to build a client is cached, so that a store with a thousand dependents is
+/// not tried a thousand times.
 const FAILURE_STANDS: Duration = Duration::from_secs(1);
 
-/// The clients of stores.
+/// Caches the clients of stores.
 ///
-/// A store's identity is its key and the revision of what its client is made from (configuration, credentials, CA): the
-/// caller computes the revision so that it changes with any of them. Each identity has a client of its own, and nothing
-/// is ever shared between two. A new revision drops the client of the old one.
+/// A store's identity is its key and the revision of its client's inputs (configuration,
+/// credentials, CA). The caller computes the revision so that it changes with any of them. Each
+/// identity has its own client, and two identities share nothing. A new revision drops the client
+/// of the old one.
 #[derive(Clone)]
 pub struct Clients {
     registry: Registry,
@@ -59,14 +61,14 @@ struct Identity {
 
 #[derive(Default)]
 struct State {
-    /// The identity that each store has now.
+    /// The current identity of each store.
     current: HashMap<StoreKey, String>,
-    /// Identities whose client could not be made, and when that was found out.
+    /// Identities whose client could not be built, and when each failure occurred.
     failures: HashMap<Identity, (Instant, ProviderError)>,
 }
 
 impl Clients {
-    /// No clients yet; at most `capacity` are kept.
+    /// Creates an empty cache of at most `capacity` clients.
     pub fn new(registry: Registry, metrics: FetchMetrics, capacity: u64) -> Self {
         let cache = Cache::builder().max_capacity(capacity).time_to_idle(IDLE).build();
         Self {
@@ -79,17 +81,19 @@ impl Clients {
         }
     }
 
-    /// Uses other options for the layers around each client.
+    /// Sets the options of the layers around each client.
     #[must_use]
     pub fn with_options(mut self, options: StackOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// The client of a store identity, made when there is none. However many ask at once, it is made once.
+    /// Returns the client of a store identity, and builds it if there is none. Concurrent callers
+    /// share one build.
     ///
     /// # Errors
-    /// What making the client fails with. A failure stands for a second; after that the next caller tries again.
+    /// The error of building the client. It is cached for a second; the next caller after that
+    /// tries again.
     pub async fn get(
         &self,
         key: &StoreKey,
@@ -125,7 +129,7 @@ impl Clients {
         Ok(client)
     }
 
-    /// What the store's client can do; `None` where there is no client at the moment.
+    /// Returns what the store's client can do, or `None` if it has no client at the moment.
     pub async fn capability(&self, key: &StoreKey) -> Option<Capability> {
         let revision = self.state().current.get(key).cloned()?;
         let identity = Identity {
@@ -136,12 +140,13 @@ impl Clients {
         Some(client.capability())
     }
 
-    /// The stores whose values may have changed, of those that have a client now. One task follows it.
+    /// Returns a stream of the stores with a client whose values may have changed. Only one task
+    /// may consume it.
     pub fn changes(&self) -> Changes {
         Changes::new(self.watched.clone())
     }
 
-    /// Drops a store's client, of whatever revision; the next caller makes a new one.
+    /// Drops a store's client of any revision. The next caller builds a new one.
     pub async fn drop_client(&self, key: &StoreKey) {
         let revision = {
             let mut state = self.state();
@@ -157,14 +162,14 @@ impl Clients {
         }
     }
 
-    /// The store is gone: drops its client and removes its series from the metrics.
+    /// Drops the client of a deleted store and removes its series from the metrics.
     pub async fn forget(&self, key: &StoreKey) {
         self.drop_client(key).await;
         self.watched.remove(key);
         self.metrics.remove_store(key);
     }
 
-    /// Makes this identity the store's current one, and drops the one before.
+    /// Makes this identity the store's current one, and drops the previous one.
     async fn drop_older(&self, identity: Identity) {
         let older = {
             let mut state = self.state();
@@ -184,7 +189,7 @@ impl Clients {
 
     async fn remove(&self, identity: &Identity) {
         self.cache.invalidate(identity).await;
-        // An evicted client may be kept for a while for readers that do not exist here; it holds a login.
+        // Otherwise the cache keeps an evicted client for a while, and with it a login.
         self.cache.run_pending_tasks().await;
     }
 
@@ -208,7 +213,7 @@ impl Clients {
     }
 }
 
-/// Counts a client while it lives: a reconcile may use it after the cache has dropped it.
+/// Counts a client until it is dropped: a reconcile may use it after the cache has dropped it.
 struct Counted(IntGauge);
 
 impl Counted {

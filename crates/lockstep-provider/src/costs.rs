@@ -1,15 +1,15 @@
-//! What a backend charges and allows, as far as it publishes it. Every figure has its source beside it.
+//! Published prices and quotas of backends. Every figure includes its source.
 
 use std::fmt;
 
 pub use lockstep_core::forecast::{Backend, Calls};
 
-/// Millionths of a US dollar: a call costs a few of them.
+/// Millionths of a US dollar. One call costs a few of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MicroUsd(pub u64);
 
 impl MicroUsd {
-    /// The same so many times.
+    /// Multiplies the amount, saturating on overflow.
     #[must_use]
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))
@@ -30,7 +30,7 @@ impl std::iter::Sum for MicroUsd {
     }
 }
 
-/// In dollars, exactly: at least two digits after the point, and as many as it takes.
+/// Formats the exact amount in dollars, with at least two decimal places.
 impl fmt::Display for MicroUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
@@ -40,41 +40,41 @@ impl fmt::Display for MicroUsd {
     }
 }
 
-/// What a published figure is, and where it stands.
+/// A published figure and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published<T> {
     /// The figure.
     pub value: T,
-    /// The page that says so.
+    /// The page that publishes the figure.
     pub source: &'static str,
 }
 
-/// How many calls a backend takes, from everybody whom it counts together.
+/// The number of calls that a backend allows, for everyone it counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// The operations that are counted together.
     pub operations: &'static str,
-    /// Calls.
+    /// The number of calls.
     pub calls: u64,
-    /// In so many seconds.
+    /// The period, in seconds.
     pub seconds: u64,
-    /// Who is counted together, such as `account and region`.
+    /// What each quota applies to, such as `account and region`.
     pub of_each: &'static str,
 }
 
 /// One kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// What the service calls it.
+    /// The service's own name for the operation.
     pub operation: &'static str,
-    /// What one costs; `None` where nobody charges for it.
+    /// The price of one call, or `None` if it is free of charge.
     pub price: Option<Published<MicroUsd>>,
-    /// What is allowed; `None` where no number is published.
+    /// The quota, or `None` if no number is published.
     pub quota: Option<Published<Quota>>,
 }
 
 impl Call {
-    /// A call that nobody charges for, and that has no published limit.
+    /// A call that is free of charge and has no published quota.
     pub const fn uncharged(operation: &'static str) -> Self {
         Self {
             operation,
@@ -84,40 +84,40 @@ impl Call {
     }
 }
 
-/// What is charged for a value that is kept, whoever reads it.
+/// The price of keeping a value, independent of reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
-    /// What is counted, such as `secret`.
+    /// What the price applies to, such as `secret`.
     pub unit: &'static str,
-    /// What one costs in a month.
+    /// The price of one unit per month.
     pub price: Published<MicroUsd>,
 }
 
-/// The cost model of one store: what a request becomes there, and what that costs.
+/// The cost model of one store: which calls a request causes, and what they cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Costs {
-    /// The service, as whoever runs it calls it.
+    /// The operator's name for the service.
     pub service: &'static str,
-    /// How it takes requests.
+    /// How the backend accepts requests.
     pub backend: Backend,
-    /// Reading values.
+    /// The call that reads values.
     pub read: Call,
-    /// Reading what is kept beside a value.
+    /// The call that reads metadata of a value.
     pub metadata: Call,
-    /// One page of a search.
+    /// The call that reads one page of a search.
     pub find: Call,
-    /// Decrypting a ciphertext.
+    /// The call that decrypts a ciphertext.
     pub decrypt: Call,
-    /// What keeping a value costs.
+    /// The price of keeping a value.
     pub kept: Option<Kept>,
-    /// The month in which the figures were looked up; `None` where there are none.
+    /// The month in which the figures were looked up, or `None` if there are no figures.
     pub as_of: Option<&'static str>,
-    /// What else has to be known to read the figures, as sentences.
+    /// Remarks that are needed to interpret the figures, as sentences.
     pub notes: Vec<&'static str>,
 }
 
 impl Costs {
-    /// Of a backend that nobody charges for, and that answers one value with one call.
+    /// The costs of a backend that is free of charge and returns one value per call.
     pub fn uncharged(service: &'static str) -> Self {
         Self {
             service,
@@ -136,7 +136,7 @@ impl Costs {
         }
     }
 
-    /// Each kind of call, with how many of these it is.
+    /// Returns each kind of call with its share of these calls.
     pub fn kinds(&self, calls: Calls) -> [(&Call, u64); 4] {
         [
             (&self.read, calls.reads),
@@ -146,7 +146,7 @@ impl Costs {
         ]
     }
 
-    /// What these calls cost; `None` where nobody charges for any of them.
+    /// Returns the price of these calls, or `None` if the backend is free of charge.
     pub fn price(&self, calls: Calls) -> Option<MicroUsd> {
         self.kinds(calls)
             .into_iter()
@@ -156,7 +156,7 @@ impl Costs {
             .or_else(|| self.charges().then(MicroUsd::default))
     }
 
-    /// Whether anything is charged for.
+    /// Returns whether the backend charges for anything.
     fn charges(&self) -> bool {
         self.kinds(Calls::default())
             .iter()
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_is_told_exactly_and_with_its_cents() {
+    fn amounts_are_exact_and_show_at_least_cents() {
         for (amount, text) in [
             (0, "0.00"),
             (5, "0.000005"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_charged_for_has_no_price_and_what_is_free_costs_nothing() {
+    fn uncharged_calls_have_no_price_and_free_calls_cost_zero() {
         let mut costs = Costs::uncharged("Vault");
         let calls = Calls {
             reads: 3,

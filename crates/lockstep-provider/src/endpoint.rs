@@ -1,24 +1,25 @@
-//! Where the clients of a store may connect.
+//! Restricts where the clients of a store may connect.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lockstep_api::StoreKind;
 
-/// Where the clients of a store may connect. Clients check every connection, by the address that they connect to.
+/// Restricts where the clients of a store may connect. Clients check every connection by the
+/// address that they connect to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointPolicy {
-    /// No loopback, link-local, unspecified, multicast or cloud metadata address, and no plain `http`. For stores that a
-    /// tenant wrote.
+    /// Forbids loopback, link-local, unspecified, multicast and cloud metadata addresses, and plain
+    /// `http`. For stores that a tenant wrote.
     #[default]
     Tenant,
-    /// As `Tenant`, but loopback addresses are allowed, over plain `http` too. For tests.
+    /// Like `Tenant`, but allows loopback addresses, also over plain `http`. For tests.
     TenantOrLoopback,
-    /// Every address, over `http` or `https`. For stores that a cluster administrator wrote.
+    /// Allows every address, over `http` or `https`. For stores that a cluster administrator wrote.
     Unrestricted,
 }
 
 impl EndpointPolicy {
-    /// The policy of a store of that kind.
+    /// Returns the policy for stores of this kind.
     pub const fn of(kind: StoreKind, allow_loopback: bool) -> Self {
         match (kind, allow_loopback) {
             (StoreKind::ClusterSecretStore, _) => Self::Unrestricted,
@@ -27,7 +28,7 @@ impl EndpointPolicy {
         }
     }
 
-    /// Whether a client may connect to that address.
+    /// Returns whether a client may connect to the address.
     pub fn permits(self, address: IpAddr) -> bool {
         match self {
             Self::Unrestricted => true,
@@ -36,7 +37,7 @@ impl EndpointPolicy {
         }
     }
 
-    /// Whether a client may speak plain `http` to that host, as a URL names it.
+    /// Returns whether a client may use plain `http` for a host, as it appears in the URL.
     pub fn permits_plain_http(self, host: &str) -> bool {
         match self {
             Self::Unrestricted => true,
@@ -52,7 +53,8 @@ impl EndpointPolicy {
     }
 }
 
-/// Whether an address belongs to the machine, its link, a group of machines, or a cloud's metadata service.
+/// Returns whether an address belongs to the machine, its link, a multicast group, or a cloud's
+/// metadata service.
 fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_local_v4(address),
@@ -61,9 +63,9 @@ fn is_local(address: IpAddr) -> bool {
 }
 
 fn is_local_v4(address: Ipv4Addr) -> bool {
-    // Metadata services outside of the link-local range: Azure, Alibaba Cloud.
+    // Metadata services outside the link-local range: Azure, Alibaba Cloud.
     const METADATA: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
-    // Linux treats 0.0.0.0 as this machine; the rest of 0.0.0.0/8 is no destination.
+    // Linux treats 0.0.0.0 as this machine. The rest of 0.0.0.0/8 is not a valid destination.
     address.octets()[0] == 0
         || address.is_loopback()
         || address.is_link_local()
@@ -77,7 +79,8 @@ fn is_local_v6(address: Ipv6Addr) -> bool {
     // Metadata services at unique local addresses: AWS, Google Cloud.
     let is_metadata =
         segments[..2] == [0xfd00, 0x0ec2] || address == Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254);
-    // NAT64 for local use (RFC 8215): where the IPv4 address is in it depends on the prefix length that the network chose
+    // NAT64 for local use (RFC 8215). The position of the IPv4 address in it depends on the prefix
+    // length that the network chose.
     let is_local_nat64 = segments[..3] == [0x0064, 0xff9b, 0x0001];
     is_local_nat64
         || address.is_unspecified()
@@ -87,7 +90,7 @@ fn is_local_v6(address: Ipv6Addr) -> bool {
         || is_metadata
 }
 
-/// The IPv4 addresses that an IPv6 address may be translated or tunnelled to.
+/// Returns the IPv4 addresses that an IPv6 address may be translated or tunnelled to.
 fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let segments = address.segments();
     let at = |index: usize, mask: u16| {
@@ -153,13 +156,13 @@ mod tests {
         "2002:a9fe:a9fe::1",
         "2001:0:102:304:0:0:80ff:fffe",
         "2001:db8::5efe:7f00:1",
-        // several at once: ISATAP within Teredo and within 6to4
+        // several combined: ISATAP within Teredo and within 6to4
         "2001:0:102:304:0:5efe:80ff:fffe",
         "2002:7f00:1:0:0:5efe:808:808",
     ];
 
     #[test]
-    fn local_addresses_are_refused_in_every_spelling() {
+    fn local_addresses_are_rejected_in_every_spelling() {
         for text in LOCAL {
             let address: IpAddr = text.parse().unwrap();
             assert!(!EndpointPolicy::Tenant.permits(address), "{text}");
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_administrators_and_for_tests() {
+    fn plain_http_is_limited_to_administrators_and_tests() {
         for (host, loopback) in [
             ("localhost", true),
             ("127.0.0.1", true),
@@ -229,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_ipv4_address_is_judged_alike_in_ipv6(bits: u32) {
+        fn ipv4_addresses_get_the_same_verdict_inside_ipv6(bits: u32) {
             let address = Ipv4Addr::from(bits);
             let permitted = EndpointPolicy::Tenant.permits(IpAddr::V4(address));
             let mapped = IpAddr::V6(address.to_ipv6_mapped());

@@ -6,49 +6,54 @@ use lockstep_core::events::VersionHint;
 
 use crate::ProviderError;
 
-/// Where a store hears of changes: a queue, or a stream. One task at a time listens to it.
+/// A source of change events for a store: a queue or a stream. Only one task at a time consumes it.
 #[async_trait]
 pub trait EventSource: Send + Sync + fmt::Debug {
-    /// Waits for messages. It comes back after a while also where there are none; that while is what the service allows,
-    /// and less than a minute.
+    /// Waits for messages. Also returns without messages after a timeout, which depends on the
+    /// service and is less than a minute.
     ///
     /// # Errors
-    /// What the service says, in words of ours. Whoever listens tries again after a pause.
+    /// The service's error, in our own words. The consumer retries after a pause.
     async fn receive(&self) -> Result<Vec<Message>, ProviderError>;
 
-    /// Acknowledges messages: they are not given out again. A receipt that is no longer good is no error.
+    /// Acknowledges messages, so that they are not delivered again. An expired receipt is not an
+    /// error.
     ///
     /// # Errors
-    /// What the service says, in words of ours. The messages are then given out again.
+    /// The service's error, in our own words. The messages are then delivered again.
     async fn acknowledge(&self, receipts: &[String]) -> Result<(), ProviderError> {
         let _ = receipts;
         Ok(())
     }
 }
 
-/// The longest key and version of a message, in bytes: the names of every service are shorter, an ARN has at most 2,048.
+/// Maximum length of a key or version in a message, in bytes. Names are shorter in every service:
+/// an ARN has at most 2,048 bytes.
 pub const LONGEST_NAME: usize = 2 << 10;
-/// The longest id and receipt of a message, in bytes. Those of the services have some hundred.
+/// Maximum length of the id or receipt of a message, in bytes. Services use a few hundred.
 pub const LONGEST_RECEIPT: usize = 4 << 10;
-/// The most keys of one message. `DeleteParameters` takes ten parameters, which have up to three forms each.
+/// Maximum number of keys in one message. `DeleteParameters` takes ten parameters, which have up to
+/// three forms each.
 pub const MOST_KEYS: usize = 32;
 
-/// One message.
+/// One message of an event source.
 #[derive(Clone)]
 pub struct Message {
-    /// What names it, and names it still when it is given out again.
+    /// Identifies the message. A redelivery has the same id.
     pub id: String,
-    /// What acknowledges it; `None` where the source takes no acknowledgements. It is a capability, and is not shown.
+    /// Acknowledges the message; `None` if the source needs no acknowledgements. It grants access
+    /// to the message and is not shown.
     pub receipt: Option<String>,
     /// What happened, according to the message.
     pub kind: EventKind,
-    /// When that happened at the source, where it says so.
+    /// When it happened at the source, if the message contains a time.
     pub at: Option<Timestamp>,
 }
 
 impl Message {
-    /// The same, or, where something in it is larger than anything that a service makes, a malformed one: what a message
-    /// says is anybody's who can write to its queue, and is remembered until it is dealt with.
+    /// Returns the message unchanged, or a malformed one if any part is larger than a service would
+    /// send. Anyone who can write to the queue controls the content, and the message is kept in
+    /// memory until it is handled.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let names = self.kind.keys().len() <= MOST_KEYS
@@ -68,7 +73,7 @@ impl Message {
             .as_ref()
             .is_some_and(|receipt| receipt.len() > LONGEST_RECEIPT)
         {
-            // it is not acknowledged, and its queue drops it in its own time
+            // it is not acknowledged; the queue drops it according to its own settings
             self.receipt = None;
             self.kind = EventKind::Malformed;
         }
@@ -79,7 +84,7 @@ impl Message {
     }
 }
 
-/// A receipt lets who has it delete the message.
+/// The receipt is omitted because its holder can delete the message.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -93,7 +98,8 @@ impl fmt::Debug for Message {
 /// What happened, according to a message. It only determines what to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
-    /// A value may have changed. Contains every form in which a reference of this store can name it.
+    /// A value may have changed. Contains every form in which a reference of this store can name
+    /// it.
     Changed(Vec<String>),
     /// A value may have changed, and this version became the current one.
     VersionChanged(VersionHint),
@@ -143,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_with_more_or_longer_names_than_any_service_has_is_malformed() {
+    fn message_with_too_many_or_too_long_names_is_malformed() {
         for within in [
             keys(MOST_KEYS, 1),
             keys(1, LONGEST_NAME),
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_or_a_receipt_that_no_service_makes_is_not_kept() {
+    fn overlong_ids_and_receipts_are_dropped() {
         let long = "x".repeat(LONGEST_RECEIPT + 1);
         let id = Message {
             id: long.clone(),

@@ -7,19 +7,19 @@ use crate::{
     Costs, Encryptor, EndpointPolicy, ErrorKind, Locator, Operation, Provider, ProviderError, SecretValue,
 };
 
-/// Which store: the identity that nothing is shared across.
+/// Identifies a store. Two stores share nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreKey {
-    /// Kind of the store.
+    /// The kind of the store.
     pub kind: StoreKind,
-    /// Its namespace; `None` for a ClusterSecretStore.
+    /// The namespace of the store; `None` for a ClusterSecretStore.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name of the store.
     pub name: String,
 }
 
 impl StoreKey {
-    /// The label in metrics: `namespace/name`, or the bare name of a ClusterSecretStore.
+    /// Returns the metrics label: `namespace/name`, or only the name for a ClusterSecretStore.
     pub fn label(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.name),
@@ -28,54 +28,55 @@ impl StoreKey {
     }
 }
 
-/// As messages name it: `SecretStore/vault`.
+/// Formats the key as messages show it: `SecretStore/vault`.
 impl fmt::Display for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
     }
 }
 
-/// What a provider is made from.
+/// The configuration that a provider is built from.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Which store.
+    /// The store that the configuration belongs to.
     pub key: StoreKey,
-    /// Its backend.
+    /// The backend.
     pub provider: StoreProvider,
-    /// Its budget.
+    /// The request limits.
     pub limits: Limits,
-    /// Where it hears of changes.
+    /// The source of change events.
     pub events: Option<StoreEvents>,
-    /// Where its clients may connect.
+    /// Where the store's clients may connect.
     pub endpoints: EndpointPolicy,
 }
 
-/// The credentials that a store's `auth` names: read from the store's namespace for a SecretStore, from the operator's
-/// for a ClusterSecretStore. Implementations cannot reach any other namespace.
+/// Reads the credentials that a store's `auth` refers to: from the store's namespace for a
+/// SecretStore, from the operator's namespace for a ClusterSecretStore. Implementations cannot read
+/// any other namespace.
 #[async_trait]
 pub trait Credentials: Send + Sync + fmt::Debug {
-    /// One key of a Secret.
+    /// Returns one key of a Secret.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, naming the Secret, the key, and the grant that is missing.
+    /// `CredentialsUnavailable`, naming the Secret, the key, and the missing grant.
     async fn secret(&self, name: &str, key: &str) -> Result<SecretValue, ProviderError>;
 
-    /// One key of a ConfigMap.
+    /// Returns one key of a ConfigMap.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, naming the ConfigMap, the key, and the grant that is missing.
+    /// `CredentialsUnavailable`, naming the ConfigMap, the key, and the missing grant.
     async fn config_map(&self, name: &str, key: &str) -> Result<String, ProviderError>;
 
-    /// A token of a ServiceAccount: one audience, ten minutes.
+    /// Returns a token of a ServiceAccount for one audience, valid for ten minutes.
     ///
     /// # Errors
     /// `CredentialsUnavailable`, naming the ServiceAccount and the audience.
     async fn service_account_token(&self, name: &str, audience: &str) -> Result<SecretValue, ProviderError>;
 
-    /// An annotation of a ServiceAccount; `None` where it has none of that name.
+    /// Returns an annotation of a ServiceAccount, or `None` if it does not exist.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, naming the ServiceAccount, and the grant that is missing.
+    /// `CredentialsUnavailable`, naming the ServiceAccount and the missing grant.
     async fn service_account_annotation(
         &self,
         name: &str,
@@ -83,19 +84,20 @@ pub trait Credentials: Send + Sync + fmt::Debug {
     ) -> Result<Option<String>, ProviderError>;
 }
 
-/// Makes the providers of one backend.
+/// Builds the providers of one backend.
 #[async_trait]
 pub trait ProviderFactory: Send + Sync + fmt::Debug {
-    /// The name of the backend, as [`StoreProvider::name`] tells it.
+    /// Returns the name of the backend, equal to [`StoreProvider::name`].
     fn name(&self) -> &'static str;
 
-    /// Makes what parses the keys of a store. It is pure: it asks nobody, and reads no credential.
+    /// Builds the parser for the keys of a store. It is pure: it sends no request and reads no
+    /// credential.
     ///
     /// # Errors
-    /// `ConfigInvalid` when what the spec says of keys cannot work.
+    /// `ConfigInvalid` when the spec's settings for keys cannot work.
     fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError>;
 
-    /// Makes a client. It reads certificates and the like, but need not log in yet.
+    /// Builds a client. It reads certificates and similar inputs, but does not have to log in yet.
     ///
     /// # Errors
     /// `ConfigInvalid` or `CredentialsUnavailable`.
@@ -105,10 +107,11 @@ pub trait ProviderFactory: Send + Sync + fmt::Debug {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError>;
 
-    /// Makes what encrypts with the store's KMS key, for `lockstep seal`.
+    /// Builds an encryptor for the store's KMS key, for `lockstep seal`.
     ///
     /// # Errors
-    /// `Unsupported` where the configuration names no key; else as [`ProviderFactory::build`].
+    /// `Unsupported` if the configuration names no key, otherwise the errors of
+    /// [`ProviderFactory::build`].
     async fn encryptor(
         &self,
         config: &StoreConfig,
@@ -123,38 +126,38 @@ pub trait ProviderFactory: Send + Sync + fmt::Debug {
         ))
     }
 
-    /// What a store of this configuration costs, for `lockstep plan`: from pages that whoever runs the service publishes,
-    /// and nothing else. It asks nobody.
+    /// Returns the costs of a store with this configuration, for `lockstep plan`. The figures come
+    /// only from pages that the operator of the service publishes. Sends no request.
     fn costs(&self, provider: &StoreProvider) -> Costs {
         let _ = provider;
         Costs::uncharged(self.name())
     }
 }
 
-/// The backends that this build knows.
+/// The backends that this build supports.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     factories: BTreeMap<&'static str, Arc<dyn ProviderFactory>>,
 }
 
 impl Registry {
-    /// Adds a backend; a later one of the same name replaces an earlier one.
+    /// Adds a backend. It replaces an earlier one of the same name.
     #[must_use]
     pub fn with(mut self, factory: impl ProviderFactory + 'static) -> Self {
         self.factories.insert(factory.name(), Arc::new(factory));
         self
     }
 
-    /// The names of the backends.
+    /// Returns the names of the backends.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.factories.keys().copied()
     }
 
-    /// Makes a client of the backend that the configuration names.
+    /// Builds a client of the backend that the configuration names.
     ///
     /// # Errors
-    /// `ConfigInvalid` when the configuration names none or several, `Unsupported` when this build does not know it,
-    /// and what the backend's factory says.
+    /// `ConfigInvalid` when the configuration names no backend or several, `Unsupported` when this
+    /// build does not support it, and the errors of the backend's factory.
     pub async fn build(
         &self,
         config: &StoreConfig,
@@ -163,10 +166,10 @@ impl Registry {
         self.factory(&config.provider)?.build(config, credentials).await
     }
 
-    /// Makes what encrypts with the KMS key of a store.
+    /// Builds an encryptor for the KMS key of a store.
     ///
     /// # Errors
-    /// As [`Registry::build`], and `Unsupported` where the store names no key.
+    /// The errors of [`Registry::build`], and `Unsupported` if the store names no key.
     pub async fn encryptor(
         &self,
         config: &StoreConfig,
@@ -177,18 +180,18 @@ impl Registry {
             .await
     }
 
-    /// Makes what parses the keys of a store.
+    /// Builds the parser for the keys of a store.
     ///
     /// # Errors
-    /// As [`Registry::build`].
+    /// The errors of [`Registry::build`].
     pub fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
         self.factory(provider)?.locator(provider)
     }
 
-    /// What a store costs.
+    /// Returns the costs of a store.
     ///
     /// # Errors
-    /// As [`Registry::build`].
+    /// The errors of [`Registry::build`].
     pub fn costs(&self, config: &StoreConfig) -> Result<Costs, ProviderError> {
         Ok(self.factory(&config.provider)?.costs(&config.provider))
     }

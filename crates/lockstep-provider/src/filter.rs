@@ -26,12 +26,13 @@ const TURN_WORK: usize = 1 << 26;
 const SHORT_PATTERN: usize = 128;
 const SMALL_PROGRAM: usize = 16 << 10;
 
-/// A [`FindQuery`] made ready to be asked of many keys: the one meaning of scope, path, name and tags for every provider.
+/// A prepared [`FindQuery`]. It defines scope, path, name and tags in the same way for every
+/// provider.
 ///
 /// - `scope`: the caller is granted the key.
-/// - `path`: the key lies below it. `shop` finds `shop/database` and not `shopping/cart`.
-/// - `name`: the pattern matches somewhere in the whole key; anchor it with `^` and `$`.
-/// - `tags`: the value carries every one of them, with the same value.
+/// - `path`: the key lies below it. `shop` finds `shop/database` but not `shopping/cart`.
+/// - `name`: the pattern matches anywhere in the whole key; anchor it with `^` and `$`.
+/// - `tags`: the value has every tag, with the same value.
 #[derive(Debug, Clone)]
 pub struct KeyFilter {
     scope: Scope,
@@ -59,35 +60,34 @@ impl KeyFilter {
         })
     }
 
-    /// Whether a key is granted, and has the path and the name that are looked for. Not for async
-    /// threads: see [`KeyFilter::named`].
+    /// Returns whether a key is granted and matches the path and the name.
     ///
     /// # Errors
-    /// See [`KeyFilter::matches_name`].
+    /// The errors of [`KeyFilter::matches_name`].
     pub fn matches_key(&self, key: &str) -> Result<bool, ProviderError> {
         Ok(self.matches_location(key) && self.matches_name(key)?)
     }
 
-    /// Whether a key is granted and lies below the path.
+    /// Returns whether a key is granted and lies below the path.
     pub fn matches_location(&self, key: &str) -> bool {
         key.starts_with(&self.begin) && self.scope.covers_text(key)
     }
 
-    /// Whether the caller is granted a location, whatever is looked for.
+    /// Returns whether the caller is granted a location, independent of the query.
     pub fn covers(&self, location: &Location) -> bool {
         self.scope.covers(location)
     }
 
-    /// Whether a key that begins so may match.
+    /// Returns whether a key with this prefix may match.
     pub fn reaches(&self, begin: &str) -> bool {
         self.scope.reaches(begin)
     }
 
-    /// Whether a key has the name that is looked for. Not for async threads: see [`KeyFilter::named`].
+    /// Returns whether a key matches the name pattern.
     ///
     /// # Errors
-    /// `Malformed` when the key is longer than 4096 bytes, `ConfigInvalid` when the expression takes
-    /// too long for this key or for all keys of the search.
+    /// `Malformed` when the key is longer than 4096 bytes, `ConfigInvalid` when the pattern takes
+    /// too long for all keys of the search together.
     pub fn matches_name(&self, key: &str) -> Result<bool, ProviderError> {
         self.name.as_ref().map_or(Ok(true), |name| name.is_match(key))
     }
@@ -111,20 +111,20 @@ impl KeyFilter {
         Ok(items)
     }
 
-    /// The folders below which every key lies that matches: see [`Scope::folders`].
+    /// Returns the folders that contain all matching keys: see [`Scope::folders`].
     pub fn folders(&self) -> Vec<String> {
         self.scope.folders(&self.begin)
     }
 
-    /// What every key begins with that matches: see [`Scope::beginnings`].
+    /// Returns the prefixes of all matching keys: see [`Scope::beginnings`].
     pub fn beginnings(&self) -> Vec<String> {
         self.scope.beginnings(&self.begin)
     }
 
-    /// The items whose keys match.
+    /// Returns the items whose keys match.
     ///
     /// # Errors
-    /// As of [`KeyFilter::matches_key`].
+    /// The errors of [`KeyFilter::matches_key`].
     pub fn keep<T>(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -139,7 +139,7 @@ impl KeyFilter {
         Ok(kept)
     }
 
-    /// Whether a value's tags are those that are looked for.
+    /// Returns whether a value has the requested tags.
     pub fn matches_tags(&self, tags: &BTreeMap<String, String>) -> bool {
         self.tags
             .iter()
@@ -232,7 +232,7 @@ impl NameMatcher {
 /// A key that a search found and that matches, as a location.
 ///
 /// # Errors
-/// `Unsupported` when no reference can name it.
+/// `Unsupported` when no reference can name the key.
 pub fn found(key: &str) -> Result<RemoteMeta, ProviderError> {
     let location = Location::new(key);
     location.map(|key| RemoteMeta { key }).map_err(|error| {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_found_name_that_no_key_can_have_is_an_error() {
+    fn found_name_that_is_not_a_valid_key_is_an_error() {
         let error = found("shop/my db").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unsupported);
         assert!(error.message.contains("\"shop/my db\""), "{error}");

@@ -1,5 +1,5 @@
-//! The provider interface, the registry of providers, the layers around every provider, the cache of clients, and the
-//! two providers that need no network: memory (for tests) and file.
+//! The provider interface, the registry of providers, the layers around every provider, the cache
+//! of clients, and the two providers that need no network: memory (for tests) and file.
 
 pub mod call;
 pub mod clients;

@@ -1,4 +1,5 @@
-//! Logins: one for each store identity. A login is renewed before it expires and replaced when the service rejects it.
+//! Logins: one for each store identity. A login is renewed before it expires and replaced when the
+//! service rejects it.
 //!
 //! No task renews logins. Each request checks the clock first:
 //!
@@ -46,8 +47,8 @@ pub trait Authenticator: fmt::Display + Send + Sync {
     /// Logs in. It reads what `auth` names again each time.
     ///
     /// # Errors
-    /// `CredentialsUnavailable` when what `auth` names does not exist, `Unauthenticated` or `PermissionDenied` when the
-    /// service refuses, and errors of the transport.
+    /// `CredentialsUnavailable` when what `auth` names does not exist, `Unauthenticated` or
+    /// `PermissionDenied` when the service refuses, and errors of the transport.
     async fn log_in(&self) -> Result<Grant<Self::Credential>, ProviderError>;
 
     /// Renews a credential before it expires. By default it logs in again.
@@ -59,14 +60,14 @@ pub trait Authenticator: fmt::Display + Send + Sync {
         self.log_in().await
     }
 
-    /// The age at which a credential is renewed. By default five minutes before it expires, or at four fifths of its
-    /// lifetime if that is later.
+    /// The age at which a credential is renewed. By default five minutes before it expires, or at
+    /// four fifths of its lifetime if that is later.
     fn renewal_age(&self, lifetime: Duration) -> Duration {
         session::renewal_age(lifetime)
     }
 }
 
-/// What the lock on logging in protects.
+/// The state that the lock on logging in protects.
 #[derive(Default)]
 struct Refresh {
     /// Error of the last login, for the requests that waited for it.
@@ -91,7 +92,7 @@ impl<A: Authenticator> fmt::Debug for Login<A> {
 }
 
 impl<A: Authenticator> Login<A> {
-    /// Creates it without a session.
+    /// Creates a login without a session.
     pub fn new(authenticator: A) -> Self {
         Self {
             authenticator,
@@ -101,17 +102,17 @@ impl<A: Authenticator> Login<A> {
         }
     }
 
-    /// How it logs in.
+    /// Returns the authenticator.
     pub fn authenticator(&self) -> &A {
         &self.authenticator
     }
 
-    /// The generation of the last session; 0 before the first.
+    /// Returns the generation of the last session, or 0 before the first.
     pub fn generation(&self) -> u64 {
         self.current().map_or(0, |session| session.generation())
     }
 
-    /// A session that has not expired.
+    /// Returns a session that has not expired.
     ///
     /// # Errors
     /// The error of the login.
@@ -134,8 +135,8 @@ impl<A: Authenticator> Login<A> {
         }
     }
 
-    /// A session of a later generation, after the service rejected the credential of this one. Requests that call this at
-    /// the same time share one login, and its error.
+    /// Returns a session of a later generation, after the service rejected the credential of this
+    /// one. Requests that call this at the same time share one login, and its error.
     ///
     /// # Errors
     /// The error of the login.
@@ -195,7 +196,7 @@ impl<A: Authenticator> Login<A> {
             .clone()
     }
 
-    /// Makes a grant that was asked for at this time the current session.
+    /// Makes a grant the current session. `asked` is when it was requested.
     fn keep(
         &self,
         refresh: &mut Refresh,
@@ -210,7 +211,8 @@ impl<A: Authenticator> Login<A> {
         session
     }
 
-    /// Renews while the old session still works. If the renewal fails, the old session stays in use.
+    /// Renews while the old session still works. If the renewal fails, the old session stays in
+    /// use.
     async fn renew(
         &self,
         mut refresh: MutexGuard<'_, Refresh>,

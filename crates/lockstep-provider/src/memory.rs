@@ -1,5 +1,5 @@
-//! The provider for tests: values in memory, with versions, tags and faults on demand. It stands in for any backend by
-//! being registered under that backend's name.
+//! The memory provider for tests: values in memory, with versions, tags and faults on demand.
+//! Registered under another backend's name, it stands in for that backend.
 
 mod backend;
 mod faults;
@@ -21,8 +21,9 @@ use crate::{
     StoreKey, Verbatim,
 };
 
-/// Makes memory providers under the name of another backend, one [`MemoryBackend`] for each store. Clones share their
-/// backends, so that a test can add stores after the factory is registered.
+/// Builds memory providers under the name of another backend, with one [`MemoryBackend`] for each
+/// store. Clones share their backends, so that a test can add stores after the factory is
+/// registered.
 #[derive(Debug, Clone)]
 pub struct MemoryFactory {
     name: &'static str,
@@ -31,7 +32,7 @@ pub struct MemoryFactory {
 }
 
 impl MemoryFactory {
-    /// A factory that is registered as `name` ("vault", "file"), without stores.
+    /// Creates a factory that is registered as `name` ("vault", "file"), without stores.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -47,7 +48,7 @@ impl MemoryFactory {
         self
     }
 
-    /// Puts a backend behind a store, in place of the one that was there.
+    /// Sets the backend of a store, replacing an earlier one.
     pub fn insert(&self, key: StoreKey, backend: &MemoryBackend) {
         self.backends
             .write()
@@ -55,7 +56,7 @@ impl MemoryFactory {
             .insert(key, backend.clone());
     }
 
-    /// How many clients were asked for.
+    /// Returns how many clients were requested.
     pub fn builds(&self) -> u64 {
         self.builds.load(std::sync::atomic::Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
-//! Declares metrics. An entry of [`metric_set!`](crate::metric_set!) holds everything about a
-//! metric: registration, the metrics reference and the end of its series follow from it.
+//! Declares metrics. An entry of [`metric_set!`](crate::metric_set!) contains everything about a
+//! metric: its registration, the metrics reference and the removal of its series are derived from
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-/// Type of a metric.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// A value that only increases.
@@ -165,8 +166,8 @@ macro_rules! metric_set {
 
 /// One set of metrics for each store. Clones share the sets.
 ///
-/// Only sets in the map are exposed. A client that outlives its store counts into a set that nobody
-/// reads.
+/// Only sets in the map are exposed. A client that outlives its store counts into a set that is not
+/// exposed.
 #[derive(Debug, Clone)]
 pub struct PerStore<S> {
     /// Describes the metrics. Never exposed.

@@ -1,17 +1,18 @@
-//! Bounds of a search whose results come page by page.
+//! Limits a search whose results arrive in pages.
 //!
-//! A backend that lies can list for ever: it can send keys, pages and page tokens without end, or pages in a circle.
+//! A malicious backend can list forever: it can send keys, pages and page tokens without end, or
+//! pages in a circle.
 
 use crate::{ErrorKind, Operation, ProviderError};
 
-/// Most keys that one search examines.
+/// Maximum number of keys that one search examines.
 const MAX_KEYS: usize = 10_000;
-/// Most pages that one search requests.
+/// Maximum number of pages that one search requests.
 const MAX_PAGES: usize = 1000;
-/// Longest page token in bytes.
+/// Maximum length of a page token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 32 * 1024;
 
-/// What one search has used of its bounds, over all its listings.
+/// What one search has used of its limits, over all its listings.
 #[derive(Debug)]
 pub struct Paging {
     keys: usize,
@@ -20,7 +21,7 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// A new search. `hint` tells the user how to narrow it.
+    /// Starts a new search. `hint` tells the user how to narrow it.
     pub const fn new(hint: &'static str) -> Self {
         Self {
             keys: 0,
@@ -47,7 +48,7 @@ impl Paging {
     }
 }
 
-/// Position in one listing.
+/// The position in one listing.
 #[derive(Debug, Default)]
 pub struct Listing {
     token: Option<String>,
@@ -55,15 +56,17 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The token of the page to request. `None` is the first page.
+    /// Returns the token of the page to request, or `None` for the first page.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// Moves to the next page. Returns `false` after the last page: the answer names no next page, or the same one again.
+    /// Moves to the next page. Returns `false` after the last page: the response names no next
+    /// page, or the same one again.
     ///
     /// # Errors
-    /// `Unsupported` when the search exceeds its bounds. `Malformed` when the pages form a circle or the token is too long.
+    /// `Unsupported` when the search exceeds its limits. `Malformed` when the pages form a circle
+    /// or the token is too long.
     pub fn turn(&mut self, next: Option<String>, paging: &mut Paging) -> Result<bool, ProviderError> {
         paging.check()?;
         let next = next.filter(|token| !token.is_empty());
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_ends_without_a_next_page() {
+    fn listing_ends_without_a_next_page() {
         let (mut listing, mut paging) = (Listing::default(), Paging::new("narrow it"));
         assert!(listing.turn(token("a"), &mut paging).unwrap());
         assert_eq!(listing.token(), Some("a"));
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_in_a_circle_and_long_tokens_are_malformed() {
+    fn circular_pages_and_long_tokens_are_malformed() {
         let (mut listing, mut paging) = (Listing::default(), Paging::new("narrow it"));
         listing.turn(token("a"), &mut paging).unwrap();
         listing.turn(token("b"), &mut paging).unwrap();
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_bounded() {
+    fn number_of_keys_is_limited() {
         let mut paging = Paging::new("narrow it");
         paging.add_keys(MAX_KEYS);
         assert!(!Listing::default().turn(None, &mut paging).unwrap());

@@ -1,6 +1,6 @@
 use crate::{ErrorKind, Operation, Part, ProviderError, RemoteRef};
 
-/// References to values, and references to what is kept beside values: most services read these in different ways.
+/// Splits references into values and metadata, because most services read these in different ways.
 ///
 /// ```
 /// use lockstep_provider::{Location, Parts, RemoteRef};
@@ -13,15 +13,15 @@ use crate::{ErrorKind, Operation, Part, ProviderError, RemoteRef};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
-    /// The values that are wanted, in order.
+    /// The requested values, in order.
     pub values: Vec<RemoteRef>,
-    /// The metadata that is wanted, in order.
+    /// The requested metadata, in order.
     pub metadata: Vec<RemoteRef>,
     order: Vec<Part>,
 }
 
 impl Parts {
-    /// Takes references apart.
+    /// Splits references into values and metadata.
     pub fn of(refs: &[RemoteRef]) -> Self {
         let (values, metadata) = refs
             .iter()
@@ -34,7 +34,8 @@ impl Parts {
         }
     }
 
-    /// Puts the answers in the order of the references. Where one list is too short, so is the result, which callers see.
+    /// Merges the results in the order of the references. If one list is too short, so is the
+    /// result, which callers detect.
     pub fn join<T>(self, values: Vec<T>, metadata: Vec<T>) -> Vec<T> {
         let (mut values, mut metadata) = (values.into_iter(), metadata.into_iter());
         let next = |part| match part {
@@ -44,7 +45,7 @@ impl Parts {
         self.order.into_iter().map_while(next).collect()
     }
 
-    /// Puts the answers to values in order, for a service that keeps nothing beside a value.
+    /// Merges the results of values in order, for a service without metadata.
     pub fn join_values<T>(
         self,
         values: Vec<Result<T, ProviderError>>,

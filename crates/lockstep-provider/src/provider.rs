@@ -13,75 +13,83 @@ use crate::{
     ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
 };
 
-/// Most calls of one request that run at the same time.
+/// Maximum number of concurrent calls of one request.
 pub const CONCURRENT_CALLS: usize = 8;
 
-/// A client of one store with one identity. Everything that a tenant can influence was checked before.
+/// A client of one store with one identity. Everything that a tenant can influence was checked
+/// before.
 ///
-/// No method has a default: a layer that forgets to forward one does not compile, and a provider states what it does not
-/// support.
+/// No method has a default: a layer that forgets to forward one does not compile, and a provider
+/// states what it does not support.
 #[async_trait]
 pub trait Provider: Leases + Send + Sync + fmt::Debug {
-    /// What this provider can do.
+    /// Returns what this provider can do.
     fn capability(&self) -> Capability;
 
-    /// Reads values: one result per reference, in order, never fewer. Batches where the service can.
+    /// Reads values. Returns one result per reference, in order, never fewer. Uses batches if the
+    /// service supports them.
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>>;
 
-    /// Whether this reference can share a request with up to [`Capability::batch`] others. An unbatchable reference is a
-    /// request of its own, in the store's budget too. The answer can change: a provider may learn that a reference is
-    /// unbatchable.
+    /// Returns whether this reference can share a request with up to [`Capability::batch`] others.
+    /// An unbatchable reference is its own request, also in the store's budget. The result can
+    /// change: a provider may learn that a reference is unbatchable.
     fn batches(&self, reference: &RemoteRef) -> bool;
 
     /// Finds values by path, name and tags, sorted by key.
     ///
     /// # Errors
-    /// `Unsupported` according to [`Capability::find`] and [`Capability::find_by_tags`]. `NotFound` never: the result of a
-    /// search without matches is an empty list.
+    /// `Unsupported` according to [`Capability::find`] and [`Capability::find_by_tags`]. Never
+    /// `NotFound`: the result of a search without matches is an empty list.
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError>;
 
     /// Decrypts with the KMS key of the store's configuration.
     ///
     /// # Errors
-    /// `Unsupported` where the store has no key ([`no_kms`] for providers without KMS); `Undecryptable` when the ciphertext
-    /// is of another key or location; `KeyUnavailable` when the key is disabled, destroyed or missing.
+    /// `Unsupported` if the store has no key ([`no_kms`] for providers without KMS);
+    /// `Undecryptable` when the ciphertext belongs to another key or location; `KeyUnavailable`
+    /// when the key is disabled, destroyed or missing.
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError>;
 
-    /// Whether the store can be reached with its credentials, by the cheapest call there is.
+    /// Checks with the cheapest call that the store can be reached with its credentials.
     ///
     /// # Errors
-    /// What the first read would fail with.
+    /// The error that the first read would return.
     async fn check(&self, cx: &Context) -> Result<(), ProviderError>;
 
-    /// What the store's owner should know although everything works; `None` when there is nothing. It sends no request.
+    /// Returns what the store's owner should know although everything works, or `None`. Sends no
+    /// request.
     fn notice(&self) -> Option<Notice>;
 
-    /// One item whenever a value may have changed, until dropped; `None` according to [`Capability::notifies`]. It is a hint
-    /// to read again, and contains nothing of the value.
+    /// Returns a stream with one item whenever a value may have changed, or `None` according to
+    /// [`Capability::notifies`]. It ends when it is dropped. An item is a hint to read again, and
+    /// contains nothing of the value.
     ///
     /// Messages about single values, which have to be acknowledged, come from [`Provider::events`].
     fn changes(&self) -> Option<BoxStream<'static, ()>>;
 
-    /// Where the store's `events` announce changes; `None` where it has none. Layers do not limit it: a listener waits most of
-    /// the time, and takes nothing from the budget of readers.
+    /// Returns the source of the store's `events`, or `None` if the store has none. Layers do not
+    /// limit it: a consumer waits most of the time, and uses nothing of the budget for reads.
     fn events(&self) -> Option<Arc<dyn EventSource>>;
 }
 
-/// Issues, renews and revokes credentials. A provider that cannot implements [`NoLeases`].
+/// Issues, renews and revokes credentials. A provider without this feature implements [`NoLeases`].
 #[async_trait]
 pub trait Leases {
-    /// Gets the token that issues one credential. The caller stores its accessor where it outlives this process before the
-    /// token is used. Layers never repeat it: each call creates a token.
+    /// Gets the token that issues one credential. Before using the token, the caller stores its
+    /// accessor where it outlives this process. Layers never repeat this call, because each call
+    /// creates a token.
     ///
     /// # Errors
-    /// `Unsupported` according to [`Capability::leases`]; `PermissionDenied` when the store's policy denies it.
+    /// `Unsupported` according to [`Capability::leases`]; `PermissionDenied` when the store's
+    /// policy denies it.
     async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError>;
 
-    /// Issues a credential with such a token. Layers never repeat it and never share the answer. When the outcome is unknown,
-    /// the caller revokes the token.
+    /// Issues a credential with such a token. Layers never repeat this call and never share the
+    /// result. When the outcome is unknown, the caller revokes the token.
     ///
     /// # Errors
-    /// Errors of the engine or the store; `Unsupported` when the path returns something that never expires.
+    /// Errors of the engine or the store; `Unsupported` when the path returns something that never
+    /// expires.
     async fn mint(
         &self,
         cx: &Context,
@@ -89,10 +97,11 @@ pub trait Leases {
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError>;
 
-    /// Renews a credential for this long from now on, and returns for how long it was renewed.
+    /// Renews a credential for this long from now on, and returns its new remaining lifetime.
     ///
     /// # Errors
-    /// `NotFound` when the lease no longer exists, or cannot be renewed; `PermissionDenied` when the store's policy denies it.
+    /// `NotFound` when the lease no longer exists or cannot be renewed; `PermissionDenied` when the
+    /// store's policy denies it.
     async fn renew_lease(
         &self,
         cx: &Context,
@@ -100,7 +109,8 @@ pub trait Leases {
         wanted: Duration,
     ) -> Result<Duration, ProviderError>;
 
-    /// Revokes a credential, or a token and everything that was issued with it. Succeeds if it no longer exists.
+    /// Revokes a credential, or a token and everything that was issued with it. Succeeds if it no
+    /// longer exists.
     ///
     /// # Errors
     /// `PermissionDenied` when the store's policy denies it.
@@ -140,94 +150,99 @@ fn no_leases(provider: &dyn Provider, operation: Operation) -> ProviderError {
     ProviderError::new(ErrorKind::Unsupported, operation, message)
 }
 
-/// The error of [`Provider::decrypt`] for a provider without KMS.
+/// Returns the error of [`Provider::decrypt`] for a provider without KMS.
 pub fn no_kms(provider: &dyn Provider) -> ProviderError {
     let name = provider.capability().name;
     let message = format!("a store of provider {name} has no key that decrypts");
     ProviderError::new(ErrorKind::Unsupported, Operation::Decrypt, message)
 }
 
-/// Something that works, and could work better: it stands in the message of the store's condition, and in a metric.
+/// Something that works but could be improved. It appears in the message of the store's condition
+/// and in a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// The label in metrics: one of a few words.
+    /// The metrics label, from a small fixed set.
     pub reason: &'static str,
-    /// The sentence; it starts in lower case, and obeys the rules of [`ProviderError`].
+    /// The message. It starts in lower case, and follows the rules of [`ProviderError`].
     pub message: String,
 }
 
-/// What a provider can do, in place of matching on its name. The behaviour suite holds each provider to it.
+/// What a provider can do, so that callers do not match on its name. The behaviour suite checks
+/// each provider against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each says one thing that a provider can or cannot do"
 )]
 pub struct Capability {
-    /// The name of the provider, as in YAML: the label in metrics.
+    /// The name of the provider, as in YAML. Also the metrics label.
     pub name: &'static str,
-    /// `version` in a reference is understood.
+    /// Supports `version` in a reference.
     pub versions: bool,
-    /// Values by path and name can be found.
+    /// Can find values by path and name.
     pub find: bool,
-    /// Values by tags can be found.
+    /// Can find values by tags.
     pub find_by_tags: bool,
-    /// What is kept beside a value can be read ([`Part::Metadata`](crate::Part)).
+    /// Can read metadata of a value ([`Part::Metadata`](crate::Part)).
     pub metadata: bool,
-    /// Values that are not UTF-8 can be stored.
+    /// Can store values that are not UTF-8.
     pub binary: bool,
-    /// The largest number of references that go out as one request; 1 where the service has no batches. Which of them can
-    /// says [`Provider::batches`].
+    /// Maximum number of references per request; 1 if the service has no batches.
+    /// [`Provider::batches`] decides for each reference whether it can be batched.
     pub batch: usize,
-    /// A change of a value announces itself, by [`Provider::changes`].
+    /// Reports changed values through [`Provider::changes`].
     pub notifies: bool,
-    /// Credentials can be made, renewed and revoked.
+    /// Can issue, renew and revoke credentials.
     pub leases: bool,
 }
 
-/// Encrypts with the KMS key of a store, for `lockstep seal`. The operator never makes one: it needs a right that the
-/// operator must not have.
+/// Encrypts with the KMS key of a store, for `lockstep seal`. The operator never creates one,
+/// because it needs a permission that the operator must not have.
 #[async_trait]
 pub trait Encryptor: Send + Sync + fmt::Debug {
-    /// The name of the provider, as [`Capability::name`].
+    /// Returns the name of the provider, equal to [`Capability::name`].
     fn name(&self) -> &'static str;
 
-    /// The longest value that [`Encryptor::encrypt`] takes, in bytes; a longer one needs an envelope.
+    /// Returns the maximum length of a value for [`Encryptor::encrypt`], in bytes. A longer one
+    /// needs an envelope.
     fn limit(&self) -> usize;
 
-    /// Encrypts a value and binds it to its place.
+    /// Encrypts a value and binds it to its location.
     ///
     /// # Errors
-    /// What the service says, in words of ours.
+    /// The service's error, in our own words.
     async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError>;
 }
 
-/// The circumstances of one request.
+/// The context of one request.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// When whoever asked gives up. A provider need not watch it: the timeout layer does.
+    /// When the caller gives up. Providers can ignore it: the timeout layer enforces it.
     pub deadline: Option<Instant>,
-    /// Since when the request waits to be sent, where it began to wait before it came here.
+    /// When the request began to wait to be sent, if it already waited before it reached the
+    /// layers.
     pub queued_since: Option<Instant>,
-    /// Whether others stand in a queue to ask the same store as soon as they may, so that it is worth waiting for a full batch.
+    /// Whether other requests to the same store are waiting in a queue, so that it is worth waiting
+    /// for a full batch.
     pub backlog: Backlog,
-    /// Since when something is known to have changed, where that is why the request is made: an answer to a request of
-    /// somebody else's that began earlier is no answer to it. `None`: any will do.
+    /// When a change is known to have happened, if that is the reason for this request. A response
+    /// to another caller's earlier request is not sufficient then. `None` accepts any response.
     pub not_before: Option<Instant>,
     /// The time that searches have left for regular expressions.
     pub match_time: MatchTime,
 }
 
-/// Tells at any moment whether others stand in a queue; by default, nobody does.
+/// Reports whether other requests wait in a queue. By default there are none.
 #[derive(Clone, Default)]
 pub struct Backlog(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
 
 impl Backlog {
-    /// A queue that can be asked whether somebody stands in it.
+    /// Creates a backlog from a function that returns whether requests are waiting.
     pub fn new(waits: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(waits)))
     }
 
-    /// Whether somebody stands in the queue now.
+    /// Returns whether requests are waiting now.
     pub fn waits(&self) -> bool {
         self.0.as_ref().is_some_and(|waits| waits())
     }

@@ -1,11 +1,13 @@
-//! Room for answers: how many bytes of all stores' answers are in memory at the same time.
+//! Limits how many bytes of all stores' responses are in memory at the same time.
 //!
-//! An answer takes room as its bytes arrive, at most twice as much as has arrived, and gives it back when it has been turned
-//! into values. A server that announces a long answer and stalls therefore holds little. Answers up to [`SMALL`] take none: a
-//! store with ordinary values never waits for one with large values.
+//! A response reserves memory as its bytes arrive, at most twice as much as has arrived, and
+//! releases it once it has been converted to values. A server that announces a long response and
+//! stalls therefore holds little. Responses up to [`SMALL`] reserve none: a store with ordinary
+//! values never waits for one with large values.
 //!
-//! An answer waits for its client's share before it takes any room, and holds nothing meanwhile. It can wait for more room
-//! while it holds some. Such a wait ends within seconds, so answers that wait for each other fail and are read again.
+//! A response waits for its client's share before it reserves any memory, and holds nothing in the
+//! meantime. It can wait for more while it holds some. Such a wait ends within seconds, so
+//! responses that wait for each other fail and are read again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,20 +16,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Answers up to this length take no room.
+/// Responses up to this length reserve nothing.
 pub const SMALL: usize = 16 * 1024;
-/// The room of the process, in bytes.
+/// The memory of the process for responses, in bytes.
 pub const TOTAL: usize = 16 << 20;
-/// How much of it the answers of one client take together. One longer answer takes more if it is alone.
+/// How much of it the responses of one client can reserve together. A single longer response may
+/// reserve more if it is alone.
 const SHARE: usize = 4 << 20;
-/// How long an answer waits for room.
+/// How long a response waits for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The unit in which room is given.
+/// The unit of reservations, in bytes.
 const UNIT: usize = 1024;
 
 static ROOM: Semaphore = Semaphore::const_new(TOTAL / UNIT);
 
-/// What one client may take of the room of the process. Clones are the same share.
+/// One client's share of the memory for responses. Clones refer to the same share.
 #[derive(Debug, Clone)]
 pub struct Share(Arc<Semaphore>);
 
@@ -46,7 +49,7 @@ impl Share {
     }
 }
 
-/// Room that an answer takes, until this is dropped.
+/// Memory that a response has reserved, until this is dropped.
 #[derive(Debug, Default)]
 pub struct Room {
     bytes: usize,
@@ -55,13 +58,14 @@ pub struct Room {
 }
 
 impl Room {
-    /// How many bytes there is room for.
+    /// Returns how many bytes the reservation covers.
     pub const fn bytes(&self) -> usize {
         if self.bytes > SMALL { self.bytes } else { SMALL }
     }
 
-    /// Takes more room where `arrived` bytes need it, of an answer that should have `expected` bytes. `None` when there is no
-    /// room within a few seconds: what the answer had is given back. Those who came first are served first.
+    /// Reserves more memory if `arrived` bytes need it, for a response that should have `expected`
+    /// bytes. Returns `None` if no memory becomes free within a few seconds; the existing
+    /// reservation is then released. Waiting responses are served in order.
     pub async fn grow(mut self, share: &Share, arrived: usize, expected: usize) -> Option<Self> {
         if arrived <= self.bytes() {
             return Some(self);
@@ -94,16 +98,16 @@ mod tests {
         Room::default().grow(share, arrived, expected).await
     }
 
-    /// One test, because the room is that of the process.
+    /// This is one test, because all tests of the process share the memory.
     #[tokio::test(start_paused = true)]
-    async fn room_grows_with_what_arrives() {
+    async fn reservation_grows_with_arrived_bytes() {
         let free = || ROOM.available_permits() * UNIT;
 
-        // small answers take none, whatever is announced
+        // small responses reserve nothing, whatever is announced
         let small = grown(&Share::default(), SMALL, TOTAL).await.unwrap();
         assert_eq!((small.bytes(), free()), (SMALL, TOTAL));
 
-        // others take at most twice what arrived, and at most what is announced
+        // others reserve at most twice what arrived, and at most what is announced
         let room = small.grow(&Share::default(), 20 << 10, 8 << 20).await.unwrap();
         assert_eq!((room.bytes(), free()), (40 << 10, TOTAL - (40 << 10)));
         let room = room.grow(&Share::default(), 40 << 10, 8 << 20).await.unwrap();
@@ -113,7 +117,7 @@ mod tests {
         drop(room);
         assert_eq!(free(), TOTAL);
 
-        // answers of one client wait for its share
+        // responses of one client wait for its share
         let share = Share::default();
         let first = grown(&share, 20 << 10, 3 << 20).await.unwrap();
         let before = free();
@@ -123,12 +127,12 @@ mod tests {
         assert!(grown(&Share::default(), 20 << 10, 8 << 20).await.is_some());
         drop(first);
 
-        // an answer that exceeds the share takes all of it
+        // a response that exceeds the share takes all of it
         let long = grown(&share, 8 << 20, 8 << 20).await.unwrap();
         assert_eq!(free(), TOTAL - (8 << 20));
         assert!(grown(&share, SMALL + 1, SMALL + 1).await.is_none());
 
-        // nobody waits forever, and small answers wait for nobody
+        // no response waits forever, and small responses never wait
         let rest = grown(&Share::default(), 8 << 20, 8 << 20).await.unwrap();
         assert_eq!(free(), 0);
         assert!(grown(&Share::default(), SMALL + 1, TOTAL).await.is_none());

@@ -1,8 +1,8 @@
-//! What the unit tests of this crate have in common.
+//! Helpers for the unit tests of this crate.
 
 use crate::Location;
 
-/// The location with that text.
+/// Returns the location with that text.
 pub(crate) fn at(text: impl AsRef<str>) -> Location {
     Location::new(text.as_ref()).unwrap()
 }

@@ -1,13 +1,13 @@
-//! How long one request to a store may take.
+//! Computes how long one request to a store may take.
 
 use std::time::Duration;
 
 use crate::StoreConfig;
 
-/// `limits.timeout` when the store sets none.
+/// Default of `limits.timeout`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connect timeouts, longest first. There are few, so that stores can share clients.
+/// Connect timeouts, longest first. The set is small, so that stores can share clients.
 const CONNECT_TIMEOUTS: [Duration; 8] = [
     Duration::from_secs(5),
     Duration::from_secs(2),
@@ -20,8 +20,9 @@ const CONNECT_TIMEOUTS: [Duration; 8] = [
 ];
 
 impl StoreConfig {
-    /// How long connecting may take, TLS included: 5 s, or less than that where `limits.timeout` is short. It is at most half
-    /// of `limits.timeout`, so that a dropped connection attempt ends with the same error as a refused one.
+    /// Returns the connect timeout, including the TLS handshake: 5 s, or less if `limits.timeout`
+    /// is short. It is at most half of `limits.timeout`, so that a dropped connection attempt ends
+    /// with the same error as a refused one.
     pub fn connect_timeout(&self) -> Duration {
         let timeout = self
             .limits
@@ -43,7 +44,7 @@ mod tests {
     use crate::{EndpointPolicy, StoreKey};
 
     #[test]
-    fn connecting_ends_before_the_request_does() {
+    fn connect_timeout_is_shorter_than_the_request_timeout() {
         for (timeout, want) in [
             (None, "5s"),
             (Some("60s"), "5s"),

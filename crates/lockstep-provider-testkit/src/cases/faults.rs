@@ -17,10 +17,10 @@ use crate::{
 
 const KEY: &str = "shop/database";
 
-/// The time is what the backend said; afterwards the value is answered.
+/// The error contains the backend's own delay. Afterwards the value is returned.
 ///
 /// # Errors
-/// Where the backend never asks to slow down.
+/// Skipped if the backend never throttles.
 pub async fn a_throttled_request_tells_when_to_come_back(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at(KEY));
@@ -34,10 +34,11 @@ pub async fn a_throttled_request_tells_when_to_come_back(subject: &impl Subject)
     Ok(())
 }
 
-/// Through the layer that ends requests: the provider must let itself be given up, and work again afterwards.
+/// Runs through the timeout layer: the provider must allow its requests to be cancelled, and must
+/// work again afterwards.
 ///
 /// # Errors
-/// Where the backend cannot hang.
+/// Skipped if the backend cannot hang.
 pub async fn a_hung_backend_ends_in_a_time_out(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at(KEY));
@@ -73,10 +74,10 @@ async fn assert_timed_out<R: Request>(limited: &Timeout<Direct>, request: R) {
     );
 }
 
-/// Reading, searching and checking all say so; afterwards the same client works.
+/// Reads, searches and checks all fail as unavailable. Afterwards the same client works again.
 ///
 /// # Errors
-/// Where the backend is always there.
+/// Skipped if the backend is always available.
 pub async fn an_unavailable_backend_is_told_and_heals(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at(KEY));
@@ -101,10 +102,10 @@ pub async fn an_unavailable_backend_is_told_and_heals(subject: &impl Subject) ->
     Ok(())
 }
 
-/// Whatever the answer is, it is not shown.
+/// The error does not contain the response.
 ///
 /// # Errors
-/// Where any bytes are a value.
+/// Skipped if any bytes are a valid value.
 pub async fn garbage_is_malformed(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at(KEY));
@@ -122,10 +123,10 @@ pub async fn garbage_is_malformed(subject: &impl Subject) -> Result<(), Skip> {
     Ok(())
 }
 
-/// It ends by its size, or by the time-out.
+/// The size limit or the timeout ends the request.
 ///
 /// # Errors
-/// Where no answer can be endless.
+/// Skipped if no response can be endless.
 pub async fn an_endless_answer_is_an_error(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at(KEY));
@@ -142,7 +143,8 @@ pub async fn an_endless_answer_is_an_error(subject: &impl Subject) -> Result<(),
     Ok(())
 }
 
-/// A client may take a moment to find out that its backend is back, and no help.
+/// Waits until the client works again. A client may take a moment to notice that its backend is
+/// back, but must not need help.
 async fn heals(client: &Client, key: &RemoteRef) {
     for _ in 0..50 {
         if client.fetch(std::slice::from_ref(key)).await.remove(0).is_ok() {

@@ -39,10 +39,10 @@ fn named(pattern: &str) -> FindQuery {
     }
 }
 
-/// A path is a folder and not a prefix; what lies deeper is found, too.
+/// A path is a folder, not a prefix. Keys at any depth below it are found.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn values_are_found_by_path(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     assert_eq!(client.find(&FindQuery::default()).await, KEYS);
@@ -54,10 +54,10 @@ pub async fn values_are_found_by_path(subject: &impl Subject) -> Result<(), Skip
     Ok(())
 }
 
-/// The pattern matches somewhere in the whole key; path and name must both hold.
+/// The pattern matches anywhere in the whole key. If both path and name are set, both must match.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn values_are_found_by_name(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     assert_eq!(
@@ -76,10 +76,10 @@ pub async fn values_are_found_by_name(subject: &impl Subject) -> Result<(), Skip
     Ok(())
 }
 
-/// Every tag that is asked for must be carried.
+/// A value must carry every requested tag.
 ///
 /// # Errors
-/// Where the backend has no tags.
+/// Skipped if the backend has no tags.
 pub async fn values_are_found_by_tags(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     subject.tag("shop/database", "team", "shop").await?;
@@ -115,10 +115,10 @@ pub async fn values_are_found_by_tags(subject: &impl Subject) -> Result<(), Skip
     Ok(())
 }
 
-/// What is found is a key that a reference takes.
+/// Every key that is found is valid in a reference.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn what_is_found_can_be_read(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     let unusual = if subject.takes_key("shop/größe-鍵").is_ok() {
@@ -135,10 +135,10 @@ pub async fn what_is_found_can_be_read(subject: &impl Subject) -> Result<(), Ski
     Ok(())
 }
 
-/// Neither a path without values nor an empty store is an error; a deleted value is not found.
+/// A path without values and an empty store are not errors. Deleted values are not found.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn nothing_found_is_an_empty_list(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     subject.finds_nothing()?;
@@ -160,10 +160,10 @@ pub async fn nothing_found_is_an_empty_list(subject: &impl Subject) -> Result<()
     Ok(())
 }
 
-/// It is told as what it is, with the pattern that the user wrote.
+/// The error says that the pattern is invalid and quotes it as the user wrote it.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn a_pattern_that_is_none_is_refused(subject: &impl Subject) -> Result<(), Skip> {
     let client = stocked(subject).await?;
     for pattern in ["(shop", "(?=shop)", "((((a{1,100}){1,100}){1,100}){1,100})"] {
@@ -175,10 +175,10 @@ pub async fn a_pattern_that_is_none_is_refused(subject: &impl Subject) -> Result
     Ok(())
 }
 
-/// More than any page of any service.
+/// This is more than any service returns in one page.
 ///
 /// # Errors
-/// Where the provider cannot search.
+/// Skipped if the provider cannot search.
 pub async fn a_thousand_and_two_hundred_keys_are_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     if !client.0.capability().find {

@@ -9,11 +9,11 @@ use crate::{
 
 const KEY: &str = "shop/database";
 
-/// What is kept beside a value, together with values and without their being touched; of a key that is not there it is not
-/// found. A tag is somewhere in it, by its name.
+/// Reads metadata together with values and without changing them. The metadata of a missing key is
+/// not found. A tag appears in it by its name.
 ///
 /// # Errors
-/// Where the provider reads no metadata.
+/// Skipped if the provider does not read metadata.
 pub async fn metadata_is_answered_as_a_json_object(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     if !client.0.capability().metadata {
@@ -60,7 +60,8 @@ fn parsed(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_else(|_| panic!("metadata is JSON"))
 }
 
-/// A tag by its name, in the object or one level below it: some services have several kinds of them.
+/// Looks up a tag by name, in the object or one level below it: some services have several kinds of
+/// tags.
 fn tag(metadata: &Value, name: &str) -> Option<String> {
     let fields = metadata.as_object()?;
     let own = fields.get(name).and_then(Value::as_str);

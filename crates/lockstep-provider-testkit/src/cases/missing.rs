@@ -9,7 +9,7 @@ use crate::{
 /// The message names the key as the user wrote it.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn a_missing_key_is_not_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     subject.put("shop/database", &[("value", "CANARY")]).await;
@@ -22,10 +22,10 @@ pub async fn a_missing_key_is_not_found(subject: &impl Subject) -> Result<(), Sk
     Ok(())
 }
 
-/// Whether it ever was there makes no difference.
+/// A deleted key behaves like one that never existed.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn a_deleted_key_is_not_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let key = RemoteRef::current(at("shop/database"));
@@ -39,10 +39,10 @@ pub async fn a_deleted_key_is_not_found(subject: &impl Subject) -> Result<(), Sk
     Ok(())
 }
 
-/// A key is not a path that can be walked: what grants `shop/*` must not grant `shop/../other`.
+/// A key is not a path that can be walked: a grant for `shop/*` must not cover `shop/../other`.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn keys_that_lead_elsewhere_are_refused(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     subject.put("other", &[("value", "CANARY")]).await;
@@ -60,7 +60,7 @@ pub async fn keys_that_lead_elsewhere_are_refused(subject: &impl Subject) -> Res
         "shop/\u{0}/other",
         "shop/\n/other",
     ] {
-        // what no location can be is refused before any provider sees it
+        // a text that is not a valid location is rejected before a provider sees it
         let Ok(location) = Location::new(key) else {
             continue;
         };
@@ -79,10 +79,10 @@ pub async fn keys_that_lead_elsewhere_are_refused(subject: &impl Subject) -> Res
     Ok(())
 }
 
-/// The message names the key; other keys stay readable.
+/// The message names the key. Other keys stay readable.
 ///
 /// # Errors
-/// Where the backend has no rights of single keys.
+/// Skipped if the backend has no permissions for single keys.
 pub async fn a_denied_key_is_permission_denied(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     for key in ["shop/database", "shop/denied"] {

@@ -1,4 +1,5 @@
-//! The cases, one function each, named as a sentence. [`behaviour!`](crate::behaviour) makes a test of each.
+//! The cases of the suite, one function each. [`behaviour!`](crate::behaviour) creates a test for
+//! each.
 
 mod faults;
 mod find;

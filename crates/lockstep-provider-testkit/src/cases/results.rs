@@ -6,10 +6,10 @@ use crate::{
     at,
 };
 
-/// Also for references that fail, and for those that are asked twice.
+/// This includes references that fail and duplicates.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn results_are_one_per_reference_in_order(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     for key in ["order/a", "order/b", "order/c"] {
@@ -39,10 +39,10 @@ pub async fn results_are_one_per_reference_in_order(subject: &impl Subject) -> R
     Ok(())
 }
 
-/// More than any batch.
+/// The number of references exceeds every batch size.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn many_references_are_answered_at_once(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let keys: Vec<String> = (0..50).map(|index| format!("many/{index}")).collect();
@@ -59,10 +59,10 @@ pub async fn many_references_are_answered_at_once(subject: &impl Subject) -> Res
     Ok(())
 }
 
-/// What a provider says that it cannot do, it refuses, rather than doing something else.
+/// A provider rejects what its capability excludes, instead of doing something else.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn what_the_capability_denies_is_unsupported(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let capability = client.0.capability();
@@ -104,10 +104,10 @@ pub async fn what_the_capability_denies_is_unsupported(subject: &impl Subject) -
     Ok(())
 }
 
-/// The check finds nothing wrong where nothing is wrong.
+/// The check succeeds for a store that works.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn a_working_store_passes_its_check(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     if let Err(error) = client.0.check(&Context::default()).await {

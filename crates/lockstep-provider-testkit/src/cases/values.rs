@@ -7,10 +7,10 @@ use crate::{
     at,
 };
 
-/// A value is one JSON object with the fields that were stored.
+/// A value is one JSON object with the stored fields.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn values_are_answered_with_all_their_fields(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let fields = [
@@ -30,10 +30,10 @@ pub async fn values_are_answered_with_all_their_fields(subject: &impl Subject) -
     Ok(())
 }
 
-/// The pipeline's own function takes properties out of what the provider answers.
+/// The pipeline's own function extracts properties from what the provider returns.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn properties_can_be_taken_out_of_a_value(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     subject
@@ -56,10 +56,10 @@ pub async fn properties_can_be_taken_out_of_a_value(subject: &impl Subject) -> R
     Ok(())
 }
 
-/// Texts in any script, and fields named in any script.
+/// Covers values and field names in several scripts.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn unicode_values_are_answered_unchanged(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let fields = [
@@ -74,10 +74,10 @@ pub async fn unicode_values_are_answered_unchanged(subject: &impl Subject) -> Re
     Ok(())
 }
 
-/// An empty text is a value, and not a missing one.
+/// An empty text is a value, not a missing one.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn empty_values_are_answered_empty(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     subject.put("shop/empty", &[("password", "")]).await;
@@ -88,10 +88,10 @@ pub async fn empty_values_are_answered_empty(subject: &impl Subject) -> Result<(
     Ok(())
 }
 
-/// Bytes that are no text, and no bytes at all.
+/// Covers bytes that are not valid text, and an empty value.
 ///
 /// # Errors
-/// Where the backend stores fields only.
+/// Skipped if the backend only stores fields.
 pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let mut every_byte: Vec<u8> = (0..=255).collect();
@@ -102,7 +102,7 @@ pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) ->
         ("shop/line", b"CANARY\n"),
     ] {
         let stored = subject.put_raw(key, bytes).await;
-        // Not every backend has a value of no length.
+        // Not every backend can store an empty value.
         if bytes.is_empty() && stored.is_err() {
             continue;
         }
@@ -121,10 +121,10 @@ pub async fn binary_values_are_answered_byte_for_byte(subject: &impl Subject) ->
     Ok(())
 }
 
-/// Keys in any script, and with what means something in a URL.
+/// Covers keys in several scripts and characters with a meaning in URLs.
 ///
 /// # Errors
-/// Where no value can have such a key.
+/// Skipped if no value can have such a key.
 pub async fn unicode_keys_are_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     for key in [
@@ -145,10 +145,11 @@ pub async fn unicode_keys_are_found(subject: &impl Subject) -> Result<(), Skip> 
     Ok(())
 }
 
-/// One mebibyte is what a Kubernetes Secret may hold: it is answered whole, or refused by size.
+/// A Kubernetes Secret holds at most one mebibyte. A value of that size is returned whole, or
+/// rejected because of its size.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn large_values_are_answered_or_refused_cleanly(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let large = "CANARY".repeat((1 << 20) / 6);

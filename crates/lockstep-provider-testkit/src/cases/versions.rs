@@ -10,10 +10,10 @@ const KEY: &str = "shop/database";
 const OLD: &[(&str, &str)] = &[("password", "CANARY-old")];
 const NEW: &[(&str, &str)] = &[("password", "CANARY-new")];
 
-/// After a rotation the new value is answered, and its version where there are versions.
+/// After a rotation the new value is returned, with its version if the backend has versions.
 ///
 /// # Errors
-/// Never.
+/// Never skipped.
 pub async fn the_current_version_is_answered(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     let current = RemoteRef::current(at(KEY));
@@ -35,10 +35,10 @@ pub async fn the_current_version_is_answered(subject: &impl Subject) -> Result<(
     Ok(())
 }
 
-/// A version that is not current is answered as it was.
+/// A version that is not current is returned unchanged.
 ///
 /// # Errors
-/// Where the backend has no versions.
+/// Skipped if the backend has no versions.
 pub async fn a_pinned_version_is_answered(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     if !client.0.capability().versions {
@@ -64,10 +64,10 @@ pub async fn a_pinned_version_is_answered(subject: &impl Subject) -> Result<(), 
     Ok(())
 }
 
-/// The message names key and version.
+/// The message names the key and the version.
 ///
 /// # Errors
-/// Where the backend has no versions.
+/// Skipped if the backend has no versions.
 pub async fn a_missing_version_is_not_found(subject: &impl Subject) -> Result<(), Skip> {
     let client = client(subject).await;
     if !client.0.capability().versions {

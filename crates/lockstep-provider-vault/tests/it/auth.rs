@@ -1,4 +1,5 @@
-//! Every auth method against the real server: that it logs in, and what a refusal says.
+//! Tests every auth method against a real server: a successful login, and the message of a rejected
+//! one.
 
 use lockstep_provider::{ErrorKind, Operation};
 use lockstep_testkit::{OpenBao, certificates::CertificateAuthority};
@@ -11,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_token_from_a_secret_reads_and_a_wrong_one_is_told_by_its_place() {
+async fn token_from_a_secret_works_and_a_wrong_one_names_it() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let token = bao.create_token(&[&policy]).await.unwrap();
@@ -31,7 +32,7 @@ async fn a_token_from_a_secret_reads_and_a_wrong_one_is_told_by_its_place() {
 }
 
 #[tokio::test]
-async fn an_app_role_reads_and_a_wrong_secret_id_is_refused() {
+async fn app_role_works_and_a_wrong_secret_id_is_rejected() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
@@ -51,7 +52,7 @@ async fn an_app_role_reads_and_a_wrong_secret_id_is_refused() {
 }
 
 #[tokio::test]
-async fn the_role_id_of_an_app_role_may_come_from_a_secret() {
+async fn role_id_of_an_app_role_may_come_from_a_secret() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
@@ -78,7 +79,7 @@ async fn the_role_id_of_an_app_role_may_come_from_a_secret() {
 }
 
 #[tokio::test]
-async fn a_user_with_a_password_reads_and_a_wrong_password_is_refused() {
+async fn user_pass_works_and_a_wrong_password_is_rejected() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let method = auth_method(bao, "userpass").await;
@@ -102,7 +103,8 @@ async fn a_user_with_a_password_reads_and_a_wrong_password_is_refused() {
     .await;
 }
 
-/// An auth method "jwt" with a role "shop" that trusts this issuer and the audience "vault".
+/// Enables an auth method "jwt" with a role "shop" that trusts this issuer and the audience
+/// "vault".
 async fn jwt_method(bao: &OpenBao, policy: &str, issuer: &Issuer) -> String {
     let method = auth_method(bao, "jwt").await;
     let config = json!({ "jwt_validation_pubkeys": [issuer.public_key()], "default_role": "shop" });
@@ -115,7 +117,7 @@ async fn jwt_method(bao: &OpenBao, policy: &str, issuer: &Issuer) -> String {
 }
 
 #[tokio::test]
-async fn a_jwt_from_a_secret_reads_and_one_that_has_ended_is_refused() {
+async fn jwt_from_a_secret_works_and_an_expired_one_is_rejected() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let issuer = Issuer::new();
@@ -137,7 +139,7 @@ async fn a_jwt_from_a_secret_reads_and_one_that_has_ended_is_refused() {
 }
 
 #[tokio::test]
-async fn the_token_of_a_service_account_is_a_jwt_and_a_foreign_key_or_audience_is_refused() {
+async fn service_account_token_needs_the_right_key_and_audience() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let issuer = Issuer::new();
@@ -164,7 +166,7 @@ async fn the_token_of_a_service_account_is_a_jwt_and_a_foreign_key_or_audience_i
 }
 
 #[tokio::test]
-async fn a_client_certificate_reads_as_the_role_that_is_named_and_a_foreign_one_is_refused() {
+async fn client_certificate_logs_in_with_the_named_role_only() {
     let bao = secure_bao().await;
     let (mount, policy) = stocked(bao).await;
     let authority = bao.authority().unwrap();
@@ -208,7 +210,8 @@ async fn a_client_certificate_reads_as_the_role_that_is_named_and_a_foreign_one_
     );
     store.check().await.unwrap();
 
-    // The certificate is the shop's: the blog's role does not take it, although another role would.
+    // The certificate belongs to "shop". The role "blog" rejects it, although another role would
+    // accept it.
     let login_as_blog = login("blog", objects(&ours));
     let store = Store::new(login_as_blog.spec(), &login_as_blog.objects).await;
     let error = store.refuse("shop/database").await;
@@ -236,7 +239,7 @@ async fn a_client_certificate_reads_as_the_role_that_is_named_and_a_foreign_one_
         "{error}"
     );
 
-    // A key of another certificate cannot be used at all.
+    // A certificate with another certificate's key cannot be used at all.
     let other = authority.client("shop", None).unwrap();
     let mixed = login("shop", objects(&ours).with("client", "tls.key", other.key));
     let error = Store::build(mixed.spec(), &mixed.objects).await.unwrap_err();
@@ -244,7 +247,7 @@ async fn a_client_certificate_reads_as_the_role_that_is_named_and_a_foreign_one_
 }
 
 #[tokio::test]
-async fn an_auth_method_that_is_not_there_is_told_with_its_mount_path() {
+async fn missing_auth_method_is_reported_with_its_mount_path() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
@@ -254,7 +257,7 @@ async fn an_auth_method_that_is_not_there_is_told_with_its_mount_path() {
     )
     .await;
     let error = store.refuse("shop/database").await;
-    // The server refuses it as if the credential were wrong.
+    // The server rejects it as if the credential were wrong.
     assert_eq!(
         (error.kind, error.operation),
         (ErrorKind::Unauthenticated, Operation::Login)
@@ -268,7 +271,7 @@ async fn an_auth_method_that_is_not_there_is_told_with_its_mount_path() {
 }
 
 #[tokio::test]
-async fn a_credential_that_cannot_be_one_is_refused_before_anything_is_sent() {
+async fn invalid_credential_is_rejected_before_any_request() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let quiet = Quiet::listen();

@@ -1,4 +1,4 @@
-//! The behaviour suite, against key/value engines of both versions.
+//! Runs the behaviour suite against key/value engines of both versions.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What the tests share: one real server, stores made from the YAML that a user writes, and captured logs.
+//! Shared helpers: one real server, stores built from the YAML that a user writes, and captured
+//! logs.
 
 use std::{
     sync::{
@@ -22,43 +23,44 @@ use lockstep_testkit::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-/// In every value and in every credential of these tests: it must never be seen.
+/// Part of every value and every credential of these tests. It must never appear in messages or
+/// logs.
 pub(crate) const CANARY: &str = lockstep_provider_testkit::CANARY;
 
-/// The path at which the server returns the engine of a path.
+/// The path that returns the engine of a path.
 pub(crate) const LOOKUP: &str = "/v1/sys/internal/ui/mounts/";
 
 static PLAIN: OnceCell<OpenBao> = OnceCell::const_new();
 static SECURE: OnceCell<OpenBao> = OnceCell::const_new();
 
-/// The server on plain HTTP that all tests share; each works in mounts of its own.
+/// Returns the shared server on plain HTTP. Each test uses its own mounts.
 pub(crate) async fn bao() -> &'static OpenBao {
     PLAIN
         .get_or_init(|| async { OpenBao::start().await.unwrap() })
         .await
 }
 
-/// The server on HTTPS that all tests share.
+/// Returns the shared server on HTTPS.
 pub(crate) async fn secure_bao() -> &'static OpenBao {
     SECURE
         .get_or_init(|| async { OpenBao::builder().tls().start().await.unwrap() })
         .await
 }
 
-/// A name that no other test has.
+/// Returns a name that no other test uses.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A new key/value engine; its mount path.
+/// Enables a new key/value engine and returns its mount path.
 pub(crate) async fn engine(bao: &OpenBao, version: u8) -> String {
     let mount = unique("kv");
     bao.enable_kv(&mount, version).await.unwrap();
     mount
 }
 
-/// A new policy that grants reading and listing everything in an engine; its name.
+/// Creates a policy that allows reading and listing everything in an engine, and returns its name.
 pub(crate) async fn reader(bao: &OpenBao, mount: &str) -> String {
     let policy = unique("reader");
     let rules = format!("path \"{mount}/*\" {{ capabilities = [\"read\", \"list\"] }}");
@@ -66,7 +68,7 @@ pub(crate) async fn reader(bao: &OpenBao, mount: &str) -> String {
     policy
 }
 
-/// A new mount of an auth method; its path.
+/// Enables an auth method at a new mount and returns its path.
 pub(crate) async fn auth_method(bao: &OpenBao, kind: &str) -> String {
     let mount = unique(kind);
     let settings = json!({ "type": kind });
@@ -74,7 +76,8 @@ pub(crate) async fn auth_method(bao: &OpenBao, kind: &str) -> String {
     mount
 }
 
-/// An AppRole "shop" whose tokens have these settings; the mount path and the role id.
+/// Creates an AppRole "shop" whose tokens have these settings. Returns the mount path and the role
+/// id.
 pub(crate) async fn app_role(bao: &OpenBao, secret_id: &str, settings: Value) -> (String, String) {
     let mount = auth_method(bao, "approle").await;
     let role = format!("auth/{mount}/role/shop");
@@ -87,13 +90,14 @@ pub(crate) async fn app_role(bao: &OpenBao, secret_id: &str, settings: Value) ->
     (mount, answer["data"]["role_id"].as_str().unwrap().to_owned())
 }
 
-/// `auth` of a store that logs in with the secret id in Secret "approle", key "secret-id".
+/// Returns `auth` of a store that logs in with the secret id in Secret "approle", key "secret-id".
 pub(crate) fn app_role_auth(mount: &str, role_id: &str) -> Value {
     let secret = json!({ "name": "approle", "key": "secret-id" });
     json!({ "appRole": { "path": mount, "roleId": role_id, "secretRef": secret } })
 }
 
-/// From now on the proxy answers lookups as a server with an engine of version 2 at `kv`, and other requests by the rule.
+/// Makes the proxy answer lookups like a server with an engine of version 2 at `kv`, and other
+/// requests by the rule.
 pub(crate) fn answer_as_kv(proxy: &Proxy, mut rule: impl FnMut(&Request) -> Fate + Send + 'static) {
     let engine = r#"{"data":{"path":"kv/","type":"kv","options":{"version":"2"}}}"#;
     proxy.rule(move |request| {
@@ -105,7 +109,7 @@ pub(crate) fn answer_as_kv(proxy: &Proxy, mut rule: impl FnMut(&Request) -> Fate
     });
 }
 
-/// An engine of version 2 with the value `shop/database` in it, and a policy that reads it.
+/// Creates an engine of version 2 with the value `shop/database`, and a policy that reads it.
 pub(crate) async fn stocked(bao: &OpenBao) -> (String, String) {
     let mount = engine(bao, 2).await;
     put(
@@ -119,14 +123,14 @@ pub(crate) async fn stocked(bao: &OpenBao) -> (String, String) {
     (mount, policy)
 }
 
-/// Writes a new version of a key; the version.
+/// Writes a new version of a key and returns the version.
 pub(crate) async fn put(bao: &OpenBao, mount: &str, key: &str, data: Value) -> u64 {
     let path = format!("{mount}/data/{}", encode(key));
     let answer = bao.post(&path, json!({ "data": data })).await.unwrap();
     answer["data"]["version"].as_u64().unwrap()
 }
 
-/// A key as a path of a URL.
+/// Encodes a key as the path of a URL.
 pub(crate) fn encode(key: &str) -> String {
     let mut path = String::new();
     for byte in key.bytes() {
@@ -142,17 +146,17 @@ fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap()
 }
 
-/// A client of a store and what parses its keys, as the registry makes them, without layers.
+/// A client of a store and the parser of its keys, as the registry builds them, without layers.
 #[derive(Debug)]
 pub(crate) struct Store(pub(crate) Arc<dyn Provider>, pub(crate) Arc<dyn Locator>);
 
 impl Store {
-    /// Made from `spec.provider.vault`.
+    /// Builds a store from `spec.provider.vault`.
     pub(crate) async fn build(vault: Value, objects: &Objects) -> Result<Self, ProviderError> {
         Self::build_hearing(vault, None, objects).await
     }
 
-    /// The same with `spec.events`.
+    /// Like [`Self::build`], with `spec.events`.
     pub(crate) async fn build_hearing(
         vault: Value,
         events: Option<Value>,
@@ -161,7 +165,7 @@ impl Store {
         Self::build_with(vault, events, objects, EndpointPolicy::TenantOrLoopback).await
     }
 
-    /// The same with that endpoint policy.
+    /// Like [`Self::build_hearing`], with that endpoint policy.
     pub(crate) async fn build_with(
         vault: Value,
         events: Option<Value>,
@@ -186,18 +190,18 @@ impl Store {
         store.inspect_err(assert_clean)
     }
 
-    /// A store that must be made.
+    /// Builds a store, which must succeed.
     pub(crate) async fn new(vault: Value, objects: &Objects) -> Self {
         Self::build(vault, objects).await.unwrap()
     }
 
-    /// A store that reads one engine of version 2 with a token.
+    /// Builds a store that reads one engine of version 2 with a token.
     pub(crate) async fn with_token(server: &str, mount: &str, token: &str) -> Self {
         let objects = Objects::default().with("vault", "token", token);
         Self::new(token_spec(server, mount), &objects).await
     }
 
-    /// One result, which shows no value.
+    /// Fetches one reference. An error must not contain a value.
     pub(crate) async fn fetch(&self, reference: RemoteRef) -> Result<RemoteSecret, ProviderError> {
         let mut results = self.0.fetch(&Context::default(), &[reference]).await;
         assert_eq!(results.len(), 1);
@@ -206,24 +210,24 @@ impl Store {
         result.inspect_err(assert_clean)
     }
 
-    /// Where a key is.
+    /// Returns the location of a key.
     pub(crate) fn locate(&self, key: &str) -> Location {
         self.1.locate(key, None).unwrap().location
     }
 
-    /// The fields of a key that must be readable.
+    /// Returns the fields of a key, which must be readable.
     pub(crate) async fn read(&self, key: &str) -> Value {
         fields(&self.fetch(RemoteRef::current(self.locate(key))).await.unwrap())
     }
 
-    /// The error of a key that must not be readable.
+    /// Returns the error of a key, which must not be readable.
     pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
         self.fetch(RemoteRef::current(self.locate(key)))
             .await
             .unwrap_err()
     }
 
-    /// A search below a path.
+    /// Returns a query for everything below a path.
     pub(crate) fn below(&self, path: &str) -> FindQuery {
         FindQuery {
             path: self.1.folder(path).unwrap(),
@@ -231,20 +235,21 @@ impl Store {
         }
     }
 
-    /// The keys that are found.
+    /// Returns the keys that a query finds.
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
         Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
-    /// Whether the store works.
+    /// Checks the store.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
     }
 }
 
-/// `spec.provider.vault` of a store that reads one engine with the token in Secret "vault", key "token".
+/// Returns `spec.provider.vault` of a store that reads one engine with the token in Secret "vault",
+/// key "token".
 pub(crate) fn token_spec(server: &str, mount: &str) -> Value {
     spec(
         server,
@@ -253,23 +258,23 @@ pub(crate) fn token_spec(server: &str, mount: &str) -> Value {
     )
 }
 
-/// `spec.provider.vault` of a store that reads one engine.
+/// Returns `spec.provider.vault` of a store that reads one engine.
 pub(crate) fn spec(server: &str, mount: &str, auth: Value) -> Value {
     and(json!({ "server": server, "path": mount }), "auth", auth)
 }
 
-/// The same with one field more.
+/// Adds a field to a spec.
 pub(crate) fn and(mut spec: Value, field: &str, value: impl Into<Value>) -> Value {
     spec[field] = value.into();
     spec
 }
 
-/// The fields of a value.
+/// Returns the fields of a value.
 pub(crate) fn fields(secret: &RemoteSecret) -> Value {
     serde_json::from_slice(secret.value.expose()).unwrap()
 }
 
-/// An error is one line without a value.
+/// Asserts that an error is one line and contains no value.
 pub(crate) fn assert_clean(error: &ProviderError) {
     let told = format!("{error} {error:?}");
     assert!(!told.contains(CANARY), "an error shows a value or a credential");
@@ -277,7 +282,7 @@ pub(crate) fn assert_clean(error: &ProviderError) {
     assert!(!error.to_string().contains(".."), "{error}");
 }
 
-/// Puts the client's clock forward; the server's goes on as it does.
+/// Advances the client's clock. The server's clock is not affected.
 pub(crate) async fn later(minutes: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(minutes * 60)).await;

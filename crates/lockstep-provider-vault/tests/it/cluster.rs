@@ -1,4 +1,4 @@
-//! The `kubernetes` method with a real API server, which makes the tokens and reviews them.
+//! Tests the `kubernetes` method with a real API server that issues and reviews the tokens.
 
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -18,7 +18,7 @@ use crate::{
     login::Login,
 };
 
-/// A new ServiceAccount.
+/// Creates a ServiceAccount.
 async fn account(accounts: &Api<ServiceAccount>, name: &str) {
     let account = ServiceAccount {
         metadata: named(name),
@@ -27,7 +27,7 @@ async fn account(accounts: &Api<ServiceAccount>, name: &str) {
     accounts.create(&PostParams::default(), &account).await.unwrap();
 }
 
-/// A token of a ServiceAccount for one audience, as lockstep asks for it.
+/// Returns a token of a ServiceAccount for one audience, requested like lockstep does.
 async fn token(accounts: &Api<ServiceAccount>, name: &str, audience: &str) -> String {
     let request = TokenRequest {
         spec: TokenRequestSpec {
@@ -44,7 +44,7 @@ async fn token(accounts: &Api<ServiceAccount>, name: &str, audience: &str) -> St
     answer.status.unwrap().token
 }
 
-/// Lets a ServiceAccount review tokens.
+/// Allows a ServiceAccount to review tokens.
 async fn may_review(client: &Client, namespace: &str, name: &str) {
     let binding = ClusterRoleBinding {
         metadata: named("vault-reviews-tokens"),
@@ -74,7 +74,7 @@ fn named(name: &str) -> ObjectMeta {
 }
 
 #[tokio::test]
-async fn a_service_account_reads_and_another_one_another_audience_and_a_forged_token_are_refused() {
+async fn only_valid_tokens_of_the_service_account_log_in() {
     let plane = ControlPlane::start().await.unwrap();
     let client = plane.client().await.unwrap();
     let namespace = plane.namespace("shop").await.unwrap();

@@ -1,4 +1,4 @@
-//! Engines, namespaces, keys and versions of the real server.
+//! Tests engines, namespaces, keys and versions of a real server.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::bench::{
 };
 
 #[tokio::test]
-async fn a_key_is_read_with_and_without_mount_path_and_data() {
+async fn key_is_read_with_and_without_mount_path_and_data() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let with_path = Store::with_token(bao.address(), &mount, bao.root_token()).await;
@@ -50,7 +50,7 @@ async fn a_key_is_read_with_and_without_mount_path_and_data() {
 }
 
 #[tokio::test]
-async fn the_server_may_be_below_a_path_of_a_proxy() {
+async fn server_may_be_below_a_path_of_a_proxy() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let proxy = Proxy::start(bao.address()).await;
@@ -71,7 +71,7 @@ async fn the_server_may_be_below_a_path_of_a_proxy() {
 }
 
 #[tokio::test]
-async fn an_engine_of_version_1_is_read_and_has_no_versions() {
+async fn engine_of_version_1_is_read_and_has_no_versions() {
     let bao = bao().await;
     let mount = engine(bao, 1).await;
     bao.put_kv1(
@@ -95,7 +95,7 @@ async fn an_engine_of_version_1_is_read_and_has_no_versions() {
 }
 
 #[tokio::test]
-async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_it_is() {
+async fn wrong_engine_version_or_mount_path_is_config_invalid() {
     let bao = bao().await;
     let (two, _) = stocked(bao).await;
     let objects = Objects::default().with("vault", "token", bao.root_token());
@@ -108,7 +108,7 @@ async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_
             "has version 2",
             "version to v2",
         ),
-        // the server denies a lookup where it has no engine
+        // the server denies a lookup if it has no engine there
         (
             &missing,
             "v2",
@@ -136,7 +136,7 @@ async fn a_wrong_engine_version_or_mount_path_is_told_as_the_configuration_that_
 }
 
 #[tokio::test]
-async fn versions_are_read_and_told_with_their_time() {
+async fn versions_are_read_with_their_creation_time() {
     let bao = bao().await;
     let mount = engine(bao, 2).await;
     for password in ["CANARY-1", "CANARY-2", "CANARY-3"] {
@@ -166,7 +166,7 @@ async fn versions_are_read_and_told_with_their_time() {
 }
 
 #[tokio::test]
-async fn deleted_and_destroyed_versions_are_told_as_such() {
+async fn deleted_and_destroyed_versions_are_reported() {
     let bao = bao().await;
     let mount = engine(bao, 2).await;
     for password in ["CANARY-1", "CANARY-2", "CANARY-3"] {
@@ -217,7 +217,7 @@ async fn deleted_and_destroyed_versions_are_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_denied_key_names_who_asked_and_the_line_that_the_policy_needs() {
+async fn denied_key_error_names_the_identity_and_policy_line() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let policy = unique("nothing");
@@ -237,7 +237,7 @@ async fn a_denied_key_names_who_asked_and_the_line_that_the_policy_needs() {
              Check spec.provider.vault.path and namespace. The policy needs: path \"{mount}/data/shop/database\" {{ capabilities = [\"read\"] }}"
         )
     );
-    // Its own line, as the message says it, is enough.
+    // The policy line in the message is sufficient.
     let line = error.hint.unwrap();
     let (_, line) = line.split_once("The policy needs: ").unwrap();
     bao.put_policy(&policy, line).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_denied_key_names_who_asked_and_the_line_that_the_policy_needs() {
 }
 
 #[tokio::test]
-async fn a_user_of_a_denied_key_is_named() {
+async fn denied_key_error_names_the_user() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let method = auth_method(bao, "userpass").await;
@@ -287,7 +287,7 @@ async fn a_user_of_a_denied_key_is_named() {
 }
 
 #[tokio::test]
-async fn a_namespace_has_its_own_engines_policies_and_tokens() {
+async fn namespace_has_its_own_engines_policies_and_tokens() {
     let bao = bao().await;
     let namespace = unique("team");
     bao.post(&format!("sys/namespaces/{namespace}"), json!({}))
@@ -299,7 +299,7 @@ async fn a_namespace_has_its_own_engines_policies_and_tokens() {
         .unwrap();
     let data = json!({ "data": { "password": "CANARY-there" } });
     let path = format!("{namespace}/values/data/shop/database");
-    // A new engine of version 2 refuses requests for a moment.
+    // A new engine of version 2 rejects requests for a moment.
     for _ in 0..100 {
         if bao.post(&path, data.clone()).await.is_ok() {
             break;
@@ -327,7 +327,7 @@ async fn a_namespace_has_its_own_engines_policies_and_tokens() {
         );
         store.check().await.unwrap();
     }
-    // The token is of that namespace and of no other.
+    // The token is valid in that namespace only.
     let error = Store::new(spec.clone(), &objects)
         .await
         .refuse("shop/database")
@@ -348,7 +348,7 @@ async fn a_namespace_has_its_own_engines_policies_and_tokens() {
 }
 
 #[tokio::test]
-async fn one_key_that_is_denied_missing_or_malformed_spoils_no_other() {
+async fn failing_key_does_not_affect_others() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let policy = reader(bao, &mount).await;

@@ -1,4 +1,4 @@
-//! The events of Vault Enterprise, from a scripted server: OpenBao has none.
+//! Tests the events of Vault Enterprise with a scripted server, because OpenBao has no events.
 
 use std::sync::Arc;
 
@@ -22,15 +22,16 @@ use crate::bench::{CANARY, Objects, Store, bao, stocked};
 
 /// What the server does with the next connection.
 enum Script {
-    /// It becomes a WebSocket over which these come, and stays.
+    /// Accepts the WebSocket, sends these messages, and keeps it open.
     Say(Vec<String>),
-    /// The same, and it ends after that.
+    /// Accepts the WebSocket, sends these messages, and closes it.
     SayAndClose(Vec<String>),
-    /// It is answered in this way.
+    /// Responds with this status and body.
     Answer(u16, &'static str),
 }
 
-/// A server that follows a script, connection by connection; who it was asked as, and for what.
+/// Starts a server that follows a script, connection by connection. Reports the token and the path
+/// of each request.
 async fn server(scripts: Vec<Script>) -> (String, mpsc::UnboundedReceiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -116,7 +117,7 @@ async fn all(source: &dyn EventSource, count: usize) -> Vec<EventKind> {
 }
 
 #[tokio::test]
-async fn a_connection_says_that_anything_may_have_changed_and_then_what_does() {
+async fn new_connection_reports_anything_and_then_events() {
     let says = vec![
         written("shop/database", 7),
         CANARY.to_owned(),
@@ -136,7 +137,7 @@ async fn a_connection_says_that_anything_may_have_changed_and_then_what_does() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_is_made_anew_and_says_so() {
+async fn closed_connection_is_reopened_and_reports_anything() {
     let (address, _asked) = server(vec![
         Script::SayAndClose(vec![written("shop/a", 1)]),
         Script::Say(vec![written("shop/b", 1)]),
@@ -157,15 +158,15 @@ async fn a_connection_that_ends_is_made_anew_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_without_events_is_told_from_one_that_denies_them() {
-    // what a server says to a path that it does not have, and to a token without the right
+async fn missing_events_and_denied_events_have_different_errors() {
+    // the responses to an unknown path, and to a token without the permission
     let none = r#"{"errors":["CANARY unsupported path"]}"#;
     let denied = r#"{"errors":["1 error occurred:\n\t* CANARY permission denied\n\n"]}"#;
     let known = r#"{"data":{"id":"x"}}"#;
     let (address, _asked) = server(vec![
         Script::Answer(404, none),
         Script::Answer(403, denied),
-        // it is asked whether it still knows the token
+        // the lookup whether the server still knows the token
         Script::Answer(200, known),
     ])
     .await;
@@ -180,7 +181,7 @@ async fn a_server_without_events_is_told_from_one_that_denies_them() {
 }
 
 #[tokio::test]
-async fn openbao_has_no_events_and_the_error_says_what_to_do() {
+async fn openbao_without_events_fails_with_a_hint() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let token = bao.create_token(&[&policy, "default"]).await.unwrap();

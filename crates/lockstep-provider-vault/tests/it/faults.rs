@@ -1,4 +1,5 @@
-//! A server, or what stands before it, that misbehaves: each fault has its kind, and nothing of it is shown.
+//! Tests a misbehaving server or proxy: each fault has its kind, and no error shows any of the
+//! response.
 
 use std::{
     sync::{
@@ -22,7 +23,7 @@ use crate::bench::{
 
 const PAGE: &str = "<!doctype html><html><body>Sign in, CANARY</body></html>";
 
-/// What every request may meet, whatever it is for.
+/// Faults that every request may meet, whatever it is for.
 fn faults() -> Vec<(&'static str, Fate, ErrorKind)> {
     let raw = |text: &str| Fate::Answer(text.as_bytes().to_vec());
     let long = "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n{\"CANARY";
@@ -84,7 +85,7 @@ fn faults() -> Vec<(&'static str, Fate, ErrorKind)> {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_server_has_its_kind_and_is_over_when_it_is_over() {
+async fn server_faults_have_their_kind_and_recover() {
     let quiet = Quiet::listen();
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
@@ -126,7 +127,7 @@ async fn every_fault_of_the_server_has_its_kind_and_is_over_when_it_is_over() {
 }
 
 #[tokio::test]
-async fn every_fault_during_the_login_has_the_same_kind() {
+async fn faults_during_the_login_have_the_same_kind() {
     let quiet = Quiet::listen();
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
@@ -161,7 +162,7 @@ async fn every_fault_during_the_login_has_the_same_kind() {
 }
 
 #[tokio::test]
-async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
+async fn valid_json_with_wrong_contents_is_malformed() {
     let quiet = Quiet::listen();
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
@@ -184,7 +185,7 @@ async fn answers_of_the_right_form_with_wrong_contents_are_malformed() {
         assert_eq!(error.kind, ErrorKind::Malformed, "{body}: {error}");
         assert!(error.message.contains("\"shop/database\""), "{error}");
     }
-    // Another version than the one that was asked for must not be taken for it.
+    // A version other than the requested one must not be returned.
     let body = format!(r#"{{"data":{{"data":{{"a":"CANARY"}},{metadata}}}}}"#);
     proxy.all(Fate::answer(200, &[], &body));
     let error = store
@@ -225,14 +226,14 @@ async fn redirects_are_not_followed() {
     }
     assert!(thief.requests().is_empty());
 
-    // the same server has other stores behind other paths
+    // the same server may have other stores behind other paths
     proxy.rule(|request| Fate::answer(307, &[("Location", &format!("{}?moved=1", request.target))], ""));
     assert_eq!(store.refuse("shop/database").await.kind, ErrorKind::Unavailable);
     assert_eq!(proxy.count("moved"), 0);
 }
 
 #[tokio::test]
-async fn a_server_that_trickles_can_be_given_up_at_any_time() {
+async fn trickling_response_can_be_cancelled_at_any_time() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let proxy = Proxy::start(bao.address()).await;
@@ -249,7 +250,7 @@ async fn a_server_that_trickles_can_be_given_up_at_any_time() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_one_is_refused_when_the_store_is_made() {
+async fn invalid_address_is_rejected_when_the_store_is_built() {
     let objects = Objects::default().with("vault", "token", "s.CANARY");
     for server in [
         "",
@@ -280,7 +281,7 @@ async fn an_address_that_cannot_be_one_is_refused_when_the_store_is_made() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named() {
+async fn unreachable_server_is_named_in_the_error() {
     let port = lockstep_testkit::ports::free().unwrap();
     let server = format!("http://127.0.0.1:{port}");
     let store = Store::with_token(&server, "kv", "s.CANARY").await;
@@ -290,7 +291,7 @@ async fn a_server_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_tenant_cannot_tell_what_listens_on_the_operators_machine() {
+async fn tenants_cannot_probe_ports_of_the_operators_machine() {
     let (open, asked) = listener().await;
     let closed = lockstep_testkit::ports::free().unwrap();
     let objects = Objects::default().with("vault", "token", "s.CANARY");
@@ -323,7 +324,7 @@ async fn a_tenant_cannot_tell_what_listens_on_the_operators_machine() {
 }
 
 #[tokio::test]
-async fn events_of_a_tenant_reach_no_loopback_address_either() {
+async fn events_of_a_tenant_cannot_reach_loopback() {
     let (port, asked) = listener().await;
     let objects = Objects::default().with("vault", "token", "s.CANARY");
     let spec = token_spec(&format!("https://localhost:{port}"), "kv");
@@ -340,7 +341,7 @@ async fn events_of_a_tenant_reach_no_loopback_address_either() {
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
-/// A server that counts connections.
+/// Starts a server that counts connections.
 async fn listener() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -356,7 +357,7 @@ async fn listener() -> (u16, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn success_without_data_does_not_mean_that_a_value_is_gone() {
+async fn success_without_data_is_not_a_missing_value() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
@@ -386,7 +387,7 @@ async fn success_without_data_does_not_mean_that_a_value_is_gone() {
 }
 
 #[tokio::test]
-async fn only_a_deleted_or_destroyed_version_without_complaints_is_gone() {
+async fn only_deleted_or_destroyed_versions_are_not_found() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;

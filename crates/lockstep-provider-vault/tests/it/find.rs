@@ -1,4 +1,4 @@
-//! Searches on the real server, and their bounds.
+//! Tests searches on a real server, and their limits.
 
 use lockstep_provider::{ErrorKind, FindQuery, Operation, Pattern, Scope};
 use serde_json::json;
@@ -22,7 +22,7 @@ fn tagged(name: &str, value: &str) -> FindQuery {
 }
 
 #[tokio::test]
-async fn keys_that_are_found_carry_the_mount_path_where_the_store_has_none() {
+async fn found_keys_include_the_mount_path_if_the_store_has_none() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let objects = Objects::default().with("vault", "token", bao.root_token());
@@ -43,7 +43,7 @@ async fn keys_that_are_found_carry_the_mount_path_where_the_store_has_none() {
 }
 
 #[tokio::test]
-async fn a_key_whose_current_version_is_gone_carries_no_tags() {
+async fn key_without_a_current_version_has_no_tags() {
     let bao = bao().await;
     let mount = engine(bao, 2).await;
     for key in ["kept", "deleted", "destroyed"] {
@@ -61,7 +61,7 @@ async fn a_key_whose_current_version_is_gone_carries_no_tags() {
 }
 
 #[tokio::test]
-async fn a_search_that_cannot_see_everything_fails_with_the_line_that_the_policy_needs() {
+async fn incomplete_search_fails_with_the_missing_policy_line() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     put(bao, &mount, "shop/eu/smtp", json!({ "password": "CANARY" })).await;
@@ -84,7 +84,7 @@ async fn a_search_that_cannot_see_everything_fails_with_the_line_that_the_policy
              The policy needs: path \"{mount}/metadata/shop/\" {{ capabilities = [\"list\"] }}"
         )
     );
-    // Each line that is asked for is enough for the next step.
+    // Each policy line in a message is sufficient for the next step.
     let mut rules = allowed;
     for _ in 0..5 {
         let Err(error) = store.find(tagged("team", "shop")).await else {
@@ -100,20 +100,20 @@ async fn a_search_that_cannot_see_everything_fails_with_the_line_that_the_policy
 }
 
 #[tokio::test]
-async fn a_search_has_bounds() {
+async fn search_has_limits() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
     let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
     let list = |names: &[String]| Fate::answer(200, &[], &json!({ "data": { "keys": names } }).to_string());
 
-    // Folders in folders without end.
+    // Endlessly nested folders.
     let deeper = list(&["again/".to_owned()]);
     answer_as_kv(&proxy, move |_| deeper.clone());
     let error = store.find(FindQuery::default()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
     assert!(proxy.requests().len() < 100);
 
-    // More keys than anybody syncs.
+    // More keys than the limit.
     let many: Vec<_> = (0..10_001).map(|index| format!("key-{index}")).collect();
     let many = list(&many);
     answer_as_kv(&proxy, move |_| many.clone());
@@ -121,7 +121,7 @@ async fn a_search_has_bounds() {
     assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
     assert!(error.hint.is_some_and(|hint| hint.contains("find.path")));
 
-    // A server that answers the same page for ever.
+    // A server that returns the same page forever.
     let page: Vec<_> = (0..1000).map(|index| format!("key-{index}")).collect();
     let page = list(&page);
     answer_as_kv(&proxy, move |_| page.clone());
@@ -131,7 +131,7 @@ async fn a_search_has_bounds() {
 }
 
 #[tokio::test]
-async fn names_that_lead_elsewhere_are_not_followed() {
+async fn names_that_lead_elsewhere_are_malformed() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
     let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
@@ -150,7 +150,7 @@ async fn names_that_lead_elsewhere_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_search_lists_only_what_may_hold_granted_keys() {
+async fn search_lists_only_folders_with_granted_keys() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
     let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
@@ -210,7 +210,7 @@ async fn a_search_lists_only_what_may_hold_granted_keys() {
 }
 
 #[tokio::test]
-async fn an_error_of_a_search_names_nothing_outside_of_the_grant() {
+async fn search_error_names_nothing_outside_the_grant() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
     let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;

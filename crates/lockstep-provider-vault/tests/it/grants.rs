@@ -1,4 +1,4 @@
-//! Whatever is requested of the server is within the grant.
+//! Tests that every request to the server stays within the grant.
 
 use lockstep_api::StoreProvider;
 use lockstep_provider::{Context, ProviderFactory as _};
@@ -13,7 +13,8 @@ use crate::bench::{LOOKUP, Objects, Store};
 /// The engines of the server: mount path, type and version.
 type Engines = &'static [(&'static str, &'static str, &'static str)];
 
-/// Mostly engines of version 2, at mount paths of one and of more segments, and what no key may lead to.
+/// Mostly engines of version 2, with mount paths of one or more segments, and engines that no key
+/// may lead to.
 const MOSTLY_TWO: Engines = &[
     ("secret", "kv", "2"),
     ("shop", "kv", "2"),
@@ -26,7 +27,7 @@ const MOSTLY_TWO: Engines = &[
     ("admin", "kv", "3"),
 ];
 
-/// The same, mostly of version 1.
+/// Like [`MOSTLY_TWO`], but mostly of version 1.
 const MOSTLY_ONE: Engines = &[
     ("secret", "kv", "1"),
     ("shop", "generic", ""),
@@ -39,7 +40,7 @@ const MOSTLY_ONE: Engines = &[
     ("admin", "kv", "3"),
 ];
 
-/// The path of a target, from the bytes that the server sees.
+/// Returns the path of a request target, as the server sees it.
 fn path_of(target: &str) -> Result<String, String> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let resolved = url::Url::parse("http://server").and_then(|base| base.join(path));
@@ -52,7 +53,7 @@ fn path_of(target: &str) -> Result<String, String> {
         .map_err(|_| format!("the request {target} is no text"))
 }
 
-/// The engine that the server routes a path to, and the path below it.
+/// Returns the engine that the server routes a path to, and the path below it.
 fn routed(engines: Engines, path: &str) -> Option<(&'static str, &'static str, &'static str, &str)> {
     engines.iter().find_map(|(mount, kind, version)| {
         let below = path.strip_prefix(mount)?;
@@ -63,7 +64,7 @@ fn routed(engines: Engines, path: &str) -> Option<(&'static str, &'static str, &
     })
 }
 
-/// How the server says which engine is at a path.
+/// Returns the server's response to the lookup of an engine.
 fn told(engines: Engines, request: &Request) -> Fate {
     let path = path_of(&request.target).unwrap_or_default();
     let engine = path.strip_prefix(LOOKUP).and_then(|path| routed(engines, path));
@@ -81,7 +82,7 @@ fn told(engines: Engines, request: &Request) -> Fate {
     }
 }
 
-/// The canonical form of the value that the server reads for a target.
+/// Returns the canonical form of the value that the server reads for a target.
 fn requested(target: &str, engines: Engines, version: &str) -> Result<(String, String), String> {
     let strange = || format!("the request {target} is none for a value");
     let path = path_of(target)?;
@@ -96,7 +97,7 @@ fn requested(target: &str, engines: Engines, version: &str) -> Result<(String, S
 }
 
 #[test]
-fn every_request_is_within_the_grant() {
+fn every_request_stays_within_the_grant() {
     let runtime = Runtime::new().unwrap();
     let proxy = runtime.block_on(Proxy::start("127.0.0.1:1"));
     let objects = Objects::default().with("vault", "token", "s.token");

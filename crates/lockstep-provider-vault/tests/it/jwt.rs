@@ -1,10 +1,10 @@
-//! JSON web tokens, as an identity provider and a Kubernetes API server sign them.
+//! Signs JSON web tokens like an identity provider or a Kubernetes API server.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
-/// Signs tokens.
+/// Signs tokens with its own key.
 pub(crate) struct Issuer(KeyPair);
 
 impl Issuer {
@@ -12,12 +12,13 @@ impl Issuer {
         Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
     }
 
-    /// The key to check the tokens with, PEM.
+    /// Returns the key that verifies the tokens, in PEM.
     pub(crate) fn public_key(&self) -> String {
         self.0.public_key_pem()
     }
 
-    /// A token with these claims, and the ServiceAccount "shop" of namespace "shop" as its subject.
+    /// Returns a token with these claims, and the ServiceAccount "shop" of namespace "shop" as its
+    /// subject.
     pub(crate) fn token(&self, audience: &str, expires: u64) -> String {
         let claims = json!({
             "iss": "https://kubernetes.default.svc",
@@ -39,8 +40,8 @@ impl Issuer {
     }
 }
 
-/// The two numbers of a signature, 32 bytes each, as a token has them; ASN.1 (`SEQUENCE` of two `INTEGER`s) writes them
-/// with as many bytes as they need.
+/// Converts a signature to the two numbers of 32 bytes each that a token contains. ASN.1
+/// (`SEQUENCE` of two `INTEGER`s) encodes them with as many bytes as they need.
 fn fixed(signature: &[u8]) -> Vec<u8> {
     let mut rest = &signature[2..];
     let mut numbers = Vec::with_capacity(64);
@@ -54,7 +55,7 @@ fn fixed(signature: &[u8]) -> Vec<u8> {
     numbers
 }
 
-/// A time that no test lives to see.
+/// A time far in the future.
 pub(crate) const NEVER: u64 = 4_102_444_800;
-/// A time that was before every test.
+/// A time in the past.
 pub(crate) const LONG_AGO: u64 = 1_700_000_100;

@@ -1,4 +1,4 @@
-//! Credentials of a real database engine over a real PostgreSQL, and of the pki engine.
+//! Tests credentials of a real database engine with a real PostgreSQL, and of the pki engine.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,7 +28,7 @@ async fn database() -> &'static PostgreSql {
         .await
 }
 
-/// What the documentation says that the policy needs.
+/// The policy lines that the documentation requires.
 const TOKENS: [&str; 3] = [
     "path \"auth/token/create-orphan\" { capabilities = [\"update\"] }",
     "path \"auth/token/renew-accessor\" { capabilities = [\"update\"] }",
@@ -57,7 +57,8 @@ impl Bench {
         Self::with(ttl, max_ttl, &TOKENS, json!({})).await
     }
 
-    /// The rules are those of the policy, beside reading in the engine.
+    /// Creates the engine and the store. The policy has these rules in addition to reading in the
+    /// engine.
     async fn with(ttl: &str, max_ttl: &str, rules: &[&str], mut settings: Value) -> Self {
         let (bao, database) = (bao().await, database().await);
         let mount = unique("database");
@@ -125,7 +126,8 @@ impl Bench {
         self.database.takes(&credential.user, &credential.password).await
     }
 
-    /// The server revokes in the background.
+    /// Waits until the database rejects the credential, because the server revokes in the
+    /// background.
     async fn is_refused(&self, credential: &Credential) {
         let mut looks = 0;
         while self.takes(credential).await {
@@ -161,7 +163,7 @@ impl Credential {
 }
 
 #[tokio::test]
-async fn a_credential_is_made_renewed_and_revoked_with_the_least_policy() {
+async fn credential_lifecycle_needs_only_the_documented_policy() {
     let quiet = Quiet::listen();
     let bench = Bench::new("1h", "24h").await;
     let credential = bench.mint().await;
@@ -182,7 +184,7 @@ async fn a_credential_is_made_renewed_and_revoked_with_the_least_policy() {
 }
 
 #[tokio::test]
-async fn two_credentials_of_one_store_have_nothing_to_do_with_each_other() {
+async fn credentials_of_one_store_are_independent() {
     let bench = Bench::new("1h", "24h").await;
     let (one, two) = (bench.mint().await, bench.mint().await);
     assert_ne!(one.user, two.user);
@@ -193,7 +195,7 @@ async fn two_credentials_of_one_store_have_nothing_to_do_with_each_other() {
 }
 
 #[tokio::test]
-async fn a_credential_outlives_the_login_of_those_who_had_it_made() {
+async fn credential_outlives_the_login_that_issued_it() {
     let settings = json!({ "token_ttl": "2s", "token_max_ttl": "2s" });
     let bench = Bench::with("1h", "24h", &TOKENS, settings).await;
     let credential = bench.mint().await;
@@ -205,7 +207,7 @@ async fn a_credential_outlives_the_login_of_those_who_had_it_made() {
 }
 
 #[tokio::test]
-async fn a_credential_whose_answer_was_lost_is_revoked_by_the_accessor_alone() {
+async fn lost_credential_is_revoked_by_its_accessor() {
     let bench = Bench::new("1h", "24h").await;
     let credential = bench.mint().await;
     let lost = LeaseHandle {
@@ -217,7 +219,7 @@ async fn a_credential_whose_answer_was_lost_is_revoked_by_the_accessor_alone() {
     bench.is_refused(&credential).await;
 }
 
-/// A store pointed to another server before, which chose the accessor and the lease id.
+/// The store used another server before, which chose the accessor and the lease id.
 #[tokio::test]
 async fn leases_of_another_server_are_neither_renewed_nor_revoked() {
     let bench = Bench::new("1h", "24h").await;
@@ -240,7 +242,7 @@ async fn leases_of_another_server_are_neither_renewed_nor_revoked() {
 }
 
 #[tokio::test]
-async fn a_renewal_beyond_the_maximum_is_shorter_than_asked() {
+async fn renewal_is_capped_by_the_maximum_lifetime() {
     let bench = Bench::new("20s", "25s").await;
     let credential = bench.mint().await;
     sleep(Duration::from_secs(10)).await;
@@ -250,7 +252,7 @@ async fn a_renewal_beyond_the_maximum_is_shorter_than_asked() {
 }
 
 #[tokio::test]
-async fn a_request_for_a_credential_is_sent_once_whatever_comes_back() {
+async fn credential_request_is_sent_only_once() {
     let bench = Bench::new("1h", "24h").await;
     for status in [403, 429, 500, 503] {
         let warrant = bench.warrant().await.unwrap();
@@ -271,7 +273,7 @@ async fn a_request_for_a_credential_is_sent_once_whatever_comes_back() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_named_with_the_line_that_the_policy_needs() {
+async fn missing_permission_is_reported_with_its_policy_line() {
     let bench = Bench::with("1h", "24h", &[], json!({})).await;
     let error = bench.warrant().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
@@ -294,7 +296,7 @@ async fn a_missing_right_is_named_with_the_line_that_the_policy_needs() {
 }
 
 #[tokio::test]
-async fn a_login_whose_tokens_make_no_others_is_told_so() {
+async fn batch_tokens_cannot_issue_credentials() {
     let bench = Bench::with("1h", "24h", &TOKENS, json!({ "token_type": "batch" })).await;
     let error = bench.warrant().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
@@ -302,7 +304,7 @@ async fn a_login_whose_tokens_make_no_others_is_told_so() {
 }
 
 #[tokio::test]
-async fn what_makes_no_credential_is_refused_with_the_way_out() {
+async fn paths_that_issue_no_credential_fail_with_a_hint() {
     let bench = Bench::new("1h", "24h").await;
     let refused = async |path: &str| {
         let warrant = bench.warrant().await.unwrap();
@@ -336,7 +338,7 @@ async fn what_makes_no_credential_is_refused_with_the_way_out() {
 }
 
 #[tokio::test]
-async fn a_credential_request_never_writes_to_a_key_value_engine() {
+async fn credential_request_never_writes_to_a_key_value_engine() {
     let bao = bao().await;
     let proxy = Proxy::start(bao.address()).await;
     let objects = Objects::default().with("vault", "token", bao.root_token());
@@ -374,7 +376,7 @@ async fn a_credential_request_never_writes_to_a_key_value_engine() {
 }
 
 #[tokio::test]
-async fn an_engine_that_the_server_does_not_tell_issues_nothing() {
+async fn unconfirmed_engine_issues_nothing() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
     let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
@@ -397,7 +399,7 @@ async fn an_engine_that_the_server_does_not_tell_issues_nothing() {
 }
 
 #[tokio::test]
-async fn a_certificate_has_no_lease_and_says_itself_when_it_ends() {
+async fn certificate_without_a_lease_has_its_own_expiry() {
     let bao = bao().await;
     let mount = unique("pki");
     bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "pki" }))
@@ -437,7 +439,7 @@ async fn a_certificate_has_no_lease_and_says_itself_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_static_role_is_read_as_it_is_and_says_when_its_password_changes() {
+async fn static_role_is_read_with_its_next_rotation() {
     let bench = Bench::new("1h", "24h").await;
     let user = unique("static").replace('-', "_");
     bench

@@ -1,4 +1,4 @@
-//! One way to log in, tried with a good credential and with a wrong one.
+//! Tests one login method with a valid and with a wrong credential.
 
 use lockstep_provider::{ErrorKind, Operation};
 use lockstep_testkit::OpenBao;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Objects, Quiet, Store, and, spec};
 
-/// One way to log in: the mount with the value, `auth`, and a credential with another that is refused.
+/// One login method: the mount with the value, `auth`, a valid credential, and a wrong one.
 pub(crate) struct Login<'a> {
     pub(crate) bao: &'a OpenBao,
     pub(crate) mount: &'a str,
@@ -17,7 +17,7 @@ pub(crate) struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// `spec.provider.vault` of a store that logs in so.
+    /// Returns `spec.provider.vault` of a store with this login method.
     pub(crate) fn spec(&self) -> Value {
         let spec = spec(self.bao.address(), self.mount, self.auth.clone());
         match self.bao.ca() {
@@ -33,7 +33,8 @@ impl Login<'_> {
         }
     }
 
-    /// Reads with the good credential, with a line end after it too, and is refused with the wrong one in these words.
+    /// Reads with the valid credential, with and without a trailing line end. The wrong one must be
+    /// rejected with these words.
     pub(crate) async fn works_and_is_refused(self, words: &str, hint: &str) {
         let quiet = Quiet::listen();
         quiet.never(self.wrong);

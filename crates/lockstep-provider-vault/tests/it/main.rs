@@ -1,4 +1,4 @@
-//! The provider against a real OpenBao server, and against servers that misbehave.
+//! Tests the provider against a real OpenBao server, and against misbehaving servers.
 
 #![expect(clippy::unwrap_used, reason = "what a helper cannot do fails the test")]
 

@@ -1,4 +1,5 @@
-//! Missing keys of stores with `path`: the server must confirm the engine before a key counts as gone.
+//! Tests missing keys of stores with `path`: the server must confirm the engine before a key counts
+//! as gone.
 
 use lockstep_provider::{ErrorKind, FindQuery, Part, RemoteRef};
 use lockstep_testkit::proxy::Fate;
@@ -64,7 +65,7 @@ async fn missing_key_of_version_1_is_not_found() {
     assert_eq!(named.lookups(), 1);
 }
 
-/// A proxy in front of the server can refuse everything below `sys`.
+/// A proxy in front of the server can reject everything below `sys`.
 #[tokio::test]
 async fn missing_key_without_confirmation_is_not_reported_as_missing() {
     let bao = bao().await;

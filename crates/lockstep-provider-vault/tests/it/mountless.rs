@@ -1,4 +1,5 @@
-//! Stores without `path`: the server says where a mount path ends and which engine is there.
+//! Tests stores without `path`: the server determines where a mount path ends and which engine is
+//! there.
 
 use futures::future::join_all;
 use lockstep_provider::{Context, ErrorKind, FindQuery, Operation, Part, Pattern, RemoteRef, Scope};
@@ -35,7 +36,7 @@ impl Mountless {
         assert!(error.to_string().contains(words), "{key}: {error}");
     }
 
-    /// The requests that are not questions for an engine.
+    /// Returns the requests that do not look up an engine.
     fn others(&self) -> Vec<String> {
         let targets = self.proxy.requests().into_iter().map(|request| request.target);
         targets.filter(|target| !target.starts_with(LOOKUP)).collect()
@@ -47,7 +48,7 @@ fn password() -> Value {
 }
 
 #[tokio::test]
-async fn key_in_an_engine_of_another_version_is_refused() {
+async fn key_in_an_engine_of_another_version_is_rejected() {
     let bao = bao().await;
     let one = engine(bao, 1).await;
     bao.put_kv1(&format!("{one}/shop/data/a"), password())
@@ -74,7 +75,7 @@ async fn key_in_an_engine_of_another_version_is_refused() {
 
 /// A path at which an engine issues credentials is granted under `generate`, never under `keys`.
 #[tokio::test]
-async fn key_in_an_engine_of_another_type_is_refused() {
+async fn key_in_an_engine_of_another_type_is_rejected() {
     let bao = bao().await;
     let transit = unique("transit");
     bao.post(&format!("sys/mounts/{transit}"), json!({ "type": "transit" }))
@@ -99,7 +100,7 @@ async fn key_in_an_engine_of_another_type_is_refused() {
 }
 
 #[tokio::test]
-async fn mount_path_ends_where_the_server_says() {
+async fn server_determines_where_the_mount_path_ends() {
     let bao = bao().await;
     let (team, mount) = (unique("team"), unique("kv"));
     let deep = format!("{team}/kv");
@@ -116,7 +117,7 @@ async fn mount_path_ends_where_the_server_says() {
         let found = store.find(store.below(&path)).await.unwrap();
         assert_eq!(found, [format!("{deep}/shop/a")], "{path}");
     }
-    // `data` says where the mount path ends, and the server disagrees
+    // `data` marks the end of the mount path, but the server disagrees
     let words = format!("the mount path is \"{mount}\"");
     mountless
         .assert_refused(&format!("{mount}/shop/data/a"), &words)
@@ -153,7 +154,7 @@ async fn search_lists_only_granted_folders_of_the_mount() {
 }
 
 #[tokio::test]
-async fn server_is_asked_once_for_a_mount() {
+async fn each_mount_is_looked_up_once() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let mountless = Mountless::new(bao, "v2").await;
@@ -165,7 +166,7 @@ async fn server_is_asked_once_for_a_mount() {
 }
 
 #[tokio::test]
-async fn mount_without_rights_fails_closed_and_heals() {
+async fn mount_without_permission_fails_closed_and_recovers() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let policy = unique("nothing");
@@ -188,7 +189,7 @@ async fn mount_without_rights_fails_closed_and_heals() {
 }
 
 #[tokio::test]
-async fn metadata_is_read_from_the_mount_of_the_server() {
+async fn metadata_is_read_from_the_servers_mount() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let policy = reader(bao, &mount).await;
@@ -208,7 +209,7 @@ async fn metadata_is_read_from_the_mount_of_the_server() {
     assert_eq!(fields(&secret), json!({ "team": "shop" }));
 }
 
-/// A mount path that the server returned once holds every key below it.
+/// A mount path that the server returned once therefore holds every key below it.
 #[tokio::test]
 async fn server_has_no_mount_or_namespace_below_a_mount() {
     let bao = bao().await;

@@ -1,4 +1,5 @@
-//! Stores with `path`: the server must confirm the engine before anything is requested from it.
+//! Tests stores with `path`: the server must confirm the engine before anything is requested from
+//! it.
 
 use futures::future::join_all;
 use lockstep_provider::{ErrorKind, FindQuery, Operation, Part, ProviderError, RemoteRef};
@@ -28,7 +29,7 @@ impl Named {
         Self { proxy, store }
     }
 
-    /// From now on the proxy answers lookups of an engine, and the server everything else.
+    /// Makes the proxy answer lookups of an engine, and the server everything else.
     pub(crate) fn answer_lookups(&self, status: u16, body: &str) {
         let body = body.to_owned();
         self.proxy.rule(move |request| {
@@ -57,7 +58,7 @@ pub(crate) async fn replace(bao: &OpenBao, mount: &str, version: u8) {
     bao.enable_kv(mount, version).await.unwrap();
 }
 
-/// The policy is the least-privilege policy of the documentation.
+/// Uses the least-privilege policy of the documentation.
 #[tokio::test]
 async fn reads_searches_and_missing_keys_share_one_lookup() {
     let bao = bao().await;
@@ -116,8 +117,8 @@ async fn engine_is_looked_up_before_a_read_and_after_five_minutes() {
     }
 }
 
-/// `access.keys` would otherwise grant what only `access.generate` can: key `token` of the store with `gcp/roleset` is a path at which
-/// the engine issues a token.
+/// Otherwise `access.keys` would grant what only `access.generate` can: key `token` of the store
+/// with `gcp/roleset` is a path at which the engine issues a token.
 #[tokio::test]
 async fn nothing_is_requested_before_the_engine_is_known() {
     let bao = bao().await;
@@ -173,9 +174,9 @@ async fn engine_with_static_roles_is_not_searched() {
     assert_eq!(named.proxy.count("/v1/database"), 0, "it was requested");
 }
 
-/// Requests that wait for one lookup share its failure, and each names its own key.
+/// Requests that wait for one lookup share its failure, but each error names its own key.
 #[tokio::test]
-async fn denied_lookup_names_the_policy_line_that_is_enough() {
+async fn denied_lookup_names_a_sufficient_policy_line() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     let policy = unique("nothing");
@@ -220,9 +221,9 @@ async fn denied_lookup_names_the_policy_line_that_is_enough() {
     store.read("shop/database").await;
 }
 
-/// A throttled login delays whatever needs it, and not one key.
+/// A throttled login delays everything that needs it, not only one key.
 #[tokio::test]
-async fn login_that_fails_before_a_lookup_stays_an_error_of_the_login() {
+async fn login_failure_before_a_lookup_stays_a_login_error() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     proxy.all(Fate::answer(429, &[("Retry-After", "7")], ""));
     let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
@@ -238,9 +239,9 @@ async fn login_that_fails_before_a_lookup_stays_an_error_of_the_login() {
     }
 }
 
-/// No right on `sys/internal/ui/mounts` is needed.
+/// The lookup needs no permission on `sys/internal/ui/mounts`.
 #[tokio::test]
-async fn any_right_below_the_mount_is_enough_for_the_lookup() {
+async fn any_permission_below_the_mount_allows_the_lookup() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
     for rules in [

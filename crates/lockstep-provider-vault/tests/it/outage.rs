@@ -1,4 +1,4 @@
-//! A real server that is sealed, stopped and started again.
+//! Tests a real server that is sealed, stopped and started again.
 
 use lockstep_provider::{ErrorKind, FindQuery};
 use lockstep_testkit::OpenBao;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::bench::{Objects, Quiet, Store, app_role, app_role_auth, spec, stocked};
 
 #[tokio::test]
-async fn a_store_heals_by_itself_after_its_server_was_sealed_stopped_and_restarted() {
+async fn store_recovers_after_its_server_was_sealed_or_restarted() {
     let quiet = Quiet::listen();
     let bao = OpenBao::start().await.unwrap();
     let (mount, policy) = stocked(&bao).await;

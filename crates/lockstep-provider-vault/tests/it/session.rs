@@ -1,5 +1,5 @@
-//! The life of a token: one login per store identity, renewal before the end, a fresh login when the server no longer
-//! takes it.
+//! Tests the lifecycle of a token: one login per store identity, renewal before expiry, and a new
+//! login when the server no longer accepts the token.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The settings are those of the role's tokens; the policy is added.
+    /// Creates the store. The settings apply to the role's tokens; the policy is added.
     async fn new(mut settings: Value) -> Self {
         let bao = bao().await;
         let (mount, policy) = stocked(bao).await;
@@ -62,7 +62,7 @@ impl Bench {
         );
     }
 
-    /// So many reads at the same time, all of which must work.
+    /// Sends this many reads at the same time. All must succeed.
     async fn reads_at_once(&self, count: usize) {
         let refs = vec![RemoteRef::current(at("shop/database")); count];
         let cx = Context::default();
@@ -72,7 +72,7 @@ impl Bench {
         }
     }
 
-    /// The token of the last request that carried one.
+    /// Returns the token of the last request that carried one.
     fn token(&self) -> String {
         let requests = self.proxy.requests();
         let token = |head: &str| {
@@ -93,7 +93,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_store_logs_in_once_however_much_is_read() {
+async fn store_logs_in_once_for_all_requests() {
     let quiet = Quiet::listen();
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads_at_once(30).await;
@@ -107,14 +107,14 @@ async fn a_store_logs_in_once_however_much_is_read() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_ends_by_one_request_of_many() {
+async fn one_of_many_requests_renews_the_token_before_expiry() {
     let bench = Bench::new(json!({ "token_ttl": "6s" })).await;
     bench.reads().await;
     let first = bench.token();
     sleep(Duration::from_millis(4200)).await;
     bench.reads_at_once(10).await;
     assert_eq!((bench.logins(), bench.renewals()), (1, 1));
-    // The token would have ended by now.
+    // Without the renewal, the token would have expired by now.
     sleep(Duration::from_millis(2200)).await;
     bench.reads().await;
     assert_eq!(bench.logins(), 1);
@@ -122,7 +122,7 @@ async fn a_token_is_renewed_before_it_ends_by_one_request_of_many() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
+async fn unrenewable_token_is_replaced_before_expiry() {
     let bench = Bench::new(json!({ "token_ttl": "1h", "token_type": "batch" })).await;
     bench.reads().await;
     let first = bench.token();
@@ -134,7 +134,7 @@ async fn a_token_that_cannot_be_renewed_is_replaced_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_is_replaced_by_one_login() {
+async fn expired_token_is_replaced_by_one_login() {
     let bench = Bench::new(json!({ "token_ttl": "2s" })).await;
     bench.reads().await;
     sleep(Duration::from_millis(2300)).await;
@@ -143,7 +143,7 @@ async fn a_token_that_has_ended_is_replaced_by_one_login() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_replaced_by_one_login_and_the_reads_succeed() {
+async fn revoked_token_is_replaced_by_one_login() {
     let quiet = Quiet::listen();
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
@@ -160,7 +160,7 @@ async fn a_revoked_token_is_replaced_by_one_login_and_the_reads_succeed() {
 }
 
 #[tokio::test]
-async fn the_login_after_a_revocation_takes_the_credential_that_is_there_now() {
+async fn login_after_a_revocation_uses_the_current_credential() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     bench.objects.set("approle", "secret-id", "CANARY-other");
@@ -174,7 +174,7 @@ async fn the_login_after_a_revocation_takes_the_credential_that_is_there_now() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_one_login_share_its_failure() {
+async fn requests_that_wait_for_one_login_share_its_failure() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.objects.set("approle", "secret-id", "CANARY-wrong");
     let refs = vec![RemoteRef::current(at("shop/database")); 8];
@@ -185,7 +185,7 @@ async fn those_who_wait_for_one_login_share_its_failure() {
 }
 
 #[tokio::test]
-async fn what_a_policy_denies_is_no_reason_to_log_in_again() {
+async fn denial_by_a_policy_causes_no_new_login() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     let foreign = stocked(bench.bao).await.0;
@@ -210,7 +210,7 @@ async fn what_a_policy_denies_is_no_reason_to_log_in_again() {
 }
 
 #[tokio::test]
-async fn a_denial_right_after_a_revocation_does_not_hide_the_next_revocation() {
+async fn denial_after_a_revocation_does_not_hide_the_next_one() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     let denied = "denied";
     let rules = format!(
@@ -231,7 +231,7 @@ async fn a_denial_right_after_a_revocation_does_not_hide_the_next_revocation() {
 }
 
 #[tokio::test]
-async fn a_server_whose_lookups_know_no_token_is_not_asked_for_one_login_after_the_other() {
+async fn unreliable_lookups_do_not_cause_repeated_logins() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.proxy.rule(|request| {
         let denied = request.target.contains("lookup-self") || request.target.contains("denied");
@@ -250,11 +250,11 @@ async fn a_server_whose_lookups_know_no_token_is_not_asked_for_one_login_after_t
 }
 
 #[tokio::test]
-async fn a_token_near_its_last_renewal_is_replaced_before_it_ends() {
+async fn token_near_its_maximum_lifetime_is_replaced() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     let first = bench.token();
-    // So a renewal brings less than half of what it should.
+    // So a renewal yields less than half of the lease.
     let role = format!("auth/{}/role/shop", bench.method);
     bench
         .bao
@@ -269,7 +269,7 @@ async fn a_token_near_its_last_renewal_is_replaced_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_fails_does_not_stop_the_reads_while_the_token_lives() {
+async fn failed_renewal_does_not_stop_reads() {
     let bench = Bench::new(json!({ "token_ttl": "1h" })).await;
     bench.reads().await;
     bench.proxy.rule(|request| {
@@ -288,7 +288,7 @@ async fn a_renewal_that_fails_does_not_stop_the_reads_while_the_token_lives() {
 }
 
 #[tokio::test]
-async fn a_static_token_that_was_revoked_is_told_and_a_new_one_in_the_secret_is_taken() {
+async fn revoked_static_token_is_reported_until_it_is_replaced() {
     let bao = bao().await;
     let (mount, policy) = stocked(bao).await;
     let token = bao.create_token(&[&policy]).await.unwrap();

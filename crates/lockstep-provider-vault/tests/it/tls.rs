@@ -1,4 +1,5 @@
-//! Certificate authorities: from the spec, from a Secret, from a ConfigMap, and a server that cannot be trusted.
+//! Tests certificate authorities from the spec, a Secret and a ConfigMap, and servers that cannot
+//! be trusted.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lockstep_provider::{ErrorKind, Operation};
@@ -12,7 +13,7 @@ use tokio::{
 use crate::bench::{Objects, Quiet, Store, and, secure_bao, stocked, token_spec};
 
 #[tokio::test]
-async fn the_servers_authority_may_come_from_the_spec_a_secret_or_a_config_map() {
+async fn authority_may_come_from_spec_secret_or_config_map() {
     let quiet = Quiet::listen();
     let bao = secure_bao().await;
     let (mount, _) = stocked(bao).await;
@@ -40,7 +41,7 @@ async fn the_servers_authority_may_come_from_the_spec_a_secret_or_a_config_map()
 }
 
 #[tokio::test]
-async fn a_server_of_an_unknown_authority_is_told_as_such_and_gets_no_token() {
+async fn server_of_an_unknown_authority_gets_no_token() {
     let quiet = Quiet::listen();
     let bao = secure_bao().await;
     let (mount, _) = stocked(bao).await;
@@ -70,7 +71,7 @@ async fn a_server_of_an_unknown_authority_is_told_as_such_and_gets_no_token() {
 }
 
 #[tokio::test]
-async fn authorities_that_are_none_are_refused_by_the_name_of_their_place() {
+async fn invalid_authorities_are_rejected_with_their_source() {
     let bao = secure_bao().await;
     let spec = token_spec(bao.address(), "kv");
     let objects = Objects::default()
@@ -101,7 +102,7 @@ async fn authorities_that_are_none_are_refused_by_the_name_of_their_place() {
 }
 
 #[tokio::test]
-async fn a_server_under_a_name_that_its_certificate_does_not_have_is_told_as_such() {
+async fn certificate_for_another_name_is_reported() {
     let bao = secure_bao().await;
     let (mount, _) = stocked(bao).await;
     let upstream = bao.address().trim_start_matches("https://");
@@ -117,7 +118,7 @@ async fn a_server_under_a_name_that_its_certificate_does_not_have_is_told_as_suc
     let forward = async {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server = TcpStream::connect(upstream).await.unwrap();
-        // How a connection ends that is broken off does not matter.
+        // It does not matter how an aborted connection ends.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     };
     let (error, ()) = tokio::join!(store.refuse("shop/database"), forward);

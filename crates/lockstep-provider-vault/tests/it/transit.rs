@@ -1,4 +1,5 @@
-//! Keys of the transit engine: the suite for keys, with associated data and with derived keys, and what is Vault's own.
+//! Runs the suite for keys with associated data and with derived keys of the transit engine, and
+//! tests what is specific to Vault.
 
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ impl KeySubject for Transit {
         self.encryptor_of("shop", &self.operator).await
     }
 
-    /// A key of the transit engine cannot be disabled; its versions can be retired.
+    /// A key of the transit engine cannot be disabled, but its versions can be retired.
     async fn enable(&self, enabled: bool) {
         let key = format!("{}/keys/shop", self.mount);
         if !enabled {
@@ -152,7 +153,7 @@ async fn sealed(subject: &Transit) -> Ciphertext {
 }
 
 #[tokio::test]
-async fn a_key_that_was_deleted_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+async fn deleted_key_is_not_a_missing_value() {
     let subject = Transit::new(false).await;
     let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
     let key = format!("{}/keys/shop", subject.mount);
@@ -167,7 +168,7 @@ async fn a_key_that_was_deleted_is_told_and_no_reason_to_think_that_a_value_is_g
 }
 
 #[tokio::test]
-async fn a_store_that_says_derived_of_a_key_that_is_not_is_told_so() {
+async fn derived_key_requires_derived_to_be_set() {
     let mut subject = Transit::new(true).await;
     let ciphertext = sealed(&subject).await;
     subject.derived = false;
@@ -200,13 +201,13 @@ async fn assert_refused_as_unbound(provider: &Arc<dyn Provider>, ciphertext: &Ci
 
 /// The server ignores the context of a key that is not derived.
 #[tokio::test]
-async fn derived_store_refuses_a_key_that_is_not_derived() {
+async fn derived_store_rejects_a_key_that_is_not_derived() {
     let mut subject = Transit::new(false).await;
     subject.derived = true;
     let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
     let words = "transit.derived is set, but transit key \"shop\" is not derived";
     assert_refused_as_unbound(&provider, &ciphertext, words).await;
-    // every binding is refused to a damaged ciphertext, which proves nothing
+    // the server rejects every binding of a damaged ciphertext, which proves nothing
     let mut damaged = sealed(&subject).await;
     if let Some(byte) = damaged.bytes.iter_mut().rev().nth(4) {
         *byte = if *byte == b'A' { b'B' } else { b'A' };
@@ -217,7 +218,7 @@ async fn derived_store_refuses_a_key_that_is_not_derived() {
 }
 
 #[tokio::test]
-async fn server_that_ignores_associated_data_is_refused() {
+async fn server_that_ignores_associated_data_is_rejected() {
     let subject = Transit::new(false).await;
     subject.proxy.rule(|request| {
         match serde_json::from_str::<serde_json::Map<String, Value>>(&request.body) {
@@ -234,7 +235,7 @@ async fn server_that_ignores_associated_data_is_refused() {
 }
 
 #[tokio::test]
-async fn binding_is_proved_again_after_five_minutes() {
+async fn binding_is_proven_again_after_five_minutes() {
     for derived in [false, true] {
         let subject = Transit::new(derived).await;
         let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
@@ -253,7 +254,7 @@ async fn binding_is_proved_again_after_five_minutes() {
 }
 
 #[tokio::test]
-async fn only_a_refused_binding_proves_that_a_key_binds() {
+async fn only_a_rejected_binding_proves_the_key() {
     let forbidden = r#"{"errors":["cipher: message authentication failed"]}"#;
     for (fate, kind) in [
         (Fate::answer(500, &[], forbidden), ErrorKind::Unavailable),
@@ -292,9 +293,9 @@ async fn only_a_refused_binding_proves_that_a_key_binds() {
     }
 }
 
-/// Vault says so when its storage is slow.
+/// Vault returns this error when its storage is slow.
 #[tokio::test]
-async fn a_server_in_trouble_is_no_wrong_configuration() {
+async fn server_failure_is_not_config_invalid() {
     let subject = Transit::new(false).await;
     let ciphertext = sealed(&subject).await;
     let body = r#"{"errors":["1 error occurred: context deadline exceeded"]}"#;
@@ -308,7 +309,7 @@ async fn a_server_in_trouble_is_no_wrong_configuration() {
 }
 
 #[tokio::test]
-async fn a_store_without_a_key_decrypts_nothing() {
+async fn store_without_a_key_cannot_decrypt() {
     let subject = Transit::new(false).await;
     let ciphertext = sealed(&subject).await;
     let mut spec = subject.spec("shop");
@@ -327,7 +328,7 @@ async fn a_store_without_a_key_decrypts_nothing() {
 }
 
 #[tokio::test]
-async fn a_denial_names_the_path_that_the_policy_lacks() {
+async fn denial_names_the_missing_policy_path() {
     let subject = Transit::new(false).await;
     let (provider, ciphertext) = (subject.provider().await, sealed(&subject).await);
     subject.deny().await;

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Provider, StoreKey};
 
-/// The watches of clients that were made, on their way to whoever follows them: at most one for each store.
+/// New watches that the consumer has not picked up yet, at most one per store.
 #[derive(Clone, Default)]
 pub(super) struct Watched(Arc<Mutex<State>>);
 
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Watched {
-    /// Watches a provider that notifies, until the guard is dropped.
+    /// Watches a provider that reports changes, until the guard is dropped.
     pub(super) fn add(&self, key: &StoreKey, provider: &dyn Provider) -> Option<DropGuard> {
         let store = key.clone();
         let token = CancellationToken::new();
@@ -41,7 +41,7 @@ impl Watched {
         Some(token.drop_guard())
     }
 
-    /// Forgets a watch that nobody has taken yet.
+    /// Removes a watch that has not been picked up yet.
     pub(super) fn remove(&self, key: &StoreKey) {
         self.lock().new.remove(key);
     }
@@ -51,8 +51,8 @@ impl Watched {
     }
 }
 
-/// The stores whose values may have changed, as they change. It never ends. A store's watch begins when its client is
-/// made, and ends when the last user of that client drops it.
+/// A stream of the stores whose values may have changed. It never ends. A store's watch begins when
+/// its client is built, and ends when the last user of that client drops it.
 pub struct Changes {
     watched: Watched,
     running: SelectAll<BoxStream<'static, StoreKey>>,
@@ -88,7 +88,7 @@ impl Stream for Changes {
         changes.running.extend(new);
         match changes.running.poll_next_unpin(cx) {
             Poll::Ready(Some(key)) => Poll::Ready(Some(key)),
-            // nothing is watched at the moment; a new client wakes this
+            // nothing is watched at the moment; a new client wakes this task
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }

@@ -80,7 +80,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn a_client_is_made_once_however_many_ask() {
+async fn concurrent_callers_share_one_client_build() {
     let setup = setup();
     let clients = join_all((0..100).map(|_| setup.get("1"))).await;
     assert!(clients.iter().all(Result::is_ok));
@@ -88,7 +88,7 @@ async fn a_client_is_made_once_however_many_ask() {
 }
 
 #[tokio::test]
-async fn a_client_decrypts_with_the_key_of_its_store() {
+async fn client_decrypts_with_the_key_of_its_store() {
     let setup = setup();
     let place = crate::Binding::new(
         lockstep_api::CiphertextScope::Strict,
@@ -104,7 +104,7 @@ async fn a_client_decrypts_with_the_key_of_its_store() {
 }
 
 #[tokio::test]
-async fn a_client_passes_on_what_shares_a_request() {
+async fn client_passes_on_which_references_can_be_batched() {
     let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
     let factory = MemoryFactory::new("file").with(testing::key(), &backend);
     let registry = Registry::default().with(factory);
@@ -119,12 +119,12 @@ async fn a_client_passes_on_what_shares_a_request() {
 }
 
 #[tokio::test]
-async fn another_revision_is_another_client_and_ends_the_one_before() {
+async fn new_revision_replaces_the_client() {
     let setup = setup();
     drop(setup.get("1").await.unwrap());
     let held = setup.get("2").await.unwrap();
     assert_eq!(setup.factory.builds(), 2);
-    // the cache lets go of what it replaced when it comes to it
+    // the cache drops a replaced client asynchronously
     while setup.count() > 1 {
         tokio::task::yield_now().await;
     }
@@ -138,7 +138,7 @@ async fn another_revision_is_another_client_and_ends_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_to_make_a_client_stands_for_a_second() {
+async fn failed_client_build_is_cached_for_a_second() {
     let setup = setup();
     setup.backend.fail_configure(2, ErrorKind::CredentialsUnavailable);
     for _ in 0..100 {
@@ -149,12 +149,12 @@ async fn a_failure_to_make_a_client_stands_for_a_second() {
     tokio::time::advance(Duration::from_millis(1001)).await;
     assert!(setup.get("1").await.is_err());
     assert_eq!(setup.factory.builds(), 2);
-    // other credentials are tried at once
+    // other credentials are tried immediately
     assert!(setup.get("2").await.is_ok());
     assert_eq!(setup.factory.builds(), 3);
 }
 
-/// A backend whose every client tells of changes when the test says so.
+/// A backend whose clients report a change when the test triggers one.
 #[derive(Debug, Clone, Default)]
 struct Talkative(Arc<Mutex<Vec<mpsc::Sender<()>>>>);
 
@@ -225,7 +225,7 @@ impl Provider for Voice {
 impl NoLeases for Voice {}
 
 #[tokio::test]
-async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
+async fn changes_name_their_store_until_the_client_is_dropped() {
     let factory = Talkative::default();
     let senders = Arc::clone(&factory.0);
     let clients = Clients::new(Registry::default().with(factory), measured().metrics.clone(), 16);
@@ -248,7 +248,7 @@ async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
     get("2").await;
     for _ in 0..1000 {
         assert!(changes.next().now_or_never().is_none());
-        // what uses the cache is what lets it forget
+        // the cache runs its pending evictions when it is used
         clients.capability(&key).await;
         if first.is_closed() {
             break;
@@ -261,7 +261,7 @@ async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {
     assert_eq!(changes.next().await, Some(testing::key()));
 
     clients.forget(&testing::key()).await;
-    // the cache lets go of a client in its own time
+    // the cache drops a client asynchronously
     for _ in 0..1000 {
         assert!(changes.next().now_or_never().is_none());
         clients.capability(&key).await;

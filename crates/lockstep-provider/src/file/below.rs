@@ -1,28 +1,28 @@
-//! Reading one file below a folder, for the command line.
+//! Reads one file below a folder, for the command line.
 
 use std::{io::Read as _, path::Path};
 
 use super::{beneath::Beneath, facts::Trouble};
 
-/// Why a file below a folder was not read. The sentence goes on after the file's name.
+/// The reason why a file below a folder was not read. The message continues after the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadBelowError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("does not exist")]
     Missing,
-    /// The user may not read it.
+    /// The user has no permission to read the file.
     #[error("cannot be read: permission denied")]
     Denied,
-    /// It is not below the folder: the path, or a link on it, leads out.
+    /// The file is not below the folder: the path, or a link on it, leads out.
     #[error("is outside of the folder, or a link on its path leads out of it")]
     Outside,
-    /// It is no regular file.
+    /// The path is not a regular file.
     #[error("is not a regular file")]
     NotAFile,
-    /// It is longer than that many bytes.
+    /// The file is longer than this number of bytes.
     #[error("has more than {0} bytes")]
     TooLong(u64),
-    /// It cannot be read.
+    /// The file cannot be read for any other reason.
     #[error("cannot be read")]
     Failed,
 }
@@ -40,10 +40,11 @@ impl From<Trouble> for ReadBelowError {
     }
 }
 
-/// Reads a file of at most `longest` bytes. Nothing outside of the folder is opened, wherever links lead.
+/// Reads a file of at most `longest` bytes. Never opens anything outside the folder, wherever links
+/// lead.
 ///
 /// # Errors
-/// Why it was not read.
+/// The reason why the file was not read.
 pub fn read_below(folder: &Path, path: &str, longest: u64) -> Result<Vec<u8>, ReadBelowError> {
     let (file, _) = Beneath::root(folder)?.linked_file(path)?;
     let file = file.ok_or(ReadBelowError::NotAFile)?;
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_outside_of_the_folder_is_read() {
+    fn files_outside_the_folder_are_not_read() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("repository");
         fs::create_dir_all(folder.join("keys")).unwrap();

@@ -1,4 +1,4 @@
-//! Opening files below a folder, and never outside of it.
+//! Opens files below a folder, and never outside it.
 
 #[cfg(target_os = "linux")]
 mod linux;

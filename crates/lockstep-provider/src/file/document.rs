@@ -1,4 +1,4 @@
-//! One YAML or JSON document: each top-level field is a remote value.
+//! Reads one YAML or JSON document. Each top-level field is a remote value.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -18,11 +18,11 @@ use serde_json::Value;
 use super::{MOST_BYTES, path::shown};
 use crate::{ErrorKind, Operation, ProviderError, SecretValue};
 
-/// The most nodes of a YAML document, each alias counted as what it stands for. The file is the administrator's, and may hold more
-/// than what a tenant sends.
+/// Maximum number of nodes of a YAML document after expanding its aliases. The administrator owns
+/// the file, so it may be larger than what a tenant sends.
 const MOST_NODES: usize = 250_000;
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Yaml,
@@ -30,7 +30,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// By the ending of the file's name.
+    /// Detects the format from the file extension.
     pub(super) fn of(path: &str) -> Option<Self> {
         match path.rsplit_once('.')?.1 {
             "yaml" | "yml" => Some(Self::Yaml),
@@ -47,22 +47,22 @@ impl Format {
     }
 }
 
-/// One field.
+/// One top-level field.
 #[derive(Debug, Clone)]
 pub(super) enum Field {
-    /// A text as it is, a number or truth value as it is written, anything else as JSON.
+    /// A string as it is, a number or boolean as written, anything else as JSON.
     Value(SecretValue),
-    /// A structure with a number in it that would be written differently afterwards (`1.10`).
+    /// A structure that contains a number which JSON output would change (`1.10`).
     Inexact,
 }
 
-/// The fields of a document; those that are `null` are left out, as if they were not there.
+/// The fields of a document. Fields with the value `null` are omitted.
 pub(super) type Fields = BTreeMap<String, Field>;
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
-/// `Malformed` with line and column, and nothing of the content.
+/// `Malformed` with line and column, without any of the content.
 pub(super) fn parse(
     bytes: &[u8],
     format: Format,
@@ -92,7 +92,7 @@ pub(super) fn parse(
     })
 }
 
-/// A place in a text: line and column.
+/// A position in a text: line and column.
 type At = Option<(usize, usize)>;
 
 fn json(bytes: &[u8]) -> Result<Fields, At> {
@@ -111,7 +111,7 @@ fn place(bytes: &[u8], index: usize) -> (usize, usize) {
     lines.fold((0, 1), |(line, _), text| (line + 1, text.len() + 1))
 }
 
-/// Checks what a document comes to once its aliases are expanded, before any of them is.
+/// Checks the size of a document with all aliases expanded, before expanding any.
 fn checked(bytes: &[u8]) -> Result<(), At> {
     let text = std::str::from_utf8(bytes).map_err(|error| Some(place(bytes, error.valid_up_to())))?;
     let most = usize::try_from(MOST_BYTES).unwrap_or(usize::MAX);
@@ -129,7 +129,7 @@ fn yaml(bytes: &[u8]) -> Result<Fields, serde_yaml_ng::Error> {
         .filter(|(_, value)| value.is_number() || value.is_boolean())
         .map(|(name, _)| name.clone())
         .collect();
-    // a password like 0012 or 1.10 must stay what it is: such fields are read again, as text
+    // a password like 0012 or 1.10 must not change: such fields are read again, as text
     let written = if scalars.is_empty() {
         BTreeMap::new()
     } else {
@@ -160,7 +160,8 @@ fn is_inexact(value: &Value) -> bool {
     }
 }
 
-/// The top of a YAML document. A field that is there twice is an error: nobody could say which one was meant.
+/// The top level of a YAML document. A duplicate field is an error, because it would be unclear
+/// which one was meant.
 struct Top(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Top {
@@ -184,12 +185,13 @@ impl<'de> Deserialize<'de> for Top {
                 Ok(Top(fields))
             }
         }
-        // a document that is empty at this moment is about to be written, and not one without fields
+        // a document that is empty at the moment is about to be written; it is not one without
+        // fields
         deserializer.deserialize_any(Reader)
     }
 }
 
-/// The text of some fields, as it is written.
+/// Reads the given fields as the text that the document contains.
 struct InSync<'a>(&'a BTreeSet<String>);
 
 impl<'de> DeserializeSeed<'de> for InSync<'_> {
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_yaml_stays_as_it_is_written() {
+    fn yaml_fields_stay_as_written() {
         let fields = read(
             "text: secret\nquoted: '1.10'\nnumber: 1.10\npin: 0012\nhex: 0x1F\ntruth: yes\nreal: True\nempty: ''\n\
              gone: ~\nvoid:\nlines: |\n  a\n  b\nanchor: &a 1_0\nalias: *a\nbig: 18446744073709551615\n7: seven\n",
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_structure_is_json_and_never_silently_another_number() {
+    fn structures_become_json_without_changing_numbers() {
         let fields = read(
             "shop/database:\n  user: shop\n  port: 5432\nlist: [a, 1]\nrate:\n  deep: [{x: 1.10}]\n",
             Format::Yaml,
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_json_stays_as_it_is_written() {
+    fn json_fields_stay_as_written() {
         let fields = read(
             r#"{"text":"gr\u00f6\u00dfe \ud83d\udd11","number":1.10,"structure":{"a": [1.10]},"gone":null,"a/b":true}"#,
             Format::Json,
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_document_tells_where_and_not_what() {
+    fn malformed_document_error_has_position_but_no_content() {
         for (document, format, at) in [
             ("a: CANARY\nb: [CANARY\n", Format::Yaml, Some("line")),
             ("a: CANARY\na: CANARY\n", Format::Yaml, None),
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_grows_by_its_aliases_is_refused() {
+    fn alias_bombs_are_rejected() {
         let first = "a0: &a0 [CANARY, CANARY]\n".to_owned();
         let bomb: String = std::iter::once(first)
             .chain((1..40).map(|index| format!("a{index}: &a{index} [*a{0}, *a{0}]\n", index - 1)))
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_nested_without_end_is_refused_at_once() {
+    fn deeply_nested_documents_are_rejected_quickly() {
         let start = std::time::Instant::now();
         for depth in [200, yaml::MAX_OPEN_BRACKETS, 1 << 20] {
             let deep = format!("a: {}", "[".repeat(depth));
@@ -350,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_of_a_name_tells_the_format() {
+    fn format_is_detected_from_the_extension() {
         assert_eq!(Format::of("a.yaml"), Some(Format::Yaml));
         assert_eq!(Format::of("a/b.yml"), Some(Format::Yaml));
         assert_eq!(Format::of("a.json"), Some(Format::Json));

@@ -1,10 +1,10 @@
-//! The sentences for what goes wrong.
+//! Builds the error messages of the file provider.
 
 use super::{MOST_BYTES, facts::Trouble, path::shown};
 use crate::{ErrorKind, Operation, ProviderError};
 
-/// The store itself cannot be read. That it is not there is never told as `NotFound`: a volume that is not mounted must
-/// not delete Secrets whose `deletionPolicy` says so.
+/// The store itself cannot be read. A missing store is never `NotFound`: with a matching
+/// `deletionPolicy`, a volume that is not mounted would delete Secrets.
 pub(super) fn of_store(trouble: Trouble, path: &str, operation: Operation) -> ProviderError {
     let what = if path.is_empty() {
         "the operator's --file-root".to_owned()
@@ -81,8 +81,9 @@ pub(super) fn of_key(trouble: Trouble, key: &str) -> ProviderError {
     ProviderError::new(kind, Operation::Read, message)
 }
 
-/// A search cannot begin in this folder. The folder is part of `find.path` or of the caller's grant, so it may be named. A
-/// missing or an empty folder may be a volume that is not mounted: it never counts as one without values.
+/// A search cannot begin in this folder. The folder is part of `find.path` or of the caller's
+/// grant, so it may be named. A missing or empty folder may be a volume that is not mounted, so it
+/// never counts as one without values.
 pub(super) fn of_start(trouble: Trouble, folder: &str, store: &str) -> ProviderError {
     if folder.is_empty() {
         return of_store(trouble, store, Operation::Find);
@@ -108,7 +109,7 @@ pub(super) fn of_start(trouble: Trouble, folder: &str, store: &str) -> ProviderE
     ProviderError::new(kind, Operation::Find, message)
 }
 
-/// A folder below the store's cannot be listed. It is not named: the user did not.
+/// A folder below the store's cannot be listed. It is not named, because the user did not name it.
 pub(super) fn of_search(trouble: Trouble) -> ProviderError {
     let (kind, message) = match trouble {
         Trouble::Unconfined => return unconfined(Operation::Find),
@@ -133,20 +134,20 @@ pub(super) fn of_search(trouble: Trouble) -> ProviderError {
     ProviderError::new(kind, Operation::Find, message)
 }
 
-/// A name that is no key.
+/// The name is not a valid key.
 pub(super) fn flawed(key: &str, why: &str) -> ProviderError {
     let message = format!("key \"{}\" {why}", shown(key));
     ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
         .with_hint("A key is the path of a file below the store's folder.")
 }
 
-/// A file that is larger than anybody can take.
+/// The file exceeds the maximum size.
 pub(super) fn too_large(what: &str, operation: Operation) -> ProviderError {
     let message = format!("{what} is larger than {} MiB", MOST_BYTES >> 20);
     ProviderError::new(ErrorKind::Malformed, operation, message)
 }
 
-/// What was written to during each attempt to read it.
+/// The file was written to during each attempt to read it.
 fn busy(what: &str, operation: Operation) -> ProviderError {
     let message = format!("{what} was written to while it was read");
     ProviderError::new(ErrorKind::Unavailable, operation, message)
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_is_away_is_unavailable_and_a_file_that_is_away_is_not_found() {
+    fn missing_store_is_unavailable_and_missing_file_not_found() {
         let store = of_store(Trouble::Missing, "shop", Operation::Read);
         assert_eq!(store.kind, ErrorKind::Unavailable);
         assert_eq!(
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_trouble_has_a_kind_of_its_own_meaning() {
+    fn troubles_are_mapped_to_error_kinds() {
         for (trouble, of_a_store, of_a_key) in [
             (
                 Trouble::Denied,

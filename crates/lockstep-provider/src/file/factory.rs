@@ -13,21 +13,22 @@ use crate::{
     Costs, Credentials, ErrorKind, Locator, Operation, Provider, ProviderError, ProviderFactory, StoreConfig,
 };
 
-/// Makes the clients of ClusterSecretStores with `provider.file`.
+/// Builds the clients of ClusterSecretStores with `provider.file`.
 #[derive(Debug, Clone)]
 pub struct FileFactory {
     root: Option<PathBuf>,
 }
 
 impl FileFactory {
-    /// Stores below this folder. It need not be there yet.
+    /// Creates a factory for stores below this folder. It does not have to exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: Some(root.into()),
         }
     }
 
-    /// For an operator that was started without `--file-root`: each store is refused, with that reason.
+    /// Creates a factory for an operator without `--file-root`. It rejects every store with that
+    /// reason.
     pub fn without_root() -> Self {
         Self { root: None }
     }
@@ -61,7 +62,7 @@ impl ProviderFactory for FileFactory {
                 .with_hint("Start it with the folder below which it may read files."));
         };
         let location = Arc::new(SourceLocation { root, path });
-        // taken before the first read, so that no change between the two goes unnoticed
+        // taken before the first read, so that a change between the two is detected
         let seen: Option<Fingerprint> = watch::first(Arc::clone(&location)).await;
         Ok(Arc::new(FileProvider::new(location, seen)))
     }

@@ -1,25 +1,25 @@
-//! What the file system says about a file without reading it.
+//! Metadata that the file system provides without reading a file.
 
 use std::{fs::Metadata, hash::Hash};
 
 use jiff::Timestamp;
 
-/// Why something below a folder cannot be opened.
+/// The reason why something below a folder cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trouble {
-    /// Nothing of that name is there.
+    /// There is no entry with this name.
     Missing,
-    /// The operator's user may not.
+    /// The operator's user has no permission.
     Denied,
-    /// A folder without any entry, as a mount point is without its volume.
+    /// The folder has no entries, like a mount point without its volume.
     Empty,
-    /// A link of a volume leads to nothing: it is being swapped, or what it led to was removed.
+    /// A link of a volume has no target: it is being swapped, or its target was removed.
     Dangling,
-    /// A link that is not followed, because it is none of a volume.
+    /// The link is not followed, because it does not belong to a volume.
     Link,
     /// A path or link leads out of the folder.
     LeadsOut,
-    /// Links lead in circles, or one is of the kernel's own making (`/proc/…/fd/3`).
+    /// Links form a circle, or one is a magic link of the kernel (`/proc/…/fd/3`).
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "elsewhere such a link is some other failure")
@@ -31,28 +31,28 @@ pub(super) enum Trouble {
         expect(dead_code, reason = "only Linux has openat2, or lacks it")
     )]
     Unconfined,
-    /// Somebody writes to it all the time.
+    /// The file is being written to all the time.
     Busy,
-    /// The operating system's number for what else went wrong; 0 where it told none.
+    /// Any other failure, with the error number of the operating system, or 0 if there is none.
     Failed(i32),
 }
 
-/// What a name stands for, links followed.
+/// The type of an entry after following links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     File,
     Folder,
-    /// A device, a pipe, a socket.
+    /// A device, pipe or socket.
     Special,
 }
 
-/// What the file system tells about a file without reading it.
+/// Metadata of a file that is available without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Facts {
     pub(super) kind: Kind,
-    /// In bytes.
+    /// The length, in bytes.
     pub(super) length: u64,
-    /// Device and inode.
+    /// The device and inode.
     pub(super) id: (u64, u64),
     /// Seconds and nanoseconds since 1970.
     modified: (i64, i64),
@@ -90,13 +90,14 @@ impl Facts {
         }
     }
 
-    /// When the content was last written.
+    /// Returns when the content was last written.
     pub(super) fn modified(&self) -> Option<Timestamp> {
         Timestamp::new(self.modified.0, i32::try_from(self.modified.1).ok()?).ok()
     }
 
-    /// The version of the content: time of the last write and inode, so that both a rewritten and a replaced file have
-    /// another one. It tells nothing of the content: no length, and no hash that a guess could be tried against.
+    /// Returns the version of the content: the time of the last write and the inode, so that both
+    /// rewriting and replacing a file change it. It reveals nothing about the content: it has no
+    /// length, and no hash to verify a guess against.
     pub(super) fn version(&self) -> String {
         format!("{}.{:09}-{:x}", self.modified.0, self.modified.1, self.id.1)
     }

@@ -1,4 +1,4 @@
-//! A folder of files: each file is a remote value, and its path below the folder is the key.
+//! Reads a folder of files. Each file is a remote value, and its path below the folder is the key.
 
 use std::{
     fs::File,
@@ -16,21 +16,22 @@ use super::{
 };
 use crate::{ErrorKind, KeyFilter, Operation, ProviderError, RemoteMeta, RemoteSecret, SecretValue};
 
-/// The most files and folders that one walk looks at.
+/// Maximum number of files and folders that one walk visits.
 pub(super) const MOST_ENTRIES: usize = 100_000;
-/// The most keys that one search may find.
+/// Maximum number of keys that one search may find.
 const MOST_FOUND: usize = 10_000;
-/// The deepest folder that is entered, counted from where the walk begins.
+/// Maximum depth of folders, counted from the start of the walk.
 const DEEPEST: usize = 32;
-/// How often is read or listed what somebody writes to meanwhile.
+/// Number of attempts to read or list something that is being written to.
 const ATTEMPTS: usize = 3;
 
-/// How often a search begins again, and by how much longer it waits before each attempt.
+/// Number of attempts of a search. The pause before each attempt is longer by `PAUSE`.
 const SEARCHES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Reads keys. All values are from the same state of the folder: when a volume is swapped or a file written meanwhile,
-/// they are read anew, so that no new user name comes with an old password.
+/// Reads keys. All values come from the same state of the folder: if a volume is swapped or a file
+/// is written in the meantime, they are read again. A new user name is therefore never paired with
+/// an old password.
 pub(super) fn read(
     folder: &Beneath,
     store: &str,
@@ -57,7 +58,7 @@ pub(super) fn read(
             }
             same
         });
-        // every key is looked at, so that the last attempt knows which of them did not settle
+        // checks every key, so that the last attempt knows which ones did not settle
         if settled.filter(|same| !same).count() == 0 {
             break;
         }
@@ -83,7 +84,7 @@ fn is_missing<T>(result: &Result<T, ProviderError>) -> bool {
         .is_err_and(|error| error.kind == ErrorKind::NotFound)
 }
 
-/// Why the store's folder cannot be told from a volume that is not mounted, if it cannot.
+/// Returns why the store's folder may be a volume that is not mounted, or `None` if it is not.
 pub(super) fn absence(folder: &Beneath) -> Option<Trouble> {
     match folder.names("") {
         Ok((names, _)) => names.is_empty().then_some(Trouble::Empty),
@@ -95,7 +96,7 @@ fn named(key: &str) -> String {
     format!("key \"{}\"", path::shown(key))
 }
 
-/// Reads one key; `None` when somebody writes to it at this moment.
+/// Reads one key. Returns `None` if it is being written to at the moment.
 fn read_one(folder: &Beneath, key: &str) -> Result<Option<(RemoteSecret, Facts)>, ProviderError> {
     if let Some(why) = path::flaw(key) {
         return Err(error::flawed(key, why));
@@ -128,7 +129,8 @@ fn no_file(what: &str, kind: Kind) -> ProviderError {
     ProviderError::new(kind, Operation::Read, message)
 }
 
-/// The content of a file; `None` when it is not as long as it was said to be, because somebody is writing to it.
+/// Returns the content of a file, or `None` if its length differs from its metadata because it is
+/// being written to.
 pub(super) fn content(
     file: File,
     facts: &Facts,
@@ -138,7 +140,7 @@ pub(super) fn content(
     if facts.length > MOST_BYTES {
         return Err(error::too_large(what, operation));
     }
-    // one byte of room more than there should be, so that the buffer is never moved and leaves no copy behind
+    // one spare byte, so that the buffer is never reallocated and leaves no copy behind
     let room = usize::try_from(facts.length).unwrap_or(0) + 1;
     let mut bytes = Vec::with_capacity(room);
     let read = file.take(facts.length + 1).read_to_end(&mut bytes);
@@ -153,12 +155,13 @@ fn unreadable(failure: &io::Error, what: &str, operation: Operation) -> Provider
     ProviderError::new(ErrorKind::Unavailable, operation, message)
 }
 
-/// The keys that a filter lets through, sorted. Nothing is listed but the folders that may hold such keys.
+/// Returns the keys that match a filter, sorted. Lists only folders that may contain such keys.
 ///
-/// A search that cannot see everything fails: a result that lacks what is hidden would look as if the rest had been
-/// deleted.
+/// A search that cannot see everything fails. If it left out what it cannot see, those keys would
+/// look deleted.
 ///
-/// A search whose folders changed while they were read begins again: the swap of a volume must not halve its result.
+/// A search starts again if its folders change while it reads them: a volume that is swapped must
+/// not halve the result.
 pub(super) fn find(
     folder: &Beneath,
     store: &str,
@@ -176,7 +179,7 @@ pub(super) fn find(
     Err(error::of_search(unsettled))
 }
 
-/// One attempt of a search; why it did not settle, if somebody changed a folder meanwhile.
+/// Runs one attempt of a search. Returns why it did not settle if a folder changed in the meantime.
 fn find_once(
     folder: &Beneath,
     store: &str,
@@ -186,7 +189,7 @@ fn find_once(
     let mut found = Vec::new();
     let mut listed: Vec<(String, Facts)> = Vec::new();
     let mut unsettled = None;
-    // a grant may spell a folder that no key can have
+    // a grant may name a folder that no key can have
     let starts = filter.folders().into_iter();
     let starts = starts.filter(|start| start.is_empty() || path::flaw(start).is_none());
     walk(folder, starts.collect(), |step| {
@@ -203,7 +206,7 @@ fn find_once(
             Step::Folder(path, facts) => listed.push((path.to_owned(), *facts)),
             Step::Start(_, trouble @ (Trouble::Busy | Trouble::Dangling)) => unsettled = Some(trouble),
             Step::Start(start, trouble) => return Err(error::of_start(trouble, start, store)),
-            // a name that was listed is gone, or a volume is being swapped
+            // a listed name no longer exists, or a volume is being swapped
             Step::Trouble(key, trouble @ (Trouble::Missing | Trouble::Dangling | Trouble::Busy)) => {
                 if filter.reaches(&format!("{key}/")) || filter.matches_key(key)? {
                     unsettled = Some(if trouble == Trouble::Missing {
@@ -235,23 +238,23 @@ fn too_many(most: usize) -> ProviderError {
         .with_hint("Narrow find.path, or split the store.")
 }
 
-/// What a walk comes across.
+/// One step of a walk.
 pub(super) enum Step<'a> {
-    /// A file or folder, by its path below the store's folder, links followed.
+    /// A file or folder, by its path below the store's folder, after following links.
     Entry(&'a str, &'a Facts),
-    /// A folder that is listed.
+    /// A folder that is about to be listed.
     Folder(&'a str, &'a Facts),
     /// A folder in which the walk cannot begin.
     Start(&'a str, Trouble),
-    /// Something that cannot be looked at.
+    /// An entry whose metadata cannot be read.
     Trouble(&'a str, Trouble),
-    /// There is more than a walk looks at; it ends here.
+    /// There are more entries than a walk visits. The walk ends here.
     TooMany,
 }
 
-/// Looks at everything below these folders, folders before what is in them, otherwise in no order. Names that begin with `..`
-/// are the volume's own business; names that are no text are nobody's key. A folder that is reached by a link from
-/// within itself is not entered again.
+/// Visits everything below these folders. A folder comes before its content; otherwise there is no
+/// particular order. Skips names that begin with `..`, which belong to the volume, and names that
+/// are not UTF-8, which cannot be keys. Does not enter a folder again through a link inside it.
 pub(super) fn walk<E>(
     folder: &Beneath,
     starts: Vec<String>,
@@ -304,7 +307,8 @@ pub(super) fn walk<E>(
     Ok(())
 }
 
-/// The names in a folder, all from the same state of it: a volume that is swapped removes its old files one by one.
+/// Lists the names in a folder, all from the same state of it: a volume that is swapped removes its
+/// old files one by one.
 fn list(folder: &Beneath, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
     for _ in 0..ATTEMPTS {
         let listed = folder.names(path)?;

@@ -1,11 +1,11 @@
-//! The names that users write: the path of a store, and keys.
+//! Validates names that users write: the path of a store, and keys.
 
 use crate::{ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, Verbatim};
 
-/// How much of a name a message shows, in characters.
+/// Maximum number of characters of a name that a message shows.
 const SHOWN: usize = 200;
 
-/// A name as messages show it: on one line, and not without end.
+/// Formats a name for a message: on one line and with limited length.
 pub(super) fn shown(name: &str) -> String {
     let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if name.chars().nth(SHOWN).is_some() {
@@ -14,10 +14,12 @@ pub(super) fn shown(name: &str) -> String {
     shown
 }
 
-/// The path of a store below `--file-root`: segments joined by `/`, empty for the root itself.
+/// Normalizes the path of a store below `--file-root`: segments joined by `/`, empty for the root
+/// itself.
 ///
 /// # Errors
-/// `ConfigInvalid` for an absolute path, for `..`, and for characters that no name on a disk should have.
+/// `ConfigInvalid` for an absolute path, for `..`, and for characters that file names should not
+/// contain.
 pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
     let invalid = |why| {
         let message = format!("spec.provider.file.path \"{}\" {why}", shown(path));
@@ -40,10 +42,11 @@ pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
     Ok(segments.join("/"))
 }
 
-/// Why a name is no key of a folder of files; `None` when it is one.
+/// Returns why a name is not a valid key in a folder of files, or `None` if it is valid.
 ///
-/// A key is the one spelling of a path: whoever is granted `shop/*` must not reach `other` by another spelling of it.
-/// Names that begin with `..` belong to the volume and not to its user: `..data`, `..2026_11_24_03_00_00.123`.
+/// A path has exactly one spelling as a key: a grant for `shop/*` must not reach `other` by another
+/// spelling. Names that begin with `..` belong to the volume and not to its user: `..data`,
+/// `..2026_11_24_03_00_00.123`.
 pub(super) fn flaw(key: &str) -> Option<&'static str> {
     if key.starts_with('/') {
         return Some("is absolute");
@@ -59,18 +62,19 @@ pub(super) fn flaw(key: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether a path belongs to the volume and not to its user, or is none that a key can be.
+/// Returns whether a path belongs to the volume and not to its user, or cannot be a key.
 pub(super) fn is_hidden(path: &str) -> bool {
     path.split('/')
         .any(|segment| segment.is_empty() || segment == "." || segment.starts_with(".."))
 }
 
-/// Backslashes separate folders on some systems; a key with one would mean different things.
+/// Backslashes separate folders on some systems, so a key that contains one would be ambiguous.
 fn is_forbidden(character: char) -> bool {
     lockstep_core::remote::is_invisible(character) || character == '\\'
 }
 
-/// A key is the path of a file below the store's folder, or the name of a field of its document.
+/// Parses keys: the path of a file below the store's folder, or the name of a field of its
+/// document.
 #[derive(Debug)]
 pub(super) struct FileLocator;
 
@@ -93,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_relative_and_goes_down_only() {
+    fn store_paths_are_relative_and_descend_only() {
         for (path, expected) in [
             ("", ""),
             (".", ""),
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_one_spelling() {
+    fn keys_have_one_spelling() {
         for key in [
             "a",
             "shop/database.json",
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_a_name_on_one_line_and_not_without_end() {
+    fn names_in_messages_are_one_short_line() {
         assert_eq!(shown("a\nb"), "a\\nb");
         assert_eq!(shown(&"x".repeat(5000)).chars().count(), SHOWN + 1);
     }

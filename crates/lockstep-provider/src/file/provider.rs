@@ -19,16 +19,17 @@ use crate::{
     no_kms,
 };
 
-/// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
+/// Maximum number of threads of one store that wait for a disk: a file system that hangs must not
+/// occupy all threads.
 const THREADS: usize = 4;
-/// References that are answered together: a document is parsed once for all of them.
+/// Maximum number of references per batch. A document is parsed once for all of them.
 const BATCH: usize = 64;
 
-/// A client of one store.
+/// A client of one file store.
 #[derive(Debug)]
 pub(super) struct FileProvider {
     location: Arc<SourceLocation>,
-    /// What was there when the client was made.
+    /// The fingerprint when the client was built.
     seen: Option<Fingerprint>,
     threads: Arc<Semaphore>,
 }
@@ -42,7 +43,7 @@ impl FileProvider {
         }
     }
 
-    /// Does work that waits for the disk, on a thread for that. It is given up when this is dropped.
+    /// Runs work that waits for the disk on a blocking thread. Dropping the future stops the work.
     async fn blocking<T: Send + 'static>(
         &self,
         cx: &Context,
@@ -168,7 +169,7 @@ impl Provider for FileProvider {
 
 impl NoLeases for FileProvider {}
 
-/// Answers the references without a version; files have none that could be asked for.
+/// Reads the references that have no version. Files have no versions that could be requested.
 fn unversioned(
     refs: &[RemoteRef],
     read: impl FnOnce(&[&str]) -> Vec<Result<RemoteSecret, ProviderError>>,

@@ -1,4 +1,4 @@
-//! What a store's path leads to at this moment.
+//! Resolves a store's path.
 
 use std::path::PathBuf;
 
@@ -20,14 +20,15 @@ pub(super) struct SourceLocation {
     pub(super) path: String,
 }
 
-/// What is there.
+/// What the path leads to.
 pub(super) enum Content {
     Folder(Beneath),
     Document(Fields, Facts),
 }
 
 impl SourceLocation {
-    /// Opens it. Nothing is kept open between two requests, so that a volume can be mounted anew.
+    /// Opens the path. Nothing stays open between two requests, so that a volume can be mounted
+    /// again.
     pub(super) fn open(&self, operation: Operation) -> Result<Content, ProviderError> {
         let failed = |trouble| error::of_store(trouble, &self.path, operation);
         let (parent, name, facts) = self.find().map_err(failed)?;
@@ -38,10 +39,10 @@ impl SourceLocation {
         }
     }
 
-    /// The folder that holds the store, and what the store's name stands for in it.
+    /// Returns the folder that holds the store, the store's name in it, and its metadata.
     ///
-    /// No link leads to a folder: its writer could lead the store to a neighbour's. A document may be a link of the volume
-    /// that holds it.
+    /// A link to a folder is not followed: its author could point the store at a neighbour's
+    /// folder. A document may be a link of the volume that holds it.
     pub(super) fn find(&self) -> Result<(Beneath, &str, Facts), Trouble> {
         let root = Beneath::root(&self.root)?;
         let (parent, name) = match self.path.rsplit_once('/') {

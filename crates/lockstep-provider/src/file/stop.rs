@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Context, ErrorKind, Operation, ProviderError};
 
-/// Tells work on a thread of its own that nobody waits for it any more.
+/// Tells blocking work that its result is no longer needed.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     given_up: Arc<AtomicBool>,
@@ -16,7 +16,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Work that ends with the caller's deadline, or with the guard.
+    /// Creates a signal that is set at the caller's deadline, or when the guard is dropped.
     pub(super) fn new(cx: &Context) -> (Self, Waiting) {
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = Self {
@@ -26,10 +26,10 @@ impl Stop {
         (stop, Waiting(given_up))
     }
 
-    /// Asked between two steps of the work.
+    /// Checks the signal. Called between two steps of the work.
     ///
     /// # Errors
-    /// `Timeout` when nobody waits any more.
+    /// `Timeout` when the result is no longer needed.
     pub(super) fn check(&self, operation: Operation) -> Result<(), ProviderError> {
         let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if late || self.given_up.load(Ordering::Relaxed) {
@@ -40,7 +40,7 @@ impl Stop {
     }
 }
 
-/// Whoever waits for the work; dropping it ends the work.
+/// The guard of a caller that waits for the work. Dropping it stops the work.
 #[derive(Debug)]
 pub(super) struct Waiting(Arc<AtomicBool>);
 

@@ -1,12 +1,14 @@
-//! Noticing that files changed, by looking at their metadata from time to time.
+//! Detects changed files by polling their metadata.
 //!
-//! Why not inotify: it tells of what this kernel does to this file system, and nothing of what a server does behind NFS or
-//! FUSE, on which volumes of CSI drivers often are; it loses a folder that a volume is mounted over; and the number of its
-//! instances is limited for each user of a node (128 by default), pods of other people included. A look at the metadata
-//! works everywhere and holds nothing open. It takes a few microseconds for a file, and a store is looked at for about a
-//! hundredth of the time: a thousand files every second, ten thousand every five, a hundred thousand every fifty. On a
-//! file system that is slow, the wait is ten times the look. Of a store with more than a hundred thousand entries only so
-//! many are looked at; the others are noticed at the refresh interval.
+//! Reasons against inotify: it reports what this kernel does to a file system, but not what a
+//! server does behind NFS or FUSE, which volumes of CSI drivers often use. It loses a folder when a
+//! volume is mounted over it. The number of its instances is limited per user of a node (128 by
+//! default), shared with other pods. Polling the metadata works everywhere and keeps nothing open.
+//! It takes a few microseconds per file, and a store is polled for about a hundredth of the time: a
+//! thousand files every second, ten thousand every five seconds, a hundred thousand every fifty. On
+//! a slow file system, the wait is ten times the duration of the poll. In a store with more than a
+//! hundred thousand entries only that many are polled; changes of the others are picked up at the
+//! refresh interval.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -31,37 +33,38 @@ use super::{
     source_location::SourceLocation,
 };
 
-/// The metadata of everything below a path, as two numbers. They hold nothing of the content.
+/// A hash of the metadata of everything below a path. It contains nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     sum: u64,
     entries: u32,
 }
 
-/// How often files are looked at.
+/// The polling intervals.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// Between two looks; longer when a look takes long.
+    /// The interval between two polls. It is longer if a poll takes long.
     pub(super) look: Duration,
-    /// Between looks at something that is changing: it is told of when two such looks are the same.
+    /// The interval while something is changing. A change is reported when two such polls are
+    /// equal.
     pub(super) settle: Duration,
 }
 
-/// The wait for each file, so that many files are looked at less often.
+/// The minimum interval per file, so that many files are polled less often.
 const FOR_EACH: Duration = Duration::from_micros(500);
-/// How much longer the wait is than the look before it, at least.
+/// The interval is at least this many times the duration of the previous poll.
 const SLOWER: u32 = 10;
-/// What does not settle is told of after so many looks all the same.
+/// A change that does not settle is reported after this many polls.
 const MOST_LOOKS: usize = 10;
-/// How long the making of a client waits for the first look.
+/// How long building a client waits for the first poll.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// The first look. `None` when it takes too long; then whatever is seen later counts as a change.
+/// Runs the first poll. Returns `None` if it takes too long; the next poll then counts as a change.
 pub(super) async fn first(location: Arc<SourceLocation>) -> Option<Fingerprint> {
     timeout(FIRST, look(location)).await.ok().flatten()
 }
 
-/// One item for each change, until dropped.
+/// Returns a stream with one item per change. It ends when it is dropped.
 pub(super) fn changes(
     location: Arc<SourceLocation>,
     seen: Option<Fingerprint>,
@@ -85,7 +88,7 @@ struct Watch {
     location: Arc<SourceLocation>,
     seen: Option<Fingerprint>,
     pace: Pace,
-    /// How long the last look took, and how much it saw.
+    /// The duration of the last poll, and the number of entries it saw.
     took: Duration,
     entries: u32,
 }
@@ -126,8 +129,8 @@ async fn look(location: Arc<SourceLocation>) -> Option<Fingerprint> {
     spawn_blocking(move || fingerprint(&location)).await.ok()
 }
 
-/// The sum of the hashes of every entry, so that the order in which a folder lists them makes no difference. What cannot
-/// be looked at counts with the reason.
+/// Computes the sum of the hashes of all entries, so that the order in which a folder lists them
+/// does not matter. An entry whose metadata cannot be read counts with the reason.
 fn fingerprint(location: &SourceLocation) -> Fingerprint {
     let mut print = Fingerprint { sum: 0, entries: 0 };
     let mut add = |entry: &dyn Fn(&mut DefaultHasher)| {
@@ -155,7 +158,8 @@ fn fingerprint(location: &SourceLocation) -> Fingerprint {
     if let Some(folder) = folder {
         let walked: Result<(), Infallible> = folder::walk(&folder, vec![String::new()], |step| {
             match step {
-                // a folder's own times change with files that are no keys, too; what is in it is looked at anyway
+                // a folder's own times also change with files that are not keys; its content is
+                // polled anyway
                 Step::Entry(path, facts) if facts.kind == Kind::Folder => add(&|hasher| path.hash(hasher)),
                 Step::Entry(path, facts) => add(&|hasher| (path, facts).hash(hasher)),
                 Step::Start(_, failed) | Step::Trouble(_, failed) => add(&trouble(failed)),

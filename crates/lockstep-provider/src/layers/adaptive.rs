@@ -1,52 +1,55 @@
-//! The pace that a store can bear, found from where it says "slow down". A pure state machine; the current time is an argument.
+//! The adaptive rate limit of a store, derived from its throttling responses. A pure state machine;
+//! the current time is an argument.
 //!
 //! ```text
-//!               "slow down"                        "slow down" again
-//!   unpaced ─────────────────▶ paced ◀──────────────────────────────┐
+//!               throttled                          throttled again
+//!   unlimited ───────────────▶ limited ◀────────────────────────────┐
 //!      ▲                         │ │                                │
 //!      │                         │ └── seven tenths of the rate, at least FLOOR
 //!      └─────────────────────────┘
-//!        the rate has climbed to twice the one at which it began
+//!        the rate has grown to twice the rate at the first throttling
 //! ```
 //!
-//! Paced begins at half of the rate that was observed when the store first complained. From each complaint on the rate climbs,
-//! by a tenth of itself a second. Complaints about requests that were in flight together are one complaint: after a cut, further
-//! ones are passed over for as long as two requests take at the new rate, a quarter of a second at least.
+//! The limit starts at half of the rate observed at the first throttling response. From then on the
+//! rate grows by a tenth of itself per second. Throttling responses to requests that were in flight
+//! together count once: after a cut, further ones are ignored for as long as two requests take at
+//! the new rate, but at least a quarter of a second.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The slowest pace, in requests a second. A store that bears less goes on complaining, and is asked again anyway.
+/// The minimum rate, in requests per second. A store with less capacity keeps throttling, and is
+/// asked at this rate anyway.
 pub(super) const FLOOR: f64 = 10.0;
-/// What is left of the rate after a first complaint, and after each further one.
+/// The factors for the rate after the first throttling response, and after each further one.
 const FIRST_CUT: f64 = 0.5;
 const CUT: f64 = 0.7;
-/// How much of itself the rate gains a second, and how much at least.
+/// The growth of the rate per second, relative to the rate and as a minimum.
 const GAIN: f64 = 0.1;
 const LEAST_GAIN: f64 = 1.0;
-/// At so many times the rate of the first complaint nothing is paced any more.
+/// The limit is lifted at this multiple of the rate at the first throttling response.
 const CLEAR: f64 = 2.0;
-/// How long complaints are passed over after a cut.
+/// How long throttling responses are ignored after a cut.
 const SETTLE_LEAST: Duration = Duration::from_millis(250);
 const SETTLE_MOST: Duration = Duration::from_secs(2);
-/// Over how long the rate of an unpaced store is observed.
+/// The window for observing the rate of an unlimited store.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Whether a request may leave.
+/// Whether a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Turn {
-    /// It may, and has.
+    /// The request may be sent, and is counted as sent.
     Go,
-    /// Not for so long.
+    /// The request must wait for this long.
     Wait(Duration),
 }
 
-/// How fast one store is asked.
+/// The adaptive rate limit of one store.
 #[derive(Debug, Default)]
 pub(super) struct Adaptive {
     paced: Option<Paced>,
-    /// Requests that left in this window and in the one before it.
+    /// Requests sent in this window and in the previous one.
     window: Option<Window>,
 }
 
@@ -54,11 +57,11 @@ pub(super) struct Adaptive {
 struct Paced {
     /// The rate right after the last cut.
     base: f64,
-    /// When that was.
+    /// The time of the last cut.
     cut: Instant,
-    /// The rate at which the store first complained.
+    /// The rate at the first throttling response.
     peak: f64,
-    /// When the last request left.
+    /// When the last request was sent.
     last: Option<Instant>,
 }
 
@@ -82,14 +85,14 @@ impl Paced {
 }
 
 impl Adaptive {
-    /// The rate that the store is paced to, in requests a second; `None` when it is not.
+    /// Returns the current limit in requests per second, or `None` if there is none.
     pub(super) fn rate(&self, now: Instant) -> Option<f64> {
         let paced = self.paced.as_ref()?;
         let rate = paced.rate(now);
         (rate < paced.peak * CLEAR).then_some(rate)
     }
 
-    /// A request wants to leave.
+    /// Decides whether a request may be sent now.
     pub(super) fn turn(&mut self, now: Instant) -> Turn {
         let Some(rate) = self.rate(now) else {
             self.paced = None;
@@ -108,7 +111,7 @@ impl Adaptive {
         Turn::Go
     }
 
-    /// The store says that this was too fast.
+    /// Records a throttling response.
     pub(super) fn complained(&mut self, now: Instant) {
         let rate = self.rate(now);
         match (&mut self.paced, rate) {
@@ -129,7 +132,7 @@ impl Adaptive {
         }
     }
 
-    /// Counts a request that leaves.
+    /// Counts a request that is sent.
     fn observe(&mut self, now: Instant) {
         let window = self.window_at(now);
         self.window = Some(Window {
@@ -154,7 +157,8 @@ impl Adaptive {
         }
     }
 
-    /// How many requests left lately, a second: the faster of this window and the one before it.
+    /// Returns the recent rate in requests per second: the higher one of this window and the
+    /// previous one.
     fn observed(&self, now: Instant) -> f64 {
         let window = self.window_at(now);
         f64::from(window.count.max(window.before)) / WINDOW.as_secs_f64()
@@ -169,7 +173,7 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    /// A server that bears so many requests a second, and complains about the others.
+    /// A server that accepts a fixed rate and throttles all other requests.
     struct Server {
         capacity: f64,
         tokens: f64,
@@ -189,7 +193,8 @@ mod tests {
         }
     }
 
-    /// Asks as fast as the pace allows, for so long; how many were taken, and how many refused.
+    /// Sends requests as fast as the limit allows, and returns how many were accepted and how many
+    /// throttled.
     fn ask(adaptive: &mut Adaptive, server: &mut Server, from: Instant, seconds: u64) -> (u32, u32) {
         let (mut now, until) = (from, from + Duration::from_secs(seconds));
         let (mut taken, mut refused) = (0, 0);
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_never_complains_is_never_paced() {
+    fn store_that_never_throttles_is_never_limited() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for step in 0..10_000 {
             assert_eq!(adaptive.turn(now + MILLISECOND * (step / 10)), Turn::Go);
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_about_requests_in_flight_together_are_one() {
+    fn throttling_of_concurrent_requests_counts_once() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for _ in 0..100 {
             adaptive.turn(now);
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn it_heals_by_itself_also_where_nobody_asks_meanwhile() {
+    fn limit_recovers_even_without_requests() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for _ in 0..1000 {
             adaptive.turn(now);
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn most_of_what_a_server_bears_is_used_and_little_is_refused() {
+    fn limit_uses_most_of_the_capacity_with_few_rejections() {
         for capacity in [10.0, 40.0, 200.0] {
             let (mut adaptive, now) = (Adaptive::default(), Instant::now());
             let mut server = server(capacity, now);
@@ -274,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pace_is_between_the_floor_and_twice_what_was_observed_and_a_turn_always_comes(
+        fn limit_stays_in_bounds_and_every_request_gets_a_turn(
             steps in prop::collection::vec((prop_oneof![0u64..10, 0u64..3000], prop::bool::weighted(0.1)), 1..300)
         ) {
             let (mut adaptive, mut now) = (Adaptive::default(), Instant::now());

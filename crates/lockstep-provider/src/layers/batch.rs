@@ -25,33 +25,38 @@ use crate::{
     metrics::StoreMetrics,
 };
 
-/// How long a batch waits for the next reference after each one. A tenth of the time in which a near backend answers, so that
-/// a single request does not notice.
+/// How long a batch waits for the next reference after each one. This is a tenth of the latency of
+/// a nearby backend, so a single request is not noticeably slower.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// The same if a request to this store ended less than [`LATELY`] ago, because more references are likely to follow.
+/// Like [`BATCH_WAIT`], if a request to this store ended less than [`LATELY`] ago: more references
+/// are then likely to follow.
 pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(25);
 /// See [`BATCH_WAIT_BUSY`].
 const LATELY: Duration = Duration::from_millis(200);
-/// Maximum time from the first reference of a batch until it is sent. While references keep arriving, or the store is busy
-/// with other requests, a fuller batch saves more time than it costs.
+/// Maximum time from the first reference of a batch until it is sent. While references keep
+/// arriving, or the store is busy with other requests, a fuller batch saves more time than it
+/// costs.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// The same while other requests to this store wait in a queue. They are admitted as earlier ones end, and wait for that
-/// anyway.
+/// Like [`BATCH_WAIT_MAX`], while other requests to this store wait in a queue. They are admitted
+/// as earlier ones end, so they wait anyway.
 pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 
-/// Puts references that arrive together into one request, for providers with batches. A batch is sent
+/// Combines references that arrive together into one request, for providers with batches. A batch
+/// is sent
 ///
 /// - when it is full;
-/// - when nothing of this store is in flight and no reference arrived for [`BATCH_WAIT`] (or [`BATCH_WAIT_BUSY`]);
-/// - [`BATCH_WAIT_MAX`] after its first reference. While there is a backlog ([`Context::backlog`]), after
-///   [`BATCH_WAIT_BACKLOG`] instead of this and the previous one.
+/// - when no request to this store is in flight and no reference arrived for [`BATCH_WAIT`] (or
+///   [`BATCH_WAIT_BUSY`]);
+/// - [`BATCH_WAIT_MAX`] after its first reference. While there is a backlog ([`Context::backlog`]),
+///   after [`BATCH_WAIT_BACKLOG`] instead of this and the previous one.
 ///
-/// Each reference has its own result, so a failure affects only its own reference. An unbatchable reference
-/// ([`Provider::batches`]) is passed on at once. For a provider without batches this layer does nothing.
+/// Each reference has its own result, so a failure affects only its own reference. An unbatchable
+/// reference ([`Provider::batches`]) is passed on immediately. For a provider without batches this
+/// layer does nothing.
 ///
-/// A batch belongs to all requests that wait for it. If one of them is cancelled, the others go on; with the last one the
-/// batch ends.
+/// A batch belongs to all requests that wait for it. If one of them is cancelled, the batch goes on
+/// for the others. If all are cancelled, the batch ends.
 #[derive(Debug)]
 pub struct Batch<S> {
     inner: Arc<S>,
@@ -61,13 +66,13 @@ pub struct Batch<S> {
     under_way: Arc<UnderWay>,
 }
 
-/// Batches that have left and are not answered.
+/// Batches that were sent and have no response yet.
 #[derive(Debug, Default)]
 struct UnderWay {
     count: AtomicUsize,
-    /// One of them ended.
+    /// Notifies when a batch ends.
     ended: Notify,
-    /// When the last of them ended.
+    /// When the last batch ended.
     last_end: Mutex<Option<Instant>>,
 }
 
@@ -76,14 +81,14 @@ impl UnderWay {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// How long nobody must have come before a batch leaves.
+    /// Returns for how long no reference must arrive before a batch is sent.
     fn quiet(&self) -> Duration {
         let lately = lock(&self.last_end).is_some_and(|end| end.elapsed() < LATELY);
         if lately { BATCH_WAIT_BUSY } else { BATCH_WAIT }
     }
 }
 
-/// One batch that has left; it is answered, or given up, when this is dropped.
+/// A batch that was sent. Dropping it marks the batch as ended.
 struct Left(Arc<UnderWay>);
 
 impl Left {
@@ -103,9 +108,9 @@ impl Drop for Left {
 
 type Answer = Answers<RemoteRef>;
 
-/// The batch that still takes references.
+/// The batch that still accepts references.
 struct Open {
-    /// Weak, so that nothing is sent for nobody.
+    /// Weak, so that a batch without callers is not sent.
     flight: WeakShared<BoxFuture<'static, Arc<Answer>>>,
     gathering: Arc<Gathering>,
 }
@@ -116,25 +121,26 @@ impl fmt::Debug for Open {
     }
 }
 
-/// What a batch will ask for. `None` once it has left.
+/// The references of a batch; `None` once it was sent.
 struct Gathering {
     refs: Mutex<Option<Vec<RemoteRef>>>,
-    /// Another reference came.
+    /// Notifies when another reference arrives.
     more: Notify,
     full: Notify,
-    /// The queue that whoever came last stood in.
+    /// The backlog of the last reference.
     backlog: Mutex<Backlog>,
 }
 
 impl Gathering {
-    /// Waits until it is time to leave.
+    /// Waits until the batch must be sent.
     async fn wait(&self, begun: Instant, under_way: &UnderWay) {
         let mut last = begun;
         loop {
             let (now, latest) = (Instant::now(), begun + BATCH_WAIT_MAX);
             let held = now < begun + BATCH_WAIT_BACKLOG && lock(&self.backlog).waits();
             let until = if held {
-                // nobody tells when the queue is empty: whoever came last may have been joined to a key in flight
+                // nothing reports when the queue becomes empty: its last requests may have joined a
+                // key in flight
                 (begun + BATCH_WAIT_BACKLOG).min(now + BATCH_WAIT_BUSY)
             } else if under_way.is_empty() {
                 latest.min(last + under_way.quiet())
@@ -163,7 +169,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: Service<RemoteRef> + 'static> Batch<S> {
-    /// Gathers the references for `inner`, which belongs to one store identity. A request takes at most `longest`.
+    /// Batches references for `inner`, which belongs to one store identity. A request takes at most
+    /// `longest`.
     pub fn new(inner: Arc<S>, metrics: StoreMetrics, longest: Duration) -> Self {
         Self {
             inner,
@@ -174,7 +181,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         }
     }
 
-    /// Reads references that can share a request, in batches with those of others.
+    /// Reads batchable references, together with those of other callers.
     async fn gather(&self, cx: &Context, refs: &[RemoteRef], size: usize) -> Answer {
         let (flights, positions) = self.assign(cx, refs, size);
         let end = cx.deadline.map(Instant::from_std);
@@ -189,8 +196,8 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         positions.into_iter().map(answer).collect()
     }
 
-    /// Assigns each reference to a batch. Returns the flights, and for each reference its flight and the position of its answer
-    /// there.
+    /// Assigns each reference to a batch. Returns the flights, and for each reference its flight
+    /// and the position of its result there.
     fn assign(
         &self,
         cx: &Context,
@@ -200,7 +207,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         let mut flights = Vec::new();
         let mut positions = Vec::with_capacity(refs.len());
         let mut open = lock(&self.open);
-        // the request of the references before, which goes on being filled
+        // the batch of the previous references, which is filled further
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
             let (flight, gathering, position) = Self::put(&mut open, reference, size, &cx.backlog)
@@ -221,7 +228,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         (flights, positions)
     }
 
-    /// Puts a reference into the batch that is open, if one is.
+    /// Adds a reference to the open batch, or starts a new one.
     fn put(
         open: &mut Option<Open>,
         reference: &RemoteRef,
@@ -246,7 +253,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         Some((flight, gathering, position))
     }
 
-    /// A batch that holds one reference.
+    /// Starts a batch with one reference.
     fn begin(&self, first: RemoteRef, backlog: Backlog) -> (Flight<Answer>, Arc<Gathering>) {
         let gathering = Arc::new(Gathering {
             refs: Mutex::new(Some(vec![first])),
@@ -301,7 +308,7 @@ impl<S: Service<RemoteRef> + 'static> Service<RemoteRef> for Batch<S> {
         if unbatchable.is_empty() {
             return self.gather(cx, refs, size).await;
         }
-        // the limit further in sends each of them alone
+        // the limit layer sends each of them in its own request
         let (together, answers) = join!(
             self.gather(cx, &together, size),
             self.inner.call(cx, &unbatchable)

@@ -25,17 +25,18 @@ use crate::{
     Context, DEFAULT_TIMEOUT, ErrorKind, Operation, ProviderError, call::Scope, metrics::StoreMetrics,
 };
 
-/// How long a request waits for a slot at most where the store is paced: those before it wait for their turns. Whoever asked
-/// may give up sooner.
+/// How long a request waits for a slot at most while the store has an adaptive limit: earlier
+/// requests wait for their turns. The caller may give up sooner.
 const PACED_WAIT: Duration = Duration::from_secs(60);
-/// A hold that is not longer is waited for; from a longer one whoever asked learns when to come back.
+/// Holds up to this length are waited for. For a longer one, the caller gets the time to retry.
 const SHORT_HOLD: Duration = Duration::from_secs(2);
 
-/// The most failures that are remembered.
+/// Maximum number of remembered failures.
 const MOST_FAILURES: usize = 1024;
 
-/// What one store may spend, shared by the layers that spend it: [`Limit`](super::Limit) asks before a request,
-/// [`Retry`](super::Retry) before each further attempt and tells what each came to.
+/// The request budget of one store, shared by the layers that use it. [`Limit`](super::Limit)
+/// consults it before a request, [`Retry`](super::Retry) before each further attempt, and reports
+/// the outcome of each attempt.
 #[derive(Debug)]
 pub struct Budget {
     slots: Arc<Semaphore>,
@@ -46,21 +47,22 @@ pub struct Budget {
     gate: Mutex<Gate>,
     holds: Mutex<Holds>,
     adaptive: Mutex<Adaptive>,
-    /// Whoever holds this is the next to leave; tokio's mutex is fair, so requests leave in the order in which they came.
+    /// Held by the next request to be sent. Tokio's mutex is fair, so requests are sent in the
+    /// order in which they came.
     next: tokio::sync::Mutex<()>,
-    /// How many wait for a further attempt. They go first: a store that refuses by some pattern would else refuse the same ones
-    /// again and again.
+    /// Number of requests that wait for a further attempt. They go first: otherwise a store that
+    /// throttles by some pattern could reject the same requests again and again.
     again: AtomicUsize,
-    /// One of them has left.
+    /// Notifies when one of them was sent.
     left: Notify,
-    /// Why the gate is shut: the last failure of each scope, told to nobody else. Messages contain keys and paths, which
-    /// may belong to another tenant.
+    /// The last failure of each scope, to explain why the gate is shut. A failure is shown only to
+    /// requests of its scope: messages contain keys and paths, which may belong to another tenant.
     failures: Mutex<HashMap<Scope, ProviderError>>,
     metrics: StoreMetrics,
 }
 
 impl Budget {
-    /// The budget that a store's `limits` set.
+    /// Creates the budget from a store's `limits`.
     pub fn new(limits: &Limits, metrics: StoreMetrics) -> Self {
         let max_concurrent = limits.max_concurrent.unwrap_or(DEFAULT_MAX_CONCURRENT).max(1);
         Self {
@@ -82,12 +84,13 @@ impl Budget {
         }
     }
 
-    /// Waits for a slot and a turn, no longer than the deadline and the store's time-out. A request for several keys has no
-    /// scope: whoever makes it leaves out those that are held.
+    /// Waits for a slot and a turn, up to the deadline and the store's timeout. A request for
+    /// several keys has no scope: its caller leaves out keys that are held.
     ///
     /// # Errors
-    /// `RateLimited` while the path is held or when the queue is longer than the wait may be; `Timeout` or
-    /// `Unavailable` while the store does not answer; `Timeout` when no slot becomes free.
+    /// `RateLimited` while the path is held or when the queue is longer than the maximum wait;
+    /// `Timeout` or `Unavailable` while the store does not respond; `Timeout` when no slot becomes
+    /// free.
     pub(super) async fn admit(
         &self,
         cx: &Context,
@@ -100,7 +103,8 @@ impl Budget {
         let mut waiting = Box::pin(Arc::clone(&self.slots).acquire_owned());
         let mut slot = timeout_at(soon, &mut waiting).await;
         if slot.is_err() && self.is_paced() {
-            // Those before it wait for their turns, which says nothing against the store.
+            // Earlier requests wait for their turns, which does not indicate a problem of the
+            // store.
             slot = timeout_at(late, waiting).await;
         }
         let Ok(Ok(slot)) = slot else {
@@ -108,7 +112,7 @@ impl Budget {
         };
         let deadline = if self.is_paced() { late } else { soon };
         self.turn(operation, deadline, First::New).await?;
-        // The path may have been held while this waited.
+        // The path may have been held in the meantime.
         if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
             return Err(held);
         }
@@ -122,20 +126,21 @@ impl Budget {
         })
     }
 
-    /// Before a further attempt, whose slot is held already.
+    /// Admits a further attempt, whose slot is already held.
     ///
     /// # Errors
-    /// As for [`Budget::admit`].
+    /// The errors of [`Budget::admit`].
     pub(super) async fn admit_again(&self, cx: &Context, operation: Operation) -> Result<(), ProviderError> {
         let deadline = deadline(cx, self.timeout);
         self.turn(operation, deadline, First::Again).await?;
         self.refused(operation, None)
     }
 
-    /// Before a further attempt after the store said "slow down": waits for a short hold, and for a turn at the store's pace.
+    /// Admits a further attempt after throttling: waits for a short hold, and for a turn under the
+    /// adaptive limit.
     ///
     /// # Errors
-    /// As for [`Budget::admit`], and when the hold is long.
+    /// The errors of [`Budget::admit`], and an error when the hold is long.
     pub(super) async fn admit_after_throttling(
         &self,
         cx: &Context,
@@ -156,7 +161,7 @@ impl Budget {
         self.refused(operation, None)
     }
 
-    /// Whether this is held for longer than anybody waits for it.
+    /// Returns whether the scope is held for longer than a request would wait.
     pub(super) fn is_held_long(&self, scope: &Scope) -> bool {
         let left = self
             .lock_holds()
@@ -165,10 +170,11 @@ impl Budget {
         left.is_some_and(|left| left > SHORT_HOLD)
     }
 
-    /// What whoever wants this learns while it is held.
+    /// Returns the error for a request whose scope is held.
     ///
-    /// The error repeats what the store said, and carries no time in its message: it stands in a status, which must not
-    /// change while the store's state does not. The time is beside the message.
+    /// The error repeats the store's message. The remaining time is a separate field, not part of
+    /// the message: the message becomes part of a status, which must not change while the store's
+    /// state does not.
     pub(super) fn held(&self, operation: Operation, scope: &Scope) -> Option<ProviderError> {
         let holds = self.lock_holds();
         let (left, said) = holds.left(Instant::now(), scope)?;
@@ -179,7 +185,7 @@ impl Budget {
         Some(error.with_retry_after(left))
     }
 
-    /// What an attempt came to for this key, or whatever else it was about.
+    /// Records the outcome of an attempt for this key or other scope.
     pub(super) fn record_for(&self, scope: Scope, error: &ProviderError) {
         if error.kind != ErrorKind::RateLimited {
             self.remember(scope, error);
@@ -188,7 +194,7 @@ impl Budget {
         let several = error
             .retry_after
             .is_none_or(|wait| self.lock_holds().hold(Instant::now(), scope, wait, error));
-        // one path alone says nothing about the store
+        // throttling of a single path says nothing about the store
         if several {
             let rate = {
                 let mut adaptive = self.adaptive();
@@ -199,7 +205,7 @@ impl Budget {
         }
     }
 
-    /// Notes why requests of this scope fail, to repeat it while the gate is shut.
+    /// Remembers why requests of this scope fail, to repeat it while the gate is shut.
     fn remember(&self, scope: Scope, error: &ProviderError) {
         if !matches!(outcome(Some(error)), Outcome::NoAnswer(_) | Outcome::Refused(_)) {
             return;
@@ -210,7 +216,7 @@ impl Budget {
                 failures.insert(scope, error.clone());
             }
         };
-        // the message of a login contains nothing but the store's spec
+        // the message of a failed login contains only the store's spec
         if error.operation == Operation::Login {
             add(Scope::Operation(Operation::Check));
         }
@@ -237,7 +243,7 @@ impl Budget {
         }
     }
 
-    /// What an attempt came to; `None` is a success.
+    /// Records the outcome of an attempt; `None` is a success.
     pub(super) fn record(&self, error: Option<&ProviderError>) {
         if error.is_some_and(may_be_an_engines) {
             return;
@@ -269,14 +275,14 @@ impl Budget {
         self.adapted_turn(operation, deadline, first).await
     }
 
-    /// Waits for a turn at the pace that the store bears.
+    /// Waits for a turn under the adaptive limit.
     async fn adapted_turn(
         &self,
         operation: Operation,
         deadline: Instant,
         first: First,
     ) -> Result<(), ProviderError> {
-        // The common case costs no more than a look.
+        // The common case only takes a lock.
         let free = {
             let mut adaptive = self.adaptive();
             let now = Instant::now();
@@ -305,7 +311,7 @@ impl Budget {
                     return;
                 };
                 sleep(wait).await;
-                // Whoever is next waits alone, so this is time in which nothing left.
+                // Only the next request waits here, so no request was sent during this time.
                 self.metrics.throttled(wait);
             }
         };
@@ -316,7 +322,7 @@ impl Budget {
         })
     }
 
-    /// Refuses what could not pass now, before it waits for anything.
+    /// Rejects a request that could not pass now, before it waits for anything.
     fn refused(&self, operation: Operation, scope: Option<&Scope>) -> Result<(), ProviderError> {
         if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
             return Err(held);
@@ -336,10 +342,10 @@ impl Budget {
         )
     }
 
-    /// Whether a request that passes is the trial.
+    /// Returns whether an admitted request is the trial.
     ///
-    /// The error of one that does not pass contains nothing of the requests that failed before. It also contains no time:
-    /// it is part of a status, which must not change while the store's state does not.
+    /// The error of a rejected request contains nothing about earlier requests. It also contains no
+    /// time: it is part of a status, which must not change while the store's state does not.
     fn passes(
         &self,
         verdict: Verdict,
@@ -360,7 +366,7 @@ impl Budget {
         })
     }
 
-    /// Waits until this one is next.
+    /// Waits until this request is next.
     async fn next_turn(&self, first: First) -> tokio::sync::MutexGuard<'_, ()> {
         loop {
             let left = self.left.notified();
@@ -394,7 +400,7 @@ impl Budget {
     }
 }
 
-/// What a request shows about the store; `None` is a success.
+/// Returns what a request shows about the store; `None` is a success.
 pub(super) fn outcome(error: Option<&ProviderError>) -> Outcome {
     let Some(error) = error else {
         return Outcome::Answer;
@@ -410,8 +416,9 @@ pub(super) fn outcome(error: Option<&ProviderError>) -> Outcome {
     }
 }
 
-/// Whether a failure can be that of an engine, such as a database that is down, while the store answers. It must not pause the store:
-/// whoever leases credentials of one engine could then stop the reads of everyone else.
+/// Returns whether a failure may come from an engine, such as a database that is down, while the
+/// store itself responds. Such a failure must not pause the store: otherwise anyone who leases
+/// credentials of one engine could stop the reads of everyone else.
 fn may_be_an_engines(error: &ProviderError) -> bool {
     let asks_engine = matches!(
         error.operation,
@@ -420,13 +427,14 @@ fn may_be_an_engines(error: &ProviderError) -> bool {
     asks_engine && error.kind.is_transient()
 }
 
-/// Whether the store refused the credentials. A denied read is an answer; a denied login is none.
+/// Returns whether the store rejected the credentials. A denied read counts as a response, a denied
+/// login does not.
 pub(super) fn is_refused_login(error: &ProviderError) -> bool {
     error.kind == ErrorKind::Unauthenticated
         || (error.kind == ErrorKind::PermissionDenied && error.operation == Operation::Login)
 }
 
-/// The message while the circuit is broken.
+/// Returns the message while the circuit is broken.
 fn paused(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout => {
@@ -439,14 +447,14 @@ fn paused(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Whether a request is new, or goes out again.
+/// Whether a request is new or a further attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
     New,
     Again,
 }
 
-/// One that waits for a further attempt, until it is dropped.
+/// Counts a request that waits for a further attempt, until it is dropped.
 struct Again<'a>(&'a Budget);
 
 impl<'a> Again<'a> {
@@ -463,7 +471,8 @@ impl Drop for Again<'_> {
     }
 }
 
-/// A slot that is held. Whoever was the trial and ends without a record leaves the turn to the next.
+/// A slot that is held. If a trial ends without a recorded outcome, the next request becomes the
+/// trial.
 #[derive(Debug)]
 pub(super) struct Admission<'a> {
     budget: &'a Budget,
@@ -491,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_gauge_of_the_pace_ends_with_the_pace() {
+    async fn pace_gauge_resets_when_the_limit_is_lifted() {
         let measured = measured();
         let budget = Budget::new(&Limits::default(), measured.store.clone());
         let pace = || {
@@ -514,7 +523,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_limit_of_a_store_holds_also_where_its_own_pace_is_faster() {
+    async fn configured_limit_applies_below_the_adaptive_one() {
         let limits = Limits {
             requests_per_second: Some(10),
             burst: Some(1),
@@ -522,7 +531,7 @@ mod tests {
         };
         let budget = budget(limits);
         let (cx, read) = (Context::default(), Operation::Read);
-        // Long after a complaint the rate has climbed beyond the limit.
+        // Long after throttling, the adaptive rate exceeds the configured limit.
         for _ in 0..20 {
             budget.admit(&cx, read, None).await.unwrap();
         }
@@ -549,7 +558,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn search_failure_is_not_repeated_to_another_grant() {
+    async fn search_failure_is_not_shown_to_other_grants() {
         let (ours, theirs) = (granted("", "team-a/**"), granted("", "team-b/**"));
         let (ours, theirs) = (ours.scope(), theirs.scope());
         for kind in [ErrorKind::Unavailable, ErrorKind::RateLimited] {
@@ -585,7 +594,7 @@ mod tests {
                 let read = budget.admit(&Context::default(), Operation::Read, None).await;
                 assert!(read.is_ok(), "{kind:?} {operation:?}");
                 drop(read);
-                // and it does not end the pause of a store that is down
+                // nor does it end the pause of a store that is down
                 let down = ProviderError::new(kind, Operation::Read, "down");
                 for error in [&down, &down, &failed, &down, &failed] {
                     budget.record(Some(error));
@@ -613,7 +622,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn paused_store_repeats_a_failure_to_the_same_scope_alone() {
+    async fn paused_store_repeats_a_failure_only_to_its_scope() {
         for kind in [
             ErrorKind::Unavailable,
             ErrorKind::Timeout,
@@ -649,7 +658,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn check_of_a_paused_store_repeats_why_a_login_was_refused() {
+    async fn check_of_a_paused_store_repeats_the_login_failure() {
         for kind in [ErrorKind::Unauthenticated, ErrorKind::PermissionDenied] {
             let budget = budget(Limits::default());
             let login = ProviderError::new(kind, Operation::Login, "the login was refused");
@@ -666,7 +675,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_without_number_are_not_remembered() {
+    async fn number_of_remembered_failures_is_limited() {
         let budget = budget(Limits::default());
         let failed = ProviderError::new(ErrorKind::Unavailable, Operation::Read, "sealed");
         for number in 0..2 * MOST_FAILURES {

@@ -20,12 +20,14 @@ use crate::{
     metrics::StoreMetrics,
 };
 
-/// Sends a request once, however many callers want its answer at that moment. Errors are shared like values.
+/// Sends a request once for all callers that want its result at the same time. Errors are shared
+/// like values.
 ///
-/// Nothing is cached: a request leaves the table when it is answered, and its answer lives as long as those who waited
-/// for it. A request ends early when its last caller goes away; until then, any of its callers drives it. Each waits no
-/// longer than its own deadline. A caller that knows of a change ([`Context::not_before`]) joins no request that may have
-/// been answered before it: it sends a new one, which later callers join.
+/// Nothing is cached: a request leaves the table when it completes, and its result lives only as
+/// long as the callers that waited for it. A request is cancelled when its last caller goes away;
+/// until then, any of its callers drives it. Each caller waits up to its own deadline. A caller
+/// that knows of a change ([`Context::not_before`]) does not join a request that may have been
+/// answered before the change: it sends a new one, which later callers join.
 #[derive(Debug)]
 pub struct Coalesce<R: Request, S> {
     inner: Arc<S>,
@@ -35,7 +37,8 @@ pub struct Coalesce<R: Request, S> {
 }
 
 impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
-    /// Joins requests to `inner`, which belongs to one store identity. A joined request takes at most `longest`.
+    /// Joins requests to `inner`, which belongs to one store identity. A joined request takes at
+    /// most `longest`.
     pub fn new(inner: Arc<S>, metrics: StoreMetrics, longest: Duration) -> Self {
         Self {
             inner,
@@ -49,7 +52,8 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
     /// caller.
     fn send(&self, requests: Vec<R>, first: &Context) -> BoxFuture<'static, Answers<R>> {
         let inner = Arc::clone(&self.inner);
-        // A joined request serves callers with different deadlines, so it has a deadline of its own.
+        // A joined request serves callers with different deadlines, so it has a deadline of its
+        // own.
         let cx = Context {
             deadline: Some(deadline(&Context::default(), self.longest).into_std()),
             backlog: first.backlog.clone(),
@@ -65,8 +69,9 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
         .boxed()
     }
 
-    /// Joins the requests in flight, and starts one for each batch of the rest and for each unbatchable request. Returns the
-    /// flights, and for each request its flight and the position of its answer there.
+    /// Joins the requests in flight. Starts a request for each batch of the rest and for each
+    /// unbatchable request. Returns the flights, and for each request its flight and the position
+    /// of its result there.
     fn join(&self, cx: &Context, all: &[R]) -> Joined<R> {
         let (mut flights, mut new) = (Vec::new(), Vec::new());
         let mut known: HashMap<&R, Source> = HashMap::new();
@@ -105,14 +110,14 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
     }
 }
 
-/// Flights, and for each request its flight and the position of its answer there.
+/// Flights, and for each request its flight and the position of its result there.
 type Joined<R> = (Vec<Flight<Answers<R>>>, Vec<(usize, usize)>);
 
-/// Where the answer to a request comes from.
+/// The source of the result of a request.
 enum Source {
-    /// From that flight, at that position of its answers.
+    /// An existing flight, and the position in its results.
     Joined(usize, usize),
-    /// From a new flight; the index is the request's position among the new ones.
+    /// A new flight, and the request's position among the new ones.
     New(usize),
 }
 
@@ -136,7 +141,7 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Service<R> for Coalesce<R,
     }
 }
 
-/// The requests in flight, by what they ask for.
+/// The requests in flight, by their key.
 struct Table<K, A>(Arc<Mutex<Flights<K, A>>>);
 
 impl<K, A> Default for Table<K, A> {
@@ -165,7 +170,7 @@ struct Flights<K, A> {
     flights: HashMap<K, Entry<A>>,
 }
 
-/// A weak handle, so that the table keeps neither a request nor an answer alive.
+/// A weak handle, so that the table keeps neither a request nor a result alive.
 struct Entry<A> {
     id: u64,
     began: Instant,
@@ -174,7 +179,8 @@ struct Entry<A> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K, A> {
-    /// The request in flight that asks for `key` and began no earlier than that, and the position of its answer.
+    /// Returns the flight for `key` that began at `not_before` or later, and the position of the
+    /// result.
     fn join(&self, key: &K, not_before: Option<std::time::Instant>) -> Option<(Flight<A>, usize)> {
         let entry = self.flights.get(key)?;
         if not_before.is_some_and(|not_before| entry.began < Instant::from_std(not_before)) {
@@ -183,7 +189,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
         Some((entry.flight.upgrade()?, entry.position))
     }
 
-    /// Begins a request that asks for `keys`.
+    /// Starts a request for `keys`.
     fn begin(&mut self, table: &Table<K, A>, keys: Vec<K>, request: BoxFuture<'static, A>) -> Flight<A> {
         let id = self.next;
         self.next += 1;
@@ -194,7 +200,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
         };
         let flight = async move {
             let answer = Arc::new(request.await);
-            // Before anybody sees the answer: whoever comes now asks anew.
+            // Before the result is visible, so that later callers send a new request.
             drop(leave);
             answer
         }
@@ -218,7 +224,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
     }
 }
 
-/// Takes a request out of the table when it is answered or given up.
+/// Removes a request from the table when it completes or is cancelled.
 struct Leave<K: Eq + Hash, A> {
     table: std::sync::Weak<Mutex<Flights<K, A>>>,
     keys: Vec<K>,

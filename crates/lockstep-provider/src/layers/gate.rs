@@ -1,20 +1,20 @@
-//! Whether a store may be asked at all: the circuit breaker after no answers. A pure state machine; the current time is an
-//! argument.
+//! The circuit breaker of a store that does not respond. A pure state machine; the current time is
+//! an argument.
 //!
 //! ```text
-//!   3 × Timeout, Unavailable or a refused login in a row
+//!   3 × consecutive Timeout, Unavailable or rejected login
 //!   open ─────────────────────────────────────▶ broken
 //!    ▲                                            │ 1 s … 30 s, jittered
-//!    │ trial answered                             ▼
+//!    │ trial got a response                       ▼
 //!    └──────────────────────────────────────── one trial
-//!                 trial not answered ─▶ broken, for twice as long
+//!                 trial got no response ─▶ broken, twice as long
 //! ```
 //!
-//! That a store asks to slow down is an answer: see `holds` and `adaptive`.
+//! Throttling counts as a response: see `holds` and `adaptive`.
 //!
-//! Credentials that are refused are tried ever more seldom, up to five minutes apart: a thousand SyncedSecrets of one
-//! store must not look like somebody who guesses passwords, and lock the account. Other credentials are another store
-//! identity, with a gate of its own.
+//! Rejected credentials are retried less and less often, up to five minutes apart. Otherwise a
+//! thousand SyncedSecrets of one store could look like someone guessing passwords and lock the
+//! account. New credentials are another store identity, with its own gate.
 
 use std::time::Duration;
 
@@ -23,42 +23,43 @@ use tokio::time::Instant;
 
 use crate::ErrorKind;
 
-/// Requests in a row without an answer that break the circuit.
+/// Number of consecutive requests without a response that break the circuit.
 const FAILURES: u32 = 3;
-/// The first wait of the broken circuit; jitter adds up to as much again, so the longest is 30 s.
+/// The first wait of the broken circuit. Jitter up to doubles it, so the longest is 30 s.
 const BREAK: Duration = Duration::from_secs(1);
 const BREAK_MAX: Duration = Duration::from_secs(15);
-/// The same for credentials that are refused: the longest wait is 5 min.
+/// Like [`BREAK_MAX`], for rejected credentials: the longest wait is 5 min.
 const REFUSED_MAX: Duration = Duration::from_secs(150);
 
 /// What a request shows about the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The store answered.
+    /// The store responded.
     Answer,
     /// Nothing about the login: the request may have failed before it reached the store.
     Unsent,
-    /// The store did not answer.
+    /// The store did not respond.
     NoAnswer(ErrorKind),
-    /// The store refused the login.
+    /// The store rejected the login.
     Refused(ErrorKind),
 }
 
-/// What the gate says to a request.
+/// The gate's decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Go.
+    /// The request may be sent.
     Pass,
-    /// Go, as the one that finds out whether the store answers again.
+    /// The request may be sent, as the one that finds out whether the store responds again.
     Trial,
-    /// The store does not answer; the kind of its last failure, and how long nobody asks it.
+    /// The store does not respond. Contains the kind of its last failure, and how long requests are
+    /// paused.
     Broken(ErrorKind, Duration),
 }
 
 #[derive(Debug)]
 pub(super) struct Gate {
     failures: u32,
-    /// Whether the last failure was a refused login.
+    /// Whether the last failure was a rejected login.
     refused: bool,
     broken: Option<Broken>,
     waits: ExponentialBackoff,
@@ -94,7 +95,7 @@ fn waits(max: Duration) -> ExponentialBackoff {
 }
 
 impl Gate {
-    /// What a request would be told now.
+    /// Returns the decision for a request, without admitting it.
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         match &self.broken {
             None => Verdict::Pass,
@@ -106,8 +107,8 @@ impl Gate {
         }
     }
 
-    /// Tells a request whether it may go out. A [`Verdict::Trial`] must be followed by [`Gate::record`] or
-    /// [`Gate::give_up_trial`].
+    /// Decides whether a request may be sent. A [`Verdict::Trial`] must be followed by
+    /// [`Gate::record`] or [`Gate::give_up_trial`].
     pub(super) fn admit(&mut self, now: Instant) -> Verdict {
         let verdict = self.verdict(now);
         if let (Verdict::Trial, Some(broken)) = (verdict, &mut self.broken) {
@@ -116,14 +117,14 @@ impl Gate {
         verdict
     }
 
-    /// The trial ended without an answer to learn from: the next request tries.
+    /// Ends a trial without an outcome. The next request becomes the trial.
     pub(super) fn give_up_trial(&mut self) {
         if let Some(broken) = &mut self.broken {
             broken.trial = false;
         }
     }
 
-    /// Records the outcome of a request. Returns for how much longer than before the store is now left alone.
+    /// Records the outcome of a request. Returns by how much the pause of the store was extended.
     pub(super) fn record(&mut self, now: Instant, outcome: Outcome) -> Duration {
         match outcome {
             Outcome::NoAnswer(kind) => self.fail(now, kind, false),
@@ -143,7 +144,7 @@ impl Gate {
         if let Some(broken) = &self.broken
             && !broken.trial
         {
-            // It was in flight when the circuit broke: nothing new.
+            // It was in flight when the circuit broke, so it adds no information.
             return Duration::ZERO;
         }
         if self.failures < FAILURES {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_are_refused_are_tried_ever_more_seldom() {
+    fn rejected_credentials_are_retried_less_and_less_often() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
         for _ in 0..FAILURES {
             assert_eq!(gate.verdict(now), Verdict::Pass);
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn three_requests_without_an_answer_break_the_circuit_and_one_trial_goes_through() {
+    fn three_failures_break_the_circuit_and_one_trial_passes() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         gate.record(now, UNAVAILABLE);
         gate.record(now, UNAVAILABLE);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_trials_wait_longer_and_longer_up_to_half_a_minute() {
+    fn failed_trials_back_off_up_to_half_a_minute() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
         let mut waits = Vec::new();
         gate.record(now, UNAVAILABLE);
@@ -238,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_were_in_flight_when_the_circuit_broke_do_not_lengthen_it() {
+    fn failures_in_flight_do_not_extend_the_pause() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let waits: Vec<_> = (0..16).map(|_| gate.record(now, UNAVAILABLE)).collect();
         assert_eq!(waits.iter().filter(|wait| !wait.is_zero()).count(), 1);
     }
 
     #[test]
-    fn an_answer_ends_a_row_of_failures() {
+    fn response_resets_the_failure_count() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         for failure in [UNAVAILABLE, REFUSED] {
             for _ in 0..3 {
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn request_that_was_not_sent_ends_no_row_of_refused_logins() {
+    fn unsent_request_does_not_reset_rejected_logins() {
         let (mut gate, mut now) = (Gate::default(), Instant::now());
         gate.record(now, REFUSED);
         gate.record(now, Outcome::Unsent);
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_that_is_given_up_leaves_the_turn_to_the_next() {
+    fn abandoned_trial_passes_to_the_next_request() {
         let (mut gate, now) = (Gate::default(), Instant::now());
         let wait = (0..3).map(|_| gate.record(now, UNAVAILABLE)).max().unwrap();
         let now = now + wait;

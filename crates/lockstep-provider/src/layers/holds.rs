@@ -1,8 +1,9 @@
-//! For how long which path of a store is left alone because the store asked for it with `Retry-After`. A pure state machine;
-//! the current time is an argument.
+//! Tracks which paths of a store must not be requested because the store sent `Retry-After`. A pure
+//! state machine; the current time is an argument.
 //!
-//! A hold is for one path. Whoever may name paths of a shared store could otherwise stop it for everybody with a path that is
-//! always throttled. How fast the whole store is asked is found from how often it complains: see `adaptive`.
+//! A hold applies to one path. Otherwise anyone who can name paths of a shared store could stop it
+//! for everyone with a path that is always throttled. The rate for the whole store depends on how
+//! often it throttles: see `adaptive`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,13 +13,15 @@ use lockstep_core::remote::RETRY_AFTER_MAX;
 
 use crate::{Operation, ProviderError, call::Scope};
 
-/// The most holds of one store. Beyond them the one that ends first is given up.
+/// Maximum number of holds of one store. Beyond it, the hold that ends first is dropped.
 const MOST: usize = 1024;
-/// This many different paths that were throttled within [`TOGETHER`] are a complaint about the whole store.
+/// If this many different paths are throttled within [`TOGETHER`], the store as a whole is
+/// throttling.
 const SEVERAL: usize = 3;
 const TOGETHER: Duration = Duration::from_secs(10);
 
-/// What an error of a request in `scope` is about. Everything that needs a login waits for one.
+/// Returns what an error of a request in `scope` is about. Everything that needs a login waits for
+/// a throttled login.
 fn about(scope: Scope, error: &ProviderError) -> Scope {
     if error.operation == Operation::Login {
         return Scope::Operation(Operation::Login);
@@ -38,7 +41,7 @@ struct Hold {
 pub(super) struct Holds(HashMap<Scope, Hold>);
 
 impl Holds {
-    /// Notes that the store wants this left alone for a while; `true` when it throttled several paths lately.
+    /// Adds a hold for a scope. Returns `true` if the store throttled several paths recently.
     pub(super) fn hold(&mut self, now: Instant, scope: Scope, wait: Duration, error: &ProviderError) -> bool {
         self.0
             .retain(|_, hold| hold.until > now || now.saturating_duration_since(hold.begun) < TOGETHER);
@@ -64,7 +67,7 @@ impl Holds {
         self.0.values().filter(lately).count() >= SEVERAL
     }
 
-    /// For how long this is left alone from now on, and what the store said.
+    /// Returns for how long a scope is still held, and the store's error.
     pub(super) fn left(&self, now: Instant, scope: &Scope) -> Option<(Duration, &ProviderError)> {
         let login = Scope::Operation(Operation::Login);
         let holds = [self.0.get(scope), self.0.get(&login)];
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_is_for_its_path_and_ends() {
+    fn hold_applies_to_its_path_and_ends() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         assert!(!holds.hold(now, key("a"), seconds(600), &limited(Operation::Read)));
         assert_eq!(left(&holds, now + seconds(100), &key("a")), Some(seconds(500)));
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_becomes_longer_and_never_shorter() {
+    fn hold_can_be_extended_but_not_shortened() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         holds.hold(now, key("a"), seconds(5), &limited(Operation::Read));
         holds.hold(now + seconds(1), key("a"), seconds(9), &limited(Operation::Read));
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_login_holds_whatever_needs_one() {
+    fn throttled_login_holds_every_scope() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         holds.hold(now, key("a"), seconds(7), &limited(Operation::Login));
         for scope in [key("a"), key("b"), Scope::Operation(Operation::Check)] {
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn several_paths_within_seconds_are_a_complaint_of_the_store() {
+    fn several_throttled_paths_count_for_the_store() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         let mut throttle = |second, path| {
             let error = limited(Operation::Read);
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_without_number_are_not_remembered() {
+    fn number_of_holds_is_limited() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         for n in 0..10_000 {
             holds.hold(now, key(&n.to_string()), seconds(n), &limited(Operation::Read));

@@ -1,4 +1,4 @@
-//! Credentials that are made go through every layer, and no layer makes two of one or one of two.
+//! Requests for credentials pass through every layer, and no layer merges or repeats them.
 
 use std::{
     sync::{
@@ -19,11 +19,11 @@ use crate::{
     Warrant, no_kms,
 };
 
-/// Counts what it is asked for, and fails as it is told.
+/// An engine that counts requests and fails on demand.
 #[derive(Debug, Default)]
 struct Engine {
     fails: Option<ErrorKind>,
-    /// The path for which it issues no token for ten minutes.
+    /// The path for which it throttles tokens for ten minutes.
     throttled: Option<&'static str>,
     warrants: AtomicUsize,
     mints: AtomicUsize,
@@ -166,7 +166,7 @@ fn layered(engine: &Arc<Engine>) -> (Layered, testing::Measured) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_at_the_same_time_gets_a_credential_of_its_own() {
+async fn concurrent_callers_get_separate_credentials() {
     let engine = Arc::new(Engine::default());
     let (stack, measured) = layered(&engine);
     let (cx, request) = (Context::default(), request());
@@ -196,14 +196,14 @@ async fn whoever_asks_at_the_same_time_gets_a_credential_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_made_twice_because_an_answer_was_lost_and_the_rest_is_tried_again() {
+async fn issuing_is_never_retried_but_renewing_and_revoking_are() {
     for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::RateLimited] {
         let engine = Arc::new(Engine {
             fails: Some(kind),
             ..Engine::default()
         });
         let cx = Context::default();
-        // each on a store of its own, which is not held because of another
+        // each request uses its own store, which has no holds yet
         let (stack, _) = layered(&engine);
         assert_eq!(stack.warrant(&cx, &request()).await.unwrap_err().kind, kind);
         let (stack, _) = layered(&engine);
@@ -233,9 +233,9 @@ async fn nothing_is_made_twice_because_an_answer_was_lost_and_the_rest_is_tried_
     }
 }
 
-/// A quota or a proxy can throttle one path, and each tenant of a shared store names its own.
+/// A quota or a proxy can throttle one path, and each tenant of a shared store names its own paths.
 #[tokio::test(start_paused = true)]
-async fn throttled_path_delays_the_credentials_of_that_path_only() {
+async fn throttled_path_delays_only_its_own_credentials() {
     let engine = Arc::new(Engine {
         throttled: Some("database/creds/blog"),
         ..Engine::default()
@@ -251,7 +251,7 @@ async fn throttled_path_delays_the_credentials_of_that_path_only() {
         assert_eq!(error.kind, ErrorKind::RateLimited);
     }
     let warrant = stack.warrant(&cx, &request()).await.unwrap();
-    // the path is left alone for both requests
+    // the path is held for both kinds of requests
     let error = stack.mint(&cx, &warrant, &throttled).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited);
     assert!(stack.mint(&cx, &warrant, &request()).await.is_ok());
@@ -259,7 +259,7 @@ async fn throttled_path_delays_the_credentials_of_that_path_only() {
 }
 
 #[tokio::test]
-async fn a_store_that_makes_no_credentials_says_so() {
+async fn provider_without_leases_is_unsupported() {
     let backend = crate::MemoryBackend::new();
     let provider = backend.provider();
     assert!(!provider.capability().leases);

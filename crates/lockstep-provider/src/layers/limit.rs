@@ -8,9 +8,10 @@ use crate::{
     call::{Answers, Request, Service},
 };
 
-/// Keeps a store's requests within its budget. Fails them at once while their scope is held or the store does not answer, so
-/// that a slow store holds nobody for long. References are cut into the provider's batches, and unbatchable references are
-/// sent alone, so that the budget counts what is sent.
+/// Keeps a store's requests within its budget. Requests fail immediately while their scope is held
+/// or the store does not respond, so that callers do not wait long for a slow store. References are
+/// split into the provider's batches, and unbatchable references are sent alone, so that the budget
+/// counts actual requests.
 #[derive(Debug)]
 pub struct Limit<S> {
     inner: S,
@@ -18,12 +19,13 @@ pub struct Limit<S> {
 }
 
 impl<S> Limit<S> {
-    /// Requests to `inner` spend from `budget`.
+    /// Creates a layer whose requests to `inner` use `budget`.
     pub fn new(inner: S, budget: Arc<Budget>) -> Self {
         Self { inner, budget }
     }
 
-    /// Sends one request for everything that is not held; the others fail with the error of their hold.
+    /// Sends one request for everything that is not held. Held requests fail with the error of
+    /// their hold.
     async fn request<R: Request>(&self, cx: &Context, requests: &[R]) -> Answers<R>
     where
         S: Service<R>,
@@ -102,7 +104,7 @@ mod tests {
         layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing, testing::Requests as _},
     };
 
-    /// The layers from the limit inwards, without further attempts.
+    /// The layers from the limit inwards, without retries.
     fn limited(
         backend: &MemoryBackend,
         limits: Limits,
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_requests_are_in_flight_than_the_store_allows() {
+    async fn requests_in_flight_stay_within_max_concurrent() {
         for (limits, expected) in [
             (Limits::default(), DEFAULT_MAX_CONCURRENT as usize),
             (
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn references_are_cut_into_the_batches_that_the_provider_takes() {
+    async fn references_are_split_into_batches() {
         let backend = MemoryBackend::new().with_batch(20);
         let (limit, _) = limited(&backend, Limits::default());
         let results = limit.fetch(&Context::default(), &refs(45)).await;
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_shares_no_request_takes_a_slot_for_itself_and_every_answer_finds_its_place() {
+    async fn unbatchable_references_take_their_own_slots() {
         let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
         backend.set_latency(Duration::from_millis(10));
         let mut refs = refs(50);
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_is_waited_for_no_longer_than_the_time_out_or_the_caller() {
+    async fn waiting_for_a_slot_ends_with_timeout_or_deadline() {
         let backend = MemoryBackend::new();
         backend.set_latency(Duration::from_secs(8));
         let limits = Limits {
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pace_is_kept_and_who_cannot_be_served_in_time_is_told_when_to_come_back() {
+    async fn rate_limit_rejects_late_requests_with_retry_after() {
         let backend = MemoryBackend::new();
         let limits = Limits {
             requests_per_second: Some(2),
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_on_one_path_delays_that_path_only() {
+    async fn retry_after_delays_only_its_path() {
         let backend = MemoryBackend::new();
         for key in ["a", "b", "c"] {
             backend.put(key, "canary");
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_throttled_paths_slow_the_store_down_and_never_stop_it() {
+    async fn many_throttled_paths_slow_the_store_but_never_stop_it() {
         let backend = MemoryBackend::new();
         backend.put("quiet", "canary");
         let (limit, _) = limited(&backend, Limits::default());
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_layer_passes_on_what_shares_a_request() {
+    async fn every_layer_passes_on_which_references_can_be_batched() {
         let backend = MemoryBackend::new().with_batch(20).with_only_current_in_batches();
         let config = testing::config(Limits {
             max_concurrent: Some(1),
@@ -329,9 +331,10 @@ mod tests {
         assert!(counted[0].ends_with(" 20"), "{counted:?}");
     }
 
-    /// The whole stack around a store that refuses every second call, as the sternest service would.
+    /// The whole stack around a store that throttles every second call, like the strictest service
+    /// would.
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_throttles_every_second_call_answers_everybody_in_the_end() {
+    async fn every_read_succeeds_if_every_second_call_is_throttled() {
         let backend = MemoryBackend::new().with_batch(20);
         for index in 0..1000 {
             backend.put(&format!("key-{index}"), "canary");
@@ -370,7 +373,7 @@ mod tests {
         assert!(!pace[0].ends_with(" 0"), "{pace:?}");
         let queue = measured.lines("lockstep_store_queue_duration_seconds_count");
         assert!(queue[0].ends_with(" 50"), "{queue:?}");
-        // Another store has a pace of its own, which is none.
+        // Another store has no adaptive limit.
         let other = Budget::new(&Limits::default(), measured.store.clone());
         let before = Instant::now();
         for _ in 0..100 {
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hung_store_holds_nobody_once_it_is_known_to_hang() {
+    async fn requests_to_a_known_hung_store_fail_immediately() {
         let backend = MemoryBackend::new();
         backend.put("a", "canary");
         backend.set_hung(true);
@@ -416,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refused_logins_of_reads_pause_the_store() {
+    async fn rejected_logins_of_reads_pause_the_store() {
         for (kind, batch) in [
             (ErrorKind::Unauthenticated, 1),
             (ErrorKind::PermissionDenied, 1),
@@ -441,7 +444,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn denied_key_pauses_nobody() {
+    async fn denied_key_does_not_pause_the_store() {
         let backend = MemoryBackend::new().with_batch(20);
         backend.put("good", "canary");
         backend.set_denied("denied", true);
@@ -457,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn key_of_one_caller_is_not_in_the_error_of_another() {
+    async fn error_does_not_contain_the_key_of_another_caller() {
         let backend = MemoryBackend::new().with_batch(20);
         let (limit, _) = limited(&backend, Limits::default());
         let cx = Context::default();
@@ -482,7 +485,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trial_whose_caller_goes_away_leaves_the_turn_to_the_next() {
+    async fn cancelled_trial_passes_to_the_next_request() {
         let backend = MemoryBackend::new();
         let (limit, _) = limited(&backend, Limits::default());
         backend.fail_next(3, ErrorKind::Unavailable, None);

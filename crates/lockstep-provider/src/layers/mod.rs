@@ -1,5 +1,6 @@
-//! The layers around every provider. Each layer is a [`Service`] around a service, generic over the request: it does one
-//! thing, in one function. [`Layered`] puts them around a client in the only order that works:
+//! The layers around every provider. Each layer is a [`Service`] around a service, generic over the
+//! request: it does one thing, in one function. [`Layered`] puts them around a client in the only
+//! order that works:
 //!
 //! ```text
 //!  caller ─▶ coalesce ─▶ batch ─▶ limit ─▶ retry ─▶ observe ─▶ timeout ─▶ provider
@@ -7,16 +8,20 @@
 //!
 //! Only reads, searches and decryptions are coalesced, and only reads are batched.
 //!
-//! | layer | does | stands here because |
-//! |---|---|---|
-//! | [`Coalesce`] | joins requests for the same value | what is joined must cost nothing further in |
-//! | [`Batch`] | joins requests that arrive together | what is joined is one request to everything further in |
-//! | [`Limit`] | the store's budget: slots, pace of its own and of `limits`, holds of paths, circuit breaker | a slot covers a request with its retries, so that retries cannot overtake |
-//! | [`Retry`] | tries again what may succeed within seconds, and what was too fast | asks the budget before each further attempt |
-//! | [`Observe`] | counts and measures | sees each attempt, as the store's owner does |
-//! | [`Timeout`] | ends what takes too long | applies to one attempt |
+//! From the outside in:
 //!
-//! One stack belongs to one store identity: nothing in it is shared with another.
+//! - [`Coalesce`] joins requests for the same value. Joined requests must cost nothing further in.
+//! - [`Batch`] joins requests that arrive together. A batch is one request for everything
+//!   further in.
+//! - [`Limit`] applies the budget: slots, the adaptive and the configured rate, holds of paths, and
+//!   the circuit breaker. A slot covers a request with its retries, so that retries cannot
+//!   overtake.
+//! - [`Retry`] repeats transient failures and throttled requests. It consults the budget before
+//!   each further attempt.
+//! - [`Observe`] counts and measures each attempt, as the store's owner sees them.
+//! - [`Timeout`] ends slow attempts. The timeout applies to one attempt.
+//!
+//! One stack belongs to one store identity and shares nothing with another.
 
 mod adaptive;
 mod batch;
@@ -56,18 +61,19 @@ use crate::{
     call::{Answers, Check, Direct, GetWarrant, Mint, RenewLease, Request, Revoke, Service},
 };
 
-/// `limits.maxConcurrent` when the store sets none.
+/// Default of `limits.maxConcurrent`.
 pub const DEFAULT_MAX_CONCURRENT: u32 = 32;
 
-/// What a store's YAML does not say about its stack.
+/// Options of a stack that are not part of a store's YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StackOptions {
-    /// Attempts after the first for what may succeed within seconds. Default: 2.
+    /// Retries of transient failures. Defaults to 2.
     pub retries: usize,
-    /// Attempts after the first for what the store said was too fast; each waits for its turn at the store's pace.
-    /// Default: 10.
+    /// Retries of throttled requests. Each waits for its turn under the adaptive limit. Defaults to
+    /// 10.
     pub throttled_retries: usize,
-    /// The wait before the first further attempt; it doubles, and jitter adds up to as much again. Default: 100 ms.
+    /// The wait before the first retry. It doubles with each retry, and jitter up to doubles it
+    /// again. Defaults to 100 ms.
     pub retry_delay: Duration,
 }
 
@@ -92,7 +98,7 @@ pub struct Layered {
     decryptions: Coalesce<Ciphertext, Calls>,
     calls: Arc<Calls>,
     provider: Arc<dyn Provider>,
-    /// Dropped with the client.
+    /// Dropped together with the client.
     _kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -114,8 +120,8 @@ impl Layered {
         let observed = Observe::new(timed, store.clone());
         let retried = Retry::new(observed, Arc::clone(&budget), options);
         let calls = Arc::new(Limit::new(retried, budget));
-        // A joined request may outlast the caller that started it, so it has a deadline of its own: waiting for a slot, then
-        // every attempt and the waits between them.
+        // A joined request may outlast the caller that started it, so it has its own deadline:
+        // waiting for a slot, then every attempt and the waits between them.
         let attempts = u32::try_from(options.retries)
             .unwrap_or(u32::MAX)
             .saturating_add(2);
@@ -163,7 +169,7 @@ impl Provider for Layered {
     }
 
     async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        // no change of a value changes what a ciphertext contains
+        // a changed value does not affect what a ciphertext contains
         let cx = Context {
             not_before: None,
             ..cx.clone()
@@ -227,22 +233,22 @@ async fn one<R: Request>(
     answer.unwrap_or_else(|| Err(panicked(R::OPERATION)))
 }
 
-/// The earlier of the caller's deadline and `limit` from now.
+/// Returns the earlier of the caller's deadline and `limit` from now.
 fn deadline(cx: &Context, limit: Duration) -> Instant {
-    // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
+    // About thirty years stand for "never", because adding to the runtime's clock can overflow.
     const FAR: Duration = Duration::from_secs(1 << 30);
     let own = Instant::now() + limit.min(FAR);
     cx.deadline
         .map_or(own, |deadline| own.min(Instant::from_std(deadline)))
 }
 
-/// The same error for each of `count` requests.
+/// Returns the same error for each of `count` requests.
 fn for_each<T>(count: usize, error: &ProviderError) -> Vec<Result<T, ProviderError>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
-/// Cuts requests into those that are sent, by their positions: batches of as many as the provider takes at once, and
-/// unbatchable requests alone.
+/// Splits requests into those that are sent, by position: batches of the provider's maximum size,
+/// and unbatchable requests alone.
 fn requests<'a, R: Request>(
     provider: &dyn Provider,
     all: impl IntoIterator<Item = &'a R>,
@@ -265,12 +271,13 @@ fn requests<'a, R: Request>(
     requests
 }
 
-/// The first error of several answers.
+/// Returns the first error of several results.
 fn outcome<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     results.iter().find_map(|result| result.as_ref().err())
 }
 
-/// Checks the number of answers: a provider that returns fewer or more would pair values with the wrong keys.
+/// Checks the number of results: a provider that returns fewer or more would pair values with the
+/// wrong keys.
 fn checked<R: Request>(requests: &[R], answers: Answers<R>) -> Answers<R> {
     let asked = requests.len();
     if answers.len() == asked {
@@ -281,10 +288,10 @@ fn checked<R: Request>(requests: &[R], answers: Answers<R>) -> Answers<R> {
     for_each(asked, &error)
 }
 
-/// A request in flight, carried on by any of those who hold it.
+/// A request in flight, driven by any of its holders.
 type Flight<A> = Shared<BoxFuture<'static, Arc<A>>>;
 
-/// Waits for a request no longer than `end`.
+/// Waits for a request until `end`.
 async fn wait<A>(flight: Flight<A>, end: Option<Instant>) -> Option<Arc<A>> {
     match end {
         None => Some(flight.await),
@@ -320,7 +327,7 @@ pub(crate) mod testing {
         metrics::StoreMetrics,
     };
 
-    /// The requests that tests send to single layers.
+    /// Sends requests of tests to single layers.
     pub(crate) trait Requests {
         async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Answers<RemoteRef>
         where
@@ -386,7 +393,7 @@ pub(crate) mod testing {
     }
 
     impl Measured {
-        /// The lines of `/metrics` that begin so.
+        /// Returns the lines of `/metrics` with this prefix.
         pub(crate) fn lines(&self, prefix: &str) -> Vec<String> {
             let text = prometheus::TextEncoder::new()
                 .encode_to_string(&self.registry.gather())

@@ -13,7 +13,7 @@ pub struct Observe<S> {
 }
 
 impl<S> Observe<S> {
-    /// Counts the requests to `inner` as those of one store.
+    /// Creates a layer that counts the requests to `inner` for one store.
     pub fn new(inner: S, metrics: StoreMetrics) -> Self {
         Self { inner, metrics }
     }
@@ -44,7 +44,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn each_request_is_counted_with_its_outcome_and_duration() {
+    async fn requests_are_counted_with_outcome_and_duration() {
         let (backend, measured) = (MemoryBackend::new(), measured());
         backend.put("a", "canary");
         let provider = Observe::new(Direct(backend.provider()), measured.store.clone());

@@ -1,4 +1,4 @@
-//! `requestsPerSecond` and `burst`: a fair queue in front of a token bucket.
+//! Implements `requestsPerSecond` and `burst`: a fair queue in front of a token bucket.
 
 use std::{
     num::NonZeroU32,
@@ -19,18 +19,19 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// Keeps requests at the store's pace.
+/// Applies the configured rate limit of a store.
 #[derive(Debug)]
 pub(super) struct Pace {
     per_second: u32,
     bucket: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Since>>,
-    /// Whoever holds this is next; tokio's mutex is fair, so requests leave in the order in which they came.
+    /// Held by the next request to be sent. Tokio's mutex is fair, so requests are sent in the
+    /// order in which they came.
     turn: Mutex<()>,
     waiting: AtomicU32,
 }
 
 impl Pace {
-    /// `None` when the store sets no pace.
+    /// Returns `None` if the store sets no rate limit.
     pub(super) fn new(per_second: Option<u32>, burst: Option<u32>) -> Option<Self> {
         let rate = NonZeroU32::new(per_second?)?;
         let burst = burst.and_then(NonZeroU32::new).unwrap_or(rate);
@@ -51,8 +52,8 @@ impl Pace {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// When none comes before the deadline, or none can: for how long the queue lasts. That is known at once, so that
-    /// nobody waits in vain.
+    /// Returns the length of the queue as a time if no turn comes before the deadline. If that is
+    /// foreseeable, it fails immediately, so that no caller waits in vain.
     pub(super) async fn turn(&self, deadline: Instant) -> Result<(), Duration> {
         let ahead = Waiting::join(&self.waiting);
         let queue = Duration::from_secs_f64(f64::from(ahead.position) / f64::from(self.per_second));
@@ -70,7 +71,7 @@ impl Pace {
     }
 }
 
-/// A place in the queue, left when dropped.
+/// A position in the queue, released on drop.
 struct Waiting<'a> {
     waiting: &'a AtomicU32,
     position: u32,
@@ -91,13 +92,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The runtime's clock, for the token bucket: the one that its sleeps go by, also when a test stops it.
+/// The runtime's clock, for the token bucket. It agrees with the runtime's sleeps, also when a test
+/// pauses time.
 #[derive(Debug, Clone)]
 struct RuntimeClock {
     start: Instant,
 }
 
-/// Time since the clock was made.
+/// Time since the clock was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Since(Duration);
 
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn requests_leave_at_the_pace_and_in_order() {
+    async fn requests_are_sent_at_the_configured_rate_in_order() {
         let pace = Pace::new(Some(10), Some(2)).unwrap();
         let start = Instant::now();
         let deadline = start + Duration::from_secs(60);
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_could_not_be_served_in_time_is_told_at_once() {
+    async fn requests_that_would_be_late_fail_immediately() {
         let pace = Pace::new(Some(1), None).unwrap();
         let start = Instant::now();
         let deadline = start + Duration::from_secs(5);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_without_a_pace_has_none() {
+    fn store_without_a_rate_has_no_limit() {
         assert!(Pace::new(None, Some(5)).is_none());
     }
 }

@@ -13,9 +13,10 @@ use crate::{
     call::{Answers, Request, Scope, Service},
 };
 
-/// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]), and at the store's pace what it said was too fast:
-/// of several references only those that failed so. The store's budget is asked before each further attempt and told what each came to, so that a store that
-/// does not answer is not asked three times as often.
+/// Repeats transient failures ([`ErrorKind::is_transient`]), and throttled requests at the rate of
+/// the adaptive limit. Of several references, only the failed ones are repeated. The layer consults
+/// the store's budget before each further attempt and reports each outcome to it, so that a store
+/// that does not respond is not called three times as often.
 #[derive(Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -24,7 +25,7 @@ pub struct Retry<S> {
 }
 
 impl<S> Retry<S> {
-    /// Repeats requests to `inner`, as far as the budget allows.
+    /// Creates a layer that repeats requests to `inner` as far as the budget allows.
     pub fn new(inner: S, budget: Arc<Budget>, options: StackOptions) -> Self {
         Self {
             inner,
@@ -41,7 +42,7 @@ impl<S> Retry<S> {
             .build()
     }
 
-    /// Tells the budget how an attempt ended.
+    /// Reports the outcome of an attempt to the budget.
     fn record<R: Request>(&self, requests: &[R], answers: &Answers<R>) {
         self.budget.record(verdict(answers));
         for (request, answer) in requests.iter().zip(answers) {
@@ -62,7 +63,7 @@ impl<S> Retry<S> {
     }
 }
 
-/// The further attempts of one request.
+/// The remaining attempts of one request.
 struct Attempts<'a> {
     budget: &'a Budget,
     cx: &'a Context,
@@ -72,7 +73,7 @@ struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// Waits for the next attempt; `false` when there is none.
+    /// Waits for the next attempt. Returns `false` if there is none.
     async fn again(&mut self, error: &ProviderError, scopes: &[Scope]) -> bool {
         if error.kind == ErrorKind::RateLimited {
             if self.throttled_left == 0 {
@@ -97,8 +98,9 @@ impl Attempts<'_> {
     }
 }
 
-/// What an attempt shows about the store; `None` is a success. In this order: the store asks to slow down; it refused a
-/// login; it answered; it did not answer; the request was not sent.
+/// Returns what an attempt shows about the store; `None` is a success. Order of precedence: the
+/// store throttled; it rejected a login; it responded; it did not respond; the request was not
+/// sent.
 fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     let errors = || results.iter().filter_map(|result| result.as_ref().err());
     let limited = errors()
@@ -118,7 +120,7 @@ fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     })
 }
 
-/// The error of what may pass when it is tried again.
+/// Returns the error if a further attempt may succeed.
 fn passing<T>(result: &Result<T, ProviderError>) -> Option<&ProviderError> {
     let error = result.as_ref().err()?;
     (error.kind.is_transient() || error.kind == ErrorKind::RateLimited).then_some(error)
@@ -139,10 +141,10 @@ impl<R: Request, S: Service<R>> Service<R> for Retry<S> {
         loop {
             let failed: Vec<usize> = (0..requests.len())
                 .filter(|index| answers.get(*index).is_some_and(|answer| passing(answer).is_some()))
-                // what is left alone for long is not waited for, and keeps nobody else waiting
+                // references with a long hold are not waited for, and do not delay the others
                 .filter(|index| !self.budget.is_held_long(&requests[*index].scope()))
                 .collect();
-            // What was too fast decides how long it is waited for.
+            // Throttled references decide how long to wait.
             let errors = || failed.iter().filter_map(|index| passing(answers.get(*index)?));
             let Some(worst) = errors()
                 .find(|error| error.kind == ErrorKind::RateLimited)
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_passing_failure_is_not_seen() {
+    async fn transient_failure_is_hidden_by_retries() {
         for kind in [ErrorKind::Unavailable, ErrorKind::Timeout] {
             let backend = MemoryBackend::new();
             backend.put("a", "canary");
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lasting_failure_is_tried_three_times_and_no_more() {
+    async fn lasting_failure_is_tried_three_times() {
         let backend = MemoryBackend::new();
         backend.fail_next(100, ErrorKind::Unavailable, None);
         let error = retry(&backend)
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_will_not_change_within_seconds_is_asked_once() {
+    async fn permanent_failures_are_not_retried() {
         let lasting = |kind: &ErrorKind| !kind.is_transient() && *kind != ErrorKind::RateLimited;
         for kind in ErrorKind::VARIANTS.iter().copied().filter(lasting) {
             let backend = MemoryBackend::new();
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_too_fast_is_tried_again_at_the_stores_pace_and_not_for_ever() {
+    async fn throttled_requests_are_retried_with_a_limit() {
         let backend = MemoryBackend::new();
         backend.put("a", "canary");
         backend.fail_next(4, ErrorKind::RateLimited, None);
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_short_hold_is_waited_for_and_of_a_long_one_the_caller_is_told() {
+    async fn short_holds_are_waited_for_and_long_ones_reported() {
         let backend = MemoryBackend::new();
         backend.fail_next(1, ErrorKind::RateLimited, Some(Duration::from_secs(1)));
         assert!(retry(&backend).check(&Context::default()).await.is_ok());
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_references_that_failed_are_asked_again() {
+    async fn only_failed_references_are_retried() {
         let backend = MemoryBackend::new();
         for key in ["a", "b", "c"] {
             backend.put(key, "canary");
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_attempt_begins_that_its_caller_would_not_wait_for() {
+    async fn no_attempt_starts_after_the_callers_deadline() {
         let backend = MemoryBackend::new();
         backend.fail_next(100, ErrorKind::Unavailable, None);
         let cx = Context {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_breaks_meanwhile_is_not_asked_again() {
+    async fn store_whose_circuit_broke_is_not_retried() {
         let backend = MemoryBackend::new();
         backend.fail_next(100, ErrorKind::Timeout, None);
         let retry = retry(&backend);

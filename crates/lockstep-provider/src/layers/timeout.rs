@@ -8,7 +8,7 @@ use crate::{
     call::{Answers, Request, Service},
 };
 
-/// Ends a request that takes longer than the store's time-out, or than its caller waits.
+/// Ends a request that exceeds the store's timeout or its caller's deadline.
 #[derive(Debug)]
 pub struct Timeout<S> {
     inner: S,
@@ -16,7 +16,7 @@ pub struct Timeout<S> {
 }
 
 impl<S> Timeout<S> {
-    /// Requests to `inner` take at most `limit`.
+    /// Creates a layer that limits requests to `inner` to `limit`.
     pub fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit }
     }
@@ -40,7 +40,7 @@ impl<R: Request, S: Service<R>> Service<R> for Timeout<S> {
     }
 }
 
-/// The operation as the subject of a sentence.
+/// Returns the operation as the subject of a sentence.
 fn verb(operation: Operation) -> &'static str {
     match operation {
         Operation::Configure => "making a client",
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_ends_with_the_time_out_and_says_what_took_how_long() {
+    async fn timeout_error_names_the_operation_and_duration() {
         let provider = hung(Duration::from_secs(10));
         let start = Instant::now();
         let refs = [RemoteRef::current(at("a")), RemoteRef::current(at("b"))];
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_ends_when_its_caller_gives_up() {
+    async fn request_ends_at_its_callers_deadline() {
         let provider = hung(Duration::from_secs(10));
         let start = Instant::now();
         let cx = Context {

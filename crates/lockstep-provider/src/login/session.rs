@@ -2,19 +2,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Sessions are renewed this long before they expire, or at four fifths of their lifetime if that is later.
+/// Sessions are renewed this long before they expire, or at four fifths of their lifetime if that
+/// is later.
 const AHEAD: Duration = Duration::from_secs(300);
-/// A request never starts with a session that expires sooner.
+/// A request never starts with a session that expires sooner than this.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// The age at which a session is renewed.
+/// Returns the age at which a session is renewed.
 pub(super) fn renewal_age(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(AHEAD.min(lifetime / 5))
 }
 
 /// The credential of one login or renewal.
 pub struct Session<C> {
-    /// The credential.
+    /// What the login returned.
     pub credential: C,
     generation: u64,
     renew_at: Option<Instant>,
@@ -22,8 +23,8 @@ pub struct Session<C> {
 }
 
 impl<C> Session<C> {
-    /// A session whose credential was asked for at this time: the service started its lifetime no earlier. `None` for a
-    /// credential that does not expire.
+    /// Creates a session whose credential was requested at this time: its lifetime did not start
+    /// earlier. The lifetime is `None` for a credential that does not expire.
     pub(super) fn new(
         credential: C,
         generation: u64,
@@ -31,7 +32,7 @@ impl<C> Session<C> {
         asked: Instant,
         renewal_age: impl FnOnce(Duration) -> Duration,
     ) -> Self {
-        // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
+        // About thirty years stand for "never", because adding to the runtime's clock can overflow.
         let lifetime = lifetime.map(|lifetime| lifetime.min(Duration::from_secs(1 << 30)));
         Self {
             credential,
@@ -41,17 +42,17 @@ impl<C> Session<C> {
         }
     }
 
-    /// The number of this session. Later sessions have larger numbers.
+    /// Returns the number of this session. Later sessions have larger numbers.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether it can no longer be used.
+    /// Returns whether the session can no longer be used.
     pub(super) fn has_ended(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| now >= ends)
     }
 
-    /// Whether it expires soon.
+    /// Returns whether the session expires soon.
     pub(super) fn wants_renewal(&self, now: Instant) -> bool {
         self.renew_at.is_some_and(|renew_at| now >= renew_at)
     }
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_renewed_five_minutes_before_its_end() {
+    fn long_session_is_renewed_five_minutes_before_expiry() {
         let now = Instant::now();
         let session = session(Some(3600), now);
         assert!(!session.wants_renewal(now + Duration::from_secs(3299)));
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_life_is_renewed_at_four_fifths() {
+    fn short_session_is_renewed_at_four_fifths() {
         let now = Instant::now();
         let session = session(Some(100), now);
         assert!(!session.wants_renewal(now + Duration::from_secs(79)));
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_an_end_lives_for_ever_and_what_ended_before_it_came_has_ended() {
+    fn lifetimes_may_be_unlimited_or_zero() {
         let now = Instant::now();
         let far = now + Duration::from_secs(1 << 29);
         assert!(!session(None, now).has_ended(far) && !session(None, now).wants_renewal(far));

@@ -13,7 +13,7 @@ fn refused() -> ProviderError {
     )
 }
 
-/// Counts logins, each of which takes a second and lives for a hundred.
+/// Counts logins. Each takes a second and is valid for a hundred.
 #[derive(Default, Clone)]
 struct Counter {
     logins: Arc<AtomicU64>,
@@ -80,7 +80,7 @@ impl Counter {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_requests_at_once_log_in_once() {
+async fn concurrent_requests_share_one_login() {
     let (counter, login) = login();
     let sessions = join_all((0..1000).map(|_| login.session())).await;
     assert!(
@@ -93,7 +93,7 @@ async fn a_thousand_requests_at_once_log_in_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_request_renews_and_the_others_go_on_with_what_they_have() {
+async fn one_request_renews_while_others_use_the_old_session() {
     let (counter, login) = login();
     login.session().await.unwrap();
     tokio::time::advance(Duration::from_secs(81)).await;
@@ -106,7 +106,7 @@ async fn one_request_renews_and_the_others_go_on_with_what_they_have() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_harms_nobody_and_is_not_tried_by_everybody() {
+async fn failed_renewal_keeps_the_session_and_is_not_repeated() {
     let (counter, login) = login();
     login.session().await.unwrap();
     tokio::time::advance(Duration::from_secs(81)).await;
@@ -121,7 +121,7 @@ async fn a_renewal_that_fails_harms_nobody_and_is_not_tried_by_everybody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_is_refused_is_replaced_once_for_all_who_had_it() {
+async fn rejected_session_is_replaced_once() {
     let (counter, login) = login();
     let old = login.session().await.unwrap();
     let fresh = join_all((0..50).map(|_| login.replace(old.generation()))).await;
@@ -130,7 +130,7 @@ async fn a_login_that_is_refused_is_replaced_once_for_all_who_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waited_for_a_login_that_failed_is_told_and_the_next_one_tries_again() {
+async fn failed_login_is_shared_and_the_next_request_retries() {
     let (counter, login) = login();
     counter.refuse(true);
     let sessions = join_all((0..50).map(|_| login.session())).await;
@@ -160,7 +160,7 @@ async fn renewed_credential_needs_no_login() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_renewal_is_no_failed_login() {
+async fn failed_renewal_is_not_a_failed_login() {
     let counter = Counter {
         renews: true,
         ..Counter::default()

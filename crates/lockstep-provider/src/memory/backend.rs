@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::faults::{Fault, Faults};
 use crate::{Binding, Ciphertext, ErrorKind, Operation, ProviderError, SecretValue};
 
-/// A backend in memory. Clones share it, and every provider that it makes reads it: a test holds one clone, changes
-/// values and orders faults while the code under test runs.
+/// A backend in memory. Clones and providers share its state: a test keeps one clone to change
+/// values and to inject faults while the code under test runs.
 #[derive(Clone)]
 pub struct MemoryBackend {
     state: Arc<RwLock<State>>,
@@ -29,10 +29,10 @@ pub(super) struct State {
     pub(super) faults: Faults,
 }
 
-/// One key.
+/// The state of one key.
 #[derive(Default)]
 pub(super) struct Entry {
-    /// Numbered from 1; `None` is a version that was deleted.
+    /// The versions, numbered from 1; `None` is a deleted version.
     pub(super) versions: Vec<Option<Version>>,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) denied: bool,
@@ -59,12 +59,12 @@ impl fmt::Debug for MemoryBackend {
 }
 
 impl MemoryBackend {
-    /// An empty backend.
+    /// Creates an empty backend.
     pub fn new() -> Self {
         Self::with_clock(Arc::new(SystemClock))
     }
 
-    /// An empty backend whose versions are created when `clock` says.
+    /// Creates an empty backend whose versions get their creation time from `clock`.
     pub fn with_clock(clock: SharedClock) -> Self {
         Self {
             state: Arc::default(),
@@ -75,14 +75,14 @@ impl MemoryBackend {
         }
     }
 
-    /// Takes so many references as one request. Default: 1.
+    /// Sets the number of references per request. Defaults to 1.
     #[must_use]
     pub fn with_batch(mut self, batch: usize) -> Self {
         self.batch = batch;
         self
     }
 
-    /// Takes references with a version, and those to metadata, one by one.
+    /// Makes references to a version or to metadata unbatchable.
     #[must_use]
     pub fn with_only_current_in_batches(mut self) -> Self {
         self.only_current_in_batches = true;
@@ -101,7 +101,7 @@ impl MemoryBackend {
         entry.versions.len().to_string()
     }
 
-    /// Stores fields as one JSON object, as a backend with fields answers them.
+    /// Stores fields as one JSON object, like a backend with fields returns them.
     pub fn put_fields(&self, key: &str, fields: &[(&str, &str)]) -> String {
         let object: serde_json::Map<_, _> = fields
             .iter()
@@ -120,7 +120,7 @@ impl MemoryBackend {
             .insert(name.to_owned(), value.to_owned());
     }
 
-    /// What stands for a value that its key encrypted: the place, and then the value as it is.
+    /// Returns a stand-in for an encrypted value: the location, followed by the plain value.
     pub fn encrypt(value: &SecretValue, binding: &Binding) -> Ciphertext {
         let mut bytes = binding.to_bytes();
         bytes.extend_from_slice(value.expose());
@@ -130,12 +130,12 @@ impl MemoryBackend {
         }
     }
 
-    /// Forgets a key with all its versions.
+    /// Deletes a key with all its versions.
     pub fn delete(&self, key: &str) {
         self.write().entries.remove(key);
     }
 
-    /// Deletes one version of a key; the others stay.
+    /// Deletes one version of a key. The others stay.
     pub fn delete_version(&self, key: &str, version: &str) {
         let index = version
             .parse::<usize>()
@@ -152,22 +152,22 @@ impl MemoryBackend {
         }
     }
 
-    /// Whether reading a key is refused.
+    /// Sets whether reading a key is denied.
     pub fn set_denied(&self, key: &str, denied: bool) {
         self.write().entries.entry(key.to_owned()).or_default().denied = denied;
     }
 
-    /// Lets every request take so long.
+    /// Delays every request by this time.
     pub fn set_latency(&self, latency: Duration) {
         self.write().faults.latency = latency;
     }
 
-    /// Lets every request wait until this is unset.
+    /// Makes every request wait until this is unset.
     pub fn set_hung(&self, hung: bool) {
         self.hung.send_replace(hung);
     }
 
-    /// Lets the next requests, of any operation, fail.
+    /// Makes the next requests, of any operation, fail.
     pub fn fail_next(&self, count: usize, kind: ErrorKind, retry_after: Option<Duration>) {
         let fault = Fault {
             kind,
@@ -177,7 +177,7 @@ impl MemoryBackend {
         self.write().faults.add(count, fault);
     }
 
-    /// Lets the logins of the next requests, of any operation, fail.
+    /// Makes the logins of the next requests, of any operation, fail.
     pub fn fail_logins(&self, count: usize, kind: ErrorKind) {
         let fault = Fault {
             kind,
@@ -187,12 +187,12 @@ impl MemoryBackend {
         self.write().faults.add(count, fault);
     }
 
-    /// Lets every second request fail from now on: the store asks to slow down.
+    /// Throttles every second request from now on.
     pub fn throttle_every_second(&self) {
         self.write().faults.every_second = true;
     }
 
-    /// Lets the next reads of one key fail; the other references of a batch are answered.
+    /// Makes the next reads of one key fail. The other references of a batch succeed.
     pub fn fail_key(&self, key: &str, count: usize, kind: ErrorKind) {
         self.write().faults.add_for_key(
             key,
@@ -205,13 +205,13 @@ impl MemoryBackend {
         );
     }
 
-    /// Ends all faults, except for keys that are denied.
+    /// Ends all faults, except for denied keys.
     pub fn heal(&self) {
         self.write().faults.clear();
         self.set_hung(false);
     }
 
-    /// How many requests of that operation came in; a batch is one.
+    /// Returns the number of requests of this operation. A batch counts as one.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.read()
             .faults
@@ -221,27 +221,28 @@ impl MemoryBackend {
             .unwrap_or_default()
     }
 
-    /// How often a key was read.
+    /// Returns how often a key was read.
     pub fn reads(&self, key: &str) -> u64 {
         self.read().faults.reads.get(key).copied().unwrap_or_default()
     }
 
-    /// How often any key was read.
+    /// Returns the total number of reads of all keys.
     pub fn total_reads(&self) -> u64 {
         self.read().faults.reads.values().sum()
     }
 
-    /// The most references that ever came in one request.
+    /// Returns the largest number of references in one request.
     pub fn largest_batch(&self) -> usize {
         self.read().faults.largest_batch
     }
 
-    /// The most requests that were ever in flight at once.
+    /// Returns the largest number of requests that were in flight at the same time.
     pub fn most_in_flight(&self) -> usize {
         self.read().faults.most_in_flight
     }
 
-    /// A request comes in: counts it, lets it wait as ordered, and fails it when its turn to fail has come.
+    /// Handles the start of a request: counts it, delays it as configured, and fails it if a fault
+    /// is due.
     pub(super) async fn request(&self, operation: Operation) -> Result<InFlight<'_>, ProviderError> {
         let (latency, fault) = {
             let mut state = self.write();
@@ -264,19 +265,20 @@ impl MemoryBackend {
         }
     }
 
-    /// A client is made.
+    /// Handles the build of a client.
     pub(super) async fn configure(&self) -> Result<(), ProviderError> {
         let failure = {
             let mut state = self.write();
             *state.faults.calls.entry(Operation::Configure).or_default() += 1;
             state.faults.next_for_key(CONFIGURE)
         };
-        // As a real factory, which reads certificates: others get a turn in between.
+        // Yields like a real factory that reads certificates, so that other tasks can run in
+        // between.
         tokio::task::yield_now().await;
         failure.map_or(Ok(()), |fault| Err(fault.error(Operation::Configure)))
     }
 
-    /// Lets the making of the next clients fail.
+    /// Makes the next builds of clients fail.
     pub fn fail_configure(&self, count: usize, kind: ErrorKind) {
         self.fail_key(CONFIGURE, count, kind);
     }
@@ -290,10 +292,10 @@ impl MemoryBackend {
     }
 }
 
-/// Stands among the keys for the making of a client; no key is empty.
+/// The key that stands for building a client. No real key is empty.
 const CONFIGURE: &str = "";
 
-/// A request in flight, until dropped.
+/// A request in flight, until it is dropped.
 pub(super) struct InFlight<'a>(&'a MemoryBackend);
 
 impl Drop for InFlight<'_> {

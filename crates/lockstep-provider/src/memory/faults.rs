@@ -5,7 +5,7 @@ use std::{
 
 use crate::{ErrorKind, Operation, ProviderError};
 
-/// What goes wrong on demand, and what was asked.
+/// Faults to inject, and counters of requests.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) latency: Duration,
@@ -16,7 +16,7 @@ pub(super) struct Faults {
     pub(super) in_flight: usize,
     pub(super) most_in_flight: usize,
     pub(super) largest_batch: usize,
-    /// Every second request is told to slow down.
+    /// Whether every second request is throttled.
     pub(super) every_second: bool,
 }
 

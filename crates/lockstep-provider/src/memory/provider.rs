@@ -19,12 +19,12 @@ pub(super) struct MemoryProvider {
 }
 
 impl MemoryBackend {
-    /// A client of this backend, called "memory".
+    /// Creates a client of this backend, named "memory".
     pub fn provider(&self) -> Arc<dyn Provider> {
         self.provider_named("memory")
     }
 
-    /// A client of this backend under the name of another.
+    /// Creates a client of this backend under the name of another.
     pub fn provider_named(&self, name: &'static str) -> Arc<dyn Provider> {
         Arc::new(MemoryProvider {
             backend: self.clone(),
@@ -116,7 +116,7 @@ fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, Provid
     *state.faults.reads.entry(key.to_string()).or_default() += 1;
     if let Some(fault) = state.faults.next_for_key(key) {
         let mut error = fault.error(Operation::Read);
-        // as messages of real providers
+        // like the messages of real providers
         error.message = format!("{}, reading \"{}\"", error.message, key.escape_debug());
         return Err(error);
     }

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 
-/// Those of stores that need none, and fail when they are asked for.
+/// Credentials for stores that need none. Every read fails.
 #[derive(Debug)]
 pub(crate) struct NoCredentials;
 

@@ -1,5 +1,5 @@
-//! The file provider passes the behaviour suite: as a folder of files and as a YAML document. What is its own is tested
-//! in the modules below.
+//! Runs the behaviour suite for the file provider, as a folder of files and as a YAML document. The
+//! modules below test what is specific to it.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Nothing is shared between two store identities: through [`Clients`] and every layer, the same key of each is a request
-//! of its own, to a client of its own, with an answer of its own.
+//! Tests that two store identities share nothing: through [`Clients`] and every layer, the same key
+//! of each is a separate request to a separate client with a separate result.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use lockstep_provider_testkit::at;
 
 use crate::credentials::NoCredentials;
 
-/// The key that every store has, each with a value of its own.
+/// The key that exists in every store, with a different value in each.
 const KEY: &str = "database";
-/// How many want it of each store at the same time.
+/// Number of concurrent readers per store.
 const CALLERS: u64 = 10;
 
-/// What makes an identity, and what its own backend holds under [`KEY`].
+/// A store identity with its own backend, which holds a value under [`KEY`].
 struct Identity {
     store: StoreKey,
     revision: &'static str,
@@ -26,8 +26,9 @@ struct Identity {
     backend: MemoryBackend,
 }
 
-/// Two namespaces with a store of the same name, a cluster's store of that name, another name, and one store that had
-/// other credentials before.
+/// Returns the identities under test: stores of the same name in two namespaces, a
+/// ClusterSecretStore of that name, a store with another name, and one store with earlier
+/// credentials.
 fn identities(batch: usize) -> Vec<Identity> {
     let namespaced = |namespace: &str, name: &str| StoreKey {
         kind: StoreKind::SecretStore,
@@ -65,14 +66,14 @@ fn identities(batch: usize) -> Vec<Identity> {
     .collect()
 }
 
-/// One client for each identity, all made from the same process-wide [`Clients`].
+/// Builds one client for each identity from the same process-wide [`Clients`].
 async fn clients_of(identities: &[Identity]) -> (MemoryFactory, Vec<Arc<dyn Provider>>) {
     let factory = MemoryFactory::new("file");
     let metrics = FetchMetrics::new(&prometheus::Registry::new()).unwrap();
     let clients = Clients::new(Registry::default().with(factory.clone()), metrics, 16);
     let mut made = Vec::new();
     for identity in identities {
-        // other credentials see another backend
+        // each set of credentials has its own backend
         factory.insert(identity.store.clone(), &identity.backend);
         let config = StoreConfig {
             key: identity.store.clone(),
@@ -107,7 +108,7 @@ async fn read(client: &Arc<dyn Provider>) -> Result<String, ProviderError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_identities_never_share_a_client_an_answer_or_a_request_in_flight() {
+async fn identities_never_share_clients_results_or_requests() {
     for batch in [1, 20] {
         let identities = identities(batch);
         let (factory, clients) = clients_of(&identities).await;
@@ -117,7 +118,8 @@ async fn two_identities_never_share_a_client_an_answer_or_a_request_in_flight() 
             "each has its own client"
         );
 
-        // No backend answers until all of them are asked: whatever could be joined is in flight at the same time.
+        // No backend responds until all of them have requests, so that everything that could be
+        // joined is in flight at the same time.
         for identity in &identities {
             identity.backend.set_hung(true);
         }
@@ -151,7 +153,7 @@ async fn two_identities_never_share_a_client_an_answer_or_a_request_in_flight() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_identities_never_share_a_search() {
+async fn identities_never_share_a_search() {
     let identities = identities(20);
     let (_, clients) = clients_of(&identities).await;
     for identity in &identities {
@@ -175,9 +177,9 @@ async fn two_identities_never_share_a_search() {
     }
 }
 
-/// The same ciphertext in two namespaces: each asks its own key, with its own credentials.
+/// The same ciphertext in two namespaces is decrypted with each store's own key and credentials.
 #[tokio::test(start_paused = true)]
-async fn two_identities_never_share_a_decryption() {
+async fn identities_never_share_a_decryption() {
     let identities = identities(20);
     let (_, clients) = clients_of(&identities).await;
     let binding = Binding::new(CiphertextScope::Cluster, "shop", "database", "password");
@@ -202,7 +204,7 @@ async fn two_identities_never_share_a_decryption() {
     for identity in &identities {
         assert_eq!(identity.backend.calls(Operation::Decrypt), 1);
     }
-    // what one of them is refused, the others are not
+    // a rejection of one does not affect the others
     identities[1]
         .backend
         .fail_next(1000, ErrorKind::PermissionDenied, None);
@@ -216,9 +218,10 @@ async fn two_identities_never_share_a_decryption() {
     }
 }
 
-/// A refusal is an answer, too: what one identity is told, or how its store is, is nobody else's business.
+/// Rejections are results too: neither an identity's errors nor the state of its store affect
+/// another.
 #[tokio::test(start_paused = true)]
-async fn one_identitys_failures_are_not_anothers() {
+async fn failures_do_not_affect_other_identities() {
     for kind in [
         ErrorKind::PermissionDenied,
         ErrorKind::RateLimited,
@@ -230,7 +233,7 @@ async fn one_identitys_failures_are_not_anothers() {
         let (refused, others) = identities.split_first().unwrap();
         let hold = (kind == ErrorKind::RateLimited).then(|| Duration::from_secs(600));
         refused.backend.fail_next(1000, kind, hold);
-        // often enough that the circuit breaks, where it does
+        // often enough to break the circuit for the kinds that do
         for _ in 0..5 {
             assert_eq!(read(&clients[0]).await.unwrap_err().kind, kind);
         }
@@ -251,9 +254,9 @@ async fn one_identitys_failures_are_not_anothers() {
     }
 }
 
-/// Whoever may not read a key is told so also while somebody who may is reading it.
+/// A denied identity gets its error even while another identity reads the same key.
 #[tokio::test(start_paused = true)]
-async fn a_key_that_one_identity_reads_is_refused_to_another_at_the_same_time() {
+async fn denied_identity_gets_no_value_during_anothers_read() {
     for batch in [1, 20] {
         let identities = identities(batch);
         let (_, clients) = clients_of(&identities).await;
@@ -272,9 +275,10 @@ async fn a_key_that_one_identity_reads_is_refused_to_another_at_the_same_time() 
     }
 }
 
-/// A revoked credential's request may end, and nobody who comes with the new one waits for it.
+/// A request with a revoked credential may go on, but requests with the new credential do not wait
+/// for it.
 #[tokio::test(start_paused = true)]
-async fn other_credentials_do_not_join_what_is_in_flight_under_the_old_ones() {
+async fn new_credentials_do_not_join_requests_of_old_ones() {
     let identities = identities(20);
     let (_, clients) = clients_of(&identities).await;
     // the same store before and after its credentials changed

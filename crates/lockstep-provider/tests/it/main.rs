@@ -1,4 +1,4 @@
-//! The providers of this crate and what surrounds them, seen from outside.
+//! Tests the providers of this crate and the layers around them from outside.
 
 #![expect(clippy::unwrap_used, reason = "what a helper cannot do fails the test")]
 

@@ -1,4 +1,4 @@
-//! The memory provider passes the behaviour suite.
+//! Runs the behaviour suite for the memory provider.
 
 use std::{sync::Arc, time::Duration};
 

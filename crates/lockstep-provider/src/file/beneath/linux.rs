@@ -16,22 +16,22 @@ use super::{
     volume::{self, MOST_LINKS},
 };
 
-/// A resolution is tried so often when the kernel says that a rename came in between.
+/// Number of attempts to resolve a name when the kernel reports a concurrent rename.
 const ATTEMPTS: usize = 8;
 
-/// A folder that is the end of the world: openat2(2) refuses whatever would lead out of it, in one system call, so that
-/// nobody can swap a link between a check and its use.
+/// A folder that names cannot leave: openat2(2) rejects every path that leads out of it, in one
+/// system call, so that a link cannot be swapped between a check and its use.
 #[derive(Debug)]
 pub(in crate::file) struct Beneath(OwnedFd);
 
 impl Beneath {
-    /// The folder that the operator was started with. How it is reached is the operator's own business.
+    /// Opens the root folder of the operator. Its own path is trusted.
     pub(in crate::file) fn root(path: &Path) -> Result<Self, Trouble> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(openat(CWD, path, flags, Mode::empty())?))
     }
 
-    /// A folder below this one. No link is followed.
+    /// Opens a folder below this one, without following any link.
     pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let opened = attempt(|| unlinked(&self.0, path, flags));
@@ -41,24 +41,24 @@ impl Beneath {
         })?))
     }
 
-    /// What a name stands for. Only the links of a volume are followed.
+    /// Returns the metadata of a name. Follows only the links of a volume.
     pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
         let file = File::from(self.open(path, OFlags::PATH)?);
         Ok(Facts::of(&file.metadata()?))
     }
 
-    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened. Only the links of a
-    /// volume are followed.
+    /// Opens a file for reading. Anything but a regular file is not opened; only its metadata is
+    /// returned. Follows only the links of a volume.
     pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
         regular(|flags| self.open(path, flags))
     }
 
-    /// As [`Self::file`], but follows each link that stays inside of this folder.
+    /// Like [`Self::file`], but follows every link that stays inside this folder.
     pub(in crate::file) fn linked_file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
         regular(|flags| Ok(attempt(|| confined(&self.0, path, flags, ResolveFlags::empty()))?))
     }
 
-    /// The names in a folder that are text, in no order.
+    /// Returns the names in a folder that are valid UTF-8, in no particular order.
     pub(in crate::file) fn names(&self, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
         let folder = File::from(self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?);
         let facts = Facts::of(&folder.metadata()?);
@@ -78,7 +78,8 @@ impl Beneath {
         let mut missing = 0;
         loop {
             match self.try_open(path, flags) {
-                // a volume swaps its link and then removes what it led to: who followed the old one looks again
+                // a volume swaps its link and then removes the old target, so a reader that
+                // followed the old link tries again
                 Err(Trouble::Dangling | Trouble::Missing) if missing < 2 => missing += 1,
                 opened => return opened,
             }
@@ -90,8 +91,8 @@ impl Beneath {
             Err(Errno::LOOP) => {}
             opened => return Ok(opened?),
         }
-        // There is a link on the path. Each segment is opened in the folder before it, which stays open, so that nobody can
-        // swap a link between the check of its target and its use.
+        // There is a link on the path. Each segment is opened relative to the previous one, which
+        // stays open, so that a link cannot be swapped between the check of its target and its use.
         let mut segments: VecDeque<(String, bool)> = path
             .split('/')
             .map(|segment| (segment.to_owned(), false))
@@ -126,7 +127,7 @@ impl Beneath {
     }
 }
 
-/// Opens a name without following any link; `LOOP` where there is one.
+/// Opens a name without following any link. Fails with `LOOP` if there is one.
 fn unlinked(folder: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     confined(folder, path, flags, ResolveFlags::NO_SYMLINKS)
 }
@@ -141,7 +142,7 @@ fn attempt(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> 
     let mut missing = 0;
     for _ in 0..ATTEMPTS {
         match open() {
-            // a rename came in between, which the kernel cannot tell from an escape
+            // the kernel cannot tell a concurrent rename from an escape
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(Errno::NOENT) if missing < 2 => missing += 1,
             opened => return opened,
@@ -155,7 +156,7 @@ fn regular(open: impl Fn(OFlags) -> Result<OwnedFd, Trouble>) -> Result<(Option<
     if facts.kind != Kind::File {
         return Ok((None, facts));
     }
-    // should a pipe have come in the file's place, opening it does not wait for a writer
+    // if the file was replaced by a pipe, opening it must not wait for a writer
     let file = File::from(open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
     let facts = Facts::of(&file.metadata()?);
     Ok(((facts.kind == Kind::File).then_some(file), facts))
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_of_the_kernel_has_its_meaning() {
+    fn kernel_errors_are_mapped() {
         for (errno, expected) in [
             (Errno::NOENT, Trouble::Missing),
             (Errno::NOTDIR, Trouble::Missing),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_opened_however_it_is_named() {
+    fn files_outside_are_not_opened_by_any_name() {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("secret"), "CANARY").unwrap();
         let root = outside.path().join("root");
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_the_kernels_own_making_is_not_followed() {
+    fn magic_links_are_not_followed() {
         let beneath = Beneath::root(Path::new("/proc/self")).unwrap();
         let file = tempfile::tempfile().unwrap();
         let link = format!("fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));

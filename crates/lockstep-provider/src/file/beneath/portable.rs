@@ -9,14 +9,14 @@ use super::{
     volume::{self, MOST_LINKS},
 };
 
-/// A folder that names are confined to, for systems without openat2(2): for development, not for production. Each
-/// segment of a name is checked before it is opened. Whoever can write to the folder could swap a link between this
-/// check and the use; on Linux the kernel leaves no such moment.
+/// A folder that names cannot leave, for systems without openat2(2): for development, not for
+/// production. Each segment of a name is checked before it is opened. A writer of the folder could
+/// swap a link between the check and the use; on Linux the kernel prevents that.
 #[derive(Debug)]
 pub(in crate::file) struct Beneath(PathBuf);
 
 impl Beneath {
-    /// The folder that the operator was started with.
+    /// Opens the root folder of the operator.
     pub(in crate::file) fn root(path: &Path) -> Result<Self, Trouble> {
         let path = fs::canonicalize(path)?;
         if path.is_dir() {
@@ -26,23 +26,23 @@ impl Beneath {
         }
     }
 
-    /// A folder below this one. No link is followed.
+    /// Opens a folder below this one, without following any link.
     pub(in crate::file) fn folder(&self, path: &str) -> Result<Self, Trouble> {
         Self::root(&self.resolve(path, 0)?)
     }
 
-    /// What a name stands for. Only the links of a volume are followed.
+    /// Returns the metadata of a name. Follows only the links of a volume.
     pub(in crate::file) fn facts(&self, path: &str) -> Result<Facts, Trouble> {
         Ok(Facts::of(&fs::symlink_metadata(self.resolve(path, MOST_LINKS)?)?))
     }
 
-    /// Opens a file to read it; what is no regular file is answered as what it is, and not opened. Only the links of a
-    /// volume are followed.
+    /// Opens a file for reading. Anything but a regular file is not opened; only its metadata is
+    /// returned. Follows only the links of a volume.
     pub(in crate::file) fn file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
         regular(&self.resolve(path, MOST_LINKS)?)
     }
 
-    /// As [`Self::file`], but follows each link that stays inside of this folder.
+    /// Like [`Self::file`], but follows every link that stays inside this folder.
     pub(in crate::file) fn linked_file(&self, path: &str) -> Result<(Option<File>, Facts), Trouble> {
         let resolved = fs::canonicalize(self.0.join(path))?;
         if !resolved.starts_with(&self.0) {
@@ -51,7 +51,7 @@ impl Beneath {
         regular(&resolved)
     }
 
-    /// The names in a folder that are text, in no order.
+    /// Returns the names in a folder that are valid UTF-8, in no particular order.
     pub(in crate::file) fn names(&self, path: &str) -> Result<(Vec<String>, Facts), Trouble> {
         let path = self.resolve(path, MOST_LINKS)?;
         let facts = Facts::of(&fs::symlink_metadata(&path)?);
@@ -62,7 +62,7 @@ impl Beneath {
         Ok((names, facts))
     }
 
-    /// Resolves a name through at most `most` links, each of which must be one of a volume.
+    /// Resolves a name through at most `most` links, which must all be links of a volume.
     fn resolve(&self, path: &str, most: usize) -> Result<PathBuf, Trouble> {
         let mut segments: VecDeque<(String, bool)> = path
             .split('/')
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_links_of_a_volume_are_followed() {
+    fn only_volume_links_are_followed() {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("secret"), "CANARY").unwrap();
         let root = outside.path().join("root");

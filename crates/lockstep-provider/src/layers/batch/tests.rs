@@ -40,7 +40,7 @@ fn text(result: &Result<RemoteSecret, ProviderError>) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_together_goes_out_in_full_batches_and_every_answer_finds_its_place() {
+async fn concurrent_reads_fill_batches_and_keep_their_order() {
     let backend = backend(1000, 20);
     let measured = measured();
     let batch = Batch::new(
@@ -81,7 +81,7 @@ async fn what_arrives_together_goes_out_in_full_batches_and_every_answer_finds_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_alone_waits_no_longer_than_a_moment() {
+async fn single_reference_waits_only_briefly() {
     let backend = backend(1, 20);
     let start = Instant::now();
     let answer = batch(&backend).fetch(&Context::default(), &[key(0)]).await;
@@ -90,7 +90,7 @@ async fn one_alone_waits_no_longer_than_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_waits_while_references_keep_coming_and_no_longer_than_its_limit() {
+async fn batch_waits_for_more_references_up_to_its_limit() {
     let backend = backend(150, 200);
     let batch = batch(&backend);
     let cx = Context::default();
@@ -112,9 +112,10 @@ async fn a_batch_waits_while_references_keep_coming_and_no_longer_than_its_limit
     assert_eq!(ends[0], LATENCY + BATCH_WAIT_MAX);
 }
 
-/// As in a first sync of many objects that want few keys: the writes set the pace, and new keys come at it.
+/// Simulates the first sync of many objects that need few keys: writes set the pace, and new keys
+/// arrive at that pace.
 #[tokio::test(start_paused = true)]
-async fn while_others_stand_in_a_queue_a_batch_waits_until_it_is_full() {
+async fn batch_waits_until_full_while_there_is_a_backlog() {
     let backend = backend(305, 20);
     let batch = batch(&backend);
     let reads = (0..305_u32).map(|number| {
@@ -141,9 +142,9 @@ async fn while_others_stand_in_a_queue_a_batch_waits_until_it_is_full() {
     );
 }
 
-/// Those behind it wanted keys that are in flight already, so that nobody comes to tell.
+/// The queued requests wanted keys that are already in flight, so nothing reports the empty queue.
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_becomes_empty_unseen_holds_a_batch_no_longer() {
+async fn batch_is_sent_when_the_backlog_ends_unnoticed() {
     let backend = backend(1, 20);
     let start = Instant::now();
     let cx = Context {
@@ -157,7 +158,7 @@ async fn a_queue_that_becomes_empty_unseen_holds_a_batch_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_never_ends_holds_a_batch_for_so_long_and_no_longer() {
+async fn endless_backlog_delays_a_batch_up_to_the_limit() {
     let backend = backend(1, 20);
     let start = Instant::now();
     let cx = Context {
@@ -169,7 +170,7 @@ async fn a_queue_that_never_ends_holds_a_batch_for_so_long_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_that_fills_no_batch_does_not_wait_for_more() {
+async fn burst_smaller_than_a_batch_is_sent_after_a_short_wait() {
     let backend = backend(15, 20);
     let batch = batch(&backend);
     let start = Instant::now();
@@ -179,7 +180,7 @@ async fn a_burst_that_fills_no_batch_does_not_wait_for_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_batch_does_not_wait() {
+async fn full_batch_is_sent_immediately() {
     let backend = backend(20, 20);
     let refs: Vec<_> = (0..20).map(key).collect();
     let start = Instant::now();
@@ -188,7 +189,7 @@ async fn a_full_batch_does_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_while_a_batch_is_under_way_begins_the_next() {
+async fn reference_during_a_batch_starts_the_next() {
     let backend = backend(2, 20);
     let batch = batch(&backend);
     let cx = Context::default();
@@ -201,7 +202,7 @@ async fn who_comes_while_a_batch_is_under_way_begins_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reference_that_fails_fails_alone() {
+async fn failed_reference_does_not_affect_its_batch() {
     let backend = backend(3, 20);
     backend.fail_key("key-1", 1, ErrorKind::PermissionDenied);
     let batch = batch(&backend);
@@ -221,7 +222,7 @@ async fn a_reference_that_fails_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_goes_away_leaves_the_batch_to_the_others() {
+async fn cancelled_caller_leaves_the_batch_to_the_others() {
     let backend = backend(2, 20);
     let batch = batch(&backend);
     let cx = Context::default();
@@ -241,7 +242,7 @@ async fn whoever_goes_away_leaves_the_batch_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_nobody_waits_for_is_never_sent() {
+async fn batch_without_callers_is_not_sent() {
     let backend = backend(2, 20);
     let batch = batch(&backend);
     let cx = Context::default();
@@ -254,7 +255,7 @@ async fn a_batch_that_nobody_waits_for_is_never_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_waits_no_longer_than_its_own_deadline() {
+async fn callers_wait_until_their_own_deadline() {
     let backend = backend(2, 20);
     let batch = batch(&backend);
     let start = Instant::now();
@@ -273,7 +274,7 @@ async fn each_waits_no_longer_than_its_own_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_without_batches_is_asked_at_once() {
+async fn provider_without_batches_is_called_immediately() {
     let backend = backend(1, 1);
     let start = Instant::now();
     batch(&backend).fetch(&Context::default(), &[key(0)]).await;
@@ -281,7 +282,7 @@ async fn a_provider_without_batches_is_asked_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_shares_no_request_waits_for_nobody_and_takes_no_place() {
+async fn unbatchable_references_do_not_wait_or_fill_batches() {
     let backend = backend(40, 20).with_only_current_in_batches();
     let batch = batch(&backend);
     let start = Instant::now();
@@ -289,7 +290,7 @@ async fn what_shares_no_request_waits_for_nobody_and_takes_no_place() {
         .fetch(&Context::default(), &[RemoteRef::version(at("key-0"), "1")])
         .await;
     assert_eq!(start.elapsed(), LATENCY);
-    // twenty that share a request are a full batch, whatever stands between them
+    // twenty batchable references are a full batch, whatever lies between them
     let mut refs: Vec<_> = (0..20).map(key).collect();
     refs.insert(7, RemoteRef::version(at("key-30"), "1"));
     let start = Instant::now();
@@ -304,10 +305,10 @@ async fn what_shares_no_request_waits_for_nobody_and_takes_no_place() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever arrives when: each gets its own answer, no batch is larger than the provider takes, and what goes alone is in
-    /// none.
+    /// For any arrival times, each caller gets its own results, no batch exceeds the provider's
+    /// maximum, and unbatchable references are in no batch.
     #[test]
-    fn every_answer_finds_its_place(
+    fn every_reference_gets_its_own_result(
         arrivals in proptest::collection::vec((0u64..8, proptest::collection::vec(0usize..12, 1..9)), 1..12),
         size in 2usize..6,
         alone in proptest::collection::hash_set(0usize..12, 0..6),

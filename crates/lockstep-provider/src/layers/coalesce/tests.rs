@@ -68,7 +68,7 @@ fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_many_want_at_once_is_read_once_and_the_bytes_are_shared() {
+async fn concurrent_reads_of_a_key_share_one_request_and_its_bytes() {
     let backend = backend(&["a"]);
     let measured = measured();
     let coalesce = Coalesced::new(backend.provider(), &measured.store);
@@ -85,7 +85,7 @@ async fn a_key_that_many_want_at_once_is_read_once_and_the_bytes_are_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_version_is_another_request() {
+async fn versions_of_a_key_are_separate_requests() {
     let backend = backend(&["a", "a"]);
     let coalesce = coalesce(&backend);
     let refs = [
@@ -103,7 +103,7 @@ async fn another_version_is_another_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_not_in_flight_is_asked_and_every_answer_finds_its_place() {
+async fn only_keys_not_in_flight_are_requested() {
     let backend = backend(&["a", "b", "c", "d"]).with_batch(10);
     let coalesce = coalesce(&backend);
     let cx = Context::default();
@@ -145,7 +145,7 @@ async fn only_what_is_not_in_flight_is_asked_and_every_answer_finds_its_place() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_shares_no_request_is_one_of_its_own_and_can_be_joined() {
+async fn unbatchable_reads_are_sent_alone_and_can_be_joined() {
     let backend = backend(&["a", "b", "c", "d"])
         .with_batch(2)
         .with_only_current_in_batches();
@@ -168,7 +168,7 @@ async fn what_shares_no_request_is_one_of_its_own_and_can_be_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_began_the_request_may_go_away() {
+async fn request_survives_its_first_caller() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
@@ -183,7 +183,7 @@ async fn whoever_began_the_request_may_go_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_that_goes_away_harms_nobody() {
+async fn cancelled_follower_does_not_affect_others() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
@@ -196,7 +196,7 @@ async fn a_follower_that_goes_away_harms_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_nobody_waits_for_ends_and_leaves_nothing_behind() {
+async fn request_without_callers_ends_and_is_removed() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
@@ -208,7 +208,7 @@ async fn a_request_that_nobody_waits_for_ends_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_remembered_once_it_is_answered() {
+async fn results_are_not_cached() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
@@ -224,7 +224,7 @@ async fn nothing_is_remembered_once_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_somebody_has_not_picked_up_yet_is_given_to_nobody_else() {
+async fn unclaimed_result_is_not_given_to_new_callers() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
@@ -237,7 +237,7 @@ async fn an_answer_that_somebody_has_not_picked_up_yet_is_given_to_nobody_else()
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_waits_for_its_own_deadline_only() {
+async fn callers_wait_until_their_own_deadline() {
     let backend = backend(&["a"]);
     let coalesce = coalesce(&backend);
     let hurried = Context {
@@ -258,7 +258,7 @@ async fn each_waits_for_its_own_deadline_only() {
     );
 }
 
-/// What the memory provider decrypts: the place, and then the value.
+/// The ciphertext of the memory provider: the location, followed by the value.
 fn ciphertext(name: &str) -> Ciphertext {
     let binding = Binding::new(lockstep_api::CiphertextScope::Strict, "shop", name, "password");
     Ciphertext {
@@ -268,7 +268,7 @@ fn ciphertext(name: &str) -> Ciphertext {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ciphertext_that_many_want_at_once_is_decrypted_once() {
+async fn concurrent_decryptions_share_one_request() {
     let backend = backend(&[]);
     let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
     let answers = join_all((0..20).map(|_| coalesce.decrypt(&cx, &sealed))).await;
@@ -281,7 +281,7 @@ async fn a_ciphertext_that_many_want_at_once_is_decrypted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_bytes_for_another_place_are_another_request_and_another_answer() {
+async fn ciphertexts_for_other_locations_are_separate_requests() {
     let backend = backend(&[]);
     let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
     let stolen = Ciphertext {
@@ -295,7 +295,7 @@ async fn the_same_bytes_for_another_place_are_another_request_and_another_answer
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_began_a_decryption_may_go_away() {
+async fn decryption_survives_its_first_caller() {
     let backend = backend(&[]);
     let (coalesce, cx, sealed) = (coalesce(&backend), Context::default(), ciphertext("database"));
     let mut first = Box::pin(coalesce.decrypt(&cx, &sealed));
@@ -324,7 +324,7 @@ async fn errors_are_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_search_is_made_once_and_another_is_another() {
+async fn only_equal_searches_share_a_request() {
     let backend = backend(&["a/1", "b/1"]);
     let coalesce = coalesce(&backend);
     let cx = Context::default();
@@ -380,7 +380,7 @@ async fn two_stores_share_neither_a_request_nor_an_answer() {
     assert_eq!((one.reads("a"), other.reads("a")), (1, 1));
 }
 
-/// A source whose first answer was made before a change, and is held back.
+/// A source that computes its first response before a change and delays it.
 #[derive(Debug)]
 struct Held {
     value: Mutex<&'static str>,
@@ -449,7 +449,7 @@ impl Provider for Held {
 impl NoLeases for Held {}
 
 #[tokio::test(start_paused = true)]
-async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_one_that_began_after() {
+async fn caller_that_knows_of_a_change_joins_only_newer_requests() {
     for search in [false, true] {
         let held = Arc::new(Held {
             value: Mutex::new("old"),
@@ -489,7 +489,7 @@ async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_
     }
 }
 
-/// A provider that does what it must not.
+/// A provider that violates its contract.
 #[derive(Debug)]
 struct Broken;
 
@@ -541,7 +541,7 @@ impl Provider for Broken {
 impl NoLeases for Broken {}
 
 #[tokio::test]
-async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_who_waits() {
+async fn broken_provider_is_an_error_for_every_caller() {
     let coalesce = Coalesced::new(Arc::new(Broken), &measured().store);
     let (cx, one, two) = (Context::default(), refs(&["a"]), refs(&["b", "c"]));
     let query = FindQuery::default();
@@ -566,10 +566,10 @@ async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_w
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whoever asks for whatever, whenever, and goes away whenever: who stays gets its own values in its own order, no
-    /// key is read twice at once, and nothing stays behind.
+    /// For any requests, arrival times and cancellations: remaining callers get their own values in
+    /// their own order, no key is read twice at the same time, and the table ends up empty.
     #[test]
-    fn whoever_stays_is_answered_in_full(
+    fn remaining_callers_get_complete_results(
         batch in 1_usize..5,
         callers in prop::collection::vec(
             (0_u64..150, prop::option::of(1_u64..150), prop::collection::vec(0_usize..6, 0..8)),

@@ -1,4 +1,4 @@
-//! A document whose fields are the values.
+//! Tests a store that is one document with a field per value.
 
 use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef};
 use lockstep_provider_testkit::at;
@@ -6,7 +6,7 @@ use lockstep_provider_testkit::at;
 use super::setup::Files;
 
 #[tokio::test]
-async fn each_field_at_the_top_is_a_value() {
+async fn top_level_fields_are_values() {
     let files = Files::new();
     files.write(
         "values.yaml",
@@ -34,7 +34,7 @@ async fn each_field_at_the_top_is_a_value() {
 }
 
 #[tokio::test]
-async fn a_json_document_stays_as_it_is_written() {
+async fn json_document_values_stay_as_written() {
     let files = Files::new();
     files.write("values.json", r#"{"rate": 1.10, "deep": {"rate": 1.10}}"#);
     let store = files.store("values.json").await;
@@ -43,7 +43,7 @@ async fn a_json_document_stays_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_number_that_yaml_would_change_is_refused_and_the_others_are_answered() {
+async fn inexact_number_is_rejected_and_other_fields_are_readable() {
     let files = Files::new();
     files.write("values.yaml", "deep: {CANARY: 1.10}\nfine: value\n");
     let store = files.store("values.yaml").await;
@@ -53,7 +53,7 @@ async fn a_number_that_yaml_would_change_is_refused_and_the_others_are_answered(
 }
 
 #[tokio::test]
-async fn a_malformed_document_tells_where_and_not_what() {
+async fn malformed_document_error_has_position_but_no_content() {
     let files = Files::new();
     files.write("values.yaml", "a: CANARY\nCANARY: [\n");
     let store = files.store("values.yaml").await;
@@ -76,7 +76,7 @@ async fn a_malformed_document_tells_where_and_not_what() {
 }
 
 #[tokio::test]
-async fn a_document_in_a_mounted_volume_is_read_through_its_links() {
+async fn document_is_read_through_the_links_of_a_volume() {
     let files = Files::new();
     files.write("csi/..2026/values.json", r#"{"password": "secret"}"#);
     files.link("csi/..data", "..2026");
@@ -86,7 +86,7 @@ async fn a_document_in_a_mounted_volume_is_read_through_its_links() {
 }
 
 #[tokio::test]
-async fn a_huge_document_is_refused_by_its_size() {
+async fn huge_document_is_rejected() {
     let files = Files::new();
     files.write("values.json", vec![b' '; (4 << 20) + 1]);
     let error = files.store("values.json").await.check().await.unwrap_err();

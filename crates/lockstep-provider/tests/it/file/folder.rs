@@ -1,4 +1,4 @@
-//! What a folder of files answers, and what it refuses.
+//! Tests what a folder of files returns and what it rejects.
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
 
@@ -12,7 +12,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::setup::{Files, Store, config};
 
-/// As kubelet and CSI drivers write a volume: files are links through `..data` to a folder with the time in its name.
+/// Writes a volume like kubelet and CSI drivers do: files are links through `..data` to a folder
+/// with the time in its name.
 fn volume(files: &Files, store: &str, time: &str, password: &str) {
     files.write(&format!("{store}/..{time}/password"), password);
     files.write(&format!("{store}/..{time}/tls/key"), password);
@@ -25,7 +26,7 @@ fn volume(files: &Files, store: &str, time: &str, password: &str) {
 }
 
 #[tokio::test]
-async fn a_mounted_volume_is_read_through_its_links() {
+async fn mounted_volume_is_read_through_its_links() {
     let files = Files::new();
     volume(&files, "csi", "2026_11_24_03_00_00.1", "first");
     files.link("csi/password", "..data/password");
@@ -45,7 +46,7 @@ async fn a_mounted_volume_is_read_through_its_links() {
 }
 
 #[tokio::test]
-async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
+async fn swapping_a_volume_never_makes_a_key_not_found() {
     let files = Files::new();
     volume(&files, "csi", "0", "value");
     files.link("csi/password", "..data/password");
@@ -60,7 +61,7 @@ async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
     });
     let mut reads = 0;
     while !swapped.is_finished() {
-        // a volume that is swapped without end may be told as unavailable
+        // a volume that is swapped all the time may be unavailable
         match store.get("tls/key").await {
             Ok(secret) => assert_eq!(secret.value.expose_str(), Some("value")),
             Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
@@ -76,7 +77,7 @@ async fn a_swap_of_a_volume_never_looks_like_a_missing_key() {
 }
 
 #[tokio::test]
-async fn values_that_are_read_together_are_of_one_state_of_a_volume() {
+async fn values_of_one_read_come_from_one_state_of_a_volume() {
     let files = Files::new();
     let write = |files: &Files, time: usize| {
         let time = time.to_string();
@@ -101,7 +102,7 @@ async fn values_that_are_read_together_are_of_one_state_of_a_volume() {
     let mut pairs = 0;
     while !swapped.is_finished() {
         let mut values = provider.fetch(&Context::default(), &refs).await.into_iter();
-        // a volume that is swapped without end may be told as unavailable, but never as half of each
+        // a volume that is swapped all the time may be unavailable, but values are never mixed
         if let (Some(Ok(username)), Some(Ok(password))) = (values.next(), values.next()) {
             assert_eq!(username.value.expose_str(), password.value.expose_str());
             pairs += 1;
@@ -112,7 +113,7 @@ async fn values_that_are_read_together_are_of_one_state_of_a_volume() {
 }
 
 #[tokio::test]
-async fn links_that_lead_out_of_the_stores_folder_are_denied() {
+async fn links_out_of_the_stores_folder_are_denied() {
     let files = Files::new();
     fs::write(files.outside().join("secret"), "CANARY").unwrap();
     files.write("other/secret", "CANARY");
@@ -236,7 +237,7 @@ async fn dangling_link_of_a_volume_is_unavailable() {
 #[tokio::test]
 async fn search_during_swaps_of_a_volume_is_complete() {
     const KEYS: usize = 20;
-    // As kubelet does: swap the volume, then add the links of new keys, then remove those of old keys.
+    // Like kubelet: swap the volume, then add the links of new keys, then remove those of old keys.
     let swap = |files: &Files, time: usize| {
         let name = |time: usize, key: usize| format!("{}{key}", ["a", "b"][time % 2]);
         for key in 0..KEYS {
@@ -283,7 +284,7 @@ async fn search_during_swaps_of_a_volume_is_complete() {
 }
 
 #[tokio::test]
-async fn keys_that_are_no_path_below_the_folder_are_refused() {
+async fn keys_outside_the_folder_are_rejected() {
     let files = Files::new();
     files.write("other", "CANARY");
     files.write("shop/database", "CANARY");
@@ -308,7 +309,7 @@ async fn keys_that_are_no_path_below_the_folder_are_refused() {
 }
 
 #[tokio::test]
-async fn a_folder_is_no_value() {
+async fn folder_is_not_a_value() {
     let files = Files::new();
     files.write("shop/database/password", "CANARY");
     let store = files.store("shop").await;
@@ -317,13 +318,13 @@ async fn a_folder_is_no_value() {
 }
 
 #[tokio::test]
-async fn pipes_sockets_and_devices_are_refused_at_once() {
+async fn pipes_sockets_and_devices_are_rejected_immediately() {
     let files = Files::new();
     files.write("shop/fine", "fine");
     mknodat(CWD, files.at("shop/pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(files.at("shop/socket")).unwrap();
     let mut special = vec!["pipe", "socket"];
-    // only root may make a device
+    // only root may create a device
     let device = rustix::fs::makedev(1, 5);
     if mknodat(
         CWD,
@@ -355,7 +356,7 @@ async fn pipes_sockets_and_devices_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_huge_file_is_refused_by_its_size_and_the_largest_is_read() {
+async fn file_above_the_size_limit_is_rejected() {
     let files = Files::new();
     files.write("largest", vec![b'x'; 4 << 20]);
     files.write("huge", vec![b'x'; (4 << 20) + 1]);
@@ -366,7 +367,7 @@ async fn a_huge_file_is_refused_by_its_size_and_the_largest_is_read() {
 }
 
 #[tokio::test]
-async fn what_the_operators_user_may_not_read_is_permission_denied() {
+async fn unreadable_files_are_permission_denied() {
     use std::os::unix::fs::PermissionsExt as _;
     let files = Files::new();
     files.write("shop/denied", "CANARY");
@@ -377,7 +378,7 @@ async fn what_the_operators_user_may_not_read_is_permission_denied() {
     }
     let store = files.store("shop").await;
     if rustix::process::geteuid().is_root() {
-        // rights say nothing to root; how the kernel's answer is told is tested with the kernel's numbers
+        // permissions do not apply to root; a unit test covers the mapping of the kernel's error
         assert_eq!(store.text("denied").await, "CANARY");
         return;
     }
@@ -394,7 +395,7 @@ async fn what_the_operators_user_may_not_read_is_permission_denied() {
 }
 
 #[tokio::test]
-async fn names_in_any_script_are_keys_and_names_that_are_no_text_are_none() {
+async fn unicode_names_are_keys_and_invalid_utf8_is_skipped() {
     let files = Files::new();
     files.write("größe-鍵/🔑", "unicode");
     files.write("e\u{301}", "decomposed");
@@ -422,7 +423,7 @@ async fn names_in_any_script_are_keys_and_names_that_are_no_text_are_none() {
 }
 
 #[tokio::test]
-async fn a_search_lists_only_what_may_hold_granted_keys() {
+async fn search_lists_only_folders_with_granted_keys() {
     let files = Files::new();
     files.write("shop/db", "value");
     files.write("shop/eu/db", "value");
@@ -446,7 +447,7 @@ async fn a_search_lists_only_what_may_hold_granted_keys() {
 }
 
 #[tokio::test]
-async fn a_search_ends_in_folders_that_hold_themselves() {
+async fn search_ends_despite_circular_links() {
     let files = Files::new();
     files.write("shop/eu/password", "value");
     files.link("shop/eu/again", "..");
@@ -461,7 +462,7 @@ async fn a_search_ends_in_folders_that_hold_themselves() {
 }
 
 #[tokio::test]
-async fn a_search_that_finds_too_much_is_refused() {
+async fn search_with_too_many_results_is_rejected() {
     let files = Files::new();
     for index in 0..10_001 {
         files.write(&format!("shop/{index}"), "");
@@ -482,7 +483,7 @@ async fn a_search_that_finds_too_much_is_refused() {
 }
 
 #[tokio::test]
-async fn a_path_of_a_search_that_leads_out_is_refused() {
+async fn search_path_outside_the_store_is_rejected() {
     let locator = FileFactory::without_root()
         .locator(&config("shop").provider)
         .unwrap();
@@ -493,7 +494,7 @@ async fn a_path_of_a_search_that_leads_out_is_refused() {
 }
 
 #[tokio::test]
-async fn version_and_time_change_with_the_content_and_tell_nothing_of_it() {
+async fn version_and_time_change_but_do_not_reveal_content() {
     let files = Files::new();
     files.write("password", "first");
     let store = files.store("").await;
@@ -511,7 +512,7 @@ async fn version_and_time_change_with_the_content_and_tell_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_request_whose_time_is_over_is_given_up() {
+async fn request_past_its_deadline_is_cancelled() {
     let files = Files::new();
     files.write("password", "CANARY");
     let Store(provider) = files.store("").await;

@@ -1,4 +1,4 @@
-//! Whatever is read is within the grant.
+//! Tests that every read stays within the grant.
 
 use lockstep_provider::{Context, FileFactory, ProviderFactory as _};
 use lockstep_provider_testkit::grants::{Attack, attacks, covers, planned};
@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use super::setup::{Files, config};
 
 #[test]
-fn every_file_that_is_read_is_within_the_grant() {
+fn every_file_read_is_within_the_grant() {
     let runtime = Runtime::new().unwrap();
     let files = Files::new();
     for folder in [
@@ -39,7 +39,7 @@ fn every_file_that_is_read_is_within_the_grant() {
                     Err(format!("\"{path}\" is not granted"))
                 }
             }
-            // granted, and not there
+            // granted, but does not exist
             _ => Ok(true),
         }
     });

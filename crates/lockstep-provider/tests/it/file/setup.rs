@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::credentials::NoCredentials;
 
-/// The configuration of a ClusterSecretStore "files" at that path.
+/// Returns the configuration of a ClusterSecretStore "files" at that path.
 pub(crate) fn config(path: &str) -> StoreConfig {
     StoreConfig {
         key: StoreKey {
@@ -31,7 +31,8 @@ pub(crate) fn config(path: &str) -> StoreConfig {
     }
 }
 
-/// A folder in which an operator's `--file-root` lies, so that there is an outside.
+/// A folder that contains an operator's `--file-root`, so that tests can place files outside the
+/// root.
 pub(crate) struct Files {
     folder: TempDir,
 }
@@ -51,7 +52,7 @@ impl Files {
         self.folder.path().join("root")
     }
 
-    /// A path below the root.
+    /// Returns a path below the root.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
@@ -69,7 +70,7 @@ impl Files {
         std::os::unix::fs::symlink(target, path).unwrap();
     }
 
-    /// A client of the store at that path.
+    /// Builds a client of the store at that path.
     pub(crate) async fn store(&self, path: &str) -> Store {
         Store(
             build(&FileFactory::new(self.root()), &config(path))
@@ -90,7 +91,7 @@ pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
 
 impl Store {
     pub(crate) async fn get(&self, key: &str) -> Result<RemoteSecret, ProviderError> {
-        // what is no location is refused by the plan, before any provider sees it
+        // an invalid location is rejected by the plan, before a provider sees it
         let location = Location::new(key).map_err(|error| {
             let message = format!("key \"{}\" {error}", key.escape_debug());
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
@@ -104,7 +105,7 @@ impl Store {
         secret.value.expose_str().unwrap().to_owned()
     }
 
-    /// The error of a key; it names the key and tells nothing of any value.
+    /// Returns the error of a key, which must name the key and contain no value.
     pub(crate) async fn refuse(&self, key: &str, kind: ErrorKind) -> ProviderError {
         let error = self.get(key).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");

@@ -1,4 +1,4 @@
-//! Which stores there are.
+//! Tests which stores are valid.
 
 use lockstep_api::StoreKind;
 use lockstep_provider::{Context, ErrorKind, FileFactory, FindQuery};
@@ -6,7 +6,7 @@ use lockstep_provider::{Context, ErrorKind, FileFactory, FindQuery};
 use super::setup::{Files, build, config};
 
 #[tokio::test]
-async fn a_namespaced_store_may_read_no_file() {
+async fn namespaced_store_cannot_read_files() {
     let files = Files::new();
     let mut config = config("");
     config.key.kind = StoreKind::SecretStore;
@@ -20,7 +20,7 @@ async fn a_namespaced_store_may_read_no_file() {
 }
 
 #[tokio::test]
-async fn an_operator_without_a_root_says_so() {
+async fn store_without_file_root_is_rejected() {
     let error = build(&FileFactory::without_root(), &config("shop"))
         .await
         .unwrap_err();
@@ -29,7 +29,7 @@ async fn an_operator_without_a_root_says_so() {
 }
 
 #[tokio::test]
-async fn a_path_that_leads_out_is_refused_with_the_path() {
+async fn path_out_of_the_root_is_rejected() {
     let files = Files::new();
     for path in ["..", "../root", "a/../..", "/etc", "/", "a\0b"] {
         let error = build(&FileFactory::new(files.root()), &config(path))
@@ -41,7 +41,7 @@ async fn a_path_that_leads_out_is_refused_with_the_path() {
 }
 
 #[tokio::test]
-async fn a_link_that_leads_out_of_the_root_is_no_store() {
+async fn link_out_of_the_root_is_not_a_store() {
     let files = Files::new();
     std::fs::write(files.outside().join("CANARY"), "CANARY").unwrap();
     files.link("out", "..");
@@ -58,7 +58,7 @@ async fn a_link_that_leads_out_of_the_root_is_no_store() {
 }
 
 #[tokio::test]
-async fn store_path_through_a_link_is_refused() {
+async fn store_path_through_a_link_is_rejected() {
     let files = Files::new();
     files.write("ta/password", "CANARY");
     files.write("ta/values.yaml", "password: CANARY");
@@ -83,7 +83,7 @@ async fn store_path_through_a_link_is_refused() {
 }
 
 #[tokio::test]
-async fn the_root_itself_is_a_store() {
+async fn root_can_be_a_store() {
     let files = Files::new();
     files.write("shop/password", "secret");
     let store = files.store("").await;
@@ -92,7 +92,7 @@ async fn the_root_itself_is_a_store() {
 }
 
 #[tokio::test]
-async fn a_volume_that_is_not_there_yet_is_unavailable_and_heals() {
+async fn volume_is_unavailable_until_it_is_mounted() {
     let files = Files::new();
     let store = files.store("volume/shop").await;
     for error in [
@@ -111,7 +111,7 @@ async fn a_volume_that_is_not_there_yet_is_unavailable_and_heals() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_document_is_no_store() {
+async fn file_with_unknown_extension_is_not_a_store() {
     let files = Files::new();
     files.write("values.txt", "CANARY");
     let error = files.store("values.txt").await.check().await.unwrap_err();
@@ -123,7 +123,7 @@ async fn a_file_that_is_no_document_is_no_store() {
 }
 
 #[tokio::test]
-async fn the_example_is_answered_as_it_says() {
+async fn example_returns_the_documented_values() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/sources/file-store");
     let factory = FileFactory::new(examples);
     let store = super::setup::Store(build(&factory, &config("values")).await.unwrap());

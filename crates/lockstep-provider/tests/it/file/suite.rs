@@ -82,7 +82,8 @@ mod folder {
             }
         }
 
-        /// Takes the right away; from root, to whom that says nothing, by a link that leads out.
+        /// Removes the read permission. Permissions do not apply to root, so for root the file
+        /// becomes a link that leads out.
         async fn deny(&self, key: &str) -> Result<(), Skip> {
             use std::os::unix::fs::PermissionsExt as _;
             let path = self.store().join(key);

@@ -1,4 +1,4 @@
-//! A change announces itself.
+//! Tests that changed files are reported.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use super::setup::{Files, config};
 use crate::credentials::NoCredentials;
 
-/// Longer than a change takes to be noticed and to settle, on a busy machine.
+/// Longer than it takes to notice and settle a change on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Two looks and more.
+/// Longer than two polls.
 const QUIET: Duration = Duration::from_millis(2500);
 
 async fn told(changes: &mut BoxStream<'static, ()>) {
@@ -28,7 +28,7 @@ async fn quiet(changes: &mut BoxStream<'static, ()>) {
 }
 
 #[tokio::test]
-async fn a_rewritten_a_new_and_a_removed_file_are_noticed_and_nothing_else() {
+async fn only_rewritten_new_and_removed_files_are_changes() {
     let files = Files::new();
     files.write("shop/eu/password", "first");
     let store = files.store("shop").await;
@@ -47,7 +47,7 @@ async fn a_rewritten_a_new_and_a_removed_file_are_noticed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_change_between_the_making_of_a_client_and_its_watch_is_noticed() {
+async fn change_between_client_build_and_watch_is_noticed() {
     let files = Files::new();
     files.write("values.yaml", "a: first");
     let store = files.store("values.yaml").await;
@@ -56,7 +56,7 @@ async fn a_change_between_the_making_of_a_client_and_its_watch_is_noticed() {
 }
 
 #[tokio::test]
-async fn the_swap_of_a_volume_is_noticed() {
+async fn swapping_a_volume_is_a_change() {
     let files = Files::new();
     for time in ["..1", "..2"] {
         files.write(&format!("csi/{time}/password"), "value");
@@ -72,7 +72,7 @@ async fn the_swap_of_a_volume_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_volume_that_comes_is_noticed() {
+async fn mounting_a_volume_is_a_change() {
     let files = Files::new();
     let store = files.store("volume").await;
     let mut changes = store.0.changes().unwrap();
@@ -82,7 +82,7 @@ async fn a_volume_that_comes_is_noticed() {
 }
 
 #[tokio::test]
-async fn many_changes_at_once_are_told_once() {
+async fn simultaneous_changes_are_reported_once() {
     let files = Files::new();
     files.write("shop/first", "value");
     let store = files.store("shop").await;
@@ -95,7 +95,7 @@ async fn many_changes_at_once_are_told_once() {
 }
 
 #[tokio::test]
-async fn clients_tell_which_store_changed_until_the_store_is_forgotten() {
+async fn clients_report_changed_stores_until_they_are_forgotten() {
     let files = Files::new();
     files.write("shop/password", "first");
     let registry = Registry::default().with(FileFactory::new(files.root()));
@@ -116,7 +116,7 @@ async fn clients_tell_which_store_changed_until_the_store_is_forgotten() {
         format!("{changes:?}").contains("stores: 0"),
         "the watch has ended"
     );
-    // and a store of the same name is watched again
+    // a store of the same name is watched again
     drop(get().await.unwrap());
     files.write("shop/password", "fourth");
     assert_eq!(
