@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use jiff::Timestamp;
 use lockstep_core::hints::{Hints, Most, Pin};
 use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
@@ -173,9 +174,14 @@ impl Events {
         lock(&self.hints).begin(object);
     }
 
-    /// What the messages that concern the object say of versions, with the number of the message.
-    pub fn pins(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, Pin)> {
-        lock(&self.hints).pins(object)
+    /// See [`Hints::pins`].
+    pub fn pins(
+        &self,
+        object: &ObjectKey,
+        now: Timestamp,
+        is_read: impl Fn(&StoreKey, &str) -> bool,
+    ) -> Vec<(u64, StoreKey, Arc<Pin>)> {
+        lock(&self.hints).pins(object, now, is_read)
     }
 
     /// What a message says of a version did not hold.

@@ -19,8 +19,10 @@
 //! before is still at it.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,6 +41,9 @@ const CLOCKS: Duration = Duration::from_secs(2);
 /// How long after a change a source may still answer with what was before it, with much to spare: all are at one within
 /// seconds.
 const LAGGING: Duration = Duration::from_mins(10);
+
+/// Maximum number of messages that are confirmed for one value in one sync.
+pub const MAX_CONFIRMED: usize = 4;
 
 /// What a SyncedSecret reads from a store, as far as a hint can name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -181,7 +186,7 @@ pub const PER_OBJECT: usize = 128;
 #[derive(Debug)]
 pub struct Hints<S, K> {
     messages: BTreeMap<u64, Message<S, K>>,
-    by_id: HashMap<(S, String), u64>,
+    by_id: HashMap<(S, Arc<str>), u64>,
     by_object: HashMap<K, BTreeSet<u64>>,
     by_store: HashMap<S, Held>,
     /// Who was woken and has not settled since.
@@ -213,9 +218,9 @@ struct Held {
 #[derive(Debug)]
 struct Message<S, K> {
     store: S,
-    id: String,
+    id: Arc<str>,
     receipt: String,
-    pin: Option<Pin>,
+    pin: Option<Arc<Pin>>,
     /// Who has not dealt with it yet, and whether a sync that began after it is under way.
     waits_for: BTreeMap<K, bool>,
     /// What it took when it was taken in, without the receipt, which may be replaced.
@@ -253,9 +258,10 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         pin: Option<Pin>,
         objects: BTreeSet<K>,
     ) -> BTreeSet<K> {
+        let id: Arc<str> = id.into();
         if let Some(message) = self
             .by_id
-            .get(&(store.clone(), id.to_owned()))
+            .get(&(store.clone(), Arc::clone(&id)))
             .and_then(|number| self.messages.get_mut(number))
         {
             // the newest receipt is the one that counts
@@ -278,13 +284,13 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         for object in &objects {
             self.by_object.entry(object.clone()).or_default().insert(number);
         }
-        self.by_id.insert((store.clone(), id.to_owned()), number);
+        self.by_id.insert((store.clone(), Arc::clone(&id)), number);
         let message = Message {
             store: store.clone(),
-            id: id.to_owned(),
-            receipt: receipt.to_owned(),
             bytes: id.len() + pin.as_ref().map_or(0, Pin::size) + objects.len() * PER_OBJECT,
-            pin,
+            id,
+            receipt: receipt.to_owned(),
+            pin: pin.map(Arc::new),
             waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
         };
         let held = self.by_store.entry(store.clone()).or_default();
@@ -344,12 +350,35 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         self.by_object.contains_key(object)
     }
 
-    /// What the messages that concern the object say of versions, the oldest first, with the number of the message.
-    pub fn pins(&self, object: &K) -> Vec<(u64, S, Pin)> {
+    /// Returns the recent messages that name a version of a value that the object read, with their
+    /// numbers, the newest first. For each value these are at most one more than a sync confirms,
+    /// so the sync knows that messages are left.
+    pub fn pins(
+        &self,
+        object: &K,
+        now: Timestamp,
+        is_read: impl Fn(&S, &str) -> bool,
+    ) -> Vec<(u64, S, Arc<Pin>)> {
         let numbers = self.by_object.get(object).into_iter().flatten();
-        numbers
-            .filter_map(|number| Some((*number, self.messages.get(number)?)))
-            .filter_map(|(number, message)| Some((number, message.store.clone(), message.pin.clone()?)))
+        let messages = numbers.filter_map(|number| Some((*number, self.messages.get(number)?)));
+        let pins =
+            messages.filter_map(|(number, message)| Some((number, &message.store, message.pin.as_ref()?)));
+        let mut pins: Vec<_> = pins.filter(|(.., pin)| pin.is_recent(now)).collect();
+        pins.sort_by_key(|(number, _, pin)| Reverse((pin.at, *number)));
+        let mut counts: HashMap<(&S, &str), usize> = HashMap::new();
+        pins.retain(|(_, store, pin)| {
+            let keys: BTreeSet<&str> = pin.keys.iter().map(String::as_str).collect();
+            keys.into_iter()
+                .filter(|key| is_read(store, key))
+                .fold(false, |kept, key| {
+                    let count = counts.entry((store, key)).or_default();
+                    *count += 1;
+                    kept || *count <= MAX_CONFIRMED + 1
+                })
+        });
+        let shared = pins.into_iter();
+        shared
+            .map(|(number, store, pin)| (number, store.clone(), Arc::clone(pin)))
             .collect()
     }
 
@@ -460,7 +489,8 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
 
     fn remove(&mut self, number: u64) -> Option<Message<S, K>> {
         let message = self.messages.remove(&number)?;
-        self.by_id.remove(&(message.store.clone(), message.id.clone()));
+        self.by_id
+            .remove(&(message.store.clone(), Arc::clone(&message.id)));
         for object in message.waits_for.keys() {
             self.unlink(number, object);
         }
@@ -700,7 +730,7 @@ mod tests {
         hints.take_in(&"aws", "4", &"x".repeat(10 * PER_OBJECT), None, set(["a"]));
         take_in(&mut hints, "5", ["a"]);
         assert_eq!(hints.len(), 1, "a receipt that was replaced counts as it is now");
-        assert!(hints.by_id.contains_key(&("aws", "5".to_owned())));
+        assert!(hints.by_id.contains_key(&("aws", "5".into())));
     }
 
     #[test]
@@ -810,21 +840,30 @@ mod tests {
     #[test]
     fn a_version_that_there_is_not_is_looked_for_once_and_its_message_waits_like_another() {
         let mut hints = hints();
+        let at: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         let pin = |version: &str| Pin {
             keys: vec!["key".to_owned()],
             version: version.to_owned(),
             told: version.to_owned(),
-            at: None,
+            at: Some(at),
         };
         for id in ["1", "2"] {
             hints.take_in(&"aws", id, id, Some(pin(id)), set(["a", "b"]));
         }
-        let pins = hints.pins(&"a");
-        let versions: Vec<&str> = pins.iter().map(|(_, _, pin)| pin.version.as_str()).collect();
-        assert_eq!(versions, ["1", "2"]);
-        hints.refute(pins[0].0);
+        let versions = |hints: &Plain, object| -> Vec<(u64, String)> {
+            let pins = hints.pins(&object, at, |store, key| (*store, key) == ("aws", "key"));
+            let pins = pins.into_iter();
+            pins.map(|(number, _, pin)| (number, pin.version.clone()))
+                .collect()
+        };
+        let pins = versions(&hints, "a");
+        assert_eq!(
+            pins.iter().map(|(_, version)| version).collect::<Vec<_>>(),
+            ["2", "1"]
+        );
+        hints.refute(pins[1].0);
         for object in ["a", "b"] {
-            assert_eq!(hints.pins(&object), [pins[1].clone()], "for nobody");
+            assert_eq!(versions(&hints, object), [pins[0].clone()], "for nobody");
         }
         assert_eq!(hints.len(), 2);
         for object in ["a", "b"] {
@@ -832,6 +871,39 @@ mod tests {
             hints.end(&object, true);
         }
         assert_eq!(hints.take_done(&"aws", 10), ["1", "2"]);
+    }
+
+    #[test]
+    fn versions_are_shared_and_only_the_newest_of_each_value_read() {
+        let mut hints = Plain::new(Most {
+            messages: 1_000,
+            bytes: usize::MAX,
+        });
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let pin = |number: i64, seconds| Pin {
+            keys: vec!["key".to_owned(), format!("other {number}")],
+            version: number.to_string(),
+            told: "t".repeat(2_048),
+            at: Some(now + Duration::from_secs(seconds)),
+        };
+        // messages of another day and about other values leave no true message out
+        for number in 0..300 {
+            let seconds = match number % 3 {
+                0 => u64::try_from(number).unwrap(),
+                _ => 86_400,
+            };
+            let id = number.to_string();
+            hints.take_in(&"aws", &id, &id, Some(pin(number, seconds)), set(["a", "b"]));
+        }
+        let pins = |object| hints.pins(&object, now, |store, key| (*store, key) == ("aws", "key"));
+        let first = pins("a");
+        let versions: Vec<&str> = first.iter().map(|(.., pin)| &*pin.version).collect();
+        assert_eq!(versions, ["297", "294", "291", "288", "285"]);
+        assert_eq!(versions.len(), MAX_CONFIRMED + 1);
+        for ((.., one), (.., other)) in first.iter().zip(&pins("b")) {
+            assert!(Arc::ptr_eq(one, other));
+        }
+        assert!(hints.pins(&"a", now, |_, _| false).is_empty());
     }
 
     #[test]

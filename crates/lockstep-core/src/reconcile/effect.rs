@@ -78,7 +78,7 @@ pub struct VersionMessage {
     /// The store.
     pub store: StoreRef,
     /// What the message says.
-    pub pin: Pin,
+    pub pin: Arc<Pin>,
 }
 
 /// A request about one Secret.
