@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{index::ObjectKey, tasks::Tasks};
 
-/// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
-/// hundred bytes here, and what is forgotten is given out again.
+/// Bounds for messages that wait to be dealt with. A queue of SQS has up to 120,000 in flight;
+/// those that are forgotten here are delivered again.
 const MOST: Most = Most {
     messages: 10_000,
     bytes: 16 << 20,
@@ -62,7 +62,7 @@ impl Events {
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
-            hints: Mutex::new(Hints::new(MOST)),
+            hints: Mutex::new(Hints::new(MOST, |store| store.namespace.as_deref())),
             running: Mutex::default(),
             troubles: Mutex::default(),
             listed: watch::Sender::default(),
@@ -249,6 +249,34 @@ mod tests {
             |store, token, _| lock(&begun).push((store, token)),
         );
         begun.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn messages_of_all_stores_of_a_tenant_share_one_bound() {
+        let events = Events::new(Tasks::new(CancellationToken::new()), 1);
+        let mut hints = lock(&events.hints);
+        let bank = StoreKey {
+            namespace: Some("bank".into()),
+            ..store("a")
+        };
+        let object = |name: &str| ObjectKey {
+            namespace: "shop".into(),
+            name: name.into(),
+        };
+        let receipt = "r".repeat(lockstep_provider::LONGEST_RECEIPT);
+        hints.take_in(&bank, "first", &receipt, None, BTreeSet::from([object("bank")]));
+        for message in 0..20 * 500 {
+            let (store, id) = (store(&(message % 20).to_string()), message.to_string());
+            hints.take_in(&store, &id, &receipt, None, BTreeSet::from([object("shop")]));
+        }
+        assert!(hints.len() * receipt.len() <= MOST.bytes, "{}", hints.len());
+        hints.begin(&object("bank"));
+        hints.end(&object("bank"), true);
+        assert_eq!(
+            hints.take_done(&bank, 10),
+            [receipt],
+            "another namespace lost nothing"
+        );
     }
 
     #[tokio::test]

@@ -106,8 +106,8 @@ pub struct Pin {
 impl Pin {
     /// What it takes to remember it, in bytes, about.
     fn size(&self) -> usize {
-        let keys: usize = self.keys.iter().map(String::len).sum();
-        keys + self.version.len() + self.told.len()
+        let keys: usize = self.keys.iter().map(|key| size_of::<String>() + key.len()).sum();
+        size_of::<Self>() + keys + self.version.len() + self.told.len()
     }
 
     /// Whether it tells of something that happened a moment ago. A source answers with what it held before for seconds, not
@@ -170,15 +170,18 @@ pub fn settles(failure: &Failure) -> bool {
     !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
 }
 
-/// How much of each store is remembered: whoever fills the queue of one store takes nothing from the others.
+/// Bounds for the messages that are remembered.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
-    /// Messages.
+    /// Maximum number of messages of each store.
     pub messages: usize,
-    /// What they take, in bytes, about: their texts, and [`PER_OBJECT`] for each object that one waits for.
+    /// Approximate maximum size of the messages and receipts of all stores together, in bytes:
+    /// their texts, [`PER_MESSAGE`], and [`PER_OBJECT`] for each object that one waits for.
     pub bytes: usize,
 }
 
+/// Approximate memory for a message without its texts and objects, in bytes.
+pub const PER_MESSAGE: usize = 512;
 /// What it takes to remember that a message waits for an object, in bytes, about.
 pub const PER_OBJECT: usize = 128;
 
@@ -191,10 +194,10 @@ pub struct Hints<S, K> {
     by_store: HashMap<S, Held>,
     /// Who was woken and has not settled since.
     woken: HashMap<K, Woken>,
-    /// Receipts of what is dealt with.
-    done: HashMap<S, VecDeque<String>>,
     next: u64,
     most: Most,
+    /// The namespace of a store that belongs to one.
+    namespace: fn(&S) -> Option<&str>,
 }
 
 /// An object that was woken.
@@ -211,8 +214,27 @@ struct Woken {
 struct Held {
     /// Its messages, the oldest first.
     numbers: BTreeSet<u64>,
-    /// What they take.
+    /// Receipts of what is dealt with.
+    done: VecDeque<String>,
+    /// What both take.
     bytes: usize,
+}
+
+impl Held {
+    fn push_done(&mut self, receipt: String) {
+        self.bytes += receipt_size(&receipt);
+        self.done.push_back(receipt);
+    }
+
+    fn pop_done(&mut self) -> Option<String> {
+        let receipt = self.done.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(receipt_size(&receipt));
+        Some(receipt)
+    }
+}
+
+fn receipt_size(receipt: &str) -> usize {
+    size_of::<String>() + receipt.len()
 }
 
 #[derive(Debug)]
@@ -234,18 +256,20 @@ impl<S, K> Message<S, K> {
 }
 
 impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
-    /// No hints; of each store at most so much is remembered, and always its newest message. For more, the oldest of the same
-    /// store are forgotten: their queue gives them out again.
-    pub fn new(most: Most) -> Self {
+    /// Creates hints without messages. Messages that exceed the bounds are forgotten, the oldest
+    /// first, and their queues deliver them again. The last message is always kept. Where all
+    /// stores together hold too much, the namespace that holds most loses a message. So no
+    /// namespace can take the share of another. A store without a namespace counts as one.
+    pub fn new(most: Most, namespace: fn(&S) -> Option<&str>) -> Self {
         Self {
             messages: BTreeMap::new(),
             by_id: HashMap::new(),
             by_object: HashMap::new(),
             by_store: HashMap::new(),
             woken: HashMap::new(),
-            done: HashMap::new(),
             next: 0,
             most,
+            namespace,
         }
     }
 
@@ -273,10 +297,9 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
             return BTreeSet::new();
         }
         if objects.is_empty() {
-            self.done
-                .entry(store.clone())
-                .or_default()
-                .push_back(receipt.to_owned());
+            let held = self.by_store.entry(store.clone()).or_default();
+            held.push_done(receipt.to_owned());
+            self.make_room(store);
             return objects;
         }
         let number = self.next;
@@ -287,7 +310,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         self.by_id.insert((store.clone(), Arc::clone(&id)), number);
         let message = Message {
             store: store.clone(),
-            bytes: id.len() + pin.as_ref().map_or(0, Pin::size) + objects.len() * PER_OBJECT,
+            bytes: PER_MESSAGE + id.len() + pin.as_ref().map_or(0, Pin::size) + objects.len() * PER_OBJECT,
             id,
             receipt: receipt.to_owned(),
             pin: pin.map(Arc::new),
@@ -301,17 +324,42 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         objects
     }
 
-    /// Forgets the oldest messages of a store that has too many, all but the newest.
+    /// Forgets messages until the bounds hold, where a message of this store came.
     fn make_room(&mut self, store: &S) {
-        while let Some(held) = self.by_store.get(store) {
-            let count = held.numbers.len();
-            if count <= 1 || (count <= self.most.messages && held.bytes <= self.most.bytes) {
-                return;
-            }
-            let Some(oldest) = held.numbers.first().copied() else {
-                return;
-            };
-            self.remove(oldest);
+        let too_many = |held: &Held, most: usize| held.numbers.len() > most.max(1);
+        while (self.by_store.get(store)).is_some_and(|held| too_many(held, self.most.messages)) {
+            self.forget_oldest(store);
+        }
+        while self.by_store.values().map(|held| held.bytes).sum::<usize>() > self.most.bytes
+            && let Some(largest) = self.largest()
+            && self.forget_oldest(&largest)
+        {}
+    }
+
+    /// Returns the largest store of the namespace that holds most.
+    fn largest(&self) -> Option<S> {
+        let owner = |store| {
+            let namespace = (self.namespace)(store);
+            (namespace, namespace.is_none().then_some(store))
+        };
+        let mut bytes: HashMap<_, usize> = HashMap::new();
+        for (store, held) in &self.by_store {
+            *bytes.entry(owner(store)).or_default() += held.bytes;
+        }
+        let stores = self.by_store.iter();
+        let largest = stores.max_by_key(|(store, held)| (bytes.get(&owner(store)), held.bytes))?;
+        Some(largest.0.clone())
+    }
+
+    /// Forgets the oldest message of a store, unless it is the only one of all stores, or else a
+    /// receipt. Returns whether there was one.
+    fn forget_oldest(&mut self, store: &S) -> bool {
+        let Some(held) = self.by_store.get_mut(store) else {
+            return false;
+        };
+        match held.numbers.first().copied().filter(|_| self.messages.len() > 1) {
+            Some(oldest) => self.remove(oldest).is_some(),
+            None => held.pop_done().is_some(),
         }
     }
 
@@ -423,33 +471,38 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
 
     /// Forgets the messages of a store, whose receipts are of no use any more: another queue, another identity, or none.
     pub fn forget(&mut self, store: &S) {
-        self.done.remove(store);
         let numbers = self.by_store.get(store).map(|held| held.numbers.clone());
         for number in numbers.unwrap_or_default() {
             self.remove(number);
         }
+        self.by_store.remove(store);
     }
 
     /// At most so many receipts of a store's messages that are dealt with, to be acknowledged now, the oldest first.
     pub fn take_done(&mut self, store: &S, most: usize) -> Vec<String> {
-        let Some(done) = self.done.get_mut(store) else {
+        let Some(held) = self.by_store.get_mut(store) else {
             return Vec::new();
         };
-        let taken = done.drain(..most.min(done.len())).collect();
-        if done.is_empty() {
-            self.done.remove(store);
-        }
+        let taken = std::iter::from_fn(|| held.pop_done()).take(most).collect();
+        self.drop_empty(store);
         taken
+    }
+
+    fn drop_empty(&mut self, store: &S) {
+        if (self.by_store.get(store)).is_some_and(|held| held.numbers.is_empty() && held.done.is_empty()) {
+            self.by_store.remove(store);
+        }
     }
 
     /// How many receipts of a store's messages wait to be acknowledged.
     pub fn count_done(&self, store: &S) -> usize {
-        self.done.get(store).map_or(0, VecDeque::len)
+        self.by_store.get(store).map_or(0, |held| held.done.len())
     }
 
     /// The stores that have something to acknowledge.
     pub fn stores_done(&self) -> Vec<S> {
-        self.done.keys().cloned().collect()
+        let done = self.by_store.iter().filter(|(_, held)| !held.done.is_empty());
+        done.map(|(store, _)| store.clone()).collect()
     }
 
     /// How many messages wait to be dealt with.
@@ -471,10 +524,8 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         if message.waits_for.is_empty()
             && let Some(message) = self.remove(number)
         {
-            self.done
-                .entry(message.store)
-                .or_default()
-                .push_back(message.receipt);
+            let held = self.by_store.entry(message.store).or_default();
+            held.push_done(message.receipt);
         }
     }
 
@@ -497,10 +548,8 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> Hints<S, K> {
         if let Some(held) = self.by_store.get_mut(&message.store) {
             held.numbers.remove(&number);
             held.bytes = held.bytes.saturating_sub(message.size());
-            if held.numbers.is_empty() {
-                self.by_store.remove(&message.store);
-            }
         }
+        self.drop_empty(&message.store);
         Some(message)
     }
 }
@@ -635,10 +684,15 @@ mod tests {
         bytes: 100_000,
     };
 
+    /// Each store belongs to a namespace of its name, up to a slash.
+    fn own<'a>(store: &'a &'static str) -> Option<&'a str> {
+        store.split('/').next()
+    }
+
     type Plain = Hints<&'static str, &'static str>;
 
     fn hints() -> Plain {
-        Hints::new(MOST)
+        Hints::new(MOST, own)
     }
 
     fn set<const N: usize>(objects: [&'static str; N]) -> BTreeSet<&'static str> {
@@ -702,7 +756,7 @@ mod tests {
 
     #[test]
     fn the_oldest_message_of_the_same_store_is_forgotten_unacknowledged_for_one_too_many() {
-        let mut hints = Plain::new(Most { messages: 2, ..MOST });
+        let mut hints = Plain::new(Most { messages: 2, ..MOST }, own);
         hints.take_in(&"gcp", "0", "of another store", None, set(["a"]));
         for id in ["1", "2", "3"] {
             take_in(&mut hints, id, ["a"]);
@@ -716,10 +770,11 @@ mod tests {
 
     #[test]
     fn what_messages_take_is_bounded_too_and_the_newest_is_always_kept() {
-        let mut hints = Plain::new(Most {
-            bytes: 4 * PER_OBJECT,
+        let most = Most {
+            bytes: 2 * PER_MESSAGE + 4 * PER_OBJECT,
             ..MOST
-        });
+        };
+        let mut hints = Plain::new(most, own);
         take_in(&mut hints, "1", ["a"]);
         take_in(&mut hints, "2", ["a", "b"]);
         assert_eq!(hints.len(), 2);
@@ -727,7 +782,7 @@ mod tests {
         assert_eq!(hints.len(), 1, "both of the older ones went");
         take_in(&mut hints, "4", ["a", "b", "c", "d", "e"]);
         assert_eq!(hints.len(), 1, "larger than everything, and the only one");
-        hints.take_in(&"aws", "4", &"x".repeat(10 * PER_OBJECT), None, set(["a"]));
+        hints.take_in(&"aws", "4", &"x".repeat(20 * PER_OBJECT), None, set(["a"]));
         take_in(&mut hints, "5", ["a"]);
         assert_eq!(hints.len(), 1, "a receipt that was replaced counts as it is now");
         assert!(hints.by_id.contains_key(&("aws", "5".into())));
@@ -762,7 +817,7 @@ mod tests {
     }
 
     const OBJECTS: [&str; 3] = ["a", "b", "c"];
-    const STORES: [&str; 2] = ["aws", "gcp"];
+    const STORES: [&str; 3] = ["shop/aws", "shop/gcp", "bank/aws"];
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let object = 0..OBJECTS.len();
@@ -791,19 +846,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_each_store_stays_within_its_bounds_and_takes_nothing_from_another(steps in steps()) {
-            let most = Most { messages: 5, bytes: 2_000 };
-            let mut hints = Plain::new(most);
+        fn messages_stay_within_bounds_and_leave_other_namespaces_their_share(steps in steps()) {
+            let most = Most { messages: 5, bytes: 6_000 };
+            let mut hints = Plain::new(most, own);
+            let held = |hints: &Plain, namespace: &str| -> (usize, usize) {
+                let stores = hints.by_store.iter().filter(|(store, _)| own(store) == Some(namespace));
+                let stores = stores.map(|(_, held)| (held.numbers.len() + held.done.len(), held.bytes));
+                stores.fold((0, 0), |(count, bytes), (more, size)| (count + more, bytes + size))
+            };
             for step in steps {
-                let before = hints.messages.values().map(|message| message.store).fold(
-                    HashMap::new(),
-                    |mut counts: HashMap<&str, usize>, store| {
-                        *counts.entry(store).or_default() += 1;
-                        counts
-                    },
-                );
+                let before = ["shop", "bank"].map(|namespace| (namespace, held(&hints, namespace)));
                 let taken_in = match &step {
-                    Step::TakeIn { store, .. } => Some(STORES[*store]),
+                    Step::TakeIn { store, .. } => own(&STORES[*store]),
                     _ => None,
                 };
                 match step {
@@ -821,12 +875,17 @@ mod tests {
                     let (count, bytes) = (of_store().count(), of_store().map(Message::size).sum::<usize>());
                     prop_assert!(count <= most.messages);
                     if let Some(held) = hints.by_store.get(store) {
-                        prop_assert_eq!((held.numbers.len(), held.bytes), (count, bytes));
+                        let done: usize = held.done.iter().map(|receipt| receipt_size(receipt)).sum();
+                        prop_assert_eq!((held.numbers.len(), held.bytes), (count, bytes + done));
                     } else {
                         prop_assert_eq!(count, 0);
                     }
-                    if taken_in.is_some_and(|taken_in| taken_in != store) {
-                        prop_assert_eq!(count, before.get(store).copied().unwrap_or_default());
+                }
+                let all: usize = hints.by_store.values().map(|held| held.bytes).sum();
+                prop_assert!(all <= most.bytes);
+                for (namespace, (count, bytes)) in before {
+                    if taken_in.is_some_and(|taken_in| taken_in != namespace) && bytes <= most.bytes / 2 {
+                        prop_assert_eq!(held(&hints, namespace), (count, bytes));
                     }
                 }
                 prop_assert_eq!(hints.by_id.len(), hints.messages.len());
@@ -875,10 +934,11 @@ mod tests {
 
     #[test]
     fn versions_are_shared_and_only_the_newest_of_each_value_read() {
-        let mut hints = Plain::new(Most {
+        let most = Most {
             messages: 1_000,
             bytes: usize::MAX,
-        });
+        };
+        let mut hints = Plain::new(most, own);
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         let pin = |number: i64, seconds| Pin {
             keys: vec!["key".to_owned(), format!("other {number}")],

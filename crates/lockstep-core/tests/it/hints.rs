@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::hints::{Hints, Most, PER_OBJECT};
+use lockstep_core::hints::{Hints, Most, PER_MESSAGE, PER_OBJECT};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -56,14 +56,14 @@ struct World {
 fn bounds(most: usize) -> Most {
     Most {
         messages: most,
-        bytes: most * (PER_OBJECT + 8),
+        bytes: most * (PER_MESSAGE + PER_OBJECT + 8),
     }
 }
 
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            hints: Hints::new(bounds(most)),
+            hints: Hints::new(bounds(most), |()| None),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -114,7 +114,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.hints = Hints::new(bounds(most));
+        self.hints = Hints::new(bounds(most), |()| None);
         self.woken.clear();
         self.running.clear();
     }
@@ -163,13 +163,15 @@ impl World {
         }
         for _ in 0..2 {
             for number in self.queue.keys().copied().collect::<Vec<_>>() {
-                self.deliver(number);
+                if self.queue.contains_key(&number) {
+                    self.deliver(number);
+                }
                 for object in 0..OBJECTS {
                     self.begin(object);
                     self.end(object, true);
                 }
+                self.acknowledge(true);
             }
-            self.acknowledge(true);
         }
     }
 }
