@@ -27,12 +27,15 @@ use tokio::{
 
 pub use session::Session;
 
-use crate::ProviderError;
+use crate::{ErrorKind, Operation, ProviderError};
 
 /// How long a renewal may hold up the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon after a failed renewal the next is tried.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Minimum lifetime of a login. With a shorter one, every request would log in again.
+const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
 /// What a login gives, and how long that lives; `None` for what has no end.
 pub type Grant<T> = (T, Option<Duration>);
@@ -144,7 +147,7 @@ impl<D: Door> Login<D> {
     }
 
     async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Key>>, ProviderError> {
-        let outcome = self.door.log_in().await;
+        let outcome = self.door.log_in().await.and_then(usable);
         let generation = self.logins.fetch_add(1, Ordering::AcqRel) + 1;
         match outcome {
             Ok((key, lifetime)) => {
@@ -181,6 +184,22 @@ impl<D: Door> Login<D> {
             }
             Err(_) => session,
         }
+    }
+}
+
+/// Rejects a login that has expired, or is about to.
+fn usable<T>((key, lifetime): Grant<T>) -> Result<Grant<T>, ProviderError> {
+    match lifetime.filter(|lifetime| *lifetime < MIN_LIFETIME) {
+        None => Ok((key, lifetime)),
+        Some(lifetime) => Err(ProviderError::new(
+            ErrorKind::Malformed,
+            Operation::Login,
+            format!(
+                "the login expires {} seconds after it was issued. lockstep requires at least {}. Raise its lifetime, or check the clock of the server",
+                lifetime.as_secs(),
+                MIN_LIFETIME.as_secs()
+            ),
+        )),
     }
 }
 

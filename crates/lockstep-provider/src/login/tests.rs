@@ -3,7 +3,6 @@ use std::sync::atomic::AtomicBool;
 use futures::future::join_all;
 
 use super::*;
-use crate::{ErrorKind, Operation};
 
 fn refused() -> ProviderError {
     ProviderError::new(
@@ -110,4 +109,37 @@ async fn whoever_waited_for_a_login_that_failed_is_told_and_the_next_one_tries_a
     assert_eq!(counter.logins(), 1);
     counter.refuse(false);
     assert_eq!(login.session().await.unwrap().key, 2);
+}
+
+/// Counts logins, each of which has expired when its answer arrives.
+#[derive(Default)]
+struct Expired(AtomicU64);
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("as the counter")
+    }
+}
+
+#[async_trait]
+impl Door for Expired {
+    type Key = u64;
+
+    async fn log_in(&self) -> Result<Grant<u64>, ProviderError> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok((number, Some(Duration::from_secs(number % 2))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_that_has_expired_is_malformed_and_shared() {
+    let login = Login::new(Expired::default());
+    let sessions = join_all((0..100).map(|_| login.session())).await;
+    for session in sessions {
+        let error = session.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Malformed);
+        assert!(error.message.contains("expires 0 seconds"), "{error}");
+    }
+    assert_eq!(login.door().0.load(Ordering::SeqCst), 1);
 }
