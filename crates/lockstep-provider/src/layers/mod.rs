@@ -33,6 +33,7 @@ mod timeout;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Shared};
+use lockstep_api::Limits;
 use tokio::time::{Instant, timeout_at};
 
 pub use batch::{BATCH_WAIT, BATCH_WAIT_BACKLOG, BATCH_WAIT_BUSY, BATCH_WAIT_MAX, Batch};
@@ -50,6 +51,10 @@ use crate::{
 
 /// `limits.maxConcurrent` when the store sets none.
 pub const DEFAULT_MAX_CONCURRENT: u32 = 32;
+
+/// Upper bound for `limits.maxConcurrent` of a SecretStore: each connection can hold some 400 KB of
+/// response headers, and the server may be a tenant's.
+const MAX_CONCURRENT_OF_TENANT: u32 = 64;
 
 /// What a store's YAML does not say about its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,18 @@ impl Default for StackOptions {
     }
 }
 
+/// Returns the limits of a store, bounded where it belongs to a tenant.
+fn bounded(config: &StoreConfig) -> Limits {
+    let most = match config.key.namespace {
+        Some(_) => MAX_CONCURRENT_OF_TENANT,
+        None => u32::MAX,
+    };
+    Limits {
+        max_concurrent: config.limits.max_concurrent.map(|wanted| wanted.min(most)),
+        ..config.limits
+    }
+}
+
 /// Puts all layers around a client.
 pub fn stack(
     provider: Arc<dyn Provider>,
@@ -85,7 +102,7 @@ pub fn stack(
         .limits
         .timeout
         .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
-    let budget = Arc::new(Budget::new(&config.limits, store.clone()));
+    let budget = Arc::new(Budget::new(&bounded(config), store.clone()));
     let provider: Arc<dyn Provider> = Arc::new(Timeout::new(provider, timeout));
     let provider: Arc<dyn Provider> = Arc::new(Observe::new(provider, store.clone()));
     let provider: Arc<dyn Provider> = Arc::new(Retry::new(provider, Arc::clone(&budget), options));
