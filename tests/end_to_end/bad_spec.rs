@@ -110,7 +110,7 @@ async fn two_entries_with_one_key_are_an_error_and_not_a_race() {
     let old = test.whole("s").await;
     // it comes from the source this time, so it heals from there
     test.put("b", json!({ "x": "theirs", "z": "3" })).await;
-    let said = "data[0] (secretKey \"x\") and dataFrom[0].extract both write the key \"x\"";
+    let said = "data[0] and dataFrom[0] both write the key \"x\"";
     test.fails("s", &old, "DuplicateKey", said).await;
     test.put("b", json!({ "z": "4" })).await;
     test.heals("s").await;

@@ -243,6 +243,44 @@ async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
     assert_eq!(text(&test.secrets().get("foreign").await.unwrap(), "x"), None);
 }
 
+/// An owner reference would delete the Secret, and the keys of others in it, with the SyncedSecret.
+#[tokio::test]
+async fn secret_that_lockstep_owns_is_not_merged_into_before_it_is_handed_over() {
+    let test = shared_cluster().await.test_namespace("owner-to-merge").await;
+    test.put("a", json!({ "x": "1" })).await;
+    test.declare("s", from(&test, json!({}))).await;
+    test.wait_for_reason("s", "Synced").await;
+    grant_merge(&test, "s").await;
+    let secrets = test.secrets();
+    let params = kube::api::PatchParams::default();
+    let listed = json!({ "metadata": { "annotations": { "lockstep.dev/merge": "s" } } });
+    secrets
+        .patch("s", &params, &kube::api::Patch::Merge(listed))
+        .await
+        .unwrap();
+    let merge = json!({ "spec": { "target": { "creationPolicy": "Merge" } } });
+    test.synced_secrets()
+        .patch("s", &params, &kube::api::Patch::Merge(merge))
+        .await
+        .unwrap();
+    let object = test.wait_for_reason("s", "TargetForeign").await;
+    let said = message(&object);
+    assert!(
+        said.contains("Secret \"s\" is owned by SyncedSecret \"s\""),
+        "{said}"
+    );
+    run_the_commands(&test, &said.replace("run: ", "Run: ")).await;
+    test.heals("s").await;
+    let secret = secrets.get("s").await.unwrap();
+    assert_eq!(secret.metadata.owner_references, None);
+    test.synced_secrets()
+        .delete("s", &DeleteParams::default())
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(text(&secrets.get("s").await.unwrap(), "x").unwrap(), "1");
+}
+
 async fn grant_merge(test: &TestNamespace, secret: &str) {
     let namespace = &test.namespace;
     let commands = format!(
@@ -255,7 +293,9 @@ async fn grant_merge(test: &TestNamespace, secret: &str) {
 async fn run_the_commands(test: &TestNamespace, message: &str) {
     let (_, commands) = message.split_once("Run: ").expect("commands");
     for command in commands.split(" && ") {
-        let arguments: Vec<_> = command.split(' ').skip(1).collect();
+        let unquoted = |argument: &'_ str| argument.trim_matches('\'').to_owned();
+        let arguments: Vec<String> = command.split(' ').skip(1).map(unquoted).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         operator::kubectl(&test.cluster.plane.kubeconfig(), &arguments, None)
             .await
             .unwrap();

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{Secret, ServiceAccount},
+    events::v1::Event,
 };
 use kube::{
     Api,
@@ -239,6 +240,58 @@ async fn only_the_operators_account_writes_a_status() {
         // many field managers would push out those of other fields
         is_forbidden(operator.patch_status(name, &dry_run, &forged).await);
     }
+}
+
+#[tokio::test]
+async fn operators_account_writes_only_its_own_events() {
+    let test = shared_cluster().await.test_namespace("own-events").await;
+    let event = |name: &str, reporter: &str, metadata: serde_json::Value| {
+        let mut event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event",
+            "metadata": { "name": name, "namespace": test.namespace },
+            "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Test", "reason": "Test", "type": "Normal",
+            "reportingController": reporter, "reportingInstance": "x",
+            "regarding": { "kind": "Namespace", "name": test.namespace, "namespace": test.namespace },
+        });
+        for (field, value) in metadata.as_object().unwrap() {
+            event["metadata"][field] = value.clone();
+        }
+        event
+    };
+    let typed = |value: serde_json::Value| serde_json::from_value::<Event>(value).unwrap();
+    test.apply_raw(&event("theirs", "kubelet", json!({})))
+        .await
+        .unwrap();
+    let api: Api<Event> = Api::namespaced(as_operator(&test).await, &test.namespace);
+    let params = PostParams::default();
+    let own = typed(event("own", "lockstep", json!({})));
+    api.create(&params, &own).await.unwrap();
+    let finalizers = json!({ "finalizers": ["example.org/keep"] });
+    let owners =
+        json!({ "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": "a", "uid": "u" }] });
+    for bad in [
+        event("forged", "kubelet", json!({})),
+        event("kept", "lockstep", finalizers.clone()),
+        event("owned", "lockstep", owners.clone()),
+    ] {
+        is_forbidden(api.create(&params, &typed(bad)).await);
+    }
+    let note = json!({ "note": "forged" });
+    for (name, patch) in [
+        ("theirs", note.clone()),
+        ("theirs", json!({ "reportingController": "lockstep" })),
+        ("own", json!({ "reportingController": "kubelet" })),
+        ("own", json!({ "metadata": finalizers })),
+        ("own", json!({ "metadata": owners })),
+    ] {
+        is_forbidden(
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await,
+        );
+    }
+    api.patch("own", &PatchParams::default(), &Patch::Merge(note))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

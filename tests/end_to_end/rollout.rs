@@ -436,6 +436,42 @@ async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_i
     assert!(object.status.unwrap().rotation.unwrap().refused.is_none());
 }
 
+/// `kubectl rollout undo` leaves an entry of managed fields that has only the revision, and the API server
+/// drops it when lockstep writes another revision.
+#[tokio::test]
+async fn restart_works_after_kubectl_rollout_undo_and_without_managed_fields() {
+    let workloads = TestWorkloads::new("undo").await;
+    for name in ["undone", "bare"] {
+        workloads
+            .workload("Deployment", name, json!({ "replicas": 1 }))
+            .await;
+    }
+    let targets = ["undone", "bare"].map(|name| json!({ "kind": "Deployment", "name": name }));
+    workloads
+        .declare(json!({ "targets": targets, "minimumInterval": "0s" }))
+        .await;
+    workloads.put("two").await;
+    workloads.holds("two").await;
+    workloads.phase(RolloutPhase::Complete).await;
+    let annotations = json!({ "lockstep.dev/revision.database": "00000000" });
+    let undo = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+    let kubectl = PatchParams {
+        field_manager: Some("kubectl".to_owned()),
+        ..PatchParams::default()
+    };
+    let api = workloads.api("Deployment");
+    api.patch("undone", &kubectl, &Patch::Merge(undo)).await.unwrap();
+    let bare = json!({ "metadata": { "managedFields": [{}] } });
+    api.patch("bare", &kubectl, &Patch::Merge(bare)).await.unwrap();
+    workloads.put("three").await;
+    let third = workloads.holds("three").await;
+    workloads.phase(RolloutPhase::Complete).await;
+    for name in ["undone", "bare"] {
+        let revision = workloads.revision("Deployment", name).await;
+        assert_eq!(revision, Some(third.clone()), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn without_the_right_nothing_is_restarted_and_the_condition_says_how_to_grant_it() {
     let test = shared_cluster().await.test_namespace("no-right").await;

@@ -443,6 +443,23 @@ async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
         ("/metadata/ownerReferences/0/controller", json!(true)),
         ("/spec/activeDeadlineSeconds", Value::Null),
         ("/spec/ttlSecondsAfterFinished", Value::Null),
+        ("/spec/activeDeadlineSeconds", json!(86_401)),
+        ("/spec/ttlSecondsAfterFinished", json!(i32::MAX)),
+        ("/spec/template/spec/hostPID", json!(true)),
+        ("/spec/template/spec/hostIPC", json!(true)),
+        ("/spec/template/spec/hostNetwork", json!(true)),
+        (
+            "/spec/template/spec/volumes",
+            json!([{ "name": "node", "hostPath": { "path": "/" } }]),
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "privileged": true }),
+        ),
+        (
+            "/spec/template/spec/initContainers",
+            json!([{ "name": "i", "image": "example.org/x", "securityContext": { "privileged": true } }]),
+        ),
     ] {
         let mut job = good.clone();
         let (parent, field) = pointer.rsplit_once('/').unwrap();

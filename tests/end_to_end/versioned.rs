@@ -277,6 +277,45 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
     .unwrap();
 }
 
+/// Someone who moves a reference by hand leaves an entry of managed fields that has only the reference.
+#[tokio::test]
+async fn reference_that_someone_moved_by_hand_moves_on() {
+    let workloads = TestWorkloads::new("by-hand").await;
+    workload(&workloads, "api").await;
+    let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" });
+    let first = declare(&workloads, json!({}), rollout).await;
+    phase(&workloads, &first, RolloutPhase::Complete).await;
+    let current = workloads.get("Deployment", "api").await;
+    let moved: Value = serde_json::from_str(
+        &current["spec"]["template"]
+            .to_string()
+            .replace(&first, "database"),
+    )
+    .unwrap();
+    let kubectl = PatchParams {
+        field_manager: Some("kubectl-patch".to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({ "spec": { "template": { "spec": moved["spec"] } } }));
+    workloads
+        .api("Deployment")
+        .patch("api", &kubectl, &patch)
+        .await
+        .unwrap();
+    workloads.put("two").await;
+    let second = holds(&workloads, "two").await;
+    phase(&workloads, &second, RolloutPhase::Complete).await;
+    let refers = refers(&workloads, "api").await;
+    assert!(refers.iter().all(|name| *name == second), "{refers:?}");
+    let object = workloads.get("Deployment", "api").await;
+    let managers = object["metadata"]["managedFields"].as_array().unwrap();
+    let movers = managers.iter().filter(|entry| {
+        entry["operation"] == "Update" && entry["manager"].as_str().unwrap().starts_with("lockstep")
+    });
+    let names: Vec<_> = movers.map(|entry| entry["manager"].clone()).collect();
+    assert_eq!(names, ["lockstep"], "one manager moves all references");
+}
+
 #[tokio::test]
 async fn a_rollback_moves_the_references_back_and_writes_nothing() {
     let workloads = TestWorkloads::new("versioned-back").await;

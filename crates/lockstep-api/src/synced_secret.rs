@@ -568,7 +568,8 @@ pub struct Target {
     ///
     /// - `Owner`: lockstep creates the Secret. It is deleted with the SyncedSecret.
     /// - `Orphan`: lockstep creates the Secret. It is kept when the SyncedSecret is
-    ///   deleted.
+    ///   deleted. A change from `Owner` takes effect when the Secret is written
+    ///   next.
     /// - `Merge`: the Secret exists and belongs to someone else. lockstep writes
     ///   only the keys of this SyncedSecret. The Secret must list the SyncedSecret
     ///   in its annotation `lockstep.dev/merge`, and the namespace must grant

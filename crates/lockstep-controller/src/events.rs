@@ -10,16 +10,16 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_core::hints::{Hints, Most, Pin};
+use lockstep_core::events::{Capacity, PendingMessages, VersionHint};
 use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{index::ObjectKey, tasks::Tasks};
 
-/// Bounds for messages that wait to be dealt with. A queue of SQS has up to 120,000 in flight;
-/// those that are forgotten here are delivered again.
-const MOST: Most = Most {
+/// Bounds for pending messages. A queue of SQS has up to 120,000 in flight; those that are forgotten
+/// here are delivered again.
+const CAPACITY: Capacity = Capacity {
     messages: 10_000,
     bytes: 16 << 20,
 };
@@ -28,7 +28,7 @@ const MOST: Most = Most {
 #[derive(Debug)]
 pub struct Events {
     tasks: Tasks,
-    hints: Mutex<Hints<StoreKey, ObjectKey>>,
+    pending: Mutex<PendingMessages<StoreKey, ObjectKey>>,
     running: Mutex<HashMap<StoreKey, Listener>>,
     /// What does not work at the moment, and why.
     troubles: Mutex<BTreeMap<(StoreKey, Doing), String>>,
@@ -62,7 +62,7 @@ impl Events {
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
-            hints: Mutex::new(Hints::new(MOST, |store| store.namespace.as_deref())),
+            pending: Mutex::new(PendingMessages::new(CAPACITY, |store| store.namespace.as_deref())),
             running: Mutex::default(),
             troubles: Mutex::default(),
             listed: watch::Sender::default(),
@@ -96,7 +96,7 @@ impl Events {
         });
         for store in &ended {
             // its receipts may be of another queue: what they stood for is given out again
-            lock(&self.hints).forget(store);
+            lock(&self.pending).forget(store);
             self.forget_troubles(store);
         }
         for (store, revision) in wanted {
@@ -121,7 +121,7 @@ impl Events {
         if let Some(listener) = lock(&self.running).remove(store) {
             listener.token.cancel();
         }
-        lock(&self.hints).forget(store);
+        lock(&self.pending).forget(store);
         self.forget_troubles(store);
     }
 
@@ -156,45 +156,45 @@ impl Events {
 
     /// Whether a message concerns the object.
     pub fn concern(&self, object: &ObjectKey) -> bool {
-        lock(&self.hints).concerns(object)
+        lock(&self.pending).concerns(object)
     }
 
     /// These objects are woken.
     fn wake(&self, objects: &BTreeSet<ObjectKey>) {
-        lock(&self.hints).wake(objects, Instant::now());
+        lock(&self.pending).wake(objects, Instant::now());
     }
 
     /// When the object was woken the last time, until it has settled since.
     pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
-        lock(&self.hints).woken_at(object)
+        lock(&self.pending).woken_at(object)
     }
 
     /// A sync of the object begins.
     pub fn begin(&self, object: &ObjectKey) {
-        lock(&self.hints).begin(object);
+        lock(&self.pending).begin(object);
     }
 
-    /// See [`Hints::pins`].
-    pub fn pins(
+    /// See [`PendingMessages::version_hints`].
+    pub fn version_hints(
         &self,
         object: &ObjectKey,
         now: Timestamp,
         is_read: impl Fn(&StoreKey, &str) -> bool,
-    ) -> Vec<(u64, StoreKey, Arc<Pin>)> {
-        lock(&self.hints).pins(object, now, is_read)
+    ) -> Vec<(u64, StoreKey, Arc<VersionHint>)> {
+        lock(&self.pending).version_hints(object, now, is_read)
     }
 
     /// What a message says of a version did not hold.
     pub fn refute(&self, message: u64) {
-        lock(&self.hints).refute(message);
+        lock(&self.pending).refute(message);
     }
 
     /// A sync of the object ended, and what it found is durable or not.
     pub fn end(&self, object: &ObjectKey, settled: bool) {
         let stores = {
-            let mut hints = lock(&self.hints);
-            hints.end(object, settled);
-            hints.stores_done()
+            let mut pending = lock(&self.pending);
+            pending.end(object, settled);
+            pending.stores_with_receipts()
         };
         self.notify(&stores);
     }
@@ -202,9 +202,9 @@ impl Events {
     /// No message concerns the object any more.
     pub fn settle(&self, object: &ObjectKey) {
         let stores = {
-            let mut hints = lock(&self.hints);
-            hints.settle(object);
-            hints.stores_done()
+            let mut pending = lock(&self.pending);
+            pending.settle(object);
+            pending.stores_with_receipts()
         };
         self.notify(&stores);
     }
@@ -254,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn messages_of_all_stores_of_a_tenant_share_one_bound() {
         let events = Events::new(Tasks::new(CancellationToken::new()), 1);
-        let mut hints = lock(&events.hints);
+        let mut pending = lock(&events.pending);
         let bank = StoreKey {
             namespace: Some("bank".into()),
             ..store("a")
@@ -264,19 +264,20 @@ mod tests {
             name: name.into(),
         };
         let receipt = "r".repeat(lockstep_provider::LONGEST_RECEIPT);
-        hints.take_in(&bank, "first", &receipt, None, BTreeSet::from([object("bank")]));
+        pending.add(&bank, "first", &receipt, None, BTreeSet::from([object("bank")]));
         for message in 0..20 * 500 {
             let (store, id) = (store(&(message % 20).to_string()), message.to_string());
-            hints.take_in(&store, &id, &receipt, None, BTreeSet::from([object("shop")]));
+            pending.add(&store, &id, &receipt, None, BTreeSet::from([object("shop")]));
         }
-        assert!(hints.len() * receipt.len() <= MOST.bytes, "{}", hints.len());
-        hints.begin(&object("bank"));
-        hints.end(&object("bank"), true);
-        assert_eq!(
-            hints.take_done(&bank, 10),
-            [receipt],
-            "another namespace lost nothing"
+        assert!(
+            pending.len() * receipt.len() <= CAPACITY.bytes,
+            "{}",
+            pending.len()
         );
+        pending.begin(&object("bank"));
+        pending.end(&object("bank"), true);
+        let kept = pending.take_receipts(&bank, 10);
+        assert_eq!(kept, [receipt], "another namespace lost nothing");
     }
 
     #[tokio::test]

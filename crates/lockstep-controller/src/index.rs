@@ -12,7 +12,7 @@ use lockstep_api::{
 };
 use lockstep_core::{
     access::{self, Grant, Namespace},
-    hints::{self, Wanted},
+    events::{self, Interest},
     plan::Rival,
     reconcile::ClusterView,
     rotation::versions,
@@ -110,7 +110,7 @@ struct ObjectState {
     merges: bool,
     stores: BTreeSet<StoreKey>,
     /// What it reads from them.
-    wanted: BTreeSet<(StoreKey, Wanted)>,
+    interests: BTreeSet<(StoreKey, Interest)>,
     /// The store whose turns it takes, and where it sits there.
     batch_key: Option<(StoreKey, BatchKey)>,
 }
@@ -122,9 +122,9 @@ pub struct Index {
     registry: Registry,
     objects: HashMap<ObjectKey, ObjectState>,
     by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
-    by_value: HashMap<(StoreKey, Wanted), BTreeSet<ObjectKey>>,
+    by_value: HashMap<(StoreKey, Interest), BTreeSet<ObjectKey>>,
     /// What is searched for in each store.
-    searches: HashMap<StoreKey, BTreeSet<Wanted>>,
+    searches: HashMap<StoreKey, BTreeSet<Interest>>,
     /// How many sit at each batch key of the stores that lead.
     members: HashMap<StoreKey, HashMap<BatchKey, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
@@ -200,9 +200,9 @@ impl Index {
                 .iter()
                 .map(|store| store_key(&key.namespace, store))
                 .collect(),
-            wanted: hints::wanted(&object.spec)
+            interests: events::interests(&object.spec)
                 .into_iter()
-                .map(|(store, wanted)| (store_key(&key.namespace, &store), wanted))
+                .map(|(store, interest)| (store_key(&key.namespace, &store), interest))
                 .collect(),
         };
         if self.objects.get(&key) == Some(&state) {
@@ -215,8 +215,8 @@ impl Index {
                 .or_default()
                 .insert(key.clone());
         }
-        for wanted in &state.wanted {
-            self.want(wanted, &key);
+        for interest in &state.interests {
+            self.add_interest(interest, &key);
         }
         if let Some((store, batch_key)) = &state.batch_key {
             let members = self.members.entry(store.clone()).or_default();
@@ -245,8 +245,8 @@ impl Index {
         for store in &state.stores {
             remove(&mut self.by_store, store, key);
         }
-        for wanted in &state.wanted {
-            self.unwant(wanted, key);
+        for interest in &state.interests {
+            self.remove_interest(interest, key);
         }
         if let Some((store, batch_key)) = &state.batch_key {
             self.leave(store, *batch_key);
@@ -257,37 +257,37 @@ impl Index {
         self.by_target.get(&target).cloned().unwrap_or_default()
     }
 
-    fn want(&mut self, wanted: &(StoreKey, Wanted), key: &ObjectKey) {
-        if matches!(wanted.1, Wanted::Found(_)) {
-            let searches = self.searches.entry(wanted.0.clone()).or_default();
-            searches.insert(wanted.1.clone());
+    fn add_interest(&mut self, interest: &(StoreKey, Interest), key: &ObjectKey) {
+        if matches!(interest.1, Interest::Search(_)) {
+            let searches = self.searches.entry(interest.0.clone()).or_default();
+            searches.insert(interest.1.clone());
         }
         self.by_value
-            .entry(wanted.clone())
+            .entry(interest.clone())
             .or_default()
             .insert(key.clone());
     }
 
-    fn unwant(&mut self, wanted: &(StoreKey, Wanted), key: &ObjectKey) {
-        remove(&mut self.by_value, wanted, key);
-        if self.by_value.contains_key(wanted) {
+    fn remove_interest(&mut self, interest: &(StoreKey, Interest), key: &ObjectKey) {
+        remove(&mut self.by_value, interest, key);
+        if self.by_value.contains_key(interest) {
             return;
         }
-        if let Some(searches) = self.searches.get_mut(&wanted.0) {
-            searches.remove(&wanted.1);
+        if let Some(searches) = self.searches.get_mut(&interest.0) {
+            searches.remove(&interest.1);
             if searches.is_empty() {
-                self.searches.remove(&wanted.0);
+                self.searches.remove(&interest.0);
             }
         }
     }
 
     /// Who reads a value of a store that has these names, or may find it.
     pub fn readers(&self, store: &StoreKey, names: &[String]) -> BTreeSet<ObjectKey> {
-        let keys = names.iter().cloned().map(Wanted::Key);
+        let keys = names.iter().cloned().map(Interest::Key);
         let searches = self.searches.get(store).into_iter().flatten();
         let concerned = searches.filter(|search| search.is_concerned(names)).cloned();
         keys.chain(concerned)
-            .filter_map(|wanted| self.by_value.get(&(store.clone(), wanted)))
+            .filter_map(|interest| self.by_value.get(&(store.clone(), interest)))
             .flatten()
             .cloned()
             .collect()

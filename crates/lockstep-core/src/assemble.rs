@@ -7,11 +7,13 @@ use lockstep_api::{CreationPolicy, MergePolicy, Reason, Template, TemplateTarget
 
 use crate::{
     Failure,
-    collect::{Collected, shown_key},
+    collect::Collected,
     fingerprint::FingerprintKey,
     plan::{self, Input},
     remote::{Requeue, SecretValue},
+    spec,
     template::{self, Budget, Values},
+    text::excerpt,
 };
 
 /// Maximum size of a Secret's data that the API server accepts, in bytes.
@@ -148,12 +150,7 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         creation_policy: target.creation_policy,
     };
     let budget = Budget::begin();
-    let named: BTreeSet<String> = input
-        .spec
-        .data
-        .iter()
-        .map(|entry| entry.secret_key.clone())
-        .collect();
+    let named: BTreeSet<String> = spec::secret_keys(input.spec).map(str::to_owned).collect();
     let values = Values::from(&collected.values).naming(&named);
     render_metadata(template, values, budget, &mut secret)?;
     if !renders_data(template) || template.merge_policy == MergePolicy::Merge {
@@ -284,16 +281,11 @@ fn render_data(
 }
 
 fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
-    let named = |key: &String| {
-        let template = input.spec.target.template.as_ref();
-        input.spec.data.iter().any(|entry| entry.secret_key == *key)
-            || template.is_some_and(|template| template.data.contains_key(key))
-    };
     for key in secret.data.keys() {
         if !is_valid_key(key) {
             // names of properties can be secret too
-            let which = if named(key) {
-                format!("\"{}\"", shown_key(key))
+            let which = if spec::is_key_named(input.spec, key) {
+                format!("\"{}\"", excerpt(key))
             } else {
                 "a key of dataFrom".to_owned()
             };
@@ -309,7 +301,7 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
         if !is_valid_label(value) {
             // templateFrom can make a key from a value
             let which = if is_named_label(input, key) {
-                format!("the label \"{}\"", shown_key(key))
+                format!("the label \"{}\"", excerpt(key))
             } else {
                 "a label of target.template.templateFrom".to_owned()
             };

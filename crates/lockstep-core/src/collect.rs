@@ -6,22 +6,19 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_api::{
-    DataEntry, DataFromEntry, DecodingStrategy, DeletionPolicy, Reason, Rewrite, SourceStatus, StoreRef,
-};
+use lockstep_api::{DecodingStrategy, DeletionPolicy, Generate, Reason, Rewrite, SourceStatus, StoreRef};
 
 use crate::{
     Failure,
     access::Grant,
     decode::decode,
-    lease,
-    plan::{self, Input, Read},
+    plan::{Input, Read},
     property::{self, Document, PropertyError},
     remote::{ErrorKind, Location, ProviderError, RemoteRef, RemoteSecret, Requeue, SecretValue},
     rewrite::rewrite,
-    spec,
+    spec::{self, Entry, EntryPath, Reference, Source},
     template::{self, Budget},
-    text,
+    text::{self, excerpt},
 };
 
 /// The results of a plan: all its reads, and the values that its searches found.
@@ -106,7 +103,7 @@ pub enum Outcome {
 /// The first entry that fails, in the order of the spec. The result is never partial.
 pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure> {
     if let Some(store) = &fetched.too_large {
-        return Err(too_large(&store.to_string()));
+        return Err(too_large(store));
     }
     match gather_keys(input, fetched) {
         Err(failure)
@@ -122,7 +119,7 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
             if collected.sources.is_empty() && collected.sealed.is_empty() && collected.leased.is_none() =>
         {
             let deletes = input.spec.target.deletion_policy == DeletionPolicy::Delete;
-            match nothing_found(input, fetched) {
+            match nothing_found(input) {
                 _ if deletes && !searches_within_a_grant(input) => Ok(Outcome::Gone),
                 Some(failure) => Err(failure),
                 None => Ok(Outcome::Complete(collected)),
@@ -133,32 +130,33 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
 }
 
 /// Fails when every entry is a search and none found a value. `Retain` must not empty the Secret.
-fn nothing_found(input: &Input<'_>, fetched: &Fetched) -> Option<Failure> {
-    let (index, _) = fetched.found.first_key_value()?;
-    let entry = input.spec.data_from.get(*index)?;
-    let place = spec::data_from_place(*index, entry);
-    let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
-    let mut message = format!("{place}: {store}: no remote value matches");
+fn nothing_found(input: &Input<'_>) -> Option<Failure> {
+    let search = searches(input).next()?;
+    let mut message = format!("{}: no remote value matches", search.store);
     if input.spec.target.deletion_policy == DeletionPolicy::Delete {
         message.push_str(" within what the store grants. deletionPolicy: Delete deletes nothing then, because the store may have granted more before");
     }
-    Some(Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue()))
+    Some(search.not_found(message))
+}
+
+fn searches<'a>(input: &Input<'a>) -> impl Iterator<Item = Entry<'a>> {
+    let entries = spec::entries(input.spec).flatten();
+    entries.filter(|entry| matches!(entry.source, Source::Search(_)))
 }
 
 /// Whether a search sees only a part of its store. Then an empty result does not show that the values
 /// are gone: the store may grant less than before.
 fn searches_within_a_grant(input: &Input<'_>) -> bool {
-    let mut searches = input.spec.data_from.iter().filter(|entry| entry.find.is_some());
-    searches.any(|entry| {
-        let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref());
-        let view = store.and_then(|store| input.stores.get(store));
+    searches(input).any(|search| {
+        let view = input.stores.get(search.store);
         view.is_none_or(|view| !matches!(view.grant, Grant::Everything))
     })
 }
 
 fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
     // a ciphertext is in the spec itself and cannot be gone; a credential is issued again
-    if input.spec.data.iter().any(|entry| entry.ciphertext.is_some()) || lease::wanted(input.spec).is_some() {
+    let stays = |entry: Entry<'_>| matches!(entry.source, Source::Ciphertext { .. } | Source::Generated(_));
+    if spec::entries(input.spec).flatten().any(stays) {
         return false;
     }
     fetched
@@ -169,90 +167,189 @@ fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {
 }
 
 fn gather_keys(input: &Input<'_>, fetched: &Fetched) -> Result<Collected, Failure> {
-    let mut keys = Keys::default();
-    let (mut sealed, mut leased) = (BTreeMap::new(), None);
-    let budget = Budget::begin();
-    let mut documents = Documents::default();
-    for (index, entry) in input.spec.data.iter().enumerate() {
-        let place = spec::data_place(index, &entry.secret_key);
-        in_time(budget, &place)?;
-        let value = if let Some(text) = &entry.ciphertext {
-            keys.claim(&entry.secret_key, &place, true)?;
-            let stands_for_it = SealedInput {
-                text: text.clone(),
-                strategy: entry.decoding_strategy,
-            };
-            sealed.insert(entry.secret_key.clone(), stands_for_it);
-            decrypted(input, fetched, index, entry, &place)?
-        } else {
-            let value = data_value(input, fetched, &mut documents, entry, &place)?;
-            if value.is_some() {
-                keys.claim(&entry.secret_key, &place, true)?;
-            }
-            value
-        };
-        if let Some(value) = value {
-            keys.insert(entry.secret_key.clone(), value, &place)?;
-        }
+    let mut gathered = Gathered {
+        input,
+        fetched,
+        budget: Budget::begin(),
+        documents: Documents::default(),
+        writers: HashMap::new(),
+        bytes: 0,
+        collected: Collected {
+            sources: sources(input, fetched),
+            fresh_for: fetched
+                .reads
+                .values()
+                .filter_map(|read| read.as_ref().ok()?.fresh_for)
+                .min(),
+            ..Collected::default()
+        },
+    };
+    for entry in spec::entries(input.spec) {
+        gathered.add(&entry?)?;
     }
-    for (index, entry) in input.spec.data_from.iter().enumerate() {
-        let place = spec::data_from_place(index, entry);
-        let value = fetched
-            .generated
-            .as_ref()
-            .and_then(|generated| generated.value.as_ref());
-        if entry.generate.is_some() && value.is_none() {
-            leased = Some(LeasedInput {
-                lease: fetched
-                    .generated
-                    .as_ref()
-                    .map(|generated| generated.lease.clone()),
-                keys: None,
-                rewrite: entry.rewrite.clone(),
-            });
-            continue;
-        }
-        in_time(budget, &place)?;
-        let entries = data_from_values(input, fetched, &mut documents, index, entry, &place)?;
-        let entries = rewrite(&entry.rewrite, entries, budget)
-            .map_err(|error| Failure::new(Reason::RewriteFailed, format!("dataFrom[{index}].{error}")))?;
-        if entry.generate.is_some() {
-            leased = Some(LeasedInput {
-                lease: fetched
-                    .generated
-                    .as_ref()
-                    .map(|generated| generated.lease.clone()),
-                keys: Some(entries.keys().cloned().collect()),
-                rewrite: entry.rewrite.clone(),
-            });
-        }
-        for (key, value) in entries {
-            keys.claim(&key, &place, false)?;
-            keys.insert(key, value, &place)?;
-        }
-    }
-    Ok(Collected {
-        values: keys.values,
-        sealed,
-        leased,
-        sources: sources(input, fetched),
-        fresh_for: fetched
-            .reads
-            .values()
-            .filter_map(|read| read.as_ref().ok()?.fresh_for)
-            .min(),
-    })
+    Ok(gathered.collected)
 }
 
-fn in_time(budget: Budget, place: &str) -> Result<(), Failure> {
+/// The keys of the entries that were added.
+struct Gathered<'a> {
+    input: &'a Input<'a>,
+    fetched: &'a Fetched,
+    budget: Budget,
+    documents: Documents<'a>,
+    /// The entry that writes each key.
+    writers: HashMap<String, EntryPath<'a>>,
+    /// The total size of the keys and values.
+    bytes: usize,
+    collected: Collected,
+}
+
+impl<'a> Gathered<'a> {
+    fn add(&mut self, entry: &Entry<'a>) -> Result<(), Failure> {
+        in_time(self.budget, entry)?;
+        let values = match entry.source {
+            Source::Value(secret_key, reference) => {
+                return match self.value(entry, &reference) {
+                    Ok(value) => self.insert(entry, secret_key.to_owned(), value),
+                    Err(failure) if entry.optional && failure.is_not_found() => Ok(()),
+                    Err(failure) => Err(failure),
+                };
+            }
+            Source::Ciphertext { secret_key, text, .. } => {
+                let sealed = SealedInput {
+                    text: text.to_owned(),
+                    strategy: entry.decoding,
+                };
+                self.collected.sealed.insert(secret_key.to_owned(), sealed);
+                return match &self.fetched.decrypted {
+                    None => self.claim(entry, secret_key),
+                    Some(values) => self.insert(entry, secret_key.to_owned(), decrypted(values, entry)?),
+                };
+            }
+            Source::Fields(reference) => {
+                let secret = self.lookup(entry, &self.input.read(entry, &reference)?, reference.key)?;
+                let fields = self.documents.of(&secret.value).fields(reference.property);
+                fields.map_err(|error| property_failure(&error, entry, reference.key, reference.property))?
+            }
+            Source::Search(_) => self.found(entry)?,
+            Source::Generated(generate) => match self.generated(entry, generate)? {
+                Some(values) => values,
+                None => return Ok(()),
+            },
+        };
+        let decoded = values
+            .into_iter()
+            .map(|(key, value)| Ok((key, decoded(entry, &value)?)))
+            .collect::<Result<_, Failure>>()?;
+        let renamed = rewrite(entry.rewrite, decoded, self.budget).map_err(|error| {
+            let message = format!("{}.{error}", entry.path.item());
+            Failure::new(Reason::RewriteFailed, message)
+        })?;
+        if let (Source::Generated(_), Some(leased)) = (entry.source, &mut self.collected.leased) {
+            leased.keys = Some(renamed.keys().cloned().collect());
+        }
+        let mut renamed = renamed.into_iter();
+        renamed.try_for_each(|(key, value)| self.insert(entry, key, value))
+    }
+
+    /// Adds a value, unless another entry writes the key or the total becomes too large.
+    fn insert(&mut self, entry: &Entry<'a>, key: String, value: SecretValue) -> Result<(), Failure> {
+        self.claim(entry, &key)?;
+        self.bytes = self.bytes.saturating_add(key.len() + value.len());
+        if self.bytes > MAX_SOURCE_BYTES {
+            return Err(too_large(&entry.path));
+        }
+        self.collected.values.insert(key, value);
+        Ok(())
+    }
+
+    /// Records the entry that writes the key. Fails if another entry writes it too.
+    fn claim(&mut self, entry: &Entry<'a>, key: &str) -> Result<(), Failure> {
+        let first = self.writers.insert(key.to_owned(), entry.path);
+        first.map_or(Ok(()), |first| Err(entry.path.duplicate(first, key)))
+    }
+
+    /// Returns the value of an entry with a `remoteRef`.
+    fn value(&mut self, entry: &Entry<'_>, reference: &Reference<'_>) -> Result<SecretValue, Failure> {
+        let secret = self.lookup(entry, &self.input.read(entry, reference)?, reference.key)?;
+        let Some(path) = reference.property else {
+            return decoded(entry, &secret.value);
+        };
+        let value = self.documents.of(&secret.value).extract(path);
+        let value = value.map_err(|error| property_failure(&error, entry, reference.key, Some(path)))?;
+        decoded(entry, &value)
+    }
+
+    fn lookup(&self, entry: &Entry<'_>, read: &Read, written: &str) -> Result<&'a RemoteSecret, Failure> {
+        // a provider names the location, and the user knows the key
+        let key = &read.reference.key;
+        let context = if written == key.as_str() {
+            format!("{}: {}", entry.path, entry.store)
+        } else {
+            format!("{}: key \"{}\": {}", entry.path, excerpt(written), entry.store)
+        };
+        match self.fetched.reads.get(read) {
+            Some(Ok(secret)) => Ok(secret),
+            Some(Err(error)) => Err(Failure::provider(&context, error)),
+            None => {
+                let message = format!("{context}: the response does not contain key \"{key}\"");
+                Err(Failure::new(Reason::Malformed, message).requeued(Requeue::Backoff))
+            }
+        }
+    }
+
+    /// Returns the values that a search found.
+    fn found(&self, entry: &Entry<'_>) -> Result<BTreeMap<String, SecretValue>, Failure> {
+        let keys = match self.fetched.found.get(&entry.path.index()) {
+            Some(Ok(keys)) => keys,
+            Some(Err(error)) => return Err(entry.store_failure(error)),
+            None => return Err(entry.failure(Reason::Internal, "the search did not run")),
+        };
+        let mut values = BTreeMap::new();
+        for key in keys {
+            let read = Read {
+                store: entry.store.clone(),
+                reference: RemoteRef::current(key.clone()),
+            };
+            match self.lookup(entry, &read, key) {
+                Ok(secret) => {
+                    values.insert(key.to_string(), secret.value.clone());
+                }
+                // listed a moment ago and gone now: as if the search had come later
+                Err(failure) if failure.is_not_found() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Returns the fields of the credential; `None` if this process does not hold them.
+    fn generated(
+        &mut self,
+        entry: &Entry<'_>,
+        generate: &Generate,
+    ) -> Result<Option<BTreeMap<String, SecretValue>>, Failure> {
+        let generated = self.fetched.generated.as_ref();
+        self.collected.leased = Some(LeasedInput {
+            lease: generated.map(|generated| generated.lease.clone()),
+            keys: None,
+            rewrite: entry.rewrite.to_vec(),
+        });
+        let value = generated.and_then(|generated| generated.value.as_ref());
+        let fields = value.map(|value| property::fields(value, None)).transpose();
+        fields.map_err(|error| property_failure(&error, entry, &generate.vault.path, None))
+    }
+}
+
+fn in_time(budget: Budget, entry: &Entry<'_>) -> Result<(), Failure> {
     if !budget.is_spent() {
         return Ok(());
     }
     let message = format!(
-        "{place}: extracting the properties of the remote values took longer than {} s. Split the values, or use fewer properties",
+        "extracting the properties of the remote values took longer than {} s. Split the values, or use fewer properties",
         template::TOGETHER.as_secs()
     );
-    Err(Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval))
+    let failure = entry.failure(Reason::TooLarge, message);
+    Err(failure.requeued(Requeue::RefreshInterval))
 }
 
 /// Parses each remote value once, for any number of properties.
@@ -267,42 +364,8 @@ impl<'a> Documents<'a> {
     }
 }
 
-#[derive(Default)]
-struct Keys {
-    values: BTreeMap<String, SecretValue>,
-    bytes: usize,
-    /// The entry that each key comes from, and whether the spec names the key.
-    places: HashMap<String, (String, bool)>,
-}
-
-impl Keys {
-    /// Adds a value, unless the total becomes too large.
-    fn insert(&mut self, key: String, value: SecretValue, place: &str) -> Result<(), Failure> {
-        self.bytes = self.bytes.saturating_add(key.len() + value.len());
-        if self.bytes > MAX_SOURCE_BYTES {
-            return Err(too_large(place));
-        }
-        self.values.insert(key, value);
-        Ok(())
-    }
-
-    /// Records the entry that writes the key. Fails if another entry writes it too.
-    fn claim(&mut self, key: &str, place: &str, named: bool) -> Result<(), Failure> {
-        if let Some((first, first_named)) = self.places.insert(key.to_owned(), (place.to_owned(), named)) {
-            // the names of properties can be secrets, too
-            let message = if named || first_named {
-                format!("{first} and {place} both write the key \"{}\"", shown_key(key))
-            } else {
-                format!("{first} and {place} both write the same key. Rename one with dataFrom[].rewrite")
-            };
-            return Err(Failure::new(Reason::DuplicateKey, message));
-        }
-        Ok(())
-    }
-}
-
 /// The failure when a SyncedSecret reads more than [`MAX_SOURCE_BYTES`].
-pub(crate) fn too_large(place: &str) -> Failure {
+pub(crate) fn too_large(place: &dyn std::fmt::Display) -> Failure {
     let message = format!(
         "{place}: the values exceed {} MiB in total, the limit for one SyncedSecret. Split the SyncedSecret, or let find match fewer values",
         MAX_SOURCE_BYTES >> 20
@@ -311,213 +374,44 @@ pub(crate) fn too_large(place: &str) -> Failure {
     Failure::new(Reason::TooLarge, message).requeued(Requeue::RefreshInterval)
 }
 
-/// Shortens a key that a backend returned, and replaces control characters, for a message.
-pub(crate) fn shown_key(key: &str) -> String {
-    let shown: String = key
-        .chars()
-        .take(64)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    if shown.len() < key.len() {
-        format!("{shown}…")
-    } else {
-        shown
-    }
-}
-
-fn lookup<'a>(
-    fetched: &'a Fetched,
-    store: &StoreRef,
-    reference: &RemoteRef,
-    written: &str,
-    place: &str,
-) -> Result<&'a RemoteSecret, (Failure, ErrorKind)> {
-    let read = Read {
-        store: store.clone(),
-        reference: reference.clone(),
-    };
-    // a provider names the location, and the user knows the key
-    let context = if written == reference.key.as_str() {
-        format!("{place}: {store}")
-    } else {
-        format!("{place}: key \"{}\": {store}", shown_key(written))
-    };
-    match fetched.reads.get(&read) {
-        Some(Ok(secret)) => Ok(secret),
-        Some(Err(error)) => Err((Failure::provider(&context, error), error.kind)),
-        None => Err((
-            Failure::new(
-                Reason::Malformed,
-                format!(
-                    "{context}: the response does not contain key \"{}\"",
-                    reference.key
-                ),
-            )
-            .requeued(crate::remote::Requeue::Backoff),
-            ErrorKind::Malformed,
-        )),
-    }
-}
-
-fn store<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
-    spec::store_ref(input.spec, own).ok_or_else(|| {
-        Failure::new(
-            Reason::InvalidSpec,
-            format!("{place}: secretStoreRef is not set. Set it here or in spec.secretStoreRef"),
-        )
-    })
-}
-
-/// Returns the value of an entry with a ciphertext; `None` if nothing was decrypted yet.
+/// Returns the value of an entry with a ciphertext.
 fn decrypted(
-    input: &Input<'_>,
-    fetched: &Fetched,
-    index: usize,
-    entry: &DataEntry,
-    place: &str,
-) -> Result<Option<SecretValue>, Failure> {
-    let Some(values) = &fetched.decrypted else {
-        return Ok(None);
-    };
-    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
-    match values.get(&index) {
-        Some(Ok(value)) => decoded(entry.decoding_strategy, value, place).map(Some),
-        Some(Err(error)) => Err(Failure::provider(&format!("{place}: {store}"), error)),
-        None => Err(Failure::new(
-            Reason::Internal,
-            format!("{place}: the ciphertext was not decrypted"),
-        )),
+    values: &BTreeMap<usize, Result<SecretValue, ProviderError>>,
+    entry: &Entry<'_>,
+) -> Result<SecretValue, Failure> {
+    match values.get(&entry.path.index()) {
+        Some(Ok(value)) => decoded(entry, value),
+        Some(Err(error)) => Err(entry.store_failure(error)),
+        None => Err(entry.failure(Reason::Internal, "the ciphertext was not decrypted")),
     }
 }
 
-fn data_value<'a>(
-    input: &Input<'_>,
-    fetched: &'a Fetched,
-    documents: &mut Documents<'a>,
-    entry: &DataEntry,
-    place: &str,
-) -> Result<Option<SecretValue>, Failure> {
-    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
-    let remote = entry.remote_ref.as_ref().ok_or_else(|| {
-        Failure::new(
-            Reason::InvalidSpec,
-            format!("{place}: set exactly one of remoteRef and ciphertext"),
-        )
-    })?;
-    let reference = plan::remote_ref(input, store, remote, place)?;
-    let secret = match lookup(fetched, store, &reference, &remote.key, place) {
-        Ok(secret) => secret,
-        Err((_, ErrorKind::NotFound)) if entry.optional => return Ok(None),
-        Err((failure, _)) => return Err(failure),
-    };
-    let value = match &remote.property {
-        None => secret.value.clone(),
-        Some(path) => match documents.of(&secret.value).extract(path) {
-            Ok(value) => value,
-            Err(PropertyError::Missing { .. }) if entry.optional => return Ok(None),
-            Err(error) => {
-                return Err(property_failure(&error, &remote.key, Some(path), store, place));
-            }
-        },
-    };
-    decoded(entry.decoding_strategy, &value, place).map(Some)
+fn decoded(entry: &Entry<'_>, value: &SecretValue) -> Result<SecretValue, Failure> {
+    decode(entry.decoding, value).map_err(|error| entry.failure(Reason::DecodeFailed, error))
 }
 
-fn decoded(strategy: DecodingStrategy, value: &SecretValue, place: &str) -> Result<SecretValue, Failure> {
-    decode(strategy, value).map_err(|error| Failure::new(Reason::DecodeFailed, format!("{place}: {error}")))
-}
-
-fn property_failure(
-    error: &PropertyError,
-    key: &str,
-    path: Option<&str>,
-    store: &StoreRef,
-    place: &str,
-) -> Failure {
-    let message = match (error, path) {
-        (PropertyError::Missing { properties }, Some(path)) => format!(
-            "{place}: key \"{key}\" has no property \"{path}\" in store {store}; it has {properties} {}",
-            if *properties == 1 {
+fn property_failure(error: &PropertyError, entry: &Entry<'_>, key: &str, path: Option<&str>) -> Failure {
+    let store = entry.store;
+    match (error, path) {
+        (PropertyError::Missing { properties }, Some(path)) => {
+            let which = if *properties == 1 {
                 "property"
             } else {
                 "properties"
-            }
+            };
+            entry.not_found(format_args!(
+                "key \"{key}\" has no property \"{path}\" in store {store}; it has {properties} {which}"
+            ))
+        }
+        (error, Some(path)) => entry.failure(
+            Reason::Malformed,
+            format_args!("property \"{path}\" of key \"{key}\" in store {store}: {error}"),
         ),
-        (error, Some(path)) => {
-            format!("{place}: property \"{path}\" of key \"{key}\" in store {store}: {error}")
-        }
-        (error, None) => format!("{place}: key \"{key}\" in store {store}: {error}"),
-    };
-    match error {
-        PropertyError::Missing { .. } => {
-            Failure::new(Reason::SourceNotFound, message).requeued(ErrorKind::NotFound.requeue())
-        }
-        _ => Failure::new(Reason::Malformed, message),
+        (error, None) => entry.failure(
+            Reason::Malformed,
+            format_args!("key \"{key}\" in store {store}: {error}"),
+        ),
     }
-}
-
-fn data_from_values<'a>(
-    input: &Input<'_>,
-    fetched: &'a Fetched,
-    documents: &mut Documents<'a>,
-    index: usize,
-    entry: &DataFromEntry,
-    place: &str,
-) -> Result<BTreeMap<String, SecretValue>, Failure> {
-    let store = store(input, entry.secret_store_ref.as_ref(), place)?;
-    if let Some(extract) = &entry.extract {
-        let reference = plan::extract_ref(input, store, extract, place)?;
-        let secret =
-            lookup(fetched, store, &reference, &extract.key, place).map_err(|(failure, _)| failure)?;
-        let path = extract.property.as_deref();
-        let fields = documents
-            .of(&secret.value)
-            .fields(path)
-            .map_err(|error| property_failure(&error, &extract.key, path, store, place))?;
-        return fields
-            .into_iter()
-            .map(|(key, value)| Ok((key, decoded(extract.decoding_strategy, &value, place)?)))
-            .collect();
-    }
-    if let Some(generate) = &entry.generate {
-        let value = fetched
-            .generated
-            .as_ref()
-            .and_then(|generated| generated.value.as_ref());
-        let value = value.ok_or_else(|| {
-            let message = format!("{place}: no credential was issued");
-            Failure::new(Reason::Internal, message)
-        })?;
-        let path = &generate.vault.path;
-        return property::fields(value, None)
-            .map_err(|error| property_failure(&error, path, None, store, place));
-    }
-    let strategy = entry
-        .find
-        .as_ref()
-        .map_or(DecodingStrategy::None, |find| find.decoding_strategy);
-    let keys = match fetched.found.get(&index) {
-        Some(Ok(keys)) => keys,
-        Some(Err(error)) => return Err(Failure::provider(&format!("{place}: {store}"), error)),
-        None => {
-            return Err(Failure::new(
-                Reason::Internal,
-                format!("{place}: the search did not run"),
-            ));
-        }
-    };
-    let mut values = BTreeMap::new();
-    for key in keys {
-        match lookup(fetched, store, &RemoteRef::current(key.clone()), key, place) {
-            Ok(secret) => {
-                values.insert(key.to_string(), decoded(strategy, &secret.value, place)?);
-            }
-            // listed a moment ago and gone now: as if the search had come later
-            Err((_, ErrorKind::NotFound)) => {}
-            Err((failure, _)) => return Err(failure),
-        }
-    }
-    Ok(values)
 }
 
 /// Maximum length of a version in the status; `remoteRef.version` has the same limit.
@@ -547,15 +441,10 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
 /// Returns the source of a credential. Its version is the lease id.
 fn generated_source(input: &Input<'_>, fetched: &Fetched) -> Option<SourceStatus> {
     let generated = fetched.generated.as_ref()?;
-    let entry = input
-        .spec
-        .data_from
-        .iter()
-        .find(|entry| entry.generate.is_some())?;
-    let store = spec::store_ref(input.spec, entry.secret_store_ref.as_ref())?;
+    let (entry, generate) = spec::generated(input.spec)?;
     Some(SourceStatus {
-        store: store.clone(),
-        key: entry.generate.as_ref()?.vault.path.clone(),
+        store: entry.store.clone(),
+        key: generate.vault.path.clone(),
         version: Some(generated.lease.clone()),
         created_time: Some(generated.issued),
     })

@@ -1,9 +1,8 @@
-//! How many calls a set of SyncedSecrets is to its stores, while nothing changes and nothing fails.
+//! Estimates the calls that SyncedSecrets make to their stores while nothing changes or fails.
 //!
-//! SyncedSecrets whose first store takes batches are refreshed in slots ([`RefreshSchedule`]): what is due in one slot goes out
-//! together, and a key that several of them want is read once. All others are refreshed by themselves, each after its
-//! interval and some jitter: nothing of theirs meets, so a key that several want is read for each of them. A store
-//! where both kinds read sees both.
+//! SyncedSecrets whose primary store has batches are refreshed in slots ([`RefreshSchedule`]): the
+//! reads of one slot are sent together, and a key that several of them use is read once. All others
+//! are refreshed individually, so a key is read for each of them. A store can serve both kinds.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -19,69 +18,76 @@ use crate::{
 /// A month of 30 days, in milliseconds.
 const MONTH: u128 = 30 * 24 * 3600 * 1000;
 
-/// How a backend takes requests.
+/// The sizes of requests to a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
-    /// The most values that one call reads; 1 where the service has no batches.
+    /// Maximum number of values that one call reads. 1 if the service has no batches.
     pub batch: usize,
-    /// Whether a value whose version is named can be read together with others.
+    /// Whether a batch can contain values at a named version.
     pub versions_in_batches: bool,
-    /// Keys that one call of a search lists.
+    /// The number of keys that one call of a search lists.
     pub page: usize,
 }
 
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// Its label, which shifts its slots.
+    /// The label, which offsets its slots.
     pub label: String,
-    /// How many objects those that it leads have, suspended ones as well.
+    /// The number of batch keys of the objects whose primary store it is, including suspended ones.
     pub members: usize,
-    /// How it takes requests.
+    /// The sizes of its requests.
     pub backend: Backend,
 }
 
-/// What a SyncedSecret wants from one store.
+impl Store {
+    /// Returns the refresh schedule of an object whose primary store it is.
+    pub fn refresh_schedule(&self, batch_key: BatchKey) -> RefreshSchedule {
+        RefreshSchedule::new(&self.label, self.members, self.backend.batch, batch_key)
+    }
+}
+
+/// The requests of a SyncedSecret to one store.
 #[derive(Debug, Clone, Default)]
 pub struct Wants {
-    /// Values, and what is kept beside values.
+    /// The values and metadata to read.
     pub reads: BTreeSet<RemoteRef>,
-    /// Searches.
+    /// The searches.
     pub searches: HashSet<FindQuery>,
-    /// Ciphertexts, which are decrypted once and not at a refresh.
+    /// The number of ciphertexts, which are decrypted once and not at a refresh.
     pub decryptions: u64,
-    /// The entries of the spec that are read at each refresh, by what they would be if each were a call of its own.
+    /// The calls of a refresh if each entry of the spec made its own.
     pub entries: Calls,
 }
 
 /// A SyncedSecret.
 #[derive(Debug, Clone)]
 pub struct Object<S> {
-    /// Where it sits, which says whose slot it is.
+    /// Determines its slot.
     pub batch_key: BatchKey,
-    /// The time between two refreshes; `None` when there are none after the first sync.
+    /// The time between two refreshes. `None` if it is synced only once.
     pub interval: Option<Duration>,
-    /// The store whose slots it takes.
-    pub leader: S,
-    /// What it wants, by store.
+    /// The store that determines its refresh schedule.
+    pub primary_store: S,
+    /// Its requests by store.
     pub wants: BTreeMap<S, Wants>,
 }
 
-/// Calls, by what they ask for.
+/// Numbers of calls by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// Of values.
+    /// Reads of values.
     pub reads: u64,
-    /// Of what is kept beside values.
+    /// Reads of metadata.
     pub metadata: u64,
-    /// Of pages of searches.
+    /// Pages of searches.
     pub finds: u64,
-    /// Of ciphertexts.
+    /// Decryptions of ciphertexts.
     pub decryptions: u64,
 }
 
 impl Calls {
-    /// All of them.
+    /// Returns the sum.
     pub const fn all(self) -> u64 {
         self.reads + self.metadata + self.finds + self.decryptions
     }
@@ -95,12 +101,12 @@ impl Calls {
         }
     }
 
-    /// Of a day, where these are of a month of 30 days; what is begun counts as a whole call.
+    /// Converts the calls of a month of 30 days to calls per day, rounded up.
     pub fn a_day(self) -> Self {
         self.each(|calls| calls.div_ceil(30))
     }
 
-    /// In a month, when these come once in `time`.
+    /// Returns the calls of a month if these are made once per `time`, in milliseconds.
     fn a_month(self, time: u128) -> Self {
         self.each(|calls| {
             let calls = (u128::from(calls) * MONTH).div_ceil(time.max(1));
@@ -128,26 +134,26 @@ impl AddAssign for Calls {
     }
 }
 
-/// What comes to one store.
+/// The calls to one store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// SyncedSecrets that want something from it.
+    /// The number of SyncedSecrets that use it.
     pub objects: usize,
-    /// Entries of their specs, ciphertexts included.
+    /// The number of their entries, including ciphertexts.
     pub references: u64,
-    /// Keys that they name, each once.
+    /// The number of different keys.
     pub keys: usize,
-    /// When everything is synced for the first time, at the same time.
+    /// The calls when everything is synced for the first time, at once.
     pub first_sync: Calls,
-    /// When everything is refreshed once.
+    /// The calls when everything is refreshed once.
     pub round: Calls,
-    /// In a month of 30 days.
+    /// The calls of a month of 30 days.
     pub month: Calls,
-    /// In a month of 30 days, if each entry were a call of its own in each interval.
+    /// The calls of a month if each entry made its own in each interval.
     pub month_by_entry: Calls,
 }
 
-/// What is asked for together.
+/// Requests that are sent together.
 #[derive(Debug, Default)]
 struct Together<'a> {
     reads: BTreeSet<&'a RemoteRef>,
@@ -162,20 +168,19 @@ impl<'a> Together<'a> {
         self.decryptions += wants.decryptions;
     }
 
-    /// The calls of a refresh.
+    /// Returns the calls of a refresh.
     fn calls(&self, backend: Backend, found: usize) -> Calls {
         let count =
             |what: &dyn Fn(&RemoteRef) -> bool| self.reads.iter().filter(|reference| what(reference)).count();
         let metadata = count(&|reference| reference.part == Part::Metadata);
-        let alone = count(&|reference| {
+        let unbatchable = count(&|reference| {
             reference.part == Part::Value && reference.version.is_some() && !backend.versions_in_batches
         });
-        let together = self.reads.len() - metadata - alone + found * self.searches.len();
-        // what cannot share a call goes by itself, and takes no place in a batch
+        let together = self.reads.len() - metadata - unbatchable + found * self.searches.len();
         let batches = together.div_ceil(backend.batch.max(1));
         let pages = found.div_ceil(backend.page.max(1)).max(1);
         Calls {
-            reads: number(batches + alone),
+            reads: number(batches + unbatchable),
             metadata: number(metadata),
             finds: number(pages * self.searches.len()),
             decryptions: 0,
@@ -187,7 +192,7 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// What comes to each store. Each search is taken to find `found` keys, which nothing else reads.
+/// Estimates the calls to each store. Each search is assumed to find `found` keys that nothing else reads.
 pub fn forecast<S: Ord + Clone>(
     stores: &BTreeMap<S, Store>,
     objects: &[Object<S>],
@@ -220,26 +225,19 @@ fn of_store<S: Ord>(
         let Some(interval) = object.interval else { continue };
         let length = interval.as_millis();
         forecast.month_by_entry += by_entry(wants.entries, store.backend, found).a_month(length);
-        let refresh_schedule = stores
-            .get(&object.leader)
-            .map_or(RefreshSchedule::Free, |leader| {
-                RefreshSchedule::new(
-                    &leader.label,
-                    leader.members,
-                    leader.backend.batch,
-                    object.batch_key,
-                )
-            });
-        if let Some(slot) = refresh_schedule.slot() {
+        let schedule = stores
+            .get(&object.primary_store)
+            .map(|store| store.refresh_schedule(object.batch_key));
+        if let Some(slot) = schedule.and_then(RefreshSchedule::slot) {
             slots
-                .entry((&object.leader, interval, slot))
+                .entry((&object.primary_store, interval, slot))
                 .or_default()
                 .add(wants);
         } else {
-            let mut alone = Together::default();
-            alone.add(wants);
-            // jitter makes it later by up to a tenth, and by half of that on average
-            *rounds.entry(length + length / 20).or_default() += alone.calls(store.backend, found);
+            let mut own = Together::default();
+            own.add(wants);
+            // jitter delays a refresh by up to a tenth, 5 % on average
+            *rounds.entry(length + length / 20).or_default() += own.calls(store.backend, found);
         }
     }
     for ((_, interval, _), together) in &slots {
@@ -260,7 +258,7 @@ fn of_store<S: Ord>(
     forecast
 }
 
-/// The calls of one refresh, if each entry were one of its own.
+/// Returns the calls of one refresh if each entry made its own.
 fn by_entry(entries: Calls, backend: Backend, found: usize) -> Calls {
     let pages = number(found.div_ceil(backend.page.max(1)).max(1));
     Calls {

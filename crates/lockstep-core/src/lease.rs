@@ -43,7 +43,7 @@ use crate::{
     fingerprint::{FingerprintKey, Hasher},
     remote::{ErrorKind, LeaseRequest, Minted, Requeue, Warrant},
     rotation::coverage::{self, Coverage},
-    schedule, text,
+    schedule, spec, text,
     time::{later, to_seconds},
 };
 
@@ -98,13 +98,9 @@ impl Retention {
             || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
             Generate::revoke_after,
         );
-        let rollout = spec
-            .rotation
-            .as_ref()
-            .and_then(|rotation| rotation.rollout.as_ref());
         Self {
             revoke_after,
-            has_targets: rollout.is_some(),
+            has_targets: spec::rollout(spec).is_some(),
         }
     }
 
@@ -139,7 +135,7 @@ pub enum Cause {
 
 /// Returns the `generate` entry of a spec, if any.
 pub fn wanted(spec: &SyncedSecretSpec) -> Option<&Generate> {
-    spec.data_from.iter().find_map(|entry| entry.generate.as_ref())
+    spec::generated(spec).map(|(_, generate)| generate)
 }
 
 /// Number of hexadecimal digits of request names in the earlier format, a keyed hash that another
@@ -149,8 +145,8 @@ const KEYED_REQUEST_DIGITS: usize = 8;
 /// The credential that a plan requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// The index of the entry in `dataFrom`.
-    pub entry: usize,
+    /// The entry in messages, such as `dataFrom[0].generate`.
+    pub entry: String,
     /// The store that issues the credential.
     pub store: StoreRef,
     /// The request to the store.
@@ -371,7 +367,7 @@ fn earlier(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// Returns every lease that may be in use.
-fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
+pub(crate) fn held(status: &LeaseStatus) -> impl Iterator<Item = &Lease> {
     status.current.iter().chain(&status.minted).chain(&status.old)
 }
 

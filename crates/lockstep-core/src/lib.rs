@@ -2,7 +2,7 @@
 //!
 //! [`reconcile`] ties them together. A reconcile goes through them in this order: it decides what is due, [`plan`] what is to be read and whether
 //! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
-//! makes the status, [`schedule`] says when to look again, [`hints`] which messages of a queue have been dealt with. [`rotation`]
+//! makes the status, [`schedule`] says when to look again, [`events`] which messages of a queue to acknowledge. [`rotation`]
 //! says whether a changed value may be written now, [`lease`] when a generated credential is renewed, replaced and revoked.
 //! [`forecast`] says how many calls all that will be.
 
@@ -11,10 +11,10 @@ pub mod assemble;
 pub mod ciphertext;
 pub mod collect;
 pub mod decode;
+pub mod events;
 pub mod failure;
 pub mod fingerprint;
 pub mod forecast;
-pub mod hints;
 pub mod history;
 pub mod lease;
 pub mod names;

@@ -1,10 +1,10 @@
 //! Checks the names of Kubernetes objects in a spec before they are used in a URL or a command. The
 //! CRDs have patterns for them; these checks also cover objects that are older than the patterns.
 
-use lockstep_api::{Reason, StoreRef, SyncedSecretSpec};
+use lockstep_api::{Reason, SyncedSecretSpec};
 
 use crate::{
-    Failure,
+    Failure, spec,
     text::{self, is_label, is_subdomain},
 };
 
@@ -19,23 +19,16 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if let Some(name) = &spec.target.name {
         check_subdomain("target.name", name)?;
     }
-    let check_store = |place: &str, store: Option<&StoreRef>| {
-        store.map_or(Ok(()), |store| {
-            check_subdomain(&format!("{place}secretStoreRef.name"), &store.name)
-        })
+    if let Some(store) = &spec.secret_store_ref {
+        check_subdomain("secretStoreRef.name", &store.name)?;
+    }
+    for entry in spec::entries(spec).flatten() {
+        let field = format!("{}.secretStoreRef.name", entry.path.item());
+        check_subdomain(&field, &entry.store.name)?;
+    }
+    let Some(rollout) = spec::rollout(spec) else {
+        return Ok(());
     };
-    check_store("", spec.secret_store_ref.as_ref())?;
-    for (index, entry) in spec.data.iter().enumerate() {
-        check_store(&format!("data[{index}]."), entry.secret_store_ref.as_ref())?;
-    }
-    for (index, entry) in spec.data_from.iter().enumerate() {
-        check_store(&format!("dataFrom[{index}]."), entry.secret_store_ref.as_ref())?;
-    }
-    let rollout = spec
-        .rotation
-        .as_ref()
-        .and_then(|rotation| rotation.rollout.as_ref());
-    let Some(rollout) = rollout else { return Ok(()) };
     for (index, target) in rollout.targets.iter().enumerate() {
         if let Some(name) = &target.name {
             check_subdomain(&format!("rotation.rollout.targets[{index}].name"), name)?;
@@ -74,9 +67,9 @@ fn check_name(field: &str, name: &str, is_valid: bool) -> Result<(), Failure> {
     if is_valid {
         return Ok(());
     }
-    let shown: String = text::escape(name).chars().take(64).collect();
     let message = format!(
-        "{field}: \"{shown}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit"
+        "{field}: \"{}\" is not a valid Kubernetes name. Use lower-case letters, digits, \"-\" and \".\", and begin and end with a letter or digit",
+        text::excerpt(name)
     );
     Err(Failure::new(Reason::InvalidSpec, message))
 }

@@ -1,13 +1,10 @@
 //! Plans what to read for a SyncedSecret and checks that it may be read, before the first request.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_api::{
-    DataEntry, Reason, RefreshPolicy, RemoteRef as SpecRef, StoreKind, StoreRef, SyncedSecretSpec,
-    synced_secret::Extract,
+    CiphertextScope, Generate, Reason, RefreshPolicy, StoreKind, StoreRef, SyncedSecretSpec,
+    synced_secret::Find,
 };
 
 use crate::{
@@ -17,12 +14,13 @@ use crate::{
     lease::{self, Generation},
     names,
     remote::{
-        Ciphertext, FindQuery, LeaseRequest, Location, LocationError, Locator, Part, RemoteRef, Requeue,
+        Ciphertext, FindQuery, LeaseRequest, Location, LocationError, Locator, RemoteRef, Requeue,
         SecretValue,
     },
     rotation::{self, Windows},
-    spec::{self, StoreView, data_from_place, data_place, part, store_ref},
+    spec::{self, Entry, EntryPath, Reference, Source, StoreView},
     template,
+    text::excerpt,
 };
 
 /// Another SyncedSecret that writes the same Secret and is older.
@@ -54,6 +52,39 @@ impl Input<'_> {
     pub fn target_name(&self) -> &str {
         spec::target_name(self.name, &self.spec.target)
     }
+
+    /// Resolves the remote value that an entry names by key.
+    ///
+    /// # Errors
+    /// When the store does not exist, or the key is invalid for it.
+    pub(crate) fn read(&self, entry: &Entry<'_>, reference: &Reference<'_>) -> Result<Read, Failure> {
+        let located = self.locator(entry)?.locate(reference.key, reference.version);
+        let located = located.map_err(|error| misspelled(entry, ": key", reference.key, &error))?;
+        Ok(Read {
+            store: entry.store.clone(),
+            reference: RemoteRef {
+                key: located.location,
+                version: located.version,
+                part: reference.part,
+            },
+        })
+    }
+
+    fn view(&self, entry: &Entry<'_>) -> Result<&StoreView, Failure> {
+        self.stores.get(entry.store).ok_or_else(|| {
+            let place = match entry.store.kind {
+                StoreKind::SecretStore => format!(" in namespace \"{}\"", self.namespace),
+                StoreKind::ClusterSecretStore => String::new(),
+            };
+            let message = format!("{} does not exist{place}", entry.store);
+            entry.failure(Reason::StoreNotFound, message)
+        })
+    }
+
+    fn locator(&self, entry: &Entry<'_>) -> Result<&dyn Locator, Failure> {
+        let locator = self.view(entry)?.locator.as_deref();
+        locator.map_err(|error| entry.store_failure(error))
+    }
 }
 
 /// One read of the plan.
@@ -83,6 +114,8 @@ pub struct Search {
 pub struct Decryption {
     /// The index of the entry in `data`.
     pub entry: usize,
+    /// The key of the Secret that it becomes.
+    pub secret_key: String,
     /// The store whose key decrypts it.
     pub store: StoreRef,
     /// The ciphertext to send to the KMS.
@@ -145,97 +178,32 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
         windows,
         ..Plan::default()
     };
-    for (index, entry) in input.spec.data.iter().enumerate() {
-        let place = data_place(index, &entry.secret_key);
-        let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
-        match (&entry.remote_ref, &entry.ciphertext) {
-            (Some(remote), None) => {
-                let reference = remote_ref(input, store, remote, &place)?;
-                authorise(input, store, &remote.key, &reference.key, &place)?;
-                reads.insert(Read {
-                    store: store.clone(),
-                    reference,
-                });
+    for entry in spec::entries(input.spec) {
+        let entry = &entry?;
+        match entry.source {
+            Source::Value(_, reference) | Source::Fields(reference) => {
+                let read = input.read(entry, &reference)?;
+                authorise(input, entry, reference.key, &read.reference.key)?;
+                reads.insert(read);
             }
-            (None, Some(text)) => {
-                let decryption = decryption(input, index, entry, text, store, &place)?;
-                plan.decryptions.push(decryption);
+            Source::Ciphertext {
+                secret_key,
+                text,
+                scope,
+            } => plan
+                .decryptions
+                .push(decryption(input, entry, secret_key, text, scope)?),
+            Source::Search(find) => plan.searches.push(search(input, entry, find)?),
+            Source::Generated(generate) => {
+                if plan
+                    .generation
+                    .replace(generation(input, entry, generate)?)
+                    .is_some()
+                {
+                    let message = "one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own";
+                    return Err(entry.failure(Reason::InvalidSpec, message));
+                }
             }
-            _ => {
-                return Err(invalid(format!(
-                    "{place}: set exactly one of remoteRef and ciphertext"
-                )));
-            }
-        }
-    }
-    for (index, entry) in input.spec.data_from.iter().enumerate() {
-        let place = data_from_place(index, entry);
-        let store = store_of(input, entry.secret_store_ref.as_ref(), &place)?;
-        if let Some(extract) = &entry.extract {
-            let reference = extract_ref(input, store, extract, &place)?;
-            authorise(input, store, &extract.key, &reference.key, &place)?;
-            reads.insert(Read {
-                store: store.clone(),
-                reference,
-            });
-        } else if let Some(find) = &entry.find {
-            let view = view(input, store, &place)?;
-            let grant = view.grant.clone();
-            if grant.is_empty() || grant.is_unobserved() {
-                return Err(denied(input, store, &grant, None));
-            }
-            let locator = locator(view, store, &place)?;
-            let folder = |path: &String| {
-                let located = locator.folder(path);
-                located.map_err(|error| misspelled(&format!("{place}.path"), path, &error))
-            };
-            let query = FindQuery {
-                scope: grant.scope(),
-                path: find.path.as_ref().map(folder).transpose()?.flatten(),
-                name: find.name.as_ref().map(|name| name.regexp.clone()),
-                tags: find.tags.clone(),
-            };
-            // an empty result would look as if the values were gone
-            if let Some(path) = &query.path
-                && !query.scope.reaches(path)
-            {
-                return Err(denied(
-                    input,
-                    store,
-                    &grant,
-                    Some(format!("keys below \"{path}\"")),
-                ));
-            }
-            plan.searches.push(Search {
-                entry: index,
-                store: store.clone(),
-                query,
-                grant,
-            });
-        } else if let Some(generate) = &entry.generate {
-            let view = view(input, store, &place)?;
-            let path = &generate.vault.path;
-            let issuer = locator(view, store, &place)?.issuer(path);
-            let request = LeaseRequest {
-                path: issuer.map_err(|error| misspelled(&format!("{place}.vault.path"), path, &error))?,
-                method: generate.vault.method(),
-                parameters: generate.vault.parameters.clone(),
-            };
-            check_generation(&view.grant, store, &request.path, input.namespace)?;
-            let generation = Generation {
-                entry: index,
-                store: store.clone(),
-                request,
-            };
-            if plan.generation.replace(generation).is_some() {
-                return Err(invalid(format!(
-                    "{place}: one entry of dataFrom at most generates: a second credential needs a SyncedSecret of its own"
-                )));
-            }
-        } else {
-            return Err(invalid(format!(
-                "{place}: set exactly one of extract, find and generate"
-            )));
         }
     }
     plan.reads = reads.into_iter().collect();
@@ -244,156 +212,116 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Failure> {
 
 fn decryption(
     input: &Input<'_>,
-    index: usize,
-    entry: &DataEntry,
+    entry: &Entry<'_>,
+    secret_key: &str,
     text: &str,
-    store: &StoreRef,
-    place: &str,
+    scope: CiphertextScope,
 ) -> Result<Decryption, Failure> {
-    let scope = entry.ciphertext_scope;
-    let grant = &view(input, store, place)?.grant;
+    let grant = &input.view(entry)?.grant;
     if !grant.decrypts(scope) {
         return Err(Failure::new(
             Reason::AccessDenied,
             format!(
-                "{store} does not decrypt ciphertexts of scope {scope} for namespace \"{}\" ({}). Ask its owner, or use another store",
+                "{} does not decrypt ciphertexts of scope {scope} for namespace \"{}\" ({}). Ask its owner, or use another store",
+                entry.store,
                 input.namespace,
                 grant.describe_scopes()
             ),
         ));
     }
-    let binding = Binding::new(scope, input.namespace, input.name, &entry.secret_key);
     let failed = |error: CiphertextError| {
         let hint = match error {
             CiphertextError::OtherPlace => ". Seal it again for this one",
             CiphertextError::NotSealed => "",
             _ => ". Restore it from an earlier commit, or seal it again",
         };
-        Failure::new(
+        entry.failure(
             Reason::DecryptFailed,
-            format!("{place}: the ciphertext {error}{hint}"),
+            format_args!("the ciphertext {error}{hint}"),
         )
     };
+    let binding = Binding::new(scope, input.namespace, input.name, secret_key);
     let sealed = Sealed::parse(text).map_err(failed)?;
     let ciphertext = sealed.ciphertext(binding).map_err(failed)?;
     Ok(Decryption {
-        entry: index,
-        store: store.clone(),
+        entry: entry.path.index(),
+        secret_key: secret_key.to_owned(),
+        store: entry.store.clone(),
         ciphertext,
         sealed,
     })
 }
 
-/// Resolves the `remoteRef` of a spec.
-///
-/// # Errors
-/// When the store does not exist, or the key is invalid for it.
-pub fn remote_ref(
-    input: &Input<'_>,
-    store: &StoreRef,
-    spec: &SpecRef,
-    place: &str,
-) -> Result<RemoteRef, Failure> {
-    let part = part(spec.metadata_policy);
-    reference(input, store, &spec.key, spec.version.as_deref(), part, place)
-}
-
-/// Resolves the key of an `extract`.
-///
-/// # Errors
-/// See [`remote_ref`].
-pub fn extract_ref(
-    input: &Input<'_>,
-    store: &StoreRef,
-    extract: &Extract,
-    place: &str,
-) -> Result<RemoteRef, Failure> {
-    let part = part(extract.metadata_policy);
-    reference(
-        input,
-        store,
-        &extract.key,
-        extract.version.as_deref(),
-        part,
-        place,
-    )
-}
-
-fn reference(
-    input: &Input<'_>,
-    store: &StoreRef,
-    key: &str,
-    version: Option<&str>,
-    part: Part,
-    place: &str,
-) -> Result<RemoteRef, Failure> {
-    let located = locator(view(input, store, place)?, store, place)?
-        .locate(key, version)
-        .map_err(|error| misspelled(&format!("{place}: key"), key, &error))?;
-    Ok(RemoteRef {
-        key: located.location,
-        version: located.version,
-        part,
-    })
-}
-
-fn locator<'a>(view: &'a StoreView, store: &StoreRef, place: &str) -> Result<&'a Arc<dyn Locator>, Failure> {
-    let locator = view.locator.as_ref();
-    locator.map_err(|error| Failure::provider(&format!("{place}: {store}"), error))
-}
-
-fn misspelled(field: &str, text: &str, error: &LocationError) -> Failure {
-    invalid(format!("{field} \"{}\" {error}", shown(text)))
-}
-
-/// Escapes and shortens text that a user wrote, for a message.
-fn shown(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
+fn search(input: &Input<'_>, entry: &Entry<'_>, find: &Find) -> Result<Search, Failure> {
+    let grant = &input.view(entry)?.grant;
+    if grant.is_empty() || grant.is_unobserved() {
+        return Err(denied(input, entry, grant, "any key"));
     }
-    shown
-}
-
-fn store_of<'a>(input: &Input<'a>, own: Option<&'a StoreRef>, place: &str) -> Result<&'a StoreRef, Failure> {
-    store_ref(input.spec, own).ok_or_else(|| {
-        invalid(format!(
-            "{place}: secretStoreRef is not set. Set it here or in spec.secretStoreRef"
-        ))
+    let locator = input.locator(entry)?;
+    let folder = |path: &String| {
+        let located = locator.folder(path);
+        located.map_err(|error| misspelled(entry, ".path", path, &error))
+    };
+    let query = FindQuery {
+        scope: grant.scope(),
+        path: find.path.as_ref().map(folder).transpose()?.flatten(),
+        name: find.name.as_ref().map(|name| name.regexp.clone()),
+        tags: find.tags.clone(),
+    };
+    // an empty result would look as if the values were gone
+    if let Some(path) = &query.path
+        && !query.scope.reaches(path)
+    {
+        return Err(denied(input, entry, grant, &format!("keys below \"{path}\"")));
+    }
+    Ok(Search {
+        entry: entry.path.index(),
+        store: entry.store.clone(),
+        query,
+        grant: grant.clone(),
     })
 }
 
-fn view<'a>(input: &Input<'a>, store: &StoreRef, place: &str) -> Result<&'a StoreView, Failure> {
-    input.stores.get(store).ok_or_else(|| {
-        let where_ = match store.kind {
-            StoreKind::SecretStore => format!(" in namespace \"{}\"", input.namespace),
-            StoreKind::ClusterSecretStore => String::new(),
-        };
-        Failure::new(
-            Reason::StoreNotFound,
-            format!("{place}: {store} does not exist{where_}"),
-        )
+fn generation(input: &Input<'_>, entry: &Entry<'_>, generate: &Generate) -> Result<Generation, Failure> {
+    let path = &generate.vault.path;
+    let issuer = input.locator(entry)?.issuer(path);
+    let request = LeaseRequest {
+        path: issuer.map_err(|error| misspelled(entry, ".vault.path", path, &error))?,
+        method: generate.vault.method(),
+        parameters: generate.vault.parameters.clone(),
+    };
+    let grant = &input.view(entry)?.grant;
+    check_generation(grant, entry.store, &request.path, input.namespace)?;
+    Ok(Generation {
+        entry: entry.path.to_string(),
+        store: entry.store.clone(),
+        request,
     })
+}
+
+fn misspelled(entry: &Entry<'_>, field: &str, text: &str, error: &LocationError) -> Failure {
+    invalid(format!("{}{field} \"{}\" {error}", entry.path, excerpt(text)))
 }
 
 fn authorise(
     input: &Input<'_>,
-    store: &StoreRef,
+    entry: &Entry<'_>,
     written: &str,
     location: &Location,
-    place: &str,
 ) -> Result<(), Failure> {
-    let grant = &view(input, store, place)?.grant;
+    let grant = &input.view(entry)?.grant;
     if grant.allows(location) {
         return Ok(());
     }
     let what = if written == location.as_str() {
         format!("the key \"{location}\"")
     } else {
-        format!("the key \"{}\", which resolves to \"{location}\"", shown(written))
+        format!(
+            "the key \"{}\", which resolves to \"{location}\"",
+            excerpt(written)
+        )
     };
-    Err(denied(input, store, grant, Some(what)))
+    Err(denied(input, entry, grant, &what))
 }
 
 /// Checks that a store may issue credentials at a path for a namespace.
@@ -418,12 +346,12 @@ pub fn check_generation(
     ))
 }
 
-fn denied(input: &Input<'_>, store: &StoreRef, grant: &Grant, key: Option<String>) -> Failure {
-    let what = key.unwrap_or_else(|| "any key".to_owned());
+fn denied(input: &Input<'_>, entry: &Entry<'_>, grant: &Grant, what: &str) -> Failure {
     Failure::new(
         Reason::AccessDenied,
         format!(
-            "{store} does not grant namespace \"{}\" {what} ({}). Ask its owner, or use another store",
+            "{} does not grant namespace \"{}\" {what} ({}). Ask its owner, or use another store",
+            entry.store,
             input.namespace,
             grant.describe()
         ),
@@ -457,16 +385,12 @@ fn check_spec(spec: &SyncedSecretSpec) -> Result<(), Failure> {
             "refreshPolicy: CreatedOnce never writes the credential that follows one whose lease ends: use Periodic or OnChange",
         ));
     }
-    let mut keys: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, entry) in spec.data.iter().enumerate() {
-        if let Some(first) = keys.insert(&entry.secret_key, index) {
-            return Err(Failure::new(
-                Reason::DuplicateKey,
-                format!(
-                    "data[{first}] and data[{index}] both write the key \"{}\"",
-                    entry.secret_key
-                ),
-            ));
+    let mut keys: BTreeMap<&str, EntryPath<'_>> = BTreeMap::new();
+    for entry in spec::entries(spec).flatten() {
+        if let EntryPath::Data { secret_key, .. } = entry.path
+            && let Some(first) = keys.insert(secret_key, entry.path)
+        {
+            return Err(entry.path.duplicate(first, secret_key));
         }
     }
     spec.target.template.as_ref().map_or(Ok(()), check_template)

@@ -25,6 +25,17 @@ pub(crate) fn one_of(keys: usize) -> String {
     }
 }
 
+/// Escapes and shortens a name for a message.
+pub(crate) fn excerpt(name: &str) -> String {
+    const LONGEST: usize = 200;
+    let escaped = escape(name);
+    let mut shown: String = escaped.chars().take(LONGEST).collect();
+    if shown.len() < escaped.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Whether Kubernetes accepts the text as a DNS-1123 label, such as the name of a namespace.
 pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_label_of_any_length(text)

@@ -138,7 +138,7 @@ impl EventSource for Queue {
                     id: message.message_id?,
                     receipt: Some(message.receipt_handle?),
                     at: event.at.or(sent),
-                    told: event.told,
+                    kind: event.kind,
                 })
             })
             .collect())

@@ -108,8 +108,10 @@ impl AwsLocator {
             AwsService::SecretsManager => in_secret(byte),
             AwsService::ParameterStore => in_parameter(byte),
         };
-        if let (AwsService::ParameterStore, Some(name)) = (service, name) {
-            check_reference(name)?;
+        match (service, name) {
+            (AwsService::ParameterStore, Some(name)) => check_reference(name)?,
+            (AwsService::SecretsManager, Some(name)) => check_complete(name)?,
+            (_, None) => {}
         }
         let name = name.filter(|name| !name.is_empty() && name.bytes().all(allowed));
         let name = name.ok_or_else(|| {
@@ -146,6 +148,21 @@ fn check_secret(name: &str) -> Result<(), LocationError> {
         ));
     }
     check_length(name)
+}
+
+/// Checks that the name in an ARN has its random suffix. Without it, a grant for the ARN of one
+/// secret, such as `shop-??????`, could cover the name of another, such as `shop-db.api`.
+fn check_complete(name: &str) -> Result<(), LocationError> {
+    let suffix = name.rsplit_once('-').map(|(_, suffix)| suffix);
+    let is_suffix =
+        |suffix: &str| suffix.len() == 6 && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if suffix.is_some_and(is_suffix) {
+        return Ok(());
+    }
+    Err(LocationError::refused(
+        "is an ARN without its suffix, a hyphen and six letters or digits",
+        "Use the complete ARN of the secret, or its name",
+    ))
 }
 
 /// Parameter Store reads these names from another service, which has grants of its own.
@@ -336,10 +353,14 @@ mod tests {
                 .contains("out of the store's prefix")
         );
         for arn in [
-            "arn:aws:secretsmanager:us-east-1:123456789012:secret:shop/db",
-            "arn:aws:secretsmanager:eu-central-1:1:secret:shop/db",
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:shop/db-AbCdEf",
+            "arn:aws:secretsmanager:eu-central-1:1:secret:shop/db-AbCdEf",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:a:b",
+            // a part of the ARN of "shop/db", or of "shop-db.api"
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/db",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop-db.api",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:-AbCd",
             "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/db",
             "arn:x:secretsmanager:eu-central-1:123456789012:secret:a",
             "arn:",

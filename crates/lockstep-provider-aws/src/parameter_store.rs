@@ -119,9 +119,12 @@ impl ParameterStore {
     async fn read(&self, names: Vec<String>) -> Told {
         let (alone, together): (Vec<String>, Vec<String>) =
             names.into_iter().partition(|name| self.alone.holds(name));
-        let mut told = self
-            .read_pages(together.chunks(BATCH).map(<[String]>::to_vec))
-            .await;
+        // A parameter that another account shares is read by its ARN and has the name of an own one, so
+        // no call asks for names and ARNs.
+        let (arns, plain): (Vec<String>, Vec<String>) =
+            together.iter().cloned().partition(|name| is_arn(name));
+        let pages = plain.chunks(BATCH).chain(arns.chunks(BATCH));
+        let mut told = self.read_pages(pages.map(<[String]>::to_vec)).await;
         // A call that was refused as a whole says nothing of each name in it.
         let untold: Vec<String> = together
             .into_iter()
@@ -386,15 +389,21 @@ fn matches(filter: &KeyFilter, key: &str) -> Result<bool, ProviderError> {
     Ok(filter.matches_location(key) && filter.matches_name(key.strip_prefix('/').unwrap_or(key))?)
 }
 
-/// Whether a parameter is what was asked for: by name or ARN, and by version or label. A name and its ARN may be asked for
-/// together, and are answered once.
+/// No name begins like an ARN.
+fn is_arn(name: &str) -> bool {
+    name.starts_with("arn:")
+}
+
+/// Whether a parameter is what was asked for: by name or ARN, and by version or label.
 fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
-    [parameter.name.as_deref(), parameter.arn.as_deref()]
-        .into_iter()
-        .flatten()
-        .filter(|base| !base.is_empty())
-        .filter_map(|base| asked.strip_prefix(base))
-        .any(|wanted| is_selected(wanted, parameter, is_alone))
+    let base = if is_arn(asked) {
+        parameter.arn.as_deref()
+    } else {
+        parameter.name.as_deref()
+    };
+    base.filter(|base| !base.is_empty())
+        .and_then(|base| asked.strip_prefix(base))
+        .is_some_and(|wanted| is_selected(wanted, parameter, is_alone))
 }
 
 /// Whether a parameter has the version or label that was asked for, as `:3` or `:stable`; empty for the current version. The
@@ -446,5 +455,7 @@ mod tests {
         );
         assert!(is_named("/shop/database:stable", &parameter(2, None), true));
         assert!(!is("/shop/database-2", 2, None) && !is("/shop", 2, None));
+        let shared = "arn:aws:ssm:eu-central-1:999999999999:parameter/shop/database";
+        assert!(!is(shared, 3, None), "an ARN is not answered by its name");
     }
 }

@@ -44,9 +44,6 @@ pub(crate) const PAGE: i32 = 100;
 /// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
 const NOBODY: &str = "lockstep-check";
 
-/// Length of the suffix that the service adds to a name in an ARN.
-const SUFFIX: usize = 7;
-
 /// The policy's line for batches, in messages.
 const BATCH_ACTION: &str = "secretsmanager:BatchGetSecretValue";
 const DESCRIBE_ACTION: &str = "secretsmanager:DescribeSecret on this secret";
@@ -104,9 +101,9 @@ impl SecretsManager {
             && !self.id(reference).is_ok_and(|id| self.is_single(&id))
     }
 
-    /// Whether an id is read by itself: a partial ARN always, others after a batch with them was refused.
+    /// Whether an id is read by itself, after a batch with it was refused.
     fn is_single(&self, id: &str) -> bool {
-        is_partial_arn(id) || self.alone.holds(id)
+        self.alone.holds(id)
     }
 
     /// That batches are not granted; until one is, also where it is time to try again.
@@ -583,45 +580,15 @@ fn asked<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option
     find(arn, true).or_else(|| find(name, false))
 }
 
-/// Whether a secret is the one that an id names: by its name, by its ARN, or by its ARN without the suffix.
+/// Whether a secret is the one that an id names: by its name, or by its ARN.
 fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> bool {
-    if !is_arn(id) {
-        return name == Some(id);
-    }
-    if arn == Some(id) {
-        return true;
-    }
-    let completes = |arn: &str| {
-        arn.strip_prefix(id)
-            .is_some_and(|rest| without_suffix(rest) == Some(""))
-    };
-    is_partial_arn(id) && arn.is_some_and(completes) && name.is_some() && name == name_in(id)
+    let answered = if is_arn(id) { arn } else { name };
+    answered == Some(id)
 }
 
 /// No name has a colon.
 fn is_arn(id: &str) -> bool {
     id.starts_with("arn:")
-}
-
-/// Whether an id is an ARN without the suffix. The service reads an ARN as complete if it ends like one, also if that
-/// end belongs to the name.
-fn is_partial_arn(id: &str) -> bool {
-    is_arn(id) && without_suffix(id).is_none()
-}
-
-/// The name in a partial ARN: `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME`.
-fn name_in(arn: &str) -> Option<&str> {
-    arn.splitn(7, ':').nth(6)
-}
-
-/// Cuts off what the service adds to a name in an ARN: a hyphen and six letters or digits.
-fn without_suffix(text: &str) -> Option<&str> {
-    let (rest, suffix) = text.split_at_checked(text.len().checked_sub(SUFFIX)?)?;
-    let random = suffix.strip_prefix('-')?;
-    random
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric())
-        .then_some(rest)
 }
 
 /// A value, as the service holds it: text or bytes.
@@ -698,12 +665,12 @@ mod tests {
             ("prod/db".to_owned(), &[0, 5][..]),
             ("prod/db-xwMINM".to_owned(), &[1]),
             ("prod/db-xwMINM-ubSvUU".to_owned(), &[2]),
-            (format!("{ARN}prod/db"), &[0]),
+            (format!("{ARN}prod/db"), &[]),
             (format!("{ARN}prod/db-xwMINM"), &[0]),
             (format!("{ARN}prod/db-xwMINM-ubSvUU"), &[1]),
             (format!("{ARN}prod/db-backup"), &[]),
             (format!("{ARN}prod/db-"), &[]),
-            (format!("{ARN}prod"), &[4]),
+            (format!("{ARN}prod"), &[]),
             (format!("{ARN}pro"), &[]),
             (ARN.to_owned(), &[]),
             ("arn:".to_owned(), &[]),
@@ -716,15 +683,6 @@ mod tests {
                     "{id} {arn}"
                 );
             }
-        }
-        let partial = format!("{ARN}prod/db");
-        let complete = format!("{partial}-xwMINM");
-        for (name, arn) in [
-            (None, Some(complete.as_str())),
-            (Some("prod"), Some(&complete)),
-            (Some("prod/db"), None),
-        ] {
-            assert!(!is_answer_to(&partial, name, arn), "{name:?} {arn:?}");
         }
     }
 
@@ -747,18 +705,6 @@ mod tests {
                 assert_eq!(asked(&batch, Some(name), Some(arn)).map(String::as_str), expected);
             }
         }
-        for partial in [format!("{ARN}prod/db"), format!("{ARN}prod")] {
-            assert!(is_partial_arn(&partial));
-            assert!(
-                secrets.iter().all(|(name, arn)| asked(
-                    std::slice::from_ref(&partial),
-                    Some(name),
-                    Some(arn)
-                )
-                .is_none())
-            );
-        }
-        assert!(!ids.iter().any(|id| is_partial_arn(id)));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use google_cloud_gax::response::Response;
 use jiff::Timestamp;
-use lockstep_core::hints::Pin;
-use lockstep_provider::{EventSource, Message, Operation, ProviderError, Told};
+use lockstep_core::events::VersionHint;
+use lockstep_provider::{EventKind, EventSource, Message, Operation, ProviderError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -117,12 +117,12 @@ impl EventSource for Pulled {
         let answer: Answer = serde_json::from_value(answer)
             .map_err(|_| Failed::garbage(200).error(&self.purpose("pulling from subscription")))?;
         let message = |received: Received| {
-            let (told, at) = told(&received.message, &self.place);
+            let (kind, at) = event_kind(&received.message, &self.place);
             let published = received.message.publish_time.as_deref();
             Message {
                 id: received.message.message_id,
                 receipt: Some(received.ack_id),
-                told,
+                kind,
                 at: at.or_else(|| published?.parse().ok()),
             }
         };
@@ -140,11 +140,11 @@ impl EventSource for Pulled {
 }
 
 /// What a message tells a store of that place, and when it happened.
-fn told(message: &Published, place: &Place) -> (Told, Option<Timestamp>) {
+fn event_kind(message: &Published, place: &Place) -> (EventKind, Option<Timestamp>) {
     let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
     let at: Option<Timestamp> = attribute("timestamp").and_then(|text| text.parse().ok());
     let Some(event) = attribute("eventType") else {
-        return (Told::Malformed, at);
+        return (EventKind::Malformed, at);
     };
     let changes = matches!(
         event,
@@ -159,10 +159,10 @@ fn told(message: &Published, place: &Place) -> (Told, Option<Timestamp>) {
     );
     if !changes {
         // that it is time to rotate (SECRET_ROTATE) is for who rotates; others may come
-        return (Told::Nothing, at);
+        return (EventKind::Nothing, at);
     }
     let Some(secret) = attribute("secretId") else {
-        return (Told::Malformed, at);
+        return (EventKind::Malformed, at);
     };
     // the attributes may name the project by its id, and the data by its number
     let data = BASE64_STANDARD.decode(&message.data).unwrap_or_default();
@@ -171,27 +171,27 @@ fn told(message: &Published, place: &Place) -> (Told, Option<Timestamp>) {
     for name in [Some(secret), data["name"].as_str()].into_iter().flatten() {
         match of_secret(name, place) {
             Some(names) => keys.extend(names),
-            None if name == secret => return (Told::Malformed, at),
+            None if name == secret => return (EventKind::Malformed, at),
             None => {}
         }
     }
     keys.sort();
     keys.dedup();
     if keys.is_empty() {
-        return (Told::Nothing, at);
+        return (EventKind::Nothing, at);
     }
     let version = attribute("versionId").and_then(|name| name.rsplit('/').next());
-    let told = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
+    let kind = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
         // the newest version is the current one
-        Some(number) => Told::Became(Pin {
+        Some(number) => EventKind::VersionChanged(VersionHint {
             keys,
             version: number.to_owned(),
-            told: number.to_owned(),
+            read_version: number.to_owned(),
             at,
         }),
-        None => Told::Changed(keys),
+        None => EventKind::Changed(keys),
     };
-    (told, at)
+    (kind, at)
 }
 
 /// Every form in which a reference of a store can name a secret; none where it is in another place. `None`: it is no name.
@@ -237,8 +237,8 @@ mod tests {
         }
     }
 
-    fn keys(told: &Told) -> Vec<&str> {
-        told.keys().iter().map(String::as_str).collect()
+    fn keys(kind: &EventKind) -> Vec<&str> {
+        kind.keys().iter().map(String::as_str).collect()
     }
 
     #[test]
@@ -250,21 +250,21 @@ mod tests {
             "timestamp": "2026-11-27T07:00:00.5Z",
         });
         let data = r#"{"name":"projects/123456789012/secrets/database/versions/7","state":"ENABLED"}"#;
-        let (told, at) = told(&message(&attributes, data), &place(None));
+        let (kind, at) = event_kind(&message(&attributes, data), &place(None));
         assert_eq!(
-            keys(&told),
+            keys(&kind),
             [
                 "database",
                 "projects/123456789012/secrets/database",
                 "projects/shop-prod/secrets/database"
             ]
         );
-        let Told::Became(pin) = told else {
-            panic!("{told:?}")
+        let EventKind::VersionChanged(hint) = kind else {
+            panic!("{kind:?}")
         };
-        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!((hint.version.as_str(), hint.read_version.as_str()), ("7", "7"));
         assert_eq!(at, Some("2026-11-27T07:00:00.5Z".parse().unwrap()));
-        assert_eq!(pin.at, at);
+        assert_eq!(hint.at, at);
     }
 
     #[test]
@@ -279,9 +279,9 @@ mod tests {
                 "eventType": event, "secretId": "projects/shop-prod/secrets/database",
                 "versionId": "projects/shop-prod/secrets/database/versions/7",
             });
-            let (told, _) = told(&message(&attributes, ""), &place(None));
-            assert!(matches!(&told, Told::Changed(_)), "{event}: {told:?}");
-            assert!(keys(&told).contains(&"database"));
+            let (kind, _) = event_kind(&message(&attributes, ""), &place(None));
+            assert!(matches!(&kind, EventKind::Changed(_)), "{event}: {kind:?}");
+            assert!(keys(&kind).contains(&"database"));
         }
     }
 
@@ -289,16 +289,16 @@ mod tests {
     fn a_secret_of_another_project_or_region_is_not_the_stores_own() {
         let of = |secret: &str, location| {
             let attributes = json!({ "eventType": "SECRET_UPDATE", "secretId": secret });
-            told(&message(&attributes, ""), &place(location)).0
+            event_kind(&message(&attributes, ""), &place(location)).0
         };
         let other = of("projects/other/secrets/database", None);
         assert_eq!(keys(&other), ["projects/other/secrets/database"]);
         let west = "projects/shop-prod/locations/europe-west3/secrets/database";
-        assert_eq!(of(west, None), Told::Nothing);
+        assert_eq!(of(west, None), EventKind::Nothing);
         assert!(keys(&of(west, Some("europe-west3"))).contains(&"database"));
         assert_eq!(
             of("projects/shop-prod/secrets/a", Some("europe-west3")),
-            Told::Nothing
+            EventKind::Nothing
         );
     }
 
@@ -306,7 +306,10 @@ mod tests {
     fn what_changes_nothing_and_what_is_no_notification_is_told_apart() {
         for event in ["SECRET_ROTATE", "TOPIC_CONFIGURED", "SOMETHING_NEW"] {
             let attributes = json!({ "eventType": event });
-            assert_eq!(told(&message(&attributes, ""), &place(None)).0, Told::Nothing);
+            assert_eq!(
+                event_kind(&message(&attributes, ""), &place(None)).0,
+                EventKind::Nothing
+            );
         }
         for attributes in [
             json!({}),
@@ -315,7 +318,11 @@ mod tests {
             json!({ "eventType": "SECRET_UPDATE", "secretId": "../../x" }),
         ] {
             let forged = message(&attributes, "CANARY");
-            assert_eq!(told(&forged, &place(None)).0, Told::Malformed, "{attributes}");
+            assert_eq!(
+                event_kind(&forged, &place(None)).0,
+                EventKind::Malformed,
+                "{attributes}"
+            );
         }
     }
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lockstep_api::vault::KvVersion;
-use lockstep_core::hints::Pin;
-use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderError, Told};
+use lockstep_core::events::VersionHint;
+use lockstep_provider::{ErrorKind, EventKind, EventSource, Message, Operation, ProviderError};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -185,7 +185,7 @@ impl Subscription {
                 self.locator.mount.as_deref(),
                 self.locator.version,
             )),
-            Heard::Garbage => Some(told(Told::Malformed, None)),
+            Heard::Garbage => Some(of_kind(EventKind::Malformed, None)),
             Heard::Alive => None,
             Heard::Quiet => {
                 self.server.keep_alive().await;
@@ -208,7 +208,7 @@ impl EventSource for Subscription {
             }
             State::Unconnected => {
                 *state = State::Open(Box::new(self.connect().await?));
-                return Ok(vec![told(Told::Anything, None)]);
+                return Ok(vec![of_kind(EventKind::Anything, None)]);
             }
         };
         let mut messages = Vec::new();
@@ -238,11 +238,11 @@ impl EventSource for Subscription {
     }
 }
 
-fn told(told: Told, at: Option<Timestamp>) -> Message {
+fn of_kind(kind: EventKind, at: Option<Timestamp>) -> Message {
     Message {
         id: String::new(),
         receipt: None,
-        told,
+        kind,
         at,
     }
 }
@@ -250,35 +250,35 @@ fn told(told: Told, at: Option<Timestamp>) -> Message {
 /// What an event tells a store that reads that engine, or any.
 fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
-        return told(Told::Malformed, None);
+        return of_kind(EventKind::Malformed, None);
     };
     let at = event["time"].as_str().and_then(|time| time.parse().ok());
     let data = &event["data"];
     let (Some(kind), metadata) = (data["event_type"].as_str(), &data["event"]["metadata"]) else {
-        return told(Told::Malformed, at);
+        return of_kind(EventKind::Malformed, at);
     };
     let field = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
     let path = field("data_path").or_else(|| field("path"));
     let Some(path) = path.filter(|path| path.len() <= LONGEST_PATH) else {
-        return told(Told::Malformed, at);
+        return of_kind(EventKind::Malformed, at);
     };
     let Some((engine, verb)) = kind.split_once('/') else {
-        return told(Told::Malformed, at);
+        return of_kind(EventKind::Malformed, at);
     };
     let of_version = match engine {
         "kv-v1" => KvVersion::V1,
         "kv-v2" => KvVersion::V2,
-        _ => return told(Told::Nothing, at),
+        _ => return of_kind(EventKind::Nothing, at),
     };
     if of_version != version || verb.starts_with("config") || field("modified") == Some("false") {
-        return told(Told::Nothing, at);
+        return of_kind(EventKind::Nothing, at);
     }
     let engine = data["plugin_info"]["mount_path"].as_str().or(mount);
     let Some((engine, below)) = below(path, engine.map(|engine| engine.trim_matches('/'))) else {
-        return told(Told::Malformed, at);
+        return of_kind(EventKind::Malformed, at);
     };
     if mount.is_some_and(|mount| mount != engine) {
-        return told(Told::Nothing, at);
+        return of_kind(EventKind::Nothing, at);
     }
     let name = match version {
         KvVersion::V1 => below,
@@ -301,15 +301,15 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
         is_number && matches!(verb, "data-write" | "data-patch") && version == KvVersion::V2
     });
     let what = match number {
-        Some(number) => Told::Became(Pin {
+        Some(number) => EventKind::VersionChanged(VersionHint {
             keys,
             version: number.to_owned(),
-            told: number.to_owned(),
+            read_version: number.to_owned(),
             at,
         }),
-        None => Told::Changed(keys),
+        None => EventKind::Changed(keys),
     };
-    told(what, at)
+    of_kind(what, at)
 }
 
 /// The engine of a path, and what of the path is below it. Where nobody says which engine, it is the first segment.
@@ -417,18 +417,18 @@ mod tests {
         let of = |path: &str, number: &str| {
             let metadata = json!({ "path": path, "current_version": number });
             let text = event("kv-v2/data-write", "secret/", &metadata);
-            message(&text, Some("secret"), KvVersion::V2).told
+            message(&text, Some("secret"), KvVersion::V2).kind
         };
         let begin = "secret/data/";
         let longest = format!("{begin}{}", "x".repeat(LONGEST_PATH - begin.len()));
-        assert!(matches!(of(&longest, "7"), Told::Became(_)));
-        assert_eq!(of(&format!("{longest}x"), "7"), Told::Malformed);
+        assert!(matches!(of(&longest, "7"), EventKind::VersionChanged(_)));
+        assert_eq!(of(&format!("{longest}x"), "7"), EventKind::Malformed);
         let digits = "9".repeat(MOST_DIGITS + 1);
-        assert!(matches!(of("secret/data/shop", &digits), Told::Changed(_)));
+        assert!(matches!(of("secret/data/shop", &digits), EventKind::Changed(_)));
     }
 
     fn keys(message: &Message) -> Vec<&str> {
-        message.told.keys().iter().map(String::as_str).collect()
+        message.kind.keys().iter().map(String::as_str).collect()
     }
 
     #[test]
@@ -447,10 +447,10 @@ mod tests {
                 "shop/database"
             ]
         );
-        let Told::Became(pin) = &message.told else {
+        let EventKind::VersionChanged(hint) = &message.kind else {
             panic!("{message:?}")
         };
-        assert_eq!((pin.version.as_str(), pin.told.as_str()), ("7", "7"));
+        assert_eq!((hint.version.as_str(), hint.read_version.as_str()), ("7", "7"));
         assert_eq!(message.at, Some("2026-11-27T07:00:00.25Z".parse().unwrap()));
         assert!(message.receipt.is_none());
     }
@@ -466,7 +466,7 @@ mod tests {
         ] {
             let text = event(kind, "secret/", &json!({ "path": path, "modified": "true" }));
             let message = message(&text, None, KvVersion::V2);
-            assert!(matches!(message.told, Told::Changed(_)), "{kind}");
+            assert!(matches!(message.kind, EventKind::Changed(_)), "{kind}");
             assert!(
                 keys(&message).contains(&"secret/shop/database"),
                 "{kind}: {message:?}"
@@ -496,8 +496,8 @@ mod tests {
         ];
         for text in nothing {
             assert_eq!(
-                message(&text, Some("secret"), KvVersion::V2).told,
-                Told::Nothing,
+                message(&text, Some("secret"), KvVersion::V2).kind,
+                EventKind::Nothing,
                 "{text}"
             );
         }
@@ -512,8 +512,8 @@ mod tests {
         ];
         for text in malformed {
             assert_eq!(
-                message(&text, Some("secret"), KvVersion::V2).told,
-                Told::Malformed,
+                message(&text, Some("secret"), KvVersion::V2).kind,
+                EventKind::Malformed,
                 "{text}"
             );
         }

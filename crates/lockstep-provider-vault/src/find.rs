@@ -110,7 +110,7 @@ impl Vault {
             mount: location.mount.clone(),
             path: location.path.clone(),
         };
-        let answer = self.send_to_engine(&purpose, &location.path, &endpoint).await?;
+        let (answer, _) = self.send_to_engine(&purpose, &location.path, &endpoint).await?;
         if !answer.is_success() {
             return Err(self.read_error(&purpose, &location.path, &answer).await);
         }

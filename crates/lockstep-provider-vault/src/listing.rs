@@ -226,7 +226,7 @@ impl Vault {
             after,
             limit: PAGE,
         };
-        let answer = self.send_to_engine(purpose, &folder.path, &page).await?;
+        let (answer, _) = self.send_to_engine(purpose, &folder.path, &page).await?;
         if !answer.is_success() {
             let error = purpose.failed(&answer);
             // after a full page, it means that there are no more

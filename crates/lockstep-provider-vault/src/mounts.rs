@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::{
     answer::Answer,
     confirm::{RECENT, TRUSTED_FOR},
-    engine,
+    engine::{self, Readable},
     error::{Purpose, policy_hint},
     lookup::mount_at,
     path::KvLocator,
@@ -88,7 +88,7 @@ impl Vault {
 
     /// Sends a request for a path to the engine that holds it. A store that names its mount path confirms the engine first, because the
     /// same request can issue a credential in another engine. `access.keys` would then grant what only `access.generate` can. A store
-    /// without a mount path has looked up the engine to learn the mount path.
+    /// without a mount path has looked up the engine to learn the mount path. Returns the answer, and what the engine holds.
     ///
     /// # Errors
     /// As [`Vault::confirm_engine`], and the errors of the request.
@@ -97,11 +97,13 @@ impl Vault {
         purpose: &Purpose,
         path: &str,
         endpoint: &E,
-    ) -> Result<Answer, ProviderError> {
-        if self.locator.mount.is_some() {
-            self.confirm_named(purpose, path, TRUSTED_FOR).await?;
-        }
-        self.server.send(purpose.operation, endpoint).await
+    ) -> Result<(Answer, Readable), ProviderError> {
+        let readable = match self.locator.mount {
+            Some(_) => self.confirm_named(purpose, path, TRUSTED_FOR).await?,
+            None => Readable::Keys,
+        };
+        let answer = self.server.send(purpose.operation, endpoint).await?;
+        Ok((answer, readable))
     }
 
     /// The error of a failed request to the key/value engine. `NotFound` is reported only if the engine has the version of the
@@ -123,7 +125,7 @@ impl Vault {
     /// `ConfigInvalid` when there is another engine, and an error of the request when the server does not return it.
     pub(crate) async fn confirm_engine(&self, purpose: &Purpose, path: &str) -> Result<(), ProviderError> {
         if self.locator.mount.is_some() {
-            return self.confirm_named(purpose, path, RECENT).await;
+            return self.confirm_named(purpose, path, RECENT).await.map(drop);
         }
         let mount = &purpose.mount;
         let found = self.find_mount(purpose.operation, mount, RECENT).await?;
@@ -144,7 +146,7 @@ impl Vault {
         purpose: &Purpose,
         path: &str,
         max_age: Duration,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<Readable, ProviderError> {
         let Purpose { operation, mount, .. } = purpose;
         let invalid = |(message, hint): (String, String)| {
             ProviderError::new(ErrorKind::ConfigInvalid, *operation, message).with_hint(hint)
@@ -159,7 +161,7 @@ impl Vault {
             Operation::Find => readable.check_search(mount),
             _ => readable.check(mount, path),
         };
-        checked.map_err(invalid)
+        checked.map(|()| readable).map_err(invalid)
     }
 }
 

@@ -319,12 +319,16 @@ impl Vault {
             mount: location.mount,
             path: location.path.clone(),
         };
-        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
+        let (answer, readable) = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         if !answer.is_success() {
             return Err(self.read_error(purpose, &location.path, &answer).await);
         }
         let data = answer.envelope().and_then(|envelope| envelope.data());
-        let role = data.and_then(|data| StaticRole::of(data.get()));
+        // a value in a key/value engine can look like the answer of a static role
+        let role = match readable {
+            Readable::StaticRoles { .. } => data.and_then(|data| StaticRole::of(data.get())),
+            Readable::Keys => None,
+        };
         if let Some(secret) = role.and_then(|role| role.secret(self.clock.now())) {
             return Ok(secret);
         }
@@ -348,7 +352,7 @@ impl Vault {
             path: location.path.clone(),
             version: wanted,
         };
-        let answer = self.send_to_engine(purpose, &location.path, &endpoint).await?;
+        let (answer, _) = self.send_to_engine(purpose, &location.path, &endpoint).await?;
         let versioned = answer.envelope().and_then(|envelope| envelope.versioned());
         if !answer.is_success() {
             let has_data = answer.envelope().and_then(|envelope| envelope.data()).is_some();

@@ -2,7 +2,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lockstep_core::hints::Pin;
+use lockstep_core::events::VersionHint;
 
 use crate::ProviderError;
 
@@ -40,8 +40,8 @@ pub struct Message {
     pub id: String,
     /// What acknowledges it; `None` where the source takes no acknowledgements. It is a capability, and is not shown.
     pub receipt: Option<String>,
-    /// What it says.
-    pub told: Told,
+    /// What happened, according to the message.
+    pub kind: EventKind,
     /// When that happened at the source, where it says so.
     pub at: Option<Timestamp>,
 }
@@ -51,15 +51,17 @@ impl Message {
     /// says is anybody's who can write to its queue, and is remembered until it is dealt with.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        let names = self.told.keys().len() <= MOST_KEYS
-            && self.told.keys().iter().all(|key| key.len() <= LONGEST_NAME)
-            && match &self.told {
-                Told::Became(pin) => pin.version.len() <= LONGEST_NAME && pin.told.len() <= LONGEST_NAME,
+        let names = self.kind.keys().len() <= MOST_KEYS
+            && self.kind.keys().iter().all(|key| key.len() <= LONGEST_NAME)
+            && match &self.kind {
+                EventKind::VersionChanged(hint) => {
+                    hint.version.len() <= LONGEST_NAME && hint.read_version.len() <= LONGEST_NAME
+                }
                 _ => true,
             };
         if self.id.len() > LONGEST_RECEIPT {
             self.id.clear();
-            self.told = Told::Malformed;
+            self.kind = EventKind::Malformed;
         }
         if self
             .receipt
@@ -68,10 +70,10 @@ impl Message {
         {
             // it is not acknowledged, and its queue drops it in its own time
             self.receipt = None;
-            self.told = Told::Malformed;
+            self.kind = EventKind::Malformed;
         }
         if !names {
-            self.told = Told::Malformed;
+            self.kind = EventKind::Malformed;
         }
         self
     }
@@ -82,33 +84,33 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("id", &self.id)
-            .field("told", &self.told)
+            .field("kind", &self.kind)
             .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
 
-/// What a message says. Nothing of it is believed: it says what to read.
+/// What happened, according to a message. It only determines what to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// A value may have changed: every form in which a reference of this store can name it.
+pub enum EventKind {
+    /// A value may have changed. Contains every form in which a reference of this store can name it.
     Changed(Vec<String>),
-    /// The same, and which version is the current one since.
-    Became(Pin),
-    /// Any value may have changed: something may have been missed.
+    /// A value may have changed, and this version became the current one.
+    VersionChanged(VersionHint),
+    /// Any value may have changed, because messages may have been lost.
     Anything,
-    /// Nothing that a reader of this store would see.
+    /// Nothing changed that a reader of this store can see.
     Nothing,
-    /// It is none of the events that are understood here.
+    /// The message is not a known event.
     Malformed,
 }
 
-impl Told {
-    /// Every form in which a reference can name what changed.
+impl EventKind {
+    /// Returns every form in which a reference can name the changed value.
     pub fn keys(&self) -> &[String] {
         match self {
             Self::Changed(keys) => keys,
-            Self::Became(pin) => &pin.keys,
+            Self::VersionChanged(hint) => &hint.keys,
             Self::Anything | Self::Nothing | Self::Malformed => &[],
         }
     }
@@ -118,24 +120,24 @@ impl Told {
 mod tests {
     use super::*;
 
-    fn message(told: Told) -> Message {
+    fn message(kind: EventKind) -> Message {
         Message {
             id: "1".to_owned(),
             receipt: Some("receipt".to_owned()),
-            told,
+            kind,
             at: None,
         }
     }
 
-    fn keys(count: usize, length: usize) -> Told {
-        Told::Changed(vec!["k".repeat(length); count])
+    fn keys(count: usize, length: usize) -> EventKind {
+        EventKind::Changed(vec!["k".repeat(length); count])
     }
 
-    fn pin(version: usize, told: usize) -> Told {
-        Told::Became(Pin {
+    fn version(version: usize, read_version: usize) -> EventKind {
+        EventKind::VersionChanged(VersionHint {
             keys: vec!["key".to_owned()],
             version: "v".repeat(version),
-            told: "t".repeat(told),
+            read_version: "t".repeat(read_version),
             at: None,
         })
     }
@@ -145,19 +147,19 @@ mod tests {
         for within in [
             keys(MOST_KEYS, 1),
             keys(1, LONGEST_NAME),
-            pin(LONGEST_NAME, LONGEST_NAME),
-            Told::Anything,
+            version(LONGEST_NAME, LONGEST_NAME),
+            EventKind::Anything,
         ] {
-            assert_eq!(message(within.clone()).bounded().told, within);
+            assert_eq!(message(within.clone()).bounded().kind, within);
         }
         for beyond in [
             keys(MOST_KEYS + 1, 1),
             keys(1, LONGEST_NAME + 1),
-            pin(LONGEST_NAME + 1, 1),
-            pin(1, LONGEST_NAME + 1),
+            version(LONGEST_NAME + 1, 1),
+            version(1, LONGEST_NAME + 1),
         ] {
             let bounded = message(beyond).bounded();
-            assert_eq!(bounded.told, Told::Malformed);
+            assert_eq!(bounded.kind, EventKind::Malformed);
             assert_eq!(bounded.receipt.as_deref(), Some("receipt"), "it is acknowledged");
         }
     }
@@ -167,23 +169,23 @@ mod tests {
         let long = "x".repeat(LONGEST_RECEIPT + 1);
         let id = Message {
             id: long.clone(),
-            ..message(Told::Nothing)
+            ..message(EventKind::Nothing)
         };
         let id = id.bounded();
-        assert_eq!((id.told, id.id.as_str()), (Told::Malformed, ""));
+        assert_eq!((id.kind, id.id.as_str()), (EventKind::Malformed, ""));
         assert!(id.receipt.is_some());
         let receipt = Message {
             receipt: Some(long),
             ..message(keys(1, 1))
         };
         let receipt = receipt.bounded();
-        assert_eq!((receipt.told, receipt.receipt), (Told::Malformed, None));
+        assert_eq!((receipt.kind, receipt.receipt), (EventKind::Malformed, None));
         let within = Message {
             id: "x".repeat(LONGEST_RECEIPT),
             receipt: Some("x".repeat(LONGEST_RECEIPT)),
             ..message(keys(1, 1))
         };
         let within = within.bounded();
-        assert_eq!((within.id.len(), within.told), (LONGEST_RECEIPT, keys(1, 1)));
+        assert_eq!((within.id.len(), within.kind), (LONGEST_RECEIPT, keys(1, 1)));
     }
 }

@@ -24,7 +24,7 @@ mod timeout;
 pub use clients::{Changes, Clients};
 pub use costs::Costs;
 pub use endpoint::EndpointPolicy;
-pub use events::{EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message, Told};
+pub use events::{EventKind, EventSource, LONGEST_NAME, LONGEST_RECEIPT, MOST_KEYS, Message};
 pub use factory::{Credentials, ProviderFactory, Registry, StoreConfig, StoreKey};
 pub use file::FileFactory;
 pub use filter::{KeyFilter, found};

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lockstep_core::schedule;
-use lockstep_provider::{EventSource, Message, ProviderError, StoreKey, Told};
+use lockstep_provider::{EventKind, EventSource, Message, ProviderError, StoreKey};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -98,10 +98,10 @@ async fn receive(
 ) -> Result<(), ProviderError> {
     let mut pace = Pace::default();
     loop {
-        let done = || lock(&shared.events.hints).count_done(store);
+        let done = || lock(&shared.events.pending).count_receipts(store);
         let messages = pace.receive(source, done).await?;
         // a connection that was made says nothing yet: one that ends at once is made ever more seldom
-        if messages.is_empty() || messages.iter().any(|message| message.told != Told::Anything) {
+        if messages.is_empty() || messages.iter().any(|message| message.kind != EventKind::Anything) {
             *attempt = 0;
         }
         metrics.listening.set(1);
@@ -150,13 +150,13 @@ impl Pace {
 
 /// Wakes who is concerned by a message, after it is noted that they are; answers whether anybody was woken.
 fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &Message) -> bool {
-    let objects = match &message.told {
-        Told::Anything => shared.index().dependents(store),
-        told => shared.index().readers(store, told.keys()),
+    let objects = match &message.kind {
+        EventKind::Anything => shared.index().dependents(store),
+        kind => shared.index().readers(store, kind.keys()),
     };
     if let (Some(at), true) = (
         message.at,
-        !matches!(message.told, Told::Malformed | Told::Nothing),
+        !matches!(message.kind, EventKind::Malformed | EventKind::Nothing),
     ) {
         let lag = shared.clock.now().duration_since(at).as_secs_f64();
         metrics.lag.observe(lag.max(0.0));
@@ -169,11 +169,11 @@ fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &
         }
         Some(receipt) => note(shared, store, message, receipt, objects),
     };
-    let outcome = match &message.told {
-        Told::Malformed => "malformed",
-        Told::Nothing => "ignored",
+    let outcome = match &message.kind {
+        EventKind::Malformed => "malformed",
+        EventKind::Nothing => "ignored",
         _ if concerned && woken.is_empty() => "repeated",
-        Told::Anything => "anything",
+        EventKind::Anything => "anything",
         _ if concerned => "woken",
         _ => "unknown",
     };
@@ -181,7 +181,7 @@ fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &
     tracing::debug!(store = %store, outcome, woken = woken.len(), "an event");
     let wakes = !woken.is_empty();
     if wakes {
-        shared.hint(woken, message.told == Told::Anything);
+        shared.hint(woken, message.kind == EventKind::Anything);
     }
     wakes
 }
@@ -193,21 +193,21 @@ fn note(
     receipt: &str,
     objects: BTreeSet<crate::index::ObjectKey>,
 ) -> BTreeSet<crate::index::ObjectKey> {
-    let pin = match &message.told {
-        Told::Became(pin) => Some(pin.clone()),
+    let hint = match &message.kind {
+        EventKind::VersionChanged(hint) => Some(hint.clone()),
         _ => None,
     };
     let (woken, stores) = {
-        let mut hints = lock(&shared.events.hints);
-        let woken = hints.take_in(store, &message.id, receipt, pin, objects);
+        let mut pending = lock(&shared.events.pending);
+        let woken = pending.add(store, &message.id, receipt, hint, objects);
         // at once: a sync that begins after it deals with the message, and must not read what was asked before
-        hints.wake(&woken, Instant::now().into_std());
+        pending.wake(&woken, Instant::now().into_std());
         shared
             .metrics
             .process
             .events_waiting
-            .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
-        (woken, hints.stores_done())
+            .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+        (woken, pending.stores_with_receipts())
     };
     shared.events.notify(&stores);
     woken
@@ -219,14 +219,14 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
         done.notified().await;
         sleep(COLLECT).await;
         let (receipts, left) = {
-            let mut hints = lock(&shared.events.hints);
-            let receipts = hints.take_done(store, MOST_DONE);
+            let mut pending = lock(&shared.events.pending);
+            let receipts = pending.take_receipts(store, MOST_DONE);
             shared
                 .metrics
                 .process
                 .events_waiting
-                .set(i64::try_from(hints.len()).unwrap_or(i64::MAX));
-            (receipts, hints.count_done(store))
+                .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+            (receipts, pending.count_receipts(store))
         };
         if left > 0 {
             done.notify_one();
@@ -275,14 +275,14 @@ mod tests {
     /// A source that always has the same message, and tells it at once.
     #[derive(Debug)]
     struct Flood {
-        told: Told,
+        kind: EventKind,
         asked: AtomicUsize,
     }
 
     impl Flood {
-        fn of(told: Told) -> Self {
+        fn of(kind: EventKind) -> Self {
             Self {
-                told,
+                kind,
                 asked: AtomicUsize::new(0),
             }
         }
@@ -297,7 +297,7 @@ mod tests {
             Ok(vec![Message {
                 id: "1".to_owned(),
                 receipt: Some("receipt".to_owned()),
-                told: self.told.clone(),
+                kind: self.kind.clone(),
                 at: None,
             }])
         }
@@ -306,7 +306,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_that_tells_nothing_of_interest_is_asked_at_a_pace_and_another_as_fast_as_it_tells() {
         for (concerned, at_least, at_most) in [(false, 20, 21), (true, 900, 1_001)] {
-            let (source, mut pace) = (Flood::of(Told::Nothing), Pace::default());
+            let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
             let asking = async {
                 loop {
                     pace.receive(&source, || 0).await.unwrap();
@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_source_is_not_asked_for_more_while_too_much_waits_to_be_acknowledged() {
-        let (source, mut pace) = (Flood::of(Told::Nothing), Pace::default());
+        let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
         let waiting = AtomicUsize::new(MOST_DONE);
         let done = || waiting.load(Ordering::Relaxed);
         let an_hour = Duration::from_secs(3600);
@@ -337,8 +337,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_no_service_would_tell_comes_in_as_malformed() {
-        let source = Flood::of(Told::Changed(vec!["k".repeat(LONGEST_NAME + 1)]));
+        let source = Flood::of(EventKind::Changed(vec!["k".repeat(LONGEST_NAME + 1)]));
         let messages = Pace::default().receive(&source, || 0).await.unwrap();
-        assert_eq!(messages[0].told, Told::Malformed);
+        assert_eq!(messages[0].kind, EventKind::Malformed);
     }
 }

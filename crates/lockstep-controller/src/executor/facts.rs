@@ -56,7 +56,7 @@ impl Executor {
         }
         let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
             let status = tracked.status(&self.object);
-            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_hints()
+            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_events()
         });
         if !heeds {
             self.shared.events.settle(&self.key);

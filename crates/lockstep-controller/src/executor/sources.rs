@@ -28,16 +28,14 @@ impl Executor {
         }
         let is_read =
             |store: &StoreKey, key: &str| read.get(store).is_some_and(|(_, keys)| keys.contains(key));
-        let pins = self
-            .shared
-            .events
-            .pins(&self.key, self.shared.clock.now(), is_read);
-        let messages = pins.into_iter().filter_map(|(number, store, pin)| {
+        let now = self.shared.clock.now();
+        let hints = self.shared.events.version_hints(&self.key, now, is_read);
+        let messages = hints.into_iter().filter_map(|(number, store, hint)| {
             let (store, _) = read.get(&store)?;
             Some(VersionMessage {
                 number,
                 store: store.clone(),
-                pin,
+                hint,
             })
         });
         let messages = messages.collect();

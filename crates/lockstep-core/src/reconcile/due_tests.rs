@@ -567,7 +567,7 @@ fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
     let mut memory = Memory::default();
     memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     memory.hinted = true;
-    assert!(object.heeds_hints());
+    assert!(object.heeds_events());
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Trigger::Event)
@@ -606,7 +606,7 @@ fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
             hinted: true,
             ..Memory::default()
         };
-        assert!(!object.heeds_hints(), "{spec:?}");
+        assert!(!object.heeds_events(), "{spec:?}");
         let step = decide(&object, &mut memory, SETTINGS, now());
         assert!(!matches!(step, Step::Fetch(_)), "{spec:?}: {step:?}");
     }
@@ -614,9 +614,9 @@ fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
         deleting: true,
         ..observed(&once, None)
     };
-    assert!(!deleted.heeds_hints());
+    assert!(!deleted.heeds_events());
     assert!(
-        observed(&once, None).heeds_hints(),
+        observed(&once, None).heeds_events(),
         "it was never written, and a value may have come to be"
     );
 }

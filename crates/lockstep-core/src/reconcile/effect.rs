@@ -22,7 +22,7 @@ use super::memory::Memory;
 use crate::{
     assemble::DesiredSecret,
     collect::Fetched,
-    hints::Pin,
+    events::VersionHint,
     plan::Plan,
     remote::{
         ErrorKind, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, RemoteSecret, SecretValue,
@@ -78,7 +78,7 @@ pub struct VersionMessage {
     /// The store.
     pub store: StoreRef,
     /// What the message says.
-    pub pin: Arc<Pin>,
+    pub hint: Arc<VersionHint>,
 }
 
 /// A request about one Secret.

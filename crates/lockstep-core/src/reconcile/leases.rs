@@ -17,7 +17,6 @@ use crate::{
     plan,
     remote::{ErrorKind, LeaseHandle, Location, Operation, ProviderError, Requeue},
     report::{self, Outcome},
-    spec,
 };
 
 /// Maximum size of a credential, which stays in memory until its lease ends.
@@ -40,8 +39,7 @@ impl Run {
             store,
             request,
         } = generation;
-        let place = spec::data_from_place(*entry, &self.facts.object.spec.data_from[*entry]);
-        let failed = |error: ProviderError| Failure::provider(&format!("{place}: {store}"), &error);
+        let failed = |error: ProviderError| Failure::provider(&format!("{entry}: {store}"), &error);
         let support = self.effects.lease_support(store.clone()).await.map_err(failed)?;
         if !support.leases {
             let message = format!("a store of provider {} makes no credentials", support.provider);
@@ -80,7 +78,7 @@ impl Run {
         // the intent stays, so the credential is revoked
         if issued.value.len() > MAX_CREDENTIAL_BYTES {
             let message = format!(
-                "{place}: {store} issued a credential of {} bytes. At most {MAX_CREDENTIAL_BYTES} are allowed",
+                "{entry}: {store} issued a credential of {} bytes. At most {MAX_CREDENTIAL_BYTES} are allowed",
                 issued.value.len()
             );
             return Err(Failure::new(Reason::TooLarge, message));

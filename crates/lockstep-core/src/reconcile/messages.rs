@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     collect::Fetched,
-    hints::{MAX_CONFIRMED, Pin},
+    events::{MAX_CONFIRMED, VersionHint},
     plan::Read,
     remote::{ErrorKind, Operation, Part, ProviderError, RemoteRef, RemoteSecret},
 };
@@ -19,9 +19,9 @@ impl Run {
     /// can write to the queue may have sent it.
     pub(super) async fn confirm(&mut self, read: &mut SourcesRead) {
         let now = self.moment().wall;
-        read.messages.retain(|message| message.pin.is_recent(now));
+        read.messages.retain(|message| message.hint.is_recent(now));
         // the newest message first
-        read.messages.sort_by_key(|message| Reverse(message.pin.at));
+        read.messages.sort_by_key(|message| Reverse(message.hint.at));
         for doubtful in doubtful(&read.fetched, &read.messages) {
             let Some(answer) = read.fetched.reads.get_mut(&doubtful) else {
                 continue;
@@ -30,15 +30,15 @@ impl Run {
                 .messages
                 .iter()
                 .filter(|message| concerns(message, &doubtful));
-            for (count, VersionMessage { number, pin, .. }) in about.enumerate() {
-                if !pin.doubts(answer) {
+            for (count, VersionMessage { number, hint, .. }) in about.enumerate() {
+                if !hint.doubts(answer) {
                     continue;
                 }
                 if count >= MAX_CONFIRMED {
                     self.has_unconfirmed = true;
                     break;
                 }
-                let named = RemoteRef::version(doubtful.reference.key.clone(), &pin.version);
+                let named = RemoteRef::version(doubtful.reference.key.clone(), &hint.version);
                 let named = self.effects.read_version((doubtful.store.clone(), named)).await;
                 let named = named.and_then(|named| self.not_older_than_recorded(&doubtful, answer, named));
                 match outcome(answer, named) {
@@ -103,14 +103,14 @@ fn outcome(
     named: Result<RemoteSecret, ProviderError>,
 ) -> Confirmed {
     match named {
-        Ok(named) if Pin::prefers(read, &named) => Confirmed::Newer(Box::new(named)),
+        Ok(named) if VersionHint::prefers(read, &named) => Confirmed::Newer(Box::new(named)),
         Err(error) if error.kind.is_transient() || error.kind == ErrorKind::RateLimited => Confirmed::Unknown,
         Ok(_) | Err(_) => Confirmed::Refuted,
     }
 }
 
 fn concerns(message: &VersionMessage, read: &Read) -> bool {
-    message.store == read.store && message.pin.keys.iter().any(|key| *key == *read.reference.key)
+    message.store == read.store && message.hint.keys.iter().any(|key| *key == *read.reference.key)
 }
 
 /// Returns the reads of current values that messages are about.

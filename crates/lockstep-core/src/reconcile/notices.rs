@@ -98,9 +98,7 @@ fn of_ready(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> Optio
 }
 
 fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
-    status
-        .into_iter()
-        .flat_map(|status| status.current.iter().chain(&status.minted).chain(&status.old))
+    status.into_iter().flat_map(lease::held)
 }
 
 /// Returns the events for the changes of the leases.

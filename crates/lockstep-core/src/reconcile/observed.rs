@@ -137,9 +137,9 @@ impl<'a> Observed<'a> {
         })
     }
 
-    /// Whether a hint that a value may have changed can trigger a sync. If not, the next sync reads
-    /// the current values anyway.
-    pub fn heeds_hints(&self) -> bool {
+    /// Whether an event of a store can trigger a sync. If not, the next sync reads the current
+    /// values anyway.
+    pub fn heeds_events(&self) -> bool {
         let rests = self.deleting || self.spec.suspend || self.is_created();
         !rests && self.spec.refresh_policy != RefreshPolicy::OnChange
     }

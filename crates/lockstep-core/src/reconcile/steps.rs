@@ -14,7 +14,7 @@ use super::{
     status::StatusWrite,
     sync::Synced,
 };
-use crate::{Failure, hints, report::Outcome, text, time::later};
+use crate::{Failure, events, report::Outcome, text, time::later};
 
 impl Run {
     /// Runs the reconcile.
@@ -143,7 +143,7 @@ impl Run {
         self.record(Record::NotSynced(failure.reason, message)).await;
         let written = self.report(Outcome::Failed(failure)).await;
         // messages wait for the next attempt, unless the failure lasts until something changes
-        let durable = hints::settles(failure) && written == StatusWrite::Persisted;
+        let durable = events::settles(failure) && written == StatusWrite::Persisted;
         self.effects.messages(MessageStep::End { durable }).await;
         failure.reason.as_str()
     }

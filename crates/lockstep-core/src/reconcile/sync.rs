@@ -196,9 +196,11 @@ impl Run {
     async fn keep_back(&mut self, refused: &RefusedRevision, why: Trigger) -> Result<Synced, Failure> {
         let pinned = &refused.pinned;
         let known = self.known_target();
-        let observed_generation = self.status.as_ref().and_then(|status| status.observed_generation);
         // a changed spec changes the revision
-        let same_spec = observed_generation == self.facts.object.metadata.generation;
+        let same_spec = self
+            .status
+            .as_deref()
+            .is_some_and(|status| revision::has_same_spec(status, self.facts.object.metadata.generation));
         let is_back = |known: &TargetStatus| {
             known.revision == pinned.revision
                 && self.facts.is_target(known)
@@ -235,9 +237,6 @@ impl Run {
         self.decrypt(&mut reading).await.map_err(unreadable)?;
         // the versions of the previous revision produce it again under another key, unless the spec
         // changed
-        let status = self.status.as_deref();
-        let same_spec = status
-            .is_some_and(|status| revision::has_same_spec(status, self.facts.object.metadata.generation));
         let names = known
             .as_ref()
             .map(|known| Candidate::new(known, self.is_unchanged(&reading)))

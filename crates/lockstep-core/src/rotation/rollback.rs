@@ -11,7 +11,8 @@ use lockstep_api::{
 use crate::{
     Failure,
     history::MAX_SOURCES,
-    spec::{self, StoreView},
+    remote::Part,
+    spec::{self, Source, StoreView},
 };
 
 /// Returns the revision that was rolled back, if `onFailure` is still `Rollback`.
@@ -23,11 +24,7 @@ pub fn refused<'a>(
 }
 
 fn rolls_back(spec: &SyncedSecretSpec) -> bool {
-    let rollout = spec
-        .rotation
-        .as_ref()
-        .and_then(|rotation| rotation.rollout.as_ref());
-    rollout.is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
+    spec::rollout(spec).is_some_and(|rollout| rollout.on_failure == OnFailure::Rollback)
 }
 
 /// Records the rejected revision and the one that replaces it.
@@ -82,67 +79,40 @@ pub fn pin(
     stores: &BTreeMap<StoreRef, StoreView>,
     sources: &[SourceStatus],
 ) -> SyncedSecretSpec {
-    let location = |own: Option<&StoreRef>, key: &str| {
-        let store = spec::store_ref(spec, own)?;
-        let location = spec::location_of(stores, store, key);
-        let key = location.map_or_else(|| key.to_owned(), |location| location.to_string());
-        Some((store.clone(), key))
-    };
-    // a version that the spec itself names was not the current one
-    let of_data = spec.data.iter().filter_map(|entry| {
-        let reference = entry.remote_ref.as_ref()?;
-        Some((
-            entry.secret_store_ref.as_ref(),
-            &reference.key,
-            reference.version.as_ref()?,
-        ))
-    });
-    let of_extracts = spec.data_from.iter().filter_map(|entry| {
-        let extract = entry.extract.as_ref()?;
-        Some((
-            entry.secret_store_ref.as_ref(),
-            &extract.key,
-            extract.version.as_ref()?,
-        ))
-    });
-    let named: BTreeSet<(StoreRef, String, &str)> = of_data
-        .chain(of_extracts)
-        .filter_map(|(own, key, version)| {
-            let (store, key) = location(own, key)?;
-            Some((store, key, version.as_str()))
+    let references: Vec<_> = spec::entries(spec)
+        .map(|entry| {
+            let entry = entry.ok()?;
+            let reference = entry.reference()?;
+            let locator = stores
+                .get(entry.store)
+                .and_then(|view| view.locator.as_ref().ok());
+            let located = locator.and_then(|locator| locator.locate(reference.key, None).ok());
+            let key = located.map_or_else(
+                || reference.key.to_owned(),
+                |located| located.location.to_string(),
+            );
+            Some((entry.store, key, reference.version))
         })
         .collect();
     let mut versions: BTreeMap<(&StoreRef, &str), &String> = BTreeMap::new();
     for source in sources {
         let Some(version) = &source.version else { continue };
         let place = (&source.store, source.key.as_str());
-        if named.contains(&(source.store.clone(), source.key.clone(), version)) {
+        // a version that the spec itself names was not the current one
+        let is_named = references
+            .iter()
+            .flatten()
+            .any(|(store, key, named)| (*store, &**key) == place && *named == Some(version));
+        if is_named {
             versions.entry(place).or_insert(version);
         } else {
             versions.insert(place, version);
         }
     }
-    let version = |own: Option<&StoreRef>, key: &str| {
-        let (store, key) = location(own, key)?;
-        versions
-            .get(&(&store, key.as_str()))
-            .map(|version| (*version).clone())
-    };
     let mut pinned = spec.clone();
-    for entry in &mut pinned.data {
-        let own = entry.secret_store_ref.as_ref();
-        if let Some(reference) = entry
-            .remote_ref
-            .as_mut()
-            .filter(|reference| reference.version.is_none())
-        {
-            reference.version = version(own, &reference.key);
-        }
-    }
-    for entry in &mut pinned.data_from {
-        let own = entry.secret_store_ref.as_ref();
-        if let Some(extract) = entry.extract.as_mut().filter(|extract| extract.version.is_none()) {
-            extract.version = version(own, &extract.key);
+    for (version, reference) in spec::versions_mut(&mut pinned).zip(&references) {
+        if let (Some(version @ None), Some((store, key, _))) = (version, reference) {
+            *version = versions.get(&(*store, &**key)).map(|version| (*version).clone());
         }
     }
     pinned
@@ -156,44 +126,22 @@ pub fn check(spec: &SyncedSecretSpec) -> Result<(), Failure> {
     if !rolls_back(spec) {
         return Ok(());
     }
-    let refuse = |place: String, why: &str| {
-        Err(Failure::new(
+    for entry in spec::entries(spec).flatten() {
+        let why = match entry.source {
+            Source::Search(_) => "is a search, which has no versions",
+            Source::Generated(_) => "issues a credential, which cannot be read again",
+            Source::Value(_, reference) | Source::Fields(reference) if reference.part == Part::Metadata => {
+                "reads metadata, which has no versions"
+            }
+            Source::Value(..) | Source::Fields(_) | Source::Ciphertext { .. } => continue,
+        };
+        return Err(Failure::new(
             Reason::InvalidSpec,
             format!(
-                "rotation.rollout.onFailure: Rollback needs values that have versions, but {place} {why}. Use Hold"
+                "rotation.rollout.onFailure: Rollback needs values that have versions, but {} {why}. Use Hold",
+                entry.path
             ),
-        ))
-    };
-    for (index, entry) in spec.data_from.iter().enumerate() {
-        if entry.find.is_some() {
-            let place = spec::data_from_place(index, entry);
-            return refuse(place, "is a search, which has no versions");
-        }
-        if entry.generate.is_some() {
-            let place = spec::data_from_place(index, entry);
-            return refuse(place, "issues a credential, which cannot be read again");
-        }
-    }
-    let fetches = |policy| policy == lockstep_api::MetadataPolicy::Fetch;
-    let metadata = spec.data.iter().position(|entry| {
-        entry
-            .remote_ref
-            .as_ref()
-            .is_some_and(|reference| fetches(reference.metadata_policy))
-    });
-    if let Some(index) = metadata {
-        let place = spec::data_place(index, &spec.data[index].secret_key);
-        return refuse(place, "reads metadata, which has no versions");
-    }
-    let extracted = spec.data_from.iter().position(|entry| {
-        entry
-            .extract
-            .as_ref()
-            .is_some_and(|extract| fetches(extract.metadata_policy))
-    });
-    if let Some(index) = extracted {
-        let place = spec::data_from_place(index, &spec.data_from[index]);
-        return refuse(place, "reads metadata, which has no versions");
+        ));
     }
     Ok(())
 }

@@ -40,6 +40,8 @@ use crate::{
 pub const JOB_PREFIX: &str = "lockstep-verify-";
 /// Maximum length of the SyncedSecret's name within a Job name, which has at most 63 characters.
 const NAME_PART: usize = 30;
+/// Maximum of both limits of a Job, which the admission policy `lockstep-jobs` enforces.
+const MAX_JOB_SECONDS: u64 = 86_400;
 /// Minimum time that a finished Job is kept, so that its result can be read.
 const JOB_STAYS: Duration = Duration::from_secs(3600);
 
@@ -251,7 +253,7 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
     let Some(mut spec) = spec.cloned() else {
         return Err(format!("CronJob/{name} has no jobTemplate"));
     };
-    let timeout = verify.timeout().as_secs().max(1);
+    let timeout = verify.timeout().as_secs().clamp(1, MAX_JOB_SECONDS);
     let deadline = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
     spec.insert(
         "activeDeadlineSeconds".to_owned(),
@@ -260,7 +262,11 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
     let stays = spec.get("ttlSecondsAfterFinished").and_then(Value::as_u64);
     spec.insert(
         "ttlSecondsAfterFinished".to_owned(),
-        json!(stays.unwrap_or_default().max(JOB_STAYS.as_secs())),
+        json!(
+            stays
+                .unwrap_or_default()
+                .clamp(JOB_STAYS.as_secs(), MAX_JOB_SECONDS)
+        ),
     );
     let copied = |field: &str| -> Map<String, Value> {
         let fields = template.and_then(|template| template.get("metadata")?.get(field)?.as_object());

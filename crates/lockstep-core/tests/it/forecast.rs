@@ -41,13 +41,18 @@ fn wants(reads: impl IntoIterator<Item = RemoteRef>) -> Wants {
     }
 }
 
-fn object(number: usize, seconds: u64, leader: &'static str, reads: &[String]) -> Object<&'static str> {
+fn object(
+    number: usize,
+    seconds: u64,
+    primary_store: &'static str,
+    reads: &[String],
+) -> Object<&'static str> {
     let wants = wants(reads.iter().map(|key| RemoteRef::current(at(key))));
     Object {
         batch_key: BatchKey::of_object(&format!("uid-{number}")),
         interval: Some(Duration::from_secs(seconds)),
-        leader,
-        wants: [(leader, wants)].into(),
+        primary_store,
+        wants: [(primary_store, wants)].into(),
     }
 }
 
@@ -181,8 +186,8 @@ fn what_cannot_share_a_call_takes_no_place_in_a_batch() {
 
 #[test]
 fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
-    let reads = |leader| {
-        let mut object = object(0, HOUR, leader, &[]);
+    let reads = |primary_store| {
+        let mut object = object(0, HOUR, primary_store, &[]);
         object.wants = [
             ("batches", wants([RemoteRef::current(at("a"))])),
             (

@@ -72,7 +72,7 @@ fn status(lease: LeaseStatus) -> SyncedSecretStatus {
 
 fn generation() -> Generation {
     Generation {
-        entry: 0,
+        entry: "dataFrom[0].generate".to_owned(),
         store: StoreRef {
             name: "vault".to_owned(),
             kind: StoreKind::SecretStore,

@@ -17,8 +17,8 @@ fn at(text: impl AsRef<str>) -> Location {
 mod ciphertext;
 mod ciphertext_pipeline;
 mod decode;
+mod events;
 mod forecast;
-mod hints;
 mod history;
 mod lease;
 mod locations;

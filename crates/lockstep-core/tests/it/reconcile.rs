@@ -659,3 +659,34 @@ fn rollback_does_not_write_other_values_under_the_earlier_version_numbers() {
         ready.message
     );
 }
+
+#[test]
+fn changed_spec_reaches_a_rolled_back_secret_after_a_failure() {
+    for effect in 0..8 {
+        let rollout = RolloutFeatures {
+            targets: 2,
+            waves: vec![1],
+            soak: None,
+            verify: false,
+            rollback: true,
+        };
+        let mut world = World::new(Features {
+            rollout: Some(rollout),
+            ..PLAIN
+        });
+        for event in [Event::Pass(60), Event::PutBad, Event::Pass(70)] {
+            world.play(&event);
+        }
+        world.wait(Duration::from_mins(20));
+        assert_eq!(world.content().as_deref(), Some("v1"));
+        world.cluster.edit_spec(|spec| {
+            let template = json!({ "mergePolicy": "Merge", "data": { "another": "text" } });
+            spec.target.template = serde_json::from_value(template).unwrap();
+        });
+        world.cluster.fault = Some(Fault::Fail(effect));
+        world.wait(Duration::from_mins(20));
+        let target = world.cluster.status().target.unwrap();
+        let secret = &world.cluster.secrets.all[&target.name];
+        assert!(secret.data.contains_key("another"), "effect {effect} failed");
+    }
+}

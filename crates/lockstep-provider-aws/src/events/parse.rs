@@ -6,8 +6,8 @@
 
 use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
-use lockstep_core::hints::Pin;
-use lockstep_provider::Told;
+use lockstep_core::events::VersionHint;
+use lockstep_provider::EventKind;
 use serde_json::Value;
 
 /// The longest message that SQS carries, in bytes, is 1 MiB; an event is much shorter.
@@ -46,14 +46,14 @@ const PARAMETER_CALLS: &[&str] = &[
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    pub(super) told: Told,
+    pub(super) kind: EventKind,
     pub(super) at: Option<Timestamp>,
 }
 
 /// Reads the body of a message, for a store of that service whose names begin with `prefix`.
 pub(super) fn parse(body: &str, service: AwsService, prefix: &str) -> Event {
     let malformed = Event {
-        told: Told::Malformed,
+        kind: EventKind::Malformed,
         at: None,
     };
     if body.len() > LONGEST {
@@ -63,29 +63,29 @@ pub(super) fn parse(body: &str, service: AwsService, prefix: &str) -> Event {
         return malformed;
     };
     let at = text(&event, &["time"]).and_then(|time| time.parse().ok());
-    let told = match (text(&event, &["source"]), text(&event, &["detail-type"])) {
-        (Some(source), Some(kind)) => told(&event, source, kind, service, prefix, at),
-        _ => Told::Malformed,
+    let kind = match (text(&event, &["source"]), text(&event, &["detail-type"])) {
+        (Some(source), Some(kind)) => event_kind(&event, source, kind, service, prefix, at),
+        _ => EventKind::Malformed,
     };
-    Event { told, at }
+    Event { kind, at }
 }
 
-fn told(
+fn event_kind(
     event: &Value,
     source: &str,
     kind: &str,
     service: AwsService,
     prefix: &str,
     at: Option<Timestamp>,
-) -> Told {
+) -> EventKind {
     let of_service = match source {
         "aws.secretsmanager" => AwsService::SecretsManager,
         "aws.ssm" => AwsService::ParameterStore,
-        _ => return Told::Malformed,
+        _ => return EventKind::Malformed,
     };
     if of_service != service {
         // one queue may serve a store that reads the other service
-        return Told::Nothing;
+        return EventKind::Nothing;
     }
     let (Some(detail), is_call) = (
         event.get("detail").filter(|detail| detail.is_object()),
@@ -94,7 +94,7 @@ fn told(
             "AWS API Call via CloudTrail" | "AWS Service Event via CloudTrail"
         ),
     ) else {
-        return Told::Malformed;
+        return EventKind::Malformed;
     };
     match (service, is_call) {
         (AwsService::SecretsManager, true) => secret_call(detail, prefix, at),
@@ -109,26 +109,26 @@ fn told(
             );
             let is_current = text(detail, &["labelUpdated"]) == Some(CURRENT);
             let version = text(detail, &["versionId"]).filter(|_| is_current);
-            names.told(version, at)
+            names.changed(version, at)
         }
         (AwsService::ParameterStore, false) if kind == "Parameter Store Change" => {
             let names = [
                 text(detail, &["name"]),
                 text(event, &["resources", "0"]).filter(|arn| arn.starts_with("arn:")),
             ];
-            Names::of_parameters(names.into_iter().flatten(), prefix).told(None, at)
+            Names::of_parameters(names.into_iter().flatten(), prefix).changed(None, at)
         }
         // other events of the same service, such as that a parameter's policy acted
-        _ => Told::Nothing,
+        _ => EventKind::Nothing,
     }
 }
 
-fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> Told {
+fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> EventKind {
     let Some(call) = text(detail, &["eventName"]) else {
-        return Told::Malformed;
+        return EventKind::Malformed;
     };
     if !SECRET_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
-        return Told::Nothing;
+        return EventKind::Nothing;
     }
     let stages = detail.pointer("/requestParameters/versionStages");
     let has = |wanted: &str| {
@@ -138,7 +138,7 @@ fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> Told {
     };
     if call == "PutSecretValue" && has(PENDING) && !has(CURRENT) {
         // a rotation begins; the end of it is another event
-        return Told::Nothing;
+        return EventKind::Nothing;
     }
     let names = Names::of_secret(
         [
@@ -164,22 +164,22 @@ fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> Told {
         }
         _ => None,
     };
-    names.told(version, at)
+    names.changed(version, at)
 }
 
-fn parameter_call(detail: &Value, prefix: &str) -> Told {
+fn parameter_call(detail: &Value, prefix: &str) -> EventKind {
     let Some(call) = text(detail, &["eventName"]) else {
-        return Told::Malformed;
+        return EventKind::Malformed;
     };
     if !PARAMETER_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
-        return Told::Nothing;
+        return EventKind::Nothing;
     }
     let several = detail
         .pointer("/requestParameters/names")
         .and_then(Value::as_array);
     let several = several.into_iter().flatten().filter_map(Value::as_str);
     let one = ["name", "resourceId"].map(|field| text(detail, &["requestParameters", field]));
-    Names::of_parameters(several.chain(one.into_iter().flatten()), prefix).told(None, None)
+    Names::of_parameters(several.chain(one.into_iter().flatten()), prefix).changed(None, None)
 }
 
 /// A text below a path of fields and indices.
@@ -254,17 +254,17 @@ impl Names {
         }
     }
 
-    fn told(self, version: Option<&str>, at: Option<Timestamp>) -> Told {
+    fn changed(self, version: Option<&str>, at: Option<Timestamp>) -> EventKind {
         match version {
-            _ if self.0.is_empty() => Told::Nothing,
-            Some(id) if is_version(id) => Told::Became(Pin {
+            _ if self.0.is_empty() => EventKind::Nothing,
+            Some(id) if is_version(id) => EventKind::VersionChanged(VersionHint {
                 keys: self.0,
                 version: format!("uuid/{id}@{CURRENT}"),
-                told: format!("uuid/{id}"),
+                read_version: format!("uuid/{id}"),
                 at,
             }),
             // anyone who can write to the queue may have sent another text
-            None | Some(_) => Told::Changed(self.0),
+            None | Some(_) => EventKind::Changed(self.0),
         }
     }
 }

@@ -12,8 +12,8 @@ fn event(source: &str, kind: &str, detail: &Value) -> Value {
     })
 }
 
-fn secret(event: &Value) -> Told {
-    parse(&event.to_string(), AwsService::SecretsManager, "shop/").told
+fn secret(event: &Value) -> EventKind {
+    parse(&event.to_string(), AwsService::SecretsManager, "shop/").kind
 }
 
 fn call(name: &str, detail: Value) -> Value {
@@ -23,15 +23,15 @@ fn call(name: &str, detail: Value) -> Value {
     event("aws.secretsmanager", "AWS API Call via CloudTrail", &detail)
 }
 
-fn keys(told: &Told) -> Vec<&str> {
-    let mut keys: Vec<&str> = told.keys().iter().map(String::as_str).collect();
+fn keys(kind: &EventKind) -> Vec<&str> {
+    let mut keys: Vec<&str> = kind.keys().iter().map(String::as_str).collect();
     keys.sort_unstable();
     keys
 }
 
-fn version(told: &Told) -> Option<&str> {
-    match told {
-        Told::Became(pin) => Some(&pin.version),
+fn version(kind: &EventKind) -> Option<&str> {
+    match kind {
+        EventKind::VersionChanged(pin) => Some(&pin.version),
         _ => None,
     }
 }
@@ -40,14 +40,14 @@ fn version(told: &Told) -> Option<&str> {
 fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
     let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": ID });
     let mut updated = event("aws.secretsmanager", "Secret Label Updated", &detail);
-    let told = secret(&updated);
-    assert_eq!(keys(&told), ["database"]);
+    let kind = secret(&updated);
+    assert_eq!(keys(&kind), ["database"]);
     let pinned = format!("uuid/{ID}@AWSCURRENT");
-    assert_eq!(version(&told), Some(pinned.as_str()));
+    assert_eq!(version(&kind), Some(pinned.as_str()));
     updated["resources"] = json!([ARN]);
-    let told = secret(&updated);
+    let kind = secret(&updated);
     assert_eq!(
-        keys(&told),
+        keys(&kind),
         [
             ARN.trim_end_matches("-AbCdEf"),
             ARN,
@@ -61,22 +61,22 @@ fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
 
 #[test]
 fn text_that_is_no_version_is_not_read_as_one() {
-    let told = |id: &str| {
+    let parsed = |id: &str| {
         let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": id });
         secret(&event("aws.secretsmanager", "Secret Label Updated", &detail))
     };
-    assert!(version(&told(ID)).is_some());
+    assert!(version(&parsed(ID)).is_some());
     for id in ["other@AWSPREVIOUS", "a/b", "", &"a".repeat(65)] {
-        assert_eq!(version(&told(id)), None, "{id}");
-        assert_eq!(keys(&told(id)), ["database"], "{id}");
+        assert_eq!(version(&parsed(id)), None, "{id}");
+        assert_eq!(keys(&parsed(id)), ["database"], "{id}");
     }
 }
 
 #[test]
 fn a_label_of_ones_own_is_a_change_and_no_version_to_be_current() {
     let detail = json!({ "name": "shop/database", "labelUpdated": "blue", "versionId": ID });
-    let told = secret(&event("aws.secretsmanager", "Secret Label Updated", &detail));
-    assert_eq!((keys(&told), version(&told)), (vec!["database"], None));
+    let kind = secret(&event("aws.secretsmanager", "Secret Label Updated", &detail));
+    assert_eq!((keys(&kind), version(&kind)), (vec!["database"], None));
 }
 
 #[test]
@@ -87,15 +87,15 @@ fn a_call_that_cloud_trail_saw_names_the_secret_by_name_or_by_arn() {
             "PutSecretValue",
             json!({ "requestParameters": { "secretId": asked }, "responseElements": response }),
         );
-        let told = secret(&put);
-        assert!(keys(&told).contains(&"database"), "{asked}: {told:?}");
-        assert!(keys(&told).contains(&ARN), "{asked}: {told:?}");
-        assert!(version(&told).is_some_and(|version| version.contains(ID)));
+        let kind = secret(&put);
+        assert!(keys(&kind).contains(&"database"), "{asked}: {kind:?}");
+        assert!(keys(&kind).contains(&ARN), "{asked}: {kind:?}");
+        assert!(version(&kind).is_some_and(|version| version.contains(ID)));
     }
     let rotated = json!({ "eventName": "RotationSucceeded", "additionalEventData": { "SecretId": ARN } });
     let rotated = event("aws.secretsmanager", "AWS Service Event via CloudTrail", &rotated);
-    let told = secret(&rotated);
-    assert!(keys(&told).contains(&"database"), "{told:?}");
+    let kind = secret(&rotated);
+    assert!(keys(&kind).contains(&"database"), "{kind:?}");
     let moved = call(
         "UpdateSecretVersionStage",
         json!({ "requestParameters": { "secretId": ARN, "versionStage": "AWSCURRENT", "moveToVersionId": ID } }),
@@ -142,7 +142,7 @@ fn a_version_that_is_being_made_a_call_that_failed_and_one_that_reads_tell_of_no
             &json!({ "name": "other/database", "labelUpdated": "AWSCURRENT", "versionId": ID }),
         ),
     ] {
-        assert_eq!(secret(&untold), Told::Nothing, "{untold}");
+        assert_eq!(secret(&untold), EventKind::Nothing, "{untold}");
     }
 }
 
@@ -162,10 +162,13 @@ fn what_is_no_event_is_malformed() {
         r#"{"source":1,"detail-type":[],"detail":"x"}"#,
     ] {
         let event = parse(body, AwsService::SecretsManager, "");
-        assert_eq!(event.told, Told::Malformed, "{body}");
+        assert_eq!(event.kind, EventKind::Malformed, "{body}");
     }
     let long = format!("{{\"source\":\"{}\"}}", "a".repeat(LONGEST));
-    assert_eq!(parse(&long, AwsService::SecretsManager, "").told, Told::Malformed);
+    assert_eq!(
+        parse(&long, AwsService::SecretsManager, "").kind,
+        EventKind::Malformed
+    );
     // names of other characters than the service has are cut nowhere that is not a character's boundary
     let odd = json!({ "eventName": "PutSecretValue", "requestParameters": { "secretId": "arn:aws:x:secret:\u{e4}\u{e4}\u{e4}\u{e4}" } });
     let odd = event("aws.secretsmanager", "AWS API Call via CloudTrail", &odd);
@@ -176,7 +179,7 @@ fn what_is_no_event_is_malformed() {
 fn parameters_are_named_by_name_and_by_arn() {
     let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
     let parameter =
-        |event: &Value, prefix: &str| parse(&event.to_string(), AwsService::ParameterStore, prefix).told;
+        |event: &Value, prefix: &str| parse(&event.to_string(), AwsService::ParameterStore, prefix).kind;
     let detail = json!({ "operation": "Update", "name": "/shop/database", "type": "SecureString" });
     let mut change = event("aws.ssm", "Parameter Store Change", &detail);
     assert_eq!(keys(&parameter(&change, "/shop/")), ["database"]);
@@ -190,7 +193,7 @@ fn parameters_are_named_by_name_and_by_arn() {
     );
     assert_eq!(keys(&parameter(&put, "/shop/")), ["database"]);
     put["detail"]["eventName"] = "GetParameters".into();
-    assert_eq!(parameter(&put, "/shop/"), Told::Nothing);
+    assert_eq!(parameter(&put, "/shop/"), EventKind::Nothing);
     let gone =
         json!({ "eventName": "DeleteParameters", "requestParameters": { "names": ["/shop/a", "/shop/b"] } });
     let gone = event("aws.ssm", "AWS API Call via CloudTrail", &gone);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_api::StoreKind;
-use lockstep_provider::{ErrorKind, EventSource, ProviderError, Told};
+use lockstep_provider::{ErrorKind, EventKind, EventSource, ProviderError};
 use lockstep_testkit::{Moto, aws::REGION};
 use serde_json::{Value, json};
 
@@ -66,8 +66,8 @@ async fn a_message_comes_with_what_it_tells_again_until_it_is_acknowledged_and_t
     let source = listen(&moto, &url).await.unwrap();
     send(&moto, &url, &updated("shop/database").to_string()).await;
     let first = source.receive().await.unwrap().remove(0);
-    assert!(first.told.keys().contains(&"database".to_owned()), "{first:?}");
-    assert!(first.told.keys().contains(&ARN.to_owned()), "{first:?}");
+    assert!(first.kind.keys().contains(&"database".to_owned()), "{first:?}");
+    assert!(first.kind.keys().contains(&ARN.to_owned()), "{first:?}");
     assert_eq!(first.at, Some("2026-11-27T07:00:00Z".parse().unwrap()));
     assert_eq!(
         left(&moto, &url).await,
@@ -75,7 +75,7 @@ async fn a_message_comes_with_what_it_tells_again_until_it_is_acknowledged_and_t
         "a message that was received is still there"
     );
     let again = source.receive().await.unwrap().remove(0);
-    assert_eq!((&again.id, &again.told), (&first.id, &first.told));
+    assert_eq!((&again.id, &again.kind), (&first.id, &first.kind));
     source.acknowledge(&[again.receipt.unwrap()]).await.unwrap();
     assert_eq!(left(&moto, &url).await, "0");
 }
@@ -92,7 +92,7 @@ async fn what_is_no_event_is_received_as_such_and_more_than_ten_are_acknowledged
     let mut receipts = std::collections::BTreeMap::new();
     while receipts.len() < 12 {
         for message in source.receive().await.unwrap() {
-            assert_eq!(message.told, Told::Malformed);
+            assert_eq!(message.kind, EventKind::Malformed);
             let shown = format!("{message:?}");
             let receipt = message.receipt.unwrap();
             assert!(!shown.contains(&receipt), "a receipt is a capability: {shown}");

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lockstep_api::StoreKind;
-use lockstep_provider::{ErrorKind, EventSource, ProviderError, Told};
+use lockstep_provider::{ErrorKind, EventKind, EventSource, ProviderError};
 use lockstep_testkit::gcp::{Gcp, PROJECT, SUBSCRIPTION};
 use serde_json::json;
 
@@ -23,13 +23,13 @@ async fn a_notification_comes_again_until_it_is_acknowledged_and_then_no_more() 
     let source = listen(&gcp, SUBSCRIPTION).await.unwrap();
     gcp.tell("SECRET_VERSION_ADD", "database", Some(3));
     let first = source.receive().await.unwrap().remove(0);
-    let Told::Became(pin) = &first.told else {
+    let EventKind::VersionChanged(hint) = &first.kind else {
         panic!("{first:?}")
     };
-    assert!(pin.keys.contains(&"database".to_owned()) && pin.version == "3");
+    assert!(hint.keys.contains(&"database".to_owned()) && hint.version == "3");
     assert!(first.at.is_some());
     let again = source.receive().await.unwrap().remove(0);
-    assert_eq!((&again.id, &again.told), (&first.id, &first.told));
+    assert_eq!((&again.id, &again.kind), (&first.id, &first.kind));
     let receipt = again.receipt.clone().unwrap();
     assert!(
         !format!("{again:?}").contains(&receipt),
@@ -50,7 +50,7 @@ async fn what_is_no_notification_is_received_as_such() {
     let messages = source.receive().await.unwrap();
     assert_eq!(messages.len(), 2);
     for message in &messages {
-        assert_eq!(message.told, Told::Malformed);
+        assert_eq!(message.kind, EventKind::Malformed);
         assert!(!format!("{message:?}").contains(CANARY));
     }
     let receipts: Vec<String> = messages

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{SinkExt as _, StreamExt as _};
-use lockstep_provider::{ErrorKind, EventSource, Told};
+use lockstep_provider::{ErrorKind, EventKind, EventSource};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -105,14 +105,14 @@ fn written(key: &str, version: u64) -> String {
     .to_string()
 }
 
-async fn all(source: &dyn EventSource, count: usize) -> Vec<Told> {
-    let mut told = Vec::new();
-    while told.len() < count {
+async fn all(source: &dyn EventSource, count: usize) -> Vec<EventKind> {
+    let mut kind = Vec::new();
+    while kind.len() < count {
         let messages = source.receive().await.unwrap();
         assert!(messages.iter().all(|message| message.receipt.is_none()));
-        told.extend(messages.into_iter().map(|message| message.told));
+        kind.extend(messages.into_iter().map(|message| message.kind));
     }
-    told
+    kind
 }
 
 #[tokio::test]
@@ -124,15 +124,15 @@ async fn a_connection_says_that_anything_may_have_changed_and_then_what_does() {
     ];
     let (address, mut asked) = server(vec![Script::Say(says)]).await;
     let source = listen(&address).await;
-    let told = all(source.as_ref(), 4).await;
-    assert_eq!(told[0], Told::Anything);
-    assert!(told[1].keys().contains(&"shop/database".to_owned()), "{told:?}");
-    assert_eq!(told[2], Told::Malformed);
-    assert!(told[3].keys().contains(&"shop/cache".to_owned()), "{told:?}");
+    let kind = all(source.as_ref(), 4).await;
+    assert_eq!(kind[0], EventKind::Anything);
+    assert!(kind[1].keys().contains(&"shop/database".to_owned()), "{kind:?}");
+    assert_eq!(kind[2], EventKind::Malformed);
+    assert!(kind[3].keys().contains(&"shop/cache".to_owned()), "{kind:?}");
     let (token, path) = asked.recv().await.unwrap();
     assert_eq!(token, "s.CANARY-token");
     assert_eq!(path, "/v1/sys/events/subscribe/kv*?json=true");
-    assert!(!format!("{source:?} {told:?}").contains(CANARY));
+    assert!(!format!("{source:?} {kind:?}").contains(CANARY));
 }
 
 #[tokio::test]
@@ -143,13 +143,17 @@ async fn a_connection_that_ends_is_made_anew_and_says_so() {
     ])
     .await;
     let source = listen(&address).await;
-    let told = all(source.as_ref(), 2).await;
-    assert_eq!(told[0], Told::Anything);
+    let kind = all(source.as_ref(), 2).await;
+    assert_eq!(kind[0], EventKind::Anything);
     let error = source.receive().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    let told = all(source.as_ref(), 2).await;
-    assert_eq!(told[0], Told::Anything, "what happened meanwhile, nobody knows");
-    assert!(told[1].keys().contains(&"shop/b".to_owned()));
+    let kind = all(source.as_ref(), 2).await;
+    assert_eq!(
+        kind[0],
+        EventKind::Anything,
+        "what happened meanwhile, nobody knows"
+    );
+    assert!(kind[1].keys().contains(&"shop/b".to_owned()));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{StoreKind, StoreRef};
 use lockstep_core::{
     collect::Fetched,
-    hints::Pin,
+    events::VersionHint,
     plan::Plan,
     reconcile::{LeaseSupport, SourcesRead, VersionMessage},
     remote::{
@@ -138,10 +138,10 @@ impl FakeStore {
         let message = |(number, message): (&u64, &FakeMessage)| VersionMessage {
             number: *number,
             store: Self::reference(),
-            pin: Arc::new(Pin {
+            hint: Arc::new(VersionHint {
                 keys: vec![KEY.to_owned()],
                 version: message.version.to_string(),
-                told: message.version.to_string(),
+                read_version: message.version.to_string(),
                 at: Some(message.at),
             }),
         };

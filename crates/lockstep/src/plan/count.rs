@@ -6,11 +6,11 @@ use lockstep_api::{Limits, Reason, RefreshPolicy, StoreRef};
 use lockstep_controller::index::{Index, store_key};
 use lockstep_core::{
     Failure,
-    forecast::{Calls, Object, Store, Wants},
+    forecast::{Object, Store, Wants},
     plan::{self, Plan},
     reconcile,
     remote::Part,
-    spec,
+    spec::{self, Source},
 };
 use lockstep_provider::{Costs, Registry, StoreKey};
 
@@ -78,7 +78,7 @@ fn one(
             place.insert(known);
         }
     }
-    let leader = spec::primary_store(input.spec).ok_or_else(|| {
+    let primary_store = spec::primary_store(input.spec).ok_or_else(|| {
         // unreachable: planning fails without a store
         Failure::new(Reason::InvalidSpec, "secretStoreRef is required")
     })?;
@@ -89,11 +89,11 @@ fn one(
         // only a cluster assigns a uid, so use the name instead
         batch_key: spec::batch_key(
             input.spec,
-            &leader,
+            &primary_store,
             &format!("{}/{}", placed.namespace, placed.name),
         ),
         interval: periodic.then(|| reconcile::interval(input.spec)),
-        leader: key(&leader),
+        primary_store: key(&primary_store),
         wants,
     })
 }
@@ -135,41 +135,19 @@ fn wants(plan: &Plan, key: &impl Fn(&StoreRef) -> StoreKey) -> BTreeMap<StoreKey
 
 /// Adds the calls of each entry as if it were not batched or shared.
 fn add_entries(placed: &Placed, wants: &mut BTreeMap<StoreKey, Wants>, key: &impl Fn(&StoreRef) -> StoreKey) {
-    let spec = &placed.object.spec;
-    let mut add = |own: Option<&StoreRef>, call: Calls| {
-        let store = spec::store_ref(spec, own).and_then(|store| wants.get_mut(&key(store)));
-        if let Some(wants) = store {
-            wants.entries += call;
-        }
-    };
-    let reads = |part: Part| match part {
-        Part::Value => Calls {
-            reads: 1,
-            ..Calls::default()
-        },
-        Part::Metadata => Calls {
-            metadata: 1,
-            ..Calls::default()
-        },
-    };
-    for entry in &spec.data {
-        if let Some(remote) = &entry.remote_ref {
-            add(
-                entry.secret_store_ref.as_ref(),
-                reads(spec::part(remote.metadata_policy)),
-            );
-        }
-    }
-    for entry in &spec.data_from {
-        let call = match &entry.extract {
-            Some(extract) => reads(spec::part(extract.metadata_policy)),
-            // a credential is issued when there is none, not at each refresh
-            None if entry.generate.is_some() => Calls::default(),
-            None => Calls {
-                finds: 1,
-                ..Calls::default()
-            },
+    for entry in spec::entries(&placed.object.spec).flatten() {
+        let Some(wants) = wants.get_mut(&key(entry.store)) else {
+            continue;
         };
-        add(entry.secret_store_ref.as_ref(), call);
+        let calls = &mut wants.entries;
+        match entry.source {
+            Source::Value(_, reference) | Source::Fields(reference) => match reference.part {
+                Part::Value => calls.reads += 1,
+                Part::Metadata => calls.metadata += 1,
+            },
+            Source::Search(_) => calls.finds += 1,
+            // a credential is issued when there is none, not at each refresh
+            Source::Ciphertext { .. } | Source::Generated(_) => {}
+        }
     }
 }

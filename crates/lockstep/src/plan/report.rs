@@ -127,11 +127,10 @@ fn notes(counted: &Counted<'_>, rows: &[Row<'_>], found: usize) -> Vec<String> {
     ];
     let refreshed = |refresh_schedule: fn(RefreshSchedule) -> bool| {
         counted.objects.iter().any(|object| {
-            let leader = counted.stores.get(&object.leader);
+            let primary_store = counted.stores.get(&object.primary_store);
             object.interval.is_some()
-                && refresh_schedule(leader.map_or(RefreshSchedule::Free, |known| {
-                    let store = &known.store;
-                    RefreshSchedule::new(&store.label, store.members, store.backend.batch, object.batch_key)
+                && refresh_schedule(primary_store.map_or(RefreshSchedule::Free, |known| {
+                    known.store.refresh_schedule(object.batch_key)
                 }))
         })
     };

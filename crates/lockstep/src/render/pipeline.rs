@@ -218,8 +218,7 @@ impl FirstSync<'_> {
     fn decrypt(&mut self, plan: &Plan) -> Result<Decrypted, Rendered> {
         let mut decrypted = BTreeMap::new();
         for decryption in &plan.decryptions {
-            let key = self.placed.object.spec.data.get(decryption.entry);
-            let key = key.map(|entry| entry.secret_key.as_str()).unwrap_or_default();
+            let key = &decryption.secret_key;
             let folder = self.sealed.values;
             let value =
                 folder.and_then(|folder| folder.unsealed(&self.placed.namespace, &self.placed.name, key));

@@ -10,6 +10,7 @@ use lockstep_core::{
     assemble::DesiredSecret,
     owner::Owner,
     secret_write::{SecretIdentity, WriteError},
+    spec,
     text::is_subdomain,
 };
 use serde_json::{Value, json};
@@ -165,8 +166,7 @@ fn other_synced_secrets(
 fn is_named(spec: &SyncedSecretSpec, name: &str) -> bool {
     let template = spec.target.template.as_ref();
     let metadata = template.and_then(|template| template.metadata.as_ref());
-    spec.data.iter().any(|entry| entry.secret_key == name)
-        || template.is_some_and(|template| template.data.contains_key(name))
+    spec::is_key_named(spec, name)
         || metadata.is_some_and(|metadata| {
             metadata.labels.contains_key(name) || metadata.annotations.contains_key(name)
         })

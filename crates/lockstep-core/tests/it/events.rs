@@ -1,8 +1,8 @@
-//! Messages of queues: in whatever order messages, syncs, failures and restarts come, no hint is lost.
+//! No change is lost, in whatever order messages, syncs, failures and restarts happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::hints::{Hints, Most, PER_MESSAGE, PER_OBJECT};
+use lockstep_core::events::{Capacity, MESSAGE_BYTES, OBJECT_BYTES, PendingMessages};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -11,15 +11,15 @@ const OBJECTS: u8 = 4;
 enum Step {
     /// A value changes at its source, and the queue holds a message of it.
     Change { object: u8, also: Option<u8> },
-    /// The queue gives out the message, which it may have given out before.
+    /// The queue delivers a message, possibly again.
     Deliver(usize),
-    /// The object's sync begins, if it was woken and none is under way.
+    /// The object's sync begins, if it was woken and none is running.
     Begin(u8),
-    /// It ends; what it read is written, or not.
+    /// The sync ends. Its values are written, or the write fails.
     End { object: u8, written: bool },
-    /// The operator is gone, and with it all that it remembered.
+    /// The operator restarts without its memory.
     Restart,
-    /// What is dealt with is acknowledged; the queue may lose the word of it.
+    /// The operator acknowledges messages. The queue may lose the acknowledgement.
     Acknowledge { arrives: bool },
 }
 
@@ -36,34 +36,34 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A queue, a source and an operator, as far as hints are concerned.
+/// A queue, a source and the operator's pending messages.
 struct World {
-    hints: Hints<(), u8>,
-    /// Messages by number: whom each concerns.
+    pending: PendingMessages<(), u8>,
+    /// The objects that each message concerns, by number.
     queue: BTreeMap<usize, BTreeSet<u8>>,
     sent: usize,
-    /// What the source holds, and what is written.
+    /// The value of each object at the source, and in its Secret.
     source: [u32; OBJECTS as usize],
     written: [u32; OBJECTS as usize],
-    /// Whom a wake has reached.
+    /// The objects that were woken.
     woken: BTreeSet<u8>,
-    /// What the sync under way has read.
+    /// The value that each running sync has read.
     running: BTreeMap<u8, u32>,
     delivered: usize,
 }
 
-/// So many messages, or what they take where each is for one object.
-fn bounds(most: usize) -> Most {
-    Most {
+/// Room for this many messages about one object each.
+fn capacity(most: usize) -> Capacity {
+    Capacity {
         messages: most,
-        bytes: most * (PER_MESSAGE + PER_OBJECT + 8),
+        bytes: most * (MESSAGE_BYTES + OBJECT_BYTES + 8),
     }
 }
 
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            hints: Hints::new(bounds(most), |()| None),
+            pending: PendingMessages::new(capacity(most), |()| None),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -79,14 +79,14 @@ impl World {
         self.delivered += 1;
         let receipt = format!("{number} {}", self.delivered);
         let woken = self
-            .hints
-            .take_in(&(), &number.to_string(), &receipt, None, objects);
+            .pending
+            .add(&(), &number.to_string(), &receipt, None, objects);
         self.woken.extend(woken);
     }
 
     fn begin(&mut self, object: u8) {
         if !self.running.contains_key(&object) && self.woken.remove(&object) {
-            self.hints.begin(&object);
+            self.pending.begin(&object);
             self.running.insert(object, self.source[usize::from(object)]);
         }
     }
@@ -98,14 +98,13 @@ impl World {
         if written {
             self.written[usize::from(object)] = read;
         } else {
-            // it is tried again
             self.woken.insert(object);
         }
-        self.hints.end(&object, written);
+        self.pending.end(&object, written);
     }
 
     fn acknowledge(&mut self, arrives: bool) {
-        for receipt in self.hints.take_done(&(), usize::MAX) {
+        for receipt in self.pending.take_receipts(&(), usize::MAX) {
             if arrives {
                 let number = receipt.split(' ').next().unwrap().parse().unwrap();
                 self.queue.remove(&number);
@@ -114,7 +113,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.hints = Hints::new(bounds(most), |()| None);
+        self.pending = PendingMessages::new(capacity(most), |()| None);
         self.woken.clear();
         self.running.clear();
     }
@@ -142,13 +141,13 @@ impl World {
         }
     }
 
-    /// What is not written yet is still in the queue: nothing but it would tell.
+    /// Checks that a message is left for every value that is not written.
     fn check(&self) {
         for object in 0..OBJECTS {
             let index = usize::from(object);
-            let told = self.queue.values().any(|objects| objects.contains(&object));
+            let is_queued = self.queue.values().any(|objects| objects.contains(&object));
             assert!(
-                self.written[index] == self.source[index] || told,
+                self.written[index] == self.source[index] || is_queued,
                 "object {object} holds {} of {}, and no message is left",
                 self.written[index],
                 self.source[index]
@@ -156,7 +155,7 @@ impl World {
         }
     }
 
-    /// Everything works from here on.
+    /// Runs until everything is written, without failures.
     fn settle(&mut self) {
         for object in 0..OBJECTS {
             self.end(object, true);
@@ -178,7 +177,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn no_message_is_acknowledged_before_what_it_told_of_is_written(
+    fn message_is_acknowledged_after_its_value_is_written(
         steps in proptest::collection::vec(step(), 0..120),
         most in 1..6_usize,
     ) {
@@ -189,7 +188,7 @@ proptest! {
         }
         world.settle();
         prop_assert_eq!(world.source, world.written);
-        prop_assert!(world.queue.is_empty(), "{:?} never went", world.queue);
-        prop_assert!(world.hints.is_empty());
+        prop_assert!(world.queue.is_empty(), "{:?} not acknowledged", world.queue);
+        prop_assert!(world.pending.is_empty());
     }
 }
