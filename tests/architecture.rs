@@ -1,4 +1,4 @@
-//! Dependencies point one way, between crates and between the files of a crate.
+//! Dependencies point one way, between crates and between the files of a crate. Provider crates have the same files.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,8 @@
 
 #[path = "architecture/imports.rs"]
 mod imports;
+#[path = "architecture/providers.rs"]
+mod providers;
 
 use std::collections::{BTreeMap, BTreeSet};
 

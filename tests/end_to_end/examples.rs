@@ -1,11 +1,11 @@
-//! Every folder of `examples/`, applied as it is to a real API server, with a real OpenBao behind it. What is expected
-//! stands beside each (`expected.yaml`, explained in examples/README.md), so that a new example needs no code here.
+//! Applies every example to a real API server with a real OpenBao, and compares the result with its `expected.yaml`. A
+//! new example needs no code here.
 
 mod expected;
 mod unsealed;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -20,10 +20,13 @@ use kube::{
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use lockstep_api::aws::AwsService;
 use lockstep_testkit::{
     ControlPlane, OpenBao, Operator, Scratch,
     aws::{self, Aws},
-    example::{self, Replacements, Request},
+    example::{
+        self, AwsSource, ExpectedObject, ExpectedSecret, GcpSource, Replacements, Request, SecretName, Step,
+    },
     gcp::{self, GKE_POOL, Gcp, WORKLOAD_IDENTITY_PROVIDER},
     operator,
     pods::Pods,
@@ -32,9 +35,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use self::expected::{
-    AwsSource, Example, ExpectedObject, ExpectedSecret, GcpSource, Named, Step, compare_secret,
-};
+use self::expected::{compare_object, compare_secret};
 
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,21 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DEVELOPER: &str = "AKIALOCKSTEPTEST0002";
 /// The address of the server with a certificate, in the examples.
 const TLS: &str = "https://127.0.0.1:8200";
-
-fn folder() -> PathBuf {
-    operator::repository().join("examples")
-}
-
-/// The folders that are examples, by name.
-fn folders() -> Vec<PathBuf> {
-    let mut folders: Vec<_> = fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name != "vault"))
-        .collect();
-    folders.sort();
-    folders
-}
 
 fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap().to_string_lossy().into_owned()
@@ -111,7 +97,8 @@ impl Ground {
             .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY)
             .env("GCE_METADATA_HOST", &gcp.host());
         operator.run().await?;
-        let reviewer = fs::read_to_string(folder().join("vault/reviewer.yaml"))?;
+        let reviewer =
+            fs::read_to_string(operator::repository().join("examples/_shared/vault/reviewer.yaml"))?;
         operator::kubectl(&kubeconfig, &["apply", "-f", "-"], Some(&reviewer)).await?;
         let ask = [
             "create",
@@ -157,7 +144,7 @@ impl Ground {
             operator,
         };
         for bao in [&ground.plain, &ground.tls] {
-            let setup = example::vault_requests("examples/vault/setup.yaml")?;
+            let setup = example::vault_requests("examples/_shared/vault/setup.yaml")?;
             ground.prepare(bao, setup).await?;
         }
         Ok(ground)
@@ -217,8 +204,7 @@ impl Ground {
 
     /// One example, from its values to its last step.
     async fn play(&self, folder: &Path) -> Result<()> {
-        let text = fs::read_to_string(folder.join("expected.yaml")).context("expected.yaml")?;
-        let example: Example = serde_yaml_ng::from_str(&text).context("expected.yaml")?;
+        let example = example::expected(folder)?;
         let manifests = fs::read_to_string(folder.join("manifests.yaml")).context("manifests.yaml")?;
         let bao = if manifests.contains(TLS) {
             &self.tls
@@ -235,10 +221,11 @@ impl Ground {
             source.write_file(&key, &bytes).await?;
         }
         self.prepare(bao, example.vault).await?;
-        // one namespace each
-        let _pods = manifests
-            .contains("kind: Deployment")
-            .then(|| Pods::play(self.client.clone(), &format!("example-{}", name_of(folder))));
+        let namespaces = namespaces_of_deployments(&manifests)?;
+        let _pods: Vec<_> = namespaces
+            .iter()
+            .map(|namespace| Pods::play(self.client.clone(), namespace))
+            .collect();
         self.apply(&manifests).await?;
         let environment = self.developer().await?;
         if let Some(sealed) = unsealed::seal(folder, &manifests, &self.replacements, &environment).await? {
@@ -261,11 +248,11 @@ impl Ground {
         for key in &step.delete {
             source.delete(key).await?;
         }
-        for key in &step.tell {
-            source.tell(key)?;
+        for key in &step.notify {
+            source.notify(key)?;
         }
         for change in &step.patch {
-            let api = self.ours(&change.kind, Some(&change.namespace))?;
+            let api = self.ours(change.kind.as_str(), Some(&change.namespace))?;
             let patch = json!({ "spec": change.spec });
             api.patch(&change.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await?;
@@ -286,7 +273,7 @@ impl Ground {
         what: &str,
         objects: &[ExpectedObject],
         secrets: &[ExpectedSecret],
-        absent: &[Named],
+        absent: &[SecretName],
     ) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -302,12 +289,12 @@ impl Ground {
         &self,
         objects: &[ExpectedObject],
         secrets: &[ExpectedSecret],
-        absent: &[Named],
+        absent: &[SecretName],
     ) -> Result<()> {
         for expected in objects {
-            let api = self.ours(&expected.kind, expected.namespace.as_deref())?;
+            let api = self.ours(expected.kind.as_str(), expected.namespace.as_deref())?;
             let object = api.get(&expected.name).await?;
-            expected.compare(&object)?;
+            compare_object(expected, &object)?;
         }
         for expected in secrets {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &expected.namespace);
@@ -339,10 +326,9 @@ impl Source<'_> {
             Self::Aws(aws, source) => {
                 let text = std::str::from_utf8(bytes)?;
                 let name = format!("{}{key}", source.prefix);
-                match source.service.as_str() {
-                    "SecretsManager" => drop(aws.put_secret(&name, text)),
-                    "ParameterStore" => drop(aws.put_parameter(&name, text)),
-                    other => bail!("AWS has no service {other}"),
+                match source.service {
+                    AwsService::SecretsManager => drop(aws.put_secret(&name, text)),
+                    AwsService::ParameterStore => drop(aws.put_parameter(&name, text)),
                 }
                 for (tag, value) in source.tags.get(key).into_iter().flatten() {
                     aws.tag(&name, tag, value);
@@ -374,15 +360,15 @@ impl Source<'_> {
         }
     }
 
-    /// Tells of the current version of a value, as the service does of itself.
-    fn tell(&self, key: &str) -> Result<()> {
+    /// Sends the event of the service for the current version of a value.
+    fn notify(&self, key: &str) -> Result<()> {
         match self {
             Self::Aws(aws, source) => aws.tell(&format!("{}{key}", source.prefix)),
             Self::Gcp(gcp, _) => {
                 gcp.tell("SECRET_VERSION_ADD", key, None);
                 Ok(())
             }
-            Self::Vault(_) | Self::Files(_) => bail!("{key}: nothing tells of changes here"),
+            Self::Vault(_) | Self::Files(_) => bail!("{key}: this source sends no events"),
         }
     }
 
@@ -427,6 +413,19 @@ fn put_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(fs::rename(beside, path)?)
 }
 
+/// Returns the namespaces in which manifests have Deployments.
+fn namespaces_of_deployments(manifests: &str) -> Result<BTreeSet<String>> {
+    let mut namespaces = BTreeSet::new();
+    for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+        let object = Value::deserialize(document)?;
+        if object["kind"] == "Deployment" {
+            let namespace = object["metadata"]["namespace"].as_str();
+            namespaces.insert(namespace.context("a Deployment without a namespace")?.to_owned());
+        }
+    }
+    Ok(namespaces)
+}
+
 /// The files below a folder, by their path in it.
 fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
@@ -448,37 +447,15 @@ fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
 #[tokio::test]
 async fn every_example_does_what_it_promises() {
     let ground = Ground::raise().await.unwrap();
-    let all = folders();
+    let all = example::folders().unwrap();
     let played = join_all(all.iter().map(|folder| ground.play(folder))).await;
     let mut failures = String::new();
     for (folder, result) in all.iter().zip(played) {
         if let Err(error) = result {
-            let _ = writeln!(failures, "examples/{}: {error:#}", name_of(folder));
+            let _ = writeln!(failures, "examples/{}: {error:#}", example::name(folder));
         }
     }
     assert!(failures.is_empty(), "{failures}\n{}", ground.operator.log());
-}
-
-#[test]
-fn every_example_is_complete_and_listed() {
-    let list = fs::read_to_string(folder().join("README.md")).unwrap();
-    let check = |path: &Path| -> Result<()> {
-        for part in ["README.md", "manifests.yaml", "expected.yaml"] {
-            ensure!(path.join(part).exists(), "{part} is missing");
-        }
-        let has_source = ["values", "unsealed.yaml"]
-            .iter()
-            .any(|part| path.join(part).exists());
-        ensure!(has_source, "it has neither values nor unsealed.yaml");
-        let name = name_of(path);
-        if !list.contains(&format!("[{name}]({name})")) {
-            bail!("it is not in examples/README.md");
-        }
-        Ok(())
-    };
-    for path in folders() {
-        check(&path).with_context(|| path.display().to_string()).unwrap();
-    }
 }
 
 #[test]
@@ -492,7 +469,8 @@ fn every_way_to_log_in_that_the_crd_knows_has_an_example() {
     let crd = read(&operator::repository().join("crds/lockstep.dev_secretstores.yaml")).remove(0);
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let providers = &schema["properties"]["spec"]["properties"]["provider"]["properties"];
-    let stores: Vec<Value> = folders()
+    let stores: Vec<Value> = example::folders()
+        .unwrap()
         .iter()
         .flat_map(|folder| read(&folder.join("manifests.yaml")))
         .map(|object| object["spec"]["provider"].clone())

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::shared_cluster::{shared_cluster, text};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/file-store");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/sources/file-store");
 const NAMESPACE: &str = "example-file-store";
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -269,7 +269,9 @@ async fn secret_that_lockstep_owns_is_not_merged_into_before_it_is_handed_over()
         said.contains("Secret \"s\" is owned by SyncedSecret \"s\""),
         "{said}"
     );
-    run_the_commands(&test, &said.replace("run: ", "Run: ")).await;
+    let (_, command) = said.split_once("run: ").unwrap();
+    let (command, _) = command.rsplit_once("'. ").unwrap();
+    run_the_commands(&test, &format!("Run: {command}'")).await;
     test.heals("s").await;
     let secret = secrets.get("s").await.unwrap();
     assert_eq!(secret.metadata.owner_references, None);
@@ -621,13 +623,17 @@ async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
 async fn a_secret_that_was_merged_into_is_never_replaced_or_deleted() {
     let test = shared_cluster().await.test_namespace("merged").await;
     test.put("a", json!({ "x": "1" })).await;
-    let annotations = json!({ "lockstep.dev/owner": "b", "lockstep.dev/merge": "s" });
-    somebodys_secret(&test, "shared", annotations).await;
+    somebodys_secret(&test, "shared", json!({ "lockstep.dev/merge": "s" })).await;
     grant_merge(&test, "shared").await;
     let spec = |target: Value| from(&test, json!({ "target": target }));
     test.declare("s", spec(json!({ "name": "shared", "creationPolicy": "Merge" })))
         .await;
     test.wait_for_reason("s", "Synced").await;
+    let owned = json!({ "metadata": { "annotations": { "lockstep.dev/owner": "b" } } });
+    test.secrets()
+        .patch("shared", &PatchParams::default(), &Patch::Merge(owned))
+        .await
+        .unwrap();
     // its uid is in the status, and it is not lockstep's to delete
     test.change("s", spec(json!({ "name": "own", "creationPolicy": "Owner" })))
         .await;

@@ -276,11 +276,10 @@ async fn operators_account_writes_only_its_own_events() {
     ] {
         is_forbidden(api.create(&params, &typed(bad)).await);
     }
-    let note = json!({ "note": "forged" });
+    // every other field is immutable
+    let series = json!({ "series": { "count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z" } });
     for (name, patch) in [
-        ("theirs", note.clone()),
-        ("theirs", json!({ "reportingController": "lockstep" })),
-        ("own", json!({ "reportingController": "kubelet" })),
+        ("theirs", series.clone()),
         ("own", json!({ "metadata": finalizers })),
         ("own", json!({ "metadata": owners })),
     ] {
@@ -289,7 +288,7 @@ async fn operators_account_writes_only_its_own_events() {
                 .await,
         );
     }
-    api.patch("own", &PatchParams::default(), &Patch::Merge(note))
+    api.patch("own", &PatchParams::default(), &Patch::Merge(series))
         .await
         .unwrap();
 }

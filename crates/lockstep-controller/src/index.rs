@@ -531,7 +531,7 @@ impl Index {
     }
 
     /// What a reconcile of this object needs to know.
-    pub fn surroundings(&self, key: &ObjectKey, object: &SyncedSecret) -> ClusterView {
+    pub fn view_of(&self, key: &ObjectKey, object: &SyncedSecret) -> ClusterView {
         let namespace = self.namespaces.get(key.namespace.as_ref());
         let views = spec::store_refs(&object.spec)
             .into_iter()

@@ -139,8 +139,7 @@ fn the_older_of_two_with_one_target_wins_and_the_younger_wakes_when_it_goes() {
     let young = object("young", Some("shared"), ("vault", StoreKind::SecretStore), LATER);
     index.apply_object(&young);
     assert_eq!(index.apply_object(&old), keys(&["young"]));
-    let rival =
-        |index: &Index, object: &SyncedSecret| index.surroundings(&ObjectKey::of(object), object).rival;
+    let rival = |index: &Index, object: &SyncedSecret| index.view_of(&ObjectKey::of(object), object).rival;
     assert_eq!(rival(&index, &young), Some(Rival { name: "old".into() }));
     assert_eq!(rival(&index, &old), None);
     assert_eq!(index.delete_object(&ObjectKey::of(&old)), keys(&["young"]));
@@ -163,8 +162,7 @@ fn who_has_written_a_secret_keeps_it_also_from_an_older_one_that_wants_it_later(
     index.apply_object(&holder);
     let older = object("older", Some("shared"), store, FIRST);
     assert_eq!(index.apply_object(&older), keys(&["holder"]));
-    let rival =
-        |index: &Index, object: &SyncedSecret| index.surroundings(&ObjectKey::of(object), object).rival;
+    let rival = |index: &Index, object: &SyncedSecret| index.view_of(&ObjectKey::of(object), object).rival;
     assert_eq!(rival(&index, &holder), None);
     assert_eq!(
         rival(&index, &older),
@@ -199,7 +197,7 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     };
     index.apply_store(&cluster_store(), entry(1, Some(vec![access])));
     let may = |index: &Index| {
-        let around = index.surroundings(&ObjectKey::of(&object_a), &object_a);
+        let around = index.view_of(&ObjectKey::of(&object_a), &object_a);
         let reads = around.views.values().next().unwrap().grant.allows(&at("shop/a"));
         // what was made before is renewed by this, whatever the spec says by now
         let store = object_a.spec.secret_store_ref.as_ref().unwrap();

@@ -1,106 +1,290 @@
-//! One call with credentials that work. Everything that reaches the network, logins apart, goes through [`Caller::call`].
+//! The HTTP clients that the SDK sends with: no connection that the store's endpoint policy refuses, no proxy, no redirects, and
+//! answers of bounded length and structure.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::{error::Error, time::Duration};
+
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
 };
-
-use aws_credential_types::Credentials as Key;
-use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use lockstep_provider::{Login, Operation, ProviderError};
-use tokio::time::Instant;
-
-use crate::{
-    error::{Failed, Purpose},
-    login::Door,
+use aws_smithy_runtime_api::{
+    client::{
+        dns::{DnsFuture, ResolveDns, ResolveDnsError},
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    http::Headers,
 };
+use aws_smithy_types::{body::SdkBody, timeout::TimeoutConfig};
+use futures::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use lockstep_http::{
+    BodyLimits, BodyMeter, Connect, EndpointError, HttpError, JsonLimits, connection_failure,
+};
+use lockstep_provider::{EndpointPolicy, room::Share};
+use tokio::time::{Instant, sleep_until};
+use url::Url;
 
-/// For how long a store counts as working after a request succeeded.
-const FRESH: Duration = Duration::from_secs(300);
+/// The longest body that is read. Twenty values of 64 KiB, each byte of them written as an escape of six, are 7.5 MiB.
+pub(crate) const LONGEST_BODY: usize = 8 << 20;
+/// Bounds for one answer. The largest structure is a page of a hundred secrets. By the quotas of Secrets Manager a secret has 50
+/// tags and 20 staging labels: some 85 objects and arrays, and 150 commas. The bounds are twice that.
+const LIMITS: BodyLimits = BodyLimits {
+    bytes: LONGEST_BODY,
+    json: Some(JsonLimits {
+        containers: 16_384,
+        commas: 32_768,
+        depth: 64,
+    }),
+};
+/// How long one call may take in all; the store's own `limits.timeout` is shorter as a rule.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection is kept that nobody uses.
+const KEPT_IDLE: Duration = Duration::from_secs(30);
+/// How many connections to one host are kept that nobody uses.
+const KEPT_CONNECTIONS: usize = 32;
 
-/// Calls a service as one identity.
-pub(crate) struct Caller {
-    login: Login<Door>,
-    /// When a request last succeeded; none since one failed for the service's or the credentials' sake.
-    worked: Mutex<Option<Instant>>,
+/// The clients of all stores, one for each endpoint policy: a connection that one store may not make is never taken over from
+/// another. Otherwise stores share connections, which say nothing of who asks: each request is signed for itself, and the
+/// system's certificates are loaded once.
+#[derive(Debug, Clone)]
+pub(crate) struct Clients {
+    tenant: SharedHttpClient,
+    tenant_or_loopback: SharedHttpClient,
+    unrestricted: SharedHttpClient,
 }
 
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.login.fmt(f)
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            tenant: client(EndpointPolicy::Tenant),
+            tenant_or_loopback: client(EndpointPolicy::TenantOrLoopback),
+            unrestricted: client(EndpointPolicy::Unrestricted),
+        }
     }
 }
 
-impl Caller {
-    pub(crate) fn new(login: Login<Door>) -> Arc<Self> {
-        Arc::new(Self {
-            login,
-            worked: Mutex::default(),
+impl Clients {
+    /// What a store sends with. Its answers share a part of the room for answers.
+    pub(crate) fn of(&self, connect: Connect) -> Http {
+        let client = match connect.endpoints {
+            EndpointPolicy::Tenant => &self.tenant,
+            EndpointPolicy::TenantOrLoopback => &self.tenant_or_loopback,
+            EndpointPolicy::Unrestricted => &self.unrestricted,
+        };
+        let client = Bounded {
+            inner: client.clone(),
+            endpoints: connect.endpoints,
+            failure_after: connect.failure_after(),
+            share: Share::default(),
+        };
+        Http {
+            client: SharedHttpClient::new(client),
+            connect_timeout: connect.timeout,
+        }
+    }
+}
+
+/// What a store sends with.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    pub(crate) client: SharedHttpClient,
+    connect_timeout: Duration,
+}
+
+impl Http {
+    /// The times that a call may take.
+    pub(crate) fn timeouts(&self) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(self.connect_timeout)
+            .operation_timeout(TOTAL_TIMEOUT)
+            .build()
+    }
+}
+
+fn client(endpoints: EndpointPolicy) -> SharedHttpClient {
+    Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .pool_idle_timeout(KEPT_IDLE)
+        .pool_max_idle_per_host(KEPT_CONNECTIONS)
+        .build_with_resolver(Resolver(endpoints))
+}
+
+/// Resolves names to the addresses that the policy permits.
+#[derive(Debug, Clone, Copy)]
+struct Resolver(EndpointPolicy);
+
+impl ResolveDns for Resolver {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        let found = lockstep_http::resolve(self.0, name);
+        DnsFuture::new(async move { found.await.map_err(ResolveDnsError::new) })
+    }
+}
+
+/// Makes connectors that check addresses, and whose answers end with an error where they exceed their bounds.
+#[derive(Debug)]
+struct Bounded<T> {
+    inner: T,
+    endpoints: EndpointPolicy,
+    /// See [`Connect::failure_after`].
+    failure_after: Option<Duration>,
+    share: Share,
+}
+
+impl HttpClient for Bounded<SharedHttpClient> {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Bounded {
+            inner: self.inner.http_connector(settings, components),
+            endpoints: self.endpoints,
+            failure_after: self.failure_after,
+            share: self.share.clone(),
         })
     }
+}
 
-    /// Who asks, as messages name it.
-    pub(crate) fn identity(&self) -> String {
-        self.login.door().to_string()
-    }
-
-    /// Makes a call, with one new login and one repetition if the service no longer takes the credentials.
-    ///
-    /// # Errors
-    /// What the login, the transport or the service fails with.
-    pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let request = &request;
-        let outcome = self
-            .as_identity(|key| async move { request(key).await.map_err(|error| Failed::of(&error)) })
-            .await;
-        let works = match &outcome {
-            Ok(_) => Some(Instant::now()),
-            Err(failed) if failed.is_an_answer() => return outcome,
-            Err(_) => None,
+impl HttpConnector for Bounded<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let began = Instant::now();
+        let result = match Url::parse(request.uri()) {
+            Ok(url) => match lockstep_http::check(self.endpoints, &url) {
+                Ok(()) => Ok((self.inner.call(request), url)),
+                Err(error) => Err(error),
+            },
+            Err(_) => Err(EndpointError::Blocked),
         };
-        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
-        outcome
+        let (share, failure_after) = (self.share.clone(), self.failure_after);
+        HttpConnectorFuture::new(async move {
+            let result = match result {
+                Ok((answer, url)) => answer.await.inspect_err(|error| log(&url, error)),
+                Err(error) => Err(ConnectorError::io(error.into())),
+            };
+            if let (Some(after), Err(error)) = (failure_after, &result)
+                && is_unreachable(error)
+            {
+                sleep_until(began + after).await;
+            }
+            let answer = result?;
+            let announced = announced(answer.headers());
+            Ok(answer.map(|body| bounded(body, BodyMeter::new(LIMITS, announced, &share))))
+        })
     }
+}
 
-    /// Whether a request succeeded lately, and none has failed since.
-    pub(crate) fn works(&self) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.is_some_and(|at| at.elapsed() < FRESH)
+/// Whether a user sees a failure as "could not connect", for whatever reason.
+fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
+    matches!(connection_failure(error), None | Some(HttpError::NotConnected))
+}
+
+/// The length that an answer announces. One in chunks may announce any length and have another.
+fn announced(headers: &Headers) -> Option<usize> {
+    if headers.contains_key("transfer-encoding") {
+        return None;
     }
+    headers.get("content-length")?.parse().ok()
+}
 
-    /// Whether the credentials are good: a call that needs no right and costs nothing.
-    ///
-    /// # Errors
-    /// What the first read would fail with.
-    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        let outcome = self.as_identity(|key| self.login.door().who_am_i(key)).await;
-        let purpose = Purpose {
-            operation: Operation::Check,
-            doing: "asking the token service for the caller's identity".to_owned(),
-            identity: self.identity(),
-            missing: "the token service knows no identity".to_owned(),
-            action: "sts:GetCallerIdentity",
+/// The same body, which ends with a [`lockstep_http::BodyError`] where it exceeds its bounds.
+fn bounded(body: SdkBody, meter: BodyMeter) -> SdkBody {
+    let frames = stream::try_unfold((body, meter), |(mut body, meter)| async move {
+        let Some(frame) = body.frame().await.transpose()? else {
+            return Ok(None);
         };
-        outcome.map_err(|failed| failed.error(&purpose))
+        let bytes = frame.data_ref().map(AsRef::as_ref).unwrap_or_default();
+        let meter = meter.admit(bytes).await?;
+        Ok::<_, Box<dyn Error + Send + Sync>>(Some((frame, (body, meter))))
+    });
+    SdkBody::from_body_1_x(StreamBody::new(frames))
+}
+
+/// Writes the reason to the log, which the error of the store does not have.
+fn log(url: &Url, error: &ConnectorError) {
+    let server = url.origin().ascii_serialization();
+    let otherwise = if error.is_timeout() { "timed out" } else { "other" };
+    let reason = lockstep_http::reason(error).unwrap_or(otherwise);
+    tracing::info!(server, reason, "could not connect to a store");
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials as Key;
+    use aws_sdk_sts::{Client as Sts, config::Builder};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{error::Failed, sdk::common};
+
+    const AFTER: Duration = Duration::from_millis(300);
+
+    /// Fails to connect to an address; the duration of the failure.
+    async fn fail(http: &Http, endpoint: &str) -> Duration {
+        let config: Builder = common!(aws_sdk_sts, "eu-central-1", Some(endpoint), http);
+        let key = Key::new("id", "secret", None, None, "test");
+        let client = Sts::from_conf(config.credentials_provider(key).build());
+        let began = Instant::now();
+        let error = client.get_caller_identity().send().await.unwrap_err();
+        assert!(matches!(Failed::of(&error), Failed::Unreachable), "{endpoint}");
+        began.elapsed()
     }
 
-    /// Does something with credentials, and once more with new ones if these are no longer taken.
-    async fn as_identity<T, F>(&self, request: impl Fn(Key) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Failed>>,
-    {
-        let session = self.login.session().await.map_err(Failed::Login)?;
-        let outcome = request(session.key.clone()).await;
-        if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            return outcome;
+    #[tokio::test]
+    async fn blocked_address_of_a_tenant_fails_no_sooner() {
+        let http = Clients::default().of(Connect {
+            endpoints: EndpointPolicy::Tenant,
+            timeout: AFTER,
+        });
+        for endpoint in ["https://127.0.0.1:1", "https://localhost:1"] {
+            assert!(fail(&http, endpoint).await >= AFTER, "{endpoint}");
         }
-        let fresh = self.login.replace(session.generation()).await;
-        request(fresh.map_err(Failed::Login)?.key.clone()).await
+        let http = Clients::default().of(Connect {
+            endpoints: EndpointPolicy::Unrestricted,
+            timeout: Duration::from_secs(5),
+        });
+        assert!(fail(&http, "https://127.0.0.1:1").await < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn closed_and_silent_ports_of_a_tenant_fail_alike() {
+        let closed = lockstep_testkit::ports::free().unwrap();
+        // the kernel accepts connections, and nothing reads from them
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = EndpointPolicy::TenantOrLoopback;
+        let client = Bounded {
+            inner: client(endpoints),
+            endpoints,
+            failure_after: Some(AFTER),
+            share: Share::default(),
+        };
+        let http = Http {
+            client: SharedHttpClient::new(client),
+            connect_timeout: AFTER / 3,
+        };
+        for port in [closed, silent.local_addr().unwrap().port()] {
+            let took = fail(&http, &format!("https://127.0.0.1:{port}")).await;
+            assert!(took >= AFTER, "{port}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn announced_length_of_chunked_answer_is_ignored() {
+        let mut headers = Headers::new();
+        assert_eq!(announced(&headers), None);
+        headers.insert("content-length", "17");
+        assert_eq!(announced(&headers), Some(17));
+        headers.insert("transfer-encoding", "chunked");
+        assert_eq!(announced(&headers), None);
+        for unknown in ["", "-1", "many", "99999999999999999999999"] {
+            let mut headers = Headers::new();
+            headers.insert("content-length", unknown);
+            assert_eq!(announced(&headers), None, "{unknown}");
+        }
     }
 }

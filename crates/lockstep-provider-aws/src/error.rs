@@ -8,7 +8,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lockstep_http::{BodyError, HttpError, NOT_CONNECTED_HINT, connection_failure};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
 
-use crate::http::LONGEST_BODY;
+use crate::client::LONGEST_BODY;
 
 /// What a failed call was for.
 pub(crate) struct Purpose {

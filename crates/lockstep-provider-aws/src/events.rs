@@ -16,10 +16,10 @@ use lockstep_provider::{ErrorKind, EventSource, Message, Operation, ProviderErro
 use url::Url;
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::Config,
     error::{Failed, Purpose},
-    http::Http,
     sdk::common,
 };
 

@@ -8,10 +8,10 @@ use aws_smithy_types::Blob;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::{Config, KmsKey},
     error::{Failed, Purpose, Why},
-    http::Http,
     sdk::common,
 };
 

@@ -13,7 +13,7 @@ use aws_config::{
     provider_config::ProviderConfig,
 };
 use aws_credential_types::{
-    Credentials as Key,
+    Credentials as Credential,
     provider::{ProvideCredentials as _, error::CredentialsError},
 };
 use aws_sdk_sts::{
@@ -22,14 +22,14 @@ use aws_sdk_sts::{
     types::{Credentials as StsCredentials, Tag},
 };
 use lockstep_core::time::SharedClock;
-use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use lockstep_provider::{Authenticator, Credentials, ErrorKind, Operation, ProviderError};
 use tokio::sync::OnceCell;
 
 use crate::{
+    client::Http,
     config::{self, Login, Source},
     credential::{clean_word, unavailable, word},
     error::Failed,
-    http::Http,
     sdk::common,
 };
 
@@ -38,11 +38,10 @@ const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 /// The longest token, id or key that an answer may hold, in bytes.
 const LONGEST: usize = 32 * 1024;
 
-/// Credentials and how long they live; `None` for those without an end.
-type Grant = (Key, Option<Duration>);
+type Grant = lockstep_provider::Grant<Credential>;
 
-/// Gets credentials, anew each time.
-pub(crate) struct Door {
+/// Logs in. The SDK would cache credentials, but not share one login, replace it when a service rejects it or count it.
+pub(crate) struct AwsAuthenticator {
     login: Login,
     region: String,
     http: Http,
@@ -52,15 +51,15 @@ pub(crate) struct Door {
     credentials: Arc<dyn Credentials>,
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for AwsAuthenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.login.fmt(f)
     }
 }
 
 #[async_trait]
-impl lockstep_provider::Door for Door {
-    type Key = Key;
+impl Authenticator for AwsAuthenticator {
+    type Credential = Credential;
 
     async fn log_in(&self) -> Result<Grant, ProviderError> {
         let credentials = self.credentials.as_ref();
@@ -72,8 +71,8 @@ impl lockstep_provider::Door for Door {
                     Some(token) => Some(word(credentials, token).await?.to_string()),
                     None => None,
                 };
-                let key = Key::new(id.as_str(), secret.as_str(), token, None, "lockstep");
-                ((key, None), self.login.role.as_deref())
+                let credential = Credential::new(id.as_str(), secret.as_str(), token, None, "lockstep");
+                ((credential, None), self.login.role.as_deref())
             }
             Source::WebIdentity { account, audience } => {
                 self.exchange(credentials, account, audience).await?
@@ -87,7 +86,7 @@ impl lockstep_provider::Door for Door {
     }
 }
 
-impl Door {
+impl AwsAuthenticator {
     pub(crate) fn new(
         login: Login,
         region: String,
@@ -109,8 +108,8 @@ impl Door {
     ///
     /// # Errors
     /// What the service or the transport fails with.
-    pub(crate) async fn who_am_i(&self, key: Key) -> Result<(), Failed> {
-        let answer = self.sts(Some(key)).get_caller_identity().send().await;
+    pub(crate) async fn who_am_i(&self, credential: Credential) -> Result<(), Failed> {
+        let answer = self.sts(Some(credential)).get_caller_identity().send().await;
         answer.map(drop).map_err(|error| Failed::of(&error))
     }
 
@@ -129,7 +128,7 @@ impl Door {
             })
             .await;
         let error = |kind, message: &str| ProviderError::new(kind, Operation::Login, message);
-        let key = chain.provide_credentials().await.map_err(|failure| match failure {
+        let credential = chain.provide_credentials().await.map_err(|failure| match failure {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
                 unavailable("the operator has no AWS identity of its own").with_hint(
                     "Give its ServiceAccount one (IRSA or EKS Pod Identity), or set spec.provider.aws.auth",
@@ -145,8 +144,8 @@ impl Door {
             )
             .with_hint("Check the trust policy of its role, and that what gives out the identity can be reached"),
         })?;
-        let lifetime = key.expiry().map(|expiry| self.until(expiry));
-        Ok((key, lifetime))
+        let lifetime = credential.expiry().map(|expiry| self.until(expiry));
+        Ok((credential, lifetime))
     }
 
     /// Exchanges a ServiceAccount's token for credentials of its role. Answers them, and the role that is then assumed.
@@ -216,12 +215,12 @@ impl Door {
     }
 
     /// Assumes a role with credentials.
-    async fn assume(&self, key: Key, role: &str) -> Result<Grant, ProviderError> {
+    async fn assume(&self, credential: Credential, role: &str) -> Result<Grant, ProviderError> {
         let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build();
         let tags: Result<Vec<Tag>, _> = self.login.tags.iter().map(tag).collect();
         let tags = tags.map_err(|_| config::invalid("sessionTags", "cannot be sent"))?;
         let answer = self
-            .sts(Some(key))
+            .sts(Some(credential))
             .assume_role()
             .role_arn(role)
             .role_session_name(&self.login.session)
@@ -242,15 +241,15 @@ impl Door {
         self.granted(answer.credentials)
     }
 
-    fn sts(&self, key: Option<Key>) -> Sts {
+    fn sts(&self, credential: Option<Credential>) -> Sts {
         let mut config = common!(
             aws_sdk_sts,
             &self.region,
             self.login.endpoint.as_deref(),
             &self.http
         );
-        if let Some(key) = key {
-            config = config.credentials_provider(key);
+        if let Some(credential) = credential {
+            config = config.credentials_provider(credential);
         }
         Sts::from_conf(config.build())
     }
@@ -273,14 +272,14 @@ impl Door {
             return Err(malformed());
         }
         let expiry = SystemTime::try_from(credentials.expiration).map_err(|_| malformed())?;
-        let key = Key::new(
+        let credential = Credential::new(
             credentials.access_key_id,
             credentials.secret_access_key,
             Some(credentials.session_token),
             Some(expiry),
             "lockstep",
         );
-        Ok((key, Some(self.until(expiry))))
+        Ok((credential, Some(self.until(expiry))))
     }
 
     /// How long it is until then.

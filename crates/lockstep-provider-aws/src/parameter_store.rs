@@ -15,13 +15,13 @@ use lockstep_provider::{
 };
 
 use crate::{
-    alone::Alone,
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::Config,
     error::{Failed, Purpose, invalid_key},
-    http::Http,
     locate::{AwsLocator, check_version},
     sdk::common,
+    unbatchable::Unbatchable,
     value::{NARROW, created, tags_as_value},
 };
 
@@ -42,8 +42,8 @@ pub(crate) struct ParameterStore {
     client: Client,
     caller: Arc<Caller>,
     locator: AwsLocator,
-    /// Names that are asked for alone: what is denied for one would be denied for all that go with it.
-    alone: Alone,
+    /// Names that are unbatchable: a denial of one denies the whole call.
+    unbatchable: Unbatchable,
 }
 
 type Told = HashMap<String, Result<RemoteSecret, Failed>>;
@@ -55,13 +55,16 @@ impl ParameterStore {
             client: Client::from_conf(settings.build()),
             caller,
             locator: AwsLocator::new(config),
-            alone: Alone::default(),
+            unbatchable: Unbatchable::default(),
         }
     }
 
     /// Whether a reference can go into a batch: one takes values, of any version.
     pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
-        reference.part == Part::Value && !self.name(reference).is_ok_and(|name| self.alone.holds(&name))
+        reference.part == Part::Value
+            && !self
+                .name(reference)
+                .is_ok_and(|name| self.unbatchable.contains(&name))
     }
 
     /// Reads values: one result per reference, in order.
@@ -117,8 +120,9 @@ impl ParameterStore {
 
     /// Reads names, each of them once.
     async fn read(&self, names: Vec<String>) -> Told {
-        let (alone, together): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|name| self.alone.holds(name));
+        let (unbatchable, together): (Vec<String>, Vec<String>) = names
+            .into_iter()
+            .partition(|name| self.unbatchable.contains(name));
         // A parameter that another account shares is read by its ARN and has the name of an own one, so
         // no call asks for names and ARNs.
         let (arns, plain): (Vec<String>, Vec<String>) =
@@ -130,13 +134,13 @@ impl ParameterStore {
             .into_iter()
             .filter(|name| !told.contains_key(name))
             .collect();
-        let single = untold.iter().chain(&alone).map(|name| vec![name.clone()]);
+        let single = untold.iter().chain(&unbatchable).map(|name| vec![name.clone()]);
         told.extend(self.read_pages(single).await);
         let failed = |name: &String| told.get(name).and_then(|outcome| outcome.as_ref().err());
-        self.alone
+        self.unbatchable
             .learn(untold.iter().map(|name| (name.as_str(), failed(name))));
-        self.alone
-            .renew(alone.iter().map(|name| (name.as_str(), failed(name))));
+        self.unbatchable
+            .renew(unbatchable.iter().map(|name| (name.as_str(), failed(name))));
         told
     }
 

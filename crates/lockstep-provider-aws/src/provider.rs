@@ -3,25 +3,25 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::join;
+use futures::{join, stream::BoxStream};
 use lockstep_api::{AwsProvider, StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    Locator, Login, Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    Locator, Login, NoLeases, Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta,
     RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::{Clients, Http},
     config::{self, Config},
     costs,
     events::Queue,
-    http::{Clients, Http},
     kms::{Kms, KmsEncryptor},
     locate::AwsLocator,
-    login::Door,
+    login::AwsAuthenticator,
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
@@ -106,14 +106,14 @@ impl ProviderFactory for AwsFactory {
 }
 
 fn caller(config: &Config, http: &Http, credentials: Arc<dyn Credentials>) -> Arc<Caller> {
-    let door = Door::new(
+    let authenticator = AwsAuthenticator::new(
         config.login.clone(),
         config.region.clone(),
         http.clone(),
         Arc::new(SystemClock),
         credentials,
     );
-    Caller::new(Login::new(door))
+    Caller::new(Login::new(authenticator))
 }
 
 /// The configuration of a store, checked.
@@ -225,11 +225,17 @@ impl Provider for Aws {
         }
     }
 
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let queue = self.queue.clone()?;
         Some(queue)
     }
 }
+
+impl NoLeases for Aws {}
 
 fn no_key(operation: Operation) -> ProviderError {
     let message = "the store names no key for ciphertexts";

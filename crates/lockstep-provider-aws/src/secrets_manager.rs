@@ -21,13 +21,13 @@ use lockstep_provider::{
 use tokio::time::Instant;
 
 use crate::{
-    alone::Alone,
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
-    http::Http,
     locate::{AwsLocator, check_version},
     sdk::common,
+    unbatchable::Unbatchable,
     value::{NARROW, created, tags_as_value},
 };
 
@@ -67,8 +67,8 @@ pub(crate) struct SecretsManager {
     caller: Arc<Caller>,
     locator: AwsLocator,
     batches: Mutex<Batches>,
-    /// Ids that are asked for alone.
-    alone: Alone,
+    /// Ids that are unbatchable.
+    unbatchable: Unbatchable,
 }
 
 impl SecretsManager {
@@ -84,7 +84,7 @@ impl SecretsManager {
             caller,
             locator: AwsLocator::new(config),
             batches: Mutex::new(Batches::Unknown),
-            alone: Alone::default(),
+            unbatchable: Unbatchable::default(),
         }
     }
 
@@ -103,7 +103,7 @@ impl SecretsManager {
 
     /// Whether an id is read by itself, after a batch with it was refused.
     fn is_single(&self, id: &str) -> bool {
-        self.alone.holds(id)
+        self.unbatchable.contains(id)
     }
 
     /// That batches are not granted; until one is, also where it is time to try again.
@@ -176,7 +176,7 @@ impl SecretsManager {
 
     /// Reads current values, each id once.
     async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
-        let (alone, together): (Vec<String>, Vec<String>) =
+        let (unbatchable, together): (Vec<String>, Vec<String>) =
             ids.into_iter().partition(|id| self.is_single(id));
         let mut values = HashMap::new();
         let in_batches = together.len() > 1 && !self.denied();
@@ -192,17 +192,18 @@ impl SecretsManager {
             .collect();
         let single: Vec<_> = untold
             .iter()
-            .chain(&alone)
+            .chain(&unbatchable)
             .map(|id| async move { (id.clone(), self.read_one(id, None).await) })
             .collect();
         let single: Vec<_> = stream::iter(single).buffered(CONCURRENT_CALLS).collect().await;
         values.extend(single);
         let failed = |id: &String| values.get(id).and_then(|outcome| outcome.as_ref().err());
         if in_batches && !self.denied() {
-            self.alone
+            self.unbatchable
                 .learn(untold.iter().map(|id| (id.as_str(), failed(id))));
         }
-        self.alone.renew(alone.iter().map(|id| (id.as_str(), failed(id))));
+        self.unbatchable
+            .renew(unbatchable.iter().map(|id| (id.as_str(), failed(id))));
         values
     }
 

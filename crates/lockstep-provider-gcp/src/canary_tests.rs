@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 
 use crate::{
     GcpFactory,
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::Config,
     error::{Failed, Why},
-    http::Http,
-    login::GcpDoor,
+    login::GcpAuthenticator,
     transport::Transport,
 };
 
@@ -135,15 +135,16 @@ impl Stage {
     /// client hands through with all its sources, and what is made of it. What the answer held is given back.
     async fn calls(&self) -> Result<AccessSecretVersionResponse, Failed> {
         let config = Config::new(self.config.provider.gcp.as_ref().unwrap(), &self.config.key).unwrap();
-        let place = config.place.clone().unwrap();
+        let project_ref = config.project_ref.clone().unwrap();
         let http = Http::new(Connect::from(&self.config), Arc::new(SystemClock)).unwrap();
-        let door = GcpDoor::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
-        let caller = Caller::new(http.clone(), Login::new(door));
+        let authenticator =
+            GcpAuthenticator::new(config.login.clone(), http.clone(), Arc::new(self.objects.clone()));
+        let caller = Caller::new(http.clone(), Login::new(authenticator));
         let seen = Mutex::new(format!("{http:?} {caller:?}"));
         let look = |shown: &str| seen.lock().unwrap().push_str(shown);
         let look = &look;
         let outcome = caller
-            .call(&place.endpoint, |transport| async move {
+            .call(&project_ref.endpoint, |transport| async move {
                 look(&format!("{transport:?}"));
                 let client = SecretManagerService::from_stub::<Transport>(transport);
                 look(&format!("{client:?}"));

@@ -1,100 +1,127 @@
-//! One call with a login that works. Everything that asks for values goes through [`Caller::call`].
+//! One bounded HTTP request and its answer. Everything that reaches the network goes through [`Http::send`], except what
+//! finds the operator's own identity.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::fmt;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lockstep_core::time::SharedClock;
+use lockstep_http::{Connect, HttpClient, HttpError, Settings, retry_after};
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    answer::{Answer, JSON_LIMITS, LONGEST_BODY},
+    error::Failed,
 };
 
-use google_cloud_gax::error::Error;
-use lockstep_provider::{Login, ProviderError};
-use tokio::time::Instant;
-use url::Url;
+/// How many connections to one host are kept that nobody uses.
+const KEPT_CONNECTIONS: usize = 32;
 
-use crate::{error::Failed, http::Http, login::GcpDoor, transport::Transport};
-
-/// For how long a store counts as working after a request succeeded.
-const FRESH: Duration = Duration::from_secs(300);
-
-/// Calls services as one identity.
-pub(crate) struct Caller {
-    http: Http,
-    login: Login<GcpDoor>,
-    /// When a request last succeeded; none since one failed for the service's or the login's sake.
-    worked: Mutex<Option<Instant>>,
+/// Sends requests. Stores that may connect to the same addresses share it: a connection says nothing of who asks, each request
+/// carries its own token.
+#[derive(Clone)]
+pub(crate) struct Http {
+    client: HttpClient,
+    clock: SharedClock,
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.login.fmt(f)
+        f.write_str("Http")
     }
 }
 
-impl Caller {
-    pub(crate) fn new(http: Http, login: Login<GcpDoor>) -> Arc<Self> {
-        Arc::new(Self {
-            http,
-            login,
-            worked: Mutex::default(),
+/// What a request carries.
+pub(crate) enum Body {
+    /// Nothing.
+    None,
+    /// JSON.
+    Json(Zeroizing<Vec<u8>>),
+    /// A form.
+    Form(Zeroizing<String>),
+}
+
+impl Http {
+    /// A client; `None` when TLS does not work here.
+    pub(crate) fn new(connect: Connect, clock: SharedClock) -> Option<Self> {
+        let settings = |plain| Settings {
+            connect,
+            plain,
+            longest_body: LONGEST_BODY,
+            kept_connections: KEPT_CONNECTIONS,
+            ..Settings::default()
+        };
+        // An image without certificates must not stand in the way of an endpoint without TLS.
+        let client = HttpClient::new(settings(false)).or_else(|_| HttpClient::new(settings(true)));
+        let client = client.ok()?.with_json_limits(JSON_LIMITS);
+        Some(Self { client, clock })
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Sends one request. Whatever the status says, it is an answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that is too long.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        token: Option<&HeaderValue>,
+        body: Body,
+    ) -> Result<Answer, Failed> {
+        let mut request = reqwest::Request::new(method, url);
+        let (kind, bytes) = match body {
+            Body::None => (None, None),
+            Body::Json(bytes) => (Some("application/json"), Some(Bytes::from_owner(bytes))),
+            Body::Form(text) => (
+                Some("application/x-www-form-urlencoded"),
+                Some(Bytes::from_owner(Zeroizing::new(text.as_bytes().to_vec()))),
+            ),
+        };
+        let headers = request.headers_mut();
+        if let Some(kind) = kind {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
+        if let Some(bytes) = bytes {
+            *request.body_mut() = Some(bytes.into());
+        }
+        let answer = self.client.send(request).await.map_err(|error| match error {
+            HttpError::NotAnsweredInTime | HttpError::NoRoom => Failed::Timeout,
+            HttpError::NotConnected => Failed::Unreachable,
+            HttpError::Broken => Failed::Broken,
+            HttpError::NameNotResolved => Failed::NameNotResolved,
+            HttpError::PlainHttp => Failed::PlainHttp,
+            HttpError::Untrusted { why, .. } => Failed::Untrusted { why },
+            HttpError::TooLong { status, .. } => Failed::TooLong { status },
+            HttpError::TooComplex { status } => Failed::TooComplex { status },
+        })?;
+        Ok(Answer {
+            status: answer.status,
+            retry_after: retry_after(&answer.headers, self.now()),
+            body: answer.body,
         })
     }
+}
 
-    /// Who asks, as messages name it.
-    pub(crate) fn identity(&self) -> String {
-        self.login.door().to_string()
+/// An address with this path and these parameters behind it. What is not allowed in a path is escaped.
+pub(crate) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
+    let mut url = base.clone();
+    let begin = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{begin}/{path}"));
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
     }
-
-    /// Makes a call of the service at that address, with one new login and one repetition if it no longer takes the login.
-    ///
-    /// # Errors
-    /// What the login, the transport or the service fails with.
-    pub(crate) async fn call<T, F>(&self, base: &Url, request: impl Fn(Transport) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let outcome = self.with_login(base, request).await;
-        let works = match &outcome {
-            Ok(_) => Some(Instant::now()),
-            Err(failed) if failed.is_an_answer() => return outcome,
-            Err(_) => None,
-        };
-        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
-        outcome
-    }
-
-    /// Whether a request succeeded lately, and none has failed since.
-    pub(crate) fn works(&self) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.is_some_and(|at| at.elapsed() < FRESH)
-    }
-
-    /// Whether there is a login; where one is at hand, it is not repeated.
-    ///
-    /// # Errors
-    /// What the login fails with.
-    pub(crate) async fn check(&self) -> Result<(), ProviderError> {
-        self.login.session().await.map(drop)
-    }
-
-    async fn with_login<T, F>(&self, base: &Url, request: impl Fn(Transport) -> F) -> Result<T, Failed>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let session = self.login.session().await.map_err(Failed::Login)?;
-        let transport = Transport {
-            http: self.http.clone(),
-            base: base.clone(),
-            token: session.key.clone(),
-        };
-        let outcome = request(transport.clone())
-            .await
-            .map_err(|error| Failed::of(&error));
-        if !outcome.as_ref().is_err_and(Failed::is_of_credentials) {
-            return outcome;
-        }
-        let fresh = self.login.replace(session.generation()).await;
-        let token = fresh.map_err(Failed::Login)?.key.clone();
-        let again = request(Transport { token, ..transport }).await;
-        again.map_err(|error| Failed::of(&error))
-    }
+    url
 }

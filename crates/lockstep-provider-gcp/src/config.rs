@@ -26,7 +26,7 @@ pub(crate) struct KmsKey {
 #[derive(Clone)]
 pub(crate) struct Config {
     /// Where the secrets are.
-    pub(crate) place: Option<Place>,
+    pub(crate) project_ref: Option<ProjectRef>,
     /// What is read where the latest version cannot be.
     pub(crate) selection: GcpVersionSelection,
     /// The key that decrypts.
@@ -35,9 +35,9 @@ pub(crate) struct Config {
     pub(crate) login: Login,
 }
 
-/// Where the secrets are.
+/// The project and region of the secrets, and the address of the service.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct ProjectRef {
     /// The project, by id or number.
     pub(crate) project: String,
     /// The region of regional secrets.
@@ -46,7 +46,7 @@ pub(crate) struct Place {
     pub(crate) endpoint: Url,
 }
 
-impl Place {
+impl ProjectRef {
     /// What every secret's name begins with: `projects/shop-prod`.
     pub(crate) fn parent(&self) -> String {
         let project = &self.project;
@@ -105,11 +105,11 @@ pub(crate) enum ActsAs {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self
-            .place
+        let project_ref = self
+            .project_ref
             .as_ref()
-            .map_or_else(|| "KMS".to_owned(), Place::parent);
-        write!(f, "Config({place}, {})", self.login)
+            .map_or_else(|| "KMS".to_owned(), ProjectRef::parent);
+        write!(f, "Config({project_ref}, {})", self.login)
     }
 }
 
@@ -139,7 +139,7 @@ impl Config {
     /// `ConfigInvalid`, naming the field below `spec.provider.gcp`.
     pub(crate) fn new(spec: &GcpProvider, store: &StoreKey) -> Result<Self, ProviderError> {
         Ok(Self {
-            place: place(spec)?,
+            project_ref: project_ref(spec)?,
             selection: spec.secret_version_selection_policy,
             kms: spec.kms.as_ref().map(kms).transpose()?,
             login: Login {
@@ -159,11 +159,11 @@ impl Config {
     }
 }
 
-/// Where the secrets of a store are; `None` where it has a KMS key alone.
+/// The project of a store; `None` where it has only a KMS key.
 ///
 /// # Errors
 /// As [`Config::new`].
-pub(crate) fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> {
+pub(crate) fn project_ref(spec: &GcpProvider) -> Result<Option<ProjectRef>, ProviderError> {
     let location = spec.location.clone().filter(|location| !location.is_empty());
     // It becomes a part of the service's host name.
     if location.as_deref().is_some_and(|location| !is_label(location)) {
@@ -188,7 +188,7 @@ pub(crate) fn place(spec: &GcpProvider) -> Result<Option<Place>, ProviderError> 
         Some(location) => format!("https://secretmanager.{location}.rep.googleapis.com"),
         None => "https://secretmanager.googleapis.com".to_owned(),
     };
-    Ok(Some(Place {
+    Ok(Some(ProjectRef {
         project,
         location,
         endpoint: address("endpoint", spec.endpoint.as_deref(), &default)?,

@@ -46,15 +46,18 @@ fn exchange(auth: &Value) -> Exchange {
 
 #[test]
 fn secrets_of_a_region_are_at_an_address_and_in_a_folder_of_their_own() {
-    let place = config(&json!({ "projectID": "shop-prod", "auth": key_auth() }));
-    let place = place.unwrap().place.unwrap();
-    assert_eq!(place.parent(), "projects/shop-prod");
-    assert_eq!(place.endpoint.as_str(), "https://secretmanager.googleapis.com/");
-    let spec = json!({ "projectID": "shop-prod", "location": "europe-west3", "auth": key_auth() });
-    let place = config(&spec).unwrap().place.unwrap();
-    assert_eq!(place.parent(), "projects/shop-prod/locations/europe-west3");
+    let project_ref = config(&json!({ "projectID": "shop-prod", "auth": key_auth() }));
+    let project_ref = project_ref.unwrap().project_ref.unwrap();
+    assert_eq!(project_ref.parent(), "projects/shop-prod");
     assert_eq!(
-        place.endpoint.as_str(),
+        project_ref.endpoint.as_str(),
+        "https://secretmanager.googleapis.com/"
+    );
+    let spec = json!({ "projectID": "shop-prod", "location": "europe-west3", "auth": key_auth() });
+    let project_ref = config(&spec).unwrap().project_ref.unwrap();
+    assert_eq!(project_ref.parent(), "projects/shop-prod/locations/europe-west3");
+    assert_eq!(
+        project_ref.endpoint.as_str(),
         "https://secretmanager.europe-west3.rep.googleapis.com/"
     );
 }

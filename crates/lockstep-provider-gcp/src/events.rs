@@ -20,8 +20,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    client::Caller,
-    config::{Place, Subscription},
+    auth::Caller,
+    config::{ProjectRef, Subscription},
     error::{Failed, Purpose},
     name::is_number,
 };
@@ -38,7 +38,7 @@ const CONSUME: &str = "pubsub.subscriptions.consume: grant it roles/pubsub.subsc
 /// Pulls from a subscription.
 pub(crate) struct Pulled {
     subscription: Subscription,
-    place: Place,
+    project_ref: ProjectRef,
     caller: Arc<Caller>,
 }
 
@@ -76,10 +76,10 @@ struct Published {
 }
 
 impl Pulled {
-    pub(crate) fn new(subscription: Subscription, place: Place, caller: Arc<Caller>) -> Self {
+    pub(crate) fn new(subscription: Subscription, project_ref: ProjectRef, caller: Arc<Caller>) -> Self {
         Self {
             subscription,
-            place,
+            project_ref,
             caller,
         }
     }
@@ -117,7 +117,7 @@ impl EventSource for Pulled {
         let answer: Answer = serde_json::from_value(answer)
             .map_err(|_| Failed::garbage(200).error(&self.purpose("pulling from subscription")))?;
         let message = |received: Received| {
-            let (kind, at) = event_kind(&received.message, &self.place);
+            let (kind, at) = event_kind(&received.message, &self.project_ref);
             let published = received.message.publish_time.as_deref();
             Message {
                 id: received.message.message_id,
@@ -139,8 +139,8 @@ impl EventSource for Pulled {
     }
 }
 
-/// What a message tells a store of that place, and when it happened.
-fn event_kind(message: &Published, place: &Place) -> (EventKind, Option<Timestamp>) {
+/// What a message tells a store of that project, and when it happened.
+fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Option<Timestamp>) {
     let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
     let at: Option<Timestamp> = attribute("timestamp").and_then(|text| text.parse().ok());
     let Some(event) = attribute("eventType") else {
@@ -169,7 +169,7 @@ fn event_kind(message: &Published, place: &Place) -> (EventKind, Option<Timestam
     let data: Value = serde_json::from_slice(&data).unwrap_or_default();
     let mut keys = Vec::new();
     for name in [Some(secret), data["name"].as_str()].into_iter().flatten() {
-        match of_secret(name, place) {
+        match of_secret(name, project_ref) {
             Some(names) => keys.extend(names),
             None if name == secret => return (EventKind::Malformed, at),
             None => {}
@@ -194,15 +194,15 @@ fn event_kind(message: &Published, place: &Place) -> (EventKind, Option<Timestam
     (kind, at)
 }
 
-/// Every form in which a reference of a store can name a secret; none where it is in another place. `None`: it is no name.
-fn of_secret(name: &str, place: &Place) -> Option<Vec<String>> {
+/// Every form in which a reference of a store can name a secret; none where it is in another project or region. `None`: it is no name.
+fn of_secret(name: &str, project_ref: &ProjectRef) -> Option<Vec<String>> {
     let parts: Vec<&str> = name.split('/').collect();
     let (project, location, id) = match parts.as_slice() {
         ["projects", project, "secrets", id, ..] => (*project, None, *id),
         ["projects", project, "locations", location, "secrets", id, ..] => (*project, Some(*location), *id),
         _ => return None,
     };
-    if location != place.location.as_deref() {
+    if location != project_ref.location.as_deref() {
         return Some(Vec::new());
     }
     let full = |project: &str| match location {
@@ -211,8 +211,8 @@ fn of_secret(name: &str, place: &Place) -> Option<Vec<String>> {
     };
     let mut names = vec![full(project)];
     // whether a number is that of the store's project, only a right that lockstep does without would tell
-    if project == place.project || is_number(project) || is_number(&place.project) {
-        names.extend([id.to_owned(), full(&place.project)]);
+    if project == project_ref.project || is_number(project) || is_number(&project_ref.project) {
+        names.extend([id.to_owned(), full(&project_ref.project)]);
     }
     Some(names)
 }
@@ -221,8 +221,8 @@ fn of_secret(name: &str, place: &Place) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn place(location: Option<&str>) -> Place {
-        Place {
+    fn project_ref(location: Option<&str>) -> ProjectRef {
+        ProjectRef {
             project: "shop-prod".to_owned(),
             location: location.map(str::to_owned),
             endpoint: "https://secretmanager.googleapis.com".parse().unwrap(),
@@ -250,7 +250,7 @@ mod tests {
             "timestamp": "2026-11-27T07:00:00.5Z",
         });
         let data = r#"{"name":"projects/123456789012/secrets/database/versions/7","state":"ENABLED"}"#;
-        let (kind, at) = event_kind(&message(&attributes, data), &place(None));
+        let (kind, at) = event_kind(&message(&attributes, data), &project_ref(None));
         assert_eq!(
             keys(&kind),
             [
@@ -279,7 +279,7 @@ mod tests {
                 "eventType": event, "secretId": "projects/shop-prod/secrets/database",
                 "versionId": "projects/shop-prod/secrets/database/versions/7",
             });
-            let (kind, _) = event_kind(&message(&attributes, ""), &place(None));
+            let (kind, _) = event_kind(&message(&attributes, ""), &project_ref(None));
             assert!(matches!(&kind, EventKind::Changed(_)), "{event}: {kind:?}");
             assert!(keys(&kind).contains(&"database"));
         }
@@ -289,7 +289,7 @@ mod tests {
     fn a_secret_of_another_project_or_region_is_not_the_stores_own() {
         let of = |secret: &str, location| {
             let attributes = json!({ "eventType": "SECRET_UPDATE", "secretId": secret });
-            event_kind(&message(&attributes, ""), &place(location)).0
+            event_kind(&message(&attributes, ""), &project_ref(location)).0
         };
         let other = of("projects/other/secrets/database", None);
         assert_eq!(keys(&other), ["projects/other/secrets/database"]);
@@ -307,7 +307,7 @@ mod tests {
         for event in ["SECRET_ROTATE", "TOPIC_CONFIGURED", "SOMETHING_NEW"] {
             let attributes = json!({ "eventType": event });
             assert_eq!(
-                event_kind(&message(&attributes, ""), &place(None)).0,
+                event_kind(&message(&attributes, ""), &project_ref(None)).0,
                 EventKind::Nothing
             );
         }
@@ -319,7 +319,7 @@ mod tests {
         ] {
             let forged = message(&attributes, "CANARY");
             assert_eq!(
-                event_kind(&forged, &place(None)).0,
+                event_kind(&forged, &project_ref(None)).0,
                 EventKind::Malformed,
                 "{attributes}"
             );

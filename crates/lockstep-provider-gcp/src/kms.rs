@@ -8,7 +8,7 @@ use google_cloud_kms_v1::client::KeyManagementService;
 use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
 
 use crate::{
-    client::Caller,
+    auth::Caller,
     config::KmsKey,
     crc,
     error::{Failed, Purpose, Why},

@@ -1,10 +1,10 @@
 //! The `gcp` provider: Google Secret Manager, and Google Cloud KMS for ciphertexts.
 //!
-//! How a request goes: `config` has checked everything that the user wrote, `login` gets a token (how long it is used is
-//! [`lockstep_provider::Login`]'s to know; `credential` reads a service account's key and signs with it),
-//! `secret_manager` and `kms` say what is called (`name` makes full names of keys), `client` makes the call with a login
-//! that works, `transport` and `http` (on `lockstep-http`) carry it, `refusal` reads what a service says no with, `error` says what went wrong
-//! in words of ours, `costs` what `lockstep plan` counts with. `provider` is what the rest of lockstep sees of it.
+//! `config` validates what the user wrote. `login` gets a token, which [`lockstep_provider::Login`] keeps and renews, and
+//! `credential` reads a service account's key and signs with it. `secret_manager` and `kms` call the service, `name` makes
+//! full names of keys, and `events` listens for changes. `auth` sends a call with a login that works, and `transport` and
+//! `client` (on `lockstep-http`) carry it. `refusal` reads the service's refusals, and `error` describes failures in our
+//! words. `provider` implements what other crates use, and `costs` has the prices.
 //!
 //! # What of Google's libraries is used, and what is not
 //!
@@ -20,6 +20,7 @@
 //! its time; it goes to addresses that whoever runs the operator chose.
 
 mod answer;
+mod auth;
 #[cfg(test)]
 mod canary_tests;
 mod client;
@@ -29,7 +30,6 @@ mod crc;
 mod credential;
 mod error;
 mod events;
-mod http;
 mod kms;
 mod login;
 mod name;

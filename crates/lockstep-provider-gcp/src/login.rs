@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder};
 use jiff::Timestamp;
 use lockstep_api::SecretKeyRef;
-use lockstep_provider::{Credentials, Door, ErrorKind, Grant, Operation, ProviderError};
+use lockstep_provider::{Authenticator, Credentials, ErrorKind, Grant, Operation, ProviderError};
 use reqwest::{Method, header::HeaderValue};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::json;
@@ -16,10 +16,10 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use crate::{
+    client::{Body, Http, address},
     config::{ANNOTATION, ActsAs, Exchange, Login, Source, check_email},
     credential::{SCOPE, ServiceAccountKey, unavailable, word},
     error::Failed,
-    http::{Body, Http, address},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -39,8 +39,8 @@ const AMBIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What stands in a request's `Authorization`, and how long it is good.
 type Token = Grant<HeaderValue>;
 
-/// Logs in, anew each time.
-pub(crate) struct GcpDoor {
+/// Logs in.
+pub(crate) struct GcpAuthenticator {
     login: Login,
     http: Http,
     /// The library's way to the operator's own identity.
@@ -65,15 +65,15 @@ struct IamToken {
     expire_time: Timestamp,
 }
 
-impl fmt::Display for GcpDoor {
+impl fmt::Display for GcpAuthenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.login.fmt(f)
     }
 }
 
 #[async_trait]
-impl Door for GcpDoor {
-    type Key = HeaderValue;
+impl Authenticator for GcpAuthenticator {
+    type Credential = HeaderValue;
 
     async fn log_in(&self) -> Result<Token, ProviderError> {
         let credentials = self.credentials.as_ref();
@@ -85,7 +85,7 @@ impl Door for GcpDoor {
     }
 }
 
-impl GcpDoor {
+impl GcpAuthenticator {
     pub(crate) fn new(login: Login, http: Http, credentials: Arc<dyn Credentials>) -> Self {
         Self {
             login,

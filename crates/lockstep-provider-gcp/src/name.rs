@@ -6,7 +6,7 @@ use lockstep_provider::{
     ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, RemoteRef,
 };
 
-use crate::config::{Place, is_label, is_project};
+use crate::config::{ProjectRef, is_label, is_project};
 
 /// The version that is read where none is named: the newest, whatever its state.
 pub(crate) const LATEST: &str = "latest";
@@ -31,7 +31,7 @@ impl Name {
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the key.
-    pub(crate) fn new(place: &Place, reference: &RemoteRef) -> Result<Self, ProviderError> {
+    pub(crate) fn new(project_ref: &ProjectRef, reference: &RemoteRef) -> Result<Self, ProviderError> {
         let id = reference.key.as_str();
         let version = reference.version.as_deref().unwrap_or(LATEST);
         let checked = check_id(id).and_then(|()| check_version(version));
@@ -40,7 +40,7 @@ impl Name {
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
         })?;
         Ok(Self {
-            secret: format!("{}/secrets/{id}", place.parent()),
+            secret: format!("{}/secrets/{id}", project_ref.parent()),
             id: id.to_owned(),
             version: version.to_owned(),
         })
@@ -51,12 +51,12 @@ impl Name {
 #[derive(Debug, Clone)]
 pub(crate) struct GcpLocator {
     /// The store's project and location; `None` where it has a KMS key alone.
-    pub(crate) place: Option<Place>,
+    pub(crate) project_ref: Option<ProjectRef>,
 }
 
 impl GcpLocator {
-    fn place(&self) -> Result<&Place, LocationError> {
-        self.place.as_ref().ok_or_else(|| {
+    fn project_ref(&self) -> Result<&ProjectRef, LocationError> {
+        self.project_ref.as_ref().ok_or_else(|| {
             LocationError::refused(
                 "leads nowhere, because the store has a KMS key alone",
                 "Set spec.provider.gcp.projectID, or use ciphertext in place of remoteRef",
@@ -67,7 +67,7 @@ impl GcpLocator {
 
 impl Locator for GcpLocator {
     fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
-        let place = self.place()?;
+        let project_ref = self.project_ref()?;
         lockstep_core::remote::check(key)?;
         let parts: Vec<&str> = key.split('/').collect();
         let (parts, inner) = match parts.as_slice() {
@@ -75,7 +75,7 @@ impl Locator for GcpLocator {
             all => (all, None),
         };
         let (project, location, id) = match parts {
-            [id] => (None, place.location.as_deref(), *id),
+            [id] => (None, project_ref.location.as_deref(), *id),
             ["projects", project, "secrets", id] => (Some(*project), None, *id),
             ["projects", project, "locations", location, "secrets", id] => {
                 (Some(*project), Some(*location), *id)
@@ -86,14 +86,14 @@ impl Locator for GcpLocator {
         if !project.is_none_or(is_project) || !location.is_none_or(is_label) {
             return Err(no_name());
         }
-        if project.is_some_and(|project| project != place.project) {
+        if project.is_some_and(|project| project != project_ref.project) {
             return Err(LocationError::refused(
                 "is in another project than the store",
                 "Use a store whose projectID is that of the secret. The number of a project is not its id",
             ));
         }
         // Each region has an address of its own, and the others know nothing of its secrets.
-        if location != place.location.as_deref() {
+        if location != project_ref.location.as_deref() {
             return Err(LocationError::refused(
                 "is in another location than the store",
                 "Set spec.provider.gcp.location of a store to that of its secrets, and leave it out for secrets that are replicated",
@@ -119,7 +119,7 @@ impl Locator for GcpLocator {
     }
 
     fn folder(&self, path: &str) -> Result<Option<Location>, LocationError> {
-        self.place()?;
+        self.project_ref()?;
         (!path.is_empty()).then(|| Location::new(path)).transpose()
     }
 }
@@ -166,8 +166,8 @@ pub(crate) fn is_word(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn place(location: Option<&str>) -> Place {
-        Place {
+    fn project_ref(location: Option<&str>) -> ProjectRef {
+        ProjectRef {
             project: "shop-prod".to_owned(),
             location: location.map(str::to_owned),
             endpoint: "https://secretmanager.googleapis.com".parse().unwrap(),
@@ -175,16 +175,16 @@ mod tests {
     }
 
     fn name(key: &str, version: Option<&str>, location: Option<&str>) -> Result<String, LocationError> {
-        let place = place(location);
+        let project_ref = project_ref(location);
         let locator = GcpLocator {
-            place: Some(place.clone()),
+            project_ref: Some(project_ref.clone()),
         };
         let located = locator.locate(key, version)?;
         let reference = RemoteRef {
             version: located.version,
             ..RemoteRef::current(located.location)
         };
-        let name = Name::new(&place, &reference).unwrap();
+        let name = Name::new(&project_ref, &reference).unwrap();
         assert_eq!(name.id, *reference.key, "the location is the id");
         Ok(format!("{} {}", name.secret, name.version))
     }

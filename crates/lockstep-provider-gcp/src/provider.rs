@@ -7,23 +7,24 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use lockstep_api::{GcpProvider, StoreProvider};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    Locator, Login, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    Locator, Login, NoLeases, Notice, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig,
 };
 
 use crate::{
-    client::Caller,
+    auth::Caller,
+    client::Http,
     config::{self, Config, subscription},
     costs,
     events::Pulled,
-    http::Http,
     kms::{Kms, KmsEncryptor},
-    login::GcpDoor,
+    login::GcpAuthenticator,
     name::GcpLocator,
     secret_manager::SecretManager,
 };
@@ -42,8 +43,8 @@ impl ProviderFactory for GcpFactory {
     }
 
     fn locator(&self, provider: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
-        let place = config::place(spec(provider)?)?;
-        Ok(Arc::new(GcpLocator { place }))
+        let project_ref = config::project_ref(spec(provider)?)?;
+        Ok(Arc::new(GcpLocator { project_ref }))
     }
 
     async fn build(
@@ -55,19 +56,19 @@ impl ProviderFactory for GcpFactory {
         let connect = Connect::from(config);
         let config = configured(config)?;
         let caller = self.caller(&config, connect, credentials)?;
-        let changes = match (events, &config.place) {
+        let changes = match (events, &config.project_ref) {
             (None, _) => None,
-            (Some(spec), Some(place)) => {
-                let subscription = subscription(&spec, &place.project)?;
-                let pulled = Pulled::new(subscription, place.clone(), Arc::clone(&caller));
+            (Some(spec), Some(project_ref)) => {
+                let subscription = subscription(&spec, &project_ref.project)?;
+                let pulled = Pulled::new(subscription, project_ref.clone(), Arc::clone(&caller));
                 Some(Arc::new(pulled))
             }
             (Some(_), None) => return Err(no_project(Operation::Configure)),
         };
         let secrets = config
-            .place
+            .project_ref
             .clone()
-            .map(|place| SecretManager::new(&config, place, Arc::clone(&caller)));
+            .map(|project_ref| SecretManager::new(&config, project_ref, Arc::clone(&caller)));
         let kms = config.kms.clone().map(|key| Kms::new(key, Arc::clone(&caller)));
         Ok(Arc::new(Gcp {
             config,
@@ -106,8 +107,8 @@ impl GcpFactory {
         credentials: Arc<dyn Credentials>,
     ) -> Result<Arc<Caller>, ProviderError> {
         let http = self.http(connect)?;
-        let door = GcpDoor::new(config.login.clone(), http.clone(), credentials);
-        Ok(Caller::new(http, Login::new(door)))
+        let authenticator = GcpAuthenticator::new(config.login.clone(), http.clone(), credentials);
+        Ok(Caller::new(http, Login::new(authenticator)))
     }
 }
 
@@ -177,6 +178,10 @@ impl Provider for Gcp {
         }
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
     async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         match &self.secrets {
             Some(secrets) => secrets.find(query).await,
@@ -199,11 +204,21 @@ impl Provider for Gcp {
         }
     }
 
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let changes = self.changes.clone()?;
         Some(changes)
     }
 }
+
+impl NoLeases for Gcp {}
 
 fn no_key(operation: Operation) -> ProviderError {
     let message = "the store names no key for ciphertexts";

@@ -15,8 +15,8 @@ use lockstep_provider::{
 use serde_json::json;
 
 use crate::{
-    client::Caller,
-    config::{Config, Place},
+    auth::Caller,
+    config::{Config, ProjectRef},
     crc,
     error::{Failed, Purpose, Why},
     name::{LATEST, Name, is_number, is_word},
@@ -42,7 +42,7 @@ const LIST: &str = "secretmanager.secrets.list: grant it roles/secretmanager.vie
 /// Reads from Secret Manager.
 pub(crate) struct SecretManager {
     caller: Arc<Caller>,
-    place: Place,
+    project_ref: ProjectRef,
     selection: GcpVersionSelection,
 }
 
@@ -50,10 +50,10 @@ pub(crate) struct SecretManager {
 struct Refusal(Failed, &'static str);
 
 impl SecretManager {
-    pub(crate) fn new(config: &Config, place: Place, caller: Arc<Caller>) -> Self {
+    pub(crate) fn new(config: &Config, project_ref: ProjectRef, caller: Arc<Caller>) -> Self {
         Self {
             caller,
-            place,
+            project_ref,
             selection: config.selection,
         }
     }
@@ -65,7 +65,7 @@ impl SecretManager {
     }
 
     async fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
-        let name = Name::new(&self.place, reference)?;
+        let name = Name::new(&self.project_ref, reference)?;
         let outcome = match reference.part {
             Part::Value => self.value(&name).await,
             Part::Metadata => self.metadata(&name).await,
@@ -122,7 +122,7 @@ impl SecretManager {
     async fn access(&self, name: &Name, version: &str) -> Result<RemoteSecret, Failed> {
         let answer = self
             .caller
-            .call(&self.place.endpoint, |transport| {
+            .call(&self.project_ref.endpoint, |transport| {
                 SecretManagerService::from_stub::<Transport>(transport)
                     .access_secret_version()
                     .set_name(format!("{}/versions/{version}", name.secret))
@@ -138,7 +138,7 @@ impl SecretManager {
         for _ in 0..MOST_PAGES {
             let answer = self
                 .caller
-                .call(&self.place.endpoint, |transport| {
+                .call(&self.project_ref.endpoint, |transport| {
                     SecretManagerService::from_stub::<Transport>(transport)
                         .list_secret_versions()
                         .set_parent(&name.secret)
@@ -172,10 +172,10 @@ impl SecretManager {
         if self.caller.works() {
             return Ok(());
         }
-        let secret = format!("{}/secrets/{NOBODY}", self.place.parent());
+        let secret = format!("{}/secrets/{NOBODY}", self.project_ref.parent());
         let answer = self
             .caller
-            .call(&self.place.endpoint, |transport| {
+            .call(&self.project_ref.endpoint, |transport| {
                 SecretManagerService::from_stub::<Transport>(transport)
                     .access_secret_version()
                     .set_name(format!("{secret}/versions/{LATEST}"))
@@ -198,7 +198,7 @@ impl SecretManager {
     async fn metadata(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
         let answer = self
             .caller
-            .call(&self.place.endpoint, |transport| {
+            .call(&self.project_ref.endpoint, |transport| {
                 SecretManagerService::from_stub::<Transport>(transport)
                     .get_secret()
                     .set_name(&name.secret)
@@ -255,17 +255,17 @@ impl SecretManager {
             operation: Operation::Find,
             doing: "listing secrets".to_owned(),
             identity: self.caller.identity(),
-            missing: format!("\"{}\" does not exist", self.place.parent()),
+            missing: format!("\"{}\" does not exist", self.project_ref.parent()),
             role: LIST,
         };
         let mut listing = Listing::default();
         loop {
             let answer = self
                 .caller
-                .call(&self.place.endpoint, |transport| {
+                .call(&self.project_ref.endpoint, |transport| {
                     SecretManagerService::from_stub::<Transport>(transport)
                         .list_secrets()
-                        .set_parent(self.place.parent())
+                        .set_parent(self.project_ref.parent())
                         .set_filter(&narrowed)
                         .set_page_size(PAGE)
                         .set_page_token(listing.token().unwrap_or_default())

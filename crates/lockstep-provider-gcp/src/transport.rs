@@ -13,8 +13,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
+    client::{Body, Http, address},
     error::Failed,
-    http::{Body, Http, address},
 };
 
 /// Speaks with one service, with one token.

@@ -1,7 +1,8 @@
 //! The `vault` provider: HashiCorp Vault and OpenBao, key/value engine versions 1 and 2.
 //!
 //! `config` validates what the user wrote, and `path` turns a key into a location on the server. `mounts` confirms the engine at the
-//! location before anything is requested from it. `auth` provides a token: `login` gets it, and `session` knows how long it is valid.
+//! location before anything is requested from it. `auth` provides a token: `login` gets it, and
+//! [`lockstep_provider::Login`] keeps it.
 //! `client` sends one bounded request, and `error` describes failures in our words. `provider`, `find`, `transit` and `lease`
 //! implement what other crates use.
 //!
@@ -33,7 +34,6 @@ mod lookup;
 mod mounts;
 mod path;
 mod provider;
-mod session;
 mod static_role;
 mod tls;
 mod transit;

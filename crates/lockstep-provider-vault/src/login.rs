@@ -1,6 +1,9 @@
 //! Logging in: what each method sends, and what a refusal means.
 
-use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError};
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use lockstep_provider::{Authenticator, Credentials, ErrorKind, Operation, ProviderError};
 use reqwest::header::HeaderValue;
 use vaultrs::api::auth::{
     approle::requests::LoginWithApproleRequest, kubernetes::requests::LoginWithKubernetesRequest,
@@ -12,7 +15,7 @@ use crate::{
     client::Client,
     config::{JwtSource, Method, RoleId},
     credential::{self, clean_word, describe},
-    endpoint::LoginWithCertificate,
+    endpoint::{LoginWithCertificate, RenewSelf},
     error::cannot_serve,
 };
 
@@ -61,6 +64,76 @@ impl Grant {
             lease_seconds: lease_duration,
             renewable,
         })
+    }
+
+    fn with_lifetime(self) -> lockstep_provider::Grant<Self> {
+        let seconds = self.lease_seconds;
+        (self, (seconds > 0).then(|| Duration::from_secs(seconds)))
+    }
+}
+
+/// Logs in to one server.
+pub(crate) struct VaultAuthenticator {
+    pub(crate) client: Client,
+    pub(crate) method: Method,
+    pub(crate) credentials: Arc<dyn Credentials>,
+}
+
+impl fmt::Display for VaultAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.client.server(), self.method)
+    }
+}
+
+#[async_trait]
+impl Authenticator for VaultAuthenticator {
+    type Credential = Grant;
+
+    async fn log_in(&self) -> Result<lockstep_provider::Grant<Grant>, ProviderError> {
+        let grant = self
+            .method
+            .log_in(&self.client, self.credentials.as_ref())
+            .await?;
+        let lease_seconds = grant.lease_seconds;
+        tracing::debug!(identity = %self.method, lease_seconds, "logged in to Vault");
+        Ok(grant.with_lifetime())
+    }
+
+    /// Renews the token. Logs in again if the token cannot be renewed, or is near its maximum lifetime: the server then
+    /// renews it for less than half of its lease.
+    async fn renew(&self, current: &Grant) -> Result<lockstep_provider::Grant<Grant>, ProviderError> {
+        let renewed = if current.renewable {
+            self.renew_self(current).await?
+        } else {
+            None
+        };
+        match renewed {
+            Some(renewed) if renewed.lease_seconds >= current.lease_seconds / 2 => {
+                Ok(renewed.with_lifetime())
+            }
+            Some(renewed) => self.log_in().await.or_else(|_| Ok(renewed.with_lifetime())),
+            None => self.log_in().await,
+        }
+    }
+
+    fn renewal_age(&self, lifetime: Duration) -> Duration {
+        lifetime / 3 * 2
+    }
+}
+
+impl VaultAuthenticator {
+    /// Renews the token; `None` if the server refuses.
+    async fn renew_self(&self, current: &Grant) -> Result<Option<Grant>, ProviderError> {
+        let token = Some(&current.token);
+        let answer = self.client.send(Operation::Renew, &RenewSelf {}, token).await?;
+        match Grant::of(&answer, Operation::Renew) {
+            // the token stays the same, whatever the answer contains
+            Ok(grant) if answer.is_success() => Ok(Some(Grant {
+                token: current.token.clone(),
+                ..grant
+            })),
+            _ => cannot_serve(Operation::Renew, &answer).map_or(Ok(None), Err),
+        }
     }
 }
 

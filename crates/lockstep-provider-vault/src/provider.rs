@@ -3,15 +3,19 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use jiff::Timestamp;
 use lockstep_api::{StoreProvider, VaultProvider, vault::KvVersion};
 use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_http::Connect;
 use lockstep_provider::{
     CONCURRENT_CALLS, Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource,
-    FindQuery, LeaseHandle, LeaseRequest, Location, Locator, Minted, Operation, Part, Provider,
-    ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
+    FindQuery, LeaseHandle, LeaseRequest, Leases, Location, Locator, Minted, Notice, Operation, Part,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Warrant,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -173,6 +177,10 @@ impl Provider for Vault {
         stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
     async fn find(&self, _cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.search(query).await
     }
@@ -184,6 +192,26 @@ impl Provider for Vault {
         }
     }
 
+    async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
+        self.server.check().await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        let events = self.events.clone()?;
+        Some(events)
+    }
+}
+
+#[async_trait]
+impl Leases for Vault {
     async fn warrant(&self, _cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
         self.issue_token(request).await
     }
@@ -208,15 +236,6 @@ impl Provider for Vault {
 
     async fn revoke(&self, _cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
         self.revoke_issued(lease).await
-    }
-
-    async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
-        self.server.check().await
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        let events = self.events.clone()?;
-        Some(events)
     }
 }
 

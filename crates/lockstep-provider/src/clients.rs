@@ -11,19 +11,15 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use moka::future::Cache;
 use prometheus::IntGauge;
 use tokio::time::Instant;
-use tokio_util::sync::DropGuard;
 
 pub use self::changes::Changes;
 use self::changes::Watched;
 use crate::{
-    Capability, Ciphertext, Context, Credentials, EventSource, FetchMetrics, FindQuery, LeaseHandle,
-    LeaseRequest, Minted, Notice, Provider, ProviderError, Registry, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig, StoreKey, Warrant,
-    layers::{self, StackOptions},
+    Capability, Credentials, FetchMetrics, Provider, ProviderError, Registry, StoreConfig, StoreKey,
+    layers::{Layered, StackOptions},
 };
 
 /// A client that nobody asked for during this time is dropped, and its login with it.
@@ -41,7 +37,7 @@ pub struct Clients {
     registry: Registry,
     metrics: FetchMetrics,
     options: StackOptions,
-    cache: Cache<Identity, Arc<Client>>,
+    cache: Cache<Identity, Arc<dyn Provider>>,
     state: Arc<Mutex<State>>,
     watched: Watched,
 }
@@ -113,10 +109,9 @@ impl Clients {
             match self.registry.build(config, credentials).await {
                 Ok(provider) => {
                     let watch = self.watched.add(key, provider.as_ref());
-                    let events = provider.events();
-                    let provider = layers::stack(provider, config, &self.metrics, self.options);
-                    let count = self.metrics.clients().clone();
-                    Ok(Arc::new(Client::new(provider, events, count, watch)))
+                    let counted = Counted::new(self.metrics.clients().clone());
+                    let client = Layered::new(provider, config, &self.metrics, self.options);
+                    Ok(Arc::new(client.keeping((counted, watch))) as Arc<dyn Provider>)
                 }
                 Err(error) => {
                     self.remember_failure(identity.clone(), error.clone());
@@ -213,96 +208,18 @@ impl Clients {
     }
 }
 
-/// A client that is counted while it lives: a reconcile may hold it beyond its place in the cache.
-#[derive(Debug)]
-struct Client {
-    provider: Arc<dyn Provider>,
-    events: Option<Arc<dyn EventSource>>,
-    count: IntGauge,
-    /// Ends the watch for changes with the client.
-    _watch: Option<DropGuard>,
-}
+/// Counts a client while it lives: a reconcile may use it after the cache has dropped it.
+struct Counted(IntGauge);
 
-impl Client {
-    fn new(
-        provider: Arc<dyn Provider>,
-        events: Option<Arc<dyn EventSource>>,
-        count: IntGauge,
-        watch: Option<DropGuard>,
-    ) -> Self {
+impl Counted {
+    fn new(count: IntGauge) -> Self {
         count.inc();
-        Self {
-            provider,
-            events,
-            count,
-            _watch: watch,
-        }
+        Self(count)
     }
 }
 
-impl Drop for Client {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.count.dec();
-    }
-}
-
-#[async_trait]
-impl Provider for Client {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
-    }
-
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        self.provider.fetch(cx, refs).await
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        self.provider.find(cx, query).await
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        self.provider.decrypt(cx, ciphertext).await
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.provider.warrant(cx, request).await
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        self.provider.mint(cx, warrant, request).await
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        self.provider.renew_lease(cx, lease, wanted).await
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.provider.revoke(cx, lease).await
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        self.provider.check(cx).await
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        self.events.clone()
+        self.0.dec();
     }
 }

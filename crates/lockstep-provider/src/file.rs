@@ -20,8 +20,8 @@ mod factory;
 mod facts;
 mod folder;
 mod path;
-mod place;
 mod provider;
+mod source_location;
 mod stop;
 mod watch;
 

@@ -1,6 +1,7 @@
 //! The provider interface, the registry of providers, the layers around every provider, the cache of clients, and the
 //! two providers that need no network: memory (for tests) and file.
 
+pub mod call;
 pub mod clients;
 pub mod costs;
 mod endpoint;
@@ -36,10 +37,12 @@ pub use lockstep_core::{
         SecretValue, Verbatim, Warrant,
     },
 };
-pub use login::{Door, Grant, Login, Session};
+pub use login::{Authenticator, Grant, Login, Session};
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};
 pub use parts::Parts;
-pub use provider::{Backlog, CONCURRENT_CALLS, Capability, Context, Encryptor, Notice, Provider};
+pub use provider::{
+    Backlog, CONCURRENT_CALLS, Capability, Context, Encryptor, Leases, NoLeases, Notice, Provider, no_kms,
+};
 pub use timeout::DEFAULT_TIMEOUT;

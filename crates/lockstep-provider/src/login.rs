@@ -1,10 +1,10 @@
-//! Logins: one for each store identity, renewed before it ends, replaced when the service no longer takes it.
+//! Logins: one for each store identity. A login is renewed before it expires and replaced when the service rejects it.
 //!
-//! There is no task that renews. Each request looks at the clock first:
+//! No task renews logins. Each request checks the clock first:
 //!
 //! ```text
-//!   no session, or it has ended ───► log in; whoever comes meanwhile waits for this one login
-//!   it ends soon ──────────────────► one request logs in anew, the others go on with what they have
+//!   no session, or an expired one ─► log in; requests that arrive meanwhile wait for this login
+//!   it expires soon ───────────────► one request renews it, the others use the old session
 //!   otherwise ─────────────────────► use it
 //! ```
 
@@ -29,76 +29,96 @@ pub use session::Session;
 
 use crate::{ErrorKind, Operation, ProviderError};
 
-/// How long a renewal may hold up the one request that makes it.
+/// Maximum time that a renewal delays the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon after a failed renewal the next is tried.
+/// Time between a failed renewal and the next attempt.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Minimum lifetime of a login. With a shorter one, every request would log in again.
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
-/// What a login gives, and how long that lives; `None` for what has no end.
-pub type Grant<T> = (T, Option<Duration>);
+/// A credential and its lifetime; `None` for a credential that does not expire.
+pub type Grant<C> = (C, Option<Duration>);
 
-/// How to log in. `Display` says who does, as messages go on after what was done: `as role …`.
+/// Logs in. `Display` completes a message with the identity: `as role …`.
 #[async_trait]
-pub trait Door: fmt::Display + Send + Sync {
-    /// What a login gives: credentials, or a token.
-    type Key: Send + Sync;
+pub trait Authenticator: fmt::Display + Send + Sync {
+    /// What a login returns: keys, or a token.
+    type Credential: Send + Sync;
 
-    /// Logs in, anew each time.
+    /// Logs in. It reads what `auth` names again each time.
     ///
     /// # Errors
-    /// `CredentialsUnavailable` when what `auth` names is not there, `Unauthenticated` or `PermissionDenied` when the
-    /// service refuses, and what the transport fails with.
-    async fn log_in(&self) -> Result<Grant<Self::Key>, ProviderError>;
+    /// `CredentialsUnavailable` when what `auth` names does not exist, `Unauthenticated` or `PermissionDenied` when the
+    /// service refuses, and errors of the transport.
+    async fn log_in(&self) -> Result<Grant<Self::Credential>, ProviderError>;
+
+    /// Renews a credential before it expires. By default it logs in again.
+    ///
+    /// # Errors
+    /// As [`Authenticator::log_in`]. The old credential stays in use.
+    async fn renew(&self, current: &Self::Credential) -> Result<Grant<Self::Credential>, ProviderError> {
+        let _ = current;
+        self.log_in().await
+    }
+
+    /// The age at which a credential is renewed. By default five minutes before it expires, or at four fifths of its
+    /// lifetime if that is later.
+    fn renewal_age(&self, lifetime: Duration) -> Duration {
+        session::renewal_age(lifetime)
+    }
 }
 
-/// What whoever holds the right to log in knows.
+/// What the lock on logging in protects.
 #[derive(Default)]
 struct Refresh {
-    /// Why the last login failed, for those who waited for it.
+    /// Error of the last login, for the requests that waited for it.
     failure: Option<ProviderError>,
-    /// No renewal before.
+    /// No renewal before this time.
     not_before: Option<Instant>,
 }
 
-/// A login that is kept.
-pub struct Login<D: Door> {
-    door: D,
-    current: StdMutex<Option<Arc<Session<D::Key>>>>,
+/// The one login of a store identity.
+pub struct Login<A: Authenticator> {
+    authenticator: A,
+    current: StdMutex<Option<Arc<Session<A::Credential>>>>,
     refresh: Mutex<Refresh>,
-    /// Logins that have ended, well or badly.
-    logins: AtomicU64,
+    /// Logins and renewals that have ended, successful or not.
+    attempts: AtomicU64,
 }
 
-impl<D: Door> fmt::Debug for Login<D> {
+impl<A: Authenticator> fmt::Debug for Login<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Login({})", self.door)
+        write!(f, "Login({})", self.authenticator)
     }
 }
 
-impl<D: Door> Login<D> {
-    /// Nobody has logged in yet.
-    pub fn new(door: D) -> Self {
+impl<A: Authenticator> Login<A> {
+    /// Creates it without a session.
+    pub fn new(authenticator: A) -> Self {
         Self {
-            door,
+            authenticator,
             current: StdMutex::default(),
             refresh: Mutex::default(),
-            logins: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
         }
     }
 
-    /// How to log in.
-    pub fn door(&self) -> &D {
-        &self.door
+    /// How it logs in.
+    pub fn authenticator(&self) -> &A {
+        &self.authenticator
     }
 
-    /// A session that has not ended.
+    /// The generation of the last session; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.current().map_or(0, |session| session.generation())
+    }
+
+    /// A session that has not expired.
     ///
     /// # Errors
-    /// What the login fails with.
-    pub async fn session(&self) -> Result<Arc<Session<D::Key>>, ProviderError> {
+    /// The error of the login.
+    pub async fn session(&self) -> Result<Arc<Session<A::Credential>>, ProviderError> {
         let now = Instant::now();
         match self.current() {
             Some(session) if !session.has_ended(now) => {
@@ -117,12 +137,13 @@ impl<D: Door> Login<D> {
         }
     }
 
-    /// A session of a later login than that, for when the service does not take it any more.
+    /// A session of a later generation, after the service rejected the credential of this one. Requests that call this at
+    /// the same time share one login, and its error.
     ///
     /// # Errors
-    /// What the login fails with.
-    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<D::Key>>, ProviderError> {
-        let seen = self.logins.load(Ordering::Acquire);
+    /// The error of the login.
+    pub async fn replace(&self, generation: u64) -> Result<Arc<Session<A::Credential>>, ProviderError> {
+        let seen = self.attempts.load(Ordering::Acquire);
         let mut refresh = self.refresh.lock().await;
         if let Some(session) = self.current()
             && session.generation() > generation
@@ -130,56 +151,86 @@ impl<D: Door> Login<D> {
         {
             return Ok(session);
         }
-        // Somebody tried while this one waited.
-        if self.logins.load(Ordering::Acquire) != seen
+        // Another request tried while this one waited.
+        if self.attempts.load(Ordering::Acquire) != seen
             && let Some(failure) = &refresh.failure
         {
             return Err(failure.clone());
         }
-        self.log_in(&mut refresh).await
-    }
-
-    fn current(&self) -> Option<Arc<Session<D::Key>>> {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    async fn log_in(&self, refresh: &mut Refresh) -> Result<Arc<Session<D::Key>>, ProviderError> {
-        let outcome = self.door.log_in().await.and_then(usable);
-        let generation = self.logins.fetch_add(1, Ordering::AcqRel) + 1;
-        match outcome {
-            Ok((key, lifetime)) => {
-                let session = Arc::new(Session::new(key, generation, lifetime, Instant::now()));
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
-                *refresh = Refresh::default();
-                Ok(session)
-            }
+        let asked = Instant::now();
+        match self.authenticator.log_in().await.and_then(usable) {
+            Ok(grant) => Ok(self.keep(&mut refresh, grant, asked)),
             Err(error) => {
+                self.attempts.fetch_add(1, Ordering::AcqRel);
                 refresh.failure = Some(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// Logs in while the old session still works: whatever happens, there is one that does.
+    /// Sends a request with a credential, and once more with a new one if the service rejects it.
+    ///
+    /// # Errors
+    /// The error of the request, or the error of a login as `login_failed` returns it.
+    pub async fn call<T, E, F>(
+        &self,
+        request: impl Fn(A::Credential) -> F,
+        is_rejected: impl Fn(&E) -> bool,
+        login_failed: impl Fn(ProviderError) -> E,
+    ) -> Result<T, E>
+    where
+        A::Credential: Clone,
+        F: Future<Output = Result<T, E>>,
+    {
+        let session = self.session().await.map_err(&login_failed)?;
+        let outcome = request(session.credential.clone()).await;
+        if !outcome.as_ref().is_err_and(is_rejected) {
+            return outcome;
+        }
+        let fresh = self.replace(session.generation()).await;
+        request(fresh.map_err(login_failed)?.credential.clone()).await
+    }
+
+    fn current(&self) -> Option<Arc<Session<A::Credential>>> {
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Makes a grant that was asked for at this time the current session.
+    fn keep(
+        &self,
+        refresh: &mut Refresh,
+        (credential, lifetime): Grant<A::Credential>,
+        asked: Instant,
+    ) -> Arc<Session<A::Credential>> {
+        let generation = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        let renewal_age = |lifetime| self.authenticator.renewal_age(lifetime);
+        let session = Arc::new(Session::new(credential, generation, lifetime, asked, renewal_age));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
+        *refresh = Refresh::default();
+        session
+    }
+
+    /// Renews while the old session still works. If the renewal fails, the old session stays in use.
     async fn renew(
         &self,
         mut refresh: MutexGuard<'_, Refresh>,
-        session: Arc<Session<D::Key>>,
-    ) -> Arc<Session<D::Key>> {
+        session: Arc<Session<A::Credential>>,
+    ) -> Arc<Session<A::Credential>> {
         if let Some(current) = self.current()
             && current.generation() != session.generation()
         {
             return current;
         }
-        // Noted first: a renewal that is given up must not be tried again by everybody at once.
+        // Set first: a cancelled renewal must not be repeated by every request.
         refresh.not_before = Some(Instant::now() + RENEWAL_PAUSE);
-        match timeout(RENEWAL_TIMEOUT, self.log_in(&mut refresh)).await {
-            Ok(Ok(session)) => session,
+        let asked = Instant::now();
+        match timeout(RENEWAL_TIMEOUT, self.authenticator.renew(&session.credential)).await {
+            Ok(Ok(grant)) => self.keep(&mut refresh, grant, asked),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a login could not be renewed; the one at hand is used until it ends");
+                tracing::warn!(%error, "could not renew a login; the current one is used until it expires");
                 session
             }
             Err(_) => session,
@@ -188,9 +239,9 @@ impl<D: Door> Login<D> {
 }
 
 /// Rejects a login that has expired, or is about to.
-fn usable<T>((key, lifetime): Grant<T>) -> Result<Grant<T>, ProviderError> {
+fn usable<C>((credential, lifetime): Grant<C>) -> Result<Grant<C>, ProviderError> {
     match lifetime.filter(|lifetime| *lifetime < MIN_LIFETIME) {
-        None => Ok((key, lifetime)),
+        None => Ok((credential, lifetime)),
         Some(lifetime) => Err(ProviderError::new(
             ErrorKind::Malformed,
             Operation::Login,

@@ -16,95 +16,36 @@ use crate::{
 /// Most calls of one request that run at the same time.
 pub const CONCURRENT_CALLS: usize = 8;
 
-/// A client of one store with one identity. Everything that a tenant could influence was checked before.
+/// A client of one store with one identity. Everything that a tenant can influence was checked before.
+///
+/// No method has a default: a layer that forgets to forward one does not compile, and a provider states what it does not
+/// support.
 #[async_trait]
-pub trait Provider: Send + Sync + fmt::Debug {
+pub trait Provider: Leases + Send + Sync + fmt::Debug {
     /// What this provider can do.
     fn capability(&self) -> Capability;
 
     /// Reads values: one result per reference, in order, never fewer. Batches where the service can.
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>>;
 
-    /// Whether this reference can share a request with others, as many as [`Capability::batch`] says. One that cannot is a
-    /// request of its own, in the store's budget too. It is asked at each read: a provider may learn that one must go alone.
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        let _ = reference;
-        self.capability().batch > 1
-    }
+    /// Whether this reference can share a request with up to [`Capability::batch`] others. An unbatchable reference is a
+    /// request of its own, in the store's budget too. The answer can change: a provider may learn that a reference is
+    /// unbatchable.
+    fn batches(&self, reference: &RemoteRef) -> bool;
 
     /// Finds values by path, name and tags, sorted by key.
     ///
     /// # Errors
-    /// `Unsupported` where [`Capability::find`] or [`Capability::find_by_tags`] says so; `NotFound` never: nothing
-    /// found is an empty list.
+    /// `Unsupported` according to [`Capability::find`] and [`Capability::find_by_tags`]. `NotFound` never: the result of a
+    /// search without matches is an empty list.
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError>;
 
-    /// Decrypts what the KMS key of the store's configuration encrypted.
+    /// Decrypts with the KMS key of the store's configuration.
     ///
     /// # Errors
-    /// `Unsupported` where the store names no key; `Undecryptable` when the ciphertext is of another key or place;
-    /// `KeyUnavailable` when the key is disabled, destroyed or missing.
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let _ = (cx, ciphertext);
-        let message = format!(
-            "a store of provider {} has no key that decrypts",
-            self.capability().name
-        );
-        Err(ProviderError::new(
-            ErrorKind::Unsupported,
-            Operation::Decrypt,
-            message,
-        ))
-    }
-
-    /// Gets the right to make one credential. Its accessor has to be noted where it outlives this process before it is used. No layer
-    /// asks twice by itself: each warrant is a token of its own.
-    ///
-    /// # Errors
-    /// `Unsupported` where [`Capability::leases`] says so; `PermissionDenied` when the store's policy gives no such right.
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let _ = (cx, request);
-        Err(no_leases(self.capability().name, Operation::Warrant))
-    }
-
-    /// Makes a credential with a warrant. No layer asks twice or shares the answer: whoever does not know whether it was made revokes
-    /// the warrant.
-    ///
-    /// # Errors
-    /// What the engine or the store says; `Unsupported` when the path answers with something that has no end.
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        let _ = (cx, warrant, request);
-        Err(no_leases(self.capability().name, Operation::Mint))
-    }
-
-    /// Renews a credential for so long from now on, and answers for how long it was.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such lease any more, or it is not renewed; `PermissionDenied` when the store's policy does not
-    /// let it be.
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        let _ = (cx, lease, wanted);
-        Err(no_leases(self.capability().name, Operation::RenewLease))
-    }
-
-    /// Revokes a credential, or a warrant and whatever was made with it. What is gone already is revoked.
-    ///
-    /// # Errors
-    /// `PermissionDenied` when the store's policy does not let it be.
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        let _ = (cx, lease);
-        Err(no_leases(self.capability().name, Operation::Revoke))
-    }
+    /// `Unsupported` where the store has no key ([`no_kms`] for providers without KMS); `Undecryptable` when the ciphertext
+    /// is of another key or location; `KeyUnavailable` when the key is disabled, destroyed or missing.
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError>;
 
     /// Whether the store can be reached with its credentials, by the cheapest call there is.
     ///
@@ -112,30 +53,98 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// What the first read would fail with.
     async fn check(&self, cx: &Context) -> Result<(), ProviderError>;
 
-    /// What the store's owner should know although everything works; `None` when there is nothing. It costs no request.
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
+    /// What the store's owner should know although everything works; `None` when there is nothing. It sends no request.
+    fn notice(&self) -> Option<Notice>;
 
-    /// One item whenever a value may have changed, until dropped; `None` where [`Capability::notifies`] says so. It is a
-    /// hint that it is time to read, and holds nothing of what there is to read. [`Clients`](crate::Clients) asks the
-    /// provider itself for it: layers do not pass it on.
+    /// One item whenever a value may have changed, until dropped; `None` according to [`Capability::notifies`]. It is a hint
+    /// to read again, and contains nothing of the value.
     ///
-    /// What tells of single values, by messages that have to be acknowledged, is [`Provider::events`].
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
+    /// Messages about single values, which have to be acknowledged, come from [`Provider::events`].
+    fn changes(&self) -> Option<BoxStream<'static, ()>>;
+
+    /// Where the store's `events` announce changes; `None` where it has none. Layers do not limit it: a listener waits most of
+    /// the time, and takes nothing from the budget of readers.
+    fn events(&self) -> Option<Arc<dyn EventSource>>;
+}
+
+/// Issues, renews and revokes credentials. A provider that cannot implements [`NoLeases`].
+#[async_trait]
+pub trait Leases {
+    /// Gets the token that issues one credential. The caller stores its accessor where it outlives this process before the
+    /// token is used. Layers never repeat it: each call creates a token.
+    ///
+    /// # Errors
+    /// `Unsupported` according to [`Capability::leases`]; `PermissionDenied` when the store's policy denies it.
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError>;
+
+    /// Issues a credential with such a token. Layers never repeat it and never share the answer. When the outcome is unknown,
+    /// the caller revokes the token.
+    ///
+    /// # Errors
+    /// Errors of the engine or the store; `Unsupported` when the path returns something that never expires.
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError>;
+
+    /// Renews a credential for this long from now on, and returns for how long it was renewed.
+    ///
+    /// # Errors
+    /// `NotFound` when the lease no longer exists, or cannot be renewed; `PermissionDenied` when the store's policy denies it.
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError>;
+
+    /// Revokes a credential, or a token and everything that was issued with it. Succeeds if it no longer exists.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when the store's policy denies it.
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError>;
+}
+
+/// Marks a provider that issues no credentials.
+pub trait NoLeases {}
+
+#[async_trait]
+impl<P: Provider + NoLeases> Leases for P {
+    async fn warrant(&self, _: &Context, _: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        Err(no_leases(self, Operation::Warrant))
     }
 
-    /// Where the store's `events` tell of changes; `None` where it has none. [`Clients`](crate::Clients) hands it on past the
-    /// layers: who listens waits most of the time, and takes nothing from the budget of those who read.
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
+    async fn mint(&self, _: &Context, _: &Warrant, _: &LeaseRequest) -> Result<Minted, ProviderError> {
+        Err(no_leases(self, Operation::Mint))
+    }
+
+    async fn renew_lease(
+        &self,
+        _: &Context,
+        _: &LeaseHandle,
+        _: Duration,
+    ) -> Result<Duration, ProviderError> {
+        Err(no_leases(self, Operation::RenewLease))
+    }
+
+    async fn revoke(&self, _: &Context, _: &LeaseHandle) -> Result<(), ProviderError> {
+        Err(no_leases(self, Operation::Revoke))
     }
 }
 
-fn no_leases(provider: &str, operation: Operation) -> ProviderError {
-    let message = format!("a store of provider {provider} makes no credentials");
+fn no_leases(provider: &dyn Provider, operation: Operation) -> ProviderError {
+    let name = provider.capability().name;
+    let message = format!("a store of provider {name} makes no credentials");
     ProviderError::new(ErrorKind::Unsupported, operation, message)
+}
+
+/// The error of [`Provider::decrypt`] for a provider without KMS.
+pub fn no_kms(provider: &dyn Provider) -> ProviderError {
+    let name = provider.capability().name;
+    let message = format!("a store of provider {name} has no key that decrypts");
+    ProviderError::new(ErrorKind::Unsupported, Operation::Decrypt, message)
 }
 
 /// Something that works, and could work better: it stands in the message of the store's condition, and in a metric.

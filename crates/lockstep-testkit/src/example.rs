@@ -1,13 +1,23 @@
 //! What tests and the demo read of `examples/`: requests to Vault, and the texts in manifests that another machine has
 //! to put its own in place of. examples/README.md explains both.
 
-use std::fs;
+mod expected;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::operator;
+
+pub use self::expected::{
+    AwsSource, Expected, ExpectedObject, ExpectedSecret, GcpSource, Kind, Request, SecretName, SpecPatch,
+    Step,
+};
 
 /// The address of Vault in the examples.
 pub const VAULT: &str = "http://127.0.0.1:8200";
@@ -17,16 +27,6 @@ pub const AWS: &str = "http://127.0.0.1:4566";
 
 /// The address of Google in the examples, where no Google is.
 pub const GCP: &str = "http://127.0.0.1:4580";
-
-/// A request that prepares Vault.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// The path below `/v1/`.
-    pub path: String,
-    /// The JSON to send.
-    pub body: Value,
-}
 
 /// The requests below `vault` in a file, which is named by its path in the repository.
 ///
@@ -42,6 +42,62 @@ pub fn vault_requests(file: &str) -> Result<Vec<Request>> {
         Ok(serde_yaml_ng::from_str(&text)?)
     };
     Ok(read().with_context(|| format!("read {file}"))?.vault)
+}
+
+/// Returns the folders of all examples, sorted: every folder below `examples/` that contains files. Folders whose names
+/// begin with `_` contain shared set-up.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn folders() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    add_folders(&root(), &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn add_folders(category: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = |folder: &Path| -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    };
+    for path in entries(category)? {
+        let is_shared = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('_'));
+        if !path.is_dir() || is_shared {
+            continue;
+        }
+        if entries(&path)?.iter().any(|entry| entry.is_file()) {
+            found.push(path);
+        } else {
+            add_folders(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the name of an example: its path below `examples/`.
+#[must_use]
+pub fn name(folder: &Path) -> String {
+    folder
+        .strip_prefix(root())
+        .unwrap_or(folder)
+        .display()
+        .to_string()
+}
+
+/// Reads the `expected.yaml` of an example.
+///
+/// # Errors
+/// The file cannot be read, or does not have the form of [`Expected`].
+pub fn expected(folder: &Path) -> Result<Expected> {
+    let text = fs::read_to_string(folder.join("expected.yaml")).context("read expected.yaml")?;
+    serde_yaml_ng::from_str(&text).context("expected.yaml")
+}
+
+fn root() -> PathBuf {
+    operator::repository().join("examples")
 }
 
 /// What stands for other texts in the examples.
@@ -104,6 +160,15 @@ mod tests {
             value,
             json!({ "a": ["PEM"], "b": "not ${CA}", "c": 1, "d": "http://127.0.0.1:9/ui" })
         );
+    }
+
+    #[test]
+    fn examples_are_found_in_all_categories() {
+        let names: Vec<_> = folders().unwrap().iter().map(|folder| name(folder)).collect();
+        for expected in ["getting-started/quickstart", "providers/vault/jwt"] {
+            assert!(names.iter().any(|name| name == expected), "{names:?}");
+        }
+        assert!(!names.iter().any(|name| name.starts_with('_')), "{names:?}");
     }
 
     #[test]

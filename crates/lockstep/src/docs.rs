@@ -44,7 +44,7 @@ fn section(page: &mut String, command: &Command, level: usize) {
     let usage = command.clone().render_usage().to_string();
     let _ = write!(
         page,
-        "\n```\n{}\n```\n",
+        "\n```text\n{}\n```\n",
         usage.trim_start_matches("Usage:").trim()
     );
     let arguments: Vec<_> = command
@@ -59,7 +59,7 @@ fn section(page: &mut String, command: &Command, level: usize) {
     }
     if let Some(examples) = command.get_after_long_help() {
         let examples = examples.to_string();
-        let _ = write!(page, "\n```\n{}\n```\n", examples.trim());
+        let _ = write!(page, "\n```text\n{}\n```\n", examples.trim());
     }
 }
 

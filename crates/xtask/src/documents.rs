@@ -1,5 +1,12 @@
-//! Checks of the documents: every relative link leads to a file, every anchor to a heading, every page of `docs/` links back to the
-//! index, and no text that users read uses words of the old style.
+//! Checks of the documents: links lead to files and headings, every page of `docs/` links back to
+//! the index, no text that users read uses words of the old style, code blocks are valid, and
+//! examples are complete.
+
+mod blocks;
+mod command_lines;
+mod examples;
+mod shell;
+mod yaml;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -3,16 +3,20 @@
 use anyhow::Result;
 
 use crate::{
-    crds,
+    crds, expected_schema,
     generator::{self, Generator},
     references,
 };
 
 // A new generator is one line here.
-const GENERATORS: &[&Generator] = &[&crds::GENERATOR, &references::GENERATOR];
+const GENERATORS: &[&Generator] = &[
+    &crds::GENERATOR,
+    &references::GENERATOR,
+    &expected_schema::GENERATOR,
+];
 
-/// Generate all committed files that are derived from the code: CustomResourceDefinitions and
-/// references
+/// Generate all committed files that are derived from the code: CustomResourceDefinitions,
+/// references and the schema of `expected.yaml`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Write nothing, and fail if a committed file is not up to date

@@ -7,6 +7,7 @@ mod crds;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod expected_schema;
 mod generate;
 mod generator;
 mod references;

@@ -1,162 +1,35 @@
-//! What `expected.yaml` of an example says, as examples/README.md explains it.
-
-use std::collections::BTreeMap;
+//! Compares objects with the `expected.yaml` of an example.
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::DynamicObject;
-use lockstep_testkit::example::Request;
-use serde::Deserialize;
-use serde_json::Value;
+use lockstep_testkit::example::{ExpectedObject, ExpectedSecret};
+use serde_json::{Value, json};
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Example {
-    #[serde(default)]
-    pub(super) vault: Vec<Request>,
-    pub(super) files: Option<String>,
-    pub(super) aws: Option<AwsSource>,
-    pub(super) gcp: Option<GcpSource>,
-    #[serde(default, rename = "render")]
-    _render: Option<bool>,
-    pub(super) objects: Vec<ExpectedObject>,
-    #[serde(default)]
-    pub(super) secrets: Vec<ExpectedSecret>,
-    #[serde(default)]
-    pub(super) absent: Vec<Named>,
-    #[serde(default)]
-    pub(super) then: Vec<Step>,
-}
-
-/// The service of AWS that holds the values, and who may read them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AwsSource {
-    pub(super) service: String,
-    /// What names begin with.
-    #[serde(default)]
-    pub(super) prefix: String,
-    /// Tags by key.
-    #[serde(default)]
-    pub(super) tags: BTreeMap<String, BTreeMap<String, String>>,
-    /// Roles by the ServiceAccounts that they trust.
-    #[serde(default)]
-    pub(super) trust: BTreeMap<String, String>,
-}
-
-/// That Google holds the values, and who may read them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct GcpSource {
-    /// Labels by key.
-    #[serde(default)]
-    pub(super) labels: BTreeMap<String, BTreeMap<String, String>>,
-    /// The ServiceAccounts whose tokens the pool trusts.
-    #[serde(default)]
-    pub(super) trust: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Step {
-    pub(super) what: String,
-    #[serde(default)]
-    pub(super) write: BTreeMap<String, Value>,
-    #[serde(default)]
-    pub(super) delete: Vec<String>,
-    #[serde(default)]
-    pub(super) tell: Vec<String>,
-    #[serde(default)]
-    pub(super) patch: Vec<Change>,
-    #[serde(default)]
-    pub(super) refresh: Vec<String>,
-    #[serde(default)]
-    pub(super) objects: Vec<ExpectedObject>,
-    #[serde(default)]
-    pub(super) secrets: Vec<ExpectedSecret>,
-    #[serde(default)]
-    pub(super) absent: Vec<Named>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExpectedObject {
-    pub(super) kind: String,
-    pub(super) namespace: Option<String>,
-    pub(super) name: String,
-    pub(super) ready: String,
-    pub(super) reason: String,
-    pub(super) rollout: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExpectedSecret {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) r#type: Option<String>,
-    pub(super) immutable: Option<bool>,
-    #[serde(default)]
-    pub(super) labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) data: BTreeMap<String, String>,
-    #[serde(default)]
-    base64: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) json: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Named {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Change {
-    pub(super) kind: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) spec: Value,
-}
-
-impl ExpectedObject {
-    /// Whether the status of an object says so of its newest generation.
-    pub(super) fn compare(&self, object: &DynamicObject) -> Result<()> {
-        let status = &object.data["status"];
-        ensure!(
-            status["observedGeneration"].as_i64() == object.metadata.generation,
-            "{} {} was not looked at yet",
-            self.kind,
-            self.name
-        );
-        let ready = status["conditions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|condition| condition["type"] == "Ready");
-        let ready = ready.with_context(|| format!("{} {} has no Ready", self.kind, self.name))?;
-        ensure!(
-            ready["status"] == *self.ready && ready["reason"] == *self.reason,
-            "{} {} is {ready}",
-            self.kind,
-            self.name
-        );
-        if let Some(expected) = &self.rollout {
-            let phase = &status["rotation"]["rollout"]["phase"];
-            ensure!(
-                phase == expected.as_str(),
-                "the rollout of {} is {phase}",
-                self.name
-            );
-        }
-        Ok(())
+/// Checks the status of an object for its newest generation.
+pub(super) fn compare_object(expected: &ExpectedObject, object: &DynamicObject) -> Result<()> {
+    let name = format!("{} {}", expected.kind.as_str(), expected.name);
+    let status = &object.data["status"];
+    ensure!(
+        status["observedGeneration"].as_i64() == object.metadata.generation,
+        "{name}: the newest generation is not observed yet"
+    );
+    let ready = status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Ready");
+    let ready = ready.with_context(|| format!("{name}: no condition Ready"))?;
+    ensure!(
+        ready["status"] == json!(expected.ready) && ready["reason"] == expected.reason.as_str(),
+        "{name}: is {ready}"
+    );
+    if let Some(expected) = expected.rollout {
+        let phase = &status["rotation"]["rollout"]["phase"];
+        ensure!(phase == expected.as_str(), "{name}: the rollout is {phase}");
     }
+    Ok(())
 }
 
 /// Whether a Secret is as expected, with no key more.

@@ -1,6 +1,9 @@
 //! The types against the manifests of `examples/`: nothing that they say is lost.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use lockstep_api::{ClusterSecretStore, SecretStore, SyncedSecret};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -32,15 +35,26 @@ fn there_and_back<K: DeserializeOwned + Serialize>(value: &Value, place: &str) {
     );
 }
 
+/// Adds every `manifests.yaml` below a folder.
+fn add_manifests(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            add_manifests(&path, found);
+        } else if path.ends_with("manifests.yaml") {
+            found.push(path);
+        }
+    }
+}
+
 #[test]
 fn nothing_in_an_example_is_lost_in_the_types() {
+    let mut files = Vec::new();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    add_manifests(&examples, &mut files);
     let mut seen = 0;
-    for entry in fs::read_dir(examples).expect("examples/") {
-        let path = entry.expect("an entry").path().join("manifests.yaml");
-        let Ok(text) = fs::read_to_string(&path) else {
-            continue;
-        };
+    for path in files {
+        let text = fs::read_to_string(&path).expect("a file");
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
             let value = Value::deserialize(document).expect("YAML");
             let place = format!("{}: {}", path.display(), value["metadata"]["name"]);

@@ -90,7 +90,7 @@ impl Executor {
             status,
             resource_version,
             memory,
-            view: Arc::new(index.surroundings(&self.key, &self.object)),
+            view: Arc::new(index.view_of(&self.key, &self.object)),
             lease_grants,
             account: shared.account.kubectl_option(),
             key: shared.key.clone(),

@@ -396,13 +396,13 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
 /// While the Secret may differ from the status, pods that restart could read another value than the
 /// one that is rolled out.
 fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
-    if memory.belief != SecretState::InSync {
+    if memory.secret_state != SecretState::InSync {
         return None;
     }
     observed.spec.rotation.as_ref()?.rollout.as_ref()?;
     let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
     let moves = rollout::wants_targets(rollout, observed.generation) || !rollout::looks(rollout).is_empty();
-    moves.then(|| memory.next_look.unwrap_or(now))
+    moves.then(|| memory.next_observation.unwrap_or(now))
 }
 
 /// Returns when a pending change may be written. Objects that wait for the same window are spread

@@ -421,7 +421,7 @@ fn what_is_in_doubt_is_written_again_although_nothing_changed() {
     assert!(memory.trusts(Some(&status)));
     memory.drifted();
     memory.writes();
-    assert_eq!(memory.belief, SecretState::Drifted);
+    assert_eq!(memory.secret_state, SecretState::Drifted);
     for condition in &mut foreign.conditions {
         condition.reason = Reason::TargetForeign.to_string();
     }

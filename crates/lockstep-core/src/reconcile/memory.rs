@@ -31,7 +31,7 @@ pub struct Memory {
     /// The number of refreshes so far.
     pub round: u64,
     /// The time of the next observation of the rollout targets; `None` until planned.
-    pub next_look: Option<Timestamp>,
+    pub next_observation: Option<Timestamp>,
     /// The request that the last attempt handled.
     pub attempted: Option<Attempt>,
     /// The fingerprint of the pending change.
@@ -41,7 +41,7 @@ pub struct Memory {
     /// Whether a store reported that a value may have changed.
     pub hinted: bool,
     /// The assumed state of the Secret.
-    pub belief: SecretState,
+    pub secret_state: SecretState,
     /// The lease actions that failed, and when they are retried.
     pub lease_retries: lease::Retries,
     /// When a status that could not be written is written again.
@@ -111,7 +111,7 @@ impl Memory {
         let attempt = observed.attempt();
         if self.attempted.as_ref() != Some(&attempt) {
             // a changed spec or a request does not wait for the next observation of a held rollout
-            self.next_look = None;
+            self.next_observation = None;
         }
         self.attempted = Some(attempt);
     }
@@ -144,7 +144,7 @@ impl Memory {
 
     /// Records that the Secret matches the status, and plans the next probe.
     pub fn probed(&mut self, observed: &Observed<'_>, settings: Settings, now: Timestamp) {
-        self.belief = SecretState::InSync;
+        self.secret_state = SecretState::InSync;
         let interval = settings.drift_probe_interval;
         self.next_probe =
             (!interval.is_zero()).then(|| later(now, schedule::refresh(interval, observed.uid, self.round)));
@@ -157,13 +157,13 @@ impl Memory {
 
     /// Records that the Secret differs from the status.
     pub const fn drifted(&mut self) {
-        self.belief = SecretState::Drifted;
+        self.secret_state = SecretState::Drifted;
     }
 
     /// Records that a write of the Secret begins.
     pub fn writes(&mut self) {
-        if self.belief == SecretState::InSync {
-            self.belief = SecretState::Unknown;
+        if self.secret_state == SecretState::InSync {
+            self.secret_state = SecretState::Unknown;
         }
     }
 
@@ -180,7 +180,8 @@ impl Memory {
         let said = status
             .and_then(|status| status.condition(ConditionType::Ready))
             .map(|ready| ready.reason.as_str());
-        self.belief == SecretState::InSync && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
+        self.secret_state == SecretState::InSync
+            && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
     }
 
     /// Moves the next refresh forward because a source changes by itself earlier.

@@ -62,7 +62,7 @@ impl Run {
                 (next, rotation)
             }
         };
-        self.plan_next_look(&step.spec, &rollout).await;
+        self.plan_next_observation(&step.spec, &rollout).await;
         self.report(Outcome::Stepped(rotation)).await;
         "rollout"
     }
@@ -248,15 +248,15 @@ impl Run {
     }
 
     /// Plans the next observation of the targets.
-    async fn plan_next_look(&mut self, spec: &Rollout, rollout: &RolloutStatus) {
+    async fn plan_next_observation(&mut self, spec: &Rollout, rollout: &RolloutStatus) {
         let restarts = self.effects.recall_restarts(rollout::looks(rollout)).await;
         let moment = self.moment();
-        let next = rollout::next_look(rollout, spec, &restarts.at, moment.steady);
+        let next = rollout::next_observation(rollout, spec, &restarts.at, moment.steady);
         let wait = next.map(|next| {
             let wait = Duration::try_from(next.duration_since(moment.steady)).unwrap_or_default();
             wait.max(restarts.pause)
         });
-        self.memory.next_look = wait.map(|wait| later(moment.wall, wait));
+        self.memory.next_observation = wait.map(|wait| later(moment.wall, wait));
     }
 }
 

@@ -57,7 +57,7 @@ impl Run {
             rotation: self.facts.object.spec.rotation.as_ref(),
             target_name: self.facts.target_name(),
             old: old.as_deref(),
-            drifted: self.memory.belief == SecretState::Drifted,
+            drifted: self.memory.secret_state == SecretState::Drifted,
         };
         let describes_write = matches!(outcome, Outcome::Synced { .. });
         let status = report::report(&subject, outcome, now);

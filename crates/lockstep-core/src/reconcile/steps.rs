@@ -30,9 +30,9 @@ impl Run {
     /// Reports that an earlier attempt of the reconcile was aborted.
     pub(super) async fn report_fault(mut self, fault: Fault) -> Done {
         // a write may have been under way
-        self.memory.belief = match self.memory.belief {
+        self.memory.secret_state = match self.memory.secret_state {
             SecretState::InSync => SecretState::Unknown,
-            belief => belief,
+            secret_state => secret_state,
         };
         let outcome = self.fail(&fault.failure()).await;
         Done {

@@ -48,10 +48,10 @@ use super::{
 use crate::time::{later, to_seconds};
 
 /// Interval between observations of held or soaking targets, and the maximum for all others.
-const SLOW_LOOK: std::time::Duration = std::time::Duration::from_secs(15);
+const SLOW_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 /// Interval between observations right after a restart. A tenth of the time since the restart is
 /// added.
-const QUICK_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+const QUICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Stands for every target while the status does not list them yet.
 const ANY: &str = "*";
 /// Maximum number of targets of a rollout.
@@ -611,7 +611,7 @@ pub fn retry(rollout: &RolloutStatus, now: Timestamp) -> RolloutStatus {
 
 /// Returns when to observe the targets next, after an observation now; `None` if there is nothing
 /// to observe.
-pub fn next_look(
+pub fn next_observation(
     rollout: &RolloutStatus,
     spec: &Rollout,
     restarts: &BTreeMap<Target, Timestamp>,
@@ -624,12 +624,12 @@ pub fn next_look(
         .targets
         .iter()
         .filter(|target| target.wave == rollout.wave);
-    let slow = later(now, SLOW_LOOK);
+    let slow = later(now, SLOW_INTERVAL);
     Some(match rollout.phase {
         RolloutPhase::Soaking => {
             // the soak may have ended while the targets could not be observed
             let ends = rollout.soak_end_time.filter(|ends| *ends > now);
-            ends.unwrap_or_else(|| later(now, QUICK_LOOK)).min(slow)
+            ends.unwrap_or_else(|| later(now, QUICK_INTERVAL)).min(slow)
         }
         RolloutPhase::Held => slow,
         RolloutPhase::Verifying => {
@@ -638,7 +638,7 @@ pub fn next_look(
                 .as_ref()
                 .map_or(now, |check| check.start_time);
             let passed = std::time::Duration::try_from(now.duration_since(began));
-            later(now, QUICK_LOOK + passed.unwrap_or_default() / 10).min(slow)
+            later(now, QUICK_INTERVAL + passed.unwrap_or_default() / 10).min(slow)
         }
         _ => {
             let mut next = slow;
@@ -646,15 +646,15 @@ pub fn next_look(
                 let at = match target.updated_time {
                     Some(updated) => {
                         let passed = std::time::Duration::try_from(now.duration_since(updated));
-                        let pause = QUICK_LOOK + passed.unwrap_or_default() / 10;
+                        let pause = QUICK_INTERVAL + passed.unwrap_or_default() / 10;
                         let deadline = later(updated, spec.progress_deadline());
-                        later(now, pause).min(deadline.max(later(now, QUICK_LOOK)))
+                        later(now, pause).min(deadline.max(later(now, QUICK_INTERVAL)))
                     }
                     None => restarts
                         .get(&Target::from(target))
                         .filter(|_| !rollout.rollback)
                         .map_or(now, |last| later(*last, spec.minimum_interval()))
-                        .max(later(now, QUICK_LOOK)),
+                        .max(later(now, QUICK_INTERVAL)),
                 };
                 next = next.min(at);
             }

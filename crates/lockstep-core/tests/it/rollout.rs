@@ -386,16 +386,16 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
     };
     assert_eq!(rollout::step(&back, &cx).restart.len(), 1);
     assert_eq!(
-        rollout::next_look(&back, &spec, &restarted, at(120)),
+        rollout::next_observation(&back, &spec, &restarted, at(120)),
         Some(at(121))
     );
     assert_eq!(
-        rollout::next_look(&first, &spec, &restarted, at(120)),
+        rollout::next_observation(&first, &spec, &restarted, at(120)),
         Some(at(135)),
         "at most so late"
     );
     assert_eq!(
-        rollout::next_look(&first, &spec, &restarted, at(150)),
+        rollout::next_observation(&first, &spec, &restarted, at(150)),
         Some(at(160))
     );
 }
@@ -801,7 +801,7 @@ fn selectors_that_mean_too_much_hold_the_rollout_until_they_mean_less() {
         "{held:?}"
     );
     assert!(held.targets.is_empty() && rollout::wants_targets(&held, 1));
-    assert!(rollout::next_look(&held, &spec, &BTreeMap::new(), at(0)).is_some());
+    assert!(rollout::next_observation(&held, &spec, &BTreeMap::new(), at(0)).is_some());
     let fits = rollout::resolve(&held, &found[1..], &spec, 1, at(20));
     assert_eq!(
         (fits.phase, fits.targets.len()),

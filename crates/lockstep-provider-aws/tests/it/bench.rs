@@ -6,7 +6,7 @@ use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_provider::{
     Context, EndpointPolicy, FetchMetrics, FindQuery, Provider, ProviderError, ProviderFactory as _,
     RemoteRef, RemoteSecret, StoreConfig, StoreKey,
-    layers::{StackOptions, stack},
+    layers::{Layered, StackOptions},
 };
 use lockstep_provider_aws::AwsFactory;
 use lockstep_provider_testkit::at;
@@ -134,7 +134,10 @@ impl Store {
             endpoints: EndpointPolicy::TenantOrLoopback,
         };
         let metrics = FetchMetrics::new(&registry).unwrap();
-        (Self(stack(self.0, &config, &metrics, options)), registry)
+        (
+            Self(Arc::new(Layered::new(self.0, &config, &metrics, options))),
+            registry,
+        )
     }
 
     /// One result per key, none of which shows a value.

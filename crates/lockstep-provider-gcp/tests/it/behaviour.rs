@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use lockstep_provider::{
-    Capability, Context, FindQuery, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret,
+    Capability, Ciphertext, Context, EventSource, FindQuery, NoLeases, Notice, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use lockstep_provider_testkit::{Skip, Subject, at};
 use lockstep_testkit::{
@@ -60,6 +62,10 @@ impl Provider for Named {
         results.into_iter().map(|result| result.map_err(told)).collect()
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let query = FindQuery {
             // a folder is a beginning here
@@ -84,10 +90,28 @@ impl Provider for Named {
         Ok(found)
     }
 
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        self.0.decrypt(cx, ciphertext).await
+    }
+
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.0.check(cx).await.map_err(told)
     }
+
+    fn notice(&self) -> Option<Notice> {
+        self.0.notice()
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        self.0.changes()
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        self.0.events()
+    }
 }
+
+impl NoLeases for Named {}
 
 /// The stand-in, behind a proxy for what a server of HTTP cannot do.
 struct StandIn {

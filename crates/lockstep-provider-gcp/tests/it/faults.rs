@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{
-    Binding, Ciphertext, Context, EndpointPolicy, ErrorKind, Provider as _, RemoteRef, layers::Timeout,
+    Binding, Ciphertext, Context, EndpointPolicy, ErrorKind, RemoteRef,
+    call::{Direct, Service as _},
+    layers::Timeout,
 };
 use lockstep_provider_testkit::at;
 use lockstep_testkit::{
@@ -142,8 +144,8 @@ async fn nobody_at_the_address_is_unavailable() {
 }
 
 /// A store that waits for an answer for so long, as `limits.timeout` has it.
-async fn patient(spec: Value, gcp: &Gcp, timeout: Duration) -> Timeout {
-    Timeout::new(Store::new(spec, &objects(gcp)).await.0, timeout)
+async fn patient(spec: Value, gcp: &Gcp, timeout: Duration) -> Timeout<Direct> {
+    Timeout::new(Direct(Store::new(spec, &objects(gcp)).await.0), timeout)
 }
 
 #[tokio::test]
@@ -166,29 +168,23 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
         patient(kms, &gcp, limit).await,
     );
     let context = Context::default();
-    let reference = RemoteRef::current(at("a"));
-    let read = async || {
-        reads
-            .fetch(&context, std::slice::from_ref(&reference))
-            .await
-            .remove(0)
-    };
+    let reference = [RemoteRef::current(at("a"))];
+    let read = async || reads.call(&context, &reference).await.remove(0);
+    let ciphertext = [ciphertext];
+    let decrypt = async || decrypts.call(&context, &ciphertext).await.remove(0);
     // The logins take no time of what is measured.
     read().await.unwrap();
-    decrypts.decrypt(&context, &ciphertext).await.unwrap();
+    decrypt().await.unwrap();
 
     gcp.latency(limit / 2);
     let begin = Instant::now();
     assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
-    let value = decrypts.decrypt(&context, &ciphertext).await.unwrap();
+    let value = decrypt().await.unwrap();
     assert_eq!(value.expose(), b"CANARY-a");
     assert!(begin.elapsed() >= limit, "both were late");
 
     gcp.latency(limit * 2);
-    for error in [
-        read().await.unwrap_err(),
-        decrypts.decrypt(&context, &ciphertext).await.unwrap_err(),
-    ] {
+    for error in [read().await.unwrap_err(), decrypt().await.unwrap_err()] {
         assert_clean(&error);
         assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
         assert!(error.to_string().contains("spec.limits.timeout"), "{error}");
@@ -196,7 +192,7 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
 
     gcp.latency(Duration::ZERO);
     assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
-    assert!(decrypts.decrypt(&context, &ciphertext).await.is_ok());
+    assert!(decrypt().await.is_ok());
 }
 
 #[tokio::test]
@@ -206,7 +202,7 @@ async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence(
     gcp.put_secret("a", "CANARY-a");
     let store = patient(spec(&gcp.address()), &gcp, Duration::from_secs(50)).await;
     let reference = [RemoteRef::current(at("a"))];
-    let read = async || store.fetch(&Context::default(), &reference).await.remove(0);
+    let read = async || store.call(&Context::default(), &reference).await.remove(0);
     read().await.unwrap();
     gcp.latency(Duration::from_secs(40));
     // From here on nobody waits: the clock goes on to when something happens next.

@@ -3,7 +3,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_provider::{Context, ErrorKind, FindQuery, RemoteRef, layers::Timeout};
+use lockstep_provider::{
+    Context, ErrorKind, FindQuery, RemoteRef,
+    call::{Direct, Request, Service as _},
+    layers::Timeout,
+};
 
 use crate::{
     Skip, Subject,
@@ -40,21 +44,33 @@ pub async fn a_hung_backend_ends_in_a_time_out(subject: &impl Subject) -> Result
     subject.put(KEY, &[("value", "CANARY")]).await;
     client.read(&key).await;
     subject.hang().await?;
-    let limited = Client(Arc::new(Timeout::new(
-        Arc::clone(&client.0),
-        Duration::from_millis(300),
-    )));
+    let limited = Timeout::new(Direct(Arc::clone(&client.0)), Duration::from_millis(300));
     let start = Instant::now();
-    limited.refuse(&key, ErrorKind::Timeout).await;
+    assert_timed_out(&limited, key.clone()).await;
     if client.0.capability().find {
-        limited
-            .refuse_find(&FindQuery::default(), ErrorKind::Timeout)
-            .await;
+        assert_timed_out(&limited, FindQuery::default()).await;
     }
     assert!(start.elapsed() < Duration::from_secs(5), "a time-out is kept");
     subject.heal().await;
     heals(&client, &key).await;
     Ok(())
+}
+
+async fn assert_timed_out<R: Request>(limited: &Timeout<Direct>, request: R) {
+    let error = limited
+        .call(&Context::default(), &[request])
+        .await
+        .remove(0)
+        .err();
+    let Some(error) = error else {
+        panic!("a hung backend must end in an error")
+    };
+    assert_clean(&error);
+    assert_eq!(
+        (error.kind, error.operation),
+        (ErrorKind::Timeout, R::OPERATION),
+        "{error}"
+    );
 }
 
 /// Reading, searching and checking all say so; afterwards the same client works.
@@ -115,12 +131,9 @@ pub async fn an_endless_answer_is_an_error(subject: &impl Subject) -> Result<(),
     let key = RemoteRef::current(at(KEY));
     subject.put(KEY, &[("value", "CANARY")]).await;
     subject.endless(KEY).await?;
-    let limited = Client(Arc::new(Timeout::new(
-        Arc::clone(&client.0),
-        Duration::from_secs(5),
-    )));
-    let result = limited.fetch(&[key]).await.remove(0);
-    let kind = result.err().map(|error| error.kind);
+    let limited = Timeout::new(Direct(Arc::clone(&client.0)), Duration::from_secs(5));
+    let result = limited.call(&Context::default(), &[key]).await.remove(0);
+    let kind = result.err().inspect(assert_clean).map(|error| error.kind);
     assert!(
         matches!(kind, Some(ErrorKind::Malformed | ErrorKind::Timeout)),
         "an endless answer must be an error, not {}",

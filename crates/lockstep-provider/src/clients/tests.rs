@@ -1,10 +1,12 @@
+use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _, future::join_all, stream::BoxStream};
 use lockstep_api::StoreProvider;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    ErrorKind, Locator, MemoryBackend, MemoryFactory, Operation, ProviderFactory, Verbatim,
+    Ciphertext, Context, ErrorKind, EventSource, FindQuery, Locator, MemoryBackend, MemoryFactory, NoLeases,
+    Notice, Operation, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Verbatim,
     layers::testing::{self, Measured, measured},
     testing::at,
 };
@@ -191,11 +193,23 @@ impl Provider for Voice {
     async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         self.0.fetch(cx, refs).await
     }
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.0.batches(reference)
+    }
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         self.0.find(cx, query).await
     }
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        self.0.decrypt(cx, ciphertext).await
+    }
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
         self.0.check(cx).await
+    }
+    fn notice(&self) -> Option<Notice> {
+        self.0.notice()
+    }
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        self.0.events()
     }
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
         let receiver = self.1.lock().unwrap().take()?;
@@ -207,6 +221,8 @@ impl Provider for Voice {
         )
     }
 }
+
+impl NoLeases for Voice {}
 
 #[tokio::test]
 async fn a_change_is_told_with_its_store_until_the_client_is_dropped() {

@@ -5,8 +5,8 @@ use lockstep_api::{StoreKind, StoreProvider};
 
 use super::{
     path::{FileLocator, store_path},
-    place::Place,
     provider::FileProvider,
+    source_location::SourceLocation,
     watch::{self, Fingerprint},
 };
 use crate::{
@@ -60,10 +60,10 @@ impl ProviderFactory for FileFactory {
             return Err(refused("the operator was started without --file-root")
                 .with_hint("Start it with the folder below which it may read files."));
         };
-        let place = Arc::new(Place { root, path });
+        let location = Arc::new(SourceLocation { root, path });
         // taken before the first read, so that no change between the two goes unnoticed
-        let seen: Option<Fingerprint> = watch::first(Arc::clone(&place)).await;
-        Ok(Arc::new(FileProvider::new(place, seen)))
+        let seen: Option<Fingerprint> = watch::first(Arc::clone(&location)).await;
+        Ok(Arc::new(FileProvider::new(location, seen)))
     }
 
     fn costs(&self, _: &StoreProvider) -> Costs {

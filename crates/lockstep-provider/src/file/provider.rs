@@ -9,13 +9,14 @@ use super::{
     error,
     facts::Facts,
     folder, path,
-    place::{Content, Place},
+    source_location::{Content, SourceLocation},
     stop::Stop,
     watch::{self, Fingerprint, Pace},
 };
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Parts, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, found,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
+    Operation, Parts, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
+    no_kms,
 };
 
 /// Threads of one store that wait for a disk at the same time: a file system that hangs must not take all there are.
@@ -26,16 +27,16 @@ const BATCH: usize = 64;
 /// A client of one store.
 #[derive(Debug)]
 pub(super) struct FileProvider {
-    place: Arc<Place>,
+    location: Arc<SourceLocation>,
     /// What was there when the client was made.
     seen: Option<Fingerprint>,
     threads: Arc<Semaphore>,
 }
 
 impl FileProvider {
-    pub(super) fn new(place: Arc<Place>, seen: Option<Fingerprint>) -> Self {
+    pub(super) fn new(location: Arc<SourceLocation>, seen: Option<Fingerprint>) -> Self {
         Self {
-            place,
+            location,
             seen,
             threads: Arc::new(Semaphore::new(THREADS)),
         }
@@ -46,7 +47,7 @@ impl FileProvider {
         &self,
         cx: &Context,
         operation: Operation,
-        work: impl FnOnce(&Place, &Stop) -> Result<T, ProviderError> + Send + 'static,
+        work: impl FnOnce(&SourceLocation, &Stop) -> Result<T, ProviderError> + Send + 'static,
     ) -> Result<T, ProviderError> {
         let fault = || {
             let message = "a fault in lockstep's file provider ended the request";
@@ -57,11 +58,11 @@ impl FileProvider {
             .await
             .map_err(|_| fault())?;
         let (stop, _waiting) = Stop::new(cx);
-        let place = Arc::clone(&self.place);
+        let location = Arc::clone(&self.location);
         let worked = spawn_blocking(move || {
             let _permit = permit;
             stop.check(operation)?;
-            work(&place, &stop)
+            work(&location, &stop)
         });
         worked.await.map_err(|_| fault())?
     }
@@ -89,10 +90,10 @@ impl Provider for FileProvider {
         }
         let parts = Parts::of(refs);
         let wanted = parts.values.clone();
-        let work = move |place: &Place, stop: &Stop| {
-            Ok(match place.open(Operation::Read)? {
+        let work = move |location: &SourceLocation, stop: &Stop| {
+            Ok(match location.open(Operation::Read)? {
                 Content::Folder(folder) => {
-                    unversioned(&wanted, |keys| folder::read(&folder, &place.path, keys, stop))
+                    unversioned(&wanted, |keys| folder::read(&folder, &location.path, keys, stop))
                 }
                 Content::Document(fields, facts) => unversioned(&wanted, |keys| {
                     keys.iter().map(|key| field(&fields, &facts, key)).collect()
@@ -106,6 +107,10 @@ impl Provider for FileProvider {
         parts.join_values(values, "a folder")
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        true
+    }
+
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
             let message = "find.tags: files carry no tags";
@@ -116,8 +121,8 @@ impl Provider for FileProvider {
             ));
         }
         let filter = KeyFilter::new(query)?;
-        let work = move |place: &Place, stop: &Stop| match place.open(Operation::Find)? {
-            Content::Folder(folder) => folder::find(&folder, &place.path, &filter, stop),
+        let work = move |location: &SourceLocation, stop: &Stop| match location.open(Operation::Find)? {
+            Content::Folder(folder) => folder::find(&folder, &location.path, &filter, stop),
             Content::Document(fields, _) => {
                 let kept = filter.keep(fields.into_keys(), |key| key)?;
                 kept.iter().map(|key| found(key)).collect()
@@ -126,20 +131,28 @@ impl Provider for FileProvider {
         self.blocking(cx, Operation::Find, work).await
     }
 
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
     async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        let work = |place: &Place, _: &Stop| match place.open(Operation::Check)? {
+        let work = |location: &SourceLocation, _: &Stop| match location.open(Operation::Check)? {
             Content::Folder(folder) => match folder::absence(&folder) {
                 None => Ok(()),
-                Some(trouble) => Err(error::of_store(trouble, &place.path, Operation::Check)),
+                Some(trouble) => Err(error::of_store(trouble, &location.path, Operation::Check)),
             },
             Content::Document(..) => Ok(()),
         };
         self.blocking(cx, Operation::Check, work).await
     }
 
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
         Some(watch::changes(
-            Arc::clone(&self.place),
+            Arc::clone(&self.location),
             self.seen,
             Pace {
                 look: Duration::from_secs(1),
@@ -147,7 +160,13 @@ impl Provider for FileProvider {
             },
         ))
     }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for FileProvider {}
 
 /// Answers the references without a version; files have none that could be asked for.
 fn unversioned(

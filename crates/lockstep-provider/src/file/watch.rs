@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     facts::{Kind, Trouble},
     folder::{self, Step},
-    place::Place,
+    source_location::SourceLocation,
 };
 
 /// The metadata of everything below a path, as two numbers. They hold nothing of the content.
@@ -57,14 +57,18 @@ const MOST_LOOKS: usize = 10;
 const FIRST: Duration = Duration::from_secs(2);
 
 /// The first look. `None` when it takes too long; then whatever is seen later counts as a change.
-pub(super) async fn first(place: Arc<Place>) -> Option<Fingerprint> {
-    timeout(FIRST, look(place)).await.ok().flatten()
+pub(super) async fn first(location: Arc<SourceLocation>) -> Option<Fingerprint> {
+    timeout(FIRST, look(location)).await.ok().flatten()
 }
 
 /// One item for each change, until dropped.
-pub(super) fn changes(place: Arc<Place>, seen: Option<Fingerprint>, pace: Pace) -> BoxStream<'static, ()> {
+pub(super) fn changes(
+    location: Arc<SourceLocation>,
+    seen: Option<Fingerprint>,
+    pace: Pace,
+) -> BoxStream<'static, ()> {
     let watch = Watch {
-        place,
+        location,
         seen,
         pace,
         took: Duration::ZERO,
@@ -78,7 +82,7 @@ pub(super) fn changes(place: Arc<Place>, seen: Option<Fingerprint>, pace: Pace) 
 }
 
 struct Watch {
-    place: Arc<Place>,
+    location: Arc<SourceLocation>,
     seen: Option<Fingerprint>,
     pace: Pace,
     /// How long the last look took, and how much it saw.
@@ -111,20 +115,20 @@ impl Watch {
 
     async fn look(&mut self) -> Option<Fingerprint> {
         let start = Instant::now();
-        let seen = look(Arc::clone(&self.place)).await;
+        let seen = look(Arc::clone(&self.location)).await;
         self.took = start.elapsed();
         self.entries = seen.map_or(0, |seen| seen.entries);
         seen
     }
 }
 
-async fn look(place: Arc<Place>) -> Option<Fingerprint> {
-    spawn_blocking(move || fingerprint(&place)).await.ok()
+async fn look(location: Arc<SourceLocation>) -> Option<Fingerprint> {
+    spawn_blocking(move || fingerprint(&location)).await.ok()
 }
 
 /// The sum of the hashes of every entry, so that the order in which a folder lists them makes no difference. What cannot
 /// be looked at counts with the reason.
-fn fingerprint(place: &Place) -> Fingerprint {
+fn fingerprint(location: &SourceLocation) -> Fingerprint {
     let mut print = Fingerprint { sum: 0, entries: 0 };
     let mut add = |entry: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
@@ -133,7 +137,7 @@ fn fingerprint(place: &Place) -> Fingerprint {
         print.entries = print.entries.saturating_add(1);
     };
     let trouble = |trouble: Trouble| move |hasher: &mut DefaultHasher| trouble.hash(hasher);
-    let opened = place.find();
+    let opened = location.find();
     let folder = match opened {
         Err(failed) => {
             add(&trouble(failed));

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, WeakShared, join_all},
@@ -21,37 +20,41 @@ use tokio::{
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Backlog, Context, Operation, Provider, RemoteRef,
+    call::{Answers, Service},
     metrics::StoreMetrics,
 };
 
-/// How long a batch waits for the next reference, each time one has come. A tenth of what a near backend takes to answer:
-/// who comes alone does not notice.
+/// How long a batch waits for the next reference after each one. A tenth of the time in which a near backend answers, so that
+/// a single request does not notice.
 pub const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// The same where this store was asked a moment ago, so that more is likely to come.
+/// The same if a request to this store ended less than [`LATELY`] ago, because more references are likely to follow.
 pub const BATCH_WAIT_BUSY: Duration = Duration::from_millis(25);
-/// What a moment ago is.
+/// See [`BATCH_WAIT_BUSY`].
 const LATELY: Duration = Duration::from_millis(200);
-/// How long a batch waits at most, from its first reference on. Where references keep coming, or the store is busy with
-/// other requests anyway, a fuller batch saves more time than it costs.
+/// Maximum time from the first reference of a batch until it is sent. While references keep arriving, or the store is busy
+/// with other requests, a fuller batch saves more time than it costs.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// How long a batch waits at most while others stand in a queue to ask the same store. They are let in as those before them
-/// are done, and wait for that anyway.
+/// The same while other requests to this store wait in a queue. They are admitted as earlier ones end, and wait for that
+/// anyway.
 pub const BATCH_WAIT_BACKLOG: Duration = Duration::from_millis(400);
 
-/// Puts references that arrive together into one request, for providers that take several at once: a batch leaves when
-/// it is full; when nothing of this store is in flight and nobody came for [`BATCH_WAIT`], or for [`BATCH_WAIT_BUSY`] where
-/// it was asked a moment ago; or [`BATCH_WAIT_MAX`] after its first reference came. While there is a backlog
-/// ([`Context::backlog`]) it leaves when it is full, or after [`BATCH_WAIT_BACKLOG`]. Each reference has its own result, so
-/// what one of them fails with is nobody else's failure. A reference that shares no request ([`Provider::batches`]) goes on at
-/// once; for a provider without batches this layer does nothing.
+/// Puts references that arrive together into one request, for providers with batches. A batch is sent
 ///
-/// A batch belongs to all who wait for it: whoever goes away leaves it to the others, and with the last one it ends.
+/// - when it is full;
+/// - when nothing of this store is in flight and no reference arrived for [`BATCH_WAIT`] (or [`BATCH_WAIT_BUSY`]);
+/// - [`BATCH_WAIT_MAX`] after its first reference. While there is a backlog ([`Context::backlog`]), after
+///   [`BATCH_WAIT_BACKLOG`] instead of this and the previous one.
+///
+/// Each reference has its own result, so a failure affects only its own reference. An unbatchable reference
+/// ([`Provider::batches`]) is passed on at once. For a provider without batches this layer does nothing.
+///
+/// A batch belongs to all requests that wait for it. If one of them is cancelled, the others go on; with the last one the
+/// batch ends.
 #[derive(Debug)]
-pub struct Batch {
-    provider: Arc<dyn Provider>,
+pub struct Batch<S> {
+    inner: Arc<S>,
     metrics: StoreMetrics,
     longest: Duration,
     open: Mutex<Option<Open>>,
@@ -98,7 +101,7 @@ impl Drop for Left {
     }
 }
 
-type Answer = Vec<Result<RemoteSecret, ProviderError>>;
+type Answer = Answers<RemoteRef>;
 
 /// The batch that still takes references.
 struct Open {
@@ -159,11 +162,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Batch {
-    /// Gathers the references of `provider`, which belongs to one store identity. A request takes at most `longest`.
-    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics, longest: Duration) -> Self {
+impl<S: Service<RemoteRef> + 'static> Batch<S> {
+    /// Gathers the references for `inner`, which belongs to one store identity. A request takes at most `longest`.
+    pub fn new(inner: Arc<S>, metrics: StoreMetrics, longest: Duration) -> Self {
         Self {
-            provider,
+            inner,
             metrics,
             longest,
             open: Mutex::default(),
@@ -172,39 +175,35 @@ impl Batch {
     }
 
     /// Reads references that can share a request, in batches with those of others.
-    async fn gather(
-        &self,
-        cx: &Context,
-        refs: &[RemoteRef],
-        size: usize,
-    ) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let (flights, places) = self.place(cx, refs, size);
+    async fn gather(&self, cx: &Context, refs: &[RemoteRef], size: usize) -> Answer {
+        let (flights, positions) = self.assign(cx, refs, size);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
-        let answer = |(flight, place): (usize, usize)| match answers.get(flight) {
+        let answer = |(flight, position): (usize, usize)| match answers.get(flight) {
             Some(Some(answer)) => answer
-                .get(place)
+                .get(position)
                 .cloned()
                 .unwrap_or_else(|| Err(panicked(Operation::Read))),
             _ => Err(gave_up(Operation::Read)),
         };
-        places.into_iter().map(answer).collect()
+        positions.into_iter().map(answer).collect()
     }
 
-    /// Finds a place for each reference. Answers the requests, and for each reference which of them answers it where.
-    fn place(
+    /// Assigns each reference to a batch. Returns the flights, and for each reference its flight and the position of its answer
+    /// there.
+    fn assign(
         &self,
         cx: &Context,
         refs: &[RemoteRef],
         size: usize,
     ) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
         let mut flights = Vec::new();
-        let mut places = Vec::with_capacity(refs.len());
+        let mut positions = Vec::with_capacity(refs.len());
         let mut open = lock(&self.open);
         // the request of the references before, which goes on being filled
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
-            let (flight, gathering, place) = Self::put(&mut open, reference, size, &cx.backlog)
+            let (flight, gathering, position) = Self::put(&mut open, reference, size, &cx.backlog)
                 .unwrap_or_else(|| {
                     let (flight, gathering) = self.begin(reference.clone(), cx.backlog.clone());
                     *open = flight.downgrade().map(|flight| Open {
@@ -216,10 +215,10 @@ impl Batch {
             if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &gathering)) {
                 flights.push(flight);
             }
-            places.push((flights.len() - 1, place));
+            positions.push((flights.len() - 1, position));
             last = Some(gathering);
         }
-        (flights, places)
+        (flights, positions)
     }
 
     /// Puts a reference into the batch that is open, if one is.
@@ -231,20 +230,20 @@ impl Batch {
     ) -> Option<(Flight<Answer>, Arc<Gathering>, usize)> {
         let Open { flight, gathering } = open.as_ref()?;
         let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
-        let place = {
+        let position = {
             let mut refs = lock(&gathering.refs);
             let refs = refs.as_mut()?;
             refs.push(reference.clone());
             refs.len() - 1
         };
-        if place + 1 >= size {
+        if position + 1 >= size {
             gathering.full.notify_one();
             *open = None;
         } else {
             *lock(&gathering.backlog) = backlog.clone();
             gathering.more.notify_one();
         }
-        Some((flight, gathering, place))
+        Some((flight, gathering, position))
     }
 
     /// A batch that holds one reference.
@@ -255,7 +254,7 @@ impl Batch {
             full: Notify::new(),
             backlog: Mutex::new(backlog),
         });
-        let (provider, metrics, longest) = (Arc::clone(&self.provider), self.metrics.clone(), self.longest);
+        let (inner, metrics, longest) = (Arc::clone(&self.inner), self.metrics.clone(), self.longest);
         let under_way = Arc::clone(&self.under_way);
         let (own, begun) = (Arc::clone(&gathering), Instant::now());
         let flight = async move {
@@ -268,9 +267,9 @@ impl Batch {
                 queued_since: Some(begun.into_std()),
                 ..Context::default()
             };
-            let results = AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await;
+            let results = AssertUnwindSafe(inner.call(&cx, &refs)).catch_unwind().await;
             Arc::new(match results {
-                Ok(results) => checked(refs.len(), Operation::Read, results),
+                Ok(results) => checked(&refs, results),
                 Err(_) => for_each(refs.len(), &panicked(Operation::Read)),
             })
         };
@@ -278,82 +277,45 @@ impl Batch {
     }
 }
 
-#[async_trait]
-impl Provider for Batch {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
+impl<S: Service<RemoteRef> + 'static> Service<RemoteRef> for Batch<S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let size = self.capability().batch;
+    async fn call(&self, cx: &Context, refs: &[RemoteRef]) -> Answer {
+        let provider = self.inner.provider();
+        let size = provider.capability().batch;
         let shared: Vec<bool> = refs
             .iter()
-            .map(|reference| size > 1 && self.provider.batches(reference))
+            .map(|reference| size > 1 && provider.batches(reference))
             .collect();
         if !shared.contains(&true) {
-            return self.provider.fetch(cx, refs).await;
+            return self.inner.call(cx, refs).await;
         }
         let those = |which: bool| {
             let refs = refs.iter().zip(&shared);
             let those = refs.filter(|(_, shared)| **shared == which);
             those.map(|(reference, _)| reference.clone()).collect::<Vec<_>>()
         };
-        let (together, alone) = (those(true), those(false));
-        if alone.is_empty() {
+        let (together, unbatchable) = (those(true), those(false));
+        if unbatchable.is_empty() {
             return self.gather(cx, refs, size).await;
         }
-        // each of them is a request of its own, which the limit further in makes of them
-        let (together, answers) = join!(self.gather(cx, &together, size), self.provider.fetch(cx, &alone));
-        let answers = checked(alone.len(), Operation::Read, answers);
-        let (mut together, mut alone) = (together.into_iter(), answers.into_iter());
-        let next = |shared| if shared { together.next() } else { alone.next() };
+        // the limit further in sends each of them alone
+        let (together, answers) = join!(
+            self.gather(cx, &together, size),
+            self.inner.call(cx, &unbatchable)
+        );
+        let answers = checked(&unbatchable, answers);
+        let (mut together, mut unbatchable) = (together.into_iter(), answers.into_iter());
+        let next = |shared| {
+            if shared {
+                together.next()
+            } else {
+                unbatchable.next()
+            }
+        };
         shared.into_iter().map_while(next).collect()
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        self.provider.find(cx, query).await
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        self.provider.decrypt(cx, ciphertext).await
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.provider.warrant(cx, request).await
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        self.provider.mint(cx, warrant, request).await
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        self.provider.renew_lease(cx, lease, wanted).await
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.provider.revoke(cx, lease).await
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        self.provider.check(cx).await
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
     }
 }
 

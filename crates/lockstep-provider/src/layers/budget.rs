@@ -18,10 +18,12 @@ use super::{
     adaptive::{Adaptive, Turn},
     deadline,
     gate::{Gate, Outcome, Verdict},
-    holds::{Holds, Scope},
+    holds::Holds,
     pace::Pace,
 };
-use crate::{Context, DEFAULT_TIMEOUT, ErrorKind, Operation, ProviderError, metrics::StoreMetrics};
+use crate::{
+    Context, DEFAULT_TIMEOUT, ErrorKind, Operation, ProviderError, call::Scope, metrics::StoreMetrics,
+};
 
 /// How long a request waits for a slot at most where the store is paced: those before it wait for their turns. Whoever asked
 /// may give up sooner.
@@ -482,7 +484,7 @@ mod tests {
     use super::*;
     use crate::layers::testing::{budget, measured};
     use crate::testing::at;
-    use crate::{FindQuery, Pattern};
+    use crate::{FindQuery, Pattern, call::Request as _};
 
     fn too_fast() -> ProviderError {
         ProviderError::new(ErrorKind::RateLimited, Operation::Read, "too fast")
@@ -549,7 +551,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn search_failure_is_not_repeated_to_another_grant() {
         let (ours, theirs) = (granted("", "team-a/**"), granted("", "team-b/**"));
-        let (ours, theirs) = (Scope::search(&ours), Scope::search(&theirs));
+        let (ours, theirs) = (ours.scope(), theirs.scope());
         for kind in [ErrorKind::Unavailable, ErrorKind::RateLimited] {
             let budget = budget(Limits::default());
             let failed = ProviderError::new(kind, Operation::Find, "cannot list \"team-a\"")
@@ -596,7 +598,7 @@ mod tests {
     fn scopes() -> [(Operation, Scope); 7] {
         [
             (Operation::Read, Scope::Key(at("key"))),
-            (Operation::Find, Scope::search(&granted("path", "team-a/**"))),
+            (Operation::Find, granted("path", "team-a/**").scope()),
             (Operation::Mint, Scope::Lease(at("role"))),
             (Operation::Check, Scope::Operation(Operation::Check)),
             (Operation::Decrypt, Scope::Operation(Operation::Decrypt)),

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, WeakShared, join_all},
@@ -16,231 +15,122 @@ use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
 use crate::{
-    Backlog, Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Backlog, Context, Provider,
+    call::{Answers, Request, Service},
     metrics::StoreMetrics,
 };
 
-/// Reads a value once, however many want it at that moment; searches, too. Errors are shared like values.
+/// Sends a request once, however many callers want its answer at that moment. Errors are shared like values.
 ///
-/// Nothing is kept: a request leaves the table when it is answered, and its answer lives as long as those who waited
-/// for it. A request ends early when the last of them goes away; while one is left, it is carried on, by whoever that
-/// is. Each waits no longer than its own deadline. Who knows of a change ([`Context::not_before`]) joins no request that may
-/// have been answered before it: a new one is made, which later ones join.
+/// Nothing is cached: a request leaves the table when it is answered, and its answer lives as long as those who waited
+/// for it. A request ends early when its last caller goes away; until then, any of its callers drives it. Each waits no
+/// longer than its own deadline. A caller that knows of a change ([`Context::not_before`]) joins no request that may have
+/// been answered before it: it sends a new one, which later callers join.
 #[derive(Debug)]
-pub struct Coalesce {
-    provider: Arc<dyn Provider>,
+pub struct Coalesce<R: Request, S> {
+    inner: Arc<S>,
     metrics: StoreMetrics,
     longest: Duration,
-    reads: Table<RemoteRef, Vec<Result<RemoteSecret, ProviderError>>>,
-    searches: Table<FindQuery, Result<Vec<RemoteMeta>, ProviderError>>,
-    decryptions: Table<Ciphertext, Result<SecretValue, ProviderError>>,
+    table: Table<R, Answers<R>>,
 }
 
-impl Coalesce {
-    /// Joins the requests of `provider`, which belongs to one store identity. A joined request takes at most `longest`.
-    pub fn new(provider: Arc<dyn Provider>, metrics: StoreMetrics, longest: Duration) -> Self {
+impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
+    /// Joins requests to `inner`, which belongs to one store identity. A joined request takes at most `longest`.
+    pub fn new(inner: Arc<S>, metrics: StoreMetrics, longest: Duration) -> Self {
         Self {
-            provider,
+            inner,
             metrics,
             longest,
-            reads: Table::default(),
-            searches: Table::default(),
-            decryptions: Table::default(),
+            table: Table::default(),
         }
     }
 
-    /// The request that reads `refs` (one batch, or one that goes alone), not yet begun.
-    fn read(
-        &self,
-        refs: Vec<RemoteRef>,
-        backlog: Backlog,
-    ) -> BoxFuture<'static, Vec<Result<RemoteSecret, ProviderError>>> {
-        let provider = Arc::clone(&self.provider);
+    /// The future that sends `requests`: one batch, or one unbatchable request.
+    fn send(&self, requests: Vec<R>, backlog: Backlog) -> BoxFuture<'static, Answers<R>> {
+        let inner = Arc::clone(&self.inner);
+        // A joined request serves callers with different deadlines, so it has a deadline of its own.
         let cx = Context {
+            deadline: Some(deadline(&Context::default(), self.longest).into_std()),
             backlog,
-            ..self.context()
+            ..Context::default()
         };
         async move {
-            match AssertUnwindSafe(provider.fetch(&cx, &refs)).catch_unwind().await {
-                Ok(results) => checked(refs.len(), Operation::Read, results),
-                Err(_) => for_each(refs.len(), &panicked(Operation::Read)),
+            match AssertUnwindSafe(inner.call(&cx, &requests)).catch_unwind().await {
+                Ok(answers) => checked(&requests, answers),
+                Err(_) => for_each(requests.len(), &panicked(R::OPERATION)),
             }
         }
         .boxed()
     }
 
-    fn search(&self, query: FindQuery) -> BoxFuture<'static, Result<Vec<RemoteMeta>, ProviderError>> {
-        let (provider, cx) = (Arc::clone(&self.provider), self.context());
-        async move {
-            let search = AssertUnwindSafe(provider.find(&cx, &query)).catch_unwind();
-            search.await.unwrap_or_else(|_| Err(panicked(Operation::Find)))
-        }
-        .boxed()
-    }
+    /// Joins the requests in flight, and starts one for each batch of the rest and for each unbatchable request. Returns the
+    /// flights, and for each request its flight and the position of its answer there.
+    fn join(&self, cx: &Context, all: &[R]) -> Joined<R> {
+        let (mut flights, mut new) = (Vec::new(), Vec::new());
+        let mut known: HashMap<&R, Source> = HashMap::new();
 
-    fn decryption(&self, ciphertext: Ciphertext) -> BoxFuture<'static, Result<SecretValue, ProviderError>> {
-        let (provider, cx) = (Arc::clone(&self.provider), self.context());
-        async move {
-            let decryption = AssertUnwindSafe(provider.decrypt(&cx, &ciphertext)).catch_unwind();
-            decryption
-                .await
-                .unwrap_or_else(|_| Err(panicked(Operation::Decrypt)))
-        }
-        .boxed()
-    }
-
-    /// A joined request serves callers with different deadlines, so it has an end of its own.
-    fn context(&self) -> Context {
-        Context {
-            deadline: Some(deadline(&Context::default(), self.longest).into_std()),
-            ..Context::default()
-        }
-    }
-
-    /// Joins the reads in flight and begins one for each batch of what is left, and for each that shares none. Returns the requests, and for each
-    /// reference which of them answers it at which place.
-    fn join(&self, cx: &Context, refs: &[RemoteRef]) -> (Vec<ReadFlight>, Vec<(usize, usize)>) {
-        let (mut joined, mut new) = (Vec::new(), Vec::new());
-        let mut known: HashMap<&RemoteRef, Place> = HashMap::new();
-
-        let mut table = self.reads.lock();
-        for reference in refs {
-            known.entry(reference).or_insert_with(|| {
-                if let Some((flight, place)) = table.join(reference, cx.not_before) {
-                    joined.push(flight);
-                    Place::Joined(joined.len() - 1, place)
+        let mut table = self.table.lock();
+        for request in all {
+            known.entry(request).or_insert_with(|| {
+                if let Some((flight, position)) = table.join(request, cx.not_before) {
+                    flights.push(flight);
+                    Source::Joined(flights.len() - 1, position)
                 } else {
-                    new.push(reference.clone());
-                    Place::New(new.len() - 1)
+                    new.push(request.clone());
+                    Source::New(new.len() - 1)
                 }
             });
         }
-        let mut flights = joined;
         let mut begun = vec![(usize::MAX, 0); new.len()];
-        for places in requests(self.provider.as_ref(), &new) {
-            let refs: Vec<RemoteRef> = places.iter().map(|place| new[*place].clone()).collect();
-            for (answer, place) in places.into_iter().enumerate() {
-                begun[place] = (flights.len(), answer);
+        for positions in requests(self.inner.provider(), &new) {
+            let some: Vec<R> = positions.iter().map(|position| new[*position].clone()).collect();
+            for (answer, position) in positions.into_iter().enumerate() {
+                begun[position] = (flights.len(), answer);
             }
-            flights.push(table.begin(&self.reads, refs.clone(), self.read(refs, cx.backlog.clone())));
+            let flight = self.send(some.clone(), cx.backlog.clone());
+            flights.push(table.begin(&self.table, some, flight));
         }
         drop(table);
 
-        self.metrics.saved(refs.len() - new.len());
-        let place = |reference| match known.get(reference) {
-            Some(Place::Joined(flight, place)) => (*flight, *place),
-            Some(Place::New(index)) => begun[*index],
+        self.metrics.saved(all.len() - new.len());
+        let position = |request| match known.get(request) {
+            Some(Source::Joined(flight, position)) => (*flight, *position),
+            Some(Source::New(index)) => begun[*index],
             None => (usize::MAX, 0),
         };
-        let places = refs.iter().map(place).collect();
-        (flights, places)
+        let positions = all.iter().map(position).collect();
+        (flights, positions)
     }
 }
 
-/// A request in flight that reads a batch.
-type ReadFlight = Flight<Vec<Result<RemoteSecret, ProviderError>>>;
+/// Flights, and for each request its flight and the position of its answer there.
+type Joined<R> = (Vec<Flight<Answers<R>>>, Vec<(usize, usize)>);
 
-/// Where the answer for a reference comes from.
-enum Place {
-    /// From that joined request, at that place of its answer.
+/// Where the answer to a request comes from.
+enum Source {
+    /// From that flight, at that position of its answers.
     Joined(usize, usize),
-    /// From a new request: it is the so-manieth new reference.
+    /// From a new flight; the index is the request's position among the new ones.
     New(usize),
 }
 
-#[async_trait]
-impl Provider for Coalesce {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
+impl<R: Request + Eq + Hash, S: Service<R> + 'static> Service<R> for Coalesce<R, S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let (flights, places) = self.join(cx, refs);
+    async fn call(&self, cx: &Context, requests: &[R]) -> Answers<R> {
+        let (flights, positions) = self.join(cx, requests);
         let end = cx.deadline.map(Instant::from_std);
         let answers = join_all(flights.into_iter().map(|flight| wait(flight, end))).await;
-        places
-            .into_iter()
-            .map(|(flight, place)| match answers.get(flight) {
-                Some(Some(answer)) => answer
-                    .get(place)
-                    .cloned()
-                    .unwrap_or_else(|| Err(panicked(Operation::Read))),
-                _ => Err(gave_up(Operation::Read)),
-            })
-            .collect()
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let flight = {
-            let mut table = self.searches.lock();
-            if let Some((flight, _)) = table.join(query, cx.not_before) {
-                self.metrics.saved(1);
-                flight
-            } else {
-                table.begin(&self.searches, vec![query.clone()], self.search(query.clone()))
-            }
+        let answer = |(flight, position): (usize, usize)| match answers.get(flight) {
+            Some(Some(answers)) => answers
+                .get(position)
+                .cloned()
+                .unwrap_or_else(|| Err(panicked(R::OPERATION))),
+            _ => Err(gave_up(R::OPERATION)),
         };
-        match wait(flight, cx.deadline.map(Instant::from_std)).await {
-            Some(answer) => Result::clone(&answer),
-            None => Err(gave_up(Operation::Find)),
-        }
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let flight = {
-            let mut table = self.decryptions.lock();
-            if let Some((flight, _)) = table.join(ciphertext, None) {
-                self.metrics.saved(1);
-                flight
-            } else {
-                let request = self.decryption(ciphertext.clone());
-                table.begin(&self.decryptions, vec![ciphertext.clone()], request)
-            }
-        };
-        match wait(flight, cx.deadline.map(Instant::from_std)).await {
-            Some(answer) => Result::clone(&answer),
-            None => Err(gave_up(Operation::Decrypt)),
-        }
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.provider.warrant(cx, request).await
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        self.provider.mint(cx, warrant, request).await
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        self.provider.renew_lease(cx, lease, wanted).await
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.provider.revoke(cx, lease).await
-    }
-
-    /// Not joined: a check asks for now.
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        self.provider.check(cx).await
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
+        positions.into_iter().map(answer).collect()
     }
 }
 
@@ -278,17 +168,17 @@ struct Entry<A> {
     id: u64,
     began: Instant,
     flight: WeakShared<BoxFuture<'static, Arc<A>>>,
-    place: usize,
+    position: usize,
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K, A> {
-    /// The request in flight that asks for `key` and began no earlier than that, and the place of its answer.
+    /// The request in flight that asks for `key` and began no earlier than that, and the position of its answer.
     fn join(&self, key: &K, not_before: Option<std::time::Instant>) -> Option<(Flight<A>, usize)> {
         let entry = self.flights.get(key)?;
         if not_before.is_some_and(|not_before| entry.began < Instant::from_std(not_before)) {
             return None;
         }
-        Some((entry.flight.upgrade()?, entry.place))
+        Some((entry.flight.upgrade()?, entry.position))
     }
 
     /// Begins a request that asks for `keys`.
@@ -310,14 +200,14 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
         .shared();
         if let Some(weak) = flight.downgrade() {
             let began = Instant::now();
-            for (place, key) in keys.into_iter().enumerate() {
+            for (position, key) in keys.into_iter().enumerate() {
                 self.flights.insert(
                     key,
                     Entry {
                         id,
                         began,
                         flight: weak.clone(),
-                        place,
+                        position,
                     },
                 );
             }

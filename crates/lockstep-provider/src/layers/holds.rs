@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use lockstep_core::remote::RETRY_AFTER_MAX;
 
-use crate::{FindQuery, Location, Operation, ProviderError};
+use crate::{Operation, ProviderError, call::Scope};
 
 /// The most holds of one store. Beyond them the one that ends first is given up.
 const MOST: usize = 1024;
@@ -18,32 +18,12 @@ const MOST: usize = 1024;
 const SEVERAL: usize = 3;
 const TOGETHER: Duration = Duration::from_secs(10);
 
-/// What a hold is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// Reads of this key.
-    Key(Location),
-    /// This search, with the grant of its caller: an error may name a folder that only this caller is granted.
-    Search(Box<FindQuery>),
-    /// Credentials of this path, and the tokens that issue them.
-    Lease(Location),
-    /// This operation, which has no path of its own. Whatever needs a login waits for one.
-    Operation(Operation),
-}
-
-impl Scope {
-    /// The scope of a search.
-    pub(super) fn search(query: &FindQuery) -> Self {
-        Self::Search(Box::new(query.clone()))
+/// What an error of a request in `scope` is about. Everything that needs a login waits for one.
+fn about(scope: Scope, error: &ProviderError) -> Scope {
+    if error.operation == Operation::Login {
+        return Scope::Operation(Operation::Login);
     }
-
-    /// What an error of a request in `self` is about.
-    fn of(self, error: &ProviderError) -> Self {
-        if error.operation == Operation::Login {
-            return Self::Operation(Operation::Login);
-        }
-        self
-    }
+    scope
 }
 
 #[derive(Debug)]
@@ -62,7 +42,7 @@ impl Holds {
     pub(super) fn hold(&mut self, now: Instant, scope: Scope, wait: Duration, error: &ProviderError) -> bool {
         self.0
             .retain(|_, hold| hold.until > now || now.saturating_duration_since(hold.begun) < TOGETHER);
-        let scope = scope.of(error);
+        let scope = about(scope, error);
         let until = now + wait.min(RETRY_AFTER_MAX);
         let before = self.0.get(&scope).map(|hold| hold.until);
         if before.is_none_or(|before| before < until) {
@@ -96,8 +76,8 @@ impl Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
     use crate::testing::at;
+    use crate::{ErrorKind, FindQuery};
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -122,10 +102,10 @@ mod tests {
         assert_eq!(left(&holds, now + seconds(100), &key("a")), Some(seconds(500)));
         for other in [
             key("b"),
-            Scope::search(&FindQuery {
+            Scope::Search(Box::new(FindQuery {
                 path: Some(at("a")),
                 ..FindQuery::default()
-            }),
+            })),
             Scope::Operation(Operation::Check),
         ] {
             assert_eq!(left(&holds, now, &other), None, "{other:?}");

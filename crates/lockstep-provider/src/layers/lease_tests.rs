@@ -9,12 +9,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use lockstep_api::{GenerateMethod, Limits};
 
-use super::{StackOptions, stack, testing};
+use super::{Layered, StackOptions, testing};
 use crate::{
-    Capability, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Operation, Provider,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, Leases,
+    Minted, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Warrant, no_kms,
 };
 
 /// Counts what it is asked for, and fails as it is told.
@@ -72,6 +74,33 @@ impl Provider for Engine {
         Ok(Vec::new())
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
+    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
+}
+
+#[async_trait]
+impl Leases for Engine {
     async fn warrant(&self, _: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
         if self.throttled == Some(request.path.as_str()) {
             self.warrants.fetch_add(1, Ordering::Relaxed);
@@ -110,10 +139,6 @@ impl Provider for Engine {
     async fn revoke(&self, _: &Context, _: &LeaseHandle) -> Result<(), ProviderError> {
         self.asked(&self.revocations, Operation::Revoke).await.map(drop)
     }
-
-    async fn check(&self, _: &Context) -> Result<(), ProviderError> {
-        Ok(())
-    }
 }
 
 fn request() -> LeaseRequest {
@@ -132,11 +157,11 @@ fn handle() -> LeaseHandle {
     }
 }
 
-fn layered(engine: &Arc<Engine>) -> (Arc<dyn Provider>, testing::Measured) {
+fn layered(engine: &Arc<Engine>) -> (Layered, testing::Measured) {
     let measured = testing::measured();
     let config = testing::config(Limits::default());
     let provider: Arc<dyn Provider> = engine.clone();
-    let stack = stack(provider, &config, &measured.metrics, StackOptions::default());
+    let stack = Layered::new(provider, &config, &measured.metrics, StackOptions::default());
     (stack, measured)
 }
 

@@ -1,41 +1,40 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{Budget, checked, holds::Scope, requests};
+use super::{Budget, checked, requests};
 use crate::{
-    Capability, Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice, Operation,
-    Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Context, Provider, ProviderError,
+    call::{Answers, Request, Service},
 };
 
-/// Keeps a store's requests within its budget, and fails them at once while their path is held or the store does not answer: so a
-/// slow store holds nobody for long. References are cut into the provider's batches, and what shares none goes alone, so that
-/// what is counted is what goes out.
+/// Keeps a store's requests within its budget. Fails them at once while their scope is held or the store does not answer, so
+/// that a slow store holds nobody for long. References are cut into the provider's batches, and unbatchable references are
+/// sent alone, so that the budget counts what is sent.
 #[derive(Debug)]
-pub struct Limit {
-    provider: Arc<dyn Provider>,
+pub struct Limit<S> {
+    inner: S,
     budget: Arc<Budget>,
 }
 
-impl Limit {
-    /// Requests of `provider` spend from `budget`.
-    pub fn new(provider: Arc<dyn Provider>, budget: Arc<Budget>) -> Self {
-        Self { provider, budget }
+impl<S> Limit<S> {
+    /// Requests to `inner` spend from `budget`.
+    pub fn new(inner: S, budget: Arc<Budget>) -> Self {
+        Self { inner, budget }
     }
 
-    /// Makes one request for those that are not held; the others learn why they are.
-    async fn request(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let held = |reference: &RemoteRef| {
-            self.budget
-                .held(Operation::Read, &Scope::Key(reference.key.clone()))
-        };
-        let held: Vec<_> = refs.iter().map(held).collect();
-        let free: Vec<RemoteRef> = refs
+    /// Sends one request for everything that is not held; the others fail with the error of their hold.
+    async fn request<R: Request>(&self, cx: &Context, requests: &[R]) -> Answers<R>
+    where
+        S: Service<R>,
+    {
+        let held = |request: &R| self.budget.held(R::OPERATION, &request.scope());
+        let held: Vec<_> = requests.iter().map(held).collect();
+        let free: Vec<R> = requests
             .iter()
             .zip(&held)
             .filter(|(_, held)| held.is_none())
-            .map(|(reference, _)| reference.clone())
+            .map(|(request, _)| request.clone())
             .collect();
         let mut answers = if free.is_empty() {
             Vec::new()
@@ -48,103 +47,43 @@ impl Limit {
         held.into_iter().map_while(answer).collect()
     }
 
-    async fn admitted(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let scope = match refs {
-            [one] => Some(Scope::Key(one.key.clone())),
+    async fn admitted<R: Request>(&self, cx: &Context, requests: &[R]) -> Answers<R>
+    where
+        S: Service<R>,
+    {
+        let scope = match requests {
+            [one] => Some(one.scope()),
             _ => None,
         };
-        match self.budget.admit(cx, Operation::Read, scope.as_ref()).await {
-            Ok(_admission) => self.provider.fetch(cx, refs).await,
+        match self.budget.admit(cx, R::OPERATION, scope.as_ref()).await {
+            // boxed, because many requests wait before this and should use little memory
+            Ok(_admission) => Box::pin(self.inner.call(cx, requests)).await,
             Err(error) => {
-                let explain = |reference: &RemoteRef| {
-                    let scope = Scope::Key(reference.key.clone());
-                    Err(self.budget.explain(&scope, error.clone()))
-                };
-                refs.iter().map(explain).collect()
+                let explain = |request: &R| Err(self.budget.explain(&request.scope(), error.clone()));
+                requests.iter().map(explain).collect()
             }
         }
     }
 }
 
-#[async_trait]
-impl Provider for Limit {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
+impl<R: Request, S: Service<R>> Service<R> for Limit<S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let requests = requests(self.provider.as_ref(), refs);
+    async fn call(&self, cx: &Context, all: &[R]) -> Answers<R> {
+        let requests = requests(self.inner.provider(), all);
         if requests.len() == 1 {
-            return self.request(cx, refs).await;
+            return self.request(cx, all).await;
         }
-        let answers = requests.iter().map(|places| async {
-            let refs: Vec<RemoteRef> = places.iter().map(|place| refs[*place].clone()).collect();
-            checked(refs.len(), Operation::Read, self.request(cx, &refs).await)
+        let answers = requests.iter().map(|positions| async {
+            let some: Vec<R> = positions.iter().map(|position| all[*position].clone()).collect();
+            checked(&some, self.request(cx, &some).await)
         });
         let answers = join_all(answers).await.into_iter().flatten();
-        let mut placed: Vec<_> = requests.iter().flatten().zip(answers).collect();
-        placed.sort_unstable_by_key(|(place, _)| **place);
-        placed.into_iter().map(|(_, answer)| answer).collect()
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let scope = Scope::search(query);
-        let _admission = self.budget.admit(cx, Operation::Find, Some(&scope)).await?;
-        self.provider.find(cx, query).await
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let scope = Scope::Operation(Operation::Decrypt);
-        let _admission = self.budget.admit(cx, Operation::Decrypt, Some(&scope)).await?;
-        self.provider.decrypt(cx, ciphertext).await
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let scope = Scope::Lease(request.path.clone());
-        let _admission = self.budget.admit(cx, Operation::Warrant, Some(&scope)).await?;
-        self.provider.warrant(cx, request).await
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        let scope = Scope::Lease(request.path.clone());
-        let _admission = self.budget.admit(cx, Operation::Mint, Some(&scope)).await?;
-        self.provider.mint(cx, warrant, request).await
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        let scope = Scope::Operation(Operation::RenewLease);
-        let _admission = self.budget.admit(cx, Operation::RenewLease, Some(&scope)).await?;
-        self.provider.renew_lease(cx, lease, wanted).await
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        let scope = Scope::Operation(Operation::Revoke);
-        let _admission = self.budget.admit(cx, Operation::Revoke, Some(&scope)).await?;
-        self.provider.revoke(cx, lease).await
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        let scope = Scope::Operation(Operation::Check);
-        let _admission = self.budget.admit(cx, Operation::Check, Some(&scope)).await?;
-        self.provider.check(cx).await
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
+        let mut ordered: Vec<_> = requests.iter().flatten().zip(answers).collect();
+        ordered.sort_unstable_by_key(|(position, _)| **position);
+        ordered.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 
@@ -158,24 +97,25 @@ mod tests {
     use super::*;
     use crate::testing::at;
     use crate::{
-        ErrorKind, MemoryBackend,
-        layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing},
+        ErrorKind, FindQuery, MemoryBackend, Operation, RemoteRef,
+        call::Direct,
+        layers::{DEFAULT_MAX_CONCURRENT, Retry, StackOptions, Timeout, testing, testing::Requests as _},
     };
 
     /// The layers from the limit inwards, without further attempts.
-    fn limited(backend: &MemoryBackend, limits: Limits) -> (Limit, testing::Measured) {
+    fn limited(
+        backend: &MemoryBackend,
+        limits: Limits,
+    ) -> (Limit<Retry<Timeout<Direct>>>, testing::Measured) {
         let measured = testing::measured();
         let budget = Arc::new(Budget::new(&limits, measured.store.clone()));
-        let provider = Arc::new(Timeout::new(backend.provider(), Duration::from_secs(10)));
+        let provider = Timeout::new(Direct(backend.provider()), Duration::from_secs(10));
         let options = StackOptions {
             retries: 0,
             ..StackOptions::default()
         };
         (
-            Limit::new(
-                Arc::new(Retry::new(provider, Arc::clone(&budget), options)),
-                budget,
-            ),
+            Limit::new(Retry::new(provider, Arc::clone(&budget), options), budget),
             measured,
         )
     }
@@ -363,7 +303,7 @@ mod tests {
             ..Limits::default()
         });
         let measured = testing::measured();
-        let stack = crate::layers::stack(
+        let stack = crate::layers::Layered::new(
             backend.provider(),
             &config,
             &measured.metrics,
@@ -401,7 +341,8 @@ mod tests {
             let mut config = testing::config(limits);
             config.key.namespace = namespace;
             let metrics = testing::measured().metrics;
-            let stack = crate::layers::stack(backend.provider(), &config, &metrics, StackOptions::default());
+            let stack =
+                crate::layers::Layered::new(backend.provider(), &config, &metrics, StackOptions::default());
             let (cx, refs) = (Context::default(), refs(200));
             futures::future::join_all(refs.chunks(1).map(|one| stack.fetch(&cx, one))).await;
             assert_eq!(backend.most_in_flight(), expected);
@@ -419,7 +360,7 @@ mod tests {
         backend.throttle_every_second();
         let measured = testing::measured();
         let config = testing::config(Limits::default());
-        let stack = crate::layers::stack(
+        let stack = crate::layers::Layered::new(
             backend.provider(),
             &config,
             &measured.metrics,

@@ -1,9 +1,11 @@
-//! What surrounds every provider. Each layer is a [`Provider`] around a provider and does one thing; [`stack`] puts
-//! them around a client in the one order that works:
+//! The layers around every provider. Each layer is a [`Service`] around a service, generic over the request: it does one
+//! thing, in one function. [`Layered`] puts them around a client in the only order that works:
 //!
 //! ```text
-//!  caller ─▶ coalesce ─▶ batch ─▶ limit ─▶ retry ─▶ metrics ─▶ timeout ─▶ provider
+//!  caller ─▶ coalesce ─▶ batch ─▶ limit ─▶ retry ─▶ observe ─▶ timeout ─▶ provider
 //! ```
+//!
+//! Only reads, searches and decryptions are coalesced, and only reads are batched.
 //!
 //! | layer | does | stands here because |
 //! |---|---|---|
@@ -30,9 +32,13 @@ mod pace;
 mod retry;
 mod timeout;
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, Shared};
+use async_trait::async_trait;
+use futures::{
+    future::{BoxFuture, Shared},
+    stream::BoxStream,
+};
 use lockstep_api::Limits;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,8 +51,10 @@ pub use retry::Retry;
 pub use timeout::Timeout;
 
 use crate::{
-    Context, DEFAULT_TIMEOUT, ErrorKind, FetchMetrics, Operation, Provider, ProviderError, RemoteRef,
-    StoreConfig,
+    Capability, Ciphertext, Context, DEFAULT_TIMEOUT, ErrorKind, EventSource, FetchMetrics, FindQuery,
+    LeaseHandle, LeaseRequest, Leases, Minted, Notice, Operation, Provider, ProviderError, RemoteMeta,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
+    call::{Answers, Check, Direct, GetWarrant, Mint, RenewLease, Request, Revoke, Service},
 };
 
 /// `limits.maxConcurrent` when the store sets none.
@@ -90,33 +98,150 @@ fn bounded(config: &StoreConfig) -> Limits {
     }
 }
 
-/// Puts all layers around a client.
-pub fn stack(
+/// The layers that every request passes.
+type Calls = Limit<Retry<Observe<Timeout<Direct>>>>;
+
+/// A client with all layers around it.
+#[derive(Debug)]
+pub struct Layered {
+    reads: Coalesce<RemoteRef, Batch<Calls>>,
+    searches: Coalesce<FindQuery, Calls>,
+    decryptions: Coalesce<Ciphertext, Calls>,
+    calls: Arc<Calls>,
     provider: Arc<dyn Provider>,
-    config: &StoreConfig,
-    metrics: &FetchMetrics,
-    options: StackOptions,
-) -> Arc<dyn Provider> {
-    let store = metrics.store(provider.capability().name, &config.key);
-    let timeout = config
-        .limits
-        .timeout
-        .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
-    let budget = Arc::new(Budget::new(&bounded(config), store.clone()));
-    let provider: Arc<dyn Provider> = Arc::new(Timeout::new(provider, timeout));
-    let provider: Arc<dyn Provider> = Arc::new(Observe::new(provider, store.clone()));
-    let provider: Arc<dyn Provider> = Arc::new(Retry::new(provider, Arc::clone(&budget), options));
-    let provider: Arc<dyn Provider> = Arc::new(Limit::new(provider, budget));
-    // A joined request may outlast the one who began it, so it has an end of its own: waiting for a slot, then every
-    // attempt and the waits between them.
-    let attempts = u32::try_from(options.retries)
-        .unwrap_or(u32::MAX)
-        .saturating_add(2);
-    let longest = timeout
-        .saturating_add(options.retry_delay * 8)
-        .saturating_mul(attempts);
-    let provider: Arc<dyn Provider> = Arc::new(Batch::new(provider, store.clone(), longest));
-    Arc::new(Coalesce::new(provider, store, longest + BATCH_WAIT_BACKLOG))
+    /// Dropped with the client.
+    _kept: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Layered {
+    /// Puts all layers around a client.
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        config: &StoreConfig,
+        metrics: &FetchMetrics,
+        options: StackOptions,
+    ) -> Self {
+        let store = metrics.store(provider.capability().name, &config.key);
+        let timeout = config
+            .limits
+            .timeout
+            .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
+        let budget = Arc::new(Budget::new(&bounded(config), store.clone()));
+        let timed = Timeout::new(Direct(Arc::clone(&provider)), timeout);
+        let observed = Observe::new(timed, store.clone());
+        let retried = Retry::new(observed, Arc::clone(&budget), options);
+        let calls = Arc::new(Limit::new(retried, budget));
+        // A joined request may outlast the caller that started it, so it has a deadline of its own: waiting for a slot, then
+        // every attempt and the waits between them.
+        let attempts = u32::try_from(options.retries)
+            .unwrap_or(u32::MAX)
+            .saturating_add(2);
+        let longest = timeout
+            .saturating_add(options.retry_delay * 8)
+            .saturating_mul(attempts);
+        let batches = Arc::new(Batch::new(Arc::clone(&calls), store.clone(), longest));
+        let joined = longest + BATCH_WAIT_BACKLOG;
+        Self {
+            reads: Coalesce::new(batches, store.clone(), joined),
+            searches: Coalesce::new(Arc::clone(&calls), store.clone(), joined),
+            decryptions: Coalesce::new(Arc::clone(&calls), store, joined),
+            calls,
+            provider,
+            _kept: None,
+        }
+    }
+
+    /// Keeps a value until the client is dropped.
+    #[must_use]
+    pub fn keeping(self, kept: impl Any + Send + Sync) -> Self {
+        Self {
+            _kept: Some(Box::new(kept)),
+            ..self
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Layered {
+    fn capability(&self) -> Capability {
+        self.provider.capability()
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
+        self.reads.call(cx, refs).await
+    }
+
+    fn batches(&self, reference: &RemoteRef) -> bool {
+        self.provider.batches(reference)
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        one(&self.searches, cx, query.clone()).await
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        // no change of a value changes what a ciphertext contains
+        let cx = Context {
+            not_before: None,
+            ..cx.clone()
+        };
+        one(&self.decryptions, &cx, ciphertext.clone()).await
+    }
+
+    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
+        one(self.calls.as_ref(), cx, Check).await
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.provider.notice()
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        self.provider.changes()
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        self.provider.events()
+    }
+}
+
+#[async_trait]
+impl Leases for Layered {
+    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+        one(self.calls.as_ref(), cx, GetWarrant(request.clone())).await
+    }
+
+    async fn mint(
+        &self,
+        cx: &Context,
+        warrant: &Warrant,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        one(self.calls.as_ref(), cx, Mint(warrant.clone(), request.clone())).await
+    }
+
+    async fn renew_lease(
+        &self,
+        cx: &Context,
+        lease: &LeaseHandle,
+        wanted: Duration,
+    ) -> Result<Duration, ProviderError> {
+        one(self.calls.as_ref(), cx, RenewLease(lease.clone(), wanted)).await
+    }
+
+    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        one(self.calls.as_ref(), cx, Revoke(lease.clone())).await
+    }
+}
+
+/// Sends one request.
+async fn one<R: Request>(
+    service: &impl Service<R>,
+    cx: &Context,
+    request: R,
+) -> Result<R::Answer, ProviderError> {
+    let answer = service.call(cx, &[request]).await.pop();
+    answer.unwrap_or_else(|| Err(panicked(R::OPERATION)))
 }
 
 /// The earlier of the caller's deadline and `limit` from now.
@@ -128,24 +253,27 @@ fn deadline(cx: &Context, limit: Duration) -> Instant {
         .map_or(own, |deadline| own.min(Instant::from_std(deadline)))
 }
 
-/// The same error for each of so many references.
+/// The same error for each of `count` requests.
 fn for_each<T>(count: usize, error: &ProviderError) -> Vec<Result<T, ProviderError>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
-/// Cuts references into requests, by their places: what can share a request goes in as many as the provider takes at once,
-/// and everything else alone.
-fn requests<'a>(provider: &dyn Provider, refs: impl IntoIterator<Item = &'a RemoteRef>) -> Vec<Vec<usize>> {
+/// Cuts requests into those that are sent, by their positions: batches of as many as the provider takes at once, and
+/// unbatchable requests alone.
+fn requests<'a, R: Request>(
+    provider: &dyn Provider,
+    all: impl IntoIterator<Item = &'a R>,
+) -> Vec<Vec<usize>> {
     let size = provider.capability().batch;
     let (mut requests, mut open) = (Vec::new(), Vec::new());
-    for (place, reference) in refs.into_iter().enumerate() {
-        if size > 1 && provider.batches(reference) {
-            open.push(place);
+    for (position, request) in all.into_iter().enumerate() {
+        if size > 1 && request.shares(provider) {
+            open.push(position);
             if open.len() == size {
                 requests.push(std::mem::take(&mut open));
             }
         } else {
-            requests.push(vec![place]);
+            requests.push(vec![position]);
         }
     }
     if !open.is_empty() {
@@ -154,25 +282,20 @@ fn requests<'a>(provider: &dyn Provider, refs: impl IntoIterator<Item = &'a Remo
     requests
 }
 
-/// The outcome of a request for several references: of the first that failed.
+/// The first error of several answers.
 fn outcome<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     results.iter().find_map(|result| result.as_ref().err())
 }
 
-/// A provider that answers fewer or more than it was asked would pair values with the wrong keys.
-fn checked<T>(
-    asked: usize,
-    operation: Operation,
-    results: Vec<Result<T, ProviderError>>,
-) -> Vec<Result<T, ProviderError>> {
-    if results.len() == asked {
-        return results;
+/// Checks the number of answers: a provider that returns fewer or more would pair values with the wrong keys.
+fn checked<R: Request>(requests: &[R], answers: Answers<R>) -> Answers<R> {
+    let asked = requests.len();
+    if answers.len() == asked {
+        return answers;
     }
-    let message = format!("the provider answered {} of {asked} references", results.len());
-    for_each(
-        asked,
-        &ProviderError::new(ErrorKind::Internal, operation, message),
-    )
+    let message = format!("the provider answered {} of {asked} references", answers.len());
+    let error = ProviderError::new(ErrorKind::Internal, R::OPERATION, message);
+    for_each(asked, &error)
 }
 
 /// A request in flight, carried on by any of those who hold it.
@@ -208,7 +331,41 @@ pub(crate) mod testing {
 
     use lockstep_api::{Limits, StoreKind, StoreProvider};
 
-    use crate::{FetchMetrics, StoreConfig, StoreKey, metrics::StoreMetrics};
+    use crate::{
+        Context, FetchMetrics, FindQuery, ProviderError, RemoteMeta, RemoteRef, StoreConfig, StoreKey,
+        call::{Answers, Check, Service},
+        metrics::StoreMetrics,
+    };
+
+    /// The requests that tests send to single layers.
+    pub(crate) trait Requests {
+        async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Answers<RemoteRef>
+        where
+            Self: Service<RemoteRef>,
+        {
+            self.call(cx, refs).await
+        }
+
+        async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError>
+        where
+            Self: Service<FindQuery> + Sized,
+        {
+            super::one(self, cx, query.clone()).await
+        }
+
+        async fn check(&self, cx: &Context) -> Result<(), ProviderError>
+        where
+            Self: Service<Check> + Sized,
+        {
+            super::one(self, cx, Check).await
+        }
+    }
+
+    impl<S> Requests for super::Timeout<S> {}
+    impl<S> Requests for super::Observe<S> {}
+    impl<S> Requests for super::Retry<S> {}
+    impl<S> Requests for super::Limit<S> {}
+    impl<S> Requests for super::Batch<S> {}
 
     pub(crate) fn key() -> StoreKey {
         StoreKey {

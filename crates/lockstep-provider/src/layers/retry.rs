@@ -1,6 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
@@ -8,28 +7,27 @@ use super::{
     Budget, StackOptions,
     budget::{is_refused_login, outcome},
     gate::Outcome,
-    holds::Scope,
 };
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Context, ErrorKind, Operation, Provider, ProviderError,
+    call::{Answers, Request, Scope, Service},
 };
 
 /// Tries again what may succeed within seconds ([`ErrorKind::is_transient`]), and at the store's pace what it said was too fast:
 /// of several references only those that failed so. The store's budget is asked before each further attempt and told what each came to, so that a store that
 /// does not answer is not asked three times as often.
 #[derive(Debug)]
-pub struct Retry {
-    provider: Arc<dyn Provider>,
+pub struct Retry<S> {
+    inner: S,
     budget: Arc<Budget>,
     options: StackOptions,
 }
 
-impl Retry {
-    /// Tries requests of `provider` again, as far as the budget allows.
-    pub fn new(provider: Arc<dyn Provider>, budget: Arc<Budget>, options: StackOptions) -> Self {
+impl<S> Retry<S> {
+    /// Repeats requests to `inner`, as far as the budget allows.
+    pub fn new(inner: S, budget: Arc<Budget>, options: StackOptions) -> Self {
         Self {
-            provider,
+            inner,
             budget,
             options,
         }
@@ -43,27 +41,19 @@ impl Retry {
             .build()
     }
 
-    /// Tells the budget what an attempt came to.
-    fn record(&self, scope: &Scope, error: Option<&ProviderError>) {
-        self.budget.record(error);
-        if let Some(error) = error {
-            self.budget.record_for(scope.clone(), error);
-        }
-    }
-
-    /// Tells the budget what an attempt came to for each reference.
-    fn record_all(&self, refs: &[RemoteRef], results: &[Result<RemoteSecret, ProviderError>]) {
-        self.budget.record(verdict(results));
-        for (reference, result) in refs.iter().zip(results) {
-            if let Err(error) = result {
-                self.budget.record_for(scope(reference), error);
+    /// Tells the budget how an attempt ended.
+    fn record<R: Request>(&self, requests: &[R], answers: &Answers<R>) {
+        self.budget.record(verdict(answers));
+        for (request, answer) in requests.iter().zip(answers) {
+            if let Err(error) = answer {
+                self.budget.record_for(request.scope(), error);
             }
         }
     }
 
     fn attempts<'a>(&'a self, cx: &'a Context, operation: Operation) -> Attempts<'a> {
         Attempts {
-            retry: self,
+            budget: &self.budget,
             cx,
             operation,
             delays: self.delays(),
@@ -74,7 +64,7 @@ impl Retry {
 
 /// The further attempts of one request.
 struct Attempts<'a> {
-    retry: &'a Retry,
+    budget: &'a Budget,
     cx: &'a Context,
     operation: Operation,
     delays: ExponentialBackoff,
@@ -84,13 +74,13 @@ struct Attempts<'a> {
 impl Attempts<'_> {
     /// Waits for the next attempt; `false` when there is none.
     async fn again(&mut self, error: &ProviderError, scopes: &[Scope]) -> bool {
-        let budget = &self.retry.budget;
         if error.kind == ErrorKind::RateLimited {
             if self.throttled_left == 0 {
                 return false;
             }
             self.throttled_left -= 1;
-            let admitted = budget
+            let admitted = self
+                .budget
                 .admit_after_throttling(self.cx, self.operation, scopes)
                 .await;
             return admitted.is_ok();
@@ -103,7 +93,7 @@ impl Attempts<'_> {
             return false;
         }
         sleep(delay).await;
-        budget.admit_again(self.cx, self.operation).await.is_ok()
+        self.budget.admit_again(self.cx, self.operation).await.is_ok()
     }
 }
 
@@ -128,156 +118,50 @@ fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     })
 }
 
-/// What a read of this reference is held by.
-fn scope(reference: &RemoteRef) -> Scope {
-    Scope::Key(reference.key.clone())
-}
-
 /// The error of what may pass when it is tried again.
 fn passing<T>(result: &Result<T, ProviderError>) -> Option<&ProviderError> {
     let error = result.as_ref().err()?;
     (error.kind.is_transient() || error.kind == ErrorKind::RateLimited).then_some(error)
 }
 
-#[async_trait]
-impl Provider for Retry {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
+impl<R: Request, S: Service<R>> Service<R> for Retry<S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        let mut results = self.provider.fetch(cx, refs).await;
-        self.record_all(refs, &results);
-        let mut attempts = self.attempts(cx, Operation::Read);
+    async fn call(&self, cx: &Context, requests: &[R]) -> Answers<R> {
+        let mut answers = self.inner.call(cx, requests).await;
+        self.record(requests, &answers);
+        if !R::REPEATABLE {
+            return answers;
+        }
+        let mut attempts = self.attempts(cx, R::OPERATION);
         loop {
-            let failed: Vec<usize> = (0..refs.len())
-                .filter(|index| {
-                    results
-                        .get(*index)
-                        .is_some_and(|result| passing(result).is_some())
-                })
+            let failed: Vec<usize> = (0..requests.len())
+                .filter(|index| answers.get(*index).is_some_and(|answer| passing(answer).is_some()))
                 // what is left alone for long is not waited for, and keeps nobody else waiting
-                .filter(|index| !self.budget.is_held_long(&scope(&refs[*index])))
+                .filter(|index| !self.budget.is_held_long(&requests[*index].scope()))
                 .collect();
             // What was too fast decides how long it is waited for.
-            let errors = || failed.iter().filter_map(|index| passing(results.get(*index)?));
+            let errors = || failed.iter().filter_map(|index| passing(answers.get(*index)?));
             let Some(worst) = errors()
                 .find(|error| error.kind == ErrorKind::RateLimited)
                 .or_else(|| errors().next())
                 .cloned()
             else {
-                return results;
+                return answers;
             };
-            let again: Vec<RemoteRef> = failed.iter().map(|index| refs[*index].clone()).collect();
-            let scopes: Vec<Scope> = again.iter().map(scope).collect();
+            let again: Vec<R> = failed.iter().map(|index| requests[*index].clone()).collect();
+            let scopes: Vec<Scope> = again.iter().map(R::scope).collect();
             if !attempts.again(&worst, &scopes).await {
-                return results;
+                return answers;
             }
-            let answers = self.provider.fetch(cx, &again).await;
-            self.record_all(&again, &answers);
-            for (index, answer) in failed.into_iter().zip(answers) {
-                results[index] = answer;
-            }
-        }
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        let scope = Scope::search(query);
-        let mut attempts = self.attempts(cx, Operation::Find);
-        loop {
-            let result = self.provider.find(cx, query).await;
-            self.record(&scope, result.as_ref().err());
-            match passing(&result).cloned() {
-                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
-                _ => return result,
+            let repeated = self.inner.call(cx, &again).await;
+            self.record(&again, &repeated);
+            for (index, answer) in failed.into_iter().zip(repeated) {
+                answers[index] = answer;
             }
         }
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        let scope = Scope::Operation(Operation::Decrypt);
-        let mut attempts = self.attempts(cx, Operation::Decrypt);
-        loop {
-            let result = self.provider.decrypt(cx, ciphertext).await;
-            self.record(&scope, result.as_ref().err());
-            match passing(&result).cloned() {
-                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
-                _ => return result,
-            }
-        }
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        let scope = Scope::Lease(request.path.clone());
-        // once: an answer that was lost leaves a token behind
-        let result = self.provider.warrant(cx, request).await;
-        self.record(&scope, result.as_ref().err());
-        result
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        let scope = Scope::Lease(request.path.clone());
-        // once: nobody knows of a failed attempt whether it made one
-        let result = self.provider.mint(cx, warrant, request).await;
-        self.record(&scope, result.as_ref().err());
-        result
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        let scope = Scope::Operation(Operation::RenewLease);
-        let mut attempts = self.attempts(cx, Operation::RenewLease);
-        loop {
-            let result = self.provider.renew_lease(cx, lease, wanted).await;
-            self.record(&scope, result.as_ref().err());
-            match passing(&result).cloned() {
-                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
-                _ => return result,
-            }
-        }
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        let scope = Scope::Operation(Operation::Revoke);
-        let mut attempts = self.attempts(cx, Operation::Revoke);
-        loop {
-            let result = self.provider.revoke(cx, lease).await;
-            self.record(&scope, result.as_ref().err());
-            match passing(&result).cloned() {
-                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
-                _ => return result,
-            }
-        }
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        let scope = Scope::Operation(Operation::Check);
-        let mut attempts = self.attempts(cx, Operation::Check);
-        loop {
-            let result = self.provider.check(cx).await;
-            self.record(&scope, result.as_ref().err());
-            match passing(&result).cloned() {
-                Some(error) if attempts.again(&error, std::slice::from_ref(&scope)).await => {}
-                _ => return result,
-            }
-        }
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
     }
 }
 
@@ -290,11 +174,15 @@ mod tests {
 
     use super::*;
     use crate::testing::at;
-    use crate::{MemoryBackend, layers::testing::budget};
+    use crate::{
+        FindQuery, MemoryBackend, RemoteRef,
+        call::Direct,
+        layers::testing::{Requests as _, budget},
+    };
 
-    fn retry(backend: &MemoryBackend) -> Retry {
+    fn retry(backend: &MemoryBackend) -> Retry<Direct> {
         Retry::new(
-            backend.provider(),
+            Direct(backend.provider()),
             budget(Limits::default()),
             StackOptions::default(),
         )

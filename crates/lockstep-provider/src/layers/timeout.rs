@@ -1,39 +1,42 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::timeout_at;
 
 use super::{checked, deadline, for_each};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Minted, Notice,
-    Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Context, ErrorKind, Operation, Provider, ProviderError,
+    call::{Answers, Request, Service},
 };
 
 /// Ends a request that takes longer than the store's time-out, or than its caller waits.
 #[derive(Debug)]
-pub struct Timeout {
-    provider: Arc<dyn Provider>,
+pub struct Timeout<S> {
+    inner: S,
     limit: Duration,
 }
 
-impl Timeout {
-    /// Requests of `provider` take at most `limit`.
-    pub fn new(provider: Arc<dyn Provider>, limit: Duration) -> Self {
-        Self { provider, limit }
+impl<S> Timeout<S> {
+    /// Requests to `inner` take at most `limit`.
+    pub fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, limit }
+    }
+}
+
+impl<R: Request, S: Service<R>> Service<R> for Timeout<S> {
+    fn provider(&self) -> &dyn Provider {
+        self.inner.provider()
     }
 
-    async fn within<T>(
-        &self,
-        cx: &Context,
-        operation: Operation,
-        request: impl Future<Output = T> + Send,
-    ) -> Result<T, ProviderError> {
-        timeout_at(deadline(cx, self.limit), request).await.map_err(|_| {
-            let limit = lockstep_api::Duration::from(self.limit);
-            let message = format!("{} took longer than {limit}", verb(operation));
-            ProviderError::new(ErrorKind::Timeout, operation, message)
-                .with_hint("A store that is slow by nature needs a longer spec.limits.timeout.")
-        })
+    async fn call(&self, cx: &Context, requests: &[R]) -> Answers<R> {
+        let call = self.inner.call(cx, requests);
+        if let Ok(answers) = timeout_at(deadline(cx, self.limit), call).await {
+            return checked(requests, answers);
+        }
+        let limit = lockstep_api::Duration::from(self.limit);
+        let message = format!("{} took longer than {limit}", verb(R::OPERATION));
+        let error = ProviderError::new(ErrorKind::Timeout, R::OPERATION, message)
+            .with_hint("A store that is slow by nature needs a longer spec.limits.timeout.");
+        for_each(requests.len(), &error)
     }
 }
 
@@ -56,91 +59,18 @@ fn verb(operation: Operation) -> &'static str {
     }
 }
 
-#[async_trait]
-impl Provider for Timeout {
-    fn capability(&self) -> Capability {
-        self.provider.capability()
-    }
-
-    fn batches(&self, reference: &RemoteRef) -> bool {
-        self.provider.batches(reference)
-    }
-
-    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
-        match self
-            .within(cx, Operation::Read, self.provider.fetch(cx, refs))
-            .await
-        {
-            Ok(results) => checked(refs.len(), Operation::Read, results),
-            Err(error) => for_each(refs.len(), &error),
-        }
-    }
-
-    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
-        self.within(cx, Operation::Find, self.provider.find(cx, query))
-            .await?
-    }
-
-    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        self.within(cx, Operation::Decrypt, self.provider.decrypt(cx, ciphertext))
-            .await?
-    }
-
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.within(cx, Operation::Warrant, self.provider.warrant(cx, request))
-            .await?
-    }
-
-    async fn mint(
-        &self,
-        cx: &Context,
-        warrant: &Warrant,
-        request: &LeaseRequest,
-    ) -> Result<Minted, ProviderError> {
-        self.within(cx, Operation::Mint, self.provider.mint(cx, warrant, request))
-            .await?
-    }
-
-    async fn renew_lease(
-        &self,
-        cx: &Context,
-        lease: &LeaseHandle,
-        wanted: Duration,
-    ) -> Result<Duration, ProviderError> {
-        self.within(
-            cx,
-            Operation::RenewLease,
-            self.provider.renew_lease(cx, lease, wanted),
-        )
-        .await?
-    }
-
-    async fn revoke(&self, cx: &Context, lease: &LeaseHandle) -> Result<(), ProviderError> {
-        self.within(cx, Operation::Revoke, self.provider.revoke(cx, lease))
-            .await?
-    }
-
-    async fn check(&self, cx: &Context) -> Result<(), ProviderError> {
-        self.within(cx, Operation::Check, self.provider.check(cx)).await?
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        self.provider.notice()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::MemoryBackend;
     use crate::testing::at;
+    use crate::{FindQuery, MemoryBackend, RemoteRef, call::Direct, layers::testing::Requests as _};
 
-    fn hung(limit: Duration) -> Timeout {
+    fn hung(limit: Duration) -> Timeout<Direct> {
         let backend = MemoryBackend::new();
         backend.set_hung(true);
-        Timeout::new(backend.provider(), limit)
+        Timeout::new(Direct(backend.provider()), limit)
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,34 +2,46 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Sessions are renewed this long before they end, or at four fifths of their life where that is later.
+/// Sessions are renewed this long before they expire, or at four fifths of their lifetime if that is later.
 const AHEAD: Duration = Duration::from_secs(300);
-/// No request begins with a session that has less left.
+/// A request never starts with a session that expires sooner.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// What one login gave, and how long it lives.
-pub struct Session<T> {
-    /// What it gave.
-    pub key: T,
+/// The age at which a session is renewed.
+pub(super) fn renewal_age(lifetime: Duration) -> Duration {
+    lifetime.saturating_sub(AHEAD.min(lifetime / 5))
+}
+
+/// The credential of one login or renewal.
+pub struct Session<C> {
+    /// The credential.
+    pub credential: C,
     generation: u64,
     renew_at: Option<Instant>,
     ends: Option<Instant>,
 }
 
-impl<T> Session<T> {
-    /// One that lives for so long from now on; `None` for one without an end.
-    pub(super) fn new(key: T, generation: u64, lifetime: Option<Duration>, now: Instant) -> Self {
+impl<C> Session<C> {
+    /// A session whose credential was asked for at this time: the service started its lifetime no earlier. `None` for a
+    /// credential that does not expire.
+    pub(super) fn new(
+        credential: C,
+        generation: u64,
+        lifetime: Option<Duration>,
+        asked: Instant,
+        renewal_age: impl FnOnce(Duration) -> Duration,
+    ) -> Self {
         // Some thirty years stand for "never": the clock of the runtime cannot add without bound.
         let lifetime = lifetime.map(|lifetime| lifetime.min(Duration::from_secs(1 << 30)));
         Self {
-            key,
+            credential,
             generation,
-            renew_at: lifetime.map(|lifetime| now + lifetime - AHEAD.min(lifetime / 5)),
-            ends: lifetime.map(|lifetime| now + lifetime - LEAST.min(lifetime / 10)),
+            renew_at: lifetime.map(|lifetime| asked + renewal_age(lifetime)),
+            ends: lifetime.map(|lifetime| asked + lifetime - LEAST.min(lifetime / 10)),
         }
     }
 
-    /// Which login this was.
+    /// The number of this session. Later sessions have larger numbers.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -39,7 +51,7 @@ impl<T> Session<T> {
         self.ends.is_some_and(|ends| now >= ends)
     }
 
-    /// Whether it ends soon.
+    /// Whether it expires soon.
     pub(super) fn wants_renewal(&self, now: Instant) -> bool {
         self.renew_at.is_some_and(|renew_at| now >= renew_at)
     }
@@ -50,7 +62,7 @@ mod tests {
     use super::*;
 
     fn session(lifetime: Option<u64>, now: Instant) -> Session<()> {
-        Session::new((), 1, lifetime.map(Duration::from_secs), now)
+        Session::new((), 1, lifetime.map(Duration::from_secs), now, renewal_age)
     }
 
     #[test]
@@ -77,6 +89,7 @@ mod tests {
         let now = Instant::now();
         let far = now + Duration::from_secs(1 << 29);
         assert!(!session(None, now).has_ended(far) && !session(None, now).wants_renewal(far));
+        assert!(!session(Some(u64::MAX), now).has_ended(far));
         assert!(session(Some(0), now).has_ended(now));
     }
 }

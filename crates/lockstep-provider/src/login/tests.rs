@@ -16,7 +16,10 @@ fn refused() -> ProviderError {
 #[derive(Default, Clone)]
 struct Counter {
     logins: Arc<AtomicU64>,
+    renewals: Arc<AtomicU64>,
     refused: Arc<AtomicBool>,
+    /// Whether a credential is renewed at half of its lifetime, without a login.
+    renews: bool,
 }
 
 impl fmt::Display for Counter {
@@ -26,8 +29,8 @@ impl fmt::Display for Counter {
 }
 
 #[async_trait]
-impl Door for Counter {
-    type Key = u64;
+impl Authenticator for Counter {
+    type Credential = u64;
 
     async fn log_in(&self) -> Result<Grant<u64>, ProviderError> {
         let number = self.logins.fetch_add(1, Ordering::SeqCst) + 1;
@@ -36,6 +39,27 @@ impl Door for Counter {
             return Err(refused());
         }
         Ok((number, Some(Duration::from_secs(100))))
+    }
+
+    async fn renew(&self, current: &u64) -> Result<Grant<u64>, ProviderError> {
+        if !self.renews {
+            return self.log_in().await;
+        }
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        let is_refused = self.refused.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if is_refused {
+            return Err(refused());
+        }
+        Ok((*current, Some(Duration::from_secs(100))))
+    }
+
+    fn renewal_age(&self, lifetime: Duration) -> Duration {
+        if self.renews {
+            lifetime / 2
+        } else {
+            lifetime / 5 * 4
+        }
     }
 }
 
@@ -58,7 +82,11 @@ impl Counter {
 async fn a_thousand_requests_at_once_log_in_once() {
     let (counter, login) = login();
     let sessions = join_all((0..1000).map(|_| login.session())).await;
-    assert!(sessions.into_iter().all(|session| session.unwrap().key == 1));
+    assert!(
+        sessions
+            .into_iter()
+            .all(|session| session.unwrap().credential == 1)
+    );
     assert_eq!(counter.logins(), 1);
     assert_eq!(format!("{login:?}"), "Login(as the counter)");
 }
@@ -71,7 +99,7 @@ async fn one_request_renews_and_the_others_go_on_with_what_they_have() {
     let sessions = join_all((0..100).map(|_| login.session())).await;
     let renewed = sessions
         .into_iter()
-        .filter(|session| session.as_ref().unwrap().key == 2);
+        .filter(|session| session.as_ref().unwrap().credential == 2);
     assert_eq!(renewed.count(), 1);
     assert_eq!(counter.logins(), 2);
 }
@@ -83,7 +111,7 @@ async fn a_renewal_that_fails_harms_nobody_and_is_not_tried_by_everybody() {
     tokio::time::advance(Duration::from_secs(81)).await;
     counter.refuse(true);
     for _ in 0..3 {
-        assert_eq!(login.session().await.unwrap().key, 1);
+        assert_eq!(login.session().await.unwrap().credential, 1);
     }
     assert_eq!(counter.logins(), 2);
     tokio::time::advance(Duration::from_secs(20)).await;
@@ -96,7 +124,7 @@ async fn a_login_that_is_refused_is_replaced_once_for_all_who_had_it() {
     let (counter, login) = login();
     let old = login.session().await.unwrap();
     let fresh = join_all((0..50).map(|_| login.replace(old.generation()))).await;
-    assert!(fresh.into_iter().all(|session| session.unwrap().key == 2));
+    assert!(fresh.into_iter().all(|session| session.unwrap().credential == 2));
     assert_eq!(counter.logins(), 2);
 }
 
@@ -108,7 +136,62 @@ async fn whoever_waited_for_a_login_that_failed_is_told_and_the_next_one_tries_a
     assert!(sessions.iter().all(Result::is_err));
     assert_eq!(counter.logins(), 1);
     counter.refuse(false);
-    assert_eq!(login.session().await.unwrap().key, 2);
+    assert_eq!(login.session().await.unwrap().credential, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_credential_needs_no_login() {
+    let counter = Counter {
+        renews: true,
+        ..Counter::default()
+    };
+    let login = Login::new(counter.clone());
+    for _ in 0..5 {
+        let session = login.session().await.unwrap();
+        assert_eq!(session.credential, 1);
+        assert_eq!(session.generation(), login.generation());
+        tokio::time::advance(Duration::from_secs(51)).await;
+    }
+    assert_eq!(
+        (counter.logins(), counter.renewals.load(Ordering::SeqCst)),
+        (1, 4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_renewal_is_no_failed_login() {
+    let counter = Counter {
+        renews: true,
+        ..Counter::default()
+    };
+    let login = Login::new(counter.clone());
+    let session = login.session().await.unwrap();
+    tokio::time::advance(Duration::from_secs(51)).await;
+    counter.refuse(true);
+    let rejected = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        counter.refuse(false);
+        let replaced = login.replace(session.generation()).await;
+        replaced.unwrap().credential
+    };
+    let (replaced, kept) = futures::join!(rejected, login.session());
+    assert_eq!((replaced, kept.unwrap().credential), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_credential_is_replaced_and_the_request_repeated() {
+    let (counter, login) = login();
+    let send = |credential| async move {
+        if credential == 1 {
+            Err(refused())
+        } else {
+            Ok(credential)
+        }
+    };
+    let is_rejected = |error: &ProviderError| error.kind == ErrorKind::Unauthenticated;
+    assert_eq!(login.call(send, is_rejected, |error| error).await, Ok(2));
+    assert_eq!(login.call(send, |_| false, |error| error).await, Ok(2));
+    assert_eq!(counter.logins(), 2);
 }
 
 /// Counts logins, each of which has expired when its answer arrives.
@@ -122,8 +205,8 @@ impl fmt::Display for Expired {
 }
 
 #[async_trait]
-impl Door for Expired {
-    type Key = u64;
+impl Authenticator for Expired {
+    type Credential = u64;
 
     async fn log_in(&self) -> Result<Grant<u64>, ProviderError> {
         let number = self.0.fetch_add(1, Ordering::SeqCst);
@@ -141,5 +224,5 @@ async fn login_that_has_expired_is_malformed_and_shared() {
         assert_eq!(error.kind, ErrorKind::Malformed);
         assert!(error.message.contains("expires 0 seconds"), "{error}");
     }
-    assert_eq!(login.door().0.load(Ordering::SeqCst), 1);
+    assert_eq!(login.authenticator().0.load(Ordering::SeqCst), 1);
 }

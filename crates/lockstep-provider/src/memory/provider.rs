@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 
 use super::backend::{MemoryBackend, State};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, Operation, Part, Provider,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
+    Operation, Part, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// A client of a [`MemoryBackend`].
@@ -93,7 +94,21 @@ impl Provider for MemoryProvider {
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {
         self.backend.request(Operation::Check).await.map(|_| ())
     }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for MemoryProvider {}
 
 fn read(state: &mut State, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
     let key = &reference.key;

@@ -4,7 +4,8 @@
 pub(super) const LOCKSTEP: &str = "\
 Examples:
   Render the Secrets of a folder of manifests without a cluster:
-    lockstep render -f examples/quickstart --values examples/quickstart/values
+    lockstep render -f examples/getting-started/quickstart \\
+      --values examples/getting-started/quickstart/values
 
   Encrypt values in a folder of manifests for Git:
     lockstep seal -f deploy/ --store store.yaml
@@ -44,7 +45,8 @@ Examples:
 pub(super) const RENDER: &str = "\
 Examples:
   Render with values from a folder. The output is masked:
-    lockstep render -f examples/quickstart --values examples/quickstart/values
+    lockstep render -f examples/getting-started/quickstart \\
+      --values examples/getting-started/quickstart/values
 
   Check manifests in CI and list the remote values they read:
     lockstep render -f deploy/
@@ -118,7 +120,7 @@ Examples:
 pub(super) const PLAN: &str = "\
 Examples:
   Estimate the calls of a team's manifests:
-    lockstep plan -f examples/aws-secrets-manager
+    lockstep plan -f examples/providers/aws/secrets-manager
 
   Estimate the calls of a kustomize overlay:
     kubectl kustomize overlays/production | lockstep plan -f -

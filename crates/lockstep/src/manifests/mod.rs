@@ -52,8 +52,8 @@ pub(crate) fn index(objects: &mut Objects) -> Index {
 
 impl Placed {
     /// Returns what the operator would know about it beyond its own object.
-    pub(crate) fn surroundings(&self, index: &Index) -> ClusterView {
-        index.surroundings(&ObjectKey::of(&self.object), &self.object)
+    pub(crate) fn view_of(&self, index: &Index) -> ClusterView {
+        index.view_of(&ObjectKey::of(&self.object), &self.object)
     }
 
     /// Returns the name of its Secret.
@@ -74,7 +74,7 @@ impl Placed {
             status: None,
             resource_version: None,
             memory: Memory::default(),
-            view: Arc::new(self.surroundings(index)),
+            view: Arc::new(self.view_of(index)),
             lease_grants: BTreeMap::new(),
             account: String::new(),
             key,

@@ -68,7 +68,7 @@ fn one(
     registry: &Registry,
     stores: &mut BTreeMap<StoreKey, Known>,
 ) -> Result<Object<StoreKey>, Failure> {
-    let around = placed.surroundings(index);
+    let around = placed.view_of(index);
     let input = placed.input(&around);
     let plan = plan::plan(&input)?;
     let key = |store: &StoreRef| store_key(&placed.namespace, store);

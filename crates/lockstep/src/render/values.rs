@@ -9,11 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use lockstep_api::StoreRef;
 use lockstep_controller::fetch::Stores;
 use lockstep_provider::{
-    Capability, Context, ErrorKind, FindQuery, KeyFilter, Operation, Part, Provider, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
+    Operation, Part, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
+    no_kms,
 };
 
 /// Maximum number of values in a folder.
@@ -172,6 +174,10 @@ impl Provider for Folder {
         refs.iter().map(|reference| self.read(reference)).collect()
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        false
+    }
+
     async fn find(&self, _: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         if !query.tags.is_empty() {
             let message = "find.tags: tags are not supported with --values";
@@ -195,10 +201,28 @@ impl Provider for Folder {
         Ok(all)
     }
 
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {
         Ok(())
     }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for Folder {}
 
 /// Resolves every store to the folder.
 #[derive(Debug)]

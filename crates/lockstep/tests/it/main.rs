@@ -37,8 +37,29 @@ fn lockstep_with(arguments: &[&str], input: &str) -> assert_cmd::assert::Assert 
         .assert()
 }
 
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+/// Returns the folders below `examples/` that contain manifests.
+fn examples() -> Vec<PathBuf> {
+    fn add(folder: &Path, found: &mut Vec<PathBuf>) {
+        if folder.join("manifests.yaml").is_file() {
+            found.push(folder.to_owned());
+        }
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                add(&path, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    add(&example(""), &mut found);
+    assert!(found.len() > 20, "only {} examples were found", found.len());
+    found
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .join(name)
 }
 
 fn text(bytes: &[u8]) -> String {

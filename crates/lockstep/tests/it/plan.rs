@@ -256,13 +256,8 @@ fn what_cannot_be_read_is_a_wrong_command() {
 
 #[test]
 fn every_example_can_be_counted() {
-    let mut seen = 0;
-    for entry in fs::read_dir(examples()).expect("examples/") {
-        let manifests = entry.expect("an entry").path().join("manifests.yaml");
-        if !manifests.is_file() {
-            continue;
-        }
-        seen += 1;
+    for folder in examples() {
+        let manifests = folder.join("manifests.yaml");
         let path = manifests.to_str().expect("UTF-8");
         let output = lockstep(&["plan", "--output", "json", "-f", path]);
         let output = output.get_output();
@@ -271,7 +266,6 @@ fn every_example_can_be_counted() {
         let failed = document["failed"].as_array().map_or(0, Vec::len);
         assert_eq!(output.status.code(), Some(i32::from(failed > 0)), "{path}");
     }
-    assert!(seen > 20, "only {seen} examples were found");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::{examples, lockstep};
+use crate::{example, examples, lockstep};
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -102,12 +102,8 @@ fn compare(folder: &str, expected: &Value, made: &Value) {
 #[test]
 fn every_example_renders_what_it_promises() {
     let mut seen = 0;
-    for entry in fs::read_dir(examples()).expect("examples/") {
-        let folder = entry.expect("an entry").path();
-        if !folder.join("expected.yaml").is_file() {
-            continue;
-        }
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    for folder in examples() {
+        let name = folder.display().to_string();
         let expected: Value = serde_yaml_ng::from_str(&read(&folder.join("expected.yaml"))).expect("YAML");
         if expected["render"] == false {
             continue;
@@ -162,7 +158,7 @@ fn every_example_renders_what_it_promises() {
 
 #[test]
 fn no_value_of_an_example_is_shown_unless_asked_for() {
-    let folder = examples().join("quickstart");
+    let folder = example("getting-started/quickstart");
     let (code, document, everything) = render(&folder, false);
     assert_eq!(code, 0);
     let shown = String::from_utf8(everything).expect("UTF-8");

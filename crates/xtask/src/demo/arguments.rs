@@ -41,12 +41,12 @@ pub(crate) struct Arguments {
 /// Source of the values
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Provider {
-    /// OpenBao, which implements the Vault API, with examples/quickstart
+    /// OpenBao, which implements the Vault API, with examples/getting-started/quickstart
     Vault,
-    /// moto, which implements the AWS API, with examples/aws-web-identity
+    /// moto, which implements the AWS API, with examples/providers/aws/web-identity
     Aws,
-    /// A stand-in for the Google API, with examples/gcp-secret-manager
+    /// A stand-in for the Google API, with examples/providers/gcp/secret-manager
     Gcp,
-    /// A folder of files, with examples/file-store
+    /// A folder of files, with examples/sources/file-store
     File,
 }

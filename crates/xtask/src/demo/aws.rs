@@ -13,7 +13,7 @@ const KEY: &str = "aws-web-identity/application";
 const REGION: &str = "eu-central-1";
 
 pub(crate) const STORY: Story = Story {
-    example: "examples/aws-web-identity",
+    example: "examples/providers/aws/web-identity",
     namespace: "example-aws-web-identity",
     synced_secret: "application",
     secret: "application",

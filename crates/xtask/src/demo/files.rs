@@ -14,7 +14,7 @@ use crate::workspace;
 const CHANGED: &str = "shop/database.json";
 
 pub(crate) const STORY: Story = Story {
-    example: "examples/file-store",
+    example: "examples/sources/file-store",
     namespace: "example-file-store",
     synced_secret: "files",
     secret: "files",

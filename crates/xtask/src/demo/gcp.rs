@@ -14,7 +14,7 @@ const SMTP: &str = "gcp-secret-manager-smtp";
 const KEY: &str = "${GCP_SERVICE_ACCOUNT_KEY}";
 
 pub(crate) const STORY: Story = Story {
-    example: "examples/gcp-secret-manager",
+    example: "examples/providers/gcp/secret-manager",
     namespace: "example-gcp-secret-manager",
     synced_secret: "application",
     secret: "application",

@@ -23,7 +23,7 @@ use super::{
     vault::Vault,
 };
 
-const EXAMPLE: &str = "examples/rollout";
+const EXAMPLE: &str = "examples/rotation/rollout";
 pub(super) const NAMESPACE: &str = "example-rollout";
 const NAME: &str = "database";
 const KEY: &str = "rollout/database";

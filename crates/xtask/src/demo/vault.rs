@@ -20,7 +20,7 @@ const PORT: u16 = 8200;
 const KEY: &str = "shop/database";
 
 pub(crate) const STORY: Story = Story {
-    example: "examples/quickstart",
+    example: "examples/getting-started/quickstart",
     namespace: "shop",
     synced_secret: "database",
     secret: "database",
@@ -52,8 +52,8 @@ impl Vault {
         applied: &mut Vec<String>,
     ) -> Result<()> {
         cluster.ensure_reachable_by_a_server()?;
-        let reviewer = read("examples/vault/reviewer.yaml")?;
-        show.does("kubectl apply -f examples/vault/reviewer.yaml");
+        let reviewer = read("examples/_shared/vault/reviewer.yaml")?;
+        show.does("kubectl apply -f examples/_shared/vault/reviewer.yaml");
         applied.push(reviewer.clone());
         cluster.kubectl(&["apply", "-f", "-"], Some(&reviewer)).await?;
         let replacements = Replacements::default()
@@ -64,9 +64,12 @@ impl Vault {
                 cluster.token("vault", "token-reviewer").await?,
             );
         show.does(
-            "apply examples/vault/setup.yaml and the Vault requests of examples/quickstart/expected.yaml",
+            "apply examples/_shared/vault/setup.yaml and the Vault requests of examples/getting-started/quickstart/expected.yaml",
         );
-        for file in ["examples/vault/setup.yaml", "examples/quickstart/expected.yaml"] {
+        for file in [
+            "examples/_shared/vault/setup.yaml",
+            "examples/getting-started/quickstart/expected.yaml",
+        ] {
             for mut request in example::vault_requests(file)? {
                 replacements.fill_in(&mut request.body);
                 self.server
@@ -131,11 +134,12 @@ mod tests {
 
     #[test]
     fn quickstart_matches_the_demo() {
-        let manifests = read("examples/quickstart/manifests.yaml").unwrap();
+        let manifests = read("examples/getting-started/quickstart/manifests.yaml").unwrap();
         assert!(manifests.contains(example::VAULT));
         assert!(manifests.contains(KEY));
         let values: Value =
-            serde_json::from_str(&read("examples/quickstart/values/shop/database").unwrap()).unwrap();
+            serde_json::from_str(&read("examples/getting-started/quickstart/values/shop/database").unwrap())
+                .unwrap();
         assert_eq!(values, json!({ "username": "shop", "password": STORY.first }));
     }
 }

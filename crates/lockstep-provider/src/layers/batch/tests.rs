@@ -6,7 +6,11 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
-use crate::{ErrorKind, MemoryBackend, layers::testing::measured};
+use crate::{
+    ErrorKind, MemoryBackend, ProviderError, RemoteSecret,
+    call::Direct,
+    layers::testing::{Requests as _, measured},
+};
 
 const LATENCY: Duration = Duration::from_millis(100);
 
@@ -19,8 +23,12 @@ fn backend(keys: usize, batch: usize) -> MemoryBackend {
     backend
 }
 
-fn batch(backend: &MemoryBackend) -> Batch {
-    Batch::new(backend.provider(), measured().store, Duration::from_secs(30))
+fn batch(backend: &MemoryBackend) -> Batch<Direct> {
+    Batch::new(
+        Arc::new(Direct(backend.provider())),
+        measured().store,
+        Duration::from_secs(30),
+    )
 }
 
 fn key(number: usize) -> RemoteRef {
@@ -36,7 +44,7 @@ async fn what_arrives_together_goes_out_in_full_batches_and_every_answer_finds_i
     let backend = backend(1000, 20);
     let measured = measured();
     let batch = Batch::new(
-        backend.provider(),
+        Arc::new(Direct(backend.provider())),
         measured.store.clone(),
         Duration::from_secs(30),
     );
@@ -307,7 +315,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let backend = backend(12, size).with_only_current_in_batches();
-            let limit = crate::layers::Limit::new(backend.provider(), crate::layers::testing::budget(Limits::default()));
+            let limit = crate::layers::Limit::new(Direct(backend.provider()), crate::layers::testing::budget(Limits::default()));
             let batch = Batch::new(Arc::new(limit), measured().store, Duration::from_secs(30));
             let (batch, cx, alone) = (&batch, &Context::default(), &alone);
             let asked: usize = arrivals.iter().map(|(_, keys)| keys.len()).sum();

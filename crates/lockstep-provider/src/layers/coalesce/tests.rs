@@ -1,12 +1,19 @@
 use crate::testing::at;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::{future::join, join};
+use async_trait::async_trait;
+use futures::{future::join, join, stream::BoxStream};
 use proptest::prelude::*;
 use tokio::{sync::Notify, time::sleep};
 
 use super::*;
-use crate::{Binding, ErrorKind, MemoryBackend, layers::testing::measured};
+use crate::{
+    Binding, Capability, Ciphertext, ErrorKind, EventSource, FindQuery, MemoryBackend, NoLeases, Notice,
+    Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    call::Direct,
+    layers::{one, testing::measured},
+    no_kms,
+};
 
 const LATENCY: Duration = Duration::from_millis(100);
 
@@ -19,8 +26,37 @@ fn backend(keys: &[&str]) -> MemoryBackend {
     backend
 }
 
-fn coalesce(backend: &MemoryBackend) -> Coalesce {
-    Coalesce::new(backend.provider(), measured().store, Duration::from_secs(30))
+struct Coalesced {
+    reads: Coalesce<RemoteRef, Direct>,
+    searches: Coalesce<FindQuery, Direct>,
+    decryptions: Coalesce<Ciphertext, Direct>,
+}
+
+impl Coalesced {
+    fn new(provider: Arc<dyn Provider>, metrics: &StoreMetrics) -> Self {
+        let (provider, longest) = (Arc::new(Direct(provider)), Duration::from_secs(30));
+        Self {
+            reads: Coalesce::new(Arc::clone(&provider), metrics.clone(), longest),
+            searches: Coalesce::new(Arc::clone(&provider), metrics.clone(), longest),
+            decryptions: Coalesce::new(provider, metrics.clone(), longest),
+        }
+    }
+
+    async fn fetch(&self, cx: &Context, refs: &[RemoteRef]) -> Answers<RemoteRef> {
+        self.reads.call(cx, refs).await
+    }
+
+    async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
+        one(&self.searches, cx, query.clone()).await
+    }
+
+    async fn decrypt(&self, cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        one(&self.decryptions, cx, ciphertext.clone()).await
+    }
+}
+
+fn coalesce(backend: &MemoryBackend) -> Coalesced {
+    Coalesced::new(backend.provider(), &measured().store)
 }
 
 fn refs(keys: &[&str]) -> Vec<RemoteRef> {
@@ -35,11 +71,7 @@ fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
 async fn a_key_that_many_want_at_once_is_read_once_and_the_bytes_are_shared() {
     let backend = backend(&["a"]);
     let measured = measured();
-    let coalesce = Coalesce::new(
-        backend.provider(),
-        measured.store.clone(),
-        Duration::from_secs(30),
-    );
+    let coalesce = Coalesced::new(backend.provider(), &measured.store);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let answers = join_all((0..50).map(|_| coalesce.fetch(&cx, &a))).await;
     assert_eq!(backend.reads("a"), 1);
@@ -169,9 +201,9 @@ async fn a_request_that_nobody_waits_for_ends_and_leaves_nothing_behind() {
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let _ = tokio::time::timeout(LATENCY / 4, coalesce.fetch(&cx, &a)).await;
-    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
     drop(coalesce.fetch(&cx, &a));
-    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
     assert!(coalesce.fetch(&cx, &a).await[0].is_ok(), "the next asks anew");
 }
 
@@ -181,7 +213,7 @@ async fn nothing_is_remembered_once_it_is_answered() {
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let before = coalesce.fetch(&cx, &a).await;
-    assert_eq!(coalesce.reads.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
     backend.put("a", "rotated");
     assert_eq!(
         text(&coalesce.fetch(&cx, &a).await[0]),
@@ -309,7 +341,7 @@ async fn the_same_search_is_made_once_and_another_is_another() {
     assert_eq!(first.as_ref().unwrap(), second.as_ref().unwrap());
     assert_eq!(other.unwrap()[0].key.as_str(), "b/1");
     assert_eq!(backend.calls(Operation::Find), 2);
-    assert_eq!(coalesce.searches.lock().flights.len(), 0);
+    assert_eq!(coalesce.searches.table.lock().flights.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,10 +399,32 @@ impl Provider for Held {
         Ok(vec![RemoteMeta { key: at(key) }])
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        true
+    }
+
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {
         Ok(())
     }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for Held {}
 
 #[tokio::test(start_paused = true)]
 async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_one_that_began_after() {
@@ -380,7 +434,7 @@ async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_
             calls: AtomicUsize::new(0),
             release: Notify::new(),
         });
-        let coalesce = Coalesce::new(held.clone(), measured().store, Duration::from_secs(30));
+        let coalesce = Coalesced::new(held.clone(), &measured().store);
         let ask = async |not_before: Option<Instant>| {
             let cx = Context {
                 not_before: not_before.map(Instant::into_std),
@@ -406,7 +460,10 @@ async fn who_knows_of_a_change_joins_no_request_that_began_before_it_and_shares_
         assert_eq!(held.calls.load(Ordering::Relaxed), 2, "those who know share one");
         held.release.notify_one();
         assert_eq!(early.await, "old");
-        assert!(coalesce.reads.lock().flights.is_empty() && coalesce.searches.lock().flights.is_empty());
+        assert!(
+            coalesce.reads.table.lock().flights.is_empty()
+                && coalesce.searches.table.lock().flights.is_empty()
+        );
     }
 }
 
@@ -434,14 +491,36 @@ impl Provider for Broken {
         panic!("canary");
     }
 
+    fn batches(&self, _: &RemoteRef) -> bool {
+        true
+    }
+
+    async fn decrypt(&self, _: &Context, _: &Ciphertext) -> Result<SecretValue, ProviderError> {
+        Err(no_kms(self))
+    }
+
     async fn check(&self, _: &Context) -> Result<(), ProviderError> {
         Ok(())
     }
+
+    fn notice(&self) -> Option<Notice> {
+        None
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, ()>> {
+        None
+    }
+
+    fn events(&self) -> Option<Arc<dyn EventSource>> {
+        None
+    }
 }
+
+impl NoLeases for Broken {}
 
 #[tokio::test]
 async fn a_provider_that_panics_or_answers_too_little_is_an_error_for_everyone_who_waits() {
-    let coalesce = Coalesce::new(Arc::new(Broken), measured().store, Duration::from_secs(30));
+    let coalesce = Coalesced::new(Arc::new(Broken), &measured().store);
     let (cx, one, two) = (Context::default(), refs(&["a"]), refs(&["b", "c"]));
     let query = FindQuery::default();
     let (first, second, found, short) = join!(
@@ -496,7 +575,7 @@ proptest! {
             }))
             .await;
             assert!(backend.total_reads() <= total as u64);
-            assert_eq!(coalesce.reads.lock().flights.len(), 0);
+            assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
         });
     }
 }

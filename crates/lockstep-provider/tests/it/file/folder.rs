@@ -3,8 +3,9 @@
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, time::Duration};
 
 use lockstep_provider::{
-    Context, ErrorKind, FileFactory, FindQuery, Pattern, Provider as _, ProviderFactory as _, RemoteRef,
-    Scope, layers::Timeout,
+    Context, ErrorKind, FileFactory, FindQuery, Pattern, ProviderFactory as _, RemoteRef, Scope,
+    call::{Check, Direct, Service as _},
+    layers::Timeout,
 };
 use lockstep_provider_testkit::at;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -520,6 +521,7 @@ async fn a_request_whose_time_is_over_is_given_up() {
     };
     let error = provider.find(&cx, &FindQuery::default()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);
-    let layered = Timeout::new(provider, Duration::from_secs(10));
-    layered.check(&Context::default()).await.unwrap();
+    let limited = Timeout::new(Direct(provider), Duration::from_secs(10));
+    let checked = limited.call(&Context::default(), &[Check]).await;
+    assert_eq!(checked, [Ok(())]);
 }

@@ -121,7 +121,7 @@ async fn a_file_that_is_no_document_is_no_store() {
 
 #[tokio::test]
 async fn the_example_is_answered_as_it_says() {
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/file-store");
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/sources/file-store");
     let factory = FileFactory::new(examples);
     let store = super::setup::Store(build(&factory, &config("values")).await.unwrap());
     store.check().await.unwrap();

@@ -1,0 +1,122 @@
+//! Ids that cannot share a call, because calls for several of them were refused.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::error::Failed;
+
+/// How long an id stays unbatchable. A refusal of one refuses the whole call, and the cause may be fixed.
+const UNBATCHABLE_FOR: Duration = Duration::from_secs(600);
+/// Maximum number of unbatchable ids.
+const MOST: usize = 10_000;
+
+/// Names or ids that are unbatchable, and until when.
+#[derive(Debug, Default)]
+pub(crate) struct Unbatchable(Mutex<HashMap<String, Instant>>);
+
+impl Unbatchable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this id is unbatchable.
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        let until = self.lock().get(id).copied();
+        until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Learns from single calls for the ids that a call for several did not answer. Ids that are refused again are the cause.
+    /// If each of them is answered, their combination is the cause, and all become unbatchable. If one failed in another way,
+    /// the next call decides. A missing value refuses no call.
+    pub(crate) fn learn<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>> + Clone) {
+        if outcomes.clone().any(is_refused) {
+            self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
+        } else if outcomes.clone().all(is_answered) {
+            self.remember(outcomes);
+        }
+    }
+
+    /// Keeps unbatchable ids that are still refused.
+    pub(crate) fn renew<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>>) {
+        self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
+    }
+
+    fn remember<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>>) {
+        let now = Instant::now();
+        let mut unbatchable = self.lock();
+        unbatchable.retain(|_, until| *until > now);
+        for (id, _) in outcomes {
+            if unbatchable.len() < MOST || unbatchable.contains_key(id) {
+                unbatchable.insert(id.to_owned(), now + UNBATCHABLE_FOR);
+            }
+        }
+    }
+}
+
+/// An id, and the error of a call for it alone.
+type Outcome<'a> = (&'a str, Option<&'a Failed>);
+
+fn is_answered((_, failed): Outcome<'_>) -> bool {
+    failed.is_none_or(Failed::is_missing)
+}
+
+fn is_refused((_, failed): Outcome<'_>) -> bool {
+    failed.is_some_and(|failed| failed.is_an_answer() && !failed.is_missing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Failed {
+        Failed::of_part(Some("AccessDeniedException"), None)
+    }
+
+    fn held(unbatchable: &Unbatchable) -> Vec<&'static str> {
+        ["a", "b", "c"]
+            .into_iter()
+            .filter(|id| unbatchable.contains(id))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn id_refused_in_its_own_call_is_the_cause_for_ten_minutes() {
+        let unbatchable = Unbatchable::default();
+        let (denied, missing) = (denied(), Failed::missing());
+        unbatchable.learn([("a", None), ("b", Some(&denied)), ("c", Some(&missing))].into_iter());
+        assert_eq!(held(&unbatchable), ["b"]);
+        tokio::time::advance(UNBATCHABLE_FOR / 2).await;
+        unbatchable.renew([("b", Some(&denied))].into_iter());
+        tokio::time::advance(UNBATCHABLE_FOR / 2).await;
+        assert_eq!(held(&unbatchable), ["b"], "it was refused again meanwhile");
+        unbatchable.renew([("b", None)].into_iter());
+        tokio::time::advance(UNBATCHABLE_FOR / 2).await;
+        assert!(held(&unbatchable).is_empty());
+    }
+
+    #[tokio::test]
+    async fn ids_that_are_answered_one_by_one_are_all_unbatchable() {
+        let unbatchable = Unbatchable::default();
+        unbatchable.learn([("a", None), ("b", Some(&Failed::missing()))].into_iter());
+        assert_eq!(held(&unbatchable), ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn throttled_or_broken_call_shows_no_cause() {
+        for failed in [
+            Failed::Timeout,
+            Failed::of_part(Some("ThrottlingException"), None),
+        ] {
+            let unbatchable = Unbatchable::default();
+            unbatchable.learn([("a", None), ("b", Some(&failed))].into_iter());
+            assert!(held(&unbatchable).is_empty(), "{failed:?}");
+            unbatchable.learn([("a", Some(&denied())), ("b", Some(&failed))].into_iter());
+            assert_eq!(held(&unbatchable), ["a"], "{failed:?}");
+        }
+    }
+}
