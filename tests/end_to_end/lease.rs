@@ -187,7 +187,7 @@ fn finalizers(object: &SyncedSecret) -> &[String] {
 
 #[tokio::test]
 async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
-    let bench = Bench::new("lease", "9s", "20s").await;
+    let bench = Bench::new("lease", "12s", "40s").await;
     let first = bench.declare(bench.spec("shop")).await;
     assert!(first.works().await);
     let object = bench.test.synced_secrets().get("database").await.unwrap();
@@ -199,7 +199,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
         "{lease:?}"
     );
     assert_eq!(status.sources[0].version.as_ref(), Some(&lease.id));
-    assert_eq!((lease.duration_seconds, lease.renewable), (9, true));
+    assert_eq!((lease.duration_seconds, lease.renewable), (12, true));
     let told = serde_json::to_string(&object).unwrap();
     assert!(!told.contains(&first.password) && !bench.test.cluster.operator.log().contains(&first.password));
 

@@ -209,7 +209,7 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 100_000))]
     pub burst: Option<u32>,
     /// maxConcurrent is the number of requests that may be in flight at the same
-    /// time. Defaults to 32. Minimum 1, maximum 1024.
+    /// time. Defaults to 32. Minimum 1, maximum 1024. A SecretStore uses at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_concurrent: Option<u32>,

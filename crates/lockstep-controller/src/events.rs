@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use jiff::Timestamp;
 use lockstep_core::events::{Capacity, PendingMessages, VersionHint};
 use lockstep_provider::StoreKey;
 use tokio::sync::{Notify, watch};
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{index::ObjectKey, tasks::Tasks};
 
-/// How much of the messages of each store waits to be dealt with. A queue of SQS has up to 120,000 in flight; each costs a few
-/// hundred bytes here, and what is forgotten is given out again.
+/// Bounds for pending messages. A queue of SQS has up to 120,000 in flight; those that are forgotten
+/// here are delivered again.
 const CAPACITY: Capacity = Capacity {
     messages: 10_000,
     bytes: 16 << 20,
@@ -61,7 +62,7 @@ impl Events {
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
-            pending: Mutex::new(PendingMessages::new(CAPACITY)),
+            pending: Mutex::new(PendingMessages::new(CAPACITY, |store| store.namespace.as_deref())),
             running: Mutex::default(),
             troubles: Mutex::default(),
             listed: watch::Sender::default(),
@@ -173,9 +174,14 @@ impl Events {
         lock(&self.pending).begin(object);
     }
 
-    /// Returns the versions that the messages about the object name, with the number of the message.
-    pub fn version_hints(&self, object: &ObjectKey) -> Vec<(u64, StoreKey, VersionHint)> {
-        lock(&self.pending).version_hints(object)
+    /// See [`PendingMessages::version_hints`].
+    pub fn version_hints(
+        &self,
+        object: &ObjectKey,
+        now: Timestamp,
+        is_read: impl Fn(&StoreKey, &str) -> bool,
+    ) -> Vec<(u64, StoreKey, Arc<VersionHint>)> {
+        lock(&self.pending).version_hints(object, now, is_read)
     }
 
     /// What a message says of a version did not hold.
@@ -243,6 +249,35 @@ mod tests {
             |store, token, _| lock(&begun).push((store, token)),
         );
         begun.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn messages_of_all_stores_of_a_tenant_share_one_bound() {
+        let events = Events::new(Tasks::new(CancellationToken::new()), 1);
+        let mut pending = lock(&events.pending);
+        let bank = StoreKey {
+            namespace: Some("bank".into()),
+            ..store("a")
+        };
+        let object = |name: &str| ObjectKey {
+            namespace: "shop".into(),
+            name: name.into(),
+        };
+        let receipt = "r".repeat(lockstep_provider::LONGEST_RECEIPT);
+        pending.add(&bank, "first", &receipt, None, BTreeSet::from([object("bank")]));
+        for message in 0..20 * 500 {
+            let (store, id) = (store(&(message % 20).to_string()), message.to_string());
+            pending.add(&store, &id, &receipt, None, BTreeSet::from([object("shop")]));
+        }
+        assert!(
+            pending.len() * receipt.len() <= CAPACITY.bytes,
+            "{}",
+            pending.len()
+        );
+        pending.begin(&object("bank"));
+        pending.end(&object("bank"), true);
+        let kept = pending.take_receipts(&bank, 10);
+        assert_eq!(kept, [receipt], "another namespace lost nothing");
     }
 
     #[tokio::test]

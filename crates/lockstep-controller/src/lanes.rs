@@ -23,6 +23,10 @@ pub enum Priority {
     Low,
 }
 
+/// How many with high priority go before one with low priority that waits: a namespace whose
+/// objects always have high priority must not stop all refreshes.
+const HIGH_IN_A_ROW: u32 = 8;
+
 /// How long a lane with room waits for the next one to come, each time one has come: those who come in a burst are then let
 /// in by their objects, and not by the order in which they happened to come.
 const GATHER: Duration = Duration::from_millis(2);
@@ -75,6 +79,8 @@ struct Queue {
     taken: usize,
     high: Line,
     low: Line,
+    /// How many with high priority were let in since the last with low priority.
+    in_a_row: u32,
     last: Option<Instant>,
 }
 
@@ -87,7 +93,13 @@ impl Queue {
     }
 
     fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
-        self.high.pop().or_else(|| self.low.pop())
+        let low_is_due = self.in_a_row >= HIGH_IN_A_ROW && !self.low.waiting.is_empty();
+        if !low_is_due && let Some(next) = self.high.pop() {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(next);
+        }
+        self.in_a_row = 0;
+        self.low.pop()
     }
 
     fn waiting(&self) -> usize {
@@ -95,7 +107,7 @@ impl Queue {
     }
 }
 
-/// A number of slots. Those with high priority are served first.
+/// A number of slots. Those with high priority are served first, up to [`HIGH_IN_A_ROW`].
 #[derive(Debug, Clone)]
 pub struct Slots(Arc<Mutex<Queue>>);
 
@@ -301,6 +313,27 @@ mod tests {
         );
         all.await;
         assert_eq!(*order.lock().unwrap(), ["high-1", "low-1", "low-2"]);
+    }
+
+    #[tokio::test]
+    async fn low_priority_goes_after_a_few_with_high_priority() {
+        let slots = Slots::new(1);
+        let mut held = slots.acquire(Priority::High).await;
+        let mut low = Box::pin(slots.acquire(Priority::Low));
+        assert!(low.as_mut().now_or_never().is_none());
+        let mut before = 0;
+        loop {
+            let mut next = Box::pin(slots.acquire(Priority::High));
+            assert!(next.as_mut().now_or_never().is_none());
+            drop(held);
+            if low.as_mut().now_or_never().is_some() {
+                break;
+            }
+            held = next.await;
+            before += 1;
+            assert!(before <= HIGH_IN_A_ROW, "it waits for ever");
+        }
+        assert_eq!(before, HIGH_IN_A_ROW);
     }
 
     #[tokio::test]

@@ -58,6 +58,9 @@ const ROUNDING: i64 = 2;
 /// A credential that cannot be renewed is replaced in the last tenth of its life, even if windows
 /// are closed.
 const LAST_CALL: i64 = 10;
+/// Minimum time between a credential and the one that replaces it because its lease ends. A store
+/// whose leases end at once would otherwise be asked for one credential after another.
+pub const MIN_BETWEEN: Duration = Duration::from_secs(30);
 /// Number of credentials left to expire at which no other is issued.
 const MAX_LEFT: usize = 8;
 /// Number of credentials waiting to be revoked at which no other is issued. A sync can add more;
@@ -461,7 +464,7 @@ pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, 
         LeaseEnd::NotRenewable => renew_at(current),
         LeaseEnd::RenewalRefused | LeaseEnd::MaximumReached => Timestamp::MIN,
     };
-    Some((at, Cause::Ends(ends)))
+    Some((at.max(replaceable_at(current)), Cause::Ends(ends)))
 }
 
 /// Returns why another credential has to be issued; `None` if the existing one is sufficient.
@@ -507,6 +510,23 @@ fn ending(minted: &Lease, now: Timestamp) -> Option<Cause> {
 pub fn in_use(status: Option<&LeaseStatus>) -> Option<&Lease> {
     let status = status?;
     status.minted.as_ref().or(status.current.as_ref())
+}
+
+/// Returns when a lease that ends may be replaced, by the status, so that a restart keeps it.
+fn replaceable_at(lease: &Lease) -> Timestamp {
+    later(lease.issued_time, MIN_BETWEEN)
+}
+
+/// Returns why a credential that ends is not replaced before it expires, if that is so.
+pub fn gap(lease: &Lease) -> Option<String> {
+    let at = replaceable_at(lease);
+    let expires_first = lease.end_reason.is_some() && lease.expiration_time < at;
+    expires_first.then(|| {
+        format!(
+            "lockstep waits until {at} to issue another, at least {} seconds after the last one. Issue leases that live longer",
+            MIN_BETWEEN.as_secs()
+        )
+    })
 }
 
 /// Returns when a credential that ends is replaced even if windows are closed.

@@ -28,12 +28,15 @@ use tokio::{
 
 pub use session::Session;
 
-use crate::ProviderError;
+use crate::{ErrorKind, Operation, ProviderError};
 
 /// Maximum time that a renewal delays the one request that makes it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between a failed renewal and the next attempt.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Minimum lifetime of a login. With a shorter one, every request would log in again.
+const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
 /// A credential and its lifetime; `None` for a credential that does not expire.
 pub type Grant<C> = (C, Option<Duration>);
@@ -156,7 +159,7 @@ impl<A: Authenticator> Login<A> {
             return Err(failure.clone());
         }
         let asked = Instant::now();
-        match self.authenticator.log_in().await {
+        match self.authenticator.log_in().await.and_then(usable) {
             Ok(grant) => Ok(self.keep(&mut refresh, grant, asked)),
             Err(error) => {
                 self.attempts.fetch_add(1, Ordering::AcqRel);
@@ -234,6 +237,22 @@ impl<A: Authenticator> Login<A> {
             }
             Err(_) => session,
         }
+    }
+}
+
+/// Rejects a login that has expired, or is about to.
+fn usable<C>((credential, lifetime): Grant<C>) -> Result<Grant<C>, ProviderError> {
+    match lifetime.filter(|lifetime| *lifetime < MIN_LIFETIME) {
+        None => Ok((credential, lifetime)),
+        Some(lifetime) => Err(ProviderError::new(
+            ErrorKind::Malformed,
+            Operation::Login,
+            format!(
+                "the login expires {} seconds after it was issued. lockstep requires at least {}. Raise its lifetime, or check the clock of the server",
+                lifetime.as_secs(),
+                MIN_LIFETIME.as_secs()
+            ),
+        )),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Reads the sources of a reconcile.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
 use lockstep_api::StoreRef;
 use lockstep_core::{
     reconcile::{ReadSources, SourcesRead, VersionMessage},
     schedule::RefreshSchedule,
 };
-use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 
 use super::Executor;
 use crate::fetch;
@@ -27,16 +27,29 @@ impl Executor {
             let message = "the SyncedSecret was deleted";
             return Err(ProviderError::new(ErrorKind::Timeout, Operation::Read, message));
         };
-        let hints = self.shared.events.version_hints(&self.key).into_iter();
         // also those of values that searches found
-        let stores: BTreeSet<StoreRef> = fetched.reads.keys().map(|read| read.store.clone()).collect();
-        let messages = hints.filter_map(|(number, key, hint)| {
-            let store = stores.iter().find(|store| self.store_key(store) == key)?.clone();
-            Some(VersionMessage { number, store, hint })
+        let mut read: HashMap<StoreKey, (StoreRef, HashSet<&str>)> = HashMap::new();
+        for one in fetched.reads.keys() {
+            let stores = read.entry(self.store_key(&one.store));
+            let (_, keys) = stores.or_insert_with(|| (one.store.clone(), HashSet::new()));
+            keys.insert(&one.reference.key);
+        }
+        let is_read =
+            |store: &StoreKey, key: &str| read.get(store).is_some_and(|(_, keys)| keys.contains(key));
+        let now = self.shared.clock.now();
+        let hints = self.shared.events.version_hints(&self.key, now, is_read);
+        let messages = hints.into_iter().filter_map(|(number, store, hint)| {
+            let (store, _) = read.get(&store)?;
+            Some(VersionMessage {
+                number,
+                store: store.clone(),
+                hint,
+            })
         });
+        let messages = messages.collect();
         Ok(SourcesRead {
             large: self.meter.is_large() || fetched.too_large.is_some(),
-            messages: messages.collect(),
+            messages,
             fetched,
         })
     }

@@ -5,5 +5,5 @@ mod pending;
 mod version_hint;
 
 pub use interest::{Interest, interests};
-pub use pending::{Capacity, OBJECT_BYTES, PendingMessages, settles};
+pub use pending::{Capacity, MAX_CONFIRMED, MESSAGE_BYTES, OBJECT_BYTES, PendingMessages, settles};
 pub use version_hint::VersionHint;

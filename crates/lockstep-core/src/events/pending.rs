@@ -19,11 +19,14 @@
 //! nobody.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
+    sync::Arc,
     time::Instant,
 };
 
+use jiff::Timestamp;
 use lockstep_api::Reason;
 
 use super::version_hint::VersionHint;
@@ -43,31 +46,36 @@ pub fn settles(failure: &Failure) -> bool {
     !unwritten && matches!(failure.requeue, Requeue::OnChange | Requeue::RefreshInterval)
 }
 
-/// Maximum amount of messages of each store. A full queue of one store takes nothing from others.
+/// Bounds for the messages and receipts that are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// The number of messages.
+    /// Maximum number of messages of each store.
     pub messages: usize,
-    /// Their approximate size: their texts, and [`OBJECT_BYTES`] for each object they wait for.
+    /// Approximate maximum size of the messages and receipts of all stores together: their texts,
+    /// [`MESSAGE_BYTES`] for each, and [`OBJECT_BYTES`] for each object they wait for.
     pub bytes: usize,
 }
 
+/// Approximate size of a message without its texts and objects.
+pub const MESSAGE_BYTES: usize = 512;
 /// Approximate size of the record that a message waits for an object.
 pub const OBJECT_BYTES: usize = 128;
+/// Maximum number of messages that are confirmed for one value in one sync.
+pub const MAX_CONFIRMED: usize = 4;
 
 /// Messages that are not yet acknowledged. `S` names a store, `K` an object.
 #[derive(Debug)]
 pub struct PendingMessages<S, K> {
     messages: BTreeMap<u64, Message<S, K>>,
-    by_id: HashMap<(S, String), u64>,
+    by_id: HashMap<(S, Arc<str>), u64>,
     by_object: HashMap<K, BTreeSet<u64>>,
     by_store: HashMap<S, Usage>,
     /// The objects that were woken and have not settled since.
     woken: HashMap<K, Woken>,
-    /// The receipts to acknowledge.
-    receipts: HashMap<S, VecDeque<String>>,
     next: u64,
     capacity: Capacity,
+    /// Returns the namespace of a store that belongs to one.
+    namespace: fn(&S) -> Option<&str>,
 }
 
 /// An object that was woken.
@@ -84,16 +92,35 @@ struct Woken {
 struct Usage {
     /// Its messages, the oldest first.
     numbers: BTreeSet<u64>,
-    /// Their size.
+    /// Its receipts to acknowledge, the oldest first.
+    receipts: VecDeque<String>,
+    /// The size of both.
     bytes: usize,
+}
+
+impl Usage {
+    fn push_receipt(&mut self, receipt: String) {
+        self.bytes += receipt_size(&receipt);
+        self.receipts.push_back(receipt);
+    }
+
+    fn pop_receipt(&mut self) -> Option<String> {
+        let receipt = self.receipts.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(receipt_size(&receipt));
+        Some(receipt)
+    }
+}
+
+fn receipt_size(receipt: &str) -> usize {
+    size_of::<String>() + receipt.len()
 }
 
 #[derive(Debug)]
 struct Message<S, K> {
     store: S,
-    id: String,
+    id: Arc<str>,
     receipt: String,
-    hint: Option<VersionHint>,
+    hint: Option<Arc<VersionHint>>,
     /// The objects that have not settled, and whether a sync that began after it is running.
     waits_for: BTreeMap<K, bool>,
     /// Its size without the receipt, which may be replaced.
@@ -107,18 +134,20 @@ impl<S, K> Message<S, K> {
 }
 
 impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
-    /// Creates an empty set. Beyond the capacity of a store, its oldest messages are forgotten, and
-    /// their queue delivers them again. The newest message is always kept.
-    pub fn new(capacity: Capacity) -> Self {
+    /// Creates an empty set. Messages beyond the capacity are forgotten, the oldest first, and their
+    /// queues deliver them again. The last message is always kept. If all stores together exceed
+    /// the capacity, the namespace that uses most of it loses a message. So no namespace can take
+    /// the share of another. A store without a namespace counts as one.
+    pub fn new(capacity: Capacity, namespace: fn(&S) -> Option<&str>) -> Self {
         Self {
             messages: BTreeMap::new(),
             by_id: HashMap::new(),
             by_object: HashMap::new(),
             by_store: HashMap::new(),
             woken: HashMap::new(),
-            receipts: HashMap::new(),
             next: 0,
             capacity,
+            namespace,
         }
     }
 
@@ -131,9 +160,10 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
         hint: Option<VersionHint>,
         objects: BTreeSet<K>,
     ) -> BTreeSet<K> {
+        let id: Arc<str> = id.into();
         if let Some(message) = self
             .by_id
-            .get(&(store.clone(), id.to_owned()))
+            .get(&(store.clone(), Arc::clone(&id)))
             .and_then(|number| self.messages.get_mut(number))
         {
             // only the newest receipt is valid
@@ -146,6 +176,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
         }
         if objects.is_empty() {
             self.acknowledge(store.clone(), receipt.to_owned());
+            self.make_room(store);
             return objects;
         }
         let number = self.next;
@@ -153,13 +184,14 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
         for object in &objects {
             self.by_object.entry(object.clone()).or_default().insert(number);
         }
-        self.by_id.insert((store.clone(), id.to_owned()), number);
+        self.by_id.insert((store.clone(), Arc::clone(&id)), number);
+        let texts = id.len() + hint.as_ref().map_or(0, VersionHint::size);
         let message = Message {
             store: store.clone(),
-            id: id.to_owned(),
+            id,
             receipt: receipt.to_owned(),
-            bytes: id.len() + hint.as_ref().map_or(0, VersionHint::size) + objects.len() * OBJECT_BYTES,
-            hint,
+            bytes: MESSAGE_BYTES + texts + objects.len() * OBJECT_BYTES,
+            hint: hint.map(Arc::new),
             waits_for: objects.iter().map(|object| (object.clone(), false)).collect(),
         };
         let usage = self.by_store.entry(store.clone()).or_default();
@@ -170,17 +202,42 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
         objects
     }
 
-    /// Forgets the oldest messages of a store beyond its capacity.
+    /// Forgets messages beyond the capacity after a message of this store was added.
     fn make_room(&mut self, store: &S) {
-        while let Some(usage) = self.by_store.get(store) {
-            let count = usage.numbers.len();
-            if count <= 1 || (count <= self.capacity.messages && usage.bytes <= self.capacity.bytes) {
-                return;
-            }
-            let Some(oldest) = usage.numbers.first().copied() else {
-                return;
-            };
-            self.remove(oldest);
+        let most = self.capacity.messages.max(1);
+        while (self.by_store.get(store)).is_some_and(|usage| usage.numbers.len() > most) {
+            self.forget_oldest(store);
+        }
+        while self.by_store.values().map(|usage| usage.bytes).sum::<usize>() > self.capacity.bytes
+            && let Some(largest) = self.largest()
+            && self.forget_oldest(&largest)
+        {}
+    }
+
+    /// Returns the largest store of the namespace that uses most of the capacity.
+    fn largest(&self) -> Option<S> {
+        let owner = |store| {
+            let namespace = (self.namespace)(store);
+            (namespace, namespace.is_none().then_some(store))
+        };
+        let mut bytes: HashMap<_, usize> = HashMap::new();
+        for (store, usage) in &self.by_store {
+            *bytes.entry(owner(store)).or_default() += usage.bytes;
+        }
+        let stores = self.by_store.iter();
+        let largest = stores.max_by_key(|(store, usage)| (bytes.get(&owner(store)), usage.bytes))?;
+        Some(largest.0.clone())
+    }
+
+    /// Forgets the oldest message of a store or, if it has none or the last one of all stores, its
+    /// oldest receipt. Returns whether it forgot one.
+    fn forget_oldest(&mut self, store: &S) -> bool {
+        let Some(usage) = self.by_store.get_mut(store) else {
+            return false;
+        };
+        match usage.numbers.first().copied().filter(|_| self.messages.len() > 1) {
+            Some(oldest) => self.remove(oldest).is_some(),
+            None => usage.pop_receipt().is_some(),
         }
     }
 
@@ -219,13 +276,35 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
         self.by_object.contains_key(object)
     }
 
-    /// Returns the versions that the messages about the object name, the oldest first, with the
-    /// number of the message.
-    pub fn version_hints(&self, object: &K) -> Vec<(u64, S, VersionHint)> {
+    /// Returns the versions of values that the object read, as recent messages name them, with the
+    /// number of the message, the newest first. For each value these are at most one more than a
+    /// sync confirms, so the sync knows that messages are left.
+    pub fn version_hints(
+        &self,
+        object: &K,
+        now: Timestamp,
+        is_read: impl Fn(&S, &str) -> bool,
+    ) -> Vec<(u64, S, Arc<VersionHint>)> {
         let numbers = self.by_object.get(object).into_iter().flatten();
-        numbers
-            .filter_map(|number| Some((*number, self.messages.get(number)?)))
-            .filter_map(|(number, message)| Some((number, message.store.clone(), message.hint.clone()?)))
+        let messages = numbers.filter_map(|number| Some((*number, self.messages.get(number)?)));
+        let hints =
+            messages.filter_map(|(number, message)| Some((number, &message.store, message.hint.as_ref()?)));
+        let mut hints: Vec<_> = hints.filter(|(.., hint)| hint.is_recent(now)).collect();
+        hints.sort_by_key(|(number, _, hint)| Reverse((hint.at, *number)));
+        let mut counts: HashMap<(&S, &str), usize> = HashMap::new();
+        hints.retain(|(_, store, hint)| {
+            let keys: BTreeSet<&str> = hint.keys.iter().map(String::as_str).collect();
+            keys.into_iter()
+                .filter(|key| is_read(store, key))
+                .fold(false, |kept, key| {
+                    let count = counts.entry((store, key)).or_default();
+                    *count += 1;
+                    kept || *count <= MAX_CONFIRMED + 1
+                })
+        });
+        let shared = hints.into_iter();
+        shared
+            .map(|(number, store, hint)| (number, store.clone(), Arc::clone(hint)))
             .collect()
     }
 
@@ -271,33 +350,40 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
     /// Forgets the messages of a store whose receipts are no longer valid, because its queue or its
     /// identity changed.
     pub fn forget(&mut self, store: &S) {
-        self.receipts.remove(store);
         let numbers = self.by_store.get(store).map(|usage| usage.numbers.clone());
         for number in numbers.unwrap_or_default() {
             self.remove(number);
         }
+        self.by_store.remove(store);
     }
 
     /// Removes and returns up to `limit` receipts to acknowledge, the oldest first.
     pub fn take_receipts(&mut self, store: &S, limit: usize) -> Vec<String> {
-        let Some(receipts) = self.receipts.get_mut(store) else {
+        let Some(usage) = self.by_store.get_mut(store) else {
             return Vec::new();
         };
-        let taken = receipts.drain(..limit.min(receipts.len())).collect();
-        if receipts.is_empty() {
-            self.receipts.remove(store);
-        }
+        let taken = std::iter::from_fn(|| usage.pop_receipt()).take(limit).collect();
+        self.drop_unused(store);
         taken
+    }
+
+    fn drop_unused(&mut self, store: &S) {
+        let unused = |usage: &Usage| usage.numbers.is_empty() && usage.receipts.is_empty();
+        if self.by_store.get(store).is_some_and(unused) {
+            self.by_store.remove(store);
+        }
     }
 
     /// Returns the number of receipts to acknowledge.
     pub fn count_receipts(&self, store: &S) -> usize {
-        self.receipts.get(store).map_or(0, VecDeque::len)
+        self.by_store.get(store).map_or(0, |usage| usage.receipts.len())
     }
 
     /// Returns the stores that have receipts to acknowledge.
     pub fn stores_with_receipts(&self) -> Vec<S> {
-        self.receipts.keys().cloned().collect()
+        let stores = self.by_store.iter();
+        let stores = stores.filter(|(_, usage)| !usage.receipts.is_empty());
+        stores.map(|(store, _)| store.clone()).collect()
     }
 
     /// Returns the number of pending messages.
@@ -324,7 +410,7 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
     }
 
     fn acknowledge(&mut self, store: S, receipt: String) {
-        self.receipts.entry(store).or_default().push_back(receipt);
+        self.by_store.entry(store).or_default().push_receipt(receipt);
     }
 
     fn unlink(&mut self, number: u64, object: &K) {
@@ -338,17 +424,16 @@ impl<S: Clone + Eq + Hash, K: Clone + Ord + Hash> PendingMessages<S, K> {
 
     fn remove(&mut self, number: u64) -> Option<Message<S, K>> {
         let message = self.messages.remove(&number)?;
-        self.by_id.remove(&(message.store.clone(), message.id.clone()));
+        self.by_id
+            .remove(&(message.store.clone(), Arc::clone(&message.id)));
         for object in message.waits_for.keys() {
             self.unlink(number, object);
         }
         if let Some(usage) = self.by_store.get_mut(&message.store) {
             usage.numbers.remove(&number);
             usage.bytes = usage.bytes.saturating_sub(message.size());
-            if usage.numbers.is_empty() {
-                self.by_store.remove(&message.store);
-            }
         }
+        self.drop_unused(&message.store);
         Some(message)
     }
 }
@@ -397,10 +482,15 @@ mod tests {
         bytes: 100_000,
     };
 
+    /// Returns the namespace of a store: its name up to a slash.
+    fn namespace<'a>(store: &'a &'static str) -> Option<&'a str> {
+        store.split('/').next()
+    }
+
     type Plain = PendingMessages<&'static str, &'static str>;
 
     fn pending() -> Plain {
-        PendingMessages::new(CAPACITY)
+        PendingMessages::new(CAPACITY, namespace)
     }
 
     fn set<const N: usize>(objects: [&'static str; N]) -> BTreeSet<&'static str> {
@@ -464,10 +554,11 @@ mod tests {
 
     #[test]
     fn oldest_message_of_a_full_store_is_forgotten() {
-        let mut pending = Plain::new(Capacity {
+        let capacity = Capacity {
             messages: 2,
             ..CAPACITY
-        });
+        };
+        let mut pending = Plain::new(capacity, namespace);
         pending.add(&"gcp", "0", "of another store", None, set(["a"]));
         for id in ["1", "2", "3"] {
             take_in(&mut pending, id, ["a"]);
@@ -484,10 +575,11 @@ mod tests {
 
     #[test]
     fn size_is_bounded_and_the_newest_message_is_kept() {
-        let mut pending = Plain::new(Capacity {
-            bytes: 4 * OBJECT_BYTES,
+        let capacity = Capacity {
+            bytes: 2 * MESSAGE_BYTES + 4 * OBJECT_BYTES,
             ..CAPACITY
-        });
+        };
+        let mut pending = Plain::new(capacity, namespace);
         take_in(&mut pending, "1", ["a"]);
         take_in(&mut pending, "2", ["a", "b"]);
         assert_eq!(pending.len(), 2);
@@ -495,14 +587,14 @@ mod tests {
         assert_eq!(pending.len(), 1, "both of the older ones went");
         take_in(&mut pending, "4", ["a", "b", "c", "d", "e"]);
         assert_eq!(pending.len(), 1, "larger than everything, and the only one");
-        pending.add(&"aws", "4", &"x".repeat(10 * OBJECT_BYTES), None, set(["a"]));
+        pending.add(&"aws", "4", &"x".repeat(20 * OBJECT_BYTES), None, set(["a"]));
         take_in(&mut pending, "5", ["a"]);
         assert_eq!(
             pending.len(),
             1,
             "a receipt that was replaced counts as it is now"
         );
-        assert!(pending.by_id.contains_key(&("aws", "5".to_owned())));
+        assert!(pending.by_id.contains_key(&("aws", "5".into())));
     }
 
     #[test]
@@ -534,7 +626,7 @@ mod tests {
     }
 
     const OBJECTS: [&str; 3] = ["a", "b", "c"];
-    const STORES: [&str; 2] = ["aws", "gcp"];
+    const STORES: [&str; 3] = ["shop/aws", "shop/gcp", "bank/aws"];
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let object = 0..OBJECTS.len();
@@ -563,19 +655,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_store_stays_within_its_own_capacity(steps in steps()) {
-            let capacity = Capacity { messages: 5, bytes: 2_000 };
-            let mut pending = Plain::new(capacity);
+        fn capacity_holds_and_no_namespace_takes_the_share_of_another(steps in steps()) {
+            let capacity = Capacity { messages: 5, bytes: 6_000 };
+            let mut pending = Plain::new(capacity, namespace);
+            let used = |pending: &Plain, name: &str| -> (usize, usize) {
+                let stores = pending.by_store.iter().filter(|(store, _)| namespace(store) == Some(name));
+                let usages = stores.map(|(_, usage)| (usage.numbers.len() + usage.receipts.len(), usage.bytes));
+                usages.fold((0, 0), |(count, bytes), (more, size)| (count + more, bytes + size))
+            };
             for step in steps {
-                let before = pending.messages.values().map(|message| message.store).fold(
-                    HashMap::new(),
-                    |mut counts: HashMap<&str, usize>, store| {
-                        *counts.entry(store).or_default() += 1;
-                        counts
-                    },
-                );
+                let before = ["shop", "bank"].map(|name| (name, used(&pending, name)));
                 let taken_in = match &step {
-                    Step::TakeIn { store, .. } => Some(STORES[*store]),
+                    Step::TakeIn { store, .. } => namespace(&STORES[*store]),
                     _ => None,
                 };
                 match step {
@@ -593,12 +684,17 @@ mod tests {
                     let (count, bytes) = (of_store().count(), of_store().map(Message::size).sum::<usize>());
                     prop_assert!(count <= capacity.messages);
                     if let Some(usage) = pending.by_store.get(store) {
-                        prop_assert_eq!((usage.numbers.len(), usage.bytes), (count, bytes));
+                        let receipts: usize = usage.receipts.iter().map(|receipt| receipt_size(receipt)).sum();
+                        prop_assert_eq!((usage.numbers.len(), usage.bytes), (count, bytes + receipts));
                     } else {
                         prop_assert_eq!(count, 0);
                     }
-                    if taken_in.is_some_and(|taken_in| taken_in != store) {
-                        prop_assert_eq!(count, before.get(store).copied().unwrap_or_default());
+                }
+                let all: usize = pending.by_store.values().map(|usage| usage.bytes).sum();
+                prop_assert!(all <= capacity.bytes);
+                for (name, (count, bytes)) in before {
+                    if taken_in.is_some_and(|taken_in| taken_in != name) && bytes <= capacity.bytes / 2 {
+                        prop_assert_eq!(used(&pending, name), (count, bytes));
                     }
                 }
                 prop_assert_eq!(pending.by_id.len(), pending.messages.len());
@@ -612,21 +708,25 @@ mod tests {
     #[test]
     fn refuted_version_is_dropped_and_its_message_stays_pending() {
         let mut pending = pending();
+        let at: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         let hint = |version: &str| VersionHint {
             keys: vec!["key".to_owned()],
             version: version.to_owned(),
             read_version: version.to_owned(),
-            at: None,
+            at: Some(at),
         };
         for id in ["1", "2"] {
             pending.add(&"aws", id, id, Some(hint(id)), set(["a", "b"]));
         }
-        let hints = pending.version_hints(&"a");
-        let versions: Vec<&str> = hints.iter().map(|(_, _, hint)| hint.version.as_str()).collect();
-        assert_eq!(versions, ["1", "2"]);
-        pending.refute(hints[0].0);
+        let hints = |pending: &Plain, object| {
+            pending.version_hints(&object, at, |store, key| (*store, key) == ("aws", "key"))
+        };
+        let all = hints(&pending, "a");
+        let versions: Vec<&str> = all.iter().map(|(.., hint)| hint.version.as_str()).collect();
+        assert_eq!(versions, ["2", "1"]);
+        pending.refute(all[1].0);
         for object in ["a", "b"] {
-            assert_eq!(pending.version_hints(&object), [hints[1].clone()], "for nobody");
+            assert_eq!(hints(&pending, object), [all[0].clone()], "for nobody");
         }
         assert_eq!(pending.len(), 2);
         for object in ["a", "b"] {
@@ -634,6 +734,41 @@ mod tests {
             pending.end(&object, true);
         }
         assert_eq!(pending.take_receipts(&"aws", 10), ["1", "2"]);
+    }
+
+    #[test]
+    fn hints_are_shared_and_only_the_newest_of_each_value_read() {
+        let capacity = Capacity {
+            messages: 1_000,
+            bytes: usize::MAX,
+        };
+        let mut pending = Plain::new(capacity, namespace);
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let hint = |number: i64, seconds| VersionHint {
+            keys: vec!["key".to_owned(), format!("other {number}")],
+            version: number.to_string(),
+            read_version: "t".repeat(2_048),
+            at: Some(now + Duration::from_secs(seconds)),
+        };
+        // messages of another day leave no true message out
+        for number in 0..300 {
+            let seconds = match number % 3 {
+                0 => u64::try_from(number).unwrap(),
+                _ => 86_400,
+            };
+            let id = number.to_string();
+            pending.add(&"aws", &id, &id, Some(hint(number, seconds)), set(["a", "b"]));
+        }
+        let hints =
+            |object| pending.version_hints(&object, now, |store, key| (*store, key) == ("aws", "key"));
+        let first = hints("a");
+        let versions: Vec<&str> = first.iter().map(|(.., hint)| &*hint.version).collect();
+        assert_eq!(versions, ["297", "294", "291", "288", "285"]);
+        assert_eq!(versions.len(), MAX_CONFIRMED + 1);
+        for ((.., one), (.., other)) in first.iter().zip(&hints("b")) {
+            assert!(Arc::ptr_eq(one, other));
+        }
+        assert!(pending.version_hints(&"a", now, |_, _| false).is_empty());
     }
 
     #[test]

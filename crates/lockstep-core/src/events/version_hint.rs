@@ -33,8 +33,8 @@ pub struct VersionHint {
 impl VersionHint {
     /// Returns the approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
-        let keys: usize = self.keys.iter().map(String::len).sum();
-        keys + self.version.len() + self.read_version.len()
+        let keys: usize = self.keys.iter().map(|key| size_of::<String>() + key.len()).sum();
+        size_of::<Self>() + keys + self.version.len() + self.read_version.len()
     }
 
     /// Whether the change is recent, so the source may still return the previous value. Messages of

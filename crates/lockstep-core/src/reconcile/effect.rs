@@ -78,7 +78,7 @@ pub struct VersionMessage {
     /// The store.
     pub store: StoreRef,
     /// What the message says.
-    pub hint: VersionHint,
+    pub hint: Arc<VersionHint>,
 }
 
 /// A request about one Secret.

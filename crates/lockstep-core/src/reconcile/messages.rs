@@ -8,13 +8,10 @@ use super::{
 };
 use crate::{
     collect::Fetched,
-    events::VersionHint,
+    events::{MAX_CONFIRMED, VersionHint},
     plan::Read,
     remote::{ErrorKind, Operation, Part, ProviderError, RemoteRef, RemoteSecret},
 };
-
-/// Maximum number of messages that are confirmed for one value in one sync.
-const MAX_CONFIRMED: usize = 4;
 
 impl Run {
     /// Reads values that may be older than a message again, by the version that the message names.

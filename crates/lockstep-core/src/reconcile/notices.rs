@@ -133,6 +133,10 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
                 note.push_str(": ");
                 note.push_str(refusal);
             }
+            if let Some(gap) = lease::gap(lease) {
+                note.push_str("; ");
+                note.push_str(&gap);
+            }
             events.push((type_, Reason::LeaseEnds, note));
         }
         if let (None, Some(why)) = (&earlier.revocation_message, &lease.revocation_message) {

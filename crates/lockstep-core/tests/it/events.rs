@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::events::{Capacity, OBJECT_BYTES, PendingMessages};
+use lockstep_core::events::{Capacity, MESSAGE_BYTES, OBJECT_BYTES, PendingMessages};
 use proptest::prelude::*;
 
 const OBJECTS: u8 = 4;
@@ -56,14 +56,14 @@ struct World {
 fn capacity(most: usize) -> Capacity {
     Capacity {
         messages: most,
-        bytes: most * (OBJECT_BYTES + 8),
+        bytes: most * (MESSAGE_BYTES + OBJECT_BYTES + 8),
     }
 }
 
 impl World {
     fn new(most: usize) -> Self {
         Self {
-            pending: PendingMessages::new(capacity(most)),
+            pending: PendingMessages::new(capacity(most), |()| None),
             queue: BTreeMap::new(),
             sent: 0,
             source: [0; OBJECTS as usize],
@@ -113,7 +113,7 @@ impl World {
     }
 
     fn restart(&mut self, most: usize) {
-        self.pending = PendingMessages::new(capacity(most));
+        self.pending = PendingMessages::new(capacity(most), |()| None);
         self.woken.clear();
         self.running.clear();
     }
@@ -162,13 +162,15 @@ impl World {
         }
         for _ in 0..2 {
             for number in self.queue.keys().copied().collect::<Vec<_>>() {
-                self.deliver(number);
+                if self.queue.contains_key(&number) {
+                    self.deliver(number);
+                }
                 for object in 0..OBJECTS {
                     self.begin(object);
                     self.end(object, true);
                 }
+                self.acknowledge(true);
             }
-            self.acknowledge(true);
         }
     }
 }

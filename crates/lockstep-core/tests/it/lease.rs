@@ -129,7 +129,8 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
         Some(LeaseEnd::MaximumReached)
     );
     let cause = Cause::Ends(LeaseEnd::MaximumReached);
-    assert_eq!(lease::mint_at(Some(&short), false), Some((Timestamp::MIN, cause)));
+    let (time, why) = lease::mint_at(Some(&short), false).unwrap();
+    assert!(time <= at(210) && why == cause);
     assert_eq!(
         lease::next(
             &status(short),
@@ -158,6 +159,61 @@ fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again
     ] {
         assert_eq!(lease::renewal_failed(&before, "a", kind, "no"), None, "{kind:?}");
     }
+}
+
+/// Follows the leases of an object in five minutes, where each one lives for a second. Each step
+/// knows the status only, as after a restart.
+fn issued_by_store_with_short_leases(renewable: bool) -> usize {
+    let mut leases: Option<LeaseStatus> = None;
+    let mut issued = 0;
+    for now in 0..300 {
+        let current = leases.as_ref().and_then(|leases| leases.current.clone());
+        if let (Some(current), true) = (&current, renewable) {
+            let refused = ErrorKind::PermissionDenied;
+            leases = lease::renewal_failed(leases.as_ref().unwrap(), &current.accessor, refused, "no");
+        }
+        let name = lease::request_name(&generation());
+        if lease::cause(leases.as_ref(), &name, None, at(now)).is_none() {
+            continue;
+        }
+        issued += 1;
+        let warrant = Warrant {
+            server: "https://vault".to_owned(),
+            accessor: format!("n{issued}"),
+            token: SecretValue::from("token"),
+            lives: Duration::from_secs(60),
+        };
+        let intent = lease::intend(leases.as_ref(), &generation(), &warrant, &issuer(), at(now));
+        let given = Minted {
+            id: None,
+            value: SecretValue::from("value"),
+            lives: Duration::from_secs(1),
+            renewable,
+        };
+        let minted = lease::minted(&intent, name, &given, &issuer(), at(now));
+        let source = SourceStatus {
+            version: minted.minted.as_ref().map(|lease| lease.id.clone()),
+            ..SourceStatus::default()
+        };
+        leases = lease::written(Some(&minted), &[source], at(now));
+        leases.as_mut().unwrap().old.clear();
+    }
+    issued
+}
+
+#[test]
+fn leases_that_end_at_once_are_replaced_at_a_pace() {
+    assert_eq!(issued_by_store_with_short_leases(true), 10);
+    assert_eq!(issued_by_store_with_short_leases(false), 10);
+    let short = Lease {
+        expiration_time: at(1),
+        duration_seconds: 1,
+        ..lease("a")
+    };
+    assert_eq!(lease::gap(&short), None, "it is renewed");
+    let refused = lease::renewal_failed(&holding(short), "a", ErrorKind::PermissionDenied, "no");
+    let gap = lease::gap(&refused.unwrap().current.unwrap()).unwrap();
+    assert!(gap.contains("1970-01-01T00:00:30Z"), "{gap}");
 }
 
 #[test]

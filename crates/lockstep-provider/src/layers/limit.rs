@@ -331,6 +331,26 @@ mod tests {
         assert!(counted[0].ends_with(" 20"), "{counted:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn store_of_a_namespace_has_at_most_64_requests_in_flight() {
+        for (namespace, expected) in [(Some("shop".to_owned()), 64), (None, 200)] {
+            let backend = MemoryBackend::new();
+            backend.set_latency(Duration::from_millis(10));
+            let limits = Limits {
+                max_concurrent: Some(1024),
+                ..Limits::default()
+            };
+            let mut config = testing::config(limits);
+            config.key.namespace = namespace;
+            let metrics = testing::measured().metrics;
+            let stack =
+                crate::layers::Layered::new(backend.provider(), &config, &metrics, StackOptions::default());
+            let (cx, refs) = (Context::default(), refs(200));
+            futures::future::join_all(refs.chunks(1).map(|one| stack.fetch(&cx, one))).await;
+            assert_eq!(backend.most_in_flight(), expected);
+        }
+    }
+
     /// The whole stack around a store that throttles every second call, like the strictest service
     /// would.
     #[tokio::test(start_paused = true)]

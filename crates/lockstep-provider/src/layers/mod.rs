@@ -44,6 +44,7 @@ use futures::{
     future::{BoxFuture, Shared},
     stream::BoxStream,
 };
+use lockstep_api::Limits;
 use tokio::time::{Instant, timeout_at};
 
 pub use batch::{BATCH_WAIT, BATCH_WAIT_BACKLOG, BATCH_WAIT_BUSY, BATCH_WAIT_MAX, Batch};
@@ -63,6 +64,10 @@ use crate::{
 
 /// Default of `limits.maxConcurrent`.
 pub const DEFAULT_MAX_CONCURRENT: u32 = 32;
+
+/// Upper bound for `limits.maxConcurrent` of a SecretStore: each connection can hold some 400 KB of
+/// response headers, and the server may be a tenant's.
+const MAX_CONCURRENT_OF_TENANT: u32 = 64;
 
 /// Options of a stack that are not part of a store's YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +89,18 @@ impl Default for StackOptions {
             throttled_retries: 10,
             retry_delay: Duration::from_millis(100),
         }
+    }
+}
+
+/// Returns the limits of a store, bounded where it belongs to a tenant.
+fn bounded(config: &StoreConfig) -> Limits {
+    let most = match config.key.namespace {
+        Some(_) => MAX_CONCURRENT_OF_TENANT,
+        None => u32::MAX,
+    };
+    Limits {
+        max_concurrent: config.limits.max_concurrent.map(|wanted| wanted.min(most)),
+        ..config.limits
     }
 }
 
@@ -115,7 +132,7 @@ impl Layered {
             .limits
             .timeout
             .map_or(DEFAULT_TIMEOUT, lockstep_api::Duration::to_std);
-        let budget = Arc::new(Budget::new(&config.limits, store.clone()));
+        let budget = Arc::new(Budget::new(&bounded(config), store.clone()));
         let timed = Timeout::new(Direct(Arc::clone(&provider)), timeout);
         let observed = Observe::new(timed, store.clone());
         let retried = Retry::new(observed, Arc::clone(&budget), options);

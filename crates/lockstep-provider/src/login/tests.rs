@@ -3,7 +3,6 @@ use std::sync::atomic::AtomicBool;
 use futures::future::join_all;
 
 use super::*;
-use crate::{ErrorKind, Operation};
 
 fn refused() -> ProviderError {
     ProviderError::new(
@@ -193,4 +192,37 @@ async fn rejected_credential_is_replaced_and_the_request_repeated() {
     assert_eq!(login.call(send, is_rejected, |error| error).await, Ok(2));
     assert_eq!(login.call(send, |_| false, |error| error).await, Ok(2));
     assert_eq!(counter.logins(), 2);
+}
+
+/// Counts logins, each of which has expired when its answer arrives.
+#[derive(Default)]
+struct Expired(AtomicU64);
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("as the counter")
+    }
+}
+
+#[async_trait]
+impl Authenticator for Expired {
+    type Credential = u64;
+
+    async fn log_in(&self) -> Result<Grant<u64>, ProviderError> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok((number, Some(Duration::from_secs(number % 2))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_that_has_expired_is_malformed_and_shared() {
+    let login = Login::new(Expired::default());
+    let sessions = join_all((0..100).map(|_| login.session())).await;
+    for session in sessions {
+        let error = session.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Malformed);
+        assert!(error.message.contains("expires 0 seconds"), "{error}");
+    }
+    assert_eq!(login.authenticator().0.load(Ordering::SeqCst), 1);
 }

@@ -1,6 +1,6 @@
 //! A store with one value, an engine that issues credentials, and a queue of messages.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::{StoreKind, StoreRef};
@@ -138,12 +138,12 @@ impl FakeStore {
         let message = |(number, message): (&u64, &FakeMessage)| VersionMessage {
             number: *number,
             store: Self::reference(),
-            hint: VersionHint {
+            hint: Arc::new(VersionHint {
                 keys: vec![KEY.to_owned()],
                 version: message.version.to_string(),
                 read_version: message.version.to_string(),
                 at: Some(message.at),
-            },
+            }),
         };
         believed.map(message).collect()
     }

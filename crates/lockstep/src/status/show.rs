@@ -9,6 +9,7 @@ use lockstep_api::{
     RotationPhase, RotationStatus, SyncedSecret, SyncedSecretStatus, TargetState, WaitsFor, annotation,
 };
 use lockstep_core::{
+    lease,
     rotation::{self, Opening},
     text,
 };
@@ -242,7 +243,8 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                 };
                 let refusal = lease.refusal_message.as_ref();
                 let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
-                format!("{why}{refusal}, will be replaced before then")
+                let next = lease::gap(lease).unwrap_or_else(|| "will be replaced before then".to_owned());
+                format!("{why}{refusal}, {next}")
             }
         };
         let written = if leases.minted.as_ref() == Some(lease) {
