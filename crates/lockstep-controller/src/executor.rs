@@ -197,7 +197,7 @@ impl Executor {
                 async {
                     self.provider(&store)
                         .await?
-                        .warrant(&self.context(), &request)
+                        .issue_token(&self.context(), &request)
                         .await
                 }
                 .await,

@@ -41,7 +41,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Failure,
     fingerprint::{FingerprintKey, Hasher},
-    remote::{ErrorKind, LeaseRequest, Minted, Requeue, Warrant},
+    remote::{ErrorKind, IssuanceToken, LeaseRequest, Minted, Requeue},
     rotation::coverage::{self, Coverage},
     schedule, spec, text,
     time::{later, to_seconds},
@@ -587,7 +587,7 @@ fn lost(intent: LeaseIntent) -> Lease {
 pub fn intend(
     status: Option<&LeaseStatus>,
     generation: &Generation,
-    warrant: &Warrant,
+    issuance_token: &IssuanceToken,
     issuer: &Issuer<'_>,
     now: Timestamp,
 ) -> LeaseStatus {
@@ -598,11 +598,11 @@ pub fn intend(
     trim_disowned(&mut next);
     let mut intent = LeaseIntent {
         store: generation.store.clone(),
-        server: warrant.server.clone(),
+        server: issuance_token.server.clone(),
         path: generation.request.path.to_string(),
-        accessor: warrant.accessor.clone(),
+        accessor: issuance_token.accessor.clone(),
         recorded_time: to_seconds(now),
-        expiration_time: to_seconds(later(now, warrant.lives)),
+        expiration_time: to_seconds(later(now, issuance_token.lives)),
         mac: None,
     };
     let mut lease = lost(intent.clone());

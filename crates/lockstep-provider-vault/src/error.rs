@@ -207,7 +207,7 @@ mod tests {
             (Operation::Login, ErrorKind::Malformed),
             (Operation::Renew, ErrorKind::Malformed),
             (Operation::Check, ErrorKind::Malformed),
-            (Operation::Warrant, ErrorKind::Malformed),
+            (Operation::IssueToken, ErrorKind::Malformed),
         ] {
             let purpose = Purpose {
                 operation,

@@ -19,7 +19,8 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 use lockstep_api::GenerateMethod;
 use lockstep_provider::{
-    ErrorKind, LeaseHandle, LeaseRequest, Location, Minted, Operation, ProviderError, SecretValue, Warrant,
+    ErrorKind, IssuanceToken, LeaseHandle, LeaseRequest, Location, Minted, Operation, ProviderError,
+    SecretValue,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -42,10 +43,10 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 impl Vault {
     /// Creates the token that issues one credential.
-    pub(crate) async fn issue_token(&self, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        self.check_engine(Operation::Warrant, &request.path).await?;
+    pub(crate) async fn issue_token(&self, request: &LeaseRequest) -> Result<IssuanceToken, ProviderError> {
+        self.check_engine(Operation::IssueToken, &request.path).await?;
         let purpose = self.purpose(
-            Operation::Warrant,
+            Operation::IssueToken,
             format!("getting a token to make \"{}\" with", request.path),
             ("auth/token/create-orphan", "update"),
         );
@@ -54,12 +55,12 @@ impl Vault {
             ttl: seconds(TOKEN_TTL),
             renewable: true,
         };
-        let answer = self.server.send(Operation::Warrant, &endpoint).await?;
+        let answer = self.server.send(Operation::IssueToken, &endpoint).await?;
         if !answer.is_success() {
             if answer.status == 400 && answer.envelope().is_some() {
                 let message = format!("the server gives no token {}", self.server.identity());
                 return Err(
-                    ProviderError::new(ErrorKind::ConfigInvalid, Operation::Warrant, message).with_hint(
+                    ProviderError::new(ErrorKind::ConfigInvalid, Operation::IssueToken, message).with_hint(
                         "The login must give tokens of type service: a batch token makes no others",
                     ),
                 );
@@ -73,7 +74,7 @@ impl Vault {
         }) else {
             return Err(purpose.malformed(&answer, "holds no token and accessor"));
         };
-        Ok(Warrant {
+        Ok(IssuanceToken {
             server: self.server.origin(),
             accessor,
             token: SecretValue::new(auth.client_token.as_bytes()),
@@ -84,7 +85,7 @@ impl Vault {
     /// Issues a credential with its issuance token.
     pub(crate) async fn issue_credential(
         &self,
-        token: &Warrant,
+        token: &IssuanceToken,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
         let path = &request.path;

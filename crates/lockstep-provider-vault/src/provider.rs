@@ -13,9 +13,9 @@ use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_http::Connect;
 use lockstep_provider::{
     CONCURRENT_CALLS, Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource,
-    FindQuery, LeaseHandle, LeaseRequest, Leases, Location, Locator, Minted, Notice, Operation, Part,
-    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
-    Warrant,
+    FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Leases, Location, Locator, Minted, Notice,
+    Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
+    SecretValue, StoreConfig,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -212,17 +212,21 @@ impl Provider for Vault {
 
 #[async_trait]
 impl Leases for Vault {
-    async fn warrant(&self, _cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+    async fn issue_token(
+        &self,
+        _cx: &Context,
+        request: &LeaseRequest,
+    ) -> Result<IssuanceToken, ProviderError> {
         self.issue_token(request).await
     }
 
     async fn mint(
         &self,
         _cx: &Context,
-        warrant: &Warrant,
+        issuance_token: &IssuanceToken,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
-        self.issue_credential(warrant, request).await
+        self.issue_credential(issuance_token, request).await
     }
 
     async fn renew_lease(

@@ -9,8 +9,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::join_all;
 
 use crate::{
-    Ciphertext, Context, FindQuery, LeaseHandle, LeaseRequest, Location, Minted, Operation, Provider,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Ciphertext, Context, FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Location, Minted, Operation,
+    Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// One result for each request, in order.
@@ -81,13 +81,13 @@ pub enum Scope {
     Operation(Operation),
 }
 
-/// Requests the token that issues one credential: [`warrant`](crate::Leases::warrant).
+/// Requests the token that issues one credential: [`issue_token`](crate::Leases::issue_token).
 #[derive(Debug, Clone)]
-pub(crate) struct GetWarrant(pub(crate) LeaseRequest);
+pub(crate) struct GetIssuanceToken(pub(crate) LeaseRequest);
 
 /// Issues a credential: [`mint`](crate::Leases::mint).
 #[derive(Debug, Clone)]
-pub(crate) struct Mint(pub(crate) Warrant, pub(crate) LeaseRequest);
+pub(crate) struct Mint(pub(crate) IssuanceToken, pub(crate) LeaseRequest);
 
 /// Renews a credential: [`renew_lease`](crate::Leases::renew_lease).
 #[derive(Debug, Clone)]
@@ -147,9 +147,9 @@ impl Request for Ciphertext {
     }
 }
 
-impl Request for GetWarrant {
-    type Answer = Warrant;
-    const OPERATION: Operation = Operation::Warrant;
+impl Request for GetIssuanceToken {
+    type Answer = IssuanceToken;
+    const OPERATION: Operation = Operation::IssueToken;
     /// If the response is lost, a token is left behind.
     const REPEATABLE: bool = false;
 
@@ -158,7 +158,12 @@ impl Request for GetWarrant {
     }
 
     async fn send(provider: &dyn Provider, cx: &Context, requests: &[Self]) -> Answers<Self> {
-        join_all(requests.iter().map(|Self(request)| provider.warrant(cx, request))).await
+        join_all(
+            requests
+                .iter()
+                .map(|Self(request)| provider.issue_token(cx, request)),
+        )
+        .await
     }
 }
 
@@ -175,7 +180,7 @@ impl Request for Mint {
     async fn send(provider: &dyn Provider, cx: &Context, requests: &[Self]) -> Answers<Self> {
         let mints = requests
             .iter()
-            .map(|Self(warrant, request)| provider.mint(cx, warrant, request));
+            .map(|Self(issuance_token, request)| provider.mint(cx, issuance_token, request));
         join_all(mints).await
     }
 }

@@ -33,9 +33,9 @@ pub use filter::{KeyFilter, found};
 pub use lockstep_core::{
     ciphertext::Binding,
     remote::{
-        Ciphertext, ErrorKind, FindQuery, LeaseHandle, LeaseRequest, Located, Location, LocationError,
-        Locator, Minted, Operation, Part, Pattern, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, Scope,
-        SecretValue, Verbatim, Warrant,
+        Ciphertext, ErrorKind, FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Located, Location,
+        LocationError, Locator, Minted, Operation, Part, Pattern, ProviderError, RemoteMeta, RemoteRef,
+        RemoteSecret, Scope, SecretValue, Verbatim,
     },
 };
 pub use login::{Authenticator, Grant, Login, Session};

@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use lockstep_core::ciphertext::Binding;
 
 use crate::{
-    Ciphertext, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, MatchTime, Minted, Operation,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, Warrant,
+    Ciphertext, ErrorKind, EventSource, FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, MatchTime,
+    Minted, Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// Maximum number of concurrent calls of one request.
@@ -82,7 +82,8 @@ pub trait Leases {
     /// # Errors
     /// `Unsupported` according to [`Capability::leases`]; `PermissionDenied` when the store's
     /// policy denies it.
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError>;
+    async fn issue_token(&self, cx: &Context, request: &LeaseRequest)
+    -> Result<IssuanceToken, ProviderError>;
 
     /// Issues a credential with such a token. Layers never repeat this call and never share the
     /// result. When the outcome is unknown, the caller revokes the token.
@@ -93,7 +94,7 @@ pub trait Leases {
     async fn mint(
         &self,
         cx: &Context,
-        warrant: &Warrant,
+        issuance_token: &IssuanceToken,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError>;
 
@@ -122,11 +123,11 @@ pub trait NoLeases {}
 
 #[async_trait]
 impl<P: Provider + NoLeases> Leases for P {
-    async fn warrant(&self, _: &Context, _: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        Err(no_leases(self, Operation::Warrant))
+    async fn issue_token(&self, _: &Context, _: &LeaseRequest) -> Result<IssuanceToken, ProviderError> {
+        Err(no_leases(self, Operation::IssueToken))
     }
 
-    async fn mint(&self, _: &Context, _: &Warrant, _: &LeaseRequest) -> Result<Minted, ProviderError> {
+    async fn mint(&self, _: &Context, _: &IssuanceToken, _: &LeaseRequest) -> Result<Minted, ProviderError> {
         Err(no_leases(self, Operation::Mint))
     }
 

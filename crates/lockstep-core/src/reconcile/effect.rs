@@ -25,8 +25,8 @@ use crate::{
     events::VersionHint,
     plan::Plan,
     remote::{
-        ErrorKind, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, RemoteSecret, SecretValue,
-        Warrant,
+        ErrorKind, IssuanceToken, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, RemoteSecret,
+        SecretValue,
     },
     rotation::{
         Check,
@@ -339,9 +339,9 @@ effects! {
     /// Tell what a store can do with leases.
     lease_support: LeaseSupport(StoreRef) -> Result<LeaseSupport, ProviderError>;
     /// Obtain a token that may issue one credential.
-    issue_token: IssueToken((StoreRef, LeaseRequest)) -> Result<Warrant, ProviderError>;
+    issue_token: IssueToken((StoreRef, LeaseRequest)) -> Result<IssuanceToken, ProviderError>;
     /// Issue a credential with that token.
-    issue_credential: IssueCredential((StoreRef, Warrant, LeaseRequest)) -> Result<Minted, ProviderError>;
+    issue_credential: IssueCredential((StoreRef, IssuanceToken, LeaseRequest)) -> Result<Minted, ProviderError>;
     /// Renew a lease for a time.
     renew_lease: RenewLease((StoreRef, LeaseHandle, Duration)) -> Result<Duration, ProviderError>;
     /// Revoke a lease.

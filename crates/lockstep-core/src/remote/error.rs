@@ -130,7 +130,7 @@ pub enum Operation {
     /// See whether the store works.
     Check,
     /// Get the token that a credential is minted with.
-    Warrant,
+    IssueToken,
     /// Have a credential made.
     Mint,
     /// Renew the lease of a credential.

@@ -18,7 +18,7 @@ pub struct LeaseRequest {
 /// The right to make one credential: a token of its own, whose accessor is noted before it is used. Revoking the token revokes
 /// whatever was made with it, also where the answer that named it was lost.
 #[derive(Debug, Clone)]
-pub struct Warrant {
+pub struct IssuanceToken {
     /// The server that the token is of, with its namespace. It is no secret.
     pub server: String,
     /// The name of the token. It is no secret.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::ciphertext::Binding;
 
 pub use error::{ErrorKind, Operation, ProviderError, RETRY_AFTER_MAX, Requeue};
-pub use lease::{LeaseHandle, LeaseRequest, Minted, Warrant};
+pub use lease::{IssuanceToken, LeaseHandle, LeaseRequest, Minted};
 pub use location::{Located, Location, LocationError, Locator, Verbatim, check, check_visible, is_invisible};
 pub use scope::{Pattern, Scope, folders};
 pub use value::SecretValue;

@@ -12,7 +12,7 @@ use lockstep_core::{
     lease::Generation,
     lease::{self, Action, Cause, Issuer, Retention, Retries},
     reconcile::{Memory, Observed, Settings, Step, Trigger, decide},
-    remote::{ErrorKind, LeaseRequest, Minted, SecretValue, Warrant},
+    remote::{ErrorKind, IssuanceToken, LeaseRequest, Minted, SecretValue},
     report::{Outcome, Subject, report},
     rotation,
 };
@@ -177,13 +177,19 @@ fn issued_by_store_with_short_leases(renewable: bool) -> usize {
             continue;
         }
         issued += 1;
-        let warrant = Warrant {
+        let issuance_token = IssuanceToken {
             server: "https://vault".to_owned(),
             accessor: format!("n{issued}"),
             token: SecretValue::from("token"),
             lives: Duration::from_secs(60),
         };
-        let intent = lease::intend(leases.as_ref(), &generation(), &warrant, &issuer(), at(now));
+        let intent = lease::intend(
+            leases.as_ref(),
+            &generation(),
+            &issuance_token,
+            &issuer(),
+            at(now),
+        );
         let given = Minted {
             id: None,
             value: SecretValue::from("value"),
@@ -270,13 +276,13 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
     );
     let remembered = Some("database/creds/shop/m");
     assert_eq!(lease::cause(Some(&doubtful), "same", remembered, at(10)), None);
-    let warrant = Warrant {
+    let issuance_token = IssuanceToken {
         server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(60),
     };
-    let intended = lease::intend(Some(&doubtful), &generation(), &warrant, &issuer(), at(10));
+    let intended = lease::intend(Some(&doubtful), &generation(), &issuance_token, &issuer(), at(10));
     assert!(!format!("{intended:?}").contains("CANARY"));
     assert_eq!(intended.old, [lease("m")]);
     assert!(lease::in_doubt(Some(&intended)), "until another is written");
@@ -537,13 +543,13 @@ fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
 
 #[test]
 fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
-    let warrant = Warrant {
+    let issuance_token = IssuanceToken {
         server: "https://vault".to_owned(),
         accessor: "a".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(100),
     };
-    let intent = lease::intend(None, &generation(), &warrant, &issuer(), at(0));
+    let intent = lease::intend(None, &generation(), &issuance_token, &issuer(), at(0));
     let minted = Minted {
         id: None,
         value: SecretValue::from("CANARY"),
@@ -610,7 +616,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
         mac: Some("one".to_owned()),
         ..LeaseIntent::default()
     };
-    let warrant = Warrant {
+    let issuance_token = IssuanceToken {
         server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
@@ -620,7 +626,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
         intent: Some(intent(0)),
         ..LeaseStatus::default()
     };
-    let next = lease::intend(Some(&lost), &generation(), &warrant, &issuer(), at(10));
+    let next = lease::intend(Some(&lost), &generation(), &issuance_token, &issuer(), at(10));
     assert!(next.old[0].unwritten && !lease::in_doubt(Some(&next)));
     let retention = Retention {
         has_targets: true,
@@ -1029,14 +1035,14 @@ fn a_forged_lease_holds_no_deletion_up() {
 
 #[test]
 fn what_lockstep_noted_is_its_own() {
-    let warrant = Warrant {
+    let issuance_token = IssuanceToken {
         server: "https://vault".to_owned(),
         accessor: "n".to_owned(),
         token: SecretValue::from("CANARY"),
         lives: Duration::from_secs(1000),
     };
     for id in [Some("database/creds/shop/1".to_owned()), None] {
-        let intent = lease::intend(None, &generation(), &warrant, &issuer(), at(0));
+        let intent = lease::intend(None, &generation(), &issuance_token, &issuer(), at(0));
         assert!(!lease::has_unproven(&intent, &issuer()));
         let minted = Minted {
             id,
@@ -1046,7 +1052,7 @@ fn what_lockstep_noted_is_its_own() {
         };
         let noted = lease::minted(&intent, "same".to_owned(), &minted, &issuer(), at(1));
         assert!(!lease::has_unproven(&noted, &issuer()));
-        let again = lease::intend(Some(&intent), &generation(), &warrant, &issuer(), at(2));
+        let again = lease::intend(Some(&intent), &generation(), &issuance_token, &issuer(), at(2));
         assert!(!lease::has_unproven(&again, &issuer()), "an intent that was lost");
         assert!(!format!("{noted:?} {again:?}").contains("CANARY"));
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use lockstep_api::GenerateMethod;
 use lockstep_provider::{
-    Context, ErrorKind, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef, Warrant,
+    Context, ErrorKind, IssuanceToken, LeaseHandle, LeaseRequest, Minted, ProviderError, RemoteRef,
 };
 use lockstep_provider_testkit::at;
 use lockstep_testkit::{
@@ -91,20 +91,32 @@ impl Bench {
         request(format!("{}/creds/shop", self.mount))
     }
 
-    async fn warrant(&self) -> Result<Warrant, ProviderError> {
-        let warrant = self.store.0.warrant(&Context::default(), &self.request()).await;
-        warrant.inspect_err(assert_clean)
+    async fn issue_token(&self) -> Result<IssuanceToken, ProviderError> {
+        let issuance_token = self
+            .store
+            .0
+            .issue_token(&Context::default(), &self.request())
+            .await;
+        issuance_token.inspect_err(assert_clean)
     }
 
-    async fn mint_at(&self, warrant: &Warrant, request: &LeaseRequest) -> Result<Minted, ProviderError> {
-        let minted = self.store.0.mint(&Context::default(), warrant, request).await;
+    async fn mint_at(
+        &self,
+        issuance_token: &IssuanceToken,
+        request: &LeaseRequest,
+    ) -> Result<Minted, ProviderError> {
+        let minted = self
+            .store
+            .0
+            .mint(&Context::default(), issuance_token, request)
+            .await;
         minted.inspect_err(assert_clean)
     }
 
     async fn mint(&self) -> Credential {
-        let warrant = self.warrant().await.unwrap();
-        let minted = self.mint_at(&warrant, &self.request()).await.unwrap();
-        Credential::new(&warrant, minted)
+        let issuance_token = self.issue_token().await.unwrap();
+        let minted = self.mint_at(&issuance_token, &self.request()).await.unwrap();
+        Credential::new(&issuance_token, minted)
     }
 
     async fn renew(&self, handle: &LeaseHandle, seconds: u64) -> Result<Duration, ProviderError> {
@@ -146,13 +158,13 @@ struct Credential {
 }
 
 impl Credential {
-    fn new(warrant: &Warrant, minted: Minted) -> Self {
+    fn new(issuance_token: &IssuanceToken, minted: Minted) -> Self {
         let value: Value = serde_json::from_slice(minted.value.expose()).unwrap();
         let text = |field: &str| value[field].as_str().unwrap().to_owned();
         Self {
             handle: LeaseHandle {
-                server: warrant.server.clone(),
-                accessor: warrant.accessor.clone(),
+                server: issuance_token.server.clone(),
+                accessor: issuance_token.accessor.clone(),
                 id: minted.id.clone(),
             },
             user: text("username"),
@@ -255,7 +267,7 @@ async fn renewal_is_capped_by_the_maximum_lifetime() {
 async fn credential_request_is_sent_only_once() {
     let bench = Bench::new("1h", "24h").await;
     for status in [403, 429, 500, 503] {
-        let warrant = bench.warrant().await.unwrap();
+        let issuance_token = bench.issue_token().await.unwrap();
         let path = format!("/v1/{}/creds/shop", bench.mount);
         let before = bench.proxy.count(&path);
         let asked = path.clone();
@@ -266,7 +278,10 @@ async fn credential_request_is_sent_only_once() {
                 Fate::Pass
             }
         });
-        bench.mint_at(&warrant, &bench.request()).await.unwrap_err();
+        bench
+            .mint_at(&issuance_token, &bench.request())
+            .await
+            .unwrap_err();
         assert_eq!(bench.proxy.count(&path), before + 1, "{status}");
         bench.proxy.all(Fate::Pass);
     }
@@ -275,7 +290,7 @@ async fn credential_request_is_sent_only_once() {
 #[tokio::test]
 async fn missing_permission_is_reported_with_its_policy_line() {
     let bench = Bench::with("1h", "24h", &[], json!({})).await;
-    let error = bench.warrant().await.unwrap_err();
+    let error = bench.issue_token().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     assert!(error.to_string().contains(TOKENS[0]), "{error}");
 
@@ -298,7 +313,7 @@ async fn missing_permission_is_reported_with_its_policy_line() {
 #[tokio::test]
 async fn batch_tokens_cannot_issue_credentials() {
     let bench = Bench::with("1h", "24h", &TOKENS, json!({ "token_type": "batch" })).await;
-    let error = bench.warrant().await.unwrap_err();
+    let error = bench.issue_token().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
     assert!(error.to_string().contains("type service"), "{error}");
 }
@@ -307,8 +322,8 @@ async fn batch_tokens_cannot_issue_credentials() {
 async fn paths_that_issue_no_credential_fail_with_a_hint() {
     let bench = Bench::new("1h", "24h").await;
     let refused = async |path: &str| {
-        let warrant = bench.warrant().await.unwrap();
-        bench.mint_at(&warrant, &request(path)).await.unwrap_err()
+        let issuance_token = bench.issue_token().await.unwrap();
+        bench.mint_at(&issuance_token, &request(path)).await.unwrap_err()
     };
     let error = refused(&format!("{}/creds/nobody", bench.mount)).await;
     assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
@@ -331,7 +346,7 @@ async fn paths_that_issue_no_credential_fail_with_a_hint() {
         "cubbyhole/x",
     ] {
         let cx = Context::default();
-        let error = bench.store.0.warrant(&cx, &request(path)).await.unwrap_err();
+        let error = bench.store.0.issue_token(&cx, &request(path)).await.unwrap_err();
         let refused = matches!(error.kind, ErrorKind::ConfigInvalid | ErrorKind::PermissionDenied);
         assert!(refused, "{error}");
     }
@@ -351,7 +366,7 @@ async fn credential_request_never_writes_to_a_key_value_engine() {
             parameters: BTreeMap::from([("password".to_owned(), "overwritten".to_owned())]),
         };
         let cx = Context::default();
-        let error = store.0.warrant(&cx, &wanted).await.unwrap_err();
+        let error = store.0.issue_token(&cx, &wanted).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
         assert!(
             error
@@ -359,13 +374,13 @@ async fn credential_request_never_writes_to_a_key_value_engine() {
                 .contains("not below an engine that issues credentials"),
             "{error}"
         );
-        let warrant = Warrant {
+        let issuance_token = IssuanceToken {
             server: String::new(),
             accessor: "accessor".to_owned(),
             token: bao.root_token().into(),
             lives: Duration::from_secs(60),
         };
-        let error = store.0.mint(&cx, &warrant, &wanted).await.unwrap_err();
+        let error = store.0.mint(&cx, &issuance_token, &wanted).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::ConfigInvalid, "{error}");
         assert_eq!(
             proxy.count(&format!("/v1/{mount}")),
@@ -391,7 +406,11 @@ async fn unconfirmed_engine_issues_nothing() {
         proxy.all(Fate::answer(status, &[], body));
         let before = proxy.count("/v1/database");
         let wanted = request("database/creds/shop");
-        let error = store.0.warrant(&Context::default(), &wanted).await.unwrap_err();
+        let error = store
+            .0
+            .issue_token(&Context::default(), &wanted)
+            .await
+            .unwrap_err();
         assert_clean(&error);
         assert_eq!(proxy.count("/v1/database"), before, "{status} {body}: {error}");
         assert_eq!(proxy.count("create-orphan"), 0, "{status} {body}: {error}");
@@ -426,8 +445,8 @@ async fn certificate_without_a_lease_has_its_own_expiry() {
         ]),
     };
     let cx = Context::default();
-    let warrant = store.0.warrant(&cx, &wanted).await.unwrap();
-    let minted = store.0.mint(&cx, &warrant, &wanted).await.unwrap();
+    let issuance_token = store.0.issue_token(&cx, &wanted).await.unwrap();
+    let minted = store.0.mint(&cx, &issuance_token, &wanted).await.unwrap();
     assert!(minted.id.is_none() && !minted.renewable);
     assert!(
         (570..=605).contains(&minted.lives.as_secs()),

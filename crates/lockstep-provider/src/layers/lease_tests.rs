@@ -14,9 +14,9 @@ use lockstep_api::{GenerateMethod, Limits};
 
 use super::{Layered, StackOptions, testing};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, LeaseHandle, LeaseRequest, Leases,
-    Minted, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
-    Warrant, no_kms,
+    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, IssuanceToken, LeaseHandle,
+    LeaseRequest, Leases, Minted, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
+    RemoteSecret, SecretValue, no_kms,
 };
 
 /// An engine that counts requests and fails on demand.
@@ -25,7 +25,7 @@ struct Engine {
     fails: Option<ErrorKind>,
     /// The path for which it throttles tokens for ten minutes.
     throttled: Option<&'static str>,
-    warrants: AtomicUsize,
+    issuance_tokens: AtomicUsize,
     mints: AtomicUsize,
     renewals: AtomicUsize,
     revocations: AtomicUsize,
@@ -42,8 +42,13 @@ impl Engine {
     }
 
     fn counts(&self) -> [usize; 4] {
-        [&self.warrants, &self.mints, &self.renewals, &self.revocations]
-            .map(|counter| counter.load(Ordering::Relaxed))
+        [
+            &self.issuance_tokens,
+            &self.mints,
+            &self.renewals,
+            &self.revocations,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 
@@ -101,14 +106,14 @@ impl Provider for Engine {
 
 #[async_trait]
 impl Leases for Engine {
-    async fn warrant(&self, _: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
+    async fn issue_token(&self, _: &Context, request: &LeaseRequest) -> Result<IssuanceToken, ProviderError> {
         if self.throttled == Some(request.path.as_str()) {
-            self.warrants.fetch_add(1, Ordering::Relaxed);
-            let error = ProviderError::new(ErrorKind::RateLimited, Operation::Warrant, "not now");
+            self.issuance_tokens.fetch_add(1, Ordering::Relaxed);
+            let error = ProviderError::new(ErrorKind::RateLimited, Operation::IssueToken, "not now");
             return Err(error.with_retry_after(Duration::from_secs(600)));
         }
-        let number = self.asked(&self.warrants, Operation::Warrant).await?;
-        Ok(Warrant {
+        let number = self.asked(&self.issuance_tokens, Operation::IssueToken).await?;
+        Ok(IssuanceToken {
             server: String::new(),
             accessor: number.to_string(),
             token: SecretValue::from("CANARY"),
@@ -116,7 +121,7 @@ impl Leases for Engine {
         })
     }
 
-    async fn mint(&self, _: &Context, _: &Warrant, _: &LeaseRequest) -> Result<Minted, ProviderError> {
+    async fn mint(&self, _: &Context, _: &IssuanceToken, _: &LeaseRequest) -> Result<Minted, ProviderError> {
         let number = self.asked(&self.mints, Operation::Mint).await?;
         Ok(Minted {
             id: Some(number.to_string()),
@@ -171,14 +176,14 @@ async fn concurrent_callers_get_separate_credentials() {
     let (stack, measured) = layered(&engine);
     let (cx, request) = (Context::default(), request());
     let one = async {
-        let warrant = stack.warrant(&cx, &request).await.unwrap();
-        let minted = stack.mint(&cx, &warrant, &request).await.unwrap();
-        (warrant.accessor, minted.id.unwrap())
+        let issuance_token = stack.issue_token(&cx, &request).await.unwrap();
+        let minted = stack.mint(&cx, &issuance_token, &request).await.unwrap();
+        (issuance_token.accessor, minted.id.unwrap())
     };
     let two = async {
-        let warrant = stack.warrant(&cx, &request).await.unwrap();
-        let minted = stack.mint(&cx, &warrant, &request).await.unwrap();
-        (warrant.accessor, minted.id.unwrap())
+        let issuance_token = stack.issue_token(&cx, &request).await.unwrap();
+        let minted = stack.mint(&cx, &issuance_token, &request).await.unwrap();
+        (issuance_token.accessor, minted.id.unwrap())
     };
     let (one, two) = tokio::join!(one, two);
     assert!(one.0 != two.0 && one.1 != two.1);
@@ -189,7 +194,7 @@ async fn concurrent_callers_get_separate_credentials() {
     assert_eq!(stack.revoke(&cx, &handle()).await, Ok(()));
     assert_eq!(engine.counts(), [2, 2, 1, 1]);
     let counted = measured.lines("lockstep_provider_requests_total");
-    for operation in ["warrant", "mint", "renew_lease", "revoke"] {
+    for operation in ["issue_token", "mint", "renew_lease", "revoke"] {
         let label = format!("operation=\"{operation}\"");
         assert!(counted.iter().any(|line| line.contains(&label)), "{operation}");
     }
@@ -205,16 +210,20 @@ async fn issuing_is_never_retried_but_renewing_and_revoking_are() {
         let cx = Context::default();
         // each request uses its own store, which has no holds yet
         let (stack, _) = layered(&engine);
-        assert_eq!(stack.warrant(&cx, &request()).await.unwrap_err().kind, kind);
+        assert_eq!(stack.issue_token(&cx, &request()).await.unwrap_err().kind, kind);
         let (stack, _) = layered(&engine);
-        let warrant = Warrant {
+        let issuance_token = IssuanceToken {
             server: String::new(),
             accessor: "1".to_owned(),
             token: SecretValue::from("CANARY"),
             lives: Duration::from_secs(60),
         };
         assert_eq!(
-            stack.mint(&cx, &warrant, &request()).await.unwrap_err().kind,
+            stack
+                .mint(&cx, &issuance_token, &request())
+                .await
+                .unwrap_err()
+                .kind,
             kind
         );
         assert_eq!(engine.counts()[..2], [1, 1], "{kind:?}");
@@ -247,14 +256,14 @@ async fn throttled_path_delays_only_its_own_credentials() {
         ..request()
     };
     for _ in 0..2 {
-        let error = stack.warrant(&cx, &throttled).await.unwrap_err();
+        let error = stack.issue_token(&cx, &throttled).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::RateLimited);
     }
-    let warrant = stack.warrant(&cx, &request()).await.unwrap();
+    let issuance_token = stack.issue_token(&cx, &request()).await.unwrap();
     // the path is held for both kinds of requests
-    let error = stack.mint(&cx, &warrant, &throttled).await.unwrap_err();
+    let error = stack.mint(&cx, &issuance_token, &throttled).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RateLimited);
-    assert!(stack.mint(&cx, &warrant, &request()).await.is_ok());
+    assert!(stack.mint(&cx, &issuance_token, &request()).await.is_ok());
     assert_eq!(engine.counts()[..2], [2, 1]);
 }
 
@@ -264,7 +273,7 @@ async fn provider_without_leases_is_unsupported() {
     let provider = backend.provider();
     assert!(!provider.capability().leases);
     let error = provider
-        .warrant(&Context::default(), &request())
+        .issue_token(&Context::default(), &request())
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);

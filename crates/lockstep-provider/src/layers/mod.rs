@@ -57,9 +57,9 @@ pub use timeout::Timeout;
 
 use crate::{
     Capability, Ciphertext, Context, DEFAULT_TIMEOUT, ErrorKind, EventSource, FetchMetrics, FindQuery,
-    LeaseHandle, LeaseRequest, Leases, Minted, Notice, Operation, Provider, ProviderError, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, StoreConfig, Warrant,
-    call::{Answers, Check, Direct, GetWarrant, Mint, RenewLease, Request, Revoke, Service},
+    IssuanceToken, LeaseHandle, LeaseRequest, Leases, Minted, Notice, Operation, Provider, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    call::{Answers, Check, Direct, GetIssuanceToken, Mint, RenewLease, Request, Revoke, Service},
 };
 
 /// Default of `limits.maxConcurrent`.
@@ -213,17 +213,26 @@ impl Provider for Layered {
 
 #[async_trait]
 impl Leases for Layered {
-    async fn warrant(&self, cx: &Context, request: &LeaseRequest) -> Result<Warrant, ProviderError> {
-        one(self.calls.as_ref(), cx, GetWarrant(request.clone())).await
+    async fn issue_token(
+        &self,
+        cx: &Context,
+        request: &LeaseRequest,
+    ) -> Result<IssuanceToken, ProviderError> {
+        one(self.calls.as_ref(), cx, GetIssuanceToken(request.clone())).await
     }
 
     async fn mint(
         &self,
         cx: &Context,
-        warrant: &Warrant,
+        issuance_token: &IssuanceToken,
         request: &LeaseRequest,
     ) -> Result<Minted, ProviderError> {
-        one(self.calls.as_ref(), cx, Mint(warrant.clone(), request.clone())).await
+        one(
+            self.calls.as_ref(),
+            cx,
+            Mint(issuance_token.clone(), request.clone()),
+        )
+        .await
     }
 
     async fn renew_lease(

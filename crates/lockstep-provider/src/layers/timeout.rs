@@ -51,7 +51,7 @@ fn verb(operation: Operation) -> &'static str {
         Operation::Decrypt => "decrypting",
         Operation::Encrypt => "encrypting",
         Operation::Check => "checking the store",
-        Operation::Warrant => "getting the token to make a credential with",
+        Operation::IssueToken => "getting the token to make a credential with",
         Operation::Mint => "making a credential",
         Operation::RenewLease => "renewing a lease",
         Operation::Revoke => "revoking a credential",

@@ -10,8 +10,8 @@ use lockstep_core::{
     plan::Plan,
     reconcile::{LeaseSupport, SourcesRead, VersionMessage},
     remote::{
-        ErrorKind, LeaseHandle, Minted, Operation, ProviderError, RemoteRef, RemoteSecret, SecretValue,
-        Warrant,
+        ErrorKind, IssuanceToken, LeaseHandle, Minted, Operation, ProviderError, RemoteRef, RemoteSecret,
+        SecretValue,
     },
 };
 
@@ -195,10 +195,10 @@ impl FakeStore {
         if self.down { Err(no_answer()) } else { Ok(()) }
     }
 
-    pub(super) fn issue_token(&mut self) -> Result<Warrant, ProviderError> {
+    pub(super) fn issue_token(&mut self) -> Result<IssuanceToken, ProviderError> {
         self.answers()?;
         self.tokens += 1;
-        Ok(Warrant {
+        Ok(IssuanceToken {
             server: SERVER.to_owned(),
             accessor: format!("a{}", self.tokens),
             token: SecretValue::from("token"),
@@ -208,7 +208,7 @@ impl FakeStore {
 
     pub(super) fn issue_credential(
         &mut self,
-        token: &Warrant,
+        token: &IssuanceToken,
         now: Timestamp,
     ) -> Result<Minted, ProviderError> {
         self.answers()?;
