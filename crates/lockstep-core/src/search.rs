@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_expression_searches_a_short_text_only() {
+    fn large_expression_searches_only_short_text() {
         for (pattern, longest) in [("a*x|a", 1 << 20), (r"[a-z]+=\d", 1 << 18), (r"\w{20}", 1 << 14)] {
             assert!(compile(pattern, longest, false).is_ok(), "{pattern}");
         }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_work_where_they_are_needed() {
+    fn capture_groups_count_as_work_only_if_used() {
         let pattern = "(a)".repeat(50);
         assert!(compile(&pattern, 1 << 20, false).is_ok());
         assert_eq!(

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_concerns_nobody_is_acknowledged_at_once() {
+    fn message_that_concerns_no_object_is_acknowledged_at_once() {
         let mut pending = pending();
         take_in(&mut pending, "1", []);
         assert_eq!(pending.take_receipts(&"aws", 10), ["receipt of 1"]);
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_message_wakes_nobody_and_replaces_its_receipt() {
+    fn repeated_message_wakes_no_object_and_replaces_its_receipt() {
         let mut pending = pending();
         take_in(&mut pending, "1", ["a"]);
         assert_eq!(
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_message_of_a_full_store_is_forgotten() {
+    fn oldest_message_of_a_full_store_is_dropped() {
         let mut pending = Plain::new(Capacity {
             messages: 2,
             ..CAPACITY
