@@ -1,11 +1,11 @@
-//! Answers that take much memory.
+//! Responses that need much memory.
 
 use lockstep_provider::{ErrorKind, FindQuery, ProviderError};
 use serde_json::{Value, json};
 
 use crate::bench::Scripted;
 
-/// A JSON document whose list has this many bytes of empty elements.
+/// Returns a JSON document whose list has this many bytes of empty elements.
 fn crowded(list: &str, bytes: usize) -> String {
     format!("{{\"{list}\":[{{}}{}]}}", ",{}".repeat(bytes / 3))
 }
