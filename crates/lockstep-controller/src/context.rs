@@ -155,7 +155,8 @@ impl Shared {
         }
     }
 
-    /// Checks every store again, and wakes the SyncedSecrets that depend on them. With `new_login`, every store logs in again.
+    /// Checks every store again, and wakes the SyncedSecrets that depend on them. With `new_login`,
+    /// every store logs in again.
     pub async fn recheck_stores(&self, new_login: bool) {
         let stores = self.index().store_keys();
         if new_login {

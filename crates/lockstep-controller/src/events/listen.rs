@@ -28,8 +28,8 @@ const PACE: Duration = Duration::from_millis(50);
 /// maximum size of one acknowledgement.
 const MOST_DONE: usize = 1_000;
 
-/// Starts a listener for each store that has events. Ends the listeners of stores that no longer have events, and of stores
-/// that changed.
+/// Starts a listener for each store that has events. Ends the listeners of stores that no longer
+/// have events, and of stores that changed.
 pub(crate) fn follow(shared: &Arc<Shared>) {
     let events = &shared.events;
     let wanted = || shared.index().listening();

@@ -128,8 +128,8 @@ impl SecretWriter {
         }
     }
 
-    /// A dry-run replacement that the admission policy allows only on a Secret of this SyncedSecret. It sends no type, so that the
-    /// stored one is kept, and no value.
+    /// A dry-run replacement that the admission policy allows only on a Secret of this
+    /// SyncedSecret. It sends no type, so that the stored one is kept, and no value.
     async fn claim(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
         let claim = [(annotation::OWNER, owner.name), (annotation::CLAIM, owner.name)];
         self.rehearse_replacement(owner, &claim).await
