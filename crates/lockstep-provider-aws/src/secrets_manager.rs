@@ -102,7 +102,7 @@ impl SecretsManager {
             && !self.id(reference).is_ok_and(|id| self.is_single(&id))
     }
 
-    /// Whether an id is read alone because a batch with it was denied.
+    /// Whether an id is read alone because a batch with it was rejected.
     fn is_single(&self, id: &str) -> bool {
         self.unbatchable.contains(id)
     }

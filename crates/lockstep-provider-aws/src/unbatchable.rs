@@ -1,4 +1,4 @@
-//! Ids that cannot share a call, because calls for several of them were denied.
+//! Ids that cannot share a call, because calls for several of them were rejected.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::Failed;
 
-/// How long an id stays unbatchable. A denial of one id denies the whole call, and the cause may be
+/// How long an id stays unbatchable. One rejected id fails the whole call, and the cause may be
 /// fixed.
 const UNBATCHABLE_FOR: Duration = Duration::from_secs(600);
 /// Maximum number of unbatchable ids.
@@ -32,9 +32,9 @@ impl Unbatchable {
     }
 
     /// Updates the set from the single calls for ids that a call for several did not answer. Ids
-    /// that are denied again are the cause. If none is denied, their combination is the cause, and
-    /// all become unbatchable. If one failed in another way, the next call decides. A missing value
-    /// causes no denial.
+    /// that are rejected again are the cause. If all are answered, their combination is the cause,
+    /// and all become unbatchable. If one failed in another way, the next call decides. A missing
+    /// value rejects no call.
     pub(crate) fn learn<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>> + Clone) {
         if outcomes.clone().any(is_refused) {
             self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
@@ -43,7 +43,7 @@ impl Unbatchable {
         }
     }
 
-    /// Keeps unbatchable ids that are still denied.
+    /// Keeps unbatchable ids that are still rejected.
     pub(crate) fn renew<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>>) {
         self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
     }

@@ -127,7 +127,7 @@ struct World {
     subjects: BTreeMap<String, String>,
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
-    /// Ids of secrets that are denied, alone or in a batch.
+    /// Ids of secrets that are rejected, alone or in a batch.
     refused_ids: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
     /// If set, all other actions are denied, except those of the token service.
@@ -220,7 +220,7 @@ impl Aws {
         lock(&self.world).denied_names.insert(name.to_owned());
     }
 
-    /// Makes Secrets Manager deny this id, and every batch that contains it.
+    /// Makes Secrets Manager reject this id, and every batch that contains it.
     pub fn refuse_id(&self, id: &str) {
         lock(&self.world).refused_ids.insert(id.to_owned());
     }

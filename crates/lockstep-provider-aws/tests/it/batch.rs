@@ -283,7 +283,7 @@ async fn denied_parameter_costs_extra_calls_only_once() {
 }
 
 #[tokio::test]
-async fn denied_secret_costs_extra_calls_only_once() {
+async fn rejected_id_costs_extra_calls_only_once() {
     let (aws, names) = secrets(20).await;
     aws.refuse_id("shop/004");
     let store = Store::of("SecretsManager", &aws).await;
@@ -304,7 +304,7 @@ async fn denied_secret_costs_extra_calls_only_once() {
 }
 
 #[tokio::test]
-async fn denied_batches_are_not_retried_at_every_refresh() {
+async fn rejected_batches_are_not_retried_at_every_refresh() {
     let (aws, names) = secrets(20).await;
     aws.trouble(Some(Trouble::NoBatches));
     let store = Store::of("SecretsManager", &aws).await;
